@@ -1,0 +1,54 @@
+"""What a way of adapting a model is. Torch is imported for types only: names and values are checked before it loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tuneoff.models import BaseModel
+
+
+@runtime_checkable
+class Adapted(Protocol):
+    """A model after adapting. What trains is what has `requires_grad`."""
+
+    model: nn.Module
+    details: dict[str, Any]  # for the record: matched modules, initialisation ...
+
+    def prefix(self) -> Tensor | None:
+        """Embeddings (virtual tokens V, width D) that stand directly in front of the prompt; None without any."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The trainable tensors by name (not copied)."""
+        ...
+
+    def save(self, folder: Path) -> Literal["peft", "transformers", "none"]:
+        """Write what a user needs to load the result without tuneoff; returns the format."""
+        ...
+
+    def merge(self) -> None:
+        """Fold low-rank products into the weights, where there are any: decoding then costs what the base costs."""
+        ...
+
+
+class Method(Protocol):
+    """A frozen dataclass whose fields are its hyper-parameters."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # for tables and plots
+    trains: ClassVar[bool]
+    search: ClassVar[Mapping[str, tuple[float, float]]]  # hyper-parameter -> log range
+
+    @property
+    def overhead_tokens(self) -> int:
+        """Virtual tokens in front of the prompt."""
+        ...
+
+    def adapt(self, base: BaseModel, seed: int) -> Adapted:
+        """Make the base model trainable in this way. Seeds first, then builds anything random."""
+        ...

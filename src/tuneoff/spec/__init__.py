@@ -1,0 +1,25 @@
+"""What to run: frozen, validated, serialisable. Imports neither torch nor any other room of the house."""
+
+from tuneoff.spec.run import (
+    DataSpec,
+    GenerateSpec,
+    MethodSpec,
+    ModelSpec,
+    PromptSpec,
+    RunSpec,
+    TrainSpec,
+    content_hash,
+)
+from tuneoff.spec.study import StudySpec
+
+__all__ = [
+    "DataSpec",
+    "GenerateSpec",
+    "MethodSpec",
+    "ModelSpec",
+    "PromptSpec",
+    "RunSpec",
+    "StudySpec",
+    "TrainSpec",
+    "content_hash",
+]
