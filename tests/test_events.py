@@ -1,0 +1,151 @@
+import math
+import threading
+from pathlib import Path
+
+import pytest
+
+from tuneoff.events import (
+    Event,
+    EventWriter,
+    Finished,
+    Follower,
+    Generated,
+    Note,
+    PhaseStarted,
+    Sampled,
+    StepDone,
+    Validated,
+    curve_of,
+    read_events,
+)
+
+
+def step(number: int, loss: float = 2.0) -> StepDone:
+    return StepDone(
+        step=number, steps=9, epoch=0.1, loss=loss, learning_rate=1e-3, grad_norm=1.0, tokens=7, seconds=float(number)
+    )
+
+
+def validated(number: int, loss: float, best: bool) -> Validated:
+    return Validated(step=number, epoch=number / 10, loss=loss, best=best, seconds=float(number))
+
+
+EVERY_KIND: list[Event] = [
+    PhaseStarted(phase="load", seconds=0.0),
+    step(1),
+    validated(1, 1.5, True),
+    Sampled(seconds=0.5, phase="train", memory_bytes=10, cpu=1.5),
+    Generated(done=3, total=9, seconds=2.0),
+    Note(text="line\nbreak \u2028 and \x1b[31m"),
+    Finished(status="finished"),
+]
+
+
+def test_every_kind_comes_back_as_it_went(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "events.jsonl"
+    with EventWriter(path) as writer:
+        for event in EVERY_KIND:
+            writer.append(event)
+    assert read_events(path) == EVERY_KIND
+    assert path.read_bytes().count(b"\n") == len(EVERY_KIND)
+
+
+def test_events_are_on_file_before_the_writer_is_closed(tmp_path: Path) -> None:
+    with EventWriter(tmp_path / "e") as writer:
+        writer.append(Note(text="now"))
+        assert read_events(tmp_path / "e") == [Note(text="now")]
+
+
+def test_a_loss_that_is_no_number_survives(tmp_path: Path) -> None:
+    with EventWriter(tmp_path / "e") as writer:
+        writer.append(step(1, math.nan))
+        writer.append(step(2, math.inf))
+    first, second = read_events(tmp_path / "e")
+    assert isinstance(first, StepDone)
+    assert isinstance(second, StepDone)
+    assert math.isnan(first.loss)
+    assert second.loss == math.inf
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 7))
+def test_half_a_last_line_is_left_out_and_the_next_writer_does_not_glue_to_it(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "e"
+    with EventWriter(path) as writer:
+        writer.append(step(1))
+        writer.append(step(2))
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert read_events(path) == [step(1)]
+    with EventWriter(path) as writer:
+        writer.append(step(3))
+    # a cut of 1 takes only the line end: ending the line completes the event
+    assert read_events(path) == ([step(1), step(2), step(3)] if cut == 1 else [step(1), step(3)])
+
+
+def test_rubbish_between_events_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    good = step(1).model_dump_json().encode()
+    path.write_bytes(b"\n".join([b"\x00\x00\xff", good, b'{"kind":"unheard of"}', b"[]", b"", good, b""]))
+    assert read_events(path) == [step(1), step(1)]
+
+
+def test_no_file_has_no_events(tmp_path: Path) -> None:
+    assert read_events(tmp_path / "none") == []
+
+
+def test_follower_gives_each_event_once_whatever_the_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    follower = Follower(path)
+    assert follower.poll() == []
+    data = b"".join(event.model_dump_json().encode() + b"\n" for event in EVERY_KIND)
+    seen: list[Event] = []
+    for start in range(0, len(data), 11):
+        with path.open("ab") as stream:
+            stream.write(data[start : start + 11])
+        seen += follower.poll()
+    assert seen == EVERY_KIND
+    assert follower.poll() == []
+
+
+def test_follower_starts_again_when_the_file_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    follower = Follower(path)
+    with EventWriter(path) as writer:
+        writer.append(step(1))
+        writer.append(step(2))
+    assert len(follower.poll()) == 2
+    path.unlink()
+    with EventWriter(path) as writer:
+        writer.append(step(3))
+    assert follower.poll() == [step(3)]
+
+
+def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    with EventWriter(path) as writer:
+
+        def work() -> None:
+            for number in range(200):
+                writer.append(step(number))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(read_events(path)) == 800
+
+
+def test_curve_keeps_the_best_and_leaves_out_what_is_not_finite() -> None:
+    events: list[Event] = [
+        step(1),
+        validated(1, 3.0, True),
+        step(2, math.nan),
+        validated(2, 2.0, True),
+        validated(3, 2.5, False),
+        validated(4, math.nan, False),
+    ]
+    curve = curve_of(events)
+    assert [point.step for point in curve.train] == [1]
+    assert [point.loss for point in curve.validation] == [3.0, 2.0, 2.5]
+    assert (curve.best_step, curve.best_epoch, curve.best_validation_loss) == (2, 0.2, 2.0)
+    assert curve_of([]).best_step is None
