@@ -61,6 +61,7 @@ class Resources(Frozen):
 
     phases: dict[str, PhaseResources]
     peak_memory_bytes: int
+    memory_source: str | None = None  # where the peaks come from
     threads: int
     timeline: tuple[TimelinePoint, ...] = ()
 
