@@ -1,0 +1,20 @@
+"""Documents and their summaries: read, cleaned, split by document. Imports neither torch nor transformers."""
+
+from tuneoff.data.clean import cleaning_report
+from tuneoff.data.example import Dataset, Dropped, Example, Split, group_of
+from tuneoff.data.load import load
+from tuneoff.data.splits import take_fraction
+from tuneoff.data.starter import starter_location, starter_present
+
+__all__ = [
+    "Dataset",
+    "Dropped",
+    "Example",
+    "Split",
+    "cleaning_report",
+    "group_of",
+    "load",
+    "starter_location",
+    "starter_present",
+    "take_fraction",
+]

@@ -21,7 +21,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dropped:
-    """One row that was left out, or, for test duplicates, only reported."""
+    """One row that was left out, or, when `kept`, used and only reported (a duplicate in the test split)."""
 
     split: Split
     where: str  # file and line, or data set and row
@@ -39,6 +39,7 @@ class Dataset:
     dropped: tuple[Dropped, ...]
     content_hash: str  # 16 hex digits over ids, texts, fields and splits
     description: str  # one line for people: name, counts, source
+    left_out: Mapping[Split, int] = field(default_factory=dict)  # good rows beyond `max_*_documents`
 
 
 def group_of(document: str) -> str:
