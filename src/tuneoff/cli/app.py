@@ -1,0 +1,293 @@
+"""The commands. Each parses its flags and calls one function; torch and what else is slow loads inside functions."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import tuneoff
+from tuneoff.cli import DONE, USAGE, complain
+from tuneoff.cli.flags import (
+    ALIASES,
+    INSTEAD,
+    normalized,
+    outside_predictions,
+    overrides_of,
+    takes_study_flags,
+    with_settings,
+)
+
+if TYPE_CHECKING:
+    from tuneoff.spec import StudySpec
+
+OUTPUT = "What comes out"
+# The class of all usage errors; typer exports only this subclass of it.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which way of adapting a language model is worth it for my documents, on my machine?",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": normalized,
+    },
+)
+
+StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY.toml", help="A study as TOML.", show_default=False)]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="A study that comes with tuneoff: `starter`.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="METHOD.NAME=VALUE", help="A hyper-parameter of one method. Repeatable."),
+]
+Outside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--predictions",
+        metavar="NAME=FILE",
+        help="Outputs of an outside system (JSONL: id, text) as a row of the table. Repeatable.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        help="Folder of the study; runs that are there are not done again. Default: runs/NAME. Also --output_dir.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+ReportTo = Annotated[
+    list[str] | None,
+    typer.Option("--report-to", metavar="TRACKER", help="`wandb` or `none`. Repeatable.", rich_help_panel=OUTPUT),
+]
+NoTexts = Annotated[
+    bool, typer.Option("--no-texts", help="Keep documents and written texts out of the folder.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.", rich_help_panel=OUTPUT)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.", rich_help_panel=OUTPUT)]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="The summary as JSON in the last line of stdout.", rich_help_panel=OUTPUT)
+]
+
+
+@app.command()
+@takes_study_flags
+def compare(
+    study: StudyFile = None,
+    preset: Preset = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", metavar="A,B", help="Methods to compare; see `tuneoff methods`.")
+    ] = None,
+    set_: Settings = None,
+    predictions: Outside = None,
+    output: Output = None,
+    report_to: ReportTo = None,
+    no_texts: NoTexts = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    *,
+    given: Mapping[str, Any],
+) -> int:
+    """Compare ways of adapting a model on your documents, under equal effort.
+
+    There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
+    """
+    from tuneoff.study.read import Override, parse_setting, read_study
+
+    overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
+    if methods is not None:
+        names = tuple(name.strip().replace("-", "_") for name in methods.split(","))
+        overrides.append(Override(("methods",), names, "--methods"))
+    overrides += [parse_setting(text) for text in set_ or ()]
+    spec = read_study(study, preset, overrides)
+    return _carry_out(
+        spec,
+        output or Path("runs") / spec.name,
+        report_to=report_to,
+        keep_texts=not no_texts,
+        quiet=quiet,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@app.command()
+@takes_study_flags
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="One of `tuneoff methods`.")],
+    study: StudyFile = None,
+    preset: Preset = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", metavar="X", help="Peak learning rate of the method.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter of the method. Repeatable."),
+    ] = None,
+    predictions: Outside = None,
+    output: Output = None,
+    report_to: ReportTo = None,
+    no_texts: NoTexts = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    *,
+    given: Mapping[str, Any],
+) -> int:
+    """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
+    from tuneoff.study.read import Override, parse_setting, read_study
+
+    method = method.replace("-", "_")
+    overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
+    overrides.append(Override(("methods",), (method,), f"train {method}"))
+    overrides += [parse_setting(text, method) for text in set_ or ()]
+    if learning_rate is not None:
+        overrides.append(Override(("hyperparameters", method, "learning_rate"), learning_rate, "--learning-rate"))
+    spec = read_study(study, preset, overrides)
+    return _carry_out(
+        spec,
+        output or Path("runs") / f"{spec.name}-{method}",
+        report_to=report_to,
+        keep_texts=not no_texts,
+        quiet=quiet,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool, **options: Any) -> int:
+    """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
+    from tuneoff.cli import session, show
+
+    if dry_run:
+        from tuneoff.study.compare import prepare
+
+        prepared = prepare(spec, folder)
+        print(json.dumps(show.plan_as_json(prepared)) if as_json else show.plan_as_text(prepared))
+        return DONE
+    result = session.run_study(spec, folder, **options)
+    if as_json:
+        print(json.dumps(result.summary, ensure_ascii=False))
+    return result.exit_code
+
+
+@app.command()
+def summarize(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run: runs/STUDY/runs/RUN.")],
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE|-]", help="One document, or JSONL with one document a line. `-`: stdin.")
+    ] = "-",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
+) -> int:
+    """Write summaries of new documents with a finished run."""
+    from tuneoff.cli.documents import read_texts
+    from tuneoff.run import summarize_texts
+
+    named = read_texts(file)
+    for name, text in zip(named, summarize_texts(run, list(named.values())), strict=True):
+        print(
+            json.dumps({"id": name, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
+            flush=True,
+        )
+    return DONE
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
+) -> int:
+    """Draw the report of a study again from what is on disk."""
+    from tuneoff.report import render
+
+    print(render(folder))
+    return DONE
+
+
+@app.command("methods")
+def list_methods(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """List the methods with their hyper-parameters and defaults."""
+    from tuneoff.cli import show
+
+    print(json.dumps(show.methods_as_json()) if as_json else show.methods_as_text())
+    return DONE
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Say what tuneoff finds here: device, precision, threads, memory, sensors, versions, starter model and data."""
+    from tuneoff.cli.doctor import as_text, examine
+
+    findings = examine()
+    print(json.dumps(findings) if as_json else as_text(findings))
+    return DONE
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Which way of adapting a language model is worth it for my documents, on my machine, and how sure can I be?"""
+    if version:
+        print(f"tuneoff {tuneoff.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` name; returns its exit code. A wrong flag or command is one sentence, code 2."""
+    try:
+        code = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
+    except UsageError as error:
+        return complain(_usage_sentence(error), USAGE)
+    return code if isinstance(code, int) else DONE
+
+
+def _with_settings(arguments: Sequence[str]) -> list[str]:
+    """`tuneoff train METHOD` takes the method's hyper-parameters as flags too."""
+    if not arguments or arguments[0] != "train":
+        return list(arguments)
+    from tuneoff.methods import METHODS, defaults
+
+    named = (argument.replace("-", "_") for argument in arguments[1:])
+    method = next((name for name in named if name in METHODS), None)
+    return with_settings(method, defaults(method), arguments) if method else list(arguments)
+
+
+def _usage_sentence(error: Any) -> str:
+    context = error.ctx
+    option = getattr(error, "option_name", None)
+    if option is not None and type(error).__name__ == "NoSuchOption" and context is not None:
+        return _unknown_flag(option.replace("_", "-"), context.info_name, context.command.params)
+    message: str = error.format_message().rstrip(".")
+    return message if context is None or message.endswith("?") else f"{message}; see `{context.command_path} --help`"
+
+
+def _unknown_flag(option: str, command: str, parameters: Iterable[Any]) -> str:
+    if option in INSTEAD:
+        return f"no flag {option}: {INSTEAD[option]}"
+    from tuneoff.methods import METHODS, defaults
+
+    name = option.lstrip("-").replace("-", "_")
+    owners = [method for method in METHODS if name in defaults(method)]
+    if owners:
+        return f"no flag {option}: it belongs to a method; write --set {owners[0]}.{name}=VALUE"
+    known = [flag for parameter in parameters for flag in parameter.opts if flag.startswith("--")]
+    close = get_close_matches(option, [*known, *(f"--{alias}" for alias in ALIASES)], n=1, cutoff=0.6)
+    if close:
+        return f"no flag {option}; did you mean {close[0]}?"
+    return f"no flag {option}; see `tuneoff {command} --help`"

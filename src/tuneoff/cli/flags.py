@@ -1,0 +1,199 @@
+"""The flags that describe a study, as one table: a flag, the place in `StudySpec` it sets, and its other names.
+
+`--some-flag` and `--some_flag` are one flag. The second names are those of transformers' example programs where they
+mean the same; where they almost do, `INSTEAD` says what to type here.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from tuneoff.errors import UserError
+
+DATA, MODEL, PROMPT, EFFORT, GENERATION = "Data", "Model", "Prompt", "Effort, the same for every method", "Generation"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag. `path` leads into the study; `*` behind `models` means every model."""
+
+    name: str
+    path: tuple[str, ...]
+    type: Any
+    panel: str
+    help: str
+    also: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    @property
+    def described(self) -> str:
+        """The help text with the flag's other names, spelt as transformers spells them."""
+        names = ", ".join("--" + name.removeprefix("--").replace("-", "_") for name in self.also)
+        return f"{self.help} Also {names}." if names else self.help
+
+    @property
+    def parameter(self) -> str:
+        """The name of the function parameter that typer fills."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+STUDY_FLAGS = (
+    Flag("--data", ("data", "source"), str, DATA, "`starter`, a folder written by `datasets`, or a hub name.",
+         ("--dataset-name",), "NAME"),
+    Flag("--data-config", ("data", "config"), str, DATA, "Configuration of a hub data set.",
+         ("--dataset-config-name",), "NAME"),
+    Flag("--train-file", ("data", "train_file"), str, DATA, "Training examples: .jsonl, .csv or .parquet.",
+         metavar="FILE"),
+    Flag("--validation-file", ("data", "validation_file"), str, DATA,
+         "Validation examples; without it a share of the training data.", metavar="FILE"),
+    Flag("--test-file", ("data", "test_file"), str, DATA, "Test examples; without it a share of the training data.",
+         metavar="FILE"),
+    Flag("--document-column", ("data", "document_column"), str, DATA, "Column of the documents.",
+         ("--text-column",), "NAME"),
+    Flag("--summary-column", ("data", "summary_column"), str, DATA, "Column of the texts wanted.", metavar="NAME"),
+    Flag("--max-train-documents", ("data", "max_train_documents"), int, DATA, "Train on at most so many documents.",
+         metavar="N"),
+    Flag("--max-validation-documents", ("data", "max_validation_documents"), int, DATA,
+         "Validate on at most so many documents.", metavar="N"),
+    Flag("--max-test-documents", ("data", "max_test_documents"), int, DATA, "Score at most so many documents.",
+         metavar="N"),
+    Flag("--model", ("models",), list[str], MODEL,
+         "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL"),
+    Flag("--revision", ("models", "*", "revision"), str, MODEL, "Branch, tag or commit of a hub model.",
+         ("--model-revision",), "REV"),
+    Flag("--precision", ("models", "*", "precision"), str, MODEL, "Arithmetic of the model.", metavar="auto|fp32|bf16"),
+    Flag("--trust-remote-code", ("models", "*", "trust_remote_code"), bool, MODEL,
+         "Run code that comes with the model. Only for authors you trust."),
+    Flag("--instruction", ("prompt", "instruction"), str, PROMPT, "What the model is told; may name {columns}.",
+         metavar="TEXT"),
+    Flag("--cue", ("prompt", "cue"), str, PROMPT, "Stands between the document and the summary.", metavar="TEXT"),
+    Flag("--template", ("prompt", "template"), str, PROMPT, "How instruction, document and cue are put together.",
+         metavar="auto|chat|plain"),
+    Flag("--max-length", ("prompt", "max_length"), int, PROMPT,
+         "Tokens of prompt, virtual tokens and target together; longer documents are cut.", metavar="N"),
+    Flag("--seeds", ("seeds",), int, EFFORT, "Number of seeds, paired across methods.", metavar="N"),
+    Flag("--epochs", ("train", "epochs"), float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
+         "N"),
+    Flag("--max-steps", ("train", "max_steps"), int, EFFORT, "At most so many optimiser steps.", metavar="N"),
+    Flag("--batch-size", ("train", "batch_size"), int, EFFORT, "Examples an optimiser step.",
+         ("--per-device-train-batch-size",), "N"),
+    Flag("--micro-batch-tokens", ("train", "micro_batch_tokens"), int, EFFORT,
+         "Tokens that one forward pass may hold; lower it when memory runs out.", metavar="N"),
+    Flag("--warmup", ("train", "warmup"), float, EFFORT, "Share of the steps in which the learning rate rises.",
+         ("--warmup-ratio", "--warmup-steps"), "SHARE"),
+    Flag("--schedule", ("train", "schedule"), str, EFFORT, "Course of the learning rate.", ("--lr-scheduler-type",),
+         "cosine|linear|constant"),
+    Flag("--max-grad-norm", ("train", "max_grad_norm"), float, EFFORT, "Gradients are clipped to this norm.",
+         metavar="X"),
+    Flag("--eval-steps", ("train", "eval_steps"), int, EFFORT,
+         "Validation loss every N steps, beside the end of each epoch.", metavar="N"),
+    Flag("--patience", ("train", "patience"), int, EFFORT, "Stop after N evaluations without a better loss.",
+         ("--early-stopping-patience",), "N"),
+    Flag("--max-new-tokens", ("generate", "max_new_tokens"), int, GENERATION, "Longest text written, in tokens.",
+         ("--max-target-length",), "N"),
+    Flag("--num-beams", ("generate", "num_beams"), int, GENERATION, "1 is greedy decoding.", metavar="N"),
+    Flag("--generate-batch-size", ("generate", "batch_size"), int, GENERATION, "Texts written at a time.",
+         ("--per-device-eval-batch-size",), "N"),
+)  # fmt: skip
+
+INSTEAD = {
+    "--learning-rate": "the best rates of the methods lie 10 to 1000 times apart, so one rate for all would decide who "
+    "wins; set it for a method: --set lora.learning_rate=1e-3",
+    "--max-source-length": "--max-length bounds prompt, virtual tokens and target together",
+    "--gradient-accumulation-steps": "--batch-size is what one optimiser step sees, --micro-batch-tokens what fits "
+    "into memory at a time",
+    "--eval-strategy": "validation comes at the end of each epoch, and every N steps with --eval-steps N",
+    "--seed": "--seeds N runs seeds 0 to N-1",
+    "--bf16": "--precision bf16",
+    "--fp16": "--precision takes auto, fp32 or bf16",
+    "--max-train-samples": "--max-train-documents N counts documents",
+}
+
+ALIASES = {other.removeprefix("--"): flag.name.removeprefix("--") for flag in STUDY_FLAGS for other in flag.also}
+ALIASES |= {"output-dir": "output", "model-name": "model"}
+
+
+def normalized(token: str) -> str:
+    """The one spelling of a flag (without its dashes) that has several."""
+    hyphenated = token.replace("_", "-")
+    return ALIASES.get(hyphenated, hyphenated)
+
+
+def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
+    """(path, value, flag) of every flag that was typed."""
+    given: list[tuple[tuple[str, ...], Any, str]] = []
+    for flag in STUDY_FLAGS:
+        value = values.get(flag.parameter)
+        if value is None or value is False or value == []:
+            continue
+        if flag.path == ("models",):
+            value = [{"name": name} for name in value]
+        given.append((flag.path, value, flag.name))
+    return given
+
+
+def outside_predictions(texts: Sequence[str]) -> list[tuple[tuple[str, ...], Any, str]]:
+    """`NAME=FILE` of --predictions as overrides."""
+    given: list[tuple[tuple[str, ...], Any, str]] = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise UserError(f"--predictions {text}: not of the form NAME=FILE, for example api=outputs.jsonl")
+        given.append((("predictions", name), path, f"--predictions {text}"))
+    return given
+
+
+def takes_study_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command every flag of the table; it receives what was typed as `given`, name -> value."""
+    own = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "given"]
+    added = [
+        inspect.Parameter(flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(flag))
+        for flag in STUDY_FLAGS
+    ]
+    names = {parameter.name for parameter in own}
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        mine = {name: value for name, value in values.items() if name in names}
+        return function(**mine, given={name: value for name, value in values.items() if name not in names})
+
+    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    command.__signature__ = inspect.Signature([*keyword, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return command
+
+
+def _annotation(flag: Flag) -> Any:
+    option = typer.Option(
+        flag.name,
+        help=flag.described,
+        rich_help_panel=flag.panel,
+        metavar=flag.metavar,
+        show_default=False,
+    )
+    return Annotated[flag.type if flag.type is bool else flag.type | None, option]
+
+
+def with_settings(method: str, known: Iterable[str], arguments: Sequence[str]) -> list[str]:
+    """`--lora_alpha 32` and `--lora_alpha=32` as `--set lora_alpha=32`, for the `known` hyper-parameters of a method.
+
+    PEFT's names thereby work as flags of `tuneoff train`. The learning rate is a flag anyway.
+    """
+    names = set(known) - {"learning_rate"}
+    spelt: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in names:
+            spelt.append(argument)
+            continue
+        following = value if equals else next(rest, None)
+        if following is None:
+            raise UserError(f"{flag}: a hyper-parameter of {method} without a value")
+        spelt += ["--set", f"{name}={following}"]
+    return spelt

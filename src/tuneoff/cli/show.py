@@ -1,0 +1,105 @@
+"""Plans and results as text for people and as plain data for programs."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from tuneoff import methods
+from tuneoff.data import cleaning_report
+from tuneoff.study import plan
+from tuneoff.study.compare import Prepared
+
+QUALITY = ("rouge1", "rouge2", "rougeL")
+
+
+def plan_as_json(prepared: Prepared) -> dict[str, Any]:
+    """The plan of a study: counts, effort and every run with its resolved settings."""
+    done = {run.run_id for run in prepared.runs} - {run.run_id for run in prepared.missing}
+    return {
+        "name": prepared.study.name,
+        "folder": str(prepared.folder),
+        "data": {"description": prepared.dataset.description, "counts": prepared.counts},
+        "runs": [
+            {
+                "name": run.name,
+                "run_id": run.run_id,
+                "folder": str(prepared.folder / run.folder),
+                "done": run.run_id in done,
+                "steps": _steps(prepared, run),
+                "spec": run.spec.model_dump(mode="json"),
+            }
+            for run in prepared.runs
+        ],
+    }
+
+
+def plan_as_text(prepared: Prepared) -> str:
+    """The same for people."""
+    study, train = prepared.study, prepared.study.train
+    reserved = max(method.overhead_tokens for method in prepared.methods.values())
+    effort = f"{train.epochs:g} epoch{'' if train.epochs == 1 else 's'}, {train.batch_size} examples a step"
+    if train.max_steps:
+        effort += f", at most {train.max_steps} steps"
+    lines = [
+        f"study   {study.name}, folder {prepared.folder}",
+        f"data    {prepared.dataset.description}",
+        *(f"        {line}" for line in cleaning_report(prepared.dataset)),
+        *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
+        f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
+        f"        at most {study.prompt.max_length} tokens, {reserved} of them kept for virtual tokens",
+        f"effort  {effort}; {study.seeds} seed{'' if study.seeds == 1 else 's'}",
+        f"output  at most {study.generate.max_new_tokens} new tokens, {study.generate.num_beams} beam(s)",
+    ]
+    width = max(len(run.name) for run in prepared.runs)
+    for run in prepared.runs:
+        state = "to do" if run in prepared.missing else "done"
+        steps = _steps(prepared, run)
+        work = f"{steps} steps" if steps else "no training"
+        lines.append(
+            f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _steps(prepared: Prepared, run: plan.PlannedRun) -> int:
+    trains = prepared.methods[run.spec.method.name].trains
+    return plan.steps(run.spec.train, prepared.counts["train"]) if trains else 0
+
+
+def _values(hyperparameters: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_value(value)}" for key, value in hyperparameters.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def methods_as_json() -> list[dict[str, Any]]:
+    """Every method of the registry with its hyper-parameters."""
+    return [
+        {
+            "name": name,
+            "title": kind.title,
+            "trains": kind.trains,
+            "hyperparameters": methods.defaults(name),
+            "search": {key: list(bounds) for key, bounds in kind.search.items()},
+            "source": kind.source,
+        }
+        for name, kind in methods.METHODS.items()
+    ]
+
+
+def methods_as_text() -> str:
+    """The same for people."""
+    lines = []
+    for name, kind in methods.METHODS.items():
+        lines.append(f"{name}: {kind.title}. {kind.source}")
+        types = typing.get_type_hints(kind)
+        for key, value in methods.defaults(name).items():
+            low_high = kind.search.get(key)
+            searched = f"  (searched from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""
+            written = types[key].__name__ if isinstance(types[key], type) else "names"
+            lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
+    return "\n".join(lines)

@@ -1,0 +1,235 @@
+"""From a study to its runs: every default filled in, every run named by the content of what goes into it.
+
+A study folder holds `study.json` (what was asked for) and `plan.json` (contents and the runs that belong to it). The
+same study on the same folder does only what is missing; a different one is refused with a list of the differences.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tuneoff import methods, record
+from tuneoff.errors import UserError
+from tuneoff.methods.protocol import Method
+from tuneoff.record import NUMERICS_VERSION, write_json
+from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
+
+# Where a file lies does not change what is in it: in a run's id the contents stand for these.
+LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
+# None of these touches a run that is there: they add runs and rows, or are compared one by one.
+MAY_GROW = ("name", "methods", "models", "seeds", "predictions", "hyperparameters")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study. `folder` is relative to the study folder."""
+
+    spec: RunSpec
+    run_id: str
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<name>-<id>`."""
+        return Path("runs") / f"{self.name}-{self.run_id}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Hashes of what the names in a study stand for."""
+
+    data: str
+    models: Mapping[str, str]  # name -> hash
+
+
+def resolve(study: StudySpec) -> dict[str, Method]:
+    """The study's methods with all hyper-parameters filled in. Raises `UserError` for a name or value that is wrong."""
+    return {name: methods.build(name, study.hyperparameters.get(name, {})) for name in study.methods}
+
+
+def hyperparameters_of(method: Method) -> dict[str, Any]:
+    """All hyper-parameters of a built method."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        raise TypeError(f"{method!r} is no dataclass instance")
+    return dataclasses.asdict(method)
+
+
+def steps(train: TrainSpec, examples: int) -> int:
+    """Optimiser steps of a run that trains on `examples` examples and is not stopped early."""
+    total = math.ceil(train.epochs * math.ceil(examples / train.batch_size))
+    return min(total, train.max_steps) if train.max_steps else total
+
+
+def expand(study: StudySpec, contents: Contents) -> list[PlannedRun]:
+    """The runs of a study: models x methods x seeds, seeds paired across methods.
+
+    A method that trains nothing writes the same texts whatever the seed, so it runs once. `reserved_tokens` is the
+    largest overhead of all methods: every method then sees the same part of each document.
+    """
+    built = resolve(study)
+    reserved = max(method.overhead_tokens for method in built.values())
+    slugs = _slugs(study.models)
+    runs = []
+    for model in study.models:
+        prefix = f"{slugs[model.name]}-" if len(study.models) > 1 else ""
+        for name, method in built.items():
+            resolved = MethodSpec(name=name, hyperparameters=hyperparameters_of(method))
+            for seed in range(study.seeds if method.trains else 1):
+                spec = RunSpec(
+                    model=model,
+                    prompt=study.prompt,
+                    data=study.data,
+                    method=resolved,
+                    train=study.train,
+                    generate=study.generate,
+                    seed=seed,
+                    reserved_tokens=reserved,
+                )
+                run_id = run_id_of(spec, contents.models[model.name], contents.data)
+                runs.append(PlannedRun(spec, run_id, f"{prefix}{name}-s{seed}"))
+    return runs
+
+
+def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
+    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics."""
+    settings = spec.model_dump(mode="json")
+    for key in LOCATIONS:
+        settings["data"].pop(key)
+    settings["model"].pop("name")
+    settings["model"].pop("revision")
+    return content_hash({"spec": settings, "model": model_hash, "data": data_hash, "numerics": NUMERICS_VERSION})
+
+
+def _slugs(models: tuple[ModelSpec, ...]) -> dict[str, str]:
+    """Short names for folders: the last part of the model's name, numbered where two would be alike."""
+    names = [model.name for model in models]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"model {doubled} is named twice; name every model once")
+    slugs: dict[str, str] = {}
+    for name in names:
+        slug = re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name.removesuffix(".gguf")).strip("-.")[:24] or "model"
+        taken = sum(other == slug or other.startswith(f"{slug}.") for other in slugs.values())
+        slugs[name] = f"{slug}.{taken + 1}" if slug in slugs.values() else slug
+    return slugs
+
+
+def is_done(study_folder: Path, run: PlannedRun) -> bool:
+    """Whether a finished record of exactly this run lies in the study folder."""
+    folder = study_folder / run.folder
+    if not (folder / "record.json").exists():
+        return False
+    try:
+        found = record.read_record(folder)
+    except UserError:
+        return False  # damaged: run it again
+    return found.status == "finished" and found.run_id == run.run_id
+
+
+def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: list[PlannedRun]) -> None:
+    """Make the study folder this study's own: create it, or check that it was; write `study.json` and `plan.json`.
+
+    Raises `UserError` when the folder cannot be written or belongs to a different study.
+    """
+    check_folder(study_folder, study, contents)
+    try:
+        write_json(study_folder / "study.json", study.model_dump(mode="json"))
+        write_json(
+            study_folder / "plan.json",
+            {**_fingerprint(contents), "runs": [run.folder.name for run in runs]},
+        )
+    except OSError as error:
+        raise UserError(f"{study_folder}: cannot be written ({error.strerror}); choose another --output") from error
+
+
+def check_folder(study_folder: Path, study: StudySpec, contents: Contents) -> None:
+    """Raise `UserError` when this study may not use the folder. Changes nothing."""
+    check_writable(study_folder)
+    path = study_folder / "study.json"
+    if not path.exists():
+        if study_folder.is_dir() and any(study_folder.iterdir()):
+            raise UserError(f"{study_folder}: holds other files and no study; choose an empty folder with --output")
+        return
+    try:
+        earlier = StudySpec.model_validate_json(path.read_text(encoding="utf-8"))
+        fingerprint = json.loads((study_folder / "plan.json").read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise UserError(f"{path}: damaged or from another version of tuneoff; choose another --output") from error
+    changes = [*differences(earlier, study), *_changed_contents(fingerprint, contents)]
+    if changes:
+        shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+        raise UserError(f"{study_folder}: belongs to a different study ({shown}); choose another --output")
+
+
+def check_writable(folder: Path) -> None:
+    """The nearest existing folder must take new files; nothing is left behind."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"{existing}: is a file, not a folder; choose another --output")
+    try:
+        handle, name = tempfile.mkstemp(dir=existing, prefix=".tuneoff-")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from error
+    os.close(handle)
+    Path(name).unlink()
+
+
+def differences(earlier: StudySpec, study: StudySpec) -> list[str]:
+    """Settings that two studies do not share, as `name: before -> now`; what only adds or leaves out runs is none."""
+    before = dict(_settings(_comparable(earlier)))
+    after = dict(_settings(_comparable(study)))
+    changes = [
+        f"{key}: {before.get(key, 'default')} -> {after.get(key, 'default')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    for name in set(earlier.methods) & set(study.methods):
+        old, new = (
+            hyperparameters_of(methods.build(name, side.hyperparameters.get(name, {}))) for side in (earlier, study)
+        )
+        changes += [f"{name}.{key}: {old[key]} -> {new[key]}" for key in old if old[key] != new[key]]
+    known = {model.name: model for model in earlier.models}
+    for model in study.models:
+        if model.name in known and model != known[model.name]:
+            changes.append(f"settings of model {model.name}")
+    return changes
+
+
+def _comparable(study: StudySpec) -> dict[str, Any]:
+    plain = study.model_dump(mode="json", exclude=set(MAY_GROW))
+    for key in LOCATIONS:
+        plain["data"].pop(key)
+    return plain
+
+
+def _settings(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf as (dotted name, plain value)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _settings(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _fingerprint(contents: Contents) -> dict[str, Any]:
+    return {"data": contents.data, "models": dict(contents.models), "numerics": NUMERICS_VERSION}
+
+
+def _changed_contents(earlier: Mapping[str, Any], contents: Contents) -> Iterator[str]:
+    if earlier.get("data") != contents.data:
+        yield "the documents are not the same"
+    for name, digest in contents.models.items():
+        if earlier.get("models", {}).get(name, digest) != digest:
+            yield f"the weights of model {name} are not the same"
+    if earlier.get("numerics") != NUMERICS_VERSION:
+        yield f"numerics: version {earlier.get('numerics')} -> {NUMERICS_VERSION}"
