@@ -1,0 +1,85 @@
+"use strict";
+// Draws the Vega-Lite specifications of the page: sized to their place, in the colours of the screen's scheme.
+(() => {
+  const { dark, figures } = JSON.parse(document.getElementById("charts-data").textContent);
+  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  const drawn = new Map(); // container -> width at which it was drawn
+  const views = new Map(); // container -> views to free before it is drawn again
+
+  // Colours stand in marks, scales and config, never in rows of data, which belong to the user.
+  function recoloured(value, key) {
+    if (key === "data" || key === "datasets" || key === "domain") return value;
+    if (typeof value === "string") return dark[value] ?? value;
+    if (Array.isArray(value)) return value.map((item) => recoloured(item));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, recoloured(item, name)]));
+  }
+
+  // A concatenation becomes its panels, so that the page can flow them. The page has its own headings and legend.
+  function panels(specification) {
+    const { concat, columns, spacing, title, ...shared } = specification;
+    return concat ? concat.map((panel) => ({ ...shared, ...panel })) : [shared];
+  }
+
+  function prepared(panel, width) {
+    const config = { ...panel.config, legend: { ...panel.config.legend, disable: true }, aria: false };
+    const plain = { ...panel, config, width, background: "transparent", padding: 2 };
+    plain.autosize = { type: "fit-x", contains: "padding" };
+    return scheme.matches ? recoloured(plain) : plain;
+  }
+
+  const options = {
+    actions: false,
+    ast: true, // expressions are interpreted, never compiled: the page allows no eval
+    renderer: "svg",
+    defaultStyle: false,
+    tooltip: { disableDefaultStyle: true, theme: "own" },
+  };
+
+  async function draw(container) {
+    const parts = panels(figures[container.dataset.figure]);
+    for (const view of views.get(container) ?? []) view.finalize();
+    const places = parts.map(() => {
+      const place = document.createElement("div");
+      place.className = "panel";
+      return place;
+    });
+    container.style.minHeight = `${container.clientHeight}px`;
+    container.replaceChildren(...places);
+    container.dataset.panels = String(parts.length);
+    drawn.set(container, container.clientWidth);
+    const results = await Promise.all(
+      parts.map((part, index) => vegaEmbed(places[index], prepared(part, places[index].clientWidth), options)),
+    );
+    views.set(container, results.map((result) => result.view));
+    container.style.minHeight = "";
+    container.dataset.drawn = scheme.matches ? "dark" : "light";
+  }
+
+  const containers = [...document.querySelectorAll(".chart")];
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        watcher.unobserve(entry.target);
+        draw(entry.target);
+      }
+    },
+    { rootMargin: "800px" },
+  );
+  for (const container of containers) watcher.observe(container);
+
+  scheme.addEventListener("change", () => {
+    for (const container of drawn.keys()) draw(container);
+  });
+  let waiting;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      for (const [container, width] of drawn) if (container.clientWidth !== width) draw(container);
+    }, 150);
+  });
+  window.addEventListener("beforeprint", () => {
+    for (const container of containers) if (!drawn.has(container)) draw(container);
+  });
+})();

@@ -1,0 +1,404 @@
+"""Charts as Vega-Lite through Altair: one chart serves the page and the PNG and SVG files.
+
+Every function takes records and returns a chart, or None when no record holds anything to draw. Rows of data are plain
+dictionaries inside the chart, so a chart is complete in itself. Colours come from `palette` alone: the page swaps them
+by `palette.DARK` when the screen is dark.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import altair as alt
+
+from tuneoff.record import Record, TimelinePoint, TrainPoint, read_record
+from tuneoff.report import quantities
+from tuneoff.report.palette import BAND, GRID, INK, MUTED, PAPER, Cast
+
+Cost = Literal["time", "memory", "size"]
+COSTS: tuple[Cost, ...] = ("time", "memory", "size")
+
+# More points than pixels only make the page heavy.
+CURVE_POINTS = 300
+TIMELINE_POINTS = 400
+
+_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+_STRIP = {"domain": False, "ticks": False}
+
+
+def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
+    """Training and validation loss (nats per target token) over epochs, one panel a model: tokenizers differ, so
+    losses of different models do not compare. Training is thin, validation bold; a ring marks the kept checkpoint; a
+    method that trains nothing is a dashed line."""
+    cast = cast or Cast(records)
+    panels = []
+    for model in cast.models:
+        own = [record for record in records if record.spec.model.name == model]
+        train = [row for record in own for row in _train_rows(record, cast)]
+        validation = [row for record in own for row in _validation_rows(record, cast)]
+        level = [row for record in own for row in _level_rows(record, cast)]
+        if not (train or validation or level):
+            continue
+        x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6))
+        y = alt.Y("loss:Q", title="loss, nats per target token", scale=alt.Scale(zero=False))
+        tip = [
+            alt.Tooltip("method:N", title="method"),
+            alt.Tooltip("run:N", title="run"),
+            alt.Tooltip("epoch:Q", title="epoch", format=".2f"),
+            alt.Tooltip("loss:Q", title="loss", format=".4f"),
+        ]
+        colour = _colour(cast)
+        layers = []
+        if train:
+            line = alt.Chart(_data(train)).mark_line(strokeWidth=1.1, opacity=0.4)
+            layers.append(line.encode(x=x, y=y, color=colour, detail="run:N", tooltip=tip))
+        if level:
+            rule = alt.Chart(_data(level)).mark_rule(strokeDash=[5, 4], strokeWidth=2)
+            layers.append(rule.encode(y=y, color=colour, tooltip=[tip[0], tip[1], tip[3]]))
+        if validation:
+            base = alt.Chart(_data(validation)).encode(x=x, y=y, color=colour, detail="run:N", tooltip=tip)
+            layers += [base.mark_line(strokeWidth=2.4), base.mark_point(filled=True, size=42, opacity=1)]
+            ring = base.transform_filter("datum.kept").mark_point(size=190, strokeWidth=1.8, filled=False, opacity=1)
+            layers.append(ring)
+        title = cast.shown[model] if len(cast.models) > 1 else None
+        panels.append(alt.layer(*layers, **({"title": title} if title else {})).properties(width=620, height=300))
+    return _finish(panels, columns=2, title="Loss", subtitle=_LOSS_KEY) if panels else None
+
+
+_LOSS_KEY = "thin: training, bold: validation, ring: kept checkpoint, dashed: nothing trained"
+
+
+def resource_bars(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
+    """What each method cost: one panel a resource, each with its own unit, mean over the finished runs."""
+    cast = cast or Cast(records)
+    panels = []
+    for title, read, show in _RESOURCES:
+        rows = []
+        for member in cast:
+            own = [read(record) for record in records if record.status == "finished" and cast.of(record) == member]
+            values = [value for value in own if value is not None]
+            if values:
+                mean = sum(values) / len(values)
+                rows.append({"method": member.label, "value": mean, "shown": show(mean)})
+        if not rows or all(row["value"] == 0 for row in rows):
+            continue
+        # Room to the right of the longest bar for its number.
+        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * 1.45], nice=False)
+        order = [member.label for member in cast]
+        y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=150, labelColor=INK[0]))
+        base = alt.Chart(_data(rows), title=title).encode(
+            x=alt.X("value:Q", axis=None, scale=room),
+            y=y,
+            tooltip=[alt.Tooltip("method:N", title="method"), alt.Tooltip("shown:N", title=title.lower())],
+        )
+        bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(cast, legend=False))
+        text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
+        panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
+    return _finish(panels, columns=3, title="Cost per run", subtitle=None) if panels else None
+
+
+def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
+    """Memory, processor and accelerator use over the seconds of each run. A single run shows its phases as bands."""
+    cast = cast or Cast(records)
+    points = [
+        {
+            "method": cast.of(record).label,
+            "run": record.name,
+            "seconds": round(point.seconds, 2),
+            "phase": point.phase,
+            "memory": round(point.memory_bytes / 1e9, 4),
+            "cpu": round(point.cpu, 3),
+            **({} if point.accelerator is None else {"accelerator": round(point.accelerator * 100, 1)}),
+        }
+        for record in records
+        if record.resources is not None
+        for point in _thin(record.resources.timeline)
+    ]
+    if not points:
+        return None
+    bands = _phases(records[0]) if len(records) == 1 else []
+    panels = []
+    for field, title in (("memory", "Memory, GB"), ("cpu", "Processor, cores in use"), ("accelerator", "GPU use, %")):
+        rows = [row for row in points if field in row]
+        if not rows:
+            continue
+        line = (
+            alt.Chart(_data(rows))
+            .mark_line(strokeWidth=1.8)
+            .encode(
+                x=alt.X("seconds:Q", title="seconds since the start of the run"),
+                y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domainMin=0)),
+                color=_colour(cast, legend=len(cast.members) > 1),
+                detail="run:N",
+                tooltip=[
+                    alt.Tooltip("run:N", title="run"),
+                    alt.Tooltip("phase:N", title="phase"),
+                    alt.Tooltip("seconds:Q", title="second", format=".1f"),
+                    alt.Tooltip(f"{field}:Q", title=title.lower(), format=".2f"),
+                ],
+            )
+        )
+        layers = [line]
+        if bands:
+            base = alt.Chart(_data(bands)).encode(x=alt.X("start:Q"))
+            band = base.transform_filter("datum.shaded").mark_rect(color=BAND[0]).encode(x2="end:Q")
+            name = base.transform_filter("datum.wide").mark_text(
+                align="left", baseline="bottom", dx=2, dy=-3, color=MUTED[0], fontSize=11
+            )
+            name = name.encode(y=alt.value(0), text="phase:N")
+            layers = [band, line, name]
+        heading = alt.TitleParams(text=title, offset=24 if bands else 12)
+        panels.append(alt.layer(*layers, title=heading).properties(width=620, height=190))
+    return _finish(panels, columns=1, title="Resources over time", subtitle=None)
+
+
+def quality_against(
+    records: Sequence[Record],
+    cost: Cost,
+    cast: Cast | None = None,
+    *,
+    metric: str = "rouge1",
+    intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    baselines: Mapping[str, float] | None = None,
+) -> Any | None:
+    """`metric` of each finished run against what it cost: seconds, peak bytes, or bytes of the artefact.
+
+    `intervals` gives (low, high) of `metric` by (model, method), drawn as a bar; `baselines` are quality levels without
+    a cost, drawn as dashed lines."""
+    cast = cast or Cast(records)
+    title, read, unit = _AXES[cost]
+    rows = []
+    for record in records:
+        value, quality = read(record), record.scores.get(metric)
+        if record.status != "finished" or value is None or quality is None:
+            continue
+        member = cast.of(record)
+        low, high = (intervals or {}).get((member.model, member.method), (quality, quality))
+        rows.append(
+            {
+                "method": member.label,
+                "run": record.name,
+                "cost": value / unit,
+                "quality": quality,
+                "low": low,
+                "high": high,
+                "shown": _SHOW[cost](value),
+            }
+        )
+    if not rows:
+        return None
+    heading = f"{quantities.title(metric)} against {title.split(',')[0]}"
+    scale = alt.Scale(type="symlog", constant=1) if cost == "size" else alt.Scale(zero=cost == "time", padding=18)
+    axis = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000]) if cost == "size" else alt.Axis(tickCount=5)
+    x = alt.X("cost:Q", title=title, scale=scale, axis=axis)
+    y = alt.Y("quality:Q", title=quantities.title(metric), scale=alt.Scale(zero=False, padding=14))
+    members = list(cast)
+    shape = alt.Shape(
+        "method:N",
+        scale=alt.Scale(domain=[member.label for member in members], range=[member.shape for member in members]),
+        legend=_legend(),
+    )
+    base = alt.Chart(_data(rows)).encode(x=x, color=_colour(cast))
+    tip = [
+        alt.Tooltip("method:N", title="method"),
+        alt.Tooltip("run:N", title="run"),
+        alt.Tooltip("quality:Q", title=quantities.title(metric), format=".2f"),
+        alt.Tooltip("shown:N", title=title.split(",")[0]),
+    ]
+    layers = []
+    if baselines:
+        levels = [{"name": name, "quality": value} for name, value in baselines.items()]
+        rule = alt.Chart(_data(levels)).encode(y=y, tooltip=[alt.Tooltip("name:N", title="baseline")])
+        layers.append(rule.mark_rule(strokeDash=[3, 4], color=MUTED[0]))
+        # Anchored at the right edge, where the cheap methods do not stand.
+        label = rule.mark_text(align="right", baseline="bottom", dy=-3, color=MUTED[0], fontSize=11)
+        layers.append(label.encode(x=alt.value("width"), text="name:N"))
+    if intervals:
+        layers.append(base.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"))
+    layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
+    return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=None)
+
+
+def write(chart: Any, folder: Path, name: str) -> list[Path]:
+    """Write a chart as `<name>.png` (twice the nominal resolution) and `<name>.svg`; the paths."""
+    import vl_convert
+
+    specification = chart.to_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    png.write_bytes(vl_convert.vegalite_to_png(specification, scale=2))
+    svg.write_text(vl_convert.vegalite_to_svg(specification), encoding="utf-8")
+    return [png, svg]
+
+
+def run_figures(run_folder: Path) -> list[Path]:
+    """Draw one run: `figures/loss.*` (training and validation) and `figures/resources.*` (memory, processor and, where
+    there is one, GPU over time). Returns the files written; a chart without data is left out."""
+    record = read_record(run_folder)
+    charts = {"loss": loss_curves([record]), "resources": timeline([record])}
+    folder = run_folder / "figures"
+    return [path for name, chart in charts.items() if chart is not None for path in write(chart, folder, name)]
+
+
+def _data(rows: list[dict[str, Any]]) -> Any:
+    return alt.InlineData(values=rows)
+
+
+def _legend() -> Any:
+    return alt.Legend(title=None, orient="top", columns=4, symbolOpacity=1, symbolStrokeWidth=2.4)
+
+
+def _colour(cast: Cast, *, legend: bool = True) -> Any:
+    members = list(cast)
+    scale = alt.Scale(domain=[member.label for member in members], range=[member.colour for member in members])
+    return alt.Color("method:N", scale=scale, legend=_legend() if legend else None)
+
+
+def _finish(panels: list[Any], *, columns: int, title: str, subtitle: str | None) -> Any:
+    """Panels under one title with the report's look. The page breaks a concatenation into its panels again."""
+    chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
+    lines = {"subtitle": subtitle} if subtitle else {}
+    return chart.properties(title=alt.TitleParams(text=title, **lines), background=PAPER[0], padding=14).configure(
+        **_CONFIG
+    )
+
+
+_CONFIG: dict[str, Any] = {
+    "font": _FONT,
+    "view": alt.ViewConfig(stroke=None),
+    "axis": alt.AxisConfig(
+        labelColor=MUTED[0],
+        titleColor=MUTED[0],
+        titleFontWeight="normal",
+        titlePadding=10,
+        labelFontSize=11.5,
+        titleFontSize=12,
+        gridColor=GRID[0],
+        domainColor=GRID[0],
+        tickColor=GRID[0],
+        labelPadding=6,
+    ),
+    "axisX": alt.AxisConfig(grid=False),
+    "axisY": alt.AxisConfig(domain=False, ticks=False, tickCount=5),
+    "legend": alt.LegendConfig(labelColor=INK[0], labelFontSize=12, labelLimit=260, symbolSize=90, columnPadding=18),
+    "title": alt.TitleConfig(
+        anchor="start", color=INK[0], subtitleColor=MUTED[0], fontSize=13, subtitleFontSize=11.5, offset=12
+    ),
+    "concat": alt.CompositionConfig(spacing=28),
+}
+
+
+def _train_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
+    """The training curve, averaged over neighbouring steps down to `CURVE_POINTS`."""
+    points = record.curve.train
+    width = -(-len(points) // CURVE_POINTS) or 1
+    buckets: Iterable[Sequence[TrainPoint]] = (points[at : at + width] for at in range(0, len(points), width))
+    return [
+        {
+            "method": cast.of(record).label,
+            "run": record.name,
+            "epoch": round(bucket[-1].epoch, 4),
+            "loss": round(sum(point.loss for point in bucket) / len(bucket), 5),
+        }
+        for bucket in buckets
+    ]
+
+
+def _validation_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
+    """The validation curve of a run that trains."""
+    if not record.curve.train:
+        return []
+    return [
+        {
+            "method": cast.of(record).label,
+            "run": record.name,
+            "epoch": round(point.epoch, 4),
+            "loss": round(point.loss, 5),
+            "kept": point.step == record.curve.best_step,
+        }
+        for point in record.curve.validation
+    ]
+
+
+def _level_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
+    """The one validation loss of a run that trains nothing."""
+    if record.curve.train or not record.curve.validation:
+        return []
+    loss = round(record.curve.validation[-1].loss, 5)
+    return [{"method": cast.of(record).label, "run": record.name, "loss": loss}]
+
+
+def _thin(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
+    """At most `TIMELINE_POINTS` samples. Of each stretch the one with the most memory is kept: peaks must survive."""
+    width = -(-len(points) // TIMELINE_POINTS) or 1
+    stretches = (points[at : at + width] for at in range(0, len(points), width))
+    return [max(stretch, key=lambda point: point.memory_bytes) for stretch in stretches]
+
+
+def _phases(record: Record) -> list[dict[str, Any]]:
+    """Stretches of one phase in the timeline of a run, shaded in turn."""
+    points = record.resources.timeline if record.resources else ()
+    if not points:
+        return []
+    starts = [points[0], *(after for before, after in pairwise(points) if after.phase != before.phase)]
+    ends = [point.seconds for point in starts[1:]] + [points[-1].seconds]
+    whole = points[-1].seconds - points[0].seconds
+    return [
+        {
+            "phase": point.phase,
+            "start": point.seconds,
+            "end": end,
+            "shaded": index % 2 == 1,
+            "wide": end - point.seconds > 0.08 * whole,  # room for its name
+        }
+        for index, (point, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def _phase_seconds(record: Record, phase: str) -> float | None:
+    phases = record.resources.phases if record.resources else {}
+    return phases[phase].wall_seconds if phase in phases else None
+
+
+def _all_seconds(record: Record) -> float | None:
+    return sum(phase.wall_seconds for phase in record.resources.phases.values()) if record.resources else None
+
+
+def _peak_bytes(record: Record) -> float | None:
+    """Accelerator memory where it was measured: that is what runs out first. Else the process's resident memory."""
+    if record.resources is None:
+        return None
+    readings = [phase.accelerator_peak_bytes.value for phase in record.resources.phases.values()]
+    measured = [value for value in readings if value is not None]
+    return max(measured) if measured else float(record.resources.peak_memory_bytes)
+
+
+def _artefact_bytes(record: Record) -> float | None:
+    return None if record.artefact is None else float(record.artefact.bytes)
+
+
+def _trainable(record: Record) -> float | None:
+    return None if record.trainable_parameters is None else float(record.trainable_parameters)
+
+
+def _joules(record: Record) -> float | None:
+    readings = [phase.energy.value for phase in record.resources.phases.values()] if record.resources else []
+    measured = [value for value in readings if value is not None]
+    return sum(measured) if measured and len(measured) == len(readings) else None
+
+
+_RESOURCES = (
+    ("Training time", lambda record: _phase_seconds(record, "train"), quantities.seconds),
+    ("Generation time", lambda record: _phase_seconds(record, "generate"), quantities.seconds),
+    ("Peak memory", _peak_bytes, quantities.size),
+    ("Artefact on disk", _artefact_bytes, quantities.size),
+    ("Trainable parameters", _trainable, quantities.count),
+    ("Energy", _joules, quantities.energy),
+)
+_AXES = {
+    "time": ("time of the whole run, minutes", _all_seconds, 60.0),
+    "memory": ("peak memory, GB", _peak_bytes, 1e9),
+    "size": ("artefact on disk, MB", _artefact_bytes, 1e6),
+}
+_SHOW = {"time": quantities.seconds, "memory": quantities.size, "size": quantities.size}

@@ -1,0 +1,151 @@
+"""What the report reads from a study folder, checked once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tuneoff.errors import UserError
+from tuneoff.record import Document, Prediction, Record, read_jsonl, read_record, run_folders
+from tuneoff.spec import StudySpec
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loose(BaseModel):
+    """A later version of tuneoff may say more; what it adds is left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Interval(_Loose):
+    """A mean with its 95 % bootstrap interval over document groups; no number is None."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Row(_Loose):
+    """One row of the comparison: a method on a model, an extractive baseline or an outside system."""
+
+    name: str
+    title: str
+    kind: Literal["method", "extractive", "outside"]
+    model: str | None = None
+    seeds: int = 1
+    status: dict[str, int] = {}
+    runs: tuple[str, ...] = ()
+    scores: dict[str, Interval] = {}
+    gain_over_zero_shot: dict[str, Interval | None] = {}
+    costs: dict[str, Any] = {}  # numbers or None, and "reasons": cost -> why there is no number
+    best_epoch: float | None = None
+    validation_loss: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def cost(self, name: str) -> float | None:
+        """A cost in its base unit (seconds, bytes, joules ...), None where it was not measured."""
+        value = self.costs.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def reason(self, name: str) -> str | None:
+        """Why a cost has no number."""
+        reasons = self.costs.get("reasons")
+        value = reasons.get(name) if isinstance(reasons, dict) else None
+        return str(value) if value else None
+
+
+class Data(_Loose):
+    """What the study was run on."""
+
+    description: str = ""
+    counts: dict[str, int] = {}
+    cleaning: tuple[str, ...] = ()
+
+
+class Verdict(_Loose):
+    """What the statistics say, in sentences."""
+
+    sentences: tuple[str, ...] = ()
+
+
+class FailedRun(_Loose):
+    """A run that did not finish."""
+
+    run: str
+    message: str
+
+
+class Summary(_Loose):
+    """`summary.json`."""
+
+    name: str
+    created_at: str = ""
+    tuneoff_version: str = ""
+    signature: str | None = None
+    machine: dict[str, Any] = {}
+    data: Data = Data()
+    rows: tuple[Row, ...] = ()
+    verdict: Verdict | None = None
+    failures: tuple[FailedRun, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study as read from disk. `predictions` and `records` are keyed by run folder name; `other_predictions` by the
+    name of an extractive baseline or outside system."""
+
+    path: Path
+    spec: StudySpec
+    summary: Summary
+    records: dict[str, Record]
+    predictions: dict[str, list[Prediction]]
+    other_predictions: dict[str, list[Prediction]]
+    documents: list[Document]
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        message = f"{path.parent}: no {path.name} there; name a study folder, such as the --output of `tuneoff compare`"
+        raise UserError(message) from error
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        message = f"{path}: damaged or from another version of tuneoff; run `tuneoff compare` again to rewrite it"
+        raise UserError(message) from error
+
+
+def _rows(path: Path, row: type[Model]) -> list[Model]:
+    """The rows of a JSONL file; none when there is no file."""
+    if not path.is_file():
+        return []
+    try:
+        return [row.model_validate(value) for value in read_jsonl(path)]
+    except ValidationError as error:
+        message = f"{path}: damaged or from another version of tuneoff; run `tuneoff compare` again to rewrite it"
+        raise UserError(message) from error
+
+
+def read_study(folder: Path) -> StudyFolder:
+    """Everything that the report needs. Raises `UserError` when the folder is no study or a file in it is damaged."""
+    spec = _read(folder / "study.json", StudySpec)
+    summary = _read(folder / "summary.json", Summary)
+    runs = run_folders(folder)
+    other: dict[str, list[Prediction]] = {}
+    for row in summary.rows:
+        place = {"extractive": "baselines", "outside": "outside"}.get(row.kind)
+        path = folder / place / f"{row.name}.jsonl" if place else None
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            other[row.name] = _rows(path, Prediction)
+    return StudyFolder(
+        path=folder,
+        spec=spec,
+        summary=summary,
+        records={run.name: read_record(run) for run in runs},
+        predictions={run.name: _rows(run / "predictions.jsonl", Prediction) for run in runs},
+        other_predictions=other,
+        documents=_rows(folder / "documents.jsonl", Document),
+    )

@@ -1,0 +1,285 @@
+"""The report: one HTML file that works from disk, with no network and no `unsafe-eval`.
+
+Every text of documents, models and users is hostile. The template escapes what it prints; the documents travel as JSON
+in a data block and reach the page through `textContent` only; a content security policy names the hash of each of our
+scripts and of the style sheet, and forbids everything else.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tuneoff.metrics.table import METRICS
+from tuneoff.record import Record, plain_numbers, write_text_atomic
+from tuneoff.report import figures, quantities
+from tuneoff.report.folder import Row, StudyFolder, read_study
+from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
+from tuneoff.report.table import COSTS, Table, build, members_of, primary_metric
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart on the page: its file name, heading, what to read from it, and its Vega-Lite specification."""
+
+    name: str
+    title: str
+    caption: str
+    wide: bool
+    chart: Any
+
+
+def render(study_folder: Path) -> list[Path]:
+    """Write `report.html` and `figures/*.png` and `.svg` of a study folder; the paths, the page first.
+
+    Raises `UserError` when the folder is no study or a file in it is damaged."""
+    study = read_study(study_folder)
+    records = _in_order(study)
+    cast = Cast(records, {row.name: row.title for row in study.summary.rows if row.kind == "method"})
+    drawn = list(_figures(study, records, cast))
+    page = study_folder / "report.html"
+    written = [path for one in drawn for path in figures.write(one.chart, study_folder / "figures", one.name)]
+    write_text_atomic(page, _html(study, records, cast, drawn))
+    return [page, *written]
+
+
+def _in_order(study: StudyFolder) -> list[Record]:
+    """All records: those of the rows first, in the order of the rows."""
+    named = [run for row in study.summary.rows for run in row.runs if run in study.records]
+    return [study.records[run] for run in dict.fromkeys([*named, *study.records])]
+
+
+def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[Figure]:
+    rows = study.summary.rows
+    metric = primary_metric(rows)
+    if metric is not None:
+        levels = {
+            row.title: row.scores[metric].mean
+            for row in rows
+            if row.kind != "method" and metric in row.scores and row.scores[metric].mean is not None
+        }
+        intervals = {
+            (row.model, row.name): (row.scores[metric].low, row.scores[metric].high)
+            for row in rows
+            if row.kind == "method" and row.seeds == 1 and metric in row.scores and row.scores[metric].low is not None
+        }
+        for cost in figures.COSTS:
+            chart = figures.quality_against(
+                records, cost, cast, metric=metric, intervals=intervals, baselines=levels
+            )
+            if chart is not None:
+                title = f"{quantities.title(metric)} against {cost}"
+                yield Figure(f"quality_against_{cost}", title, _QUALITY[cost], False, chart)
+    for name, title, caption, chart in (
+        ("loss_curves", "Loss while training", _LOSS, figures.loss_curves(records, cast)),
+        ("resource_bars", "What each method costs", _BARS, figures.resource_bars(records, cast)),
+        ("timeline", "Resources over time", _TIMELINE, figures.timeline(records, cast)),
+    ):
+        if chart is not None:
+            yield Figure(name, title, caption, True, chart)
+
+
+_QUALITY = {
+    "time": "Up and to the left is better. Time is that of the whole run, loading and generation included.",
+    "memory": "Up and to the left is better. Accelerator memory where there is one, else memory of the run's process.",
+    "size": "Up and to the left is better. What must be kept and shipped, on a logarithmic scale.",
+}
+_LOSS = (
+    "Thin lines are training loss, bold lines validation loss; a ring marks the checkpoint that was kept; "
+    "a dashed line is a method that trains nothing."
+)
+_BARS = "Mean over the finished runs of each method."
+_TIMELINE = "One line a run, from its own start."
+
+
+def _html(study: StudyFolder, records: list[Record], cast: Cast, drawn: list[Figure]) -> str:
+    table = build(study.summary, cast)
+    style = _style()
+    scripts = [vega_bundle(), _own("charts.js"), _own("reader.js")]
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+            f"style-src 'sha256-{_digest(style)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["visible"] = visible
+    environment.filters["score_title"] = quantities.title
+    environment.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
+    charts = {"dark": DARK, "figures": {one.name: one.chart.to_dict() for one in drawn}}
+    return environment.from_string(_own("page.html.j2")).render(
+        policy=policy,
+        style=Markup(style),  # noqa: S704 - our own file
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
+        charts_json=Markup(embedded_json(charts)),  # noqa: S704 - escaped there
+        reader_json=Markup(embedded_json(_reader(study, cast))),  # noqa: S704 - escaped there
+        study=study,
+        summary=study.summary,
+        spec=study.spec,
+        cast=list(cast),
+        table=table,
+        figures=drawn,
+        headline=_headline(study, table),
+        runs=[(name, record, cast.of(record)) for name, record in study.records.items()],
+        columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
+        cost_titles={name: title for name, (title, _, _) in COSTS.items()},
+        facts=_facts(study),
+    )
+
+
+def _headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
+    """The answer and what qualifies it: the verdict where there is one, else what was measured, without a claim."""
+    verdict = study.summary.verdict
+    if verdict and verdict.sentences:
+        return verdict.sentences[0], list(verdict.sentences[1:])
+    metric, rows = table.primary, [row for row in study.summary.rows if row.kind == "method"]
+    scored = [row for row in rows if metric in row.scores and row.scores[metric].mean is not None]
+    if not scored:
+        return "No method has a score yet.", ["No run of this study finished with generated texts."]
+    best = max(scored, key=lambda row: row.scores[metric].mean or 0.0)
+    said = f"{best.title} scored highest: {quantities.title(metric)} {quantities.score(metric, best.scores[metric].mean)}"
+    anchor = next((row for row in scored if row.name == "zero_shot" and row.model == best.model), None)
+    if anchor is not None and anchor is not best:
+        said += f", against {quantities.score(metric, anchor.scores[metric].mean)} for {anchor.title}"
+    seeds = max((row.seeds for row in scored), default=1)
+    return said + ".", [
+        f"{len(scored)} of {len(rows)} methods were scored on the same {study.summary.data.counts.get('test', 0):,} test "
+        f"texts, with {seeds} seed{'s' if seeds > 1 else ''}. This is a measurement, not a verdict: differences between "
+        "methods were not tested."
+    ]
+
+
+def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
+    """What was compared, as terms and their lines."""
+    spec, summary = study.spec, study.summary
+    counts = ", ".join(f"{number:,} {split}" for split, number in summary.data.counts.items())
+    train, generate = spec.train, spec.generate
+    effort = f"{train.epochs:g} epoch{'s' if train.epochs != 1 else ''}"
+    if train.max_steps is not None:
+        effort += f", at most {train.max_steps:,} steps"
+    searched = "beam search, " + f"{generate.num_beams} beams" if generate.num_beams > 1 else "greedy"
+    facts = [
+        ("Models", [model.name for model in spec.models]),
+        ("Data", [summary.data.description, counts]),
+        (
+            "Effort, the same for all",
+            [
+                f"{effort}, batches of {train.batch_size}, {train.schedule} schedule",
+                f"{spec.seeds} seed{'s' if spec.seeds > 1 else ''}, at most {spec.prompt.max_length:,} tokens",
+            ],
+        ),
+        ("Prompt", [f"“{spec.prompt.instruction}”", f"cue “{spec.prompt.cue}”, {spec.prompt.template} template"]),
+        ("Generation", [f"{searched}, at most {generate.max_new_tokens:,} new tokens"]),
+        ("ROUGE", [summary.signature or "no signature recorded"]),
+        ("Cleaning", list(summary.data.cleaning) or ["nothing was dropped"]),
+    ]
+    return [(term, [line for line in lines if line]) for term, lines in facts]
+
+
+def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
+    """The documents and every system's text and scores, by position. Empty without texts."""
+    documents = study.documents
+    if not documents:
+        return {"documents": [], "systems": [], "metrics": [], "primary": None}
+    place = {document.id: index for index, document in enumerate(documents)}
+    systems = []
+    for row in study.summary.rows:
+        names = list(row.runs) if row.kind == "method" else [row.name]
+        source = study.predictions if row.kind == "method" else study.other_predictions
+        member = members_of(row, cast)
+        outputs = []
+        for name in names:
+            if not source.get(name):
+                continue
+            texts: list[Any] = [None] * len(documents)
+            for prediction in source[name]:
+                if prediction.id in place:
+                    texts[place[prediction.id]] = [prediction.text, prediction.scores]
+            seed = study.records[name].spec.seed if name in study.records else 0
+            outputs.append({"seed": seed, "texts": texts})
+        if outputs:
+            systems.append(_system(row, cast, outputs, member.slot if member else None, member.glyph if member else "○"))
+    present = {
+        metric: None
+        for system in systems
+        for output in system["outputs"]
+        for text in output["texts"]
+        if text
+        for metric in text[1]
+    }
+    order = [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
+    for system in systems:
+        for output in system["outputs"]:
+            output["texts"] = [text and [text[0], [text[1].get(name) for name in order]] for text in output["texts"]]
+    return {
+        "documents": [
+            {"id": one.id, "text": one.document, "references": one.references, "fields": one.fields}
+            for one in documents
+        ],
+        "systems": systems,
+        "metrics": [
+            {"title": quantities.title(name), "digits": METRICS[name].digits if name in METRICS else 2} for name in order
+        ],
+        "primary": order.index("rouge1") if "rouge1" in order else 0,
+    }
+
+
+def _system(row: Row, cast: Cast, outputs: list[dict[str, Any]], slot: int | None, glyph: str) -> dict[str, Any]:
+    label = f"{row.title} · {model_label(row.model)}" if row.model and len(cast.models) > 1 else row.title
+    return {"label": label, "kind": row.kind, "slot": slot, "glyph": glyph, "outputs": outputs}
+
+
+_IN_JSON = re.compile("[<>&\u2028\u2029\x7f-\x9f\ud800-\udfff]")
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def embedded_json(value: Any) -> str:
+    """JSON for a data block of a page: nothing in it can end the block, and no character is outside of UTF-8."""
+    text = json.dumps(plain_numbers(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def visible(text: object) -> str:
+    """Text in which control characters and direction overrides are shown by their code instead of acting."""
+    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text))
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _own(name: str) -> str:
+    return files("tuneoff.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _style() -> str:
+    """The style sheet, with one class a hue."""
+    hues = "".join(
+        f".hue-{slot}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{slot}{{--hue:{dark}}}}}\n"
+        for slot, (light, dark) in enumerate((NEUTRAL, *HUES))
+    )
+    return _own("page.css") + hues
+
+
+@cache
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed with its expression interpreter, as one script without imports."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle()
+    if "</script" in bundle.lower() or "<!--" in bundle:
+        raise ValueError("the Vega bundle cannot stand inside a script element")
+    return bundle

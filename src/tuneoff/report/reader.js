@@ -1,0 +1,306 @@
+"use strict";
+// The reader of documents. All text reaches the page through textContent.
+(() => {
+  const { documents, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
+  if (documents.length === 0) return;
+  const at = (id) => document.getElementById(id);
+  const PORTION = 80; // rows of the list made at once
+
+  const state = { query: "", metric: primary, sort: "", minus: "", seed: 0, mark: "novel", ascending: false };
+  let order = documents.map((_, index) => index);
+  let open = 0; // position within order
+
+  function make(tag, className, text) {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+
+  // Control characters and direction overrides are shown by their code instead of acting.
+  const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+  const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+  function visible(text) {
+    const code = (found) => `⟨U+${found.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+    return text.replaceAll("\r\n", "\n").replace(INVISIBLE, code).replace(LONE, code);
+  }
+
+  function outputOf(system, index) {
+    const outputs = system.outputs;
+    return (outputs.find((output) => output.seed === state.seed) ?? outputs[0]).texts[index];
+  }
+  function scoreOf(system, index, metric) {
+    return outputOf(system, index)?.[1][metric] ?? null;
+  }
+  function written(value, metric, signed) {
+    if (value === null) return "–";
+    const text = Math.abs(value).toFixed(metrics[metric].digits);
+    const zero = Number(text) === 0;
+    return (value < 0 && !zero ? "−" : signed && !zero ? "+" : "") + text;
+  }
+
+  // What the list is sorted by: one system's score, or its lead over another system.
+  function sortValue(index) {
+    if (state.sort === "" || metrics.length === 0) return null;
+    const first = scoreOf(systems[state.sort], index, state.metric);
+    if (state.minus === "") return first;
+    const second = scoreOf(systems[state.minus], index, state.metric);
+    return first === null || second === null ? null : first - second;
+  }
+
+  let haystacks = null;
+  function haystack(index) {
+    haystacks ??= documents.map((one, place) =>
+      [one.id, one.text, ...one.references, ...Object.values(one.fields)]
+        .concat(systems.flatMap((system) => system.outputs.map((output) => output.texts[place]?.[0] ?? "")))
+        .join("\n")
+        .toLowerCase(),
+    );
+    return haystacks[index];
+  }
+
+  const list = at("list");
+  function arrange() {
+    const kept = order[open];
+    const needle = state.query.trim().toLowerCase();
+    order = documents.map((_, index) => index).filter((index) => needle === "" || haystack(index).includes(needle));
+    if (state.sort !== "") {
+      const value = new Map(order.map((index) => [index, sortValue(index)]));
+      const sign = state.ascending ? 1 : -1;
+      order.sort((one, other) => {
+        const [first, second] = [value.get(one), value.get(other)];
+        if (first === null || second === null) return (first === null) - (second === null) || one - other;
+        return sign * (first - second) || one - other;
+      });
+    } else if (state.ascending) order.reverse();
+    return kept;
+  }
+
+  function extend(until) {
+    const fragment = document.createDocumentFragment();
+    for (let place = list.children.length; place < Math.min(until, order.length); place++) {
+      const index = order[place];
+      const item = make("li");
+      const button = make("button", "row");
+      button.type = "button";
+      button.tabIndex = -1;
+      button.dataset.place = String(place);
+      const value = sortValue(index);
+      if (state.sort !== "") button.append(make("span", "value", written(value, state.metric, state.minus !== "")));
+      const text = make("span", "snippet", visible(documents[index].text.slice(0, 140)));
+      text.dir = "auto";
+      button.append(text);
+      item.append(button);
+      fragment.append(item);
+    }
+    list.append(fragment);
+  }
+
+  function refill() {
+    list.replaceChildren();
+    list.scrollTop = 0;
+    extend(PORTION);
+    const all = documents.length;
+    at("count").textContent =
+      order.length === all ? `${all.toLocaleString("en")} texts` : `${order.length.toLocaleString("en")} of ${all.toLocaleString("en")} texts`;
+  }
+  list.addEventListener("scroll", () => {
+    if (list.scrollTop + list.clientHeight > list.scrollHeight - 300) extend(list.children.length + PORTION);
+  });
+
+  const WORD = /[\p{L}\p{N}]+/gu;
+  const words = (text) => new Set((text.toLowerCase().match(WORD) ?? []));
+
+  // Text with words marked: a word is marked when `wanted` says so.
+  function marked(text, wanted, className) {
+    const place = make("p", "text");
+    place.dir = "auto";
+    if (!wanted) {
+      place.textContent = visible(text);
+      return place;
+    }
+    let from = 0;
+    for (const found of text.matchAll(WORD)) {
+      if (!wanted(found[0].toLowerCase())) continue;
+      if (found.index > from) place.append(visible(text.slice(from, found.index)));
+      place.append(make("mark", className, found[0]));
+      from = found.index + found[0].length;
+    }
+    place.append(visible(text.slice(from)));
+    return place;
+  }
+
+  function card(system, index, best, test) {
+    const box = make("section", `card ${system.kind}`);
+    const head = make("h4");
+    const key = make("span", `key hue-${system.slot ?? 0}`, system.glyph);
+    key.setAttribute("aria-hidden", "true");
+    const name = make("bdi", "", visible(system.label));
+    head.append(key, name);
+    const output = outputOf(system, index);
+    const value = output ? scoreOf(system, index, state.metric) : null;
+    if (metrics.length > 0) {
+      const score = make("span", "score", written(value, state.metric, false));
+      score.title = metrics[state.metric].title;
+      if (value !== null && value === best) score.append(make("span", "aside", " best"));
+      if (value !== null && value === best) score.classList.add("best");
+      head.append(score);
+    }
+    box.append(head);
+    if (!output) box.append(make("p", "text none", "no output recorded"));
+    else if (output[0].trim() === "") box.append(make("p", "text none", "empty output"));
+    else box.append(marked(output[0], test, state.mark));
+    if (output) {
+      const rest = make("p", "scores");
+      metrics.forEach((metric, place) => {
+        if (place === state.metric || output[1][place] === null) return;
+        const one = make("span");
+        one.append(make("span", "what", metric.title), ` ${written(output[1][place], place, false)}`);
+        rest.append(one);
+      });
+      // A few lines of numbers would drown the text: they open on demand.
+      const more = make("details");
+      more.append(make("summary", "", "all scores"), rest);
+      if (rest.children.length > 0) box.append(more);
+    }
+    return box;
+  }
+
+  function show() {
+    const content = at("content");
+    const none = order.length === 0;
+    at("previous").disabled = none || open === 0;
+    at("next").disabled = none || open >= order.length - 1;
+    at("place").textContent = none ? "" : `${(open + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
+    list.querySelector("[aria-current]")?.removeAttribute("aria-current");
+    if (none) {
+      content.replaceChildren(make("p", "empty", "No text matches."));
+      return;
+    }
+    extend(open + PORTION / 2);
+    const row = list.children[open].firstChild;
+    row.setAttribute("aria-current", "true");
+    const above = row.offsetTop - list.offsetTop;
+    if (above < list.scrollTop || above + row.offsetHeight > list.scrollTop + list.clientHeight)
+      list.scrollTop = above - list.clientHeight / 3;
+
+    const index = order[open];
+    const one = documents[index];
+    const about = make("p", "about");
+    about.append(make("code", "", visible(one.id)));
+    for (const [name, value] of Object.entries(one.fields)) {
+      const chip = make("span", "chip");
+      chip.append(make("span", "what", visible(name)), " ", make("bdi", "", visible(value)));
+      about.append(chip);
+    }
+    const source = make("div", "source");
+    const text = marked(one.text, null);
+    text.tabIndex = 0;
+    source.append(make("h3", "", "Document"), text);
+    const references = make("div", "references");
+    references.append(make("h3", "", one.references.length > 1 ? `${one.references.length} references` : "Reference"));
+    for (const reference of one.references) references.append(marked(reference, null));
+
+    const known = state.mark === "novel" ? words(one.text) : words(one.references.join(" "));
+    const test = state.mark === "" ? null : (word) => known.has(word) === (state.mark === "shared");
+    const values = systems.filter((system) => system.kind !== "extractive").map((system) => scoreOf(system, index, state.metric));
+    const best = Math.max(...values.filter((value) => value !== null));
+    const cards = make("div", "cards");
+    for (const system of systems) cards.append(card(system, index, values.length > 1 && system.kind !== "extractive" ? best : null, test));
+    const scored = metrics.length > 0 ? `Outputs, with ${metrics[state.metric].title}` : "Outputs";
+    content.replaceChildren(about, source, references, make("h3", "", scored), cards);
+  }
+
+  function go(place) {
+    if (place < 0 || place >= order.length) return;
+    open = place;
+    show();
+  }
+  // After a change of order the open document stays open where it can: at the top after a new sort, in place otherwise.
+  function rearranged(toTop) {
+    const kept = arrange();
+    open = toTop ? 0 : Math.max(0, order.indexOf(kept));
+    refill();
+    show();
+  }
+
+  function choices(select, options, chosen) {
+    for (const [value, label] of options) {
+      const option = make("option", "", label);
+      option.value = String(value);
+      select.append(option);
+    }
+    select.value = String(chosen);
+  }
+  const names = systems.map((system, index) => [index, visible(system.label)]);
+  choices(at("sort"), [["", "order of the file"], ...names], "");
+  choices(at("minus"), [["", "nothing"], ...names], "");
+  choices(at("metric"), metrics.map((metric, index) => [index, metric.title]), primary);
+  const seeds = [...new Set(systems.flatMap((system) => system.outputs.map((output) => output.seed)))].sort((a, b) => a - b);
+  state.seed = seeds[0] ?? 0;
+  choices(at("seed"), seeds.map((seed) => [seed, `seed ${seed}`]), state.seed);
+  at("seed-label").hidden = seeds.length < 2;
+  at("minus").disabled = true;
+
+  const number = (value) => (value === "" ? "" : Number(value));
+  at("sort").addEventListener("change", (event) => {
+    state.sort = number(event.target.value);
+    at("minus").disabled = state.sort === "";
+    rearranged(true);
+  });
+  at("minus").addEventListener("change", (event) => {
+    state.minus = number(event.target.value);
+    rearranged(true);
+  });
+  at("metric").addEventListener("change", (event) => {
+    state.metric = number(event.target.value);
+    rearranged(state.sort !== "");
+  });
+  at("seed").addEventListener("change", (event) => {
+    state.seed = number(event.target.value);
+    rearranged(false);
+  });
+  at("mark").addEventListener("change", (event) => {
+    state.mark = event.target.value;
+    show();
+  });
+  at("direction").addEventListener("click", (event) => {
+    state.ascending = !state.ascending;
+    event.currentTarget.setAttribute("aria-pressed", String(state.ascending));
+    rearranged(true);
+  });
+  let typing;
+  at("search").addEventListener("input", (event) => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      state.query = event.target.value;
+      rearranged(false);
+    }, 120);
+  });
+  document.querySelector(".controls").addEventListener("submit", (event) => event.preventDefault());
+
+  at("previous").addEventListener("click", () => go(open - 1));
+  at("next").addEventListener("click", () => go(open + 1));
+  list.addEventListener("click", (event) => {
+    const row = event.target.closest(".row");
+    if (row) go(Number(row.dataset.place));
+  });
+  // Arrow keys turn pages while the reader is on the screen; in the list, up and down do so too.
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.target.closest("input, select, textarea, .scroll, pre")) return;
+    const inList = list.contains(event.target);
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ...(inList ? { ArrowUp: -1, ArrowDown: 1 } : {}) };
+    const step = steps[event.key];
+    if (step === undefined) return;
+    const box = at("reader").getBoundingClientRect();
+    if (box.bottom < 0 || box.top > window.innerHeight) return;
+    event.preventDefault();
+    go(open + step);
+  });
+
+  at("reader").hidden = false;
+  arrange();
+  refill();
+  show();
+})();

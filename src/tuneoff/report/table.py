@@ -1,0 +1,214 @@
+"""The comparison as cells of text: what the page shows, worked out before the template sees it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tuneoff.metrics.table import METRICS
+from tuneoff.report import quantities
+from tuneoff.report.folder import Interval, Row, Summary
+from tuneoff.report.palette import Cast, Member, model_label
+
+QUALITY = ("rouge1", "rouge2", "rougeL")
+# cost -> column title, how to write it, whether less is better (None: neither)
+COSTS: dict[str, tuple[str, Callable[[float], str], bool | None]] = {
+    "train_seconds": ("Training", quantities.seconds, True),
+    "generate_seconds": ("Generation", quantities.seconds, True),
+    "peak_memory_bytes": ("Peak memory", quantities.size, True),
+    "artefact_bytes": ("Artefact", quantities.size, True),
+    "trainable_parameters": ("Trainable", quantities.count, None),
+    "tokens_per_second": ("Speed", quantities.rate, False),
+    "energy_joules": ("Energy", quantities.energy, True),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number. `note` is the number of a footnote, `best` marks the best method of its block."""
+
+    text: str
+    detail: str = ""
+    best: bool = False
+    note: int | None = None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An interval on the scale of its table: positions in 0..100 of the drawn width."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    anchor: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    title: str
+    kind: str
+    member: Member | None
+    badges: tuple[str, ...]
+    primary: Cell
+    strip: Strip | None
+    gain: Cell
+    quality: tuple[Cell, ...]
+    loss: Cell
+    costs: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The methods on one model, or the rows without one (`title` is None for the only model)."""
+
+    title: str | None
+    lines: tuple[Line, ...]
+
+
+@dataclass
+class Table:
+    """The whole comparison. `footnotes` say why a number is missing, counted from 1."""
+
+    primary: str
+    quality: tuple[str, ...]
+    costs: tuple[str, ...]
+    blocks: list[Block] = field(default_factory=list)
+    others: list[Line] = field(default_factory=list)
+    footnotes: list[str] = field(default_factory=list)
+    intervals: bool = False
+    more: list[tuple[str, str, list[Cell]]] = field(default_factory=list)  # row title, model, further scores
+    more_metrics: tuple[str, ...] = ()
+
+
+def primary_metric(rows: Iterable[Row]) -> str | None:
+    """The score that the report leads with: ROUGE-1, else the first score that any row has."""
+    names = list(dict.fromkeys(name for row in rows for name, value in row.scores.items() if value.mean is not None))
+    return "rouge1" if "rouge1" in names else next(iter(names), None)
+
+
+def members_of(row: Row, cast: Cast) -> Member | None:
+    """The colour and shape of a row; None for a row that no run stands behind."""
+    if row.kind != "method":
+        return None
+    return next((one for one in cast if one.method == row.name and row.model in (one.model, None)), None)
+
+
+def build(summary: Summary, cast: Cast) -> Table:
+    """The table of a study."""
+    rows = summary.rows
+    primary = primary_metric(rows) or "rouge1"
+    present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
+    methods = [row for row in rows if row.kind == "method"]
+    costs = tuple(name for name in COSTS if any(name in row.costs for row in methods))
+    table = Table(
+        primary=primary, quality=tuple(name for name in QUALITY if name in present and name != primary), costs=costs
+    )
+    table.intervals = any(row.scores.get(primary, Interval()).low is not None for row in rows)
+    scale = _scale(rows, primary)
+    for model in dict.fromkeys(row.model for row in methods):
+        own = [row for row in methods if row.model == model]
+        anchor = next((row.scores[primary].mean for row in own if row.name == "zero_shot" and primary in row.scores), None)
+        lines = tuple(_line(row, own, table, cast, scale, anchor) for row in own)
+        table.blocks.append(Block(model_label(model) if model and len(cast.models) > 1 else None, lines))
+    table.others = [_line(row, [], table, cast, scale, None) for row in rows if row.kind != "method"]
+    shown = {primary, *table.quality}
+    table.more_metrics = tuple(name for name in [*METRICS, *sorted(present - METRICS.keys())] if name in present - shown)
+    for row in rows:
+        cells = [_score_cell(row, name, methods) for name in table.more_metrics]
+        table.more.append((row.title, model_label(row.model) if row.model and len(cast.models) > 1 else "", cells))
+    return table
+
+
+def _scale(rows: Iterable[Row], metric: str) -> tuple[float, float] | None:
+    """The range of all means and intervals, with a little air."""
+    spread = [row.scores.get(metric, Interval()) for row in rows]
+    values = [value for one in spread for value in (one.mean, one.low, one.high) if value is not None]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    air = (high - low or 1.0) * 0.06
+    return low - air, high + air
+
+
+def _line(
+    row: Row, peers: list[Row], table: Table, cast: Cast, scale: tuple[float, float] | None, anchor: float | None
+) -> Line:
+    lost = sum(count for status, count in row.status.items() if status != "finished")
+    badges = [] if not lost else [f"{lost} of {lost + row.status.get('finished', 0)} failed"]
+    if row.seeds > 1:
+        badges.append(f"{row.seeds} seeds")
+    gain = row.gain_over_zero_shot.get(table.primary) or Interval()
+    return Line(
+        title=row.title,
+        kind=row.kind,
+        member=members_of(row, cast),
+        badges=tuple(badges),
+        primary=_score_cell(row, table.primary, peers),
+        strip=_strip(row.scores.get(table.primary), scale, anchor),
+        gain=Cell(quantities.score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)),
+        quality=tuple(_score_cell(row, name, peers) for name in table.quality),
+        loss=_loss_cell(row, peers),
+        costs=tuple(_cost_cell(row, name, peers, table) for name in table.costs),
+    )
+
+
+def _range(metric: str, value: Interval, *, signed: bool = False) -> str:
+    if value.low is None or value.high is None:
+        return ""
+    return f"{quantities.score(metric, value.low, signed=signed)} to {quantities.score(metric, value.high, signed=signed)}"
+
+
+def _strip(value: Interval | None, scale: tuple[float, float] | None, anchor: float | None) -> Strip | None:
+    if value is None or value.mean is None or scale is None:
+        return None
+    start, end = scale
+
+    def place(number: float | None) -> float | None:
+        return None if number is None else round(100 * (number - start) / (end - start), 2)
+
+    return Strip(place(value.mean) or 0.0, place(value.low), place(value.high), place(anchor))
+
+
+def _is_best(value: float | None, peers: Iterable[float | None], less: bool) -> bool:
+    """Whether a value leads at least one other. A cost of nothing is no merit: zero-shot trains nothing."""
+    known = [peer for peer in peers if peer is not None and (peer > 0 or not less)]
+    if value is None or value not in known or len(known) < 2 or len(set(known)) == 1:
+        return False
+    return value == (min(known) if less else max(known))
+
+
+def _score_cell(row: Row, metric: str, peers: list[Row]) -> Cell:
+    value = row.scores.get(metric, Interval())
+    known = METRICS.get(metric)
+    higher = known.higher_is_better if known else None
+    others = [peer.scores.get(metric, Interval()).mean for peer in peers if peer.model == row.model]
+    best = higher is not None and row in peers and _is_best_score(value.mean, others, higher)
+    return Cell(quantities.score(metric, value.mean), _range(metric, value), best)
+
+
+def _is_best_score(value: float | None, peers: Iterable[float | None], higher: bool) -> bool:
+    known = [peer for peer in peers if peer is not None]
+    return value is not None and len(set(known)) > 1 and value == (max(known) if higher else min(known))
+
+
+def _loss_cell(row: Row, peers: list[Row]) -> Cell:
+    if row.validation_loss is None:
+        return Cell(quantities.MISSING)
+    epoch = "" if not row.best_epoch else f"epoch {row.best_epoch:.3g}"
+    losses = [peer.validation_loss for peer in peers]
+    return Cell(f"{row.validation_loss:.3f}", epoch, _is_best_score(row.validation_loss, losses, higher=False))
+
+
+def _cost_cell(row: Row, name: str, peers: list[Row], table: Table) -> Cell:
+    value = row.cost(name)
+    _, write, less = COSTS[name]
+    if value is None:
+        reason = row.reason(name)
+        if reason is None:
+            return Cell(quantities.MISSING)
+        note = f"{COSTS[name][0]}: {reason}"
+        if note not in table.footnotes:
+            table.footnotes.append(note)
+        return Cell(quantities.MISSING, note=table.footnotes.index(note) + 1)
+    best = less is not None and _is_best(value, [peer.cost(name) for peer in peers], less)
+    return Cell(write(value), best=best)
