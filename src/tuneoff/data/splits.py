@@ -74,7 +74,7 @@ def cut_off(
         raise UserError(
             f"{name}: it has {len(order)} different documents, too few to cut off {wanted}; give more data or {files}"
         )
-    parts: dict[Split, list[Example]] = {split: [] for split in counts} | {"train": []}
+    parts: dict[Split, list[Example]] = {split: [] for split in (*counts, "train")}
     names = itertools.chain.from_iterable(itertools.repeat(split, count) for split, count in counts.items())
     split_of = dict(zip(order, names, strict=False))
     for example in examples:

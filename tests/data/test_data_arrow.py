@@ -1,0 +1,165 @@
+"""Parquet files and folders that `datasets` wrote; the folders are made here in the same layout."""
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tuneoff.data import load
+from tuneoff.data.arrow import ROWS_PER_BATCH, open_saved_folder
+from tuneoff.data.files import open_file
+from tuneoff.data.table import Row, Unreadable
+from tuneoff.errors import UserError
+from tuneoff.spec import DataSpec
+
+
+def save_split(folder: Path, shards: list[pa.Table]) -> None:
+    folder.mkdir(parents=True)
+    names = [f"data-{at:05d}-of-{len(shards):05d}.arrow" for at in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, shard.schema) as stream:
+            stream.write_table(shard)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+
+
+def pairs(*names: str) -> pa.Table:
+    return pa.table({"article": [f"document {n}" for n in names], "highlights": [f"summary {n}" for n in names]})
+
+
+def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    stamp = datetime(2026, 1, 2, 3, 4, 5)
+    table = pa.table(
+        {
+            "document": pa.array(["a", None]).dictionary_encode(),
+            "summaries": pa.array([["x", "y"], None], pa.large_list(pa.large_string())),
+            "year": [1999, None],
+            "price": [Decimal("1.50"), None],
+            "at": pa.array([stamp, None], pa.timestamp("ns")),
+            "vector": [[0.5], None],
+            "blob": [b"\x00", None],
+            "nested": [{"a": 1}, None],
+        }
+    )
+    parquet.write_table(table, path)
+    first, second = open_file(str(path)).rows
+    assert first.number == 1
+    assert isinstance(first, Row)
+    assert first.values == {
+        "document": "a",
+        "summaries": ["x", "y"],
+        "year": 1999,
+        "price": "1.50",
+        "at": "2026-01-02 03:04:05.000000000",
+    }
+    assert isinstance(second, Row)
+    assert set(second.values.values()) == {None}
+
+
+def test_parquet_beyond_one_batch_keeps_row_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    count = 2 * ROWS_PER_BATCH + 3
+    parquet.write_table(pa.table({"document": [str(n) for n in range(1, count + 1)]}), path)
+    rows = list(open_file(str(path)).rows)
+    assert [(row.number, row.values["document"]) for row in rows if isinstance(row, Row)] == [
+        (n, str(n)) for n in range(1, count + 1)
+    ]
+
+
+def test_parquet_text_that_is_not_utf8_costs_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    broken = pa.Array.from_buffers(
+        pa.string(), 3, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xe9c")]
+    )
+    parquet.write_table(pa.table({"document": broken}), path)
+    assert list(open_file(str(path)).rows) == [
+        Row(1, {"document": "a"}),
+        Unreadable(2, "not UTF-8"),
+        Row(3, {"document": "c"}),
+    ]
+
+
+def test_parquet_that_is_none_or_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text('{"document": "a"}')
+    with pytest.raises(UserError, match="not a Parquet file"):
+        list(open_file(str(path)).rows)
+    parquet.write_table(pairs("a"), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="not a Parquet file, or a damaged one"):
+        list(open_file(str(path)).rows)
+
+
+def test_saved_folder_with_splits_and_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    save_split(folder / "train", [pairs("a", "b"), pairs("c")])
+    save_split(folder / "val", [pairs("d")])
+    save_split(folder / "test", [pairs("e")])
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "val", "test"]}')
+    dataset = load(DataSpec(source=str(folder)))
+    assert [example.document for example in dataset.train] == ["document a", "document b", "document c"]
+    assert [example.references for example in dataset.validation] == [("summary d",)]
+    assert [example.id for example in dataset.test] == ["test-1"]
+    assert "(cut off train)" not in dataset.description
+
+
+def test_saved_folder_without_splits_is_training_data(tmp_path: Path) -> None:
+    save_split(tmp_path / "saved", [pairs(*"abcdefghij")])
+    dataset = load(DataSpec(source=str(tmp_path / "saved")))
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (8, 1, 1)
+
+
+def test_saved_folder_of_the_library_itself(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    try:
+        rows = {"document": ["a", "b", "c"], "summaries": [["x"], ["y", "z"], ["w"]]}
+        datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved", num_shards=2)
+    finally:
+        datasets.enable_progress_bars()
+    (table,) = open_saved_folder(tmp_path / "saved").values()
+    assert [row.values["summaries"] for row in table.rows if isinstance(row, Row)] == [["x"], ["y", "z"], ["w"]]
+
+
+def test_saved_folder_cannot_point_outside_itself(tmp_path: Path) -> None:
+    save_split(tmp_path / "elsewhere", [pairs("secret")])
+    save_split(tmp_path / "saved", [pairs("a")])
+    outside = "../elsewhere/data-00000-of-00002.arrow"
+    (tmp_path / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": outside}]}))
+    with pytest.raises(UserError, match="missing from the saved data set"):
+        open_saved_folder(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("state.json", "{", "cannot be read as JSON"),
+        ("state.json", "[]", "does not list the data files"),
+        ("dataset_dict.json", "{}", "does not list the splits"),
+        ("dataset_dict.json", '{"splits": ["train"]}', "missing"),
+        ("dataset_dict.json", '{"splits": ["test"]}', "missing"),
+    ],
+)
+def test_saved_folder_that_is_damaged(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        load(DataSpec(source=str(tmp_path)))
+
+
+def test_saved_folder_without_train_says_which_splits_there_are(tmp_path: Path) -> None:
+    save_split(tmp_path / "saved" / "test", [pairs("a")])
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["test"]}')
+    with pytest.raises(UserError, match=r"no split 'train' .*\(splits: test\)"):
+        load(DataSpec(source=str(tmp_path / "saved")))
+
+
+def test_arrow_file_that_is_damaged(tmp_path: Path) -> None:
+    save_split(tmp_path / "saved", [pairs("a")])
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    file.write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match="not an Arrow file of datasets"):
+        load(DataSpec(source=str(tmp_path / "saved")))
