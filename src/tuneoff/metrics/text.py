@@ -127,9 +127,6 @@ def _names(sentence: str) -> Iterator[str]:
         word = match.group()
         opens = end == 0 or _STARTS_AFTER.search(sentence, end, match.start()) is not None
         end = match.end()
-        if len(word) > 1 and (_has_capital(word[1:]) or (word[0].isupper() and not opens)):
+        rest = word[1:]
+        if rest and (rest != rest.lower() or (word[0].isupper() and not opens)):
             yield word
-
-
-def _has_capital(letters: str) -> bool:
-    return any(letter.isupper() for letter in letters)

@@ -1,0 +1,154 @@
+"""ROUGE equals Google's rouge-score 0.1.2 in every float, under the dialect that the signature names."""
+
+import random
+from importlib.metadata import version
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+
+from tuneoff.metrics import RougeDialect, rouge, sentences, signature
+from tuneoff.metrics.rouge import rouge1
+
+TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+PEERS = {stemmer: rouge_scorer.RougeScorer(TYPES, use_stemmer=stemmer) for stemmer in (True, False)}
+WORDS = (
+    *("the", "a", "of", "model", "models", "modelling", "training", "trained", "Summaries", "summary", "relational"),
+    *("conditional", "happily", "3.5", "1,000", "95%", "42", "x2", "don't", "co-operate", "naïve", "Ünïcödé"),
+    *("İstanbul", "ﬁne", "straße", "模型", "данные", "😀", "\u200b", "--", "...", "!", ";"),
+)
+
+
+def random_text(rng: random.Random) -> str:
+    """Mostly words that repeat, sometimes any code points, sometimes nothing."""
+    kind = rng.random()
+    if kind < 0.04:
+        return rng.choice(["", " ", "\n", "\n\n", "...", "é", "0"])
+    if kind < 0.12:
+        return "".join(chr(rng.randrange(0xD800)) for _ in range(rng.randrange(40)))
+    joint = [" "] * 8 + ["\n", ", "]
+    return "".join(rng.choice(WORDS) + rng.choice(joint) for _ in range(rng.randrange(1, 18)))
+
+
+def expected(prediction: str, references: list[str], stemmer: bool) -> dict[str, float]:
+    """The documented rule, written down a second time over the peer's values."""
+    rows = [
+        {name: 100.0 * found.fmeasure for name, found in PEERS[stemmer].score(reference, prediction).items()}
+        for reference in references
+    ]
+    best = rows[0]
+    for row in rows[1:]:
+        if row["rouge1"] > best["rouge1"]:
+            best = row
+    return best
+
+
+def test_equals_rouge_score_on_random_pairs():
+    assert version("rouge-score") == "0.1.2"
+    rng = random.Random(20)
+    nonzero = 0
+    for trial in range(2200):
+        prediction, reference = random_text(rng), random_text(rng)
+        stemmer = trial % 2 == 0
+        ours = rouge(prediction, [reference], RougeDialect(stemmer=stemmer))
+        peer = expected(prediction, [reference], stemmer)
+        assert {name: ours[name] for name in TYPES} == peer, (prediction, reference, stemmer)
+        assert {name: ours[f"{name}_mean"] for name in TYPES} == peer
+        nonzero += ours["rouge2"] > 0
+    assert nonzero > 200  # the trials are not a comparison of zeros
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    prediction=st.text(max_size=60),
+    references=st.lists(st.text(alphabet="abc dé1.\n", max_size=40), min_size=1, max_size=3),
+    stemmer=st.booleans(),
+)
+def test_equals_rouge_score_on_any_text(prediction, references, stemmer):
+    ours = rouge(prediction, references, RougeDialect(stemmer=stemmer))
+    assert {name: ours[name] for name in TYPES} == expected(prediction, references, stemmer)
+
+
+def test_all_four_values_come_from_the_reference_with_the_best_rouge1():
+    # The first has more of the words, the second more of the pairs.
+    references = ["d c b a e", "a b x y z"]
+    ours = rouge("a b c d e", references, RougeDialect())
+    assert ours["rouge1"] == pytest.approx(100.0)
+    assert ours["rouge2"] == 0.0
+    assert rouge("a b c d e", references[1:], RougeDialect())["rouge2"] == pytest.approx(25.0)
+    assert ours["rouge1_mean"] == pytest.approx(70.0)
+    assert ours["rouge2_mean"] == pytest.approx(12.5)
+
+
+def test_a_tie_goes_to_the_earlier_reference():
+    assert rouge("a b c", ["c b a", "a b c"], RougeDialect())["rouge2"] == 0.0
+    assert rouge("a b c", ["a b c", "c b a"], RougeDialect())["rouge2"] == pytest.approx(100.0)
+
+
+def test_single_reference_dialect_ignores_the_others():
+    dialect = RougeDialect(multi_reference="first")
+    assert rouge("a b", ["x y", "a b"], dialect) == rouge("a b", ["x y"], dialect)
+    assert rouge1("a b", ["x y", "a b"], dialect) == 0.0
+
+
+def test_stemmer_is_a_choice():
+    assert rouge("running", ["runs"], RougeDialect(stemmer=True))["rouge1"] == pytest.approx(100.0)
+    assert rouge("running", ["runs"], RougeDialect(stemmer=False))["rouge1"] == 0.0
+
+
+def test_sentence_split_moves_only_rouge_lsum():
+    prediction, reference = "Cats sleep. Dogs bark loudly.", "Dogs bark loudly. Cats sleep."
+    newline = rouge(prediction, [reference], RougeDialect())
+    punctuation = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
+    assert newline["rougeLsum"] == newline["rougeL"]
+    assert punctuation["rougeLsum"] == pytest.approx(100.0)
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert punctuation[name] == newline[name]
+
+
+@settings(max_examples=150, deadline=None)
+@given(prediction=st.text(alphabet="ab .!?\n。1)Zé", max_size=60), reference=st.text(alphabet="ab .\nZ1", max_size=40))
+def test_punctuation_split_loses_no_word_and_keeps_line_breaks(prediction, reference):
+    punctuation = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
+    newline = rouge(prediction, [reference], RougeDialect())
+    assert [punctuation[name] for name in TYPES[:3]] == [newline[name] for name in TYPES[:3]]
+
+
+def test_punctuation_split_equals_rouge_score_on_texts_split_by_hand():
+    prediction, reference = "One cat. Two dogs ran.\nlower line", "Two dogs. One cat ran."
+    by_hand = PEERS[True].score("\n".join(sentences(reference)), "One cat.\nTwo dogs ran.\nlower line")
+    ours = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
+    assert ours["rougeLsum"] == 100.0 * by_hand["rougeLsum"].fmeasure
+
+
+@settings(max_examples=100, deadline=None)
+@given(prediction=st.text(max_size=40), references=st.lists(st.text(max_size=40), min_size=1, max_size=3))
+def test_rouge1_alone_is_the_rouge1_of_all(prediction, references):
+    for dialect in (RougeDialect(), RougeDialect(stemmer=False, multi_reference="first")):
+        assert rouge1(prediction, references, dialect) == rouge(prediction, references, dialect)["rouge1"]
+
+
+@pytest.mark.parametrize("references", [[], (), "one text"])
+def test_no_reference_is_refused(references):
+    with pytest.raises(ValueError, match="at least one text"):
+        rouge("a", references, RougeDialect())
+
+
+def test_lone_surrogates_do_not_stop_it():
+    assert rouge("a \ud800 b", ["a b"], RougeDialect())["rouge1"] == pytest.approx(100.0)
+
+
+def test_signature_tells_every_choice_apart():
+    dialects = [
+        RougeDialect(stemmer, split, multi)
+        for stemmer in (True, False)
+        for split in ("newline", "punctuation")
+        for multi in ("best", "first")
+    ]
+    lines = {signature(dialect) for dialect in dialects}
+    assert len(lines) == len(dialects)
+    assert signature(RougeDialect()) == (
+        f"rouge-score-rs:{version('rouge-score-rs')}|stemmer:porter|lsum-sentences:newline"
+        "|references:best-rouge1|f-measure:x100"
+    )
