@@ -240,3 +240,37 @@ def test_a_table_of_equal_ids_and_repeated_pairs_is_read_in_linear_time(tmp_path
     dataset = load_rows(tmp_path, {"train": train, "validation": [pair(-1)], "test": [pair(-2)]})
     assert Counter(row.reason for row in dataset.dropped) == {"duplicate pair": 9_999 + 1}
     assert dataset.train[-1].id == "same-10000"
+
+
+pieces = st.sampled_from(
+    [
+        b'{"text": "d%d", "summary": "s"}\n',
+        b'"d%d,x",s\n',
+        b"d%d,s\n",
+        b"text,summary\n",
+        b'"',
+        b"\0",
+        b"\xff",
+        b"\r",
+        b"\n",
+    ]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.sampled_from([".jsonl", ".csv", ".tsv", ".parquet"]), st.lists(st.one_of(pieces, st.binary(max_size=6))))
+def test_any_bytes_are_read_or_refused_in_one_sentence(extension: str, parts: list[bytes]) -> None:
+    content = b"".join(part.replace(b"%d", str(at).encode()) for at, part in enumerate(parts))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"a{extension}")
+        path.write_bytes(content)
+        told = None
+        try:
+            dataset = load(DataSpec(train_file=str(path)))
+        except UserError as error:
+            told = str(error)
+    if told is None:
+        assert all(getattr(dataset, split) for split in SPLITS)
+    else:
+        assert told.startswith(str(path))
+        assert "\n" not in told
