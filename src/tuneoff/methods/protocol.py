@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tuneoff.data import Example
     from tuneoff.models import BaseModel
 
 
@@ -27,6 +28,10 @@ class Adapted(Protocol):
         """The trainable tensors by name (not copied)."""
         ...
 
+    def train_mode(self, on: bool) -> None:
+        """Switch dropout on or off."""
+        ...
+
     def save(self, folder: Path) -> Literal["peft", "transformers", "none"]:
         """Write what a user needs to load the result without tuneoff; returns the format."""
         ...
@@ -42,13 +47,18 @@ class Method(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]  # for tables and plots
     trains: ClassVar[bool]
-    search: ClassVar[Mapping[str, tuple[float, float]]]  # hyper-parameter -> log range
+    search: ClassVar[Mapping[str, tuple[float, float]]]  # hyper-parameter -> range, searched on a log scale
+    source: ClassVar[str]  # paper or documentation behind the defaults
 
     @property
     def overhead_tokens(self) -> int:
         """Virtual tokens in front of the prompt."""
         ...
 
-    def adapt(self, base: BaseModel, seed: int) -> Adapted:
+    def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Adapted:
         """Make the base model trainable in this way. Seeds first, then builds anything random."""
+        ...
+
+    def restore(self, base: BaseModel, folder: Path) -> Adapted:
+        """What `adapt` and training gave, read back from the folder that `Adapted.save` wrote."""
         ...

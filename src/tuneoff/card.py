@@ -1,0 +1,53 @@
+"""The model card of an artefact: what it is, what made it, how to load it without tuneoff."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from tuneoff.methods import Method
+from tuneoff.record import write_text_atomic
+from tuneoff.spec import RunSpec
+
+_LOADING = {
+    "peft": """from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")""",
+    "transformers": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")""",
+}
+
+
+def write(folder: Path, spec: RunSpec, method: Method, kind: Literal["peft", "transformers"]) -> None:
+    """Write `README.md` beside the weights. Names and values are quoted as JSON: they are data, not markup."""
+    settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
+    prompt = json.dumps(spec.prompt.model_dump(), indent=2, ensure_ascii=True)
+    write_text_atomic(
+        folder / "README.md",
+        f"""---
+library_name: {kind}
+pipeline_tag: text-generation
+tags: [tuneoff, {method.name}]
+---
+# {method.title}, tuned by tuneoff
+
+Base model: {json.dumps(spec.model.name)}. Seed {spec.seed}.
+
+```python
+{_LOADING[kind]}
+```
+
+The prompt that it was tuned with, and that it expects:
+
+```json
+{prompt}
+```
+
+Hyper-parameters:
+
+```json
+{settings}
+```
+""",
+    )

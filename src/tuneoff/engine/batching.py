@@ -1,0 +1,60 @@
+"""Which examples meet in a batch, and how a batch is cut into pieces that fit."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from tuneoff.prompts import Encoded
+
+# Batches are drawn from windows of this many batches sorted by length: little padding, still a random order.
+_WINDOW_BATCHES = 16
+
+
+def length(row: Encoded) -> int:
+    """Tokens of prompt and target."""
+    return len(row.prompt) + len(row.target)
+
+
+def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[Encoded]]:
+    """All rows once, in batches of `batch_size` (the last one may be smaller) of similar length, in random order."""
+    rng = random.Random(f"{seed}/{epoch}")
+    order = list(rows)
+    rng.shuffle(order)
+    window = batch_size * _WINDOW_BATCHES
+    batches: list[list[Encoded]] = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window], key=length)
+        batches += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> list[list[Encoded]]:
+    """Cut a batch into pieces of at most `tokens` tokens, padding and `overhead` virtual tokens a row included.
+
+    A row that is longer than that stands alone.
+    """
+    pieces: list[list[Encoded]] = []
+    longest = 0
+    for row in sorted(batch, key=length):
+        width = length(row) + overhead
+        longest = max(longest, width)
+        if pieces and (len(pieces[-1]) + 1) * longest <= tokens:
+            pieces[-1].append(row)
+        else:
+            pieces.append([row])
+            longest = width
+    return pieces
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Optimiser steps in one pass over the data."""
+    return math.ceil(examples / batch_size)
+
+
+def total_steps(examples: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimiser steps of a run, at least one."""
+    steps = max(1, round(steps_per_epoch(examples, batch_size) * epochs))
+    return steps if max_steps is None else min(steps, max_steps)

@@ -1,0 +1,105 @@
+"""Loss over target tokens.
+
+Shapes: B rows, T positions (padding on the right), V virtual tokens, D width, N target tokens of the whole batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+import transformers.modeling_utils
+from torch import Tensor
+
+from tuneoff.prompts import Encoded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Trainable(Protocol):
+    """What the engine needs to know of an adapted model."""
+
+    model: nn.Module
+
+    def prefix(self) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right. With causal attention no token sees what comes after it, so no mask is needed."""
+
+    ids_BT: Tensor
+    predicts_BT: Tensor  # bool: the next token is a target token
+    targets_N: Tensor  # in row order
+    tokens: int  # prompt and target tokens, no padding, no virtual tokens
+
+
+def collate(rows: Sequence[Encoded], pad_id: int, device: torch.device) -> Batch:
+    """Pad rows to the longest of them."""
+    width = max(len(row.prompt) + len(row.target) for row in rows)
+    ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    predicts_BT = torch.zeros((len(rows), width), dtype=torch.bool)
+    targets: list[int] = []
+    for index, row in enumerate(rows):
+        start, end = len(row.prompt), len(row.prompt) + len(row.target)
+        ids_BT[index, :end] = torch.tensor(row.prompt + row.target)
+        predicts_BT[index, start - 1 : end - 1] = True
+        targets += row.target
+    return Batch(
+        ids_BT.to(device),
+        predicts_BT.to(device),
+        torch.tensor(targets, dtype=torch.long, device=device),
+        sum(len(row.prompt) + len(row.target) for row in rows),
+    )
+
+
+def accepts(model: nn.Module, parameter: str) -> bool:
+    """True when the model's `forward` has a parameter of that name."""
+    return parameter in _parameters_of_forward(type(model))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _parameters_of_forward(model_class: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def _keeps_masked(model: nn.Module) -> bool:
+    # Newer releases of transformers take a mask as `logits_to_keep`, which spares the head at every other position.
+    return hasattr(transformers.modeling_utils, "slice_logits_to_keep") and accepts(model, "logits_to_keep")
+
+
+def with_prefix(model: nn.Module, ids_BT: Tensor, prefix_VD: Tensor) -> Tensor:
+    """Embeddings (B, V + T, D) of the virtual tokens followed by those of `ids_BT`."""
+    embeddings_BTD = model.get_input_embeddings()(ids_BT)  # type: ignore[operator]
+    prefix_BVD = prefix_VD.to(embeddings_BTD.dtype).expand(len(ids_BT), -1, -1)
+    return torch.cat([prefix_BVD, embeddings_BTD], dim=1)
+
+
+def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
+    """Logits (N, vocabulary) at the positions that predict a target token, row by row."""
+    model = adapted.model
+    prefix_VD = adapted.prefix()
+    inputs: dict[str, object] = {"input_ids": batch.ids_BT}
+    predicts_BT = batch.predicts_BT
+    if prefix_VD is not None:
+        inputs = {"inputs_embeds": with_prefix(model, batch.ids_BT, prefix_VD)}
+        predicts_BT = F.pad(predicts_BT, (len(prefix_VD), 0))
+    if accepts(model, "use_cache"):
+        inputs["use_cache"] = False
+    if _keeps_masked(model):
+        logits: Tensor = model(**inputs, logits_to_keep=predicts_BT).logits
+        return logits
+    all_logits: Tensor = model(**inputs).logits
+    return all_logits[predicts_BT]
+
+
+def target_loss(adapted: Trainable, batch: Batch) -> Tensor:
+    """Sum over the target tokens of their negative log likelihood, in nats, in fp32."""
+    logits = target_logits(adapted, batch)
+    return F.cross_entropy(logits.float(), batch.targets_N, reduction="sum")

@@ -1,0 +1,72 @@
+"""Full fine-tuning: every parameter moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tuneoff.data import Example
+    from tuneoff.models import BaseModel
+
+
+@dataclass
+class FullyTuned:
+    """A model all of whose parameters train. Masters in fp32 are the optimiser's business."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def prefix(self) -> Tensor | None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.model.named_parameters())  # tied weights appear once
+
+    def train_mode(self, on: bool) -> None:
+        self.model.train(on)
+
+    def save(self, folder: Path) -> Literal["transformers"]:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        return "transformers"
+
+    def merge(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Full:
+    """Traditional fine-tuning of the whole model."""
+
+    name: ClassVar[str] = "full"
+    title: ClassVar[str] = "Full fine-tuning"
+    trains: ClassVar[bool] = True
+    search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-5, 1e-3)}
+    source: ClassVar[str] = "Howard and Ruder 2018, arXiv:1801.06146; rate: own trials at 135M parameters"
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+
+    @property
+    def overhead_tokens(self) -> int:
+        return 0
+
+    def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> FullyTuned:  # noqa: ARG002
+        from tuneoff.engine.seeding import seed_everything
+
+        seed_everything(seed)
+        base.model.requires_grad_(True)
+        return FullyTuned(base.model, base.tokenizer)
+
+    def restore(self, base: BaseModel, folder: Path) -> FullyTuned:
+        model = type(base.model).from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
+        model.to(base.device)
+        model.eval()
+        return FullyTuned(model, base.tokenizer)

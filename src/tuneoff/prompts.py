@@ -1,0 +1,148 @@
+"""From an example to token ids: template, token budget, target.
+
+A prompt is three pieces: what stands before the document, the document, what stands after it. They are tokenized
+apart, so that only the document is ever cut and the ids of a prompt are the same in training and in generation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneoff.data import Example
+from tuneoff.errors import UserError
+from tuneoff.spec import PromptSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Stands for the document while a chat template is rendered; no template or document holds this private-use character.
+_SLOT = "\ue000tuneoff\ue000"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as token ids. `target` ends in EOS; it is empty for generation."""
+
+    id: str
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+    cut: int  # document tokens that did not fit
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """An example whose target leaves no room for its document."""
+
+    id: str
+    tokens: int
+
+
+def fill(instruction: str, fields: Mapping[str, str]) -> str:
+    """`instruction` with each `{name}` replaced by the example's field. Raises `UserError` for a field there is not."""
+
+    def value(match: re.Match[str]) -> str:
+        try:
+            return fields[match[1]]
+        except KeyError:
+            there = ", ".join(sorted(fields)) or "none"
+            raise UserError(
+                f"the instruction wants the field {{{match[1]}}}, which the data does not have (fields: {there}); "
+                "correct --instruction or add the column"
+            ) from None
+
+    return _FIELD.sub(value, instruction)
+
+
+class Prompter:
+    """Turns examples into ids for one tokenizer, one template and one token budget."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, spec: PromptSpec, *, max_new_tokens: int, reserved_tokens: int = 0
+    ) -> None:
+        """`reserved_tokens`: virtual tokens of the method of the study that needs the most of them."""
+        self._tokenizer = tokenizer
+        self._spec = spec
+        self._max_new_tokens = max_new_tokens
+        self._room = spec.max_length - reserved_tokens
+        has_chat = getattr(tokenizer, "chat_template", None) is not None
+        if spec.template == "chat" and not has_chat:
+            raise UserError("--template chat: this model's tokenizer has no chat template; use --template plain")
+        self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
+        self._frames: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[list[Encoded], list[TooLong]]:
+        """Ids of every example, in order, and those that were left out because their target alone fills the budget.
+
+        The document's budget is max_length - reserved - frame - max(target, max_new_tokens) tokens. Raises `UserError`
+        when the instruction and the room for new text already exceed max_length.
+        """
+        if not examples:
+            return [], []
+        documents = self._ids([example.document for example in examples])
+        targets = self._targets(examples) if with_target else [()] * len(examples)
+        encoded: list[Encoded] = []
+        too_long: list[TooLong] = []
+        for example, document, target in zip(examples, documents, targets, strict=True):
+            before, after = self._frame(fill(self._spec.instruction, example.fields))
+            frame = len(before) + len(after)
+            if frame + self._max_new_tokens >= self._room:
+                raise UserError(
+                    f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {frame} tokens, "
+                    f"virtual {self._spec.max_length - self._room}, new text {self._max_new_tokens}, document at least "
+                    "1; raise --max-length or lower --max-new-tokens"
+                )
+            budget = self._room - frame - max(len(target), self._max_new_tokens)
+            if budget < 1:
+                too_long.append(TooLong(example.id, len(target)))
+                continue
+            kept = tuple(document[:budget])
+            encoded.append(Encoded(example.id, before + kept + after, target, len(document) - len(kept)))
+        return encoded, too_long
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, without special tokens and outer white space."""
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text.strip()
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        # A document that spells out "<|im_end|>" must not end the user's turn: special tokens are split in it.
+        batch = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        ids: list[list[int]] = batch["input_ids"]
+        return ids
+
+    def _targets(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        # The first reference is the one to learn: data sets with several put the author's first.
+        lead = "" if self.template == "chat" else " "
+        texts = [lead + " ".join(example.references[0].split()) for example in examples]
+        end = self._tokenizer.eos_token_id
+        return [(*ids, end) for ids in self._ids(texts)]
+
+    def _frame(self, instruction: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids before and after the document."""
+        if instruction not in self._frames:
+            if self.template == "chat":
+                before, after = self._chat_frame(instruction)
+                pieces = self._tokenizer([before, after], add_special_tokens=False, verbose=False)["input_ids"]
+            else:
+                cue = self._spec.cue
+                before = f"{instruction}\n\n" if cue else f"{instruction} "
+                # The tokenizer's own habit decides about BOS: Llama wants one, GPT-2 has none.
+                empty = self._tokenizer("", verbose=False)["input_ids"]
+                start = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else []
+                bare = self._ids([before, f"\n\n{cue}" if cue else ""])
+                pieces = [start + bare[0], bare[1]]
+            self._frames[instruction] = (tuple(pieces[0]), tuple(pieces[1]))
+        return self._frames[instruction]
+
+    def _chat_frame(self, instruction: str) -> tuple[str, str]:
+        content = "\n\n".join(part for part in (instruction, _SLOT, self._spec.cue) if part)
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        before, _, after = str(text).partition(_SLOT)
+        return before, after

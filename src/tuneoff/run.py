@@ -1,0 +1,315 @@
+"""One RunSpec in, one Record out: the only place where the parts are wired together."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff import card, data, metrics, models
+from tuneoff.engine.batching import length
+from tuneoff.engine.decode import Written, generate
+from tuneoff.engine.precision import choose_dtype, pick_device
+from tuneoff.engine.train import Diverged, fit, validation_loss
+from tuneoff.errors import UserError
+from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
+from tuneoff.methods import Adapted, Method, build
+from tuneoff.prompts import Encoded, Prompter, TooLong
+from tuneoff.record import (
+    NUMERICS_VERSION,
+    Artefact,
+    Curve,
+    Failure,
+    Prediction,
+    Record,
+    ValidationPoint,
+    read_record,
+    write_predictions,
+    write_record,
+)
+from tuneoff.resources import Meter, machine
+from tuneoff.spec import GenerateSpec, RunSpec
+
+if TYPE_CHECKING:
+    from tuneoff.models import BaseModel
+
+ARTEFACT = "artefact"
+# More than this share of outputs cut by the token limit or of documents cut to fit deserves a warning.
+_LOUD_SHARE = 0.2
+
+
+def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
+    """Do everything that `spec` says, write record, predictions, events and artefact into `folder`, return the record.
+
+    What goes wrong becomes a record with a status and a reason; nothing is raised but what ends the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "events.jsonl").unlink(missing_ok=True)  # of an attempt that was interrupted
+    started = _now()
+    with EventWriter(folder / "events.jsonl") as events, Meter(events=events.append) as meter:
+        work = _Work(spec, folder, meter, events.append)
+        found: dict[str, Any] = {"status": "finished"}
+        try:
+            work.do()
+        except Diverged as error:
+            work.curve = error.curve
+            found = {"status": "diverged", "failure": Failure(type="Diverged", message=str(error))}
+        except UserError as error:
+            found = {"status": "failed", "failure": Failure(type="UserError", message=str(error))}
+        except Exception as error:
+            trace = traceback.format_exc()
+            message = f"{type(error).__name__}: {error}"
+            found = {
+                "status": "failed",
+                "failure": Failure(type=type(error).__name__, message=message, traceback=trace),
+            }
+        record = Record(
+            run_id=run_id,
+            name=name,
+            spec=spec,
+            started_at=started,
+            finished_at=_now(),
+            curve=work.curve,
+            scores=work.scores,
+            signature=metrics.signature(metrics.RougeDialect()),
+            resources=meter.resources(),
+            trainable_parameters=work.trainable_parameters,
+            total_parameters=work.total_parameters,
+            artefact=work.artefact,
+            notes=tuple(work.notes),
+            details=work.details,
+            provenance=work.provenance,
+            **found,
+        )
+        write_record(folder, record)
+        events.append(Finished(status=record.status))
+    return record
+
+
+class _Work:
+    """The steps of one run, and what is known of it so far (a run that fails half-way leaves that in its record)."""
+
+    def __init__(self, spec: RunSpec, folder: Path, meter: Meter, emit: Callable[[Event], None]) -> None:
+        self.spec, self.folder, self.meter, self.emit = spec, folder, meter, emit
+        self.curve = Curve()
+        self.scores: dict[str, float | None] = {}
+        self.notes: list[str] = []
+        self.details: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}
+        self.artefact: Artefact | None = None
+        self.trainable_parameters: int | None = None
+        self.total_parameters: int | None = None
+
+    def do(self) -> None:
+        spec = self.spec
+        with self.meter.phase("load"):
+            method = build(spec.method.name, spec.method.hyperparameters)
+            device = pick_device()
+            dtype = choose_dtype(spec.model.precision, device)
+            self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+            dataset = data.load(spec.data)
+            base = models.load(spec.model, device, dtype)
+            self.provenance = _provenance(spec, dataset)
+            prompter = _prompter(spec, base)
+            self.details["template"] = prompter.template
+            train = self._encode(prompter, dataset.train, "train") if method.trains else []
+            validation = self._encode(prompter, dataset.validation, "validation")
+            adapted = method.adapt(base, dataset.train, spec.seed)
+            self._count_parameters(adapted)
+        if method.trains:
+            self._fit(adapted, train, validation, base)
+        else:
+            self._validate(adapted, validation, base)
+        self._save(method, adapted)
+        # The test split is read here for the first time, after the best checkpoint was chosen on validation.
+        with self.meter.phase("generate") as generating:
+            adapted.merge()
+            prompts = self._encode(prompter, dataset.test, "test")
+            written = generate(
+                adapted,
+                prompts,
+                spec.generate,
+                stop_ids=base.stop_ids,
+                pad_id=base.pad_id,
+                device=device,
+                progress=lambda done: self.emit(Generated(done=done, total=len(prompts), seconds=self.meter.elapsed())),
+            )
+            generating.tokens += sum(len(row.prompt) for row in prompts) + sum(len(row.ids) for row in written)
+        self._score(prompter, dataset.test, written)
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.emit(Note(text=text))
+
+    def _encode(self, prompter: Prompter, examples: Sequence[data.Example], split: str) -> list[Encoded]:
+        rows, too_long = prompter.encode(examples, with_target=split != "test")
+        self._report_lengths(rows, too_long, split)
+        if not rows:
+            raise UserError(f"no {split} example fits in --max-length {self.spec.prompt.max_length}; raise it")
+        return rows
+
+    def _report_lengths(self, rows: Sequence[Encoded], too_long: Sequence[TooLong], split: str) -> None:
+        cut = sum(1 for row in rows if row.cut)
+        share = cut / len(rows) if rows else 0.0
+        self.details[f"{split}_cut_share"] = share
+        self.details[f"{split}_examples"] = len(rows)
+        if share > _LOUD_SHARE:
+            self._note(
+                f"{share:.0%} of the {split} documents were cut to fit --max-length {self.spec.prompt.max_length}"
+            )
+        if too_long:
+            self._note(
+                f"{len(too_long)} {split} examples were left out: their targets leave no room for a document "
+                f"(first: {too_long[0].id}, {too_long[0].tokens} tokens)"
+            )
+
+    def _count_parameters(self, adapted: Adapted) -> None:
+        self.trainable_parameters = sum(tensor.numel() for tensor in adapted.state().values())
+        own = {id(parameter): parameter.numel() for parameter in adapted.model.parameters()}
+        own |= {id(tensor): tensor.numel() for tensor in adapted.state().values()}
+        self.total_parameters = sum(own.values())
+        self.details |= adapted.details
+
+    def _fit(
+        self,
+        adapted: Adapted,
+        train: Sequence[Encoded],
+        validation: Sequence[Encoded],
+        base: BaseModel,
+    ) -> None:
+        rates = self.spec.method.hyperparameters
+        self.curve = fit(
+            adapted,
+            train,
+            validation,
+            self.spec.train,
+            learning_rate=_number(rates["learning_rate"]),
+            weight_decay=_number(rates["weight_decay"]),
+            seed=self.spec.seed,
+            pad_id=base.pad_id,
+            device=base.device,
+            scratch=self.folder,
+            meter=self.meter,
+            emit=self.emit,
+        )
+
+    def _validate(self, adapted: Adapted, rows: Sequence[Encoded], base: BaseModel) -> None:
+        with self.meter.phase("evaluate") as evaluating:
+            tokens = self.spec.train.micro_batch_tokens
+            loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
+            evaluating.tokens += sum(length(row) for row in rows)
+        seconds = self.meter.elapsed()
+        self.emit(Validated(step=0, epoch=0.0, loss=loss, best=True, seconds=seconds))
+        point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
+        self.curve = Curve(validation=(point,), best_step=0, best_epoch=0.0, best_validation_loss=loss)
+
+    def _save(self, method: Method, adapted: Adapted) -> None:
+        folder = self.folder / ARTEFACT
+        folder.mkdir(exist_ok=True)
+        kind = adapted.save(folder)
+        if kind != "none":
+            card.write(folder, self.spec, method, kind)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        self.artefact = Artefact(
+            format=kind,
+            bytes=sum(path.stat().st_size for path in files),
+            files=tuple(path.relative_to(folder).as_posix() for path in files),
+        )
+
+    def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[Written]) -> None:
+        by_id = {example.id: example for example in examples}
+        predictions = []
+        for row in written:
+            example, text = by_id[row.id], prompter.decode(row.ids)
+            scores = metrics.score(text, example.document, example.references, stopped=row.stopped)
+            predictions.append(
+                Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
+            )
+        write_predictions(self.folder, predictions)
+        self.scores = metrics.means(row.scores for row in predictions)
+        for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
+            share = self.scores.get(metric)
+            if share is not None and share > _LOUD_SHARE:
+                self._note(f"{share:.0%} of the outputs {words}")
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _prompter(spec: RunSpec, base: BaseModel) -> Prompter:
+    return Prompter(
+        base.tokenizer,
+        spec.prompt,
+        max_new_tokens=spec.generate.max_new_tokens,
+        reserved_tokens=spec.reserved_tokens,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that tuneoff runs from; None when it was installed from a package."""
+    here = Path(__file__).resolve().parent
+    try:
+        top = subprocess.run(  # noqa: S603 - fixed words, the user's own git
+            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return top.stdout.strip()
+
+
+def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
+    return {
+        "versions": {"python": platform.python_version(), **models.versions()},
+        "machine": machine(),
+        "commit": _commit(),
+        "numerics_version": NUMERICS_VERSION,
+        "data": {"description": dataset.description, "content_hash": dataset.content_hash},
+        "model": {"name": spec.model.name, "content_hash": models.content_hash(spec.model)},
+    }
+
+
+def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, str] | None = None) -> Iterator[str]:
+    """New documents through a finished run, one summary each, in order. Raises `UserError` for a run that is none."""
+    record = read_record(run_folder)
+    if record.status != "finished":
+        raise UserError(f"{run_folder}: this run is {record.status}, so there is nothing to use; run it again")
+    spec = record.spec
+    device = pick_device()
+    base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
+    adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
+    adapted.merge()
+    adapted.train_mode(False)
+    yield from _written_texts(adapted, base, _prompter(spec, base), texts, fields or {}, spec.generate)
+
+
+def _written_texts(
+    adapted: Adapted,
+    base: BaseModel,
+    prompter: Prompter,
+    texts: Sequence[str],
+    fields: dict[str, str],
+    spec: GenerateSpec,
+) -> Iterator[str]:
+    for start in range(0, len(texts), spec.batch_size):
+        part = texts[start : start + spec.batch_size]
+        examples = [
+            data.Example(id=str(start + place), document=text, references=(), group="", fields=fields)
+            for place, text in enumerate(part)
+        ]
+        prompts, _ = prompter.encode(examples, with_target=False)
+        for row in generate(adapted, prompts, spec, stop_ids=base.stop_ids, pad_id=base.pad_id, device=base.device):
+            yield prompter.decode(row.ids)

@@ -1,0 +1,38 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuneoff.engine.batching import epoch_batches, length, micro_batches, total_steps
+from tuneoff.prompts import Encoded
+
+rows_strategy = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9)), min_size=1, max_size=60).map(
+    lambda sizes: [Encoded(str(index), (1,) * prompt, (2,) * target, 0) for index, (prompt, target) in enumerate(sizes)]
+)
+
+
+@given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
+def test_every_row_once_an_epoch_in_batches_of_the_size(rows, batch_size, seed, epoch):
+    batches = epoch_batches(rows, batch_size, seed, epoch)
+    assert sorted(row.id for batch in batches for row in batch) == sorted(row.id for row in rows)
+    assert len(batches) == total_steps(len(rows), batch_size, 1.0, None)
+    assert sorted(len(batch) for batch in batches)[1:] == [batch_size] * (len(batches) - 1)
+    assert batches == epoch_batches(rows, batch_size, seed, epoch)
+
+
+@given(rows_strategy, st.integers(1, 400), st.integers(0, 20))
+def test_pieces_hold_every_row_once_and_fit(rows, tokens, overhead):
+    pieces = micro_batches(rows, tokens, overhead)
+    assert sorted(row.id for piece in pieces for row in piece) == sorted(row.id for row in rows)
+    for piece in pieces:
+        assert len(piece) == 1 or len(piece) * (max(map(length, piece)) + overhead) <= tokens
+
+
+def test_order_differs_between_epochs_and_seeds():
+    rows = [Encoded(str(index), (1,) * (index % 7 + 1), (2,), 0) for index in range(64)]
+    orders = [str(epoch_batches(rows, 8, seed, epoch)) for seed in range(2) for epoch in range(2)]
+    assert len(set(orders)) == 4
+
+
+def test_batches_hold_rows_of_similar_length():
+    rows = [Encoded(str(index), (1,) * (1 + index * 37 % 100), (2,), 0) for index in range(128)]
+    padded = sum(len(batch) * max(map(length, batch)) for batch in epoch_batches(rows, 8, 0, 0))
+    assert padded <= 1.15 * sum(map(length, rows))
