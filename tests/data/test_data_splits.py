@@ -66,6 +66,16 @@ def test_caps_are_nested_and_count_what_they_leave_out(
     assert inner == [example for example in examples if example.group in chosen]
 
 
+@given(many, st.integers(1, 50), seeds)
+def test_a_cap_keeps_the_lowest_ranks_whatever_the_order_of_rows(
+    examples: list[Example], limit: int, seed: int
+) -> None:
+    order = sorted({example.group for example in examples}, key=lambda group: rank(group, seed, "cap"))
+    for rows in (examples, examples[::-1]):
+        kept, _ = first_groups(iter(rows), limit, seed)
+        assert {example.group for example in kept} == set(order[:limit])
+
+
 def test_no_cap_keeps_everything() -> None:
     examples = examples_of([1, 2, 1])
     assert first_groups(iter(examples), None, 0) == (examples, 0)
