@@ -11,12 +11,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.study.printable import printable
 
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
-
-
-class Terminated(BaseException):
-    """SIGTERM came. Like `KeyboardInterrupt`, so that running children are stopped on the way out."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,20 +41,23 @@ def guard(work: Callable[[], int]) -> int:
         return complain(f"{place}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on where this one stopped", INTERRUPTED)
-    except Terminated:
+    except SystemExit as stop:
+        if stop.code != TERMINATED:
+            raise
         return complain("terminated; the same command goes on where this one stopped", TERMINATED)
 
 
 def complain(message: str, code: int) -> int:
-    """One sentence on stderr, control characters made visible: it may quote a file's content."""
-    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(message.split()))
-    print(f"tuneoff: {shown}", file=sys.stderr)
+    """One sentence on stderr. It may quote a file's content, so control codes are made harmless."""
+    print(f"tuneoff: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
 def _terminate_like_an_interrupt() -> None:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that what runs is stopped and recorded on the way out."""
+
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+        raise SystemExit(TERMINATED)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)

@@ -1,7 +1,7 @@
 """The commands. Each parses its flags and calls one function; torch and what else is slow loads inside functions."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from tuneoff.cli.flags import (
 )
 
 if TYPE_CHECKING:
+    from tuneoff.cli.session import StudyResult
     from tuneoff.spec import StudySpec
 
 OUTPUT = "What comes out"
@@ -97,7 +98,7 @@ def compare(
     as_json: AsJson = False,
     *,
     given: Mapping[str, Any],
-) -> int:
+) -> "int | StudyResult":
     """Compare ways of adapting a model on your documents, under equal effort.
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
@@ -143,7 +144,7 @@ def train(
     as_json: AsJson = False,
     *,
     given: Mapping[str, Any],
-) -> int:
+) -> "int | StudyResult":
     """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
     from tuneoff.study.read import Override, parse_setting, read_study
 
@@ -165,7 +166,7 @@ def train(
     )
 
 
-def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool, **options: Any) -> int:
+def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool, **options: Any) -> "int | StudyResult":
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
     from tuneoff.cli import session, show
 
@@ -178,7 +179,7 @@ def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool,
     result = session.run_study(spec, folder, **options)
     if as_json:
         print(json.dumps(result.summary, ensure_ascii=False))
-    return result.exit_code
+    return result
 
 
 @app.command()
@@ -248,13 +249,26 @@ def top(
         print(context.get_help())
 
 
-def dispatch(arguments: Sequence[str]) -> int:
-    """Run the command that `arguments` name; returns its exit code. A wrong flag or command is one sentence, code 2."""
+def invoke(arguments: Sequence[str]) -> "int | StudyResult":
+    """Run the command that `arguments` name: what it returns, or the code with which the command line ended early."""
+    returned: int | StudyResult | None = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
+    return DONE if returned is None else returned
+
+
+def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | None" = None) -> int:
+    """Run a command; its exit code. A wrong flag or command is one sentence on stderr and code 2.
+
+    `then` is called with the result of a study that was carried out.
+    """
     try:
-        code = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
+        returned = invoke(arguments)
     except UsageError as error:
         return complain(_usage_sentence(error), USAGE)
-    return code if isinstance(code, int) else DONE
+    if isinstance(returned, int):
+        return returned
+    if then is not None:
+        then(returned)
+    return returned.exit_code
 
 
 def _with_settings(arguments: Sequence[str]) -> list[str]:

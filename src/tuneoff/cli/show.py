@@ -1,15 +1,20 @@
 """Plans and results as text for people and as plain data for programs."""
 
+import io
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tuneoff import methods
 from tuneoff.data import cleaning_report
-from tuneoff.study import plan
+from tuneoff.report.folder import Interval, read_study
+from tuneoff.report.quantities import MISSING, score, title
+from tuneoff.report.table import COSTS, QUALITY
 from tuneoff.study.compare import Prepared
+from tuneoff.study.printable import printable
 
-QUALITY = ("rouge1", "rouge2", "rougeL")
+SHOWN_COSTS = 4  # as many as a terminal has room for; the report shows all
 
 
 def plan_as_json(prepared: Prepared) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def plan_as_json(prepared: Prepared) -> dict[str, Any]:
                 "run_id": run.run_id,
                 "folder": str(prepared.folder / run.folder),
                 "done": run.run_id in done,
-                "steps": _steps(prepared, run),
+                "steps": prepared.steps(run),
                 "spec": run.spec.model_dump(mode="json"),
             }
             for run in prepared.runs
@@ -53,17 +58,12 @@ def plan_as_text(prepared: Prepared) -> str:
     width = max(len(run.name) for run in prepared.runs)
     for run in prepared.runs:
         state = "to do" if run in prepared.missing else "done"
-        steps = _steps(prepared, run)
+        steps = prepared.steps(run)
         work = f"{steps} steps" if steps else "no training"
         lines.append(
             f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
         )
     return "\n".join(lines)
-
-
-def _steps(prepared: Prepared, run: plan.PlannedRun) -> int:
-    trains = prepared.methods[run.spec.method.name].trains
-    return plan.steps(run.spec.train, prepared.counts["train"]) if trains else 0
 
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:
@@ -103,3 +103,34 @@ def methods_as_text() -> str:
             written = types[key].__name__ if isinstance(types[key], type) else "names"
             lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
     return "\n".join(lines)
+
+
+def result_as_text(folder: Path) -> str:
+    """The table of a study: quality with its interval, gain over zero-shot, and what each method costs."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    summary = read_study(folder).summary
+    costs = [name for name in COSTS if any(row.cost(name) is not None for row in summary.rows)][:SHOWN_COSTS]
+    several_models = len({row.model for row in summary.rows if row.model}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method")
+    if several_models:
+        table.add_column("model")
+    for name in [*(title(metric) for metric in QUALITY), "gain", *(COSTS[name][0] for name in costs)]:
+        table.add_column(name, justify="right")
+    for row in summary.rows:
+        gain = row.gain_over_zero_shot.get(QUALITY[0])
+        cells = [printable(row.title)]
+        if several_models:
+            cells.append(printable(row.model or ""))
+        cells += [score(metric, row.scores.get(metric, Interval()).mean) for metric in QUALITY]
+        cells.append(score(QUALITY[0], gain.mean if gain else None, signed=True))
+        for name in costs:
+            value = row.cost(name)
+            cells.append(MISSING if value is None else COSTS[name][1](value))
+        table.add_row(*(Text(cell) for cell in cells))
+    console = Console(record=True, file=io.StringIO(), width=200)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines())

@@ -1,26 +1,38 @@
-"""A whole comparison, from the spec to `summary.json`: prepare (reads only), then carry out (the only part that writes)."""
+"""A whole comparison, from the spec to `summary.json`: `prepare` only reads, `carry_out` is the part that writes.
 
-import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+Beside the runs a study folder gets `study.json`, `plan.json`, `data.json` (counts and what cleaning did),
+`documents.jsonl`, and the rows that no run wrote: `baselines/<name>.jsonl`, `outside/<name>.jsonl`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff import data, models
+from tuneoff import data, models, predictions
 from tuneoff.data import Dataset, Example
-from tuneoff.errors import UserError
+from tuneoff.engine.batching import total_steps
 from tuneoff.events import Event
 from tuneoff.methods.protocol import Method
+from tuneoff.metrics import RougeDialect
+from tuneoff.prompts import Prompter
 from tuneoff.record import (
     Document,
+    Prediction,
+    Record,
     read_predictions,
+    read_record,
     write_documents,
     write_json,
+    write_jsonl,
     write_predictions,
 )
 from tuneoff.spec import StudySpec
 from tuneoff.study import plan
+from tuneoff.study.execute import Job, Outcome, execute
+from tuneoff.study.lock import study_lock
 from tuneoff.study.plan import Contents, PlannedRun
+from tuneoff.study.summary import summarize
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,25 @@ class Prepared:
     dataset: Dataset
     contents: Contents
     methods: Mapping[str, Method]
+    outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
     runs: tuple[PlannedRun, ...]
     missing: tuple[PlannedRun, ...]  # without a finished record in the folder
 
     @property
     def counts(self) -> dict[str, int]:
         """Examples of each split."""
-        return {name: len(getattr(self.dataset, name)) for name in ("train", "validation", "test")}
+        return {
+            "train": len(self.dataset.train),
+            "validation": len(self.dataset.validation),
+            "test": len(self.dataset.test),
+        }
+
+    def steps(self, run: PlannedRun) -> int:
+        """Optimiser steps of a run that is not stopped early; 0 for a method that trains nothing."""
+        train = run.spec.train
+        if not self.methods[run.spec.method.name].trains:
+            return 0
+        return total_steps(len(self.dataset.train), train.batch_size, train.epochs, train.max_steps)
 
 
 def prepare(study: StudySpec, folder: Path) -> Prepared:
@@ -49,8 +73,113 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
     built = plan.resolve(study)
     plan.check_writable(folder)
     dataset = data.load(study.data)
+    ids = [example.id for example in dataset.test]
+    outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
     contents = Contents(dataset.content_hash, {model.name: models.content_hash(model) for model in study.models})
     runs = tuple(plan.expand(study, contents))
     plan.check_folder(folder, study, contents)
     missing = tuple(run for run in runs if not plan.is_done(folder, run))
-    return Prepared(study, folder, dataset, contents, built, runs, missing)
+    return Prepared(study, folder, dataset, contents, built, outside, runs, missing)
+
+
+def check_prompts(prepared: Prepared) -> None:
+    """Fill every kind of prompt once, with each model's tokenizer.
+
+    Raises `UserError` when an instruction names a column that is not there or a prompt leaves no room for a document:
+    better now than in every single run.
+    """
+    splits = (prepared.dataset.train, prepared.dataset.validation, prepared.dataset.test)
+    kinds: dict[tuple[tuple[str, str], ...], Example] = {}
+    for split in splits:
+        for example in split:
+            used = {
+                key: value for key, value in example.fields.items() if f"{{{key}}}" in prepared.study.prompt.instruction
+            }
+            kinds.setdefault(tuple(sorted(used.items())), example)
+    for model in prepared.study.models:
+        prompter = Prompter(
+            models.load_tokenizer(model),
+            prepared.study.prompt,
+            max_new_tokens=prepared.study.generate.max_new_tokens,
+            reserved_tokens=max(method.overhead_tokens for method in prepared.methods.values()),
+        )
+        prompter.encode(list(kinds.values()), with_target=False)
+
+
+def carry_out(
+    prepared: Prepared,
+    *,
+    on_event: Callable[[Job, Event], None],
+    on_start: Callable[[Job], None] | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    keep_texts: bool = True,
+    start_method: str | None = None,
+) -> tuple[list[Record], dict[str, Any]]:
+    """Do what is missing; returns the records of all runs of the study and the summary.
+
+    A run that fails is a record with a status: the study goes on. `keep_texts=False` leaves documents and written
+    texts out of the folder. Raises `UserError` when another process works in the folder.
+    """
+    folder = prepared.folder
+    if prepared.missing:
+        check_prompts(prepared)
+    with study_lock(folder):
+        _write_frame(prepared, keep_texts)
+        jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in prepared.missing]
+        try:
+            execute(jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method)
+        finally:
+            if not keep_texts:
+                _forget_texts(folder / run.folder for run in prepared.runs)
+        return [read_record(folder / run.folder) for run in prepared.runs], summarize(folder)
+
+
+def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
+    """Everything in a study folder that is known before the first run."""
+    folder, dataset = prepared.folder, prepared.dataset
+    plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+    if keep_texts:
+        write_documents(folder, (_document(example) for example in dataset.test))
+    write_json(
+        folder / "data.json",
+        {
+            "description": dataset.description,
+            "counts": prepared.counts,
+            "cleaning": data.cleaning_report(dataset),
+            "content_hash": dataset.content_hash,
+        },
+    )
+    _write_other_rows(prepared, keep_texts)
+
+
+def _document(example: Example) -> Document:
+    return Document(
+        id=example.id,
+        group=example.group,
+        document=example.document,
+        references=example.references,
+        fields=dict(example.fields),
+    )
+
+
+def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
+    dialect, examples = RougeDialect(), prepared.dataset.test
+    places: dict[Path, list[Prediction]] = {
+        prepared.folder / "baselines" / f"{name}.jsonl": rows
+        for name, rows in predictions.extractive_rows(examples, dialect).items()
+    }
+    for name, texts in prepared.outside.items():
+        places[prepared.folder / "outside" / f"{name}.jsonl"] = predictions.outside_rows(texts, examples, dialect)
+    for path, rows in places.items():
+        kept = rows if keep_texts else _without_texts(rows)
+        write_jsonl(path, (row.model_dump(mode="json") for row in kept))
+
+
+def _forget_texts(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        if rows := read_predictions(folder):
+            write_predictions(folder, _without_texts(rows))
+
+
+def _without_texts(rows: Iterable[Prediction]) -> list[Prediction]:
+    return [row.model_copy(update={"text": ""}) for row in rows]

@@ -6,11 +6,10 @@ same study on the same folder does only what is missing; a different one is refu
 
 import dataclasses
 import json
-import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from tuneoff import methods, record
 from tuneoff.errors import UserError
 from tuneoff.methods.protocol import Method
 from tuneoff.record import NUMERICS_VERSION, write_json
-from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, content_hash
+from tuneoff.study.lock import LOCK_FILE
 
 # Where a file lies does not change what is in it: in a run's id the contents stand for these.
 LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
@@ -61,12 +61,6 @@ def hyperparameters_of(method: Method) -> dict[str, Any]:
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
         raise TypeError(f"{method!r} is no dataclass instance")
     return dataclasses.asdict(method)
-
-
-def steps(train: TrainSpec, examples: int) -> int:
-    """Optimiser steps of a run that trains on `examples` examples and is not stopped early."""
-    total = math.ceil(train.epochs * math.ceil(examples / train.batch_size))
-    return min(total, train.max_steps) if train.max_steps else total
 
 
 def expand(study: StudySpec, contents: Contents) -> list[PlannedRun]:
@@ -134,7 +128,7 @@ def is_done(study_folder: Path, run: PlannedRun) -> bool:
     return found.status == "finished" and found.run_id == run.run_id
 
 
-def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: list[PlannedRun]) -> None:
+def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequence[PlannedRun]) -> None:
     """Make the study folder this study's own: create it, or check that it was; write `study.json` and `plan.json`.
 
     Raises `UserError` when the folder cannot be written or belongs to a different study.
@@ -155,7 +149,7 @@ def check_folder(study_folder: Path, study: StudySpec, contents: Contents) -> No
     check_writable(study_folder)
     path = study_folder / "study.json"
     if not path.exists():
-        if study_folder.is_dir() and any(study_folder.iterdir()):
+        if study_folder.is_dir() and any(entry.name != LOCK_FILE for entry in study_folder.iterdir()):
             raise UserError(f"{study_folder}: holds other files and no study; choose an empty folder with --output")
         return
     try:

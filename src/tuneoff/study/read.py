@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from tuneoff import methods
 from tuneoff.errors import UserError
+from tuneoff.predictions import EXTRACTIVE_ROWS
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.spec.run import Frozen
 
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 FILE_KEYS = ("train_file", "validation_file", "test_file")
 TO_EVERY_MODEL = "*"
+ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also a file's name
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,10 @@ def _with_known_methods(study: StudySpec, source: _Source | None, overrides: Seq
     for name in study.methods:
         with _placed(_place(("methods",), source, overrides)):
             methods.build(name, {})
+    for name in study.predictions:
+        if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
+            place = _place(("predictions", name), source, overrides)
+            raise UserError(f"{place}: the row name {name!r} is taken or not made of letters, digits and . _ -")
     for name, values in study.hyperparameters.items():
         for key, value in values.items():
             path = ("hyperparameters", name, key)

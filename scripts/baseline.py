@@ -1,0 +1,11 @@
+"""The baseline: the pretrained model with the bare prompt, nothing tuned.
+
+The same code as `tuneoff train zero_shot`; `--help` lists the flags.
+"""
+
+import sys
+
+from tuneoff.coursework import main
+
+if __name__ == "__main__":
+    sys.exit(main("zero_shot"))

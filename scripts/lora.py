@@ -1,0 +1,11 @@
+"""LoRA with the settings of the coursework.
+
+The same code as `tuneoff train lora`; `--help` lists the flags.
+"""
+
+import sys
+
+from tuneoff.coursework import main
+
+if __name__ == "__main__":
+    sys.exit(main("lora"))

@@ -1,0 +1,75 @@
+"""A study as a person sees it: what is going to be done, progress, trackers, the report, the table."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff import data, report
+from tuneoff.cli import DONE, FAILED, SOME_FAILED
+from tuneoff.cli.show import result_as_text
+from tuneoff.record import Record
+from tuneoff.spec import StudySpec
+from tuneoff.study.compare import Prepared, carry_out, prepare
+from tuneoff.study.printable import printable
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A study that was carried out."""
+
+    folder: Path
+    records: tuple[Record, ...]
+    folders: tuple[Path, ...]  # of the runs, in the order of the records
+    summary: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all runs finished, 3 when some did not, 1 when none did."""
+        finished = sum(record.status == "finished" for record in self.records)
+        if finished == len(self.records):
+            return DONE
+        return SOME_FAILED if finished else FAILED
+
+
+def run_study(
+    spec: StudySpec,
+    folder: Path,
+    *,
+    report_to: Sequence[str] | None = None,
+    keep_texts: bool = True,
+    quiet: bool = False,
+) -> StudyResult:
+    """Prepare a study, carry it out, draw its report. Messages on stderr, the table on stdout; `quiet` leaves both out.
+
+    Raises `UserError` before anything is done when something asked for cannot be.
+    """
+    prepared = prepare(spec, folder)
+    if not quiet:
+        _announce(prepared)
+    records, summary = carry_out(prepared, on_event=lambda _job, _event: None, keep_texts=keep_texts)
+    page = report.render(folder)[0]
+    for record in records:
+        if record.failure is not None:
+            _tell(f"{record.name} {record.status}: {record.failure.message}")
+        elif not quiet:
+            for note in record.notes:
+                _tell(f"{record.name}: {note}")
+    if not quiet:
+        print(result_as_text(folder))
+        print(f"report: {page}")
+    return StudyResult(folder, tuple(records), tuple(folder / run.folder for run in prepared.runs), summary)
+
+
+def _announce(prepared: Prepared) -> None:
+    _tell(prepared.dataset.description)
+    for line in data.cleaning_report(prepared.dataset):
+        _tell(line)
+    total, missing = len(prepared.runs), len(prepared.missing)
+    there = f", {total - missing} of them done already" if missing < total else ""
+    _tell(f"{total} run{'' if total == 1 else 's'}{there}; folder {prepared.folder}")
+
+
+def _tell(message: str) -> None:
+    print(printable(" ".join(message.split())), file=sys.stderr)

@@ -1,0 +1,99 @@
+"""The house's rule: a file imports only from its own layer and lower ones, and the light rooms stay free of torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tuneoff
+
+PACKAGE = Path(tuneoff.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = {
+    "errors": 0,
+    "metrics": 0,
+    "spec": 0,
+    "data": 1,
+    "events": 1,
+    "record": 1,
+    "engine": 2,
+    "models": 2,
+    "predictions": 2,
+    "prompts": 2,
+    "resources": 2,
+    "methods": 3,
+    "card": 3,
+    "run": 4,
+    "study": 5,
+    "verdict": 5,
+    "report": 6,
+    "trackers": 6,
+    "cli": 7,
+    "coursework": 7,
+}
+LIGHT = ("data", "metrics", "record", "report", "spec", "verdict")
+HEAVY = {"accelerate", "peft", "torch", "transformers"}
+
+
+def room_of(module: str) -> str | None:
+    """The room of `tuneoff.room.file`; None for other packages and for `tuneoff` itself."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "tuneoff" and len(parts) > 1 else None
+
+
+def imported_rooms(source: str) -> set[str]:
+    """Rooms that a file imports anywhere, functions and `TYPE_CHECKING` blocks included."""
+    rooms = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the room they come from"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        rooms |= {room for name in names if (room := room_of(name)) is not None}
+    return rooms - {"__version__"}
+
+
+def upward(own: str, source: str) -> set[str]:
+    return {room for room in imported_rooms(source) if LAYERS[room] > LAYERS[own]}
+
+
+def test_the_rule_sees_an_upward_import() -> None:
+    assert upward("metrics", "def late():\n    from tuneoff import report\n") == {"report"}
+    assert upward("metrics", "import tuneoff.study.plan\n") == {"study"}
+    assert upward("study", "from tuneoff.spec import RunSpec\nimport json\n") == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_file_imports_upward(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        assert imported_rooms(path.read_text(encoding="utf-8")) == set()
+        return
+    assert own in LAYERS, f"give {own} a layer in {Path(__file__).name} and in the design"
+    assert upward(own, path.read_text(encoding="utf-8")) == set()
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level names of the modules that a fresh interpreter holds after `statement`."""
+    code = f"{statement}\nimport sys; print('\\n'.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_the_light_rooms_load_no_torch() -> None:
+    assert loaded_by("; ".join(f"import tuneoff.{room}" for room in LIGHT)) & HEAVY == set()
+
+
+def test_names_of_methods_are_checked_without_torch() -> None:
+    loaded = loaded_by("import tuneoff.methods, tuneoff.study.plan, tuneoff.study.read, tuneoff.study.compare")
+    assert loaded & HEAVY == set()
+
+
+def test_help_loads_nothing_that_is_slow() -> None:
+    loaded = loaded_by("from tuneoff.cli import main; main(['compare', '--help'])")
+    assert loaded & (HEAVY | {"altair", "numpy", "pandas", "pyarrow", "scipy"}) == set()
