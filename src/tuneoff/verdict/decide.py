@@ -1,0 +1,179 @@
+"""From scores to the verdict. Pure: the same scores give the same verdict, and nothing is read or written."""
+
+import numpy as np
+
+from tuneoff.verdict.crossed import Differences, Moments, differences, group_table, moments
+from tuneoff.verdict.outcome import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
+from tuneoff.verdict.power import Sensitivity, sensitivity
+from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
+from tuneoff.verdict.simultaneous import LEVEL, Losses, half_widths, losses
+from tuneoff.verdict.wording import sentences
+
+MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
+
+
+def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
+    """Judge one family of methods on one metric.
+
+    Two statements are made, each right with probability `level` for the whole family: the intervals of all pairs, and
+    the bounds on what each method may lose against the best. `margin` is in points. Raises `ValueError` for a margin
+    below zero or a level outside (0, 1).
+    """
+    if not margin >= 0 or not 0 < level < 1:
+        raise ValueError(f"margin {margin} must be at least 0, level {level} between 0 and 1")
+    table = tabulate(scores)
+    n_groups = int(table.group_of.max()) + 1 if len(table.documents) else 0
+    if len(table.methods) < 2 or n_groups < 2:
+        return _nothing_to_compare(scores, table, n_groups, margin, level)
+    found = moments(group_table(table.values, table.group_of), table.varies)
+    apart = differences(found)
+    bounds = losses(apart, found.mean, level)
+    sees = sensitivity(apart, level)
+    methods = _methods(scores, table, found, bounds, margin)
+    best = table.methods[int(np.argmax(found.mean))]
+    best_set = tuple(result.method for result in methods if result.may_be_best)
+    verdict = Verdict(
+        metric=scores.metric,
+        level=level,
+        margin=margin,
+        block=scores.block,
+        methods=methods,
+        pairs=_pairs(table, apart, half_widths(apart, level), sees, margin),
+        best=best,
+        best_set=best_set,
+        recommendations=tuple(_recommend(axis, scores, methods) for axis in AXES) if scores.costs else (),
+        smallest_detectable=sees.smallest_difference,
+        smallest_margin=sees.smallest_margin,
+        seeds=table.seeds if table.varies.any() else (),
+        documents=len(table.documents),
+        groups=n_groups,
+        covers_seeds=len(table.seeds) > 1 or not table.varies.any(),
+        sentences=(),
+        notes=table.notes,
+    )
+    return verdict.model_copy(update={"sentences": sentences(verdict)})
+
+
+def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: float, level: float) -> Verdict:
+    verdict = Verdict(
+        metric=scores.metric,
+        level=level,
+        margin=margin,
+        block=scores.block,
+        methods=(),
+        pairs=(),
+        best=None,
+        best_set=(),
+        recommendations=(),
+        smallest_detectable=None,
+        smallest_margin=None,
+        seeds=(),
+        documents=len(table.documents),
+        groups=n_groups,
+        covers_seeds=False,
+        sentences=(),
+        notes=table.notes,
+    )
+    few = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
+    return verdict.model_copy(
+        update={"sentences": (f"There is no verdict: fewer than two {few}.", *table.notes)},
+    )
+
+
+def _methods(scores: Scores, table: Table, found: Moments, bounds: Losses, margin: float) -> tuple[MethodResult, ...]:
+    by_seed = table.values.mean(axis=2)
+    results = []
+    for index, method in enumerate(table.methods):
+        varies = bool(table.varies[index])
+        may_lose = float(bounds.upper[index])
+        results.append(
+            MethodResult(
+                method=method,
+                title=scores.title(method),
+                mean=float(found.mean[index]),
+                seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
+                seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
+                may_be_best=bounds.may_be_best[index],
+                may_lose=may_lose,
+                not_worse=may_lose <= margin,
+            )
+        )
+    return tuple(results)
+
+
+def _pairs(
+    table: Table, apart: Differences, widths: np.ndarray, sees: Sensitivity, margin: float
+) -> tuple[PairResult, ...]:
+    results = []
+    errors = np.sqrt(apart.variance)
+    for index, (first, second) in enumerate(zip(apart.first.tolist(), apart.second.tolist(), strict=True)):
+        difference = float(apart.estimate[index])
+        low, high = difference - float(widths[index]), difference + float(widths[index])
+        results.append(
+            PairResult(
+                first=table.methods[first],
+                second=table.methods[second],
+                difference=difference,
+                low=low,
+                high=high,
+                standard_error=float(errors[index]),
+                df=float(apart.df[index]) if errors[index] > 0 else None,
+                decision=_decision(low, high, margin),
+                size=_size(low, high, margin),
+                smallest_detectable=float(sees.detectable[index]),
+            )
+        )
+    return tuple(results)
+
+
+def _decision(low: float, high: float, margin: float) -> Decision:
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "tie" if low >= -margin and high <= margin else "no difference shown"
+
+
+def _size(low: float, high: float, margin: float) -> Size:
+    if low > margin or high < -margin:
+        return "matters"
+    return "too small to matter" if low >= -margin and high <= margin else "not settled"
+
+
+def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) -> Recommendation:
+    shown = [result for result in methods if result.not_worse]
+    candidates = shown or [result for result in methods if result.may_be_best]
+    costs = {
+        result.method: scores.costs.get(result.method, {}).get(axis.name, Cost(None, "not recorded"))
+        for result in candidates
+    }
+    known = [result for result in candidates if costs[result.method].value is not None]
+    without = tuple(result.title for result in candidates if costs[result.method].value is None)
+    if not known:
+        reasons = dict.fromkeys(cost.reason or "not measured" for cost in costs.values())
+        return Recommendation(
+            axis=axis.name,
+            title=axis.title,
+            unit=axis.unit,
+            method=None,
+            cost=None,
+            without_cost=without,
+            reason="; ".join(reasons),
+        )
+
+    def price(result: MethodResult) -> tuple[float, float]:
+        return costs[result.method].value or 0.0, -result.mean
+
+    chosen = min(known, key=price)
+    equal = tuple(other.method for other in known if other is not chosen and price(other)[0] == price(chosen)[0])
+    return Recommendation(
+        axis=axis.name,
+        title=axis.title,
+        unit=axis.unit,
+        method=chosen.method,
+        cost=costs[chosen.method].value,
+        settled=bool(shown),
+        may_lose=chosen.may_lose,
+        equally_cheap=equal,
+        without_cost=without,
+    )

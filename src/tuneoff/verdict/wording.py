@@ -1,0 +1,141 @@
+"""The verdict in sentences for people. Numbers of ROUGE points are rounded to one decimal, bounds outwards."""
+
+import math
+
+from tuneoff.verdict.outcome import MethodResult, PairResult, Recommendation, Verdict
+
+_METRIC = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+
+
+def sentences(verdict: Verdict) -> tuple[str, ...]:
+    """The verdict from the most to the least important sentence."""
+    titles = {result.method: result.title for result in verdict.methods}
+    lines = [_basis(verdict), _best(verdict, titles)]
+    lines += [_pair(pair, titles, verdict.margin) for pair in verdict.pairs]
+    lines += [
+        _against_best(result, verdict) for result in verdict.methods if len(verdict.best_set) > 1 or result.may_lose
+    ]
+    lines += _recommendations(verdict, titles)
+    lines += _limits(verdict)
+    return (*lines, *verdict.notes)
+
+
+def metric_title(metric: str) -> str:
+    """A metric's name for people."""
+    return _METRIC.get(metric, metric)
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _out(value: float) -> str:
+    """A bound with one decimal, rounded away from zero: a bound must not get sharper by rounding."""
+    return f"{math.copysign(math.ceil(abs(value) * 10 - 1e-9) / 10, value):.1f}"
+
+
+def _interval(low: float, high: float) -> str:
+    def sign(value: float, up: bool) -> str:
+        rounded = (math.ceil(value * 10 - 1e-9) if up else math.floor(value * 10 + 1e-9)) / 10
+        return f"{rounded + 0.0:+.1f}".replace("-", "−")
+
+    return f"{sign(low, False)} to {sign(high, True)}"
+
+
+def _basis(verdict: Verdict) -> str:
+    where = f" with {verdict.block}" if verdict.block else ""
+    documents = f"{verdict.documents} test documents"
+    if verdict.groups != verdict.documents:
+        documents = f"{verdict.documents} test examples of {verdict.groups} documents"
+    runs = "" if not verdict.seeds else f", {len(verdict.seeds)} training seed{'s' if len(verdict.seeds) > 1 else ''}"
+    return (
+        f"Judged by {metric_title(verdict.metric)}{where}: {len(verdict.methods)} methods on the same {documents}{runs};"
+        f" the intervals hold for all pairs at once with {verdict.level:.0%} confidence."
+    )
+
+
+def _best(verdict: Verdict, titles: dict[str, str]) -> str:
+    top = next(result for result in verdict.methods if result.method == verdict.best)
+    if len(verdict.best_set) == 1:
+        return f"{top.title} is the best of these methods: {top.mean:.1f} points, and every other is shown to be worse."
+    others = [titles[name] for name in verdict.best_set if name != verdict.best]
+    return (
+        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {listed(others)} "
+        "may be the best too."
+    )
+
+
+def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
+    first, second, difference, low, high = pair.first, pair.second, pair.difference, pair.low, pair.high
+    if difference < 0:
+        first, second, difference, low, high = second, first, -difference, -high, -low
+    one, other = titles[first], titles[second]
+    numbers = f"{difference:+.1f} points, {_interval(low, high)}"
+    if pair.decision == "tie":
+        if low == high == 0:
+            return f"{one} and {other} are a tie: they score the same on every document."
+        return f"{one} and {other} are a tie: any difference is within {margin:g} points ({numbers})."
+    if pair.decision == "no difference shown":
+        return (
+            f"{one} and {other}: no difference shown ({numbers}); up to {_out(max(-low, high))} points may be hidden."
+        )
+    tail = {
+        "matters": f"more than the {margin:g} points that matter",
+        "too small to matter": f"but less than the {margin:g} points that matter",
+        "not settled": f"whether by the {margin:g} points that matter is not settled",
+    }[pair.size]
+    return f"{one} is better than {other} ({numbers}), {tail}."
+
+
+def _against_best(result: MethodResult, verdict: Verdict) -> str:
+    if result.not_worse:
+        return f"{result.title} is not worse than the best by more than {verdict.margin:g} points."
+    if not result.may_be_best:
+        return f"{result.title} is not the best; it may lose up to {_out(result.may_lose)} points against it."
+    return f"{result.title} against the best: not settled; it may lose up to {_out(result.may_lose)} points."
+
+
+def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
+    lines: list[str] = []
+    by_choice: dict[tuple[str, ...], list[Recommendation]] = {}
+    for entry in verdict.recommendations:
+        if entry.method is None:
+            lines.append(f"No recommendation for {entry.title}: {entry.reason}.")
+            continue
+        by_choice.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
+        if entry.without_cost:
+            lines.append(
+                f"Without a figure for {entry.title}, so not considered there: {listed(list(entry.without_cost))}."
+            )
+    chosen = []
+    for names, entries in by_choice.items():
+        axes = listed([entry.title for entry in entries])
+        who = listed([titles[name] for name in names])
+        if entries[0].settled:
+            chosen.append(
+                f"Cheapest in {axes} among the methods not worse than the best by {verdict.margin:g} points: {who}."
+            )
+        else:
+            bound = _out(max(result.may_lose for result in verdict.methods if result.method in names))
+            chosen.append(
+                f"Cheapest in {axes} among the methods that may be the best: {who}; not settled, may lose up to "
+                f"{bound} points."
+            )
+    return chosen + lines
+
+
+def _limits(verdict: Verdict) -> list[str]:
+    lines = []
+    if verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
+        lines.append(
+            f"This study tells any two methods apart (with 80 % probability) when they differ by "
+            f"{_out(verdict.smallest_detectable)} points or more, and the smallest margin that it can settle for "
+            f"all of them is {_out(verdict.smallest_margin)} points."
+        )
+    if not verdict.covers_seeds:
+        lines.append(
+            "Only one training seed: how much another training would change is unknown, so all this holds for these "
+            "trained models, not for the methods; run at least 3 seeds."
+        )
+    return lines
