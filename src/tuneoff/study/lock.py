@@ -1,0 +1,73 @@
+"""One writer per study folder. The system itself drops the lock of a process that dies, kill -9 included."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuneoff.errors import UserError
+
+LOCK_FILE = ".lock"
+# Windows locks bytes and refuses to read them; a byte far behind the text leaves the text readable.
+_LOCKED_BYTE = 1 << 30
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+@contextlib.contextmanager
+def study_lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` (made when missing). Raises `UserError` when another start holds it or it cannot be written.
+
+    The file stays behind: removing it would let two processes lock two files of the same name.
+    """
+    path = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # closed on exec: no child can keep the lock alive
+    except OSError as error:
+        message = f"{folder}: cannot write there ({error.strerror}); choose another --output"
+        raise UserError(message) from error
+    try:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno not in _HELD:
+                message = f"{folder}: this file system has no locks ({error.strerror}); choose another --output"
+                raise UserError(message) from error
+            holder = os.read(handle, 32).decode(errors="replace").strip()
+            who = f"process {holder}" if holder.isdecimal() else "another process"
+            message = f"{folder}: {who} is working in this folder; wait for it, or choose another --output"
+            raise UserError(message) from error
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        try:
+            yield
+        finally:
+            _unlock(handle)
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(handle, 0, os.SEEK_SET)
+
+    def _unlock(handle: int) -> None:
+        """Closing the file does it."""
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(handle: int) -> None:
+        # closing is not enough: a child on its way from fork to exec holds a copy of the handle
+        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -1,0 +1,96 @@
+"""A job, and targets for `execute`: each is called in a process of its own, as `tuneoff.run.run` would be."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tuneoff.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.record import Record, write_record
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
+from tuneoff.study.execute import Job
+
+PRELOAD = ("tuneoff.record", "fake_runs")
+STATE: list[str] = []
+
+
+def job(folder: Path, method: str = "lora", name: str = "lora-s0") -> Job:
+    spec = RunSpec(
+        model=ModelSpec(), prompt=PromptSpec(), data=DataSpec(source="starter"), method=MethodSpec(name=method)
+    )
+    return Job(spec=spec, run_id="0123456789abcdef", name=name, folder=folder)
+
+
+def steps(writer: EventWriter, count: int) -> None:
+    writer.append(PhaseStarted(phase="train", seconds=0.0))
+    writer.append(Note(text="cut"))
+    for number in range(1, count + 1):
+        writer.append(
+            StepDone(
+                step=number, steps=9, epoch=0.1, loss=3.0 / number, learning_rate=1e-3, grad_norm=1.0, tokens=7,
+                seconds=float(number),
+            )
+        )  # fmt: skip
+    writer.append(Validated(step=count, epoch=0.1, loss=1.25, best=True, seconds=float(count)))
+    writer.append(Sampled(seconds=0.5, phase="train", memory_bytes=3_210_000_000, cpu=1.0))
+
+
+def finish(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    """A good run. Tells what its process is like."""
+    STATE.append(name)
+    details = {
+        "pid": os.getpid(), "parent": os.getppid(), "state": list(STATE), "main": sys.modules["__main__"].__name__,
+        "question": sys.stdin.read(), "interrupts_ignored": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+        "torch": "torch" in sys.modules, "decimal_preloaded": "decimal" in sys.modules,
+    }  # fmt: skip
+    print("chatter of a library")
+    print("and its warnings", file=sys.stderr)
+    os.system("echo from a grandchild")
+    with EventWriter(folder / "events.jsonl") as writer:
+        steps(writer, 3)
+        record = Record(
+            run_id=run_id, name=name, spec=spec, status="finished", started_at="2026-01-01T00:00:00+00:00",
+            details=details,
+        )  # fmt: skip
+        write_record(folder, record)
+        writer.append(Finished(status="finished"))
+
+
+def kill_itself(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    with EventWriter(folder / "events.jsonl") as writer:
+        steps(writer, 5)
+    print("\x1b[31mlast words\x1b[0m")
+    sys.stdout.flush()
+    os.kill(os.getpid(), getattr(signal, spec.method.name))
+    time.sleep(60)
+
+
+def hang(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    with EventWriter(folder / "events.jsonl") as writer:
+        steps(writer, 2)
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(120)
+
+
+def hang_and_be_deaf(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hang(spec, folder, run_id, name)
+
+
+def crash(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    raise ZeroDivisionError("nobody caught me")
+
+
+def exit_quietly(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    raise SystemExit(7)
+
+
+def leave_running_record(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    write_record(folder, Record(run_id=run_id, name=name, spec=spec, status="running", started_at="2026"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mixed(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    """The method's name says what becomes of the run."""
+    {"crash": crash, "finish": finish}.get(spec.method.name, kill_itself)(spec, folder, run_id, name)

@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuneoff.errors import UserError
+from tuneoff.study import lock
+from tuneoff.study.lock import study_lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tuneoff.study.lock import study_lock
+with study_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_start_is_refused_and_told_who_works_there(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    try:
+        with pytest.raises(UserError, match=f"process {process.pid} is working in this folder"), study_lock(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    process.kill()
+    process.communicate()
+    assert (tmp_path / lock.LOCK_FILE).read_text() == f"{process.pid}\n"
+    with study_lock(tmp_path):
+        assert (tmp_path / lock.LOCK_FILE).read_text() == f"{os.getpid()}\n"
+
+
+def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with study_lock(tmp_path):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+    try:
+        with study_lock(tmp_path):
+            assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_one_process_cannot_take_it_twice_but_again(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "study"
+    with study_lock(folder), pytest.raises(UserError, match="is working in this folder"), study_lock(folder):
+        pass
+    with study_lock(folder):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write there"), study_lock(tmp_path / "file" / "study"):
+        pass
+
+
+def test_a_file_system_without_locks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock, "_lock", refuse)
+    with pytest.raises(UserError, match="no locks"), study_lock(tmp_path):
+        pass
