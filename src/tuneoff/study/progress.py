@@ -1,0 +1,226 @@
+"""What people see while runs work, on stderr: a live line on a terminal, plain lines elsewhere, nothing when quiet.
+
+Fed by events only. Names, notes and messages come from strangers: their control codes are neutralised.
+"""
+
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
+from rich.text import Text
+
+from tuneoff.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.study.execute import Job, Outcome
+from tuneoff.study.printable import printable
+
+PLAIN_SECONDS = 5.0
+_RECENT_STEPS = 20
+_STYLES = {"finished": "green", "failed": "red", "diverged": "red", "interrupted": "yellow"}
+
+
+def duration(seconds: float) -> str:
+    """`seconds` in words: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class _State:
+    """How far one run is, by its events."""
+
+    def __init__(self) -> None:
+        self.phase = "starting"
+        self.entered: dict[str, float] = {}  # seconds at which each phase was first entered
+        self.done: tuple[int, int] | None = None
+        self._unit = "step"
+        self._seconds = 0.0
+        self._loss: float | None = None
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT_STEPS)
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+            self.entered.setdefault(event.phase, event.seconds)
+            if event.phase == "generate":
+                self.done = None
+        elif isinstance(event, StepDone):
+            self.done, self._unit, self._seconds = (event.step, event.steps), "step", event.seconds
+            self._loss = event.loss
+            self._recent.append((event.seconds, event.tokens))
+        elif isinstance(event, Generated):
+            self.done, self._unit, self._seconds = (event.done, event.total), "text", event.seconds
+
+    def words(self) -> list[str]:
+        words = [self.phase]
+        if self.done is not None:
+            words.append(f"{self._unit} {self.done[0]} of {self.done[1]}")
+        if self._unit == "step" and self._loss is not None:
+            words.append(f"loss {self._loss:.4g}")
+            speed = self._tokens_per_second()
+            if speed is not None:
+                words.append(f"{speed:,.0f} tokens/s")
+        left = self._seconds_left()
+        if left is not None:
+            words.append(f"{duration(left)} left")
+        return words
+
+    def _tokens_per_second(self) -> float | None:
+        """Over the last steps; the first of them only starts the clock."""
+        if len(self._recent) < 2:
+            return None
+        elapsed = self._recent[-1][0] - self._recent[0][0]
+        return sum(tokens for _, tokens in list(self._recent)[1:]) / elapsed if elapsed > 0 else None
+
+    def _seconds_left(self) -> float | None:
+        """Of training or of generation, at the mean speed so far, evaluations included."""
+        start = self.entered.get("train" if self._unit == "step" else "generate")
+        if self.done is None or start is None or not 0 < self.done[0] < self.done[1]:
+            return None
+        return (self._seconds - start) / self.done[0] * (self.done[1] - self.done[0])
+
+
+class _Display(Protocol):
+    def line(self, text: str, style: str = "") -> None:
+        """Something to keep."""
+        ...
+
+    def moment(self, text: str, done: tuple[int, int] | None) -> None:
+        """How things stand; the next one replaces it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Silent:
+    def line(self, text: str, style: str = "") -> None:
+        pass
+
+    def moment(self, text: str, done: tuple[int, int] | None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Plain:
+    """Lines; of moments at most one every few seconds."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream, self._clock = stream, clock
+        self._last = clock()
+
+    def line(self, text: str, style: str = "") -> None:  # noqa: ARG002
+        self._last = self._clock()
+        # a reader that has gone away (2>&1 | head) must not stop the study
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=self._stream, flush=True)
+
+    def moment(self, text: str, done: tuple[int, int] | None) -> None:  # noqa: ARG002
+        if self._clock() - self._last >= PLAIN_SECONDS:
+            self.line(text)
+
+    def close(self) -> None:
+        pass
+
+
+class _Live:
+    """One line that moves, below the lines that stay."""
+
+    def __init__(self, console: Console) -> None:
+        one_line = Column(no_wrap=True, overflow="ellipsis")
+        columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False, table_column=one_line)
+        self._bars = Bars(*columns, console=console, transient=True, redirect_stdout=False)
+        self._task = self._bars.add_task("", total=None)
+        self._bars.start()
+
+    def line(self, text: str, style: str = "") -> None:
+        self._bars.console.print(Text(text, style=style), highlight=False)
+
+    def moment(self, text: str, done: tuple[int, int] | None) -> None:
+        completed, total = done if done is not None else (0, None)
+        self._bars.update(self._task, description=text, completed=completed, total=total)
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+class Progress:
+    """Give `start`, `event` and `finish` to `execute`. A context manager, so that the terminal is put in order.
+
+    `done_before` runs of `total` were finished earlier. NO_COLOR and TERM=dumb are honoured.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        done_before: int = 0,
+        stream: TextIO | None = None,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total, self._number, self._clock = total, done_before, clock
+        self._stream = stream if stream is not None else sys.stderr
+        self._quiet = quiet
+        self._display: _Display = _Silent()
+        self._state = _State()
+        self._began = clock()
+
+    def __enter__(self) -> Self:
+        if not self._quiet:
+            console = Console(file=self._stream)
+            live = self._stream.isatty() and not console.is_dumb_terminal
+            self._display = _Live(console) if live else _Plain(self._stream, self._clock)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.close()
+        self._display = _Silent()
+
+    def start(self, job: Job) -> None:
+        """A run starts."""
+        self._number += 1
+        self._state = _State()
+        self._began = self._clock()
+        self._display.moment(self._about(job, *self._state.words()), None)
+
+    def event(self, job: Job, event: Event) -> None:
+        """A run has told something."""
+        first_time = isinstance(event, PhaseStarted) and event.phase not in self._state.entered
+        self._state.take(event)
+        if isinstance(event, Note):
+            self._display.line(self._about(job, printable(event.text)), "yellow")
+        elif isinstance(event, Validated):
+            best = ", the best so far" if event.best else ""
+            words = f"validation loss {event.loss:.4g} at step {event.step}, epoch {event.epoch:.3g}{best}"
+            self._display.line(self._about(job, words))
+        elif first_time and isinstance(self._display, _Plain):
+            self._display.line(self._about(job, self._state.phase))
+        else:
+            self._display.moment(self._about(job, *self._state.words()), self._state.done)
+
+    def finish(self, outcome: Outcome) -> None:
+        """A run has ended."""
+        record = outcome.record
+        words = [f"{record.status} after {duration(self._clock() - self._began)}"]
+        if record.failure is not None:
+            words.append(printable((record.failure.message.splitlines() or [""])[0]))
+        elif record.scores.get("rouge1") is not None:
+            words.append(f"ROUGE-1 {record.scores['rouge1']:.4f}")
+        self._display.line(self._about(outcome.job, *words), _STYLES.get(record.status, ""))
+
+    def _about(self, job: Job, *words: str) -> str:
+        return f"[{self._number}/{self._total}] {printable(job.name)}: {', '.join(words)}"

@@ -1,0 +1,192 @@
+import io
+import os
+import pty
+from pathlib import Path
+
+import pytest
+from fake_runs import job
+
+from tuneoff.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.record import Failure, Record
+from tuneoff.study.execute import Outcome
+from tuneoff.study.progress import PLAIN_SECONDS, Progress, duration
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def step(number: int, seconds: float, loss: float = 2.5, tokens: int = 100) -> StepDone:
+    return StepDone(
+        step=number, steps=10, epoch=0.1, loss=loss, learning_rate=1e-3, grad_norm=1.0, tokens=tokens, seconds=seconds
+    )
+
+
+def outcome(folder: Path, name: str = "lora-s0", failure: Failure | None = None) -> Outcome:
+    run = job(folder, name=name)
+    record = Record(
+        run_id=run.run_id, name=name, spec=run.spec, status="failed" if failure else "finished", started_at="2026",
+        failure=failure, scores={"rouge1": 0.31259},
+    )  # fmt: skip
+    return Outcome(run, record)
+
+
+def shown(events: list[Event], folder: Path, name: str = "lora-s0", seconds_each: float = 10.0) -> list[str]:
+    stream, clock = io.StringIO(), Clock()
+    run = job(folder, name=name)
+    with Progress(4, done_before=1, stream=stream, clock=clock) as progress:
+        progress.start(run)
+        for event in events:
+            clock.now += seconds_each
+            progress.event(run, event)
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_tell_phase_loss_speed_and_time_left(tmp_path: Path) -> None:
+    lines = shown(
+        [
+            PhaseStarted(phase="load", seconds=0.0),
+            PhaseStarted(phase="train", seconds=10.0),
+            step(1, 12.0),
+            step(2, 14.0, loss=2.25),
+            Validated(step=2, epoch=0.2, loss=2.125, best=True, seconds=15.0),
+            PhaseStarted(phase="generate", seconds=20.0),
+            Generated(done=30, total=150, seconds=50.0),
+        ],
+        tmp_path,
+    )
+    assert lines == [
+        "[2/4] lora-s0: load",
+        "[2/4] lora-s0: train",
+        "[2/4] lora-s0: train, step 1 of 10, loss 2.5, 18 s left",
+        "[2/4] lora-s0: train, step 2 of 10, loss 2.25, 50 tokens/s, 16 s left",
+        "[2/4] lora-s0: validation loss 2.125 at step 2, epoch 0.2, the best so far",
+        "[2/4] lora-s0: generate",
+        "[2/4] lora-s0: generate, text 30 of 150, 2 min 0 s left",
+    ]
+
+
+def test_plain_lines_are_few(tmp_path: Path) -> None:
+    events: list[Event] = [PhaseStarted(phase="train", seconds=0.0)]
+    for number in range(1, 1001):
+        events += [
+            step(1, number / 10),
+            PhaseStarted(phase="evaluate", seconds=0),
+            PhaseStarted(phase="train", seconds=0),
+        ]
+    lines = shown(events, tmp_path, seconds_each=0.01)
+    assert 4 <= len(lines) <= 30 / PLAIN_SECONDS + 2
+    assert sum("evaluate" in line for line in lines) >= 1
+
+
+def test_control_codes_of_strangers_never_reach_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\r\u202e\x9b31m"
+    lines = shown([Note(text=f"note {evil}\nsecond")], tmp_path, name=f"run {evil}")
+    stream = io.StringIO()
+    with Progress(1, stream=stream) as progress:
+        progress.finish(outcome(tmp_path, evil, Failure(type="X", message=f"why {evil}\nmore")))
+    for text in ("".join(lines), stream.getvalue().rstrip("\n")):
+        assert text.isprintable()
+    assert len(lines) == 1
+    assert "note" in lines[0]
+    assert "why" in stream.getvalue()
+
+
+def test_the_end_of_a_run_is_told(tmp_path: Path) -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(2, stream=stream, clock=clock) as progress:
+        progress.start(job(tmp_path))
+        clock.now += 125
+        progress.finish(outcome(tmp_path))
+        progress.start(job(tmp_path))
+        progress.finish(outcome(tmp_path, failure=Failure(type="E", message="no room\ntrace")))
+    assert stream.getvalue().splitlines() == [
+        "[1/2] lora-s0: finished after 2 min 5 s, ROUGE-1 0.3126",
+        "[2/2] lora-s0: failed after 0 s, no room",
+    ]
+
+
+def test_quiet_is_quiet(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress(1, stream=stream, quiet=True) as progress:
+        progress.start(job(tmp_path))
+        progress.event(job(tmp_path), Note(text="x"))
+        progress.finish(outcome(tmp_path))
+    assert stream.getvalue() == ""
+
+
+def test_a_reader_that_has_gone_away_stops_nothing(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    raw = os.fdopen(writer, "wb", buffering=0)
+    stream = io.TextIOWrapper(raw, write_through=True)
+    with Progress(1, stream=stream) as progress:
+        progress.event(job(tmp_path), Note(text="x"))
+    raw.close()
+
+
+def on_terminal(folder: Path, name: str) -> str:
+    """What a real terminal receives."""
+    parent, child = pty.openpty()
+    run = job(folder, name=name)
+    with os.fdopen(child, "w") as stream, Progress(3, stream=stream) as progress:
+        progress.start(run)
+        for event in (PhaseStarted(phase="train", seconds=0.0), step(1, 2.0), step(2, 4.0), Note(text="a note")):
+            progress.event(run, event)
+        progress.finish(outcome(folder, name))
+    received = b""
+    while True:
+        try:
+            data = os.read(parent, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not data:
+            break
+        received += data
+    os.close(parent)
+    return received.decode()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_gets_a_live_line(tmp_path: Path) -> None:
+    text = on_terminal(tmp_path, "lora[bold]-s0")
+    assert "lora[bold]-s0: train, step 2 of 10, loss 2.5, 50 tokens/s, 16 s left" in text
+    assert "a note" in text
+    assert "finished after 0 s, ROUGE-1 0.3126" in text
+    assert "\x1b[32m" in text  # green
+    assert "\x1b[?25h" in text[text.rindex("\x1b[?25l") :]  # the cursor is back
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_color_means_no_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = on_terminal(tmp_path, "lora-s0")
+    assert "finished after" in text
+    assert "\x1b[3" not in text
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    text = on_terminal(tmp_path, "lora-s0")
+    assert "finished after" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-1, "0 s"), (7.6, "8 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
