@@ -1,7 +1,8 @@
 """What happened in one run. The only reader and writer of run folders and study folders.
 
 A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl` and `artefact/`. A study folder holds
-`runs/<run name>-<run id>/`, `documents.jsonl`, `study.json` (the StudySpec), `summary.json`, `report.html`, `figures/`.
+`runs/<run name>-<run id>/`, `documents.jsonl`, `study.json` (the StudySpec), `plan.json` (contents and the runs that belong
+to it), `data.json` (counts and cleaning), `summary.json`, `report.html`, `figures/`.
 """
 
 import json
@@ -256,5 +257,13 @@ def read_documents(study: Path) -> list[Document]:
 
 
 def run_folders(study: Path) -> list[Path]:
-    """Folders of a study that hold a record, by name."""
-    return sorted(path.parent for path in (study / "runs").glob("*/record.json"))
+    """Folders of a study that hold a record, by name. Runs that `plan.json` does not name are of an earlier plan."""
+    folders = sorted(path.parent for path in (study / "runs").glob("*/record.json"))
+    plan = study / "plan.json"
+    if not plan.exists():
+        return folders
+    try:
+        planned = set(json.loads(plan.read_text(encoding="utf-8"))["runs"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{plan}: damaged; delete it to see every run of the folder") from error
+    return [folder for folder in folders if folder.name in planned]

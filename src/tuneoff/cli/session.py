@@ -13,6 +13,7 @@ from tuneoff.record import Record
 from tuneoff.spec import StudySpec
 from tuneoff.study.compare import Prepared, carry_out, prepare
 from tuneoff.study.printable import printable
+from tuneoff.study.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,19 @@ def run_study(
     prepared = prepare(spec, folder)
     if not quiet:
         _announce(prepared)
-    records, summary = carry_out(prepared, on_event=lambda _job, _event: None, keep_texts=keep_texts)
+    total, missing = len(prepared.runs), len(prepared.missing)
+    with Progress(total, done_before=total - missing, quiet=quiet) as progress:
+        records, summary = carry_out(
+            prepared,
+            on_start=progress.start,
+            on_event=progress.event,
+            on_outcome=progress.finish,
+            keep_texts=keep_texts,
+        )
     page = report.render(folder)[0]
     for record in records:
-        if record.failure is not None:
+        if quiet and record.failure is not None:
             _tell(f"{record.name} {record.status}: {record.failure.message}")
-        elif not quiet:
-            for note in record.notes:
-                _tell(f"{record.name}: {note}")
     if not quiet:
         print(result_as_text(folder))
         print(f"report: {page}")

@@ -1,0 +1,128 @@
+"""Flags: one spelling for many, clear words for the wrong ones, help for each command."""
+
+from pathlib import Path
+
+import pytest
+
+from tuneoff.cli import main
+from tuneoff.cli.flags import ALIASES, INSTEAD, STUDY_FLAGS, normalized, overrides_of, with_settings
+from tuneoff.errors import UserError
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
+
+COMMANDS = ("compare", "train", "summarize", "report", "methods", "doctor")
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.mark.parametrize("flag", STUDY_FLAGS, ids=lambda flag: flag.name)
+def test_every_flag_leads_to_a_field_of_the_study(flag) -> None:
+    sections = {"data": DataSpec, "generate": GenerateSpec, "prompt": PromptSpec, "train": TrainSpec}
+    kind = ModelSpec if flag.path[:2] == ("models", "*") else sections.get(flag.path[0], StudySpec)
+    assert flag.path[-1] in kind.model_fields
+
+
+def test_no_two_flags_share_a_name_or_a_field() -> None:
+    names = [name for flag in STUDY_FLAGS for name in (flag.name, *flag.also)]
+    assert len(set(names)) == len(names)
+    assert len({flag.path for flag in STUDY_FLAGS}) == len(STUDY_FLAGS)
+    assert not set(INSTEAD) & set(names)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("num_train_epochs", "epochs"),
+        ("model_name_or_path", "model"),
+        ("per-device-train-batch-size", "batch-size"),
+        ("text_column", "document-column"),
+        ("warmup_steps", "warmup"),
+        ("max_new_tokens", "max-new-tokens"),
+        ("output_dir", "output"),
+    ],
+)
+def test_other_names(typed: str, meant: str) -> None:
+    assert normalized(typed) == meant
+
+
+def test_aliases_lead_to_flags() -> None:
+    known = {flag.name.removeprefix("--") for flag in STUDY_FLAGS} | {"output"}
+    assert set(ALIASES.values()) <= known
+
+
+def test_only_what_was_typed_overrides() -> None:
+    values = {flag.parameter: None for flag in STUDY_FLAGS} | {"epochs": 2.0, "trust_remote_code": False, "model": []}
+    assert overrides_of(values) == [(("train", "epochs"), 2.0, "--epochs")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert f"tuneoff {command}" in out
+    assert not err
+
+
+def test_help_of_compare_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "-h"]) == 0
+    out = capsys.readouterr().out
+    for flag in STUDY_FLAGS:
+        assert flag.name in out
+    assert "--num_train_epochs" in out
+    assert "--learning-rate" not in out
+
+
+def test_no_arguments_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tuneoff 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--epoch", "2"], ["--epoch;", "did you mean --epochs?"]),
+        (["compare", "--num_train_epoch", "2"], ["did you mean --num-train-epochs?"]),
+        (["compare", "--learning_rate", "1e-3"], ["one rate for all", "--set lora.learning_rate=1e-3"]),
+        (["compare", "--lora-alpha", "8"], ["--set lora.lora_alpha=VALUE"]),
+        (["compare", "--max_source_length", "8"], ["--max-length"]),
+        (["compare", "--xyzzy"], ["no flag --xyzzy", "tuneoff compare --help"]),
+        (["compar"], ["compar", "compare"]),
+        (["compare", "--max-length", "many"], ["--max-length", "integer"]),
+        (["compare", "--epochs"], ["--epochs"]),
+        (["train"], ["METHOD"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert err.startswith("tuneoff: ")
+    assert all(word in err for word in words), err
+
+
+def test_hyperparameters_are_flags_of_train() -> None:
+    known = ("r", "lora_alpha", "learning_rate")
+    typed = ["train", "lora", "--lora-alpha", "8", "--r=4", "--learning_rate", "1", "--epochs", "2"]
+    spelt = ["train", "lora", "--set", "lora_alpha=8", "--set", "r=4", "--learning_rate", "1", "--epochs", "2"]
+    assert with_settings("lora", known, typed) == spelt
+    with pytest.raises(UserError, match="without a value"):
+        with_settings("lora", known, ["--r"])
+
+
+def test_control_codes_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["compare", str(tmp_path / "a\x1b[31m\nb.toml")]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert err.count("\n") == 1

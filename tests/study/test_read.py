@@ -1,0 +1,221 @@
+"""From TOML and flags to a study: precedence, places in messages, hints."""
+
+from pathlib import Path
+
+import pytest
+
+from tuneoff.errors import UserError
+from tuneoff.study.read import Override, line_of, parse_setting, presets, read_study
+
+TOML = """# a study
+name = "mine"
+models = ["starter"]
+methods = ["zero_shot", "lora"]
+
+[data]
+source = "starter"
+
+[train]
+epochs = 3
+batch_size = 4
+
+[hyperparameters.lora]
+learning_rate = 2e-3
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(TOML)
+    return path
+
+
+def complaint(tmp_path: Path, toml: str, *overrides: Override) -> str:
+    path = tmp_path / "study.toml"
+    path.write_text(toml)
+    with pytest.raises(UserError) as caught:
+        read_study(path, None, overrides)
+    return str(caught.value)
+
+
+def test_file_over_defaults_and_flags_over_the_file(study_file: Path) -> None:
+    study = read_study(study_file, None, [Override(("train", "epochs"), 1.0, "--epochs")])
+    assert study.train.epochs == 1.0  # flag
+    assert study.train.batch_size == 4  # file
+    assert study.train.warmup == 0.06  # default
+    assert study.hyperparameters == {"lora": {"learning_rate": 2e-3}}
+
+
+def test_set_goes_over_the_file_key_by_key(study_file: Path) -> None:
+    overrides = [parse_setting("lora.r=4"), parse_setting("lora.learning_rate=1e-3")]
+    assert read_study(study_file, None, overrides).hyperparameters == {"lora": {"learning_rate": 1e-3, "r": 4}}
+
+
+def test_files_on_the_command_line_replace_the_source_of_the_study(study_file: Path) -> None:
+    data = read_study(study_file, None, [Override(("data", "train_file"), "x.jsonl", "--train-file")]).data
+    assert (data.source, data.train_file) == (None, "x.jsonl")
+
+
+def test_a_source_on_the_command_line_replaces_the_files_of_the_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('[data]\ntrain_file = "a.jsonl"\ntest_file = "b.jsonl"\n')
+    data = read_study(path, None, [Override(("data", "source"), "owner/name", "--data")]).data
+    assert (data.source, data.train_file, data.test_file) == ("owner/name", None, None)
+
+
+def test_relative_files_belong_to_the_study_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'models = ["tiny", "owner/hub"]\n[data]\ntrain_file = "a.jsonl"\n[predictions]\napi = "api.jsonl"\n'
+    )
+    (tmp_path / "tiny").mkdir()
+    study = read_study(path)
+    assert study.data.train_file == str(tmp_path / "a.jsonl")
+    assert study.predictions == {"api": str(tmp_path / "api.jsonl")}
+    assert [model.name for model in study.models] == [str(tmp_path / "tiny"), "owner/hub"]
+
+
+def test_a_flag_for_every_model_reaches_every_model() -> None:
+    overrides = [
+        Override(("models", "*", "precision"), "fp32", "--precision"),
+        Override(("models",), [{"name": "a/b"}, {"name": "c/d"}], "--model"),
+        Override(("data", "source"), "starter", "--data"),
+    ]
+    study = read_study(None, None, overrides)
+    assert [(model.name, model.precision) for model in study.models] == [("a/b", "fp32"), ("c/d", "fp32")]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"source": "owner/some-set"}, "some-set"),
+        ({"train_file": "folder/train.jsonl"}, "folder"),
+        ({"train_file": "folder/my notes.csv"}, "my-notes"),
+        ({"train_file": "folder/..jsonl"}, "study"),
+    ],
+)
+def test_a_study_is_named_after_its_data(data: dict[str, str], name: str) -> None:
+    assert read_study(None, None, [Override(("data", key), value, "") for key, value in data.items()]).name == name
+
+
+def test_presets_come_with_the_package_and_are_valid() -> None:
+    assert {"starter", "coursework"} <= set(presets())
+    for name in presets():
+        assert read_study(None, name).name == name
+
+
+def test_the_starter_is_what_the_first_comparison_promises() -> None:
+    study = read_study(None, "starter")
+    assert study.methods == ("zero_shot", "soft_prompt", "lora", "full")
+    assert study.data.max_train_documents is None
+    assert study.data.max_test_documents >= 50
+    assert study.train.epochs >= 1
+    assert not study.hyperparameters
+
+
+def test_the_coursework_is_kept_as_it_was() -> None:
+    study = read_study(None, "coursework")
+    assert study.models[0].name == "EleutherAI/gpt-neo-125m"
+    assert (study.train.epochs, study.train.batch_size, study.prompt.max_length) == (10, 8, 512)
+    assert (study.prompt.template, study.prompt.instruction, study.prompt.cue) == ("plain", "SUMMARIZE", "")
+    assert {values["learning_rate"] for values in study.hyperparameters.values()} == {5e-5}
+    assert study.hyperparameters["soft_prompt"]["initial_prompt"] == "SUMMARIZE"
+    lora = study.hyperparameters["lora"]
+    assert (lora["r"], lora["lora_alpha"], lora["lora_dropout"]) == (16, 32, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[data]\nsource = 'starter'\n\n[trian]\nepochs = 1\n", ["line 4", "`trian`", "did you mean `train`?"]),
+        ("[data]\nsource = 'starter'\ntrain_fle = 'x'\n", ["line 3", "`train_fle`", "did you mean `train_file`?"]),
+        ("data.source = 'starter'\ntrain.epochz = 1\n", ["line 2", "`epochz`", "did you mean `epochs`?"]),
+        ("models = [{name = 'a/b', precison = 'fp32'}]\ndata.source = 'starter'\n", ["line 1", "`precison`"]),
+        ("data.source = 'starter'\n[train]\n# effort\nepochs = nan\n", ["line 4", "`epochs`", "not nan"]),
+        ("data.source = 'starter'\n[train]\nbatch_size = 0\n", ["line 3", "`batch_size`", "not 0"]),
+        ("data.source = 'starter'\nmethods = ['lora', 'lora']\n", ["line 2", "twice"]),
+        ("data.source = 'starter'\nmethods = ['loar']\n", ["line 2", "loar", "did you mean lora?"]),
+        ("data.source = 'starter'\nhyperparameters.lora.rr = 3\n", ["line 2", "'rr'", "did you mean lora.r?"]),
+        ("data.source = 'starter'\nhyperparameters.full.learning_rate = inf\n", ["line 2", "learning_rate", "inf"]),
+        ("data.source = 'starter'\ntrain = 3\n", ["line 2", "[train]"]),
+        ("name = 'x'\n", ["no data", "--train-file", "--preset starter"]),
+        ("data.source = 'starter'\ndata.train_file = 'x'\n", ["keep one"]),
+        ("data.source = 'starter'\npredictions = {'../x' = 'y'}\n", ["line 2", "../x"]),
+        ("data.source = 'starter'\npredictions = {LEAD-1 = 'y'}\n", ["line 2", "LEAD-1"]),
+        ("name = \n", ["not TOML", "line 1"]),
+    ],
+)
+def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, toml: str, words: list[str]) -> None:
+    message = complaint(tmp_path, toml)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (Override(("train", "epochs"), -1.0, "--epochs"), ["--epochs:", "greater than 0", "-1.0"]),
+        (Override(("models", "*", "precision"), "fp8", "--precision"), ["--precision:", "bf16", "fp8"]),
+        (Override(("methods",), ("lora", "zero"), "--methods"), ["--methods:", "did you mean zero_shot?"]),
+        (parse_setting("lora.learning_rate=nan"), ["--set lora.learning_rate=nan", "above 0"]),
+        (parse_setting("lora.learning_rate=-1"), ["--set lora.learning_rate=-1", "above 0"]),
+        (parse_setting("full.learning_rate=1"), ["full is not among the methods", "zero_shot, lora"]),
+        (parse_setting("lara.r=1"), ["--set lara.r=1", "did you mean lora?"]),
+    ],
+)
+def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path, override: Override, words: list[str]) -> None:
+    message = complaint(tmp_path, TOML, override)
+    assert all(word in message for word in words), message
+
+
+def test_hyperparameters_of_methods_that_do_not_run_are_left_out(study_file: Path) -> None:
+    study = read_study(study_file, None, [Override(("methods",), ("zero_shot",), "--methods")])
+    assert study.hyperparameters == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "path", "value"),
+    [
+        ("lora.r=8", None, ("lora", "r"), 8),
+        ("lora.learning_rate=1e-3", None, ("lora", "learning_rate"), 1e-3),
+        ("learning_rate=1e-3", "full", ("full", "learning_rate"), 1e-3),
+        ("lora.target_modules=q_proj, v_proj", None, ("lora", "target_modules"), ("q_proj", "v_proj")),
+        ("soft-prompt.initial_prompt=Say, it = so", None, ("soft_prompt", "initial_prompt"), "Say, it = so"),
+        ("soft_prompt.initial_prompt=3", None, ("soft_prompt", "initial_prompt"), "3"),
+        ("lora.r=many", None, ("lora", "r"), "many"),
+    ],
+)  # fmt: skip
+def test_settings(text: str, method: str | None, path: tuple[str, str], value: object) -> None:
+    override = parse_setting(text, method)
+    assert override.path == ("hyperparameters", *path)
+    assert override.value == value
+
+
+@pytest.mark.parametrize("text", ["lora.r", "r=3", "=3", "lora.=3", ""])
+def test_settings_of_no_form(text: str) -> None:
+    with pytest.raises(UserError, match="not of the form"):
+        parse_setting(text)
+
+
+def test_lines_behind_multi_line_values() -> None:
+    text = 'a = """\n[train]\nepochs = 1\n"""\nb = [\n 1,\n 2,\n]\n\n# note\n[train]\nepochs = 2\n'
+    assert line_of(text, ("train",)) == 11
+    assert line_of(text, ("train", "epochs")) == 12
+    assert line_of(text, ("b",)) == 5
+    assert line_of(text, ("c",)) is None
+
+
+def test_what_is_no_study_file(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path, words in (
+        (tmp_path / "none.toml", "no such study file"),
+        (binary, "not UTF-8"),
+        (tmp_path, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read_study(path)
+    with pytest.raises(UserError, match=r"`starter`\?"):
+        read_study(None, "startr")
+    with pytest.raises(UserError, match="keep one"):
+        read_study(binary, "starter")
