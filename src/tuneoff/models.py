@@ -183,11 +183,7 @@ def dequantised(gguf: Path) -> Path:
                 model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             except (ValueError, OSError, KeyError, NotImplementedError) as error:
                 raise UserError(f"{gguf}: transformers cannot read this GGUF file ({error})") from error
-            if hasattr(model.config, "quantization_config"):
-                del (
-                    model.config.quantization_config
-                )  # the weights are no longer quantised; save_pretrained refuses else
-            model.save_pretrained(temporary)
+            _plain(model).save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
         try:
             temporary.rename(target)
@@ -197,6 +193,17 @@ def dequantised(gguf: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that knows nothing of a quantizer: `save_pretrained` refuses one that does."""
+    config = type(model.config).from_dict(
+        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    )
+    plain: PreTrainedModel = type(model)(config)
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    return plain
 
 
 @contextlib.contextmanager
