@@ -29,7 +29,8 @@ class LowRank:
 
     def __post_init__(self) -> None:
         self.model = self.peft_model.get_base_model()
-        self.details["target_modules"] = sorted(self.peft_model.base_model.targeted_module_names)
+        matched = [name.rsplit(".", 1)[-1] for name in self.peft_model.base_model.targeted_module_names]
+        self.details["target_modules"] = {name: matched.count(name) for name in sorted(set(matched))}
 
     def prefix(self) -> Tensor | None:
         return None
