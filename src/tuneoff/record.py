@@ -1,8 +1,8 @@
 """What happened in one run. The only reader and writer of run folders and study folders.
 
 A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl` and `artefact/`. A study folder holds
-`runs/<run name>-<run id>/`, `documents.jsonl`, `study.json` (the StudySpec), `plan.json` (contents and the runs that belong
-to it), `data.json` (counts and cleaning), `summary.json`, `report.html`, `figures/`.
+`runs/<run name>-<run id>/`, `documents.jsonl`, `study.json` (the StudySpec), `plan.json` (contents and the runs
+that belong to it), `data.json` (counts and cleaning), `summary.json`, `report.html`, `figures/`.
 """
 
 import json

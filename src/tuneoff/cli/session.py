@@ -9,11 +9,14 @@ from typing import Any
 from tuneoff import data, report
 from tuneoff.cli import DONE, FAILED, SOME_FAILED
 from tuneoff.cli.show import result_as_text
-from tuneoff.record import Record
+from tuneoff.events import Event
+from tuneoff.record import Record, read_predictions
 from tuneoff.spec import StudySpec
 from tuneoff.study.compare import Prepared, carry_out, prepare
+from tuneoff.study.execute import Job, Outcome
 from tuneoff.study.printable import printable
 from tuneoff.study.progress import Progress
+from tuneoff.trackers import Tracker, open_tracker
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,14 @@ def run_study(
     Raises `UserError` before anything is done when something asked for cannot be.
     """
     prepared = prepare(spec, folder)
+    trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
     if not quiet:
         _announce(prepared)
     total, missing = len(prepared.runs), len(prepared.missing)
     with Progress(total, done_before=total - missing, quiet=quiet) as progress:
+        watch = _Watch(spec.name, progress, trackers, keep_texts)
         records, summary = carry_out(
-            prepared,
-            on_start=progress.start,
-            on_event=progress.event,
-            on_outcome=progress.finish,
-            keep_texts=keep_texts,
+            prepared, on_start=watch.start, on_event=watch.event, on_outcome=watch.finish, keep_texts=keep_texts
         )
     page = report.render(folder)[0]
     for record in records:
@@ -66,6 +67,36 @@ def run_study(
         print(result_as_text(folder))
         print(f"report: {page}")
     return StudyResult(folder, tuple(records), tuple(folder / run.folder for run in prepared.runs), summary)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Passes on what runs tell: to the progress display, then to the trackers."""
+
+    group: str
+    progress: Progress
+    trackers: Sequence[Tracker]
+    keep_texts: bool
+
+    def start(self, job: Job) -> None:
+        self.progress.start(job)
+        for tracker in self.trackers:
+            tracker.start(job.name, self.group, job.spec)
+
+    def event(self, job: Job, event: Event) -> None:
+        self.progress.event(job, event)
+        for tracker in self.trackers:
+            tracker.event(event)
+
+    def finish(self, outcome: Outcome) -> None:
+        self.progress.finish(outcome)
+        if not self.trackers:
+            return
+        finished, folder = outcome.record.status == "finished", outcome.job.folder
+        figures = [path for path in report.run_figures(folder) if path.suffix == ".png"] if finished else []
+        predictions = read_predictions(folder) if self.keep_texts else []
+        for tracker in self.trackers:
+            tracker.finish(outcome.record, figures, predictions)
 
 
 def _announce(prepared: Prepared) -> None:
