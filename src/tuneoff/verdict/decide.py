@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tuneoff.verdict.crossed import Differences, Moments, differences, group_table, moments
+from tuneoff.verdict.crossed import Differences, Floats, Moments, differences, group_table, moments
 from tuneoff.verdict.outcome import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
 from tuneoff.verdict.power import Sensitivity, sensitivity
 from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
-from tuneoff.verdict.simultaneous import LEVEL, Losses, half_widths, losses
+from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses
 from tuneoff.verdict.wording import sentences
 
 MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
@@ -15,9 +15,9 @@ MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in pr
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
     """Judge one family of methods on one metric.
 
-    Two statements are made, each right with probability `level` for the whole family: the intervals of all pairs, and
-    the bounds on what each method may lose against the best. `margin` is in points. Raises `ValueError` for a margin
-    below zero or a level outside (0, 1).
+    Two statements are made, each right with probability `level` for the whole family: the intervals of all pairs, from
+    which who is better and who may be best are read, and the bounds on what each method may lose against the best.
+    `margin` is in points. Raises `ValueError` for a margin below zero or a level outside (0, 1).
     """
     if not margin >= 0 or not 0 < level < 1:
         raise ValueError(f"margin {margin} must be at least 0, level {level} between 0 and 1")
@@ -27,9 +27,9 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         return _nothing_to_compare(scores, table, n_groups, margin, level)
     found = moments(group_table(table.values, table.group_of), table.varies)
     apart = differences(found)
-    bounds = losses(apart, found.mean, level)
     sees = sensitivity(apart, level)
-    methods = _methods(scores, table, found, bounds, margin)
+    pairs = _pairs(table, apart, half_widths(apart, level), sees, margin)
+    methods = _methods(scores, table, found, losses(apart, found.mean, level), pairs, margin)
     best = table.methods[int(np.argmax(found.mean))]
     best_set = tuple(result.method for result in methods if result.may_be_best)
     verdict = Verdict(
@@ -38,7 +38,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         margin=margin,
         block=scores.block,
         methods=methods,
-        pairs=_pairs(table, apart, half_widths(apart, level), sees, margin),
+        pairs=pairs,
         best=best,
         best_set=best_set,
         recommendations=tuple(_recommend(axis, scores, methods) for axis in AXES) if scores.costs else (),
@@ -80,12 +80,16 @@ def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: flo
     )
 
 
-def _methods(scores: Scores, table: Table, found: Moments, bounds: Losses, margin: float) -> tuple[MethodResult, ...]:
+def _methods(
+    scores: Scores, table: Table, found: Moments, bounds: Floats, pairs: tuple[PairResult, ...], margin: float
+) -> tuple[MethodResult, ...]:
+    beaten = {pair.first for pair in pairs if pair.decision == "worse"}
+    beaten |= {pair.second for pair in pairs if pair.decision == "better"}
     by_seed = table.values.mean(axis=2)
     results = []
     for index, method in enumerate(table.methods):
         varies = bool(table.varies[index])
-        may_lose = float(bounds.upper[index])
+        may_lose = float(bounds[index])
         results.append(
             MethodResult(
                 method=method,
@@ -93,7 +97,7 @@ def _methods(scores: Scores, table: Table, found: Moments, bounds: Losses, margi
                 mean=float(found.mean[index]),
                 seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
                 seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
-                may_be_best=bounds.may_be_best[index],
+                may_be_best=method not in beaten,
                 may_lose=may_lose,
                 not_worse=may_lose <= margin,
             )
@@ -102,7 +106,7 @@ def _methods(scores: Scores, table: Table, found: Moments, bounds: Losses, margi
 
 
 def _pairs(
-    table: Table, apart: Differences, widths: np.ndarray, sees: Sensitivity, margin: float
+    table: Table, apart: Differences, widths: Floats, sees: Sensitivity, margin: float
 ) -> tuple[PairResult, ...]:
     results = []
     errors = np.sqrt(apart.variance)

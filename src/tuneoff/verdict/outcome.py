@@ -11,8 +11,9 @@ Size = Literal["matters", "too small to matter", "not settled"]
 class MethodResult(Frozen):
     """One method against the unknown best.
 
-    `may_lose` bounds by how much its true mean lies under the best one's, for all methods at once (95 %, one-sided); it
-    is `not_worse` when that is at most the margin. `seed_sd` is None where seeds vary nothing or are too few.
+    `may_be_best` says that no other method is shown to be better. `may_lose` bounds by how much its true mean lies
+    under the best one's, for all methods at once (95 %, one-sided); it is `not_worse` when that is at most the margin.
+    `seed_sd` is None where seeds vary nothing or are too few.
     """
 
     method: str

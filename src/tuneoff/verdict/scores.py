@@ -63,7 +63,8 @@ class Scores:
 class Table:
     """The scores that can be compared: every method with the same seeds and the same documents.
 
-    `values` (M, S, N) in points, `varies` (M,); `group_of` (N,) numbers the groups from 0; `notes` tell what is left out.
+    `values` (M, S, N) in points; `varies` (M,); `group_of` (N,) numbers the groups from 0. `notes` tell what is left
+    out.
     """
 
     methods: tuple[str, ...]

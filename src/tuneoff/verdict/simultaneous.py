@@ -30,18 +30,6 @@ _SEED = 20240229
 
 
 @dataclass(frozen=True)
-class Losses:
-    """How much each method may lose against the unknown best.
-
-    `may_be_best` (M,) is False where a method is shown not to be the best. `upper` (M,) bounds, for all methods at
-    once, by how many points a method's true mean lies under the best true mean.
-    """
-
-    may_be_best: tuple[bool, ...]
-    upper: Floats
-
-
-@dataclass(frozen=True)
 class _Spread:
     """Distribution of an error's true size over its estimate, as K weighted points for each of P pairs."""
 
@@ -71,11 +59,11 @@ def one_sided_widths(found: Differences, control: int, level: float = LEVEL) -> 
     return others, _widths(found, controls, others, involved, level, two_sided=False)
 
 
-def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Losses:
-    """Bounds on every method's loss against the best, for all methods at once with probability `level`.
+def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Floats:
+    """(M,) bounds, for all methods at once with probability `level`, on how far each true mean lies under the best one.
 
-    If k is the true best, then with probability `level` all mean[k] - mean[j] lie below their one-sided bounds. Then no
-    bound of k is negative, so k is among `may_be_best`, and each method's loss is under its bound against some member.
+    If k is the true best, then with that probability every mean[k] - mean[j] lies below its one-sided bound. Then no
+    bound of k is negative, so k is among the candidates, and each method's loss is under its bound against one of them.
     """
     n_methods = len(mean)
     bounds = np.full((n_methods, n_methods), -np.inf)  # [k, i]: upper bound of mean[k] - mean[i]
@@ -83,9 +71,8 @@ def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Losses:
         others, widths = one_sided_widths(found, control, level)
         bounds[control, others] = mean[control] - mean[others] + widths
     np.fill_diagonal(bounds, 0.0)
-    may_be_best = (bounds >= 0).all(axis=1)
-    upper = np.maximum(bounds[may_be_best].max(axis=0), 0.0)
-    return Losses(tuple(bool(flag) for flag in may_be_best), upper)
+    candidates = np.flatnonzero(bounds.min(axis=1) >= 0)
+    return np.maximum(bounds[candidates].max(axis=0), 0.0)
 
 
 def _widths(
@@ -154,7 +141,7 @@ def _spread(found: Differences, index: Integers) -> _Spread:
 def _critical(maxima: Floats | None, spread: _Spread, level: float, *, two_sided: bool) -> Floats:
     """(P,) c with P(largest contrast x spread <= c) = level. `maxima` None: a single contrast, without sampling."""
 
-    def below(value: Floats) -> Floats:
+    def share_below(value: Floats) -> Floats:
         scaled = value[:, None] / np.maximum(spread.ratio, 1e-300)
         if maxima is not None:
             share = np.searchsorted(maxima, scaled, side="right") / len(maxima)
@@ -165,12 +152,13 @@ def _critical(maxima: Floats | None, spread: _Spread, level: float, *, two_sided
 
     low = np.zeros(len(spread.ratio))
     high = np.full(len(spread.ratio), 4.0)
-    short = np.less(below(high), level)
-    while np.any(short) and high.max() < 1e6:
+    for _ in range(20):
+        short = share_below(high) < level
+        if not np.any(short):
+            break
         high = np.where(short, 2.0 * high, high)
-        short = np.less(below(high), level)
     for _ in range(26):
         middle = (low + high) / 2.0
-        enough = np.greater_equal(below(middle), level)
+        enough = share_below(middle) >= level
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return high

@@ -49,9 +49,10 @@ def _basis(verdict: Verdict) -> str:
     if verdict.groups != verdict.documents:
         documents = f"{verdict.documents} test examples of {verdict.groups} documents"
     runs = "" if not verdict.seeds else f", {len(verdict.seeds)} training seed{'s' if len(verdict.seeds) > 1 else ''}"
+    metric, methods = metric_title(verdict.metric), f"{len(verdict.methods)} methods"
     return (
-        f"Judged by {metric_title(verdict.metric)}{where}: {len(verdict.methods)} methods on the same {documents}{runs};"
-        f" the intervals hold for all pairs at once with {verdict.level:.0%} confidence."
+        f"Judged by {metric}{where}: {methods} on the same {documents}{runs}; "
+        f"the intervals hold for all pairs at once with {verdict.level:.0%} confidence."
     )
 
 
@@ -91,8 +92,6 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
 def _against_best(result: MethodResult, verdict: Verdict) -> str:
     if result.not_worse:
         return f"{result.title} is not worse than the best by more than {verdict.margin:g} points."
-    if not result.may_be_best:
-        return f"{result.title} is not the best; it may lose up to {_out(result.may_lose)} points against it."
     return f"{result.title} against the best: not settled; it may lose up to {_out(result.may_lose)} points."
 
 

@@ -1,0 +1,209 @@
+"""A study folder as `Scores`, one for each base model. Reads records and scores only: no texts, no weights."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tuneoff.errors import UserError
+from tuneoff.methods import METHODS
+from tuneoff.record import (
+    PhaseResources,
+    Prediction,
+    Record,
+    read_documents,
+    read_jsonl,
+    read_predictions,
+    read_record,
+    run_folders,
+)
+from tuneoff.verdict.scores import AXES, Cost, Scores
+
+OUTSIDE = "outside"
+
+
+def load_scores(study: Path, metric: str = "rouge1", *, with_outside: bool = True) -> list[Scores]:
+    """The scores of a study folder, one `Scores` for each base model in the order of their names.
+
+    Runs that are not finished are left out and named in `notes`. Outputs of outside systems take part as methods
+    without seeds or costs; the sentence baselines do not, for nobody chooses among them. Raises `UserError` when the
+    folder holds no run, a file is damaged, or a method ran twice with one seed.
+    """
+    records = _records(study)
+    if not records:
+        raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
+    models = sorted({record.spec.model.name for record, _ in records})
+    groups, no_groups = _groups(study)
+    outside = _outside(study, metric) if with_outside else {}
+    blocks = []
+    for model in models:
+        own = [(record, folder) for record, folder in records if record.spec.model.name == model]
+        block = _block(own, metric, outside, model if len(models) > 1 else None)
+        blocks.append(
+            Scores(
+                methods=block.methods,
+                scores=block.scores,
+                groups=groups,
+                costs=block.costs,
+                deterministic=block.deterministic,
+                titles=block.titles,
+                block=block.block,
+                metric=metric,
+                notes=(*block.notes, *no_groups),
+            )
+        )
+    return blocks
+
+
+def _records(study: Path) -> list[tuple[Record, Path]]:
+    """The runs that the study's plan names; all runs in the folder where there is no plan."""
+    folders = run_folders(study)
+    plan = study / "plan.json"
+    if plan.exists():
+        try:
+            named = set(json.loads(plan.read_text(encoding="utf-8"))["runs"])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{plan}: damaged; delete it to judge every run in the folder") from error
+        folders = [folder for folder in folders if folder.name in named]
+    return [(read_record(folder), folder) for folder in folders]
+
+
+def _block(
+    records: list[tuple[Record, Path]],
+    metric: str,
+    outside: Mapping[str, Mapping[str, float | None]],
+    block: str | None,
+) -> Scores:
+    scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
+    kept: dict[str, list[Record]] = {}
+    notes: list[str] = []
+    for record, folder in records:
+        method, seed = record.spec.method.name, record.spec.seed
+        kept.setdefault(method, [])
+        if record.status != "finished":
+            notes.append(f"Run {record.name} is left out: {record.status}.")
+            continue
+        if (method, seed) in scores:
+            raise UserError(f"{folder}: {method} ran twice with seed {seed}; move one of the two run folders away")
+        scores[method, seed] = _metric(_predictions(folder), metric)
+        kept[method].append(record)
+    for name, row in outside.items():
+        scores[name, 0] = row
+    order = {name: place for place, name in enumerate(METHODS)}
+    methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
+    fixed = {name for name in kept if _writes_the_same(name, [record for record, _ in records])}
+    return Scores(
+        methods=(*methods, *(name for name in outside if name not in kept)),
+        scores=scores,
+        costs={name: _costs(found) for name, found in kept.items() if found},
+        deterministic=frozenset(fixed | set(outside)),
+        titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
+        block=block,
+        notes=tuple(notes),
+    )
+
+
+def _writes_the_same(method: str, records: Iterable[Record]) -> bool:
+    """Whether a method trains nothing and was run once: a study repeats whatever depends on the seed."""
+    known = METHODS.get(method)
+    runs = sum(record.spec.method.name == method for record in records)
+    return known is not None and not known.trains and runs == 1
+
+
+def _predictions(folder: Path) -> list[Prediction]:
+    try:
+        return read_predictions(folder)
+    except ValidationError as error:
+        raise _damaged(folder / "predictions.jsonl") from error
+
+
+def _metric(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
+    return {row.id: row.scores.get(metric) for row in rows}
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}: damaged or from another version of tuneoff; restore it or run the study again")
+
+
+def _outside(study: Path, metric: str) -> dict[str, dict[str, float | None]]:
+    found = {}
+    for path in sorted((study / OUTSIDE).glob("*.jsonl")):
+        try:
+            found[path.stem] = _metric((Prediction.model_validate(row) for row in read_jsonl(path)), metric)
+        except ValidationError as error:
+            raise _damaged(path) from error
+    return found
+
+
+def _groups(study: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    try:
+        documents = read_documents(study)
+    except ValidationError as error:
+        raise _damaged(study / "documents.jsonl") from error
+    if documents:
+        return {document.id: document.group for document in documents}, ()
+    note = (
+        "The study folder holds no documents, so each test example counts as a document of its own; where several "
+        "share a document the intervals are too narrow."
+    )
+    return {}, (note,)
+
+
+def _costs(records: list[Record]) -> dict[str, Cost]:
+    """Cost on each axis, mean over runs."""
+    readers = {
+        "train_seconds": _train_seconds,
+        "peak_memory_bytes": _peak_memory,
+        "artefact_bytes": _artefact,
+        "generate_seconds": _generate_seconds,
+        "energy_joules": _energy,
+    }
+    return {axis.name: _mean([readers[axis.name](record) for record in records]) for axis in AXES}
+
+
+def _mean(costs: list[Cost]) -> Cost:
+    values = [cost.value for cost in costs if cost.value is not None]
+    if len(values) < len(costs):
+        reasons = dict.fromkeys(cost.reason for cost in costs if cost.value is None and cost.reason)
+        return Cost(None, "; ".join(reasons) or "not measured")
+    return Cost(sum(values) / len(values))
+
+
+def _phases(record: Record) -> dict[str, PhaseResources]:
+    return record.resources.phases if record.resources else {}
+
+
+def _train_seconds(record: Record) -> Cost:
+    if record.trainable_parameters == 0:
+        return Cost(0.0)
+    phase = _phases(record).get("train")
+    return Cost(phase.wall_seconds) if phase else Cost(None, "the record holds no training phase")
+
+
+def _generate_seconds(record: Record) -> Cost:
+    phase = _phases(record).get("generate")
+    return Cost(phase.wall_seconds) if phase else Cost(None, "the record holds no generation phase")
+
+
+def _peak_memory(record: Record) -> Cost:
+    if record.resources is None:
+        return Cost(None, "the record holds no resources")
+    return Cost(float(record.resources.peak_memory_bytes))
+
+
+def _artefact(record: Record) -> Cost:
+    return Cost(float(record.artefact.bytes)) if record.artefact else Cost(None, "the record holds no artefact")
+
+
+def _energy(record: Record) -> Cost:
+    """Training and generation together."""
+    readings = [phase.energy for name, phase in _phases(record).items() if name in ("train", "generate")]
+    if not readings:
+        return Cost(None, "the record holds no resources")
+    total = 0.0
+    for reading in readings:
+        if reading.value is None:
+            return Cost(None, reading.reason or "not measured")
+        total += reading.value
+    return Cost(total)
