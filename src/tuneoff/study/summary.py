@@ -44,7 +44,7 @@ def summarize(study: Path) -> dict[str, Any]:
     runs = [_Run(folder, read_record(folder), read_predictions(folder)) for folder in _planned(study)]
     groups = {document.id: document.group for document in read_documents(study)}
     verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for model in sorted({run.record.spec.model.name for run in runs}):
         own = [run for run in runs if run.record.spec.model.name == model]
         scores, verdict = verdicts.get(model) or verdicts[None]
