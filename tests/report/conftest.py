@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tuneoff.record import (
     Artefact,
     Curve,
@@ -27,6 +28,7 @@ from tuneoff.record import (
     write_predictions,
     write_record,
 )
+from tuneoff.report import render
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, RunSpec, StudySpec
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "length", "novelty", "repetition")
@@ -143,11 +145,15 @@ def _resources(method: str, chance: random.Random, accelerator: bool) -> Resourc
 
 
 def _spread(mean: float | None, half: float) -> dict[str, float | None]:
-    return {"mean": mean, "low": None, "high": None} if mean is None else {
-        "mean": mean,
-        "low": mean - half,
-        "high": mean + half,
-    }
+    return (
+        {"mean": mean, "low": None, "high": None}
+        if mean is None
+        else {
+            "mean": mean,
+            "low": mean - half,
+            "high": mean + half,
+        }
+    )
 
 
 class FakeStudy:
@@ -193,16 +199,20 @@ class FakeStudy:
                     folder = self.folder / "runs" / f"{run_name}-{run_id}"
                     bad = method in failed
                     quality = FACTS[method][0]
-                    predictions = [] if bad else [
-                        Prediction(
-                            id=identity,
-                            text=hostile or chance.choice(texts_) + f" (by {method}, seed {seed})",
-                            scores=_scores(quality, chance),
-                            tokens=24,
-                            stopped=True,
-                        )
-                        for identity, texts_ in zip(ids, chosen, strict=True)
-                    ]
+                    predictions = (
+                        []
+                        if bad
+                        else [
+                            Prediction(
+                                id=identity,
+                                text=hostile or chance.choice(texts_) + f" (by {method}, seed {seed})",
+                                scores=_scores(quality, chance),
+                                tokens=24,
+                                stopped=True,
+                            )
+                            for identity, texts_ in zip(ids, chosen, strict=True)
+                        ]
+                    )
                     message = hostile or "The loss became NaN at step 41; lower the learning rate of this method."
                     record = Record(
                         run_id=run_id,
@@ -350,3 +360,39 @@ class FakeStudy:
 def fake_study(tmp_path: Path) -> Callable[..., Path]:
     """Writes a fake study folder and returns it."""
     return FakeStudy(tmp_path / "study").write
+
+
+HOSTILE = (
+    '</script><script>alert(1)</script><img src=x onerror="alert(2)"> <!-- {{ 7*7 }} javascript:alert(3) & \'q\' "q" '
+    "\u202egnp.exe\u202c \x07\x00 \u2028 \ufeff مرحبا"
+)
+
+
+@pytest.fixture(scope="session")
+def rich_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn study with a verdict, two seeds, a failed method and an outside system; many documents."""
+    folder = FakeStudy(tmp_path_factory.mktemp("rich")).write(
+        documents=618, seeds=2, failed=("soft_prompt",), verdict=True, outside={"api": "A colleague's API"}
+    )
+    render(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn study in which every free text is an attack."""
+    folder = FakeStudy(tmp_path_factory.mktemp("hostile")).write(
+        documents=4, failed=("full",), hostile=HOSTILE, outside={"api": HOSTILE}
+    )
+    render(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def textless_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn study that was made with `--no-texts`."""
+    folder = FakeStudy(tmp_path_factory.mktemp("textless")).write(
+        documents=4, texts=False, methods=("zero_shot", "lora")
+    )
+    render(folder)
+    return folder

@@ -1,4 +1,4 @@
-"""The verdict and the records made visible: a page and pictures. Imports no torch, so an old study is redrawn anywhere."""
+"""The verdict and the records made visible: a page and pictures. Imports no torch: any laptop can redraw a study."""
 
 from tuneoff.report.figures import run_figures
 from tuneoff.report.page import render

@@ -21,9 +21,19 @@
     return concat ? concat.map((panel) => ({ ...shared, ...panel })) : [shared];
   }
 
+  function withoutLegends(value) {
+    if (Array.isArray(value)) return value.map(withoutLegends);
+    if (value === null || typeof value !== "object") return value;
+    const entries = Object.entries(value).filter(([name]) => name !== "data");
+    const plain = entries.map(([name, item]) => [name, name === "legend" ? null : withoutLegends(item)]);
+    return value.data ? { ...Object.fromEntries(plain), data: value.data } : Object.fromEntries(plain);
+  }
+
   function prepared(panel, width) {
-    const config = { ...panel.config, legend: { ...panel.config.legend, disable: true }, aria: false };
-    const plain = { ...panel, config, width, background: "transparent", padding: 2 };
+    const { config, datasets, ...rest } = panel;
+    const plain = { ...withoutLegends(rest), config: { ...config, aria: false }, width, padding: 2 };
+    if (datasets) plain.datasets = datasets;
+    plain.background = "transparent";
     plain.autosize = { type: "fit-x", contains: "padding" };
     return scheme.matches ? recoloured(plain) : plain;
   }

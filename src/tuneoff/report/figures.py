@@ -5,23 +5,19 @@ dictionaries inside the chart, so a chart is complete in itself. Colours come fr
 by `palette.DARK` when the screen is dark.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
 
-from tuneoff.record import Record, TimelinePoint, TrainPoint, read_record
-from tuneoff.report import quantities
+from tuneoff.record import Record, read_record
+from tuneoff.report import quantities, readings
+from tuneoff.report.hostile import all_visible
 from tuneoff.report.palette import BAND, GRID, INK, MUTED, PAPER, Cast
 
 Cost = Literal["time", "memory", "size"]
 COSTS: tuple[Cost, ...] = ("time", "memory", "size")
-
-# More points than pixels only make the page heavy.
-CURVE_POINTS = 300
-TIMELINE_POINTS = 400
 
 _FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _STRIP = {"domain": False, "ticks": False}
@@ -35,9 +31,9 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
     panels = []
     for model in cast.models:
         own = [record for record in records if record.spec.model.name == model]
-        train = [row for record in own for row in _train_rows(record, cast)]
-        validation = [row for record in own for row in _validation_rows(record, cast)]
-        level = [row for record in own for row in _level_rows(record, cast)]
+        train = [row for record in own for row in readings.train_rows(record, cast)]
+        validation = [row for record in own for row in readings.validation_rows(record, cast)]
+        level = [row for record in own for row in readings.level_rows(record, cast)]
         if not (train or validation or level):
             continue
         x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6))
@@ -74,19 +70,20 @@ def resource_bars(records: Sequence[Record], cast: Cast | None = None) -> Any | 
     cast = cast or Cast(records)
     panels = []
     for title, read, show in _RESOURCES:
-        rows = []
-        for member in cast:
+        rows: list[dict[str, Any]] = []
+        for place, member in enumerate(cast):
             own = [read(record) for record in records if record.status == "finished" and cast.of(record) == member]
             values = [value for value in own if value is not None]
             if values:
                 mean = sum(values) / len(values)
-                rows.append({"method": member.label, "value": mean, "shown": show(mean)})
+                rows.append({"method": member.label, "place": place, "value": mean, "shown": show(mean)})
         if not rows or all(row["value"] == 0 for row in rows):
             continue
         # Room to the right of the longest bar for its number.
-        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * 1.45], nice=False)
-        order = [member.label for member in cast]
-        y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=150, labelColor=INK[0]))
+        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * 1.7], nice=False)
+        # By a field: a list of labels would become part of an expression, where no hostile text may stand.
+        order = alt.EncodingSortField("place", op="min")
+        y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=170, labelColor=INK[0]))
         base = alt.Chart(_data(rows), title=title).encode(
             x=alt.X("value:Q", axis=None, scale=room),
             y=y,
@@ -113,11 +110,11 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
         }
         for record in records
         if record.resources is not None
-        for point in _thin(record.resources.timeline)
+        for point in readings.thin(record.resources.timeline)
     ]
     if not points:
         return None
-    bands = _phases(records[0]) if len(records) == 1 else []
+    bands = readings.phases(records[0]) if len(records) == 1 else []
     panels = []
     for field, title in (("memory", "Memory, GB"), ("cpu", "Processor, cores in use"), ("accelerator", "GPU use, %")):
         rows = [row for row in points if field in row]
@@ -128,7 +125,7 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
             .mark_line(strokeWidth=1.8)
             .encode(
                 x=alt.X("seconds:Q", title="seconds since the start of the run"),
-                y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domainMin=0)),
+                y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domainMin=0, nice=True)),
                 color=_colour(cast, legend=len(cast.members) > 1),
                 detail="run:N",
                 tooltip=[
@@ -189,7 +186,11 @@ def quality_against(
     if not rows:
         return None
     heading = f"{quantities.title(metric)} against {title.split(',')[0]}"
-    scale = alt.Scale(type="symlog", constant=1) if cost == "size" else alt.Scale(zero=cost == "time", padding=18)
+    scale = (
+        alt.Scale(type="symlog", constant=1, padding=14, nice=False)
+        if cost == "size"
+        else alt.Scale(zero=cost == "time", padding=18)
+    )
     axis = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000]) if cost == "size" else alt.Axis(tickCount=5)
     x = alt.X("cost:Q", title=title, scale=scale, axis=axis)
     y = alt.Y("quality:Q", title=quantities.title(metric), scale=alt.Scale(zero=False, padding=14))
@@ -211,24 +212,33 @@ def quality_against(
         levels = [{"name": name, "quality": value} for name, value in baselines.items()]
         rule = alt.Chart(_data(levels)).encode(y=y, tooltip=[alt.Tooltip("name:N", title="baseline")])
         layers.append(rule.mark_rule(strokeDash=[3, 4], color=MUTED[0]))
-        # Anchored at the right edge, where the cheap methods do not stand.
-        label = rule.mark_text(align="right", baseline="bottom", dy=-3, color=MUTED[0], fontSize=11)
-        layers.append(label.encode(x=alt.value("width"), text="name:N"))
     if intervals:
         layers.append(base.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"))
+    if baselines:
+        place = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "limit": 150}
+        label = rule.encode(x=alt.value("width"), text="name:N")
+        # Twice: a halo of paper keeps the name readable where it crosses an interval.
+        layers += [label.mark_text(**place, stroke=PAPER[0], strokeWidth=4), label.mark_text(**place, color=MUTED[0])]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
     return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=None)
+
+
+def specification(chart: Any) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, safe to draw whatever its labels hold."""
+    plain: dict[str, Any] = all_visible(chart.to_dict())
+    return plain
 
 
 def write(chart: Any, folder: Path, name: str) -> list[Path]:
     """Write a chart as `<name>.png` (twice the nominal resolution) and `<name>.svg`; the paths."""
     import vl_convert
 
-    specification = chart.to_dict()
+    drawing = specification(chart)
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    png.write_bytes(vl_convert.vegalite_to_png(specification, scale=2))
-    svg.write_text(vl_convert.vegalite_to_svg(specification), encoding="utf-8")
+    picture = vl_convert.vegalite_to_svg(drawing)
+    svg.write_text(picture, encoding="utf-8")
+    png.write_bytes(vl_convert.svg_to_png(picture, scale=2))
     return [png, svg]
 
 
@@ -289,116 +299,17 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def _train_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The training curve, averaged over neighbouring steps down to `CURVE_POINTS`."""
-    points = record.curve.train
-    width = -(-len(points) // CURVE_POINTS) or 1
-    buckets: Iterable[Sequence[TrainPoint]] = (points[at : at + width] for at in range(0, len(points), width))
-    return [
-        {
-            "method": cast.of(record).label,
-            "run": record.name,
-            "epoch": round(bucket[-1].epoch, 4),
-            "loss": round(sum(point.loss for point in bucket) / len(bucket), 5),
-        }
-        for bucket in buckets
-    ]
-
-
-def _validation_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The validation curve of a run that trains."""
-    if not record.curve.train:
-        return []
-    return [
-        {
-            "method": cast.of(record).label,
-            "run": record.name,
-            "epoch": round(point.epoch, 4),
-            "loss": round(point.loss, 5),
-            "kept": point.step == record.curve.best_step,
-        }
-        for point in record.curve.validation
-    ]
-
-
-def _level_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The one validation loss of a run that trains nothing."""
-    if record.curve.train or not record.curve.validation:
-        return []
-    loss = round(record.curve.validation[-1].loss, 5)
-    return [{"method": cast.of(record).label, "run": record.name, "loss": loss}]
-
-
-def _thin(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `TIMELINE_POINTS` samples. Of each stretch the one with the most memory is kept: peaks must survive."""
-    width = -(-len(points) // TIMELINE_POINTS) or 1
-    stretches = (points[at : at + width] for at in range(0, len(points), width))
-    return [max(stretch, key=lambda point: point.memory_bytes) for stretch in stretches]
-
-
-def _phases(record: Record) -> list[dict[str, Any]]:
-    """Stretches of one phase in the timeline of a run, shaded in turn."""
-    points = record.resources.timeline if record.resources else ()
-    if not points:
-        return []
-    starts = [points[0], *(after for before, after in pairwise(points) if after.phase != before.phase)]
-    ends = [point.seconds for point in starts[1:]] + [points[-1].seconds]
-    whole = points[-1].seconds - points[0].seconds
-    return [
-        {
-            "phase": point.phase,
-            "start": point.seconds,
-            "end": end,
-            "shaded": index % 2 == 1,
-            "wide": end - point.seconds > 0.08 * whole,  # room for its name
-        }
-        for index, (point, end) in enumerate(zip(starts, ends, strict=True))
-    ]
-
-
-def _phase_seconds(record: Record, phase: str) -> float | None:
-    phases = record.resources.phases if record.resources else {}
-    return phases[phase].wall_seconds if phase in phases else None
-
-
-def _all_seconds(record: Record) -> float | None:
-    return sum(phase.wall_seconds for phase in record.resources.phases.values()) if record.resources else None
-
-
-def _peak_bytes(record: Record) -> float | None:
-    """Accelerator memory where it was measured: that is what runs out first. Else the process's resident memory."""
-    if record.resources is None:
-        return None
-    readings = [phase.accelerator_peak_bytes.value for phase in record.resources.phases.values()]
-    measured = [value for value in readings if value is not None]
-    return max(measured) if measured else float(record.resources.peak_memory_bytes)
-
-
-def _artefact_bytes(record: Record) -> float | None:
-    return None if record.artefact is None else float(record.artefact.bytes)
-
-
-def _trainable(record: Record) -> float | None:
-    return None if record.trainable_parameters is None else float(record.trainable_parameters)
-
-
-def _joules(record: Record) -> float | None:
-    readings = [phase.energy.value for phase in record.resources.phases.values()] if record.resources else []
-    measured = [value for value in readings if value is not None]
-    return sum(measured) if measured and len(measured) == len(readings) else None
-
-
 _RESOURCES = (
-    ("Training time", lambda record: _phase_seconds(record, "train"), quantities.seconds),
-    ("Generation time", lambda record: _phase_seconds(record, "generate"), quantities.seconds),
-    ("Peak memory", _peak_bytes, quantities.size),
-    ("Artefact on disk", _artefact_bytes, quantities.size),
-    ("Trainable parameters", _trainable, quantities.count),
-    ("Energy", _joules, quantities.energy),
+    ("Training time", lambda record: readings.phase_seconds(record, "train"), quantities.seconds),
+    ("Generation time", lambda record: readings.phase_seconds(record, "generate"), quantities.seconds),
+    ("Peak memory", readings.peak_bytes, quantities.size),
+    ("Artefact on disk", readings.artefact_bytes, quantities.size),
+    ("Trainable parameters", readings.trainable, quantities.count),
+    ("Energy", readings.joules, quantities.energy),
 )
 _AXES = {
-    "time": ("time of the whole run, minutes", _all_seconds, 60.0),
-    "memory": ("peak memory, GB", _peak_bytes, 1e9),
-    "size": ("artefact on disk, MB", _artefact_bytes, 1e6),
+    "time": ("time of the whole run, minutes", readings.all_seconds, 60.0),
+    "memory": ("peak memory, GB", readings.peak_bytes, 1e9),
+    "size": ("artefact on disk, MB", readings.artefact_bytes, 1e6),
 }
 _SHOW = {"time": quantities.seconds, "memory": quantities.size, "size": quantities.size}

@@ -11,7 +11,6 @@ from tuneoff.errors import UserError
 from tuneoff.record import Document, Prediction, Record, read_jsonl, read_record, run_folders
 from tuneoff.spec import StudySpec
 
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -45,6 +44,10 @@ class Row(_Loose):
     best_epoch: float | None = None
     validation_loss: float | None = None
     notes: tuple[str, ...] = ()
+
+    def score(self, metric: str) -> Interval:
+        """A score, empty where the row has none."""
+        return self.scores.get(metric, Interval())
 
     def cost(self, name: str) -> float | None:
         """A cost in its base unit (seconds, bytes, joules ...), None where it was not measured."""

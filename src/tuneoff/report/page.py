@@ -8,7 +8,6 @@ scripts and of the style sheet, and forbids everything else.
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +22,9 @@ from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
 from tuneoff.report import figures, quantities
 from tuneoff.report.folder import Row, StudyFolder, read_study
+from tuneoff.report.hostile import embedded_json, visible
 from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
-from tuneoff.report.table import COSTS, Table, build, members_of, primary_metric
+from tuneoff.report.table import COSTS, Table, build, member_of, primary_metric
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ def render(study_folder: Path) -> list[Path]:
     Raises `UserError` when the folder is no study or a file in it is damaged."""
     study = read_study(study_folder)
     records = _in_order(study)
-    cast = Cast(records, {row.name: row.title for row in study.summary.rows if row.kind == "method"})
-    drawn = list(_figures(study, records, cast))
+    cast = Cast(records.values(), {row.name: row.title for row in study.summary.rows if row.kind == "method"})
+    drawn = list(_figures(study, list(records.values()), cast))
     page = study_folder / "report.html"
     written = [path for one in drawn for path in figures.write(one.chart, study_folder / "figures", one.name)]
     write_text_atomic(page, _html(study, records, cast, drawn))
     return [page, *written]
 
 
-def _in_order(study: StudyFolder) -> list[Record]:
-    """All records: those of the rows first, in the order of the rows."""
+def _in_order(study: StudyFolder) -> dict[str, Record]:
+    """All records by run folder: those of the rows first, in the order of the rows."""
     named = [run for row in study.summary.rows for run in row.runs if run in study.records]
-    return [study.records[run] for run in dict.fromkeys([*named, *study.records])]
+    return {run: study.records[run] for run in [*named, *study.records]}
 
 
 def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[Figure]:
@@ -63,19 +63,16 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
     metric = primary_metric(rows)
     if metric is not None:
         levels = {
-            row.title: row.scores[metric].mean
-            for row in rows
-            if row.kind != "method" and metric in row.scores and row.scores[metric].mean is not None
+            row.title: mean for row in rows if row.kind != "method" and (mean := row.score(metric).mean) is not None
         }
-        intervals = {
-            (row.model, row.name): (row.scores[metric].low, row.scores[metric].high)
-            for row in rows
-            if row.kind == "method" and row.seeds == 1 and metric in row.scores and row.scores[metric].low is not None
-        }
+        intervals = {}
+        for row in rows:
+            member, score = member_of(row, study.records, cast), row.score(metric)
+            # An interval around the mean of several seeds belongs to none of the points of its runs.
+            if member and row.seeds == 1 and score.low is not None and score.high is not None:
+                intervals[member.model, member.method] = (score.low, score.high)
         for cost in figures.COSTS:
-            chart = figures.quality_against(
-                records, cost, cast, metric=metric, intervals=intervals, baselines=levels
-            )
+            chart = figures.quality_against(records, cost, cast, metric=metric, intervals=intervals, baselines=levels)
             if chart is not None:
                 title = f"{quantities.title(metric)} against {cost}"
                 yield Figure(f"quality_against_{cost}", title, _QUALITY[cost], False, chart)
@@ -91,7 +88,7 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
 _QUALITY = {
     "time": "Up and to the left is better. Time is that of the whole run, loading and generation included.",
     "memory": "Up and to the left is better. Accelerator memory where there is one, else memory of the run's process.",
-    "size": "Up and to the left is better. What must be kept and shipped, on a logarithmic scale.",
+    "size": "Up and to the left is better. What must be kept and shipped, logarithmic above 1 MB.",
 }
 _LOSS = (
     "Thin lines are training loss, bold lines validation loss; a ring marks the checkpoint that was kept; "
@@ -101,8 +98,8 @@ _BARS = "Mean over the finished runs of each method."
 _TIMELINE = "One line a run, from its own start."
 
 
-def _html(study: StudyFolder, records: list[Record], cast: Cast, drawn: list[Figure]) -> str:
-    table = build(study.summary, cast)
+def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure]) -> str:
+    table = build(study.summary.rows, records, cast)
     style = _style()
     scripts = [vega_bundle(), _own("charts.js"), _own("reader.js")]
     policy = "; ".join(
@@ -119,7 +116,7 @@ def _html(study: StudyFolder, records: list[Record], cast: Cast, drawn: list[Fig
     environment.filters["visible"] = visible
     environment.filters["score_title"] = quantities.title
     environment.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
-    charts = {"dark": DARK, "figures": {one.name: one.chart.to_dict() for one in drawn}}
+    charts = {"dark": DARK, "figures": {one.name: figures.specification(one.chart) for one in drawn}}
     return environment.from_string(_own("page.html.j2")).render(
         policy=policy,
         style=Markup(style),  # noqa: S704 - our own file
@@ -133,10 +130,12 @@ def _html(study: StudyFolder, records: list[Record], cast: Cast, drawn: list[Fig
         table=table,
         figures=drawn,
         headline=_headline(study, table),
-        runs=[(name, record, cast.of(record)) for name, record in study.records.items()],
+        runs=[(folder, record, cast.of(record)) for folder, record in records.items()],
+        bytes_text=quantities.size,
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
         facts=_facts(study),
+        notes=_notes(study, len(cast.models) > 1),
     )
 
 
@@ -146,20 +145,34 @@ def _headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
     if verdict and verdict.sentences:
         return verdict.sentences[0], list(verdict.sentences[1:])
     metric, rows = table.primary, [row for row in study.summary.rows if row.kind == "method"]
-    scored = [row for row in rows if metric in row.scores and row.scores[metric].mean is not None]
+    scored = [(row, mean) for row in rows if (mean := row.score(metric).mean) is not None]
     if not scored:
         return "No method has a score yet.", ["No run of this study finished with generated texts."]
-    best = max(scored, key=lambda row: row.scores[metric].mean or 0.0)
-    said = f"{best.title} scored highest: {quantities.title(metric)} {quantities.score(metric, best.scores[metric].mean)}"
-    anchor = next((row for row in scored if row.name == "zero_shot" and row.model == best.model), None)
-    if anchor is not None and anchor is not best:
-        said += f", against {quantities.score(metric, anchor.scores[metric].mean)} for {anchor.title}"
-    seeds = max((row.seeds for row in scored), default=1)
+    several = len(table.blocks) > 1
+    best, highest = max(scored, key=lambda pair: pair[1])
+    where = f" on {model_label(best.model)}" if several and best.model else ""
+    name = quantities.title(metric).replace("-", "\N{NON-BREAKING HYPHEN}")
+    said = f"{best.title}{where} scored highest: {name}\N{NO-BREAK SPACE}{quantities.score(metric, highest)}"
+    anchor = next((pair for pair in scored if pair[0].name == "zero_shot" and pair[0].model == best.model), None)
+    if anchor is not None and anchor[0] is not best:
+        said += f", against {quantities.score(metric, anchor[1])} for {anchor[0].title}"
+    seeds = max(row.seeds for row, _ in scored)
+    tests = study.summary.data.counts.get("test")
     return said + ".", [
-        f"{len(scored)} of {len(rows)} methods were scored on the same {study.summary.data.counts.get('test', 0):,} test "
-        f"texts, with {seeds} seed{'s' if seeds > 1 else ''}. This is a measurement, not a verdict: differences between "
-        "methods were not tested."
+        f"{len(scored)} of {len(rows)} {'pairs of method and model' if several else 'methods'} were scored on the same "
+        f"{f'{tests:,} ' if tests else ''}test texts, with {seeds} seed{'s' if seeds > 1 else ''} each. This is a "
+        "measurement, not a verdict: the differences were not tested."
     ]
+
+
+def _notes(study: StudyFolder, several: bool) -> list[tuple[str, str, int]]:
+    """The notes of all rows: whose, what, and in how many runs."""
+    counted: dict[tuple[str, str], int] = {}
+    for row in study.summary.rows:
+        label = f"{row.title} · {model_label(row.model)}" if several and row.model else row.title
+        for note in row.notes:
+            counted[label, note] = counted.get((label, note), 0) + 1
+    return [(label, note, times) for (label, note), times in counted.items()]
 
 
 def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
@@ -199,7 +212,7 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
     for row in study.summary.rows:
         names = list(row.runs) if row.kind == "method" else [row.name]
         source = study.predictions if row.kind == "method" else study.other_predictions
-        member = members_of(row, cast)
+        member = member_of(row, study.records, cast)
         outputs = []
         for name in names:
             if not source.get(name):
@@ -211,7 +224,9 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
             seed = study.records[name].spec.seed if name in study.records else 0
             outputs.append({"seed": seed, "texts": texts})
         if outputs:
-            systems.append(_system(row, cast, outputs, member.slot if member else None, member.glyph if member else "○"))
+            systems.append(
+                _system(row, cast, outputs, member.slot if member else None, member.glyph if member else "○")
+            )
     present = {
         metric: None
         for system in systems
@@ -231,7 +246,8 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
         ],
         "systems": systems,
         "metrics": [
-            {"title": quantities.title(name), "digits": METRICS[name].digits if name in METRICS else 2} for name in order
+            {"title": quantities.title(name), "digits": METRICS[name].digits if name in METRICS else 2}
+            for name in order
         ],
         "primary": order.index("rouge1") if "rouge1" in order else 0,
     }
@@ -240,21 +256,6 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
 def _system(row: Row, cast: Cast, outputs: list[dict[str, Any]], slot: int | None, glyph: str) -> dict[str, Any]:
     label = f"{row.title} · {model_label(row.model)}" if row.model and len(cast.models) > 1 else row.title
     return {"label": label, "kind": row.kind, "slot": slot, "glyph": glyph, "outputs": outputs}
-
-
-_IN_JSON = re.compile("[<>&\u2028\u2029\x7f-\x9f\ud800-\udfff]")
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
-
-def embedded_json(value: Any) -> str:
-    """JSON for a data block of a page: nothing in it can end the block, and no character is outside of UTF-8."""
-    text = json.dumps(plain_numbers(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def visible(text: object) -> str:
-    """Text in which control characters and direction overrides are shown by their code instead of acting."""
-    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text))
 
 
 def _digest(text: str) -> str:
@@ -279,7 +280,7 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed with its expression interpreter, as one script without imports."""
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     if "</script" in bundle.lower() or "<!--" in bundle:
         raise ValueError("the Vega bundle cannot stand inside a script element")
     return bundle

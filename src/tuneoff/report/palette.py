@@ -32,7 +32,7 @@ PAPER = ("#ffffff", "#1b1d20")
 BAND = ("#f1eee6", "#26292e")
 
 # What the page swaps inside a chart when the reader's screen is dark.
-DARK = {light: dark for light, dark in (NEUTRAL, *HUES, INK, MUTED, GRID, PAPER, BAND)}
+DARK: dict[str, str] = dict((NEUTRAL, *HUES, INK, MUTED, GRID, PAPER, BAND))
 
 
 @dataclass(frozen=True)

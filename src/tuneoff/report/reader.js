@@ -18,7 +18,7 @@
   }
 
   // Control characters and direction overrides are shown by their code instead of acting.
-  const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+  const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]/g;
   const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
   function visible(text) {
     const code = (found) => `⟨U+${found.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
@@ -233,8 +233,8 @@
     select.value = String(chosen);
   }
   const names = systems.map((system, index) => [index, visible(system.label)]);
-  choices(at("sort"), [["", "order of the file"], ...names], "");
-  choices(at("minus"), [["", "nothing"], ...names], "");
+  choices(at("sort"), [["", "file order"], ...names], "");
+  choices(at("minus"), [["", "–"], ...names], "");
   choices(at("metric"), metrics.map((metric, index) => [index, metric.title]), primary);
   const seeds = [...new Set(systems.flatMap((system) => system.outputs.map((output) => output.seed)))].sort((a, b) => a - b);
   state.seed = seeds[0] ?? 0;

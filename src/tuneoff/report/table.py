@@ -1,11 +1,12 @@
 """The comparison as cells of text: what the page shows, worked out before the template sees it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuneoff.metrics.table import METRICS
+from tuneoff.record import Record
 from tuneoff.report import quantities
-from tuneoff.report.folder import Interval, Row, Summary
+from tuneoff.report.folder import Interval, Row
 from tuneoff.report.palette import Cast, Member, model_label
 
 QUALITY = ("rouge1", "rouge2", "rougeL")
@@ -86,16 +87,13 @@ def primary_metric(rows: Iterable[Row]) -> str | None:
     return "rouge1" if "rouge1" in names else next(iter(names), None)
 
 
-def members_of(row: Row, cast: Cast) -> Member | None:
-    """The colour and shape of a row; None for a row that no run stands behind."""
-    if row.kind != "method":
-        return None
-    return next((one for one in cast if one.method == row.name and row.model in (one.model, None)), None)
+def member_of(row: Row, records: Mapping[str, Record], cast: Cast) -> Member | None:
+    """The colour and shape of a row: those of its runs. None for a row that no run stands behind."""
+    return next((cast.of(records[run]) for run in row.runs if run in records), None)
 
 
-def build(summary: Summary, cast: Cast) -> Table:
-    """The table of a study."""
-    rows = summary.rows
+def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Table:
+    """The table of a study. `records` are keyed by run folder."""
     primary = primary_metric(rows) or "rouge1"
     present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
     methods = [row for row in rows if row.kind == "method"]
@@ -103,16 +101,18 @@ def build(summary: Summary, cast: Cast) -> Table:
     table = Table(
         primary=primary, quality=tuple(name for name in QUALITY if name in present and name != primary), costs=costs
     )
-    table.intervals = any(row.scores.get(primary, Interval()).low is not None for row in rows)
+    table.intervals = any(row.score(primary).low is not None for row in rows)
     scale = _scale(rows, primary)
     for model in dict.fromkeys(row.model for row in methods):
         own = [row for row in methods if row.model == model]
-        anchor = next((row.scores[primary].mean for row in own if row.name == "zero_shot" and primary in row.scores), None)
-        lines = tuple(_line(row, own, table, cast, scale, anchor) for row in own)
+        anchor = next((row.score(primary).mean for row in own if row.name == "zero_shot"), None)
+        lines = tuple(_line(row, own, table, member_of(row, records, cast), scale, anchor) for row in own)
         table.blocks.append(Block(model_label(model) if model and len(cast.models) > 1 else None, lines))
-    table.others = [_line(row, [], table, cast, scale, None) for row in rows if row.kind != "method"]
+    table.others = [_line(row, [], table, None, scale, None) for row in rows if row.kind != "method"]
     shown = {primary, *table.quality}
-    table.more_metrics = tuple(name for name in [*METRICS, *sorted(present - METRICS.keys())] if name in present - shown)
+    table.more_metrics = tuple(
+        name for name in [*METRICS, *sorted(present - METRICS.keys())] if name in present - shown
+    )
     for row in rows:
         cells = [_score_cell(row, name, methods) for name in table.more_metrics]
         table.more.append((row.title, model_label(row.model) if row.model and len(cast.models) > 1 else "", cells))
@@ -121,7 +121,7 @@ def build(summary: Summary, cast: Cast) -> Table:
 
 def _scale(rows: Iterable[Row], metric: str) -> tuple[float, float] | None:
     """The range of all means and intervals, with a little air."""
-    spread = [row.scores.get(metric, Interval()) for row in rows]
+    spread = [row.score(metric) for row in rows]
     values = [value for one in spread for value in (one.mean, one.low, one.high) if value is not None]
     if not values:
         return None
@@ -131,7 +131,12 @@ def _scale(rows: Iterable[Row], metric: str) -> tuple[float, float] | None:
 
 
 def _line(
-    row: Row, peers: list[Row], table: Table, cast: Cast, scale: tuple[float, float] | None, anchor: float | None
+    row: Row,
+    peers: list[Row],
+    table: Table,
+    member: Member | None,
+    scale: tuple[float, float] | None,
+    anchor: float | None,
 ) -> Line:
     lost = sum(count for status, count in row.status.items() if status != "finished")
     badges = [] if not lost else [f"{lost} of {lost + row.status.get('finished', 0)} failed"]
@@ -141,10 +146,10 @@ def _line(
     return Line(
         title=row.title,
         kind=row.kind,
-        member=members_of(row, cast),
+        member=member,
         badges=tuple(badges),
         primary=_score_cell(row, table.primary, peers),
-        strip=_strip(row.scores.get(table.primary), scale, anchor),
+        strip=_strip(row.score(table.primary), scale, anchor),
         gain=Cell(quantities.score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)),
         quality=tuple(_score_cell(row, name, peers) for name in table.quality),
         loss=_loss_cell(row, peers),
@@ -155,11 +160,13 @@ def _line(
 def _range(metric: str, value: Interval, *, signed: bool = False) -> str:
     if value.low is None or value.high is None:
         return ""
-    return f"{quantities.score(metric, value.low, signed=signed)} to {quantities.score(metric, value.high, signed=signed)}"
+    return (
+        f"{quantities.score(metric, value.low, signed=signed)} to {quantities.score(metric, value.high, signed=signed)}"
+    )
 
 
-def _strip(value: Interval | None, scale: tuple[float, float] | None, anchor: float | None) -> Strip | None:
-    if value is None or value.mean is None or scale is None:
+def _strip(value: Interval, scale: tuple[float, float] | None, anchor: float | None) -> Strip | None:
+    if value.mean is None or scale is None:
         return None
     start, end = scale
 
@@ -178,10 +185,10 @@ def _is_best(value: float | None, peers: Iterable[float | None], less: bool) -> 
 
 
 def _score_cell(row: Row, metric: str, peers: list[Row]) -> Cell:
-    value = row.scores.get(metric, Interval())
+    value = row.score(metric)
     known = METRICS.get(metric)
     higher = known.higher_is_better if known else None
-    others = [peer.scores.get(metric, Interval()).mean for peer in peers if peer.model == row.model]
+    others = [peer.score(metric).mean for peer in peers if peer.model == row.model]
     best = higher is not None and row in peers and _is_best_score(value.mean, others, higher)
     return Cell(quantities.score(metric, value.mean), _range(metric, value), best)
 

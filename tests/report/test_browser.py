@@ -1,0 +1,250 @@
+"""The page in a real browser, opened from disk."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tuneoff.report.folder import read_study
+from tuneoff.report.palette import HUES
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        message = "Debian's chromium is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        # In a container chromium runs as root, where its own sandbox refuses to start.
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Visit:
+    """An open page with everything that it complained about or asked for."""
+
+    page: Any
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def scroll_through(self) -> None:
+        """Bring every lazily drawn part onto the screen, and wait until all charts stand."""
+        charts = self.page.locator(".chart")
+        for index in range(charts.count()):
+            charts.nth(index).scroll_into_view_if_needed()
+        expect(self.page.locator(".chart[data-drawn]")).to_have_count(charts.count())
+
+
+class Visits:
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+        self.contexts: list[Any] = []
+
+    def open(self, study: Path, *, width: int = 1360, scheme: str = "light") -> Visit:
+        context = self.browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
+        self.contexts.append(context)
+        context.set_default_timeout(20_000)
+        context.add_init_script(
+            "addEventListener('securitypolicyviolation', (e) => console.error('policy', e.violatedDirective))"
+        )
+        visit = Visit(context.new_page())
+        page = visit.page
+        page.on("request", lambda request: visit.requests.append(request.url))
+        page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (visit.complaints.append(dialog.message), dialog.dismiss()))
+        page.on(
+            "console",
+            lambda message: visit.complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
+        page.goto((study / "report.html").as_uri())
+        return visit
+
+
+@pytest.fixture
+def visits(browser: Any) -> Iterator[Visits]:
+    made = Visits(browser)
+    yield made
+    for context in made.contexts:
+        context.close()
+
+
+@pytest.mark.parametrize(
+    ("which", "width", "scheme"),
+    [
+        ("rich_study", 1360, "light"),
+        ("rich_study", 1360, "dark"),
+        ("rich_study", 375, "light"),
+        ("rich_study", 375, "dark"),
+        ("hostile_study", 1360, "light"),
+        ("hostile_study", 375, "dark"),
+        ("textless_study", 375, "light"),
+    ],
+)
+def test_quiet_and_within_the_screen(
+    which: str, width: int, scheme: str, visits: Visits, request: pytest.FixtureRequest
+) -> None:
+    study = request.getfixturevalue(which)
+    visit = visits.open(study, width=width, scheme=scheme)
+    visit.scroll_through()
+    assert visit.requests == [(study / "report.html").as_uri()]
+    assert visit.complaints == []
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+    charts = visit.page.locator(".chart")
+    assert charts.count() == 6
+    for index in range(charts.count()):
+        assert charts.nth(index).get_attribute("data-drawn") == scheme
+        assert charts.nth(index).locator("svg").count() >= 1
+        assert charts.nth(index).get_attribute("aria-label")
+
+
+def test_the_watch_for_complaints_works(rich_study: Path, visits: Visits) -> None:
+    visit = visits.open(rich_study)
+    visit.page.evaluate("document.body.append(Object.assign(new Image(), {src: 'https://example.org/x.png'}))")
+    visit.page.wait_for_timeout(200)
+    assert any("policy img-src" in one for one in visit.complaints)
+
+
+def test_charts_follow_the_scheme_while_the_page_is_open(rich_study: Path, visits: Visits) -> None:
+    visit = visits.open(rich_study)
+    visit.scroll_through()
+    light, dark = HUES[1]
+
+    def strokes(colour: str) -> int:
+        chart = visit.page.locator("[data-figure=loss_curves]")
+        return int(chart.locator(f"[stroke='{colour}']").count())
+
+    background = "getComputedStyle(document.body).backgroundColor"
+    before = visit.page.evaluate(background)
+    assert strokes(light) > 0
+    assert strokes(dark) == 0
+    visit.page.emulate_media(color_scheme="dark")
+    expect(visit.page.locator(".chart[data-drawn=dark]")).to_have_count(6)
+    assert strokes(light) == 0
+    assert strokes(dark) > 0
+    assert visit.page.evaluate(background) != before
+
+
+def test_charts_answer_the_pointer(rich_study: Path, visits: Visits) -> None:
+    visit = visits.open(rich_study)
+    visit.scroll_through()
+    visit.page.locator("[data-figure=resource_bars] .mark-rect path").last.hover()
+    tip = visit.page.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert "Full fine-tuning" in tip.inner_text()
+    assert visit.complaints == []
+
+
+def test_the_list_is_made_lazily_and_pages_turn(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study).page
+    documents = read_study(rich_study).documents
+    assert page.locator("#list li").count() < 200 < len(documents)
+    assert page.locator("#place").inner_text() == "1 of 618"
+    assert page.locator("#previous").is_disabled()
+    page.locator("#next").click()
+    assert page.locator("#content .about code").inner_text() == documents[1].id
+    page.locator("#documents-title").click()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#place").inner_text() == "3 of 618"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#place").inner_text() == "2 of 618"
+    page.locator("#list").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#place").inner_text() == "3 of 618"
+    page.locator("#list li").nth(60).click()
+    assert page.locator("#content .about code").inner_text() == documents[60].id
+    page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
+    expect(page.locator("#list li").nth(140)).to_be_attached()
+
+
+def test_arrows_in_the_search_field_move_the_caret_not_the_page(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study).page
+    page.locator("#search").fill("clinical")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#count")).to_contain_text(" of 618 texts")
+    assert page.locator("#place").inner_text().startswith("1 of ")
+
+
+def test_search_finds_documents_and_outputs(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study).page
+    documents = read_study(rich_study).documents
+    page.locator("#search").fill("DOC-0123")
+    expect(page.locator("#count")).to_have_text("1 of 618 texts")
+    assert page.locator("#content .about code").inner_text() == documents[123].id
+    page.locator("#search").fill("by lora, seed 1")
+    expect(page.locator("#count")).to_have_text("618 texts")
+    page.locator("#search").fill("no such words anywhere")
+    expect(page.locator("#count")).to_have_text("0 of 618 texts")
+    assert page.locator("#content").inner_text() == "No text matches."
+    assert page.locator("#next").is_disabled()
+
+
+def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study).page
+    study = read_study(rich_study)
+
+    def scores(start: str) -> dict[str, float]:
+        run = next(name for name in study.records if name.startswith(start))
+        return {row.id: row.scores["rouge1"] or 0.0 for row in study.predictions[run]}
+
+    lora, full = scores("lora-s0"), scores("full-s0")
+    opened = page.locator("#content .about code")
+    page.locator("#sort").select_option(label="LoRA")
+    assert opened.inner_text() == max(lora, key=lora.__getitem__)
+    assert page.locator("#list .value").first.inner_text() == f"{max(lora.values()):.1f}"
+    page.locator("#direction").click()
+    assert opened.inner_text() == min(lora, key=lora.__getitem__)
+    page.locator("#direction").click()
+    page.locator("#minus").select_option(label="Full fine-tuning")
+    lead = {identity: lora[identity] - full[identity] for identity in lora}
+    assert opened.inner_text() == max(lead, key=lead.__getitem__)
+    assert page.locator("#list .value").first.inner_text() == f"+{max(lead.values()):.1f}"
+
+
+def test_seeds_and_marks(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study).page
+    cards = page.locator("#content .card")
+    assert cards.count() == 7  # the failed method wrote nothing
+    assert "seed 0" in cards.nth(1).inner_text()
+    page.locator("#seed").select_option("1")
+    assert "seed 1" in cards.nth(1).inner_text()
+    assert "lora" in page.locator("#content mark.novel").all_inner_texts()
+    page.locator("#mark").select_option("")
+    assert page.locator("#content mark").count() == 0
+
+
+def test_hostile_text_is_shown_as_it_is(hostile_study: Path, visits: Visits) -> None:
+    visit = visits.open(hostile_study)
+    visit.scroll_through()
+    page = visit.page
+    for place in ("h1", ".alarm li span", "#content .source .text", "#content .card .text", "table.main bdi"):
+        text = page.locator(place).first.inner_text()
+        assert '</script><script>alert(1)</script><img src=x onerror="alert(2)">' in text, place
+        assert "⟨U+202E⟩gnp.exe⟨U+202C⟩ ⟨U+0007⟩⟨U+0000⟩" in text, place
+    assert page.locator("main img, main script, main iframe").count() == 0
+    # Tooltips are built by a library: they too must show and not act.
+    page.locator("[data-figure=resource_bars] .mark-rect path").last.hover()
+    tip = page.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert "<img src=x" in tip.inner_text()
+    assert page.locator("#vg-tooltip-element img").count() == 0
+    assert visit.complaints == []
+
+
+def test_without_texts_the_rest_of_the_page_stands(textless_study: Path, visits: Visits) -> None:
+    visit = visits.open(textless_study)
+    assert visit.page.locator("#reader").count() == 0
+    assert "--no-texts" in visit.page.locator("#documents").inner_text()
+    assert visit.page.locator("table.main tbody tr").count() >= 5
+    assert visit.complaints == []

@@ -1,0 +1,132 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tuneoff.record import Record, Resources, TimelinePoint, read_record, run_folders, write_record
+from tuneoff.report import figures, readings, run_figures
+from tuneoff.report.palette import DARK, Cast
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def records_of(study: Path) -> list[Record]:
+    return [read_record(folder) for folder in run_folders(study)]
+
+
+def rows_of(chart: Any, field: str) -> list[dict[str, Any]]:
+    """All rows of data in a chart that have `field`."""
+    sets = figures.specification(chart).get("datasets", {}).values()
+    return [row for rows in sets for row in rows if field in row]
+
+
+def all_charts(records: list[Record]) -> dict[str, Any]:
+    return {
+        "loss": figures.loss_curves(records),
+        "bars": figures.resource_bars(records),
+        "timeline": figures.timeline(records),
+        **{cost: figures.quality_against(records, cost, baselines={"LEAD-1": 22.0}) for cost in figures.COSTS},
+    }
+
+
+def test_every_run_is_drawn(rich_study: Path) -> None:
+    records = records_of(rich_study)
+    names = {record.name for record in records}
+    finished = {record.name for record in records if record.status == "finished"}
+    assert {row["run"] for row in rows_of(figures.loss_curves(records), "loss")} == names
+    assert {row["run"] for row in rows_of(figures.timeline(records), "memory")} == names
+    for cost in figures.COSTS:
+        drawn = {row["run"] for row in rows_of(figures.quality_against(records, cost), "cost")}
+        assert drawn == finished < names
+
+
+def test_numbers_in_charts_are_those_of_the_records(rich_study: Path) -> None:
+    records = records_of(rich_study)
+    lora = next(record for record in records if record.name == "lora-s0")
+    row = next(row for row in rows_of(figures.quality_against(records, "size"), "cost") if row["run"] == "lora-s0")
+    assert row["quality"] == lora.scores["rouge1"]
+    assert lora.artefact is not None
+    assert row["cost"] == lora.artefact.bytes / 1e6
+    kept = [row for row in rows_of(figures.loss_curves([lora]), "kept") if row["kept"]]
+    assert {row["epoch"] for row in kept} == {lora.curve.best_epoch}
+
+
+def test_nothing_to_draw_is_none_not_an_empty_chart(rich_study: Path) -> None:
+    bare = [
+        record.model_copy(
+            update={
+                "curve": type(record.curve)(),
+                "resources": None,
+                "scores": {},
+                "artefact": None,
+                "trainable_parameters": None,
+            }
+        )
+        for record in records_of(rich_study)
+    ]
+    assert set(all_charts(bare).values()) == {None}
+    assert set(all_charts([]).values()) == {None}
+
+
+def test_the_dark_page_knows_every_colour_of_every_chart(rich_study: Path) -> None:
+    for name, chart in all_charts(records_of(rich_study)).items():
+        colours = set(re.findall(r"#[0-9a-fA-F]{6}\b", json.dumps(figures.specification(chart))))
+        assert colours, name
+        assert colours <= DARK.keys(), name
+
+
+def test_a_method_keeps_its_colour_and_each_has_its_own(rich_study: Path) -> None:
+    members = list(Cast(records_of(rich_study)))
+    assert len({member.colour for member in members}) == len({member.shape for member in members}) == len(members) == 4
+    by_method = {member.method: member.colour for member in members}
+    legend = figures.specification(figures.resource_bars(records_of(rich_study)))
+    scales = re.findall(r'"color": \{"field": "method".*?"range": (\[.*?\])', json.dumps(legend))
+    assert scales
+    assert all(json.loads(scale) == list(by_method.values()) for scale in scales)
+
+
+def test_thinning_keeps_the_peak() -> None:
+    points = tuple(
+        TimelinePoint(seconds=float(at), phase="train", memory_bytes=9_000 if at == 777 else at % 50, cpu=1.0)
+        for at in range(10_000)
+    )
+    thin = readings.thin(points)
+    assert len(thin) <= readings.TIMELINE_POINTS
+    assert max(point.memory_bytes for point in thin) == 9_000
+    assert readings.thin(points[:7]) == list(points[:7])
+
+
+def test_energy_is_unknown_when_one_phase_has_no_reading(rich_study: Path) -> None:
+    record = records_of(rich_study)[0]
+    assert record.resources is not None
+    assert readings.joules(record) is None
+    known = {
+        name: phase.model_copy(update={"energy": phase.energy.model_copy(update={"value": 2.0})})
+        for name, phase in record.resources.phases.items()
+    }
+    whole = Resources(phases=known, peak_memory_bytes=1, threads=1)
+    assert readings.joules(record.model_copy(update={"resources": whole})) == 2.0 * len(known)
+
+
+def test_run_figures_draw_loss_and_resources_with_the_accelerator(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(methods=("lora",), documents=2, accelerator=True)
+    (run,) = run_folders(study)
+    written = run_figures(run)
+    assert [path.name for path in written] == ["loss.png", "loss.svg", "resources.png", "resources.svg"]
+    assert all(path.parent == run / "figures" for path in written)
+    for path in written:
+        head = path.read_bytes()[:8]
+        assert head == PNG if path.suffix == ".png" else head.startswith(b"<svg"), path
+    assert "GPU use" in (run / "figures" / "resources.svg").read_text(encoding="utf-8")
+
+
+def test_a_label_that_xml_forbids_does_not_end_the_process(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(methods=("lora",), documents=2)
+    (run,) = run_folders(study)
+    record = read_record(run)
+    write_record(run, record.model_copy(update={"name": "bell\x07 nul\x00 bidi\u202e <b>"}))
+    chart = figures.timeline([read_record(run)])
+    png, svg = figures.write(chart, run / "figures", "timeline")
+    assert png.read_bytes().startswith(PNG)
+    assert "<b>" not in svg.read_text(encoding="utf-8")
