@@ -1,0 +1,181 @@
+"""Weights & Biases: one group a study, one run a run. With WANDB_MODE=offline it needs neither account nor network.
+
+wandb by itself also sends the host's name, the command line, the repository and the installed packages; all of that is
+switched off here. What is logged: the spec, losses, samples of the meter, scores, costs, figures and predictions.
+"""
+
+import base64
+import importlib
+import netrc
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tuneoff.errors import UserError
+from tuneoff.events import Event, Sampled, StepDone, Validated
+from tuneoff.record import Prediction, Record, Resources
+from tuneoff.spec import RunSpec
+
+PROJECT = "tuneoff"
+PUBLIC_HOST = "api.wandb.ai"  # `wandb login` has written it for years, and new releases still accept it
+# An unreachable server may cost this much of a study's time, for each run; what is not sent stays on disk.
+INIT_SECONDS, FINISH_SECONDS = 30, 120
+# Names come and go between releases of wandb (0.19 to 0.31 were looked at): those that a release lacks are left out.
+_PRIVATE = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "finish_timeout": FINISH_SECONDS,
+    "host": "hidden",
+    "init_timeout": INIT_SECONDS,
+    "save_code": False,
+    "silent": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
+
+
+class WandbTracker:
+    """The adapter. Raises `UserError` when wandb is missing or would ask for an account."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._wandb: Any = importlib.import_module("wandb")
+        except ImportError as error:
+            raise UserError("--report-to wandb: not installed; run: pip install 'tuneoff[wandb]'") from error
+        self._folder = folder
+        self._run: Any = None
+        known = type(self._wandb.Settings()).model_fields
+        self._settings = self._wandb.Settings(**{key: value for key, value in _PRIVATE.items() if key in known})
+        try:
+            # the environment's and the workspace's settings
+            found = self._wandb.setup().settings
+        except Exception as error:  # its checks raise many kinds
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--report-to wandb: wandb cannot start: {reason}; check the WANDB_... variables"
+            ) from error
+        if not _has_account(found):
+            message = "--report-to wandb: no account is set up; run `wandb login`, or set WANDB_MODE=offline"
+            raise UserError(message)
+
+    def start(self, name: str, group: str, spec: RunSpec) -> None:
+        """Begin a run; one that was not finished is closed first."""
+        if self._run is not None:
+            self._run.finish(exit_code=1)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._run = self._wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=name,
+            group=group,
+            job_type=spec.method.name,
+            config=spec.model_dump(mode="json"),
+            dir=str(self._folder),
+            settings=self._settings,
+        )
+        # Each kind of curve against its own axis; wandb's own step would mix them.
+        self._run.define_metric("train/step")
+        self._run.define_metric("seconds")
+        for metrics, axis in (("train/*", "train/step"), ("validation/*", "train/step"), ("resources/*", "seconds")):
+            self._run.define_metric(metrics, step_metric=axis)
+
+    def event(self, event: Event) -> None:
+        """Log a step, a validation or a sample; other events have no curve."""
+        if isinstance(event, StepDone):
+            row: dict[str, Any] = {
+                "train/step": event.step,
+                "train/epoch": event.epoch,
+                "train/loss": event.loss,
+                "train/learning_rate": event.learning_rate,
+                "train/grad_norm": event.grad_norm,
+                "train/tokens": event.tokens,
+            }
+        elif isinstance(event, Validated):
+            row = {"train/step": event.step, "validation/loss": event.loss, "validation/epoch": event.epoch}
+        elif isinstance(event, Sampled):
+            row = {
+                "seconds": event.seconds,
+                "resources/memory_bytes": event.memory_bytes,
+                "resources/cpu_cores": event.cpu,
+            }
+            if event.accelerator is not None:
+                row["resources/accelerator_use"] = event.accelerator
+        else:
+            return
+        self._run.log(row)
+
+    def finish(self, record: Record, figures: Sequence[Path] = (), predictions: Sequence[Prediction] = ()) -> None:
+        """Log what the record adds, then close the run (its exit code tells whether it finished)."""
+        summary = self._run.summary
+        summary.update(dict(_summary(record)))
+        media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_page(path)) for path in figures}
+        if predictions:
+            media["predictions"] = self._table(predictions)
+        if media:
+            self._run.log(media)
+        run, self._run = self._run, None
+        run.finish(exit_code=0 if record.status == "finished" else 1)
+
+    def _table(self, predictions: Sequence[Prediction]) -> Any:
+        metrics = sorted({metric for row in predictions for metric in row.scores})
+        rows = [[row.id, row.text, row.stopped, *(row.scores.get(metric) for metric in metrics)] for row in predictions]
+        return self._wandb.Table(columns=["id", "text", "stopped", *metrics], data=rows)
+
+
+def _summary(record: Record) -> Iterator[tuple[str, Any]]:
+    """Names and values; what was not measured is left out."""
+    told: dict[str, Any] = {
+        "status": record.status,
+        "rouge_signature": record.signature,
+        "best/step": record.curve.best_step,
+        "best/epoch": record.curve.best_epoch,
+        "best/validation_loss": record.curve.best_validation_loss,
+        "parameters/trainable": record.trainable_parameters,
+        "parameters/total": record.total_parameters,
+        "artefact/bytes": record.artefact.bytes if record.artefact is not None else None,
+        **{f"scores/{metric}": value for metric, value in record.scores.items()},
+        **(dict(_costs(record.resources)) if record.resources is not None else {}),
+    }
+    return ((key, value) for key, value in told.items() if value is not None)
+
+
+def _costs(resources: Resources) -> Iterator[tuple[str, Any]]:
+    yield "cost/peak_memory_bytes", resources.peak_memory_bytes
+    yield "cost/threads", resources.threads
+    for name, phase in resources.phases.items():
+        yield f"cost/{name}/wall_seconds", phase.wall_seconds
+        yield f"cost/{name}/cpu_seconds", phase.cpu_seconds
+        yield f"cost/{name}/tokens", phase.tokens
+        yield f"cost/{name}/peak_memory_bytes", phase.peak_memory_bytes
+        yield f"cost/{name}/accelerator_peak_bytes", phase.accelerator_peak_bytes.value
+        yield f"cost/{name}/energy_joules", phase.energy.value
+
+
+def _page(figure: Path) -> str:
+    """A PNG file as a page of its own: wandb's image type would need pillow."""
+    data = base64.b64encode(figure.read_bytes()).decode()
+    return f'<img alt="" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
+def _has_account(settings: Any) -> bool:
+    """Whether wandb can start without asking for an account on the terminal."""
+    if settings.mode in ("offline", "disabled", "dryrun") or settings.api_key or os.environ.get("WANDB_API_KEY"):
+        return True
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    hosts = {urlsplit(str(settings.base_url)).hostname or "", PUBLIC_HOST}
+    asked = os.environ.get("NETRC")
+    paths = [Path(asked).expanduser()] if asked else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    return any(_in_netrc(path, hosts) for path in paths)
+
+
+def _in_netrc(path: Path, hosts: set[str]) -> bool:
+    try:
+        return not hosts.isdisjoint(netrc.netrc(path).hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
