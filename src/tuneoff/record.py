@@ -249,7 +249,7 @@ def write_documents(study: Path, documents: Iterable[Document]) -> None:
 
 
 def read_documents(study: Path) -> list[Document]:
-    """The test documents of a study folder; empty when the study was made with `--no-texts`."""
+    """The test documents of a study folder, in order; their texts are empty after `--no-texts`."""
     path = study / "documents.jsonl"
     if not path.exists():
         return []

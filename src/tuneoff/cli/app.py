@@ -210,7 +210,7 @@ def report(
     """Draw the report of a study again from what is on disk."""
     from tuneoff.report import render
 
-    print(render(folder))
+    print(render(folder)[0])
     return DONE
 
 

@@ -138,8 +138,7 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
     """Everything in a study folder that is known before the first run."""
     folder, dataset = prepared.folder, prepared.dataset
     plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
-    if keep_texts:
-        write_documents(folder, (_document(example) for example in dataset.test))
+    write_documents(folder, (_document(example, keep_texts) for example in dataset.test))
     write_json(
         folder / "data.json",
         {
@@ -152,7 +151,10 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
     _write_other_rows(prepared, keep_texts)
 
 
-def _document(example: Example) -> Document:
+def _document(example: Example, keep_texts: bool) -> Document:
+    """Id and group always: resampling draws groups."""
+    if not keep_texts:
+        return Document(id=example.id, group=example.group, document="", references=())
     return Document(
         id=example.id,
         group=example.group,

@@ -1,0 +1,296 @@
+"""The commands, from the command line to files and exit codes."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuneoff.cli import main
+from tuneoff.record import read_documents, read_predictions, read_record, run_folders
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence that a wrong request gets."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Traceback" not in err
+    assert err.count("\n") == 1, err
+    return err
+
+
+def test_dry_run_prints_the_plan_and_changes_nothing(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *tiny, "--seeds=2", "--set=lora.r=4", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "train 24 pairs of 24 documents" in out
+    assert "lora-s1" in out
+    assert "2 steps  r=4" in out
+    assert "zero_shot-s0" in out
+    assert "zero_shot-s1" not in out
+    assert tree(Path.cwd()) == set()
+
+
+def test_dry_run_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "lora", *tiny, "--lora_alpha", "8", "--learning_rate=0.5", "--dry_run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    [run] = plan["runs"]
+    assert plan["data"]["counts"] == {"train": 24, "validation": 8, "test": 8}
+    assert (run["done"], run["steps"]) == (False, 2)
+    values = run["spec"]["method"]["hyperparameters"]
+    assert (values["lora_alpha"], values["learning_rate"]) == (8, 0.5)
+
+
+def test_spellings_give_the_same_plan(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    plans = []
+    for flags in (["--batch-size", "4"], ["--batch_size=4"], ["--per_device_train_batch_size", "4"]):
+        assert main(["compare", *tiny, *flags, "--dry-run", "--json"]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    assert plans[0] == plans[1] == plans[2]
+
+
+def test_flags_override_the_file(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('name = "mine"\nmethods = ["full"]\n[data]\nsource = "starter"\n[train]\nbatch_size = 2\n')
+    assert main(["compare", str(study), *tiny, "--batch-size=3", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["name"] == "mine"
+    [run] = plan["runs"]
+    assert run["spec"]["train"]["batch_size"] == 3
+    assert run["spec"]["data"]["source"] is None
+
+
+# The kinds of bad input that the first issue names, one by one.
+
+
+def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.jsonl" in complaint(["compare", "--train-file=nowhere.jsonl"], capsys)
+
+
+def test_wrong_column(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    err = complaint(["compare", *tiny, "--document-column=documnet"], capsys)
+    assert "documnet" in err
+    assert "document" in err.replace("documnet", "")
+
+
+def test_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    assert "empty.jsonl" in complaint(["compare", f"--train-file={tmp_path / 'empty.jsonl'}"], capsys)
+
+
+def test_broken_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jsonl").write_text('{"document": "a b", "summary": "a"}\n' * 16 + "document: c\n")
+    err = complaint(["compare", f"--train-file={tmp_path / 'broken.jsonl'}"], capsys)
+    assert "broken.jsonl" in err
+    assert "17" in err
+
+
+def test_unknown_method(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean lora?" in complaint(["compare", *tiny, "--methods=full,loar"], capsys)
+    assert "did you mean soft_prompt?" in complaint(["train", "soft-promt", *tiny], capsys)
+
+
+def test_model_folder_without_weights(
+    tiny: list[str], tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    config = (tiny_model("gpt_neo") / "config.json").read_text()
+    (tmp_path / "model" / "config.json").write_text(config)
+    err = complaint(["compare", f"--model={tmp_path / 'model'}", *tiny[1:]], capsys)
+    assert str(tmp_path / "model") in err
+    assert "no weights" in err
+
+
+def test_folder_that_cannot_be_written(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    err = complaint(["compare", *tiny, f"--output={tmp_path / 'file' / 'study'}"], capsys)
+    assert "--output" in err
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(closed, os.W_OK):  # root may write anywhere: let the system say what it would tell others
+
+        def refused(*args: object, **options: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("tuneoff.study.plan.tempfile.mkstemp", refused)
+    err = complaint(["compare", *tiny, f"--output={closed / 'study'}"], capsys)
+    assert "Permission denied" in err
+    assert list(closed.iterdir()) == []
+
+
+def test_max_length_smaller_than_the_prompt(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    err = complaint(["compare", *tiny, "--max-length=12", "--methods=lora", "--quiet"], capsys)
+    assert "--max-length 12 is smaller than the prompt" in err
+    assert tree(Path.cwd()) == set()
+
+
+def test_learning_rate_that_is_no_number(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("nan", "inf", "-1e-3", "0"):
+        err = complaint(["train", "lora", *tiny, f"--learning-rate={value}"], capsys)
+        assert "--learning-rate" in err
+    assert "lora.learning_rate=nan" in complaint(["compare", *tiny, "--set=lora.learning_rate=nan"], capsys)
+
+
+def test_misspelt_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('[data]\nsource = "starter"\n[train]\nepoch = 2\n')
+    err = complaint(["compare", str(study)], capsys)
+    assert f"{study}, line 4" in err
+    assert "did you mean `epochs`?" in err
+
+
+def test_field_that_the_data_does_not_have(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    err = complaint(["compare", *tiny, "--instruction=Say the {aspect}.", "--quiet"], capsys)
+    assert "{aspect}" in err
+    assert tree(Path.cwd()) == set()
+
+
+def test_unknown_tracker_and_outside_file(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "wandb" in complaint(["compare", *tiny, "--report-to=wanbd"], capsys)
+    outputs = tmp_path / "outputs.jsonl"
+    outputs.write_text('{"id": "d32", "text": "short"}\n')
+    assert "7 of 8 test documents are missing" in complaint(["compare", *tiny, f"--predictions=api={outputs}"], capsys)
+    assert tree(Path.cwd()) == set()
+
+
+def test_what_is_no_study_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(tmp_path) in complaint(["report", str(tmp_path)], capsys)
+    document = tmp_path / "document.txt"
+    document.write_text("A text.")
+    assert "record.json" in complaint(["summarize", str(tmp_path), str(document)], capsys)
+    assert "empty" in complaint(["summarize", str(tmp_path), os.devnull], capsys)
+
+
+def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods"]) == 0
+    text = capsys.readouterr().out
+    assert main(["methods", "--json"]) == 0
+    for method in json.loads(capsys.readouterr().out):
+        for key in method["hyperparameters"]:
+            assert f"{method['name']}.{key} = " in text
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["precision"]["chosen"] in ("float32", "bfloat16")
+    assert found["threads"] >= 1
+    for sensor in found["sensors"]:
+        assert (sensor["reading"]["value"] is None) == bool(sensor["reading"]["reason"])
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("device", "precision", "sensor", "starter", "version"))
+
+
+@pytest.fixture(scope="module")
+def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_path_factory) -> tuple[Path, list[str]]:
+    """A finished study of two methods and the command that made it."""
+    folder = tmp_path_factory.mktemp("study") / "made"
+    command = [
+        "compare",
+        f"--model={tiny_model('gpt_neo')}",
+        *(f"--{split}-file={path}" for split, path in tiny_data.items()),
+        *("--max-length=128", "--max-new-tokens=8", "--max-steps=2", "--precision=fp32"),
+        *("--methods=zero_shot,soft_prompt", f"--output={folder}", "--json"),
+    ]
+    assert main(command) == 0
+    return folder, command
+
+
+def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, command = study
+    records = {path.name: (path / "record.json").stat().st_mtime_ns for path in run_folders(folder)}
+    assert len(records) == 2
+    assert {"study.json", "plan.json", "data.json", "documents.jsonl", "summary.json", "report.html"} <= tree(folder)
+    assert {f"baselines/{name}.jsonl" for name in ("LEAD-1", "LEAD-3", "oracle-1")} <= tree(folder)
+    assert len(read_documents(folder)) == 8
+
+    assert main(command) == 0  # the same command again does nothing twice
+    out, err = capsys.readouterr()
+    assert {path.name: (path / "record.json").stat().st_mtime_ns for path in run_folders(folder)} == records
+    assert "2 of them done already" in err
+    summary = json.loads(out.splitlines()[-1])
+    assert {row["name"] for row in summary["rows"]} >= {"zero_shot", "soft_prompt", "LEAD-1"}
+    assert "ROUGE-1" in out
+    assert summary == json.loads((folder / "summary.json").read_text())
+
+
+def test_a_different_study_may_not_use_the_folder(
+    study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, command = study
+    before = tree(folder)
+    err = complaint([*command, "--batch-size=3"], capsys)
+    assert "train.batch_size: 8 -> 3" in err
+    assert tree(folder) == before
+
+
+def test_a_finished_run_writes_more_texts(
+    study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    documents = {row.id: row.document for row in read_documents(study[0])}
+    texts = {row.id: row.text for row in read_predictions(run)}
+    file = tmp_path / "new.jsonl"
+    file.write_text("".join(json.dumps({"id": key, "document": text}) + "\n" for key, text in documents.items()))
+    assert main(["summarize", str(run), str(file), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in lines] == list(documents)
+    assert {line["id"]: line["text"] for line in lines} == texts
+
+
+def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    page = study[0] / "report.html"
+    page.unlink()
+    assert main(["report", str(study[0])]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.stat().st_size > 10_000
+
+
+def test_no_texts(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *tiny, "--methods=zero_shot", "--no-texts", "--output=quiet", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "")
+    [run] = run_folders(Path("quiet"))
+    documents = read_documents(Path("quiet"))
+    assert len({row.group for row in documents}) == 8  # resampling draws groups
+    assert {(row.document, row.references) for row in documents} == {("", ())}
+    rows = read_predictions(run)
+    assert {row.text for row in rows} == {""}
+    assert all(row.scores["rouge1"] is not None for row in rows)
+    secret = "small model"
+    for path in Path("quiet").rglob("*"):
+        assert not (path.is_file() and secret.encode() in path.read_bytes()), path
+
+
+def test_a_run_that_fails_leaves_the_others_and_exits_3(
+    tiny: list[str], tiny_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "compare",
+        *tiny,
+        "--methods=zero_shot,lora",
+        "--set=lora.target_modules=nothing_like_it",
+        "--output=out",
+    ]
+    assert main(command) == 3
+    out, err = capsys.readouterr()
+    assert "nothing_like_it" in err
+    assert "Traceback" not in err
+    status = {read_record(path).name: read_record(path).status for path in run_folders(Path("out"))}
+    assert status == {"zero_shot-s0": "finished", "lora-s0": "failed"}
+    assert Path("out/report.html").exists()
+
+
+def test_nothing_finished_exits_1(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "lora", *tiny, "--target_modules=nothing_like_it", "--output=out", "--quiet"]) == 1
+    assert "nothing_like_it" in capsys.readouterr().err
