@@ -252,7 +252,7 @@ def run_figures(run_folder: Path) -> list[Path]:
 
 
 def _data(rows: list[dict[str, Any]]) -> Any:
-    return alt.InlineData(values=rows)
+    return {"values": rows}
 
 
 def _legend() -> Any:

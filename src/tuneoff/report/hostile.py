@@ -6,12 +6,11 @@ from typing import Any
 
 from tuneoff.record import plain_numbers
 
-# Ends or reshapes a data block, or is outside of UTF-8.
-_IN_JSON = re.compile("[<>&\u2028\u2029\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-# Control characters, direction marks and overrides, and what XML forbids: the renderer of pictures dies of those.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
-)
+# Control characters, direction marks and overrides, lone surrogates, and what XML forbids: the renderer of pictures
+# dies of those.
+_ACTS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
+_INVISIBLE = re.compile(f"[{_ACTS}]")
+_IN_JSON = re.compile(f"[<>&{_ACTS}]")
 
 
 def embedded_json(value: Any) -> str:
