@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tuneoff.cli import main
-from tuneoff.record import read_documents, read_predictions, read_record, run_folders
+from tuneoff.cli import guard, main
+from tuneoff.cli.session import StudyResult
+from tuneoff.errors import RunFailure, UserError
+from tuneoff.record import Record, read_documents, read_predictions, read_record, run_folders
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 
 def tree(folder: Path) -> set[str]:
@@ -256,41 +260,81 @@ def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.Cap
     assert page.stat().st_size > 10_000
 
 
-def test_no_texts(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *tiny, "--methods=zero_shot", "--no-texts", "--output=quiet", "--quiet"]) == 0
+def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = ["--methods=zero_shot,lora", "--set=lora.target_modules=nothing_like_it"]
+    assert main(["compare", *tiny, *methods, "--no-texts", "--quiet", "--output=out"]) == 3
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "")
-    [run] = run_folders(Path("quiet"))
-    documents = read_documents(Path("quiet"))
+    assert not out
+    assert "nothing_like_it" in err
+    assert err.count("\n") == 1
+    study = Path("out")
+    runs = {read_record(path).name: path for path in run_folders(study)}
+    assert {name: read_record(path).status for name, path in runs.items()} == {
+        "zero_shot-s0": "finished",
+        "lora-s0": "failed",
+    }
+    documents = read_documents(study)
     assert len({row.group for row in documents}) == 8  # resampling draws groups
     assert {(row.document, row.references) for row in documents} == {("", ())}
-    rows = read_predictions(run)
+    rows = read_predictions(runs["zero_shot-s0"])
     assert {row.text for row in rows} == {""}
     assert all(row.scores["rouge1"] is not None for row in rows)
-    secret = "small model"
-    for path in Path("quiet").rglob("*"):
-        assert not (path.is_file() and secret.encode() in path.read_bytes()), path
+    for path in study.rglob("*"):
+        assert not (path.is_file() and b"a small model" in path.read_bytes()), path
+    assert (study / "report.html").exists()
 
 
-def test_a_run_that_fails_leaves_the_others_and_exits_3(
-    tiny: list[str], tiny_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(["finished", "finished"], 0), (["finished", "failed"], 3), (["diverged", "interrupted"], 1), (["finished"], 0)],
+)
+def test_exit_codes_of_studies(status: list[str], code: int) -> None:
+    spec = RunSpec(
+        model=ModelSpec(), prompt=PromptSpec(), data=DataSpec(source="starter"), method=MethodSpec(name="full")
+    )
+    records = [Record(run_id="0", name="full-s0", status=each, spec=spec, started_at="") for each in status]
+    assert StudyResult(Path(), tuple(records), (), {}).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("wrong"), 2, "wrong"),
+        (RunFailure("broken"), 1, "broken"),
+        (OSError(28, "No space left on device", "disk/file"), 1, "disk/file: No space left"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+        (SystemExit(143), 143, "the same command goes on"),
+    ],
+)
+def test_what_ends_a_command_early(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "compare",
-        *tiny,
-        "--methods=zero_shot,lora",
-        "--set=lora.target_modules=nothing_like_it",
-        "--output=out",
-    ]
-    assert main(command) == 3
-    out, err = capsys.readouterr()
-    assert "nothing_like_it" in err
-    assert "Traceback" not in err
-    status = {read_record(path).name: read_record(path).status for path in run_folders(Path("out"))}
-    assert status == {"zero_shot-s0": "finished", "lora-s0": "failed"}
-    assert Path("out/report.html").exists()
+    def work() -> int:
+        raise error
+
+    assert guard(work) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
 
 
-def test_nothing_finished_exits_1(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "lora", *tiny, "--target_modules=nothing_like_it", "--output=out", "--quiet"]) == 1
-    assert "nothing_like_it" in capsys.readouterr().err
+def test_sigterm_unwinds_the_stack() -> None:
+    def work() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("SIGTERM was not heard")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert guard(work) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_bug_is_not_hidden() -> None:
+    def work() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guard(work)

@@ -59,9 +59,10 @@ def test_files_on_the_command_line_replace_the_source_of_the_study(study_file: P
 
 def test_a_source_on_the_command_line_replaces_the_files_of_the_study(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    path.write_text('[data]\ntrain_file = "a.jsonl"\ntest_file = "b.jsonl"\n')
+    path.write_text('[data]\ntrain_file = "a.jsonl"\ntest_file = "b.jsonl"\nsummary_column = "c"\nsplit_seed = 3\n')
     data = read_study(path, None, [Override(("data", "source"), "owner/name", "--data")]).data
     assert (data.source, data.train_file, data.test_file) == ("owner/name", None, None)
+    assert (data.summary_column, data.split_seed) == (None, 3)
 
 
 def test_relative_files_belong_to_the_study_file(tmp_path: Path) -> None:

@@ -222,12 +222,9 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
 def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
     typed = {override.path for override in overrides}
     data = document.setdefault("data", {})
-    # A source on the command line replaces files in the study, and the other way round.
-    if ("data", "source") in typed:
-        for key in (*FILE_KEYS, "config"):
-            data.pop(key, None)
-    elif ("data", "train_file") in typed:
-        for key in ("source", "config", *FILE_KEYS):
+    # Data on the command line replace those of the study, and what the study says about their columns goes with them.
+    if ("data", "source") in typed or ("data", "train_file") in typed:
+        for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column"):
             data.pop(key, None)
     # Names of models first, then what holds for every one of them.
     for override in sorted(overrides, key=lambda override: TO_EVERY_MODEL in override.path):

@@ -1,0 +1,77 @@
+"""The coursework's four programs: the settings they keep, and one of them from end to end."""
+
+import ast
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuneoff import coursework
+from tuneoff.methods import METHODS
+from tuneoff.record import read_record, run_folders
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+PROGRAMS = {"baseline": "zero_shot", "soft_prompt_tuning": "soft_prompt", "lora": "lora", "full_fine_tuning": "full"}
+
+
+@pytest.mark.parametrize(("program", "method"), PROGRAMS.items())
+def test_each_program_is_its_method(program: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(coursework, "main", lambda name: called.append(name) or 0)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / f"{program}.py"), run_name="__main__")
+    assert (called, ended.value.code) == ([method], 0)
+
+
+def test_every_method_of_the_coursework_has_a_program_and_a_note() -> None:
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == set(PROGRAMS)
+    assert set(PROGRAMS.values()) == set(coursework.KNOWN) <= set(METHODS)
+
+
+def test_help_of_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "lora.py", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--batch-size" in done.stdout
+    assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--preset", "starter", "--epochs", "1"], ["--model", "starter", "--data", "starter", "--epochs", "1"]),
+        (["--epochs=1", "--preset=starter"], ["--epochs=1", "--model", "starter", "--data", "starter"]),
+        (["--model_name", "starter"], ["--model_name", "starter"]),
+    ],
+)
+def test_the_starter_keeps_the_other_settings(typed: list[str], meant: list[str]) -> None:
+    assert coursework.with_starter(typed) == meant
+
+
+def test_wrong_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert coursework.main("lora", ["--learning_rat", "1"]) == 2
+    assert "did you mean --learning-rate?" in capsys.readouterr().err
+
+
+def test_a_program_from_end_to_end(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    small = [flag.replace("--model=", "--model_name=").replace("-file=", "_file=") for flag in tiny]
+    assert coursework.main("lora", [*small, "--batch_size", "4", "--lora_dropout=0", "--output_dir", "out"]) == 0
+    out, err = capsys.readouterr()
+    name, scores = out.splitlines()[-1].split(": ", 1)
+    assert name == "ROUGE Scores"
+    values = ast.literal_eval(scores)
+    assert list(values) == ["rouge1", "rouge2", "rougeL"]
+    [run] = run_folders(Path("out"))
+    record = read_record(run)
+    assert values["rouge1"] == record.scores["rouge1"] / 100
+    assert all(0 <= value <= 1 for value in values.values())
+    spec = record.spec
+    assert (spec.prompt.template, spec.prompt.instruction, spec.train.batch_size) == ("plain", "SUMMARIZE", 4)
+    lora = spec.method.hyperparameters
+    assert (lora["r"], lora["lora_alpha"], lora["lora_dropout"], lora["learning_rate"]) == (16, 32, 0.0, 5e-5)
+    assert lora["target_modules"] == ("q_proj", "v_proj")
+    assert {path.name for path in (run / "figures").glob("*.png")} == {"loss.png", "resources.png"}
+    assert (run / "artefact" / "adapter_model.safetensors").exists()
+    assert "learning rate 5e-5" in err
