@@ -44,10 +44,12 @@ def half_widths(found: Differences, level: float = LEVEL) -> Floats:
 
 def single_half_widths(found: Differences, level: float = LEVEL) -> Floats:
     """(P,) half-widths of two-sided intervals that each hold for their own pair alone, not for the family."""
-    every = np.arange(len(found.first))
-    return np.array(
-        [_widths(found, found.first[[p]], found.second[[p]], every[[p]], level, two_sided=True)[0] for p in every]
-    )
+    known = np.flatnonzero(found.variance > 0)
+    widths = np.zeros(len(found.first))
+    if len(known):
+        critical = _critical(None, _spread(found, known), level, two_sided=True)
+        widths[known] = np.sqrt(found.variance[known]) * critical
+    return widths
 
 
 def one_sided_widths(found: Differences, control: int, level: float = LEVEL) -> tuple[Integers, Floats]:
@@ -72,7 +74,8 @@ def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Floats:
         bounds[control, others] = mean[control] - mean[others] + widths
     np.fill_diagonal(bounds, 0.0)
     candidates = np.flatnonzero(bounds.min(axis=1) >= 0)
-    return np.maximum(bounds[candidates].max(axis=0), 0.0)
+    upper: Floats = np.maximum(bounds[candidates].max(axis=0), 0.0)
+    return upper
 
 
 def _widths(

@@ -2,30 +2,26 @@
 
 import math
 
+from tuneoff.metrics.table import METRICS
 from tuneoff.verdict.outcome import MethodResult, PairResult, Recommendation, Verdict
-
-_METRIC = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 
 
 def sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_basis(verdict), _best(verdict, titles)]
-    lines += [_pair(pair, titles, verdict.margin) for pair in verdict.pairs]
-    lines += [
-        _against_best(result, verdict) for result in verdict.methods if len(verdict.best_set) > 1 or result.may_lose
-    ]
+    ranked = sorted(verdict.methods, key=lambda result: -result.mean)
+    rank = {result.method: place for place, result in enumerate(ranked)}
+    ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
+    lines += [_pair(pair, titles, verdict.margin) for pair in ordered]
+    if len(verdict.best_set) > 1:
+        lines += [_against_best(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
     lines += _recommendations(verdict, titles)
     lines += _limits(verdict)
     return (*lines, *verdict.notes)
 
 
-def metric_title(metric: str) -> str:
-    """A metric's name for people."""
-    return _METRIC.get(metric, metric)
-
-
-def listed(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -49,7 +45,8 @@ def _basis(verdict: Verdict) -> str:
     if verdict.groups != verdict.documents:
         documents = f"{verdict.documents} test examples of {verdict.groups} documents"
     runs = "" if not verdict.seeds else f", {len(verdict.seeds)} training seed{'s' if len(verdict.seeds) > 1 else ''}"
-    metric, methods = metric_title(verdict.metric), f"{len(verdict.methods)} methods"
+    metric = METRICS[verdict.metric].title if verdict.metric in METRICS else verdict.metric
+    methods = f"{len(verdict.methods)} methods"
     return (
         f"Judged by {metric}{where}: {methods} on the same {documents}{runs}; "
         f"the intervals hold for all pairs at once with {verdict.level:.0%} confidence."
@@ -62,7 +59,7 @@ def _best(verdict: Verdict, titles: dict[str, str]) -> str:
         return f"{top.title} is the best of these methods: {top.mean:.1f} points, and every other is shown to be worse."
     others = [titles[name] for name in verdict.best_set if name != verdict.best]
     return (
-        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {listed(others)} "
+        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {_listed(others)} "
         "may be the best too."
     )
 
@@ -89,9 +86,9 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
     return f"{one} is better than {other} ({numbers}), {tail}."
 
 
-def _against_best(result: MethodResult, verdict: Verdict) -> str:
+def _against_best(result: MethodResult, margin: float) -> str:
     if result.not_worse:
-        return f"{result.title} is not worse than the best by more than {verdict.margin:g} points."
+        return f"{result.title} is not worse than the best by more than {margin:g} points."
     return f"{result.title} against the best: not settled; it may lose up to {_out(result.may_lose)} points."
 
 
@@ -105,12 +102,12 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         by_choice.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
         if entry.without_cost:
             lines.append(
-                f"Without a figure for {entry.title}, so not considered there: {listed(list(entry.without_cost))}."
+                f"Without a figure for {entry.title}, so not considered there: {_listed(list(entry.without_cost))}."
             )
     chosen = []
     for names, entries in by_choice.items():
-        axes = listed([entry.title for entry in entries])
-        who = listed([titles[name] for name in names])
+        axes = _listed([entry.title for entry in entries])
+        who = _listed([titles[name] for name in names])
         if entries[0].settled:
             chosen.append(
                 f"Cheapest in {axes} among the methods not worse than the best by {verdict.margin:g} points: {who}."
