@@ -217,6 +217,19 @@ def test_best_is_per_model_and_a_cost_of_nothing_is_no_merit() -> None:
     assert [line.costs[1].best for line in first.lines] == [True, False, False]
 
 
+def test_a_failed_method_is_best_at_nothing_and_equal_numbers_share_the_mark() -> None:
+    rows = [
+        row("zero_shot", 20.0, train_seconds=0.0),
+        row("soft_prompt", None, train_seconds=10.0).model_copy(update={"status": {"finished": 0, "failed": 1}}),
+        row("lora", 33.01, train_seconds=90.0),
+        row("full", 33.04, train_seconds=140.0),
+    ]
+    (block,) = build(rows, {}, Cast([])).blocks
+    assert [line.primary.best for line in block.lines] == [False, False, True, True]
+    assert [line.costs[0].best for line in block.lines] == [False, False, True, False]
+    assert block.lines[1].badges == ("1 of 1 failed",)
+
+
 def test_a_missing_cost_points_to_its_reason_once() -> None:
     reasons = {"energy_joules": "no counter"}
     rows = [row(name, 20.0, energy_joules=None, reasons=reasons) for name in ("lora", "full")]

@@ -106,7 +106,9 @@ def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Tab
     for model in dict.fromkeys(row.model for row in methods):
         own = [row for row in methods if row.model == model]
         anchor = next((row.score(primary).mean for row in own if row.name == "zero_shot"), None)
-        lines = tuple(_line(row, own, table, member_of(row, records, cast), scale, anchor) for row in own)
+        # What a failed method would have cost is no merit either.
+        peers = [row for row in own if row.status.get("finished", 1)]
+        lines = tuple(_line(row, peers, table, member_of(row, records, cast), scale, anchor) for row in own)
         table.blocks.append(Block(model_label(model) if model and len(cast.models) > 1 else None, lines))
     table.others = [_line(row, [], table, None, scale, None) for row in rows if row.kind != "method"]
     shown = {primary, *table.quality}
@@ -176,26 +178,22 @@ def _strip(value: Interval, scale: tuple[float, float] | None, anchor: float | N
     return Strip(place(value.mean) or 0.0, place(value.low), place(value.high), place(anchor))
 
 
-def _is_best(value: float | None, peers: Iterable[float | None], less: bool) -> bool:
-    """Whether a value leads at least one other. A cost of nothing is no merit: zero-shot trains nothing."""
-    known = [peer for peer in peers if peer is not None and (peer > 0 or not less)]
-    if value is None or value not in known or len(known) < 2 or len(set(known)) == 1:
-        return False
-    return value == (min(known) if less else max(known))
+def _leads(value: float, peers: Iterable[float | None], write: Callable[[float], str], *, less: bool) -> bool:
+    """Whether a value is the best of its peers, or reads the same as the best, while some peer reads worse."""
+    known = [peer for peer in peers if peer is not None]
+    shown = {write(peer) for peer in known}
+    return len(shown) > 1 and write(value) == write(min(known) if less else max(known))
 
 
 def _score_cell(row: Row, metric: str, peers: list[Row]) -> Cell:
     value = row.score(metric)
     known = METRICS.get(metric)
     higher = known.higher_is_better if known else None
-    others = [peer.score(metric).mean for peer in peers if peer.model == row.model]
-    best = higher is not None and row in peers and _is_best_score(value.mean, others, higher)
+    best = False
+    if value.mean is not None and higher is not None and row in peers:
+        others = [peer.score(metric).mean for peer in peers if peer.model == row.model]
+        best = _leads(value.mean, others, lambda number: quantities.score(metric, number), less=not higher)
     return Cell(quantities.score(metric, value.mean), _range(metric, value), best)
-
-
-def _is_best_score(value: float | None, peers: Iterable[float | None], higher: bool) -> bool:
-    known = [peer for peer in peers if peer is not None]
-    return value is not None and len(set(known)) > 1 and value == (max(known) if higher else min(known))
 
 
 def _loss_cell(row: Row, peers: list[Row]) -> Cell:
@@ -203,7 +201,8 @@ def _loss_cell(row: Row, peers: list[Row]) -> Cell:
         return Cell(quantities.MISSING)
     epoch = "" if not row.best_epoch else f"epoch {row.best_epoch:.3g}"
     losses = [peer.validation_loss for peer in peers]
-    return Cell(f"{row.validation_loss:.3f}", epoch, _is_best_score(row.validation_loss, losses, higher=False))
+    best = row in peers and _leads(row.validation_loss, losses, lambda loss: f"{loss:.3f}", less=True)
+    return Cell(f"{row.validation_loss:.3f}", epoch, best)
 
 
 def _cost_cell(row: Row, name: str, peers: list[Row], table: Table) -> Cell:
@@ -217,5 +216,7 @@ def _cost_cell(row: Row, name: str, peers: list[Row], table: Table) -> Cell:
         if note not in table.footnotes:
             table.footnotes.append(note)
         return Cell(quantities.MISSING, note=table.footnotes.index(note) + 1)
-    best = less is not None and _is_best(value, [peer.cost(name) for peer in peers], less)
+    # A cost of nothing is no merit: zero-shot trains nothing.
+    paid = [cost for peer in peers if (cost := peer.cost(name))]
+    best = less is not None and row in peers and value > 0 and _leads(value, paid, write, less=less)
     return Cell(write(value), best=best)
