@@ -79,8 +79,9 @@ def resource_bars(records: Sequence[Record], cast: Cast | None = None) -> Any | 
                 rows.append({"method": member.label, "place": place, "value": mean, "shown": show(mean)})
         if not rows or all(row["value"] == 0 for row in rows):
             continue
-        # Room to the right of the longest bar for its number.
-        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * 1.7], nice=False)
+        # Room to the right of the longest bar for its number, also on a phone beside long labels.
+        air = 1.7 if len(cast.models) == 1 else 2.2
+        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * air], nice=False)
         # By a field: a list of labels would become part of an expression, where no hostile text may stand.
         order = alt.EncodingSortField("place", op="min")
         y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=170, labelColor=INK[0]))
