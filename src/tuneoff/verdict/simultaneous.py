@@ -99,8 +99,12 @@ def _widths(
 
 def _maxima(covariance: Floats, first: Integers, second: Integers, *, two_sided: bool) -> Floats:
     """(DRAWS,) sorted draws of the largest of the correlated standard normal contrasts."""
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    # What all methods share cancels in every contrast; without it, and with the one symmetric root, the draws of a pair
+    # depend on nothing but the differences.
+    centred = covariance - covariance.mean(axis=0, keepdims=True)
+    centred = centred - centred.mean(axis=1, keepdims=True)
+    values, vectors = np.linalg.eigh((centred + centred.T) / 2.0)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     loadings = root[first] - root[second]
     norms = np.linalg.norm(loadings, axis=1, keepdims=True)
     loadings = np.divide(loadings, norms, out=np.zeros_like(loadings), where=norms > 0)

@@ -1,0 +1,231 @@
+"""From scores to decisions, recommendations and sentences."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from tuneoff.verdict import Cost, Scores, Verdict, decide
+
+METHODS = ("zero_shot", "lora", "full")
+
+
+def made(
+    means: Mapping[str, float],
+    *,
+    seeds: int = 3,
+    documents: int = 200,
+    noise: float = 2.0,
+    seed_sd: float = 0.05,
+    costs: Mapping[str, Mapping[str, Cost]] | None = None,
+) -> Scores:
+    rng = np.random.default_rng(11)
+    hardness = rng.normal(0, 12, documents)
+    rows: dict[tuple[str, int], dict[str, float | None]] = {}
+    for method, mean in means.items():
+        runs = 1 if method == "zero_shot" else seeds
+        suits = rng.normal(0, noise, documents)
+        for seed in range(runs):
+            values = mean + hardness + suits + rng.normal(0, noise / 2, documents) + rng.normal(0, seed_sd)
+            rows[method, seed] = {f"d{place}": float(value) for place, value in enumerate(values)}
+    return Scores(
+        methods=tuple(means),
+        scores=rows,
+        deterministic=frozenset({"zero_shot"} & set(means)),
+        titles={"zero_shot": "Zero-shot", "lora": "LoRA", "full": "Full fine-tuning"},
+        costs=costs or {},
+    )
+
+
+def pair(verdict: Verdict, first: str, second: str) -> tuple[float, float, float, str]:
+    """Difference, low, high and decision of `first` against `second`, whichever way round the verdict has it."""
+    for found in verdict.pairs:
+        if (found.first, found.second) == (first, second):
+            return found.difference, found.low, found.high, found.decision
+        if (found.first, found.second) == (second, first):
+            turned = {"better": "worse", "worse": "better"}.get(found.decision, found.decision)
+            return -found.difference, -found.high, -found.low, turned
+    raise AssertionError(f"no pair {first}, {second}")
+
+
+def test_a_clear_order_with_a_tie_at_the_top() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, noise=1.0), margin=1.0)
+    assert pair(verdict, "lora", "zero_shot")[3] == "better"
+    assert pair(verdict, "lora", "full")[3] == "tie"
+    assert set(verdict.best_set) == {"lora", "full"}
+    text = " ".join(verdict.sentences)
+    assert "are a tie: any difference is within 1 points" in text
+    assert "LoRA is better than Zero-shot" in text
+    assert "more than the 1 points that matter" in text
+
+
+def test_small_studies_show_no_difference_and_say_what_may_be_hidden() -> None:
+    verdict = decide(made({"lora": 40.0, "full": 40.5}, documents=12, noise=9.0))
+    difference, low, high, decision = pair(verdict, "lora", "full")
+    assert decision == "no difference shown"
+    assert low < difference < high
+    assert verdict.pairs[0].size == "not settled"
+    assert any("no difference shown" in line and "may be hidden" in line for line in verdict.sentences)
+    assert not any("tie" in line for line in verdict.sentences)
+    assert verdict.smallest_detectable is not None
+    assert verdict.smallest_detectable > 0.5
+
+
+def test_a_real_but_small_difference_is_better_yet_too_small_to_matter() -> None:
+    verdict = decide(made({"lora": 40.0, "full": 40.4}, documents=4000, noise=1.0, seed_sd=0.0), margin=1.0)
+    assert pair(verdict, "full", "lora")[3] == "better"
+    assert verdict.pairs[0].size == "too small to matter"
+    assert all(method.not_worse for method in verdict.methods)
+
+
+def test_one_seed_speaks_of_documents_only_and_says_so() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 41.0}, seeds=1))
+    assert not verdict.covers_seeds
+    assert verdict.methods[1].seed_sd is None
+    assert any("Only one training seed" in line for line in verdict.sentences)
+    three = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 41.0}, seeds=3))
+    assert three.covers_seeds
+    assert not any("Only one training seed" in line for line in three.sentences)
+
+
+def test_the_only_best_method_is_named() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 30.0, "full": 40.0}))
+    assert verdict.best == "full"
+    assert verdict.best_set == ("full",)
+    assert "Full fine-tuning is the best of these methods" in verdict.sentences[1]
+    assert verdict.methods[2].may_lose == 0
+    assert verdict.methods[1].may_lose > 9
+
+
+COSTS = {
+    "zero_shot": {"train_seconds": Cost(0.0), "peak_memory_bytes": Cost(1e9)},
+    "lora": {"train_seconds": Cost(60.0), "peak_memory_bytes": Cost(2e9), "energy_joules": Cost(None, "no counter")},
+    "full": {"train_seconds": Cost(90.0), "peak_memory_bytes": Cost(4e9), "energy_joules": Cost(None, "no counter")},
+}
+
+
+def test_the_cheapest_method_that_is_not_worse_is_recommended() -> None:
+    tied = made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, noise=1.0, costs=COSTS)
+    by_axis = {entry.axis: entry for entry in decide(tied, margin=1.0).recommendations}
+    assert (by_axis["train_seconds"].method, by_axis["train_seconds"].settled) == ("lora", True)
+    assert by_axis["peak_memory_bytes"].method == "lora"
+    assert by_axis["energy_joules"].method is None
+    assert by_axis["energy_joules"].reason == "no counter"
+    # With a margin of 30 points even zero-shot will do.
+    wide = {entry.axis: entry for entry in decide(tied, margin=30.0).recommendations}
+    assert wide["train_seconds"].method == "zero_shot"
+
+
+def test_where_nothing_is_settled_the_recommendation_says_so() -> None:
+    unclear = made({"lora": 40.0, "full": 40.0}, documents=15, noise=9.0, costs=COSTS)
+    verdict = decide(unclear, margin=0.1)
+    chosen = next(entry for entry in verdict.recommendations if entry.axis == "train_seconds")
+    assert chosen.method == "lora"
+    assert not chosen.settled
+    assert chosen.may_lose is not None
+    assert chosen.may_lose > 0.1
+    assert any("not settled, may lose up to" in line for line in verdict.sentences)
+
+
+def test_document_and_method_order_do_not_matter() -> None:
+    scores = made({"zero_shot": 20.0, "lora": 39.0, "full": 40.0})
+    reordered = Scores(
+        methods=scores.methods[::-1],
+        scores={key: dict(reversed(row.items())) for key, row in reversed(scores.scores.items())},
+        deterministic=scores.deterministic,
+        titles=scores.titles,
+    )
+    one, other = decide(scores), decide(reordered)
+    for first, second in (("lora", "zero_shot"), ("full", "lora"), ("full", "zero_shot")):
+        a, b = pair(one, first, second), pair(other, first, second)
+        assert a[:3] == pytest.approx(b[:3], rel=0.01)
+        assert a[3] == b[3]
+
+
+def test_a_constant_for_everyone_changes_no_difference() -> None:
+    scores = made({"zero_shot": 20.0, "lora": 39.0, "full": 40.0})
+    lifted = Scores(
+        methods=scores.methods,
+        scores={key: {name: (value or 0) + 7 for name, value in row.items()} for key, row in scores.scores.items()},
+        deterministic=scores.deterministic,
+    )
+    for before, after in zip(decide(scores).pairs, decide(lifted).pairs, strict=True):
+        assert (after.difference, after.low, after.high) == pytest.approx((before.difference, before.low, before.high))
+
+
+def test_grouped_documents_widen_the_intervals() -> None:
+    scores = made({"lora": 40.0, "full": 41.0}, documents=60)
+    copies = {key: {f"{d}-{n}": v for d, v in row.items() for n in range(3)} for key, row in scores.scores.items()}
+    groups = {f"d{place}-{n}": f"g{place}" for place in range(60) for n in range(3)}
+    tripled = Scores(methods=scores.methods, scores=copies)
+    grouped = Scores(methods=scores.methods, scores=copies, groups=groups)
+    plain = decide(scores).pairs[0]
+    assert decide(grouped).pairs[0].standard_error == pytest.approx(plain.standard_error, rel=1e-6)
+    assert decide(tripled).pairs[0].standard_error < plain.standard_error
+    assert decide(grouped).groups == 60
+    assert decide(grouped).documents == 180
+
+
+def test_what_is_left_out_is_said() -> None:
+    scores = made({"zero_shot": 20.0, "lora": 39.0, "full": 40.0})
+    rows = {key: dict(row) for key, row in scores.scores.items() if key != ("full", 2)}
+    rows["lora", 0]["d5"] = None
+    verdict = decide(
+        Scores(
+            methods=(*scores.methods, "soft_prompt"),
+            scores=rows,
+            deterministic=scores.deterministic,
+            titles={"soft_prompt": "Soft prompt"},
+        )
+    )
+    assert verdict.seeds == (0, 1)
+    assert verdict.documents == 199
+    text = " ".join(verdict.sentences)
+    assert "Soft prompt is left out: it has no finished, scored run." in text
+    assert "Seed 2 is left out" in text
+    assert "1 of 200 test documents are left out" in text
+
+
+def test_runs_that_agree_in_every_score_count_as_one_without_seeds() -> None:
+    scores = made({"lora": 40.0, "full": 41.0}, seeds=1)
+    twice = {(method, seed): row for (method, _), row in scores.scores.items() for seed in range(3)}
+    verdict = decide(Scores(methods=scores.methods, scores=twice))
+    once = decide(Scores(methods=scores.methods, scores=scores.scores, deterministic=frozenset(scores.methods)))
+    assert verdict.covers_seeds
+    assert verdict.pairs[0].low == pytest.approx(once.pairs[0].low)
+
+
+def test_identical_methods_are_a_tie() -> None:
+    rows = dict(made({"lora": 40.0}).scores)
+    verdict = decide(Scores(methods=("lora", "copy"), scores=rows | {("copy", s): rows["lora", s] for s in range(3)}))
+    assert verdict.pairs[0].decision == "tie"
+    assert any("the same on every document" in line for line in verdict.sentences)
+
+
+@pytest.mark.parametrize("methods", [(), ("lora",), ("lora", "full")])
+def test_nothing_to_compare_is_a_sentence_not_an_error(methods: tuple[str, ...]) -> None:
+    rows = {(method, 0): {"d0": 5.0} for method in methods}
+    verdict = decide(Scores(methods=methods, scores=rows))
+    assert verdict.pairs == ()
+    assert verdict.best is None
+    assert verdict.sentences[0].startswith("There is no verdict: fewer than two")
+
+
+def test_the_verdict_is_json_and_comes_back() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, costs=COSTS))
+    text = json.dumps(verdict.model_dump(mode="json"), allow_nan=False)
+    assert Verdict.model_validate_json(text) == verdict
+
+
+def test_the_same_scores_give_the_same_verdict() -> None:
+    assert decide(made({"lora": 40.0, "full": 40.0})) == decide(made({"lora": 40.0, "full": 40.0}))
+
+
+def test_impossible_requests_are_refused() -> None:
+    scores = made({"lora": 40.0, "full": 40.0})
+    for margin, level in ((-1.0, 0.95), (float("nan"), 0.95), (0.5, 1.0)):
+        with pytest.raises(ValueError, match="margin"):
+            decide(scores, margin=margin, level=level)
+    with pytest.raises(ValueError, match="named twice"):
+        decide(Scores(methods=("lora", "lora"), scores=scores.scores))
