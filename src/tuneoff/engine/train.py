@@ -175,6 +175,10 @@ def fit(
                                 adapted, validation, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens
                             )
                             evaluating.tokens += sum(length(row) for row in validation)
+                        if not math.isfinite(now):
+                            if best.step is not None:
+                                best.restore(adapted.state())
+                            raise Diverged(step, curve())
                         validations.append(ValidationPoint(step=step, epoch=epoch, seconds=meter.elapsed(), loss=now))
                         improved = best.improve(now, step, epoch)
                         emit(Validated(step=step, epoch=epoch, loss=now, best=improved, seconds=meter.elapsed()))
