@@ -79,8 +79,10 @@ def test_a_run_that_no_row_names_still_appears(fake_study: Callable[..., Path]) 
     summary = json.loads((study / "summary.json").read_text())
     summary["rows"][0]["runs"] = []
     write_json(study / "summary.json", summary)
-    render(study)
-    assert run_folders(study)[0].name in Page(study / "report.html").text
+    assert [path.name for path in render(study)] == ["report.html"]
+    text = Page(study / "report.html").text
+    assert run_folders(study)[0].name in text
+    assert "not compared" in text
 
 
 def test_the_table_says_what_the_summary_says(rich_study: Path) -> None:
@@ -220,7 +222,7 @@ def test_best_is_per_model_and_a_cost_of_nothing_is_no_merit() -> None:
 def test_a_failed_method_is_best_at_nothing_and_equal_numbers_share_the_mark() -> None:
     rows = [
         row("zero_shot", 20.0, train_seconds=0.0),
-        row("soft_prompt", None, train_seconds=10.0).model_copy(update={"status": {"finished": 0, "failed": 1}}),
+        row("soft_prompt", None, train_seconds=10.0).model_copy(update={"status": {"diverged": 1}}),
         row("lora", 33.01, train_seconds=90.0),
         row("full", 33.04, train_seconds=140.0),
     ]

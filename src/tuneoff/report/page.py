@@ -43,7 +43,7 @@ def render(study_folder: Path) -> list[Path]:
 
     Raises `UserError` when the folder is no study or a file in it is damaged."""
     study = read_study(study_folder)
-    records = _in_order(study)
+    records = _compared(study)
     cast = Cast(records.values(), {row.name: row.title for row in study.summary.rows if row.kind == "method"})
     drawn = list(_figures(study, list(records.values()), cast))
     page = study_folder / "report.html"
@@ -52,10 +52,11 @@ def render(study_folder: Path) -> list[Path]:
     return [page, *written]
 
 
-def _in_order(study: StudyFolder) -> dict[str, Record]:
-    """All records by run folder: those of the rows first, in the order of the rows."""
+def _compared(study: StudyFolder) -> dict[str, Record]:
+    """The records of the rows by run folder, in the order of the rows. A folder may hold others, of an earlier choice
+    of methods: they are listed under provenance and drawn nowhere."""
     named = [run for row in study.summary.rows for run in row.runs if run in study.records]
-    return {run: study.records[run] for run in [*named, *study.records]}
+    return {run: study.records[run] for run in named}
 
 
 def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[Figure]:
@@ -130,7 +131,10 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         table=table,
         figures=drawn,
         headline=_headline(study, table),
-        runs=[(folder, record, cast.of(record)) for folder, record in records.items()],
+        runs=[
+            (folder, study.records[folder], cast.of(records[folder]) if folder in records else None)
+            for folder in {**records, **study.records}
+        ],
         bytes_text=quantities.size,
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},

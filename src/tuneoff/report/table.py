@@ -107,7 +107,7 @@ def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Tab
         own = [row for row in methods if row.model == model]
         anchor = next((row.score(primary).mean for row in own if row.name == "zero_shot"), None)
         # What a failed method would have cost is no merit either.
-        peers = [row for row in own if row.status.get("finished", 1)]
+        peers = [row for row in own if not row.status or row.status.get("finished")]
         lines = tuple(_line(row, peers, table, member_of(row, records, cast), scale, anchor) for row in own)
         table.blocks.append(Block(model_label(model) if model and len(cast.models) > 1 else None, lines))
     table.others = [_line(row, [], table, None, scale, None) for row in rows if row.kind != "method"]
