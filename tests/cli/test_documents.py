@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.cli.documents import read_texts
+from tuneoff.cli.documents import fields_of, read_texts
 from tuneoff.errors import UserError
 
 
@@ -49,3 +49,13 @@ def test_what_cannot_be_used_names_the_line(tmp_path: Path, content: bytes, word
 def test_missing_file() -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_texts("nowhere.txt")
+
+
+def test_fields() -> None:
+    assert fields_of(["aspect=the approach", "tone=a=b", "empty="]) == {
+        "aspect": "the approach",
+        "tone": "a=b",
+        "empty": "",
+    }
+    with pytest.raises(UserError, match="not of the form NAME=VALUE"):
+        fields_of(["aspect"])

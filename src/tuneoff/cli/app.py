@@ -188,14 +188,18 @@ def summarize(
     file: Annotated[
         str, typer.Argument(metavar="[FILE|-]", help="One document, or JSONL with one document a line. `-`: stdin.")
     ] = "-",
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--field", metavar="NAME=VALUE", help="A {NAME} of the run's instruction. Repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
 ) -> int:
     """Write summaries of new documents with a finished run."""
-    from tuneoff.cli.documents import read_texts
+    from tuneoff.cli.documents import fields_of, read_texts
     from tuneoff.run import summarize_texts
 
     named = read_texts(file)
-    for name, text in zip(named, summarize_texts(run, list(named.values())), strict=True):
+    for name, text in zip(named, summarize_texts(run, list(named.values()), fields_of(field or ())), strict=True):
         print(
             json.dumps({"id": name, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
             flush=True,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,14 @@ def _row(place: str, number: int, line: str) -> tuple[str, str]:
     if key is None:
         raise UserError(f"{place}: no text under {', '.join(TEXT_KEYS)}")
     return str(row.get("id", number)), row[key]
+
+
+def fields_of(texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` of --field: what the run's instruction names beside the document."""
+    fields: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise UserError(f"--field {text}: not of the form NAME=VALUE, for example aspect=approach")
+        fields[name] = value
+    return fields

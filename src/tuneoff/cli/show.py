@@ -14,7 +14,9 @@ from tuneoff.report.table import COSTS, QUALITY
 from tuneoff.study.compare import Prepared
 from tuneoff.study.printable import printable
 
-SHOWN_COSTS = 4  # as many as a terminal has room for; the report shows all
+# As much as a terminal has room for; the report shows all.
+SHOWN_COSTS = 4
+SHOWN_SENTENCES = 2
 
 
 def plan_as_json(prepared: Prepared) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def methods_as_text() -> str:
 
 
 def result_as_text(folder: Path) -> str:
-    """The table of a study: quality with its interval, gain over zero-shot, and what each method costs."""
+    """The table of a study: quality with its interval, gain over zero-shot, cost; then the verdict in short."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -131,6 +133,8 @@ def result_as_text(folder: Path) -> str:
             value = row.cost(name)
             cells.append(MISSING if value is None else COSTS[name][1](value))
         table.add_row(*(Text(cell) for cell in cells))
-    console = Console(record=True, file=io.StringIO(), width=200)
+    console = Console(record=True, file=io.StringIO(), width=1000)
     console.print(table)
-    return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    verdict = summary.verdict.sentences[:SHOWN_SENTENCES] if summary.verdict else ()
+    return "\n".join([*lines, *(printable(sentence) for sentence in verdict)])
