@@ -338,3 +338,15 @@ def test_a_bug_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         guard(work)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_command_that_is_stopped_says_how_to_go_on(
+    stop: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*args: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("tuneoff.study.compare.prepare", stopped)
+    assert main(["compare", "--preset=starter", "--dry-run"]) == code
+    assert "the same command goes on" in capsys.readouterr().err

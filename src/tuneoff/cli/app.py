@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tuneoff
-from tuneoff.cli import DONE, USAGE, complain
+from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.flags import (
     ALIASES,
     INSTEAD,
@@ -268,6 +268,8 @@ def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | No
         returned = invoke(arguments)
     except UsageError as error:
         return complain(_usage_sentence(error), USAGE)
+    if returned == INTERRUPTED:  # typer turns Ctrl-C into a code
+        raise KeyboardInterrupt
     if isinstance(returned, int):
         return returned
     if then is not None:
