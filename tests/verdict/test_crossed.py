@@ -144,3 +144,12 @@ def test_many_studies_at_once_equal_one_by_one() -> None:
 def test_one_group_is_refused() -> None:
     with pytest.raises(ValueError, match="two document groups"):
         moments(np.zeros((2, 1, 1)), np.array([True, True]))
+
+
+def test_one_trained_method_against_a_fixed_one_is_the_t_test_over_seeds() -> None:
+    table = np.zeros((2, 3, 40))
+    table[1] += np.array([1.0, 2.0, 4.5])[:, None]
+    found = differences(moments(table, np.array([False, True])))
+    expected = stats.ttest_1samp([-1.0, -2.0, -4.5], 0).confidence_interval(0.95)
+    assert found.estimate + half_widths(found) == pytest.approx([expected.high], rel=2e-3)
+    assert found.seeds_df.tolist() == [2.0]

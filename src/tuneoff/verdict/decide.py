@@ -154,7 +154,9 @@ def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) ->
     known = [result for result in candidates if costs[result.method].value is not None]
     without = tuple(result.title for result in candidates if costs[result.method].value is None)
     if not known:
-        reasons = dict.fromkeys(cost.reason or "not measured" for cost in costs.values())
+        reasons: dict[str, list[str]] = {}
+        for name, cost in costs.items():
+            reasons.setdefault(cost.reason or "not measured", []).append(scores.title(name))
         return Recommendation(
             axis=axis.name,
             title=axis.title,
@@ -162,7 +164,7 @@ def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) ->
             method=None,
             cost=None,
             without_cost=without,
-            reason="; ".join(reasons),
+            reason="; ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items()),
         )
 
     def price(result: MethodResult) -> tuple[float, float]:

@@ -93,32 +93,31 @@ def _against_best(result: MethodResult, margin: float) -> str:
 
 
 def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
-    lines: list[str] = []
-    by_choice: dict[tuple[str, ...], list[Recommendation]] = {}
+    chosen: dict[tuple[str, ...], list[Recommendation]] = {}
+    none: dict[str, list[str]] = {}
+    missing: dict[tuple[str, ...], list[str]] = {}
     for entry in verdict.recommendations:
         if entry.method is None:
-            lines.append(f"No recommendation for {entry.title}: {entry.reason}.")
+            none.setdefault(entry.reason or "not measured", []).append(entry.title)
             continue
-        by_choice.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
+        chosen.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
         if entry.without_cost:
-            lines.append(
-                f"Without a figure for {entry.title}, so not considered there: {_listed(list(entry.without_cost))}."
-            )
-    chosen = []
-    for names, entries in by_choice.items():
+            missing.setdefault(entry.without_cost, []).append(entry.title)
+    lines = []
+    for names, entries in chosen.items():
         axes = _listed([entry.title for entry in entries])
         who = _listed([titles[name] for name in names])
         if entries[0].settled:
-            chosen.append(
-                f"Cheapest in {axes} among the methods not worse than the best by {verdict.margin:g} points: {who}."
-            )
+            lines.append(f"Cheapest in {axes} of all not worse than the best by {verdict.margin:g} points: {who}.")
         else:
             bound = _out(max(result.may_lose for result in verdict.methods if result.method in names))
-            chosen.append(
-                f"Cheapest in {axes} among the methods that may be the best: {who}; not settled, may lose up to "
-                f"{bound} points."
+            lines.append(
+                f"Cheapest in {axes} of all that may be the best: {who} (not settled: may lose {bound} points)."
             )
-    return chosen + lines
+    lines += [
+        f"Not considered for {_listed(axes)}, without a figure: {_listed(list(who))}." for who, axes in missing.items()
+    ]
+    return lines + [f"No recommendation for {_listed(axes)}: {reason}." for reason, axes in none.items()]
 
 
 def _limits(verdict: Verdict) -> list[str]:

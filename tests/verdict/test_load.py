@@ -1,0 +1,118 @@
+"""Study folders as scores."""
+
+import json
+import shutil
+
+import pytest
+from verdict_study import add_run, study_folder
+
+from tuneoff.errors import UserError
+from tuneoff.record import Prediction, Reading, write_jsonl
+from tuneoff.verdict import decide
+from tuneoff.verdict.load import load_scores
+
+
+def test_a_study_is_one_family_with_groups_and_costs(tmp_path) -> None:
+    (scores,) = load_scores(study_folder(tmp_path))
+    assert scores.methods == ("zero_shot", "lora", "full")
+    assert scores.deterministic == {"zero_shot"}
+    assert scores.title("lora") == "LoRA"
+    assert scores.block is None
+    assert len(set(scores.groups.values())) == 20
+    assert scores.notes == ()
+    assert scores.costs["zero_shot"]["train_seconds"].value == 0
+    assert scores.costs["lora"]["train_seconds"].value == pytest.approx(10)
+    assert scores.costs["lora"]["generate_seconds"].value == pytest.approx(1)
+    assert scores.costs["full"]["peak_memory_bytes"].value == 2000
+    assert scores.costs["full"]["artefact_bytes"].value == 50
+    assert scores.costs["full"]["energy_joules"].value is None
+    assert scores.costs["full"]["energy_joules"].reason == "no counter"
+    verdict = decide(scores)
+    assert (verdict.documents, verdict.groups, verdict.seeds) == (40, 20, (0, 1))
+    assert "40 test examples of 20 documents" in verdict.sentences[0]
+
+
+def test_energy_adds_training_and_generation(tmp_path) -> None:
+    reading = Reading(value=70.0, unit="J", source="RAPL")
+    add_run(tmp_path, "lora", 0, {"a": 1.0}, energy=reading)
+    assert load_scores(tmp_path)[0].costs["lora"]["energy_joules"].value == pytest.approx(140)
+
+
+def test_each_base_model_is_its_own_family(tmp_path) -> None:
+    first, second = load_scores(study_folder(tmp_path, models=("starter", "org/other")))
+    assert (first.block, second.block) == ("org/other", "starter")
+    assert first.scores["lora", 0] != second.scores["lora", 0]
+    assert "with org/other" in decide(first).sentences[0]
+
+
+def test_failed_runs_are_left_out_and_named(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    add_run(study, "soft_prompt", 0, {}, status="diverged")
+    (scores,) = load_scores(study)
+    assert "soft_prompt" in scores.methods
+    assert scores.notes == ("Run soft_prompt-s0 is left out: diverged.",)
+    text = " ".join(decide(scores).sentences)
+    assert "Soft prompt is left out" in text
+
+
+def test_runs_outside_the_plan_are_not_judged(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    kept = sorted(path.name for path in (study / "runs").iterdir() if "full" not in path.name)
+    (study / "plan.json").write_text(json.dumps({"runs": kept}))
+    assert load_scores(study)[0].methods == ("zero_shot", "lora")
+
+
+def test_outside_systems_take_part_without_seeds_or_costs(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    ids = list(load_scores(study)[0].groups)
+    rows = [Prediction(id=name, text="", scores={"rouge1": 50.0}).model_dump(mode="json") for name in ids]
+    write_jsonl(study / "outside" / "gpt.jsonl", rows)
+    (scores,) = load_scores(study)
+    assert scores.methods[-1] == "gpt"
+    assert "gpt" in scores.deterministic
+    verdict = decide(scores)
+    assert verdict.best == "gpt"
+    assert all(entry.method is None for entry in verdict.recommendations)
+    assert "gpt" not in load_scores(study, with_outside=False)[0].methods
+
+
+def test_without_documents_each_example_is_its_own_group_and_that_is_said(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    (study / "documents.jsonl").unlink()
+    (scores,) = load_scores(study)
+    assert scores.groups == {}
+    verdict = decide(scores)
+    assert verdict.groups == verdict.documents == 40
+    assert any("a document of its own" in line for line in verdict.sentences)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("runs/starter-lora-s0/predictions.jsonl", '{"id": 3}\n'),
+        ("runs/starter-lora-s0/predictions.jsonl", "{broken\n"),
+        ("runs/starter-lora-s0/record.json", "{}"),
+        ("documents.jsonl", '{"id": "x"}\n'),
+        ("plan.json", '["lora"]'),
+        ("outside/gpt.jsonl", '{"no": "id"}\n'),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, file: str, content: str) -> None:
+    study = study_folder(tmp_path)
+    path = study / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(UserError, match=path.name.replace(".", r"\.")):
+        load_scores(study)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="no run there to judge"):
+        load_scores(tmp_path)
+
+
+def test_two_runs_with_one_seed_are_refused(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    shutil.copytree(study / "runs" / "starter-lora-s0", study / "runs" / "starter-lora-s0-again")
+    with pytest.raises(UserError, match="ran twice with seed 0"):
+        load_scores(study)

@@ -1,0 +1,95 @@
+"""200 whole studies with a known truth, judged by the 99.9 % binomial band around the targets of docs/fairness.md."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from verdict_study import study_folder
+
+from tuneoff.errors import UserError
+from tuneoff.verdict.crossed import differences, moments
+from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.scores import Scores
+from tuneoff.verdict.simulate import (
+    Design,
+    Population,
+    binomial_band,
+    components_of,
+    draw,
+    main,
+    overlap_population,
+    population_of,
+    simulate,
+)
+from tuneoff.verdict.simultaneous import half_widths
+
+STUDIES = 200
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return overlap_population()
+
+
+@pytest.mark.parametrize("design", [Design(50, 3), Design(300, 5)])
+def test_coverage_false_winners_and_power(population: Population, design: Design) -> None:
+    (figures,) = simulate(STUDIES, population, [design])
+    lowest = 0.91 if design.seeds == 3 else 0.93
+    assert binomial_band(lowest, STUDIES)[0] <= figures["family_coverage"] <= binomial_band(0.97, STUDIES)[1]
+    assert figures["false_winners"] <= binomial_band(115 / 2000, STUDIES)[1] * STUDIES
+    assert binomial_band(0.93, STUDIES)[0] <= figures["loss_coverage"]
+    assert binomial_band(0.93, STUDIES)[0] <= figures["single_coverage_worst_pair"]
+    for power in (figures["power_lowest_pair"], figures["power_highest_pair"]):
+        assert binomial_band(0.70, STUDIES)[0] <= power <= binomial_band(0.90, STUDIES)[1]
+
+
+def test_the_simulation_catches_an_analysis_that_forgets_seeds(population: Population) -> None:
+    design = Design(300, 3, (1.0, 1.0, 1.0))
+    table = np.concatenate(list(draw(population, design, STUDIES, np.random.default_rng(0))))
+    apart = differences(moments(table, population.varies))
+    naive = [replace(apart.study(index), seeds=np.zeros(6), residual=np.zeros(6)) for index in range(STUDIES)]
+    covered = np.mean([(np.abs(row.estimate) <= half_widths(row)).all() for row in naive])
+    assert covered < binomial_band(0.93, STUDIES)[0]
+
+
+def test_the_truth_of_a_drawn_study_is_zero_and_its_spread_is_the_stated_one(population: Population) -> None:
+    design = Design(80, 4, (0.4, 0.8, 1.2))
+    table = np.concatenate(list(draw(population, design, 3000, np.random.default_rng(1))))
+    means = table.mean(axis=(2, 3))
+    spread = components_of(population, design)
+    variance = np.diag(spread.documents) / 80 + spread.seeds / 4 + np.diag(spread.residual) / 320
+    assert np.abs(means.mean(axis=0)).max() < 5 * np.sqrt(variance.max() / 3000)
+    assert means.var(axis=0) == pytest.approx(variance, rel=0.12)
+    assert (table[:, 0] == table[:, 0, :1]).all()
+
+
+def test_scores_of_the_generated_population_look_like_rouge(population: Population) -> None:
+    scores = population.scores
+    assert scores.min() == 0
+    assert 90 < scores.max() <= 100
+    assert 12 < scores[1, 0].std() < 18
+    assert 9 < (scores[1, 0] - scores[2, 0]).std() < 14
+    assert np.mean((scores[1, 0] - scores[1, 0].mean()) ** 3) > 0
+
+
+def test_a_real_study_can_be_the_population(tmp_path, capsys) -> None:
+    folder = study_folder(tmp_path, groups=30)
+    (scores,) = load_scores(folder)
+    population = population_of(scores)
+    assert population.scores.shape == (3, 2, 60)
+    (figures,) = simulate(20, population, [Design(30, 3)])
+    assert figures["methods"] == 3
+    main(["--studies", "5", "--records", str(folder), "--groups", "30", "--seeds", "3"])
+    assert '"studies": 5' in capsys.readouterr().out
+
+
+def test_too_small_a_study_is_no_population() -> None:
+    rows = {(method, 0): {f"d{place}": float(place) for place in range(5)} for method in ("a", "b")}
+    with pytest.raises(UserError, match="ten document groups"):
+        population_of(Scores(methods=("a", "b"), scores=rows))
+
+
+def test_the_command_refuses_nonsense(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--studies", "0"])
+    assert "at least 1 study" in capsys.readouterr().err
