@@ -1,7 +1,7 @@
 """What a study of a given size can see, computed when it is planned and again from what it found."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -10,6 +10,8 @@ from tuneoff.verdict.crossed import Booleans, Differences, Floats, Moments, diff
 from tuneoff.verdict.simultaneous import LEVEL, half_widths, one_sided_widths
 
 POWER = 0.80
+_DRAWS = 2000
+_SEED = 20240229
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,34 @@ def expected(components: Components, varies: Booleans, n_groups: int, n_seeds: i
     """The differences, all zero, as a study of this size estimates their errors on average."""
     if n_groups < 2 or n_seeds < 1:
         raise ValueError("a plan needs at least two document groups and one seed")
+    n_methods = len(varies)
     residual = components.residual / (n_seeds * n_groups)
-    seeds = np.diag(components.seeds) / n_seeds + residual
-    known = n_seeds > 1
-    return differences(
-        Moments(
-            np.zeros(len(varies)),
-            components.documents / n_groups + residual,
-            seeds if known else None,
-            residual if known else None,
-            varies,
-            n_groups,
-            n_seeds,
+    documents = components.documents / n_groups + residual
+    mean = np.zeros(n_methods)
+    if n_seeds == 1:
+        return differences(Moments(mean, documents, None, None, varies, n_groups, n_seeds))
+    # The larger of two estimates lies above both on average, so the seed part is averaged over drawn seed means.
+    values, vectors = np.linalg.eigh(np.diag(components.seeds) + components.residual / n_groups)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    drawn = root @ np.random.default_rng(_SEED).standard_normal((_DRAWS, n_methods, n_seeds))
+    drawn -= drawn.mean(axis=-1, keepdims=True)
+    seeds = drawn @ np.swapaxes(drawn, -1, -2) / ((n_seeds - 1) * n_seeds)
+
+    def of(seeds: Floats) -> Differences:
+        shape = seeds.shape[:-2]
+        return differences(
+            Moments(
+                np.broadcast_to(mean, (*shape, n_methods)),
+                np.broadcast_to(documents, seeds.shape),
+                seeds,
+                np.broadcast_to(residual, seeds.shape),
+                varies,
+                n_groups,
+                n_seeds,
+            )
         )
-    )
+
+    return replace(of(seeds.mean(axis=0)), seeds=of(seeds).seeds.mean(axis=0))
 
 
 def sensitivity(found: Differences, level: float = LEVEL, power: float = POWER) -> Sensitivity:
