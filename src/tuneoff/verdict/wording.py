@@ -49,7 +49,7 @@ def _basis(verdict: Verdict) -> str:
     methods = f"{len(verdict.methods)} methods"
     return (
         f"Judged by {metric}{where}: {methods} on the same {documents}{runs}; "
-        f"the intervals hold for all pairs at once with {verdict.level:.0%} confidence."
+        f"the intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
     )
 
 
