@@ -24,11 +24,16 @@ class LowRank:
     """A base model whose linear layers carry low-rank products."""
 
     peft_model: PeftModel
+    dropout: float = 0.0
+    seed: int = 0
     model: nn.Module = field(init=False)
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = self.peft_model.get_base_model()
+        from tuneoff.engine.low_rank import fuse
+
+        self._masks = fuse(self.model, self.dropout, self.seed)
         matched = [name.rsplit(".", 1)[-1] for name in self.peft_model.base_model.targeted_module_names]
         self.details["target_modules"] = {name: matched.count(name) for name in sorted(set(matched))}
 
@@ -40,6 +45,8 @@ class LowRank:
 
     def train_mode(self, on: bool) -> None:
         self.model.train(on)
+        if on and self._masks is not None:
+            self._masks.renew()
 
     def save(self, folder: Path) -> Literal["peft"]:
         self.peft_model.save_pretrained(folder, save_embedding_layers=False)
@@ -89,7 +96,8 @@ Schulman et al. 2025, LoRA Without Regret"
 
         seed_everything(seed)
         # The optimiser keeps fp32 masters itself, so the adapter computes in the dtype of the model.
-        return LowRank(get_peft_model(base.model, config, autocast_adapter_dtype=False))
+        adapted = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+        return LowRank(adapted, self.lora_dropout, seed)
 
     def _check_targets(self, model: nn.Module) -> None:
         names = [name for name, _ in model.named_modules()]

@@ -209,7 +209,7 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
 def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
     """The documents and every system's text and scores, by position. Empty without texts."""
     documents = study.documents
-    if not documents:
+    if not any(one.document for one in documents):  # a study made with --no-texts keeps ids and groups only
         return {"documents": [], "systems": [], "metrics": [], "primary": None}
     place = {document.id: index for index, document in enumerate(documents)}
     systems = []

@@ -68,7 +68,7 @@ class TrainSpec(Frozen):
     epochs: Positive = 1.0
     max_steps: int | None = Field(None, ge=1)
     batch_size: int = Field(8, ge=1, description="examples per optimiser step")
-    micro_batch_tokens: int = Field(4096, ge=1, description="tokens that one forward pass may hold, padding included")
+    micro_batch_tokens: int = Field(1024, ge=1, description="tokens that one forward pass may hold, padding included")
     warmup: Annotated[float, Field(ge=0, lt=1), AllowInfNan(False)] = 0.06
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: Positive = 1.0

@@ -70,6 +70,15 @@ def launcher(method: StartMethod, preload: Sequence[str]) -> Iterator[Launcher]:
         chosen.close()
 
 
+def _environment() -> dict[str, str]:
+    """This process' environment, with OpenMP threads that sleep while they wait.
+
+    Spinning threads make a step several times slower as soon as any other program wants one of the cores (figures in
+    docs/lab_log.md). OpenMP reads this before the first line of Python runs, so it can only be set from outside.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+
+
 def _command(call: str) -> list[str]:
     """Python that finds the same modules as this process and runs `call` of the child module."""
     return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from tuneoff.study import child; {call}"]
@@ -131,7 +140,12 @@ class Spawner:
     def start(self, job: Mapping[str, Any], log: Path) -> Spawned:
         with log.open("ab") as stream, _deaf_to_interrupts() as options:
             process = subprocess.Popen(  # noqa: S603 - this very Python
-                _command("child.single()"), stdin=subprocess.PIPE, stdout=stream, stderr=stream, **options
+                _command("child.single()"),
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                env=_environment(),
+                **options,
             )
         self._current = Spawned(process)
         assert process.stdin is not None
@@ -225,6 +239,7 @@ class Forkserver:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._chatter,
+                env=_environment(),
                 **options,
             )
         self._expect("ready")

@@ -1,0 +1,135 @@
+"""A linear layer with a low-rank product beside it, as one autograd function.
+
+PEFT's own forward writes the base product, the low-rank product, its scaled copy and their sum one after the other, and
+keeps what autograd asks for. Here the low-rank product is added in place to the base product, the input is kept once,
+and dropout costs one multiplication.
+
+Shapes: N tokens (all leading dimensions flattened), I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class DropoutPool:
+    """Dropout masks for all layers of a model as windows, at random places, of one pool of random factors.
+
+    A factor is 0 with probability p, else 1 / (1 - p). Within one window the factors are independent. Windows of
+    different layers may overlap at different places, which a mask for one layer and step never shows. Drawing a mask
+    for every layer from the CPU's random generator costs more than the layer's products.
+    """
+
+    def __init__(self, p: float, seed: int) -> None:
+        self.p = p
+        self._places = random.Random(f"dropout/{seed}")
+        self._generator = torch.Generator().manual_seed(seed)
+        self._factors = torch.empty(0)
+
+    def renew(self) -> None:
+        """Draw all factors anew; once an optimiser step."""
+        if len(self._factors):
+            self._draw(len(self._factors), self._factors.dtype, self._factors.device)
+
+    def _draw(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        kept = torch.empty(size).bernoulli_(1 - self.p, generator=self._generator)
+        self._factors = kept.div_(1 - self.p).to(device, dtype)
+
+    def window(self, like: Tensor) -> Tensor:
+        """Factors in the shape of `like`."""
+        size = like.numel()
+        if len(self._factors) < 2 * size or self._factors.dtype != like.dtype or self._factors.device != like.device:
+            self._draw(2 * size, like.dtype, like.device)
+        start = self._places.randrange(len(self._factors) - size + 1)
+        return self._factors[start : start + size].view_as(like)
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """y = x W' + b + scale * (m * x) A' B', where m are dropout factors and ' is the transpose."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_NI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        a_RI: Tensor,
+        b_OR: Tensor,
+        factors_NI: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        dropped_NI = x_NI if factors_NI is None else x_NI * factors_NI
+        hidden_NR = dropped_NI @ a_RI.T
+        y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+        y_NO.addmm_(hidden_NR, b_OR.T, alpha=scale)
+        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, factors_NI, hidden_NR)
+        ctx.scale = scale
+        return y_NO
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_NO,) = gradients
+        x_NI, weight_OI, a_RI, b_OR, factors_NI, hidden_NR = ctx.saved_tensors
+        scaled_NR = (gradient_NO @ b_OR).mul_(ctx.scale)
+        grad_b_OR = (gradient_NO.T @ hidden_NR).mul_(ctx.scale)
+        dropped_NI = x_NI if factors_NI is None else x_NI * factors_NI
+        grad_a_RI = scaled_NR.T @ dropped_NI
+        grad_x_NI = None
+        if ctx.needs_input_grad[0]:
+            grad_x_NI = gradient_NO @ weight_OI
+            if factors_NI is None:
+                grad_x_NI.addmm_(scaled_NR, a_RI)
+            else:
+                grad_x_NI.add_((scaled_NR @ a_RI).mul_(factors_NI))
+        return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None, None
+
+
+def _forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool | None, x: Tensor) -> Tensor:
+    if layer.disable_adapters or layer.merged:
+        return peft_forward(x)
+    (name,) = layer.active_adapters
+    base = layer.base_layer
+    flat_NI = x.reshape(-1, x.shape[-1])
+    factors_NI = pool.window(flat_NI) if pool is not None and layer.training else None
+    y_NO: Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
+        flat_NI,
+        base.weight,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        factors_NI,
+        layer.scaling[name],
+    )
+    return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
+
+
+def fuse(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
+    """Let every plain LoRA layer over an `nn.Linear` in `model` compute as one function; returns its dropout masks.
+
+    Layers of any other kind (transposed weights, DoRA and other variants, several adapters) stay as PEFT made them.
+    """
+    from peft.tuners.lora import Linear as LoraLinear
+
+    pool = DropoutPool(dropout, seed) if dropout else None
+    for layer in model.modules():
+        if type(layer) is LoraLinear and _is_plain(layer):
+            layer.forward = functools.partial(_forward, layer, layer.forward, pool)
+    return pool
+
+
+def _is_plain(layer: Any) -> bool:
+    if type(layer.base_layer) is not nn.Linear or layer.fan_in_fan_out or layer.lora_variant:
+        return False
+    if len(layer.active_adapters) != 1:
+        return False
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name], layer.lora_B[name]
+    return b.bias is None and a.weight.dtype == layer.base_layer.weight.dtype

@@ -1,0 +1,118 @@
+"""The fused low-rank layer computes what PEFT's computes."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from tuneoff.engine.low_rank import DropoutPool, fuse
+
+
+class Net(nn.Module):
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(24, 40, bias=bias)
+        self.second = nn.Linear(40, 8, bias=bias)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+
+def pair(bias: bool, dropout: float = 0.0):
+    """The same adapted network as PEFT computes it and fused."""
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = get_peft_model(Net(bias), LoraConfig(r=4, target_modules=["first", "second"], lora_dropout=dropout))
+        for name, parameter in net.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter)
+        nets.append(net)
+    return nets[0], nets[1], fuse(nets[1], dropout, seed=0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_output_and_every_gradient_equal_peft(bias):
+    theirs, ours, _ = pair(bias)
+    x = torch.randn(3, 5, 24)
+    inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
+    outputs = [net(value) for net, value in zip((theirs, ours), inputs, strict=True)]
+    torch.testing.assert_close(outputs[1], outputs[0])
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
+    for (name, one), other in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad)
+
+
+def test_gradients_are_right_under_dropout():
+    """Against the same masks written out with plain operations."""
+    _, ours, pool = pair(True, dropout=0.3)
+    ours.train()
+    x = torch.randn(6, 24, dtype=torch.float32)
+
+    def reference(masks):
+        layers = [ours.base_model.model.first, ours.base_model.model.second]
+        hidden = x
+        for layer, mask in zip(layers, masks, strict=True):
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            base = nn.functional.linear(hidden, layer.base_layer.weight, layer.base_layer.bias)
+            out = base + (hidden * mask) @ a.T @ b.T * layer.scaling["default"]
+            hidden = torch.tanh(out)
+        return out
+
+    drawn = []
+    window = pool.window
+    pool.window = lambda like: drawn.append(window(like)) or drawn[-1]
+    output = ours(x)
+    masks = list(drawn)
+    expected = reference(masks)
+    torch.testing.assert_close(output, expected)
+    trained = [parameter for parameter in ours.parameters() if parameter.requires_grad]
+    found = torch.autograd.grad(output.square().sum(), trained)
+    wanted = torch.autograd.grad(expected.square().sum(), trained)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_evaluation_mode_drops_nothing():
+    theirs, ours, _ = pair(True, dropout=0.5)
+    theirs.eval()
+    ours.eval()
+    x = torch.randn(4, 24)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_switching_the_adapter_off_and_merging_still_work():
+    theirs, ours, _ = pair(True)
+    x = torch.randn(4, 24)
+    with theirs.disable_adapter(), ours.disable_adapter():
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.merge_and_unload()(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+def test_masks_keep_the_mean_and_the_share():
+    pool = DropoutPool(0.1, seed=0)
+    factors = pool.window(torch.empty(1000, 500))
+    assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
+    # 500,000 draws: the standard error of the share is 0.0004
+    assert float((factors == 0).float().mean()) == pytest.approx(0.1, abs=0.002)
+    assert float(factors.mean()) == pytest.approx(1.0, abs=0.002)
+
+
+def test_masks_are_drawn_anew_and_follow_the_seed():
+    def drawn(seed):
+        pool = DropoutPool(0.5, seed)
+        like = torch.empty(50, 50)
+        first = pool.window(like).clone()
+        pool.renew()
+        return first, pool.window(like).clone()
+
+    first, second = drawn(0)
+    again, other = drawn(0), drawn(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again[0])
+    assert torch.equal(second, again[1])
+    assert not torch.equal(first, other[0])
