@@ -93,7 +93,7 @@ def test_the_only_best_method_is_named() -> None:
     verdict = decide(made({"zero_shot": 20.0, "lora": 30.0, "full": 40.0}))
     assert verdict.best == "full"
     assert verdict.best_set == ("full",)
-    assert "Full fine-tuning is the best of these methods" in verdict.sentences[1]
+    assert "Full fine-tuning is the best of these methods" in verdict.sentences[0]
     assert verdict.methods[2].may_lose == 0
     assert verdict.methods[1].may_lose > 9
 

@@ -9,15 +9,13 @@ from tuneoff.verdict.outcome import MethodResult, PairResult, Recommendation, Ve
 def sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
-    lines = [_basis(verdict), _best(verdict, titles)]
+    lines = [_best(verdict, titles), *_recommendations(verdict, titles), *_limits(verdict), _basis(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
     rank = {result.method: place for place, result in enumerate(ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
     lines += [_pair(pair, titles, verdict.margin) for pair in ordered]
     if len(verdict.best_set) > 1:
         lines += [_against_best(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
-    lines += _recommendations(verdict, titles)
-    lines += _limits(verdict)
     return (*lines, *verdict.notes)
 
 
