@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
+from tuneoff.engine.cache import decoding_cache
 from tuneoff.engine.forward import Trainable, accepts, with_prefix
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
+
+# Ended rows leave the batch when no more than this share is still running: leaving costs a copy of the cache.
+_KEEP_UNTIL = 0.8
 
 
 @dataclass(frozen=True)
@@ -100,32 +104,33 @@ def _greedy(
 ) -> Iterator[Written]:
     device = mask_BT.device
     stops = torch.tensor(sorted(stop_ids), device=device)
-    cache = DynamicCache(config=model.config)
+    cache = decoding_cache(model, spec.max_new_tokens)
     keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
     texts: list[list[int]] = [[] for _ in rows]
     stopped = [False] * len(rows)
-    running = torch.arange(len(rows), device=device)
+    held = list(range(len(rows)))  # the row of `rows` at each place of the batch; ended rows stay until enough have
     positions = _positions(model, mask_BT)
     for written in range(spec.max_new_tokens):
         output = model(**inputs, **positions, **keep, attention_mask=mask_BT, past_key_values=cache, use_cache=True)
         token_B = output.logits[:, -1].argmax(-1)
-        ended_B = torch.isin(token_B, stops)
-        for row, token, ended in zip(running.tolist(), token_B.tolist(), ended_B.tolist(), strict=True):
-            if ended:
+        for row, token, ends in zip(held, token_B.tolist(), torch.isin(token_B, stops).tolist(), strict=True):
+            if ends:
                 stopped[row] = True
-            else:
+            elif not stopped[row]:
                 texts[row].append(token)
-        if bool(ended_B.all()) or written + 1 == spec.max_new_tokens:
+        if all(stopped) or written + 1 == spec.max_new_tokens:
             break
-        if bool(ended_B.any()):
-            left = (~ended_B).nonzero().squeeze(-1)
+        places = [place for place, row in enumerate(held) if not stopped[row]]
+        if len(places) <= _KEEP_UNTIL * len(held):
+            left = torch.tensor(places, device=device)
             cache.batch_select_indices(left)
-            token_B, mask_BT, running = token_B[left], mask_BT[left], running[left]
+            token_B, mask_BT = token_B[left], mask_BT[left]
+            held = [held[place] for place in places]
         mask_BT = F.pad(mask_BT, (0, 1), value=1)
         positions = {name: value[:, -1:] for name, value in _positions(model, mask_BT).items()}
         inputs = {"input_ids": token_B[:, None]}
-    for row, text, end in zip(rows, texts, stopped, strict=True):
-        yield Written(row.id, tuple(text), end)
+    for prompt, text, end in zip(rows, texts, stopped, strict=True):
+        yield Written(prompt.id, tuple(text), end)
 
 
 def _beams(
