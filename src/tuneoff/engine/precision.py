@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -26,25 +27,43 @@ def pick_device() -> torch.device:
 
 
 def gemm_rate(dtype: torch.dtype, device: torch.device, width: int = _PROBE_WIDTH, repeats: int = 5) -> float:
-    """Best rate of a square matrix product, in floating-point operations a second."""
+    """Best rate of a square matrix product on all threads, in floating-point operations a second."""
+    return _rate(dtype, device, width, repeats, time.perf_counter)
+
+
+def _rate(dtype: torch.dtype, device: torch.device, width: int, repeats: int, clock: Callable[[], float]) -> float:
     import torch
 
     left = torch.ones(width, width, dtype=dtype, device=device)
     right = torch.ones(width, width, dtype=dtype, device=device)
     best = float("inf")
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         product = left @ right
         product[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - start)
-    return 2 * width**3 / best
+        best = min(best, clock() - start)
+    return 2 * width**3 / max(best, 1e-9)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """True when bf16 products are clearly faster than fp32 ones here. Some CPUs emulate bf16 a hundred times slower."""
+    """True when bf16 products are clearly faster than fp32 ones here. Some CPUs emulate bf16 a hundred times slower.
+
+    A CPU is timed by the processor time of one thread, which other programs on the machine do not disturb: all runs of
+    a study must come to the same answer.
+    """
     import torch
 
-    return gemm_rate(torch.bfloat16, device) >= _WORTH_IT * gemm_rate(torch.float32, device)
+    rates = [torch.bfloat16, torch.float32]
+    if device.type != "cpu":
+        bf16, fp32 = (gemm_rate(dtype, device) for dtype in rates)
+        return bf16 >= _WORTH_IT * fp32
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        bf16, fp32 = (_rate(dtype, device, _PROBE_WIDTH, 5, time.thread_time) for dtype in rates)
+    finally:
+        torch.set_num_threads(threads)
+    return bf16 >= _WORTH_IT * fp32
 
 
 def choose_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
