@@ -13,6 +13,7 @@ from tuneoff.engine.batching import micro_batches
 from tuneoff.engine.decode import generate
 from tuneoff.engine.forward import collate, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, build, defaults
 from tuneoff.prompts import Prompter
 from tuneoff.spec import GenerateSpec, ModelSpec, PromptSpec
@@ -284,3 +285,17 @@ def test_declares_itself(name):
     if method.trains:
         low, high = method.search["learning_rate"]
         assert low <= defaults(name)["learning_rate"] <= high
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_last_layers_are_the_top_blocks_and_the_final_norm(architecture, tiny_model):
+    base = load(tiny_model(architecture))
+    adapted = build("last_layers", {"num_layers": 1}).adapt(base, [], 0)
+    names = list(adapted.state())
+    blocks = [name for name in names if ".1." in name]
+    norms = [name for name in names if ".1." not in name]
+    assert len(blocks) >= 8
+    assert norms
+    assert all("norm" in name or "ln_f" in name for name in norms)
+    with pytest.raises(UserError, match="has 2 blocks"):
+        build("last_layers", {"num_layers": 3}).adapt(base, [], 0)

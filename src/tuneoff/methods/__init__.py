@@ -9,13 +9,14 @@ from typing import Any
 
 from tuneoff.errors import UserError
 from tuneoff.methods.full import Full
+from tuneoff.methods.last_layers import LastLayers
 from tuneoff.methods.lora import Lora
 from tuneoff.methods.protocol import Adapted, Method
 from tuneoff.methods.soft_prompt import SoftPrompt
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (ZeroShot, SoftPrompt, Lora, Full)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (ZeroShot, SoftPrompt, Lora, LastLayers, Full)}
 
 __all__ = ["METHODS", "Adapted", "Method", "build", "defaults"]
 
@@ -26,6 +27,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "r": (0, 65536, "a whole number from 1 to 65536"),
     "lora_alpha": (0, 65536, "above 0 and at most 65536"),
     "lora_dropout": (-1e-300, 0.999, "0 to below 1"),
+    "num_layers": (0, 4096, "a whole number from 1 to 4096"),
     "num_virtual_tokens": (0, 4096, "a whole number from 1 to 4096"),
 }
 
