@@ -125,24 +125,33 @@ class Prompter:
     def _frame(self, instruction: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids before and after the document."""
         if instruction not in self._frames:
+            cue = self._spec.cue
             if self.template == "chat":
-                before, after = self._chat_frame(instruction)
-                pieces = self._tokenizer([before, after], add_special_tokens=False, verbose=False)["input_ids"]
+                opening, closing = self._turn()
+                lead, tail = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
             else:
-                cue = self._spec.cue
-                before = f"{instruction}\n\n" if cue else f"{instruction} "
                 # The tokenizer's own habit decides about BOS: Llama wants one, GPT-2 has none.
                 empty = self._tokenizer("", verbose=False)["input_ids"]
-                start = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else []
-                bare = self._ids([before, f"\n\n{cue}" if cue else ""])
-                pieces = [start + bare[0], bare[1]]
-            self._frames[instruction] = (tuple(pieces[0]), tuple(pieces[1]))
+                opening, closing = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else [], []
+                # Without a cue this is the coursework's bare prompt: a word, a space, the text.
+                lead, tail = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
+            # The instruction may hold fields of the data, so it is as hostile as the document.
+            before, after = self._ids([lead, tail])
+            self._frames[instruction] = ((*opening, *before), (*after, *closing))
         return self._frames[instruction]
 
-    def _chat_frame(self, instruction: str) -> tuple[str, str]:
-        content = "\n\n".join(part for part in (instruction, _SLOT, self._spec.cue) if part)
-        text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        before, _, after = str(text).partition(_SLOT)
-        return before, after
+    def _turn(self) -> tuple[list[int], list[int]]:
+        """What the chat template puts around a user's turn, up to where the answer begins."""
+        from jinja2 import TemplateError
+
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise UserError(f"this model's chat template cannot be used ({error}); use --template plain") from error
+        before, slot, after = str(text).partition(_SLOT)
+        if not slot:
+            raise UserError("this model's chat template leaves out the user's text; use --template plain")
+        opening, closing = self._tokenizer([before, after], add_special_tokens=False, verbose=False)["input_ids"]
+        return opening, closing
