@@ -239,6 +239,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
 
 def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel:
     """Load model and tokenizer in evaluation mode, nothing trainable. Raises `UserError` when that can't be done."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(spec)
@@ -249,7 +250,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=spec.trust_remote_code
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: not a causal language model that loads here ({_first_line(error)})") from error
     model.to(device)
     model.eval()

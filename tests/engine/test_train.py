@@ -1,0 +1,176 @@
+"""The loop: deterministic, back to the best weights, loud about divergence."""
+
+import contextlib
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from conftest import example_row
+from tuneoff import models
+from tuneoff.data import Example
+from tuneoff.engine.train import Diverged, fit, validation_loss
+from tuneoff.events import StepDone, Validated
+from tuneoff.methods import METHODS, build
+from tuneoff.prompts import Prompter
+from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
+
+CPU = torch.device("cpu")
+TRAINED = [name for name, method in METHODS.items() if method.trains]
+
+
+@dataclass
+class Counter:
+    tokens: int = 0
+
+
+class FakeMeter:
+    def __init__(self):
+        self.counters = {}
+
+    @contextlib.contextmanager
+    def phase(self, name):
+        yield self.counters.setdefault(name, Counter())
+
+    def elapsed(self):
+        return 0.0
+
+
+class World:
+    """A tiny model and rows to train it on."""
+
+    def __init__(self, folder, scratch):
+        self.folder, self.scratch = folder, scratch
+        self.base = self.load()
+        rows = [example_row(index) for index in range(24)]
+        examples = [Example(row["id"], row["document"], (row["summary"],), row["id"]) for row in rows]
+        prompter = Prompter(self.base.tokenizer, PromptSpec(max_length=128), max_new_tokens=8, reserved_tokens=20)
+        encoded, _ = prompter.encode(examples, with_target=True)
+        self.train, self.validation = encoded[:20], encoded[20:]
+        self.events = []
+
+    def load(self):
+        return models.load(ModelSpec(name=str(self.folder)), CPU, torch.float32)
+
+    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, **spec):
+        adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)
+        curve = self.fit_adapted(adapted, rate, seed, **spec)
+        return adapted, curve
+
+    def fit_adapted(self, adapted, rate, seed=0, **spec):
+        return fit(
+            adapted,
+            self.train,
+            self.validation,
+            TrainSpec(**{"batch_size": 4, **spec}),
+            learning_rate=rate,
+            weight_decay=0.0,
+            seed=seed,
+            pad_id=0,
+            device=CPU,
+            scratch=self.scratch,
+            meter=FakeMeter(),
+            emit=self.events.append,
+        )
+
+    def loss(self, adapted):
+        return validation_loss(adapted, self.validation, pad_id=0, device=CPU, tokens=1024)
+
+
+@pytest.fixture
+def world(tiny_model, tmp_path):
+    return World(tiny_model("llama"), tmp_path)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_same_seed_same_bits(world, name):
+    results = []
+    for _ in range(2):
+        adapted, curve = world.fit(name, epochs=1)
+        results.append((curve, {key: tensor.detach().clone() for key, tensor in adapted.state().items()}))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(results[0][1][key], tensor) for key, tensor in results[1][1].items())
+    _, other = world.fit(name, epochs=1, seed=1)
+    assert [point.loss for point in other.train] != [point.loss for point in results[0][0].train]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_loss_falls(world, name):
+    low, high = METHODS[name].search["learning_rate"]
+    adapted, curve = world.fit(name, rate=(low * high) ** 0.5, epochs=3)
+    untouched = build("zero_shot", {}).adapt(world.load(), [], 0)
+    assert curve.best_validation_loss < world.loss(untouched)
+    assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)
+
+
+def test_goes_back_to_the_best_weights_and_leaves_no_file(world):
+    """A rate far too high after the first epoch: the weights of the best evaluation come back."""
+    adapted, curve = world.fit("full", rate=0.3, epochs=4, evaluations_per_epoch=2, schedule="constant", warmup=0.2)
+    losses = {point.step: point.loss for point in curve.validation}
+    assert curve.best_validation_loss == min(losses.values())
+    assert curve.best_step != curve.train[-1].step, "this rate should have made it worse: the test would prove nothing"
+    assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)
+    assert not list(world.scratch.iterdir())
+
+
+def test_patience_stops_early(world):
+    _, curve = world.fit(
+        "full", rate=0.3, epochs=20, evaluations_per_epoch=2, schedule="constant", warmup=0.0, patience=2
+    )
+    assert curve.stopped_early
+    assert len(curve.train) < 100
+    after_best = [point for point in curve.validation if point.step > curve.best_step]
+    assert len(after_best) == 2
+
+
+def test_evaluates_where_it_says(world):
+    _, curve = world.fit(epochs=2, evaluations_per_epoch=2, eval_steps=4)
+    # five steps an epoch: its half (2, rounded) and its end, twice, and every fourth step
+    assert [point.step for point in curve.validation] == [2, 4, 5, 8, 10]
+    assert [event.step for event in world.events if isinstance(event, Validated)] == [2, 4, 5, 8, 10]
+    assert [event.step for event in world.events if isinstance(event, StepDone)] == list(range(1, 11))
+
+
+def test_max_steps_bounds_the_run(world):
+    _, curve = world.fit(epochs=3, max_steps=7)
+    assert len(curve.train) == 7
+    assert curve.validation[-1].step == 7
+
+
+def test_pieces_do_not_change_the_losses(world):
+    whole = world.fit(epochs=1, micro_batch_tokens=100_000)[1]
+    pieces = world.fit(epochs=1, micro_batch_tokens=150)[1]
+    for one, other in zip(whole.train, pieces.train, strict=True):
+        # fp32 sums in another order; five steps let the difference grow a little
+        assert other.loss == pytest.approx(one.loss, rel=1e-4)
+        assert other.tokens == one.tokens
+
+
+def test_a_loss_that_is_no_number_ends_the_run(world):
+    adapted = build("full", {}).adapt(world.load(), [], 0)
+    with torch.no_grad():
+        next(iter(adapted.state().values())).fill_(float("nan"))
+    with pytest.raises(Diverged, match="not finite at step 1") as caught:
+        world.fit_adapted(adapted, 1e-3)
+    assert caught.value.curve.train == ()
+    assert not list(world.scratch.iterdir())
+
+
+def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
+    adapted = build("full", {}).adapt(world.load(), [], 0)
+    from tuneoff.engine import train as loop
+
+    real, calls = loop.target_loss, []
+
+    def poisoned(model, batch):
+        calls.append(batch)
+        loss = real(model, batch)
+        return loss * float("nan") if torch.is_grad_enabled() and len(calls) > 12 else loss
+
+    monkeypatch.setattr(loop, "target_loss", poisoned)
+    with pytest.raises(Diverged) as caught:
+        world.fit_adapted(adapted, 1e-3, epochs=5)
+    monkeypatch.undo()
+    curve = caught.value.curve
+    assert curve.best_step is not None
+    assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)

@@ -1,0 +1,142 @@
+"""Finding and loading base models; what may not be loaded."""
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from tuneoff import models
+from tuneoff.errors import UserError
+from tuneoff.spec import ModelSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), copy)
+    return copy
+
+
+def load(folder: Path, **options):
+    return models.load(ModelSpec(name=str(folder), **options), CPU, torch.float32)
+
+
+def test_loads_frozen_and_in_evaluation_mode(folder):
+    base = load(folder)
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert base.stop_ids == {0}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickle"),
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x00" * 100), "not a causal language model"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "no tokenizer"),
+    ],
+)
+def test_a_spoilt_folder_is_one_sentence(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["auto_map", "_attn_implementation", "_attn_implementation_internal"])
+def test_code_that_comes_with_a_model_is_not_run(folder, key, tmp_path):
+    canary = tmp_path / "canary"
+    (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config[key] = {"AutoConfig": "evil.Evil"} if key == "auto_map" else "evil/kernel"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"`{key}` would run code"):
+        load(folder)
+    assert not canary.exists()
+
+
+def test_a_tokenizer_without_an_end_is_refused(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("eos_token", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(UserError, match="no EOS"):
+        load(folder)
+
+
+def test_a_hub_id_offline_is_one_sentence_and_no_connection(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(UserError, match="nobody/nothing: the hub gave no answer"):
+        models.locate(ModelSpec(name="nobody/nothing"))
+
+
+@pytest.mark.parametrize("name", ["./not-there", "/not/there", "model.gguf", "a/b/c"])
+def test_a_path_that_is_not_there_is_said_to_be_none(name):
+    with pytest.raises(UserError, match="no such folder or file"):
+        models.locate(ModelSpec(name=name))
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(UserError, match="neither a model folder nor"):
+        models.locate(ModelSpec(name=str(tmp_path / "a.txt")))
+
+
+def test_garbage_in_a_gguf_file_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 64)
+    with pytest.raises(UserError, match=r"bad\.gguf: transformers cannot read"):
+        models.load_tokenizer(ModelSpec(name=str(tmp_path / "bad.gguf")))
+    assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
+
+
+def test_content_hash_follows_every_byte(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = ModelSpec(name=str(folder))
+    before = models.content_hash(spec)
+    assert models.content_hash(spec) == before
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    os.utime(weights, ns=(1, 1))
+    assert models.content_hash(spec) != before
+
+
+def test_content_hash_is_remembered_and_does_not_need_the_cache(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = ModelSpec(name=str(folder))
+    before = models.content_hash(spec)
+    assert list((tmp_path / "cache" / "tuneoff" / "hashes").iterdir())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert models.content_hash(spec) == before
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
+)
+def test_starter_is_dequantised_once_without_a_trace_of_quantization():
+    gguf = models.starter_file()
+    assert gguf is not None
+    folder = models.dequantised(gguf)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert models.dequantised(gguf) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    config = json.loads((folder / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["hidden_size"] == 576
