@@ -7,77 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tiny import config_of, example_row, write_tokenizer
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-ARCHITECTURES = ("gpt_neo", "llama", "gpt2", "qwen2", "gemma3")
-
-_WORDS = (
-    "we show that a small model learns to name the result of each paper when the data is clean and the prompt is short "
-    "the method of this paper is a new way to train models with few examples while the cost stays low"
-).split()
-
-
-def sentence(seed: int, words: int) -> str:
-    """A deterministic sentence over a small vocabulary."""
-    picked = [_WORDS[(seed * 7 + place * (seed % 5 + 3)) % len(_WORDS)] for place in range(words)]
-    return " ".join(picked).capitalize() + "."
-
-
-def example_row(index: int) -> dict[str, str]:
-    """One row of a data file: three sentences, of which the first is the summary."""
-    summary = sentence(index, 5)
-    return {"id": f"d{index}", "document": f"{summary} {sentence(index + 100, 8 + index % 9)}", "summary": summary}
-
-
-def _tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|end|>", "<|user|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([sentence(index, 30) for index in range(50)], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(folder)
-
-
-def _config(architecture: str):
-    import transformers
-
-    common = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    llama_like = common | {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-    }
-    if architecture == "gpt_neo":
-        return transformers.GPTNeoConfig(
-            **common,
-            hidden_size=32,
-            num_layers=2,
-            num_heads=4,
-            intermediate_size=64,
-            attention_types=[[["global", "local"], 1]],
-            window_size=16,
-            max_position_embeddings=256,
-        )
-    if architecture == "gpt2":
-        return transformers.GPT2Config(**common, n_embd=32, n_layer=2, n_head=4, n_positions=256)
-    if architecture == "qwen2":
-        return transformers.Qwen2Config(**llama_like, tie_word_embeddings=True)
-    if architecture == "gemma3":
-        layers = ["sliding_attention", "full_attention"]
-        return transformers.Gemma3TextConfig(**llama_like, head_dim=8, sliding_window=16, layer_types=layers)
-    return transformers.LlamaConfig(**llama_like)
 
 
 @pytest.fixture(scope="session")
@@ -92,13 +25,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
             folder = tmp_path_factory.mktemp(architecture)
             torch.manual_seed(0)
-            model = AutoModelForCausalLM.from_config(_config(architecture))
+            model = AutoModelForCausalLM.from_config(config_of(architecture))
             with torch.no_grad():  # the usual initialisation is too small for two layers to show any difference
                 for parameter in model.parameters():
                     if parameter.ndim >= 2:
                         parameter.mul_(5)
             model.save_pretrained(folder)
-            _tokenizer(folder)
+            write_tokenizer(folder)
             made[architecture] = folder
         return made[architecture]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import sentence
+from tiny import sentence
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.errors import UserError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from conftest import example_row
+from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.train import Diverged, fit, validation_loss

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ARCHITECTURES, example_row
+from tiny import ARCHITECTURES, example_row
 from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import micro_batches
