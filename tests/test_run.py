@@ -1,0 +1,109 @@
+"""One RunSpec in, one Record out, on a tiny model."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from tuneoff import models, run
+from tuneoff.data import load, starter_present
+from tuneoff.events import Finished, StepDone, read_events
+from tuneoff.methods import METHODS, defaults
+from tuneoff.record import read_predictions, read_record
+from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
+
+
+def spec_of(name, model, data, **train):
+    return RunSpec(
+        model=ModelSpec(name=str(model), precision="fp32"),
+        prompt=PromptSpec(max_length=160),
+        data=DataSpec(
+            train_file=str(data["train"]), validation_file=str(data["validation"]), test_file=str(data["test"])
+        ),
+        method=MethodSpec(name=name, hyperparameters=defaults(name)),
+        train=TrainSpec(**{"max_steps": 3, **train}),
+        generate=GenerateSpec(max_new_tokens=8, batch_size=3),
+        reserved_tokens=20,
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_path):
+    spec = spec_of(name, tiny_model("llama"), tiny_data)
+    record = run.run(spec, tmp_path, "id", "name")
+    assert record.failure is None
+    assert read_record(tmp_path) == record
+    assert record.status == "finished"
+    trains = METHODS[name].trains
+    assert len(record.curve.train) == (3 if trains else 0)
+    assert record.curve.best_validation_loss == pytest.approx(min(point.loss for point in record.curve.validation))
+    predictions = read_predictions(tmp_path)
+    assert [row.id for row in predictions] == [example.id for example in load(spec.data).test]
+    assert record.scores["rouge1"] == pytest.approx(sum(row.scores["rouge1"] for row in predictions) / len(predictions))
+    files = [path for path in (tmp_path / "artefact").rglob("*") if path.is_file()]
+    assert record.artefact.bytes == sum(path.stat().st_size for path in files)
+    assert (record.trainable_parameters > 0) == trains
+    assert {"load", "generate", "evaluate"} <= set(record.resources.phases)
+    assert record.provenance["model"]["content_hash"] == models.content_hash(spec.model)
+    events = read_events(tmp_path / "events.jsonl")
+    assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
+    assert events[-1] == Finished(status="finished")
+    # The folder alone is enough to use the result: the same documents give the same texts.
+    documents = [example.document for example in load(spec.data).test]
+    assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
+
+
+def test_the_same_spec_gives_the_same_texts_and_losses(tiny_model, tiny_data, tmp_path):
+    spec = spec_of("lora", tiny_model("gpt_neo"), tiny_data)
+    one, two = (run.run(spec, tmp_path / name, "id", "name") for name in ("one", "two"))
+    assert [point.loss for point in one.curve.train] == [point.loss for point in two.curve.train]
+    assert read_predictions(tmp_path / "one") == read_predictions(tmp_path / "two")
+
+
+def test_what_goes_wrong_is_a_record(tiny_data, tmp_path):
+    record = run.run(spec_of("full", tmp_path / "missing", tiny_data), tmp_path / "run", "id", "name")
+    assert read_record(tmp_path / "run") == record
+    assert record.status == "failed"
+    assert "no such folder or file" in record.failure.message
+    assert record.failure.traceback is None
+
+
+def test_a_diverged_run_is_a_readable_record(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """Losses that are no number have no word in JSON: the record must not hold one."""
+    from tuneoff.engine import train
+
+    real = train.target_loss
+    monkeypatch.setattr(
+        train, "target_loss", lambda model, batch: real(model, batch) * (1 if torch.is_grad_enabled() else float("nan"))
+    )
+    run.run(spec_of("full", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    record = read_record(tmp_path)
+    assert record.status == "diverged"
+    assert "not finite" in record.failure.message
+    assert len(record.curve.train) == 3
+    assert "NaN" not in json.dumps(record.model_dump(mode="json"))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    (models.starter_file() is None or not starter_present()) and "CI" not in os.environ,
+    reason="the starter packages are not installed",
+)
+def test_starter_model_and_data_end_to_end(tmp_path):
+    spec = RunSpec(
+        model=ModelSpec(name="starter"),
+        prompt=PromptSpec(instruction="Summarize the {aspect} of this paper in one sentence.", max_length=256),
+        data=DataSpec(source="starter", max_train_documents=4, max_validation_documents=1, max_test_documents=1),
+        method=MethodSpec(name="lora", hyperparameters=defaults("lora")),
+        train=TrainSpec(max_steps=3, batch_size=4),
+        generate=GenerateSpec(max_new_tokens=24),
+    )
+    record = run.run(spec, tmp_path, "id", "name")
+    assert record.failure is None
+    # An untrained model of 49,152 tokens starts at log(49152) = 10.8 nats; this one has learned to write.
+    assert record.curve.best_validation_loss < 4
+    assert record.details["template"] == "chat"
+    assert record.details["target_modules"]["q_proj"] == 30
+    assert record.scores["rouge1"] > 5
+    assert record.scores["empty"] == 0
