@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import card, data, metrics, models
+from tuneoff.engine.attention import use_short_attention
 from tuneoff.engine.batching import length
 from tuneoff.engine.decode import Written, generate
 from tuneoff.engine.precision import choose_dtype, pick_device
@@ -113,6 +114,7 @@ class _Work:
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
+            use_short_attention(base.model, dtype, device)
             self.provenance = _provenance(spec, dataset)
             prompter = _prompter(spec, base)
             self.details["template"] = prompter.template

@@ -1,0 +1,163 @@
+"""Training speed and memory against the peers: rows 1, 2, 3, 4, 7 and 11 of docs/performance.md.
+
+    python benches/train.py [--steps N] [--rounds N] [--model smollm2|gpt-neo] [--only-method lora]
+
+Contestants run one after the other in fresh processes, in `--rounds` interleaved rounds; medians over steady steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import report
+import torch
+
+HERE = Path(__file__)
+PLAN = {
+    ("lora", 0.0): ("ours-bf16", "trainer-autocast", "trainer-bf16", "sft-bf16", "coursework"),
+    ("lora", 0.1): ("ours-bf16", "trainer-autocast", "trainer-bf16"),
+    ("soft_prompt", 0.0): ("ours-bf16", "trainer-autocast", "trainer-bf16", "coursework"),
+    ("full", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
+}
+FP32 = ("ours-fp32", "trainer-fp32")
+COURSEWORK_STEPS = 2  # a step takes half a minute
+
+
+def gemm_rates() -> dict[str, float]:
+    """Best rate in operations a second over large squares and SmolLM2's shapes at one batch, by dtype."""
+    shapes = [(2048, 2048, 2048), (4096, 4096, 4096), (1880, 576, 1536), (1880, 1536, 576), (1880, 576, 576)]
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        best = 0.0
+        for m, k, n in shapes:
+            left, right = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
+            for _ in range(6):
+                start = time.perf_counter()
+                torch.nn.functional.linear(left, right)
+                best = max(best, 2 * m * k * n / (time.perf_counter() - start))
+        rates[str(dtype).removeprefix("torch.")] = best
+    return rates
+
+
+def contestant(name: str, method: str, dropout: float, model: str, steps: int) -> dict[str, Any] | None:
+    """One contestant in a process of its own; None when what it needs is not installed or it fails (said on stderr)."""
+    wanted = {"name": name, "method": method, "dropout": dropout, "model": model, "steps": steps}
+    done = subprocess.run(
+        [sys.executable, str(HERE), "--contestant", json.dumps(wanted)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TRL_EXPERIMENTAL_SILENCE": "1"},
+    )
+    if done.returncode:
+        print(f"{name} {method}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(model: str, steps: int, rounds: int, only: str | None) -> dict[tuple[str, float, str], dict[str, Any]]:
+    """Everything of the plan; rounds are merged."""
+    merged: dict[tuple[str, float, str], dict[str, Any]] = {}
+    jobs = [(method, dropout, name) for (method, dropout), names in PLAN.items() for name in names]
+    jobs += [(method, dropout, name) for (method, dropout) in PLAN if dropout == 0.0 for name in FP32]
+    for number in range(rounds):
+        for method, dropout, name in jobs:
+            if (only and method != only) or (number and name == "coursework"):
+                continue
+            count = COURSEWORK_STEPS if name == "coursework" else steps
+            found = contestant(name, method, dropout, model, count)
+            if found is None:
+                continue
+            rate = sum(found["rows"][1:]) / sum(found["seconds"][1:])
+            flop = sum(found["useful_flop"][1:]) / sum(found["seconds"][1:])
+            entry = merged.setdefault((method, dropout, name), {"rate": [], "flop": [], "peak": [], "first": []})
+            entry["rate"].append(rate)
+            entry["flop"].append(flop)
+            entry["peak"].append(found["peak_bytes"])
+            entry["first"].append(found["seconds"][0])
+            entry["tokens"] = sum(found["tokens"][1:]) / sum(found["rows"][1:])
+            print(
+                f"{method:12} dropout {dropout} {name:18} {8 / rate:6.2f} s a batch, first {found['seconds'][0]:6.2f} s, "
+                f"{flop / 1e9:4.0f} useful GFLOP/s, peak {found['peak_bytes'] / 1e9:5.2f} GB",
+                file=sys.stderr,
+            )
+    return merged
+
+
+def rows(found: dict[tuple[str, float, str], dict[str, Any]], gemm: dict[str, float]) -> list[report.Row]:
+    """The rows of the table that these measurements answer."""
+    rate = {key: statistics.median(entry["rate"]) for key, entry in found.items()}
+    peak = {key: statistics.median(entry["peak"]) for key, entry in found.items()}
+    out: list[report.Row] = []
+
+    def best(method: str, dropout: float, *names: str) -> tuple[str, float, str]:
+        there = [(method, dropout, name) for name in names if (method, dropout, name) in rate]
+        return max(there, key=lambda key: rate[key])
+
+    peers = ("trainer-autocast", "trainer-bf16", "sft-bf16")
+    for method, target in (("full", 12), ("lora", 18), ("soft_prompt", 14)):
+        if (method, 0.0, "coursework") in rate:
+            ratio = (
+                max(rate[method, 0.0, name] for name in ("ours-bf16", "ours-fp32")) / rate[method, 0.0, "coursework"]
+            )
+            out.append(report.at_least(f"1 {method} against the coursework's way", target, ratio))
+    for method, dropout, target in (("lora", 0.0, 3), ("lora", 0.1, 3.5), ("soft_prompt", 0.0, 2), ("full", 0.0, 2.5)):
+        if (method, dropout, "ours-bf16") in rate:
+            peer = best(method, dropout, *peers)
+            ours = rate[method, dropout, "ours-bf16"]
+            out.append(report.at_least(f"2 {method} dropout {dropout} against {peer[2]}", target, ours / rate[peer]))
+            share = peak[method, dropout, "ours-bf16"] / peak[peer]
+            out.append(report.at_most(f"3 peak memory, {method} dropout {dropout}, against {peer[2]}", 0.5, share))
+    for method in ("lora", "full"):
+        if (method, 0.0, "ours-bf16") in found:
+            share = statistics.median(found[method, 0.0, "ours-bf16"]["flop"]) / gemm["bfloat16"]
+            out.append(report.at_least(f"4 share of the GEMM rate, {method}", 0.35, share))
+    if ("lora", 0.0, "ours-bf16") in rate and ("full", 0.0, "ours-bf16") in rate:
+        lora, full = ("lora", 0.0, "ours-bf16"), ("full", 0.0, "ours-bf16")
+        out.append(report.at_most("7 time of LoRA against full", 1, rate[full] / rate[lora]))
+        out.append(report.at_most("7 memory of LoRA against full", 1, peak[lora] / peak[full]))
+        soft = ("soft_prompt", 0.0, "ours-bf16")
+        tokens = found[soft]["tokens"]
+        out.append(
+            report.at_most("7 soft prompt against LoRA, per processed token", 1.05,
+                           rate[lora] / rate[soft] * tokens / (tokens + 20))
+        )  # fmt: skip
+    for method, target in (("lora", 2), ("soft_prompt", 2), ("full", 1.6)):
+        if (method, 0.0, "trainer-fp32") in rate:
+            ratio = rate[method, 0.0, "ours-fp32"] / rate[method, 0.0, "trainer-fp32"]
+            out.append(report.at_least(f"11 fp32 {method} against trainer-fp32", target, ratio))
+    return out
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--model", default="smollm2", choices=("smollm2", "gpt-neo"))
+    parser.add_argument("--only-method")
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.contestant:
+        import contestants
+
+        wanted = json.loads(chosen.contestant)
+        wanted["name"] = wanted.pop("name")
+        print(json.dumps(contestants.train(**wanted)))
+        return
+    gemm = gemm_rates()
+    print({dtype: f"{rate / 1e9:.0f} GFLOP/s" for dtype, rate in gemm.items()}, file=sys.stderr)
+    report.show(rows(measure(chosen.model, chosen.steps, chosen.rounds, chosen.only_method), gemm))
+
+
+if __name__ == "__main__":
+    main()

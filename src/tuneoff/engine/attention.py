@@ -1,0 +1,99 @@
+"""Causal attention of short rows as plain dense products, where that is faster than the flash kernels.
+
+The flash kernels of CPUs are made for long rows; at the lengths of one abstract their backward pass costs several times
+what the products cost. Measured in docs/performance.md; long rows, masks and other devices keep the usual path.
+
+Shapes: B rows, H query heads, K key-value heads, G = H / K, T positions, D width of a head.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+_NAME = "tuneoff_short"
+# Above this the probabilities (T x T for each head) cost more than they save.
+_LONGEST = 512
+
+
+class ShortCausal(torch.autograd.Function):
+    """softmax(scale * q k' + causal mask) v. Heads that share keys lie beside each other in one product."""
+
+    @staticmethod
+    def forward(ctx: Any, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
+        rows, heads, width_T, width_D = q_BHTD.shape
+        shared = k_BKTD.shape[1]
+        grouped = (rows * shared, heads // shared * width_T, width_D)
+        q = q_BHTD.reshape(grouped)
+        k, v = (states.reshape(rows * shared, width_T, width_D) for states in (k_BKTD, v_BKTD))
+        mask = _causal(width_T, heads // shared, q.dtype, q.device)
+        weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), -1)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.scale, ctx.shape = scale, (q_BHTD.shape, k_BKTD.shape)
+        return torch.bmm(weights, v).view(q_BHTD.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weights = ctx.saved_tensors
+        shape_q, shape_k = ctx.shape
+        gradient = gradients[0].reshape(q.shape)
+        grad_v = torch.bmm(weights.transpose(1, 2), gradient)
+        grad_weights = torch.bmm(gradient, v.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
+        grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
+        return grad_q.view(shape_q), grad_k.view(shape_k), grad_v.view(shape_k), None
+
+
+@functools.lru_cache(maxsize=8)
+def _causal(width_T: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Mask (G * T, T) that is added to the scores."""
+    with torch.inference_mode(False):
+        mask = torch.full((width_T, width_T), float("-inf"), device=device).triu(1)
+        return mask.to(dtype).repeat(groups, 1)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The form in which transformers calls attention; returns (B, T, H, D)."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    plain = attention_mask is None and not dropout and causal and query.shape[2] == key.shape[2]
+    if plain and 1 < query.shape[2] <= _LONGEST and key.shape == value.shape and query.shape[3] == key.shape[3]:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        heads: Tensor = ShortCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        return heads.transpose(1, 2).contiguous(), None
+    usual: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+    )
+    return usual
+
+
+def use_short_attention(model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
+    """Let `model` take the dense path where it pays: bf16 on a CPU. True when it does from now on.
+
+    In fp32 the flash kernels are the faster ones at every length. Models whose attention transformers cannot exchange
+    (GPT-Neo) stay as they are.
+    """
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return False
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) != "sdpa":
+        return False
+    AttentionInterface.register(_NAME, _attend)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    model.set_attn_implementation(_NAME)  # type: ignore[operator]
+    return True

@@ -1,0 +1,49 @@
+"""The dense path gives what the usual attention gives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tuneoff.engine.attention import ShortCausal, use_short_attention
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("heads", "shared"), [(4, 4), (6, 2), (3, 1)])
+def test_output_and_gradients_are_those_of_sdpa(heads: int, shared: int) -> None:
+    torch.manual_seed(0)
+    made = [torch.randn(2, 7, count, 8).transpose(1, 2) for count in (heads, shared, shared)]
+    weight = torch.randn(2, heads, 7, 8)
+
+    def through(attend: object) -> list[torch.Tensor]:
+        q, k, v = (states.clone().requires_grad_() for states in made)
+        out = attend(q, k, v)  # type: ignore[operator]
+        return [out, *torch.autograd.grad((out * weight).sum(), (q, k, v))]
+
+    ours = through(lambda q, k, v: ShortCausal.apply(q, k, v, 0.3))
+    usual = through(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=heads != shared)
+    )
+    for mine, theirs in zip(ours, usual, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)  # fp32 sums in another order
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "gemma3", "gpt_neo"])
+def test_models_compute_the_same_on_both_paths(tiny_model, architecture: str) -> None:  # type: ignore[no-untyped-def]
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.bfloat16).eval()
+    ids = torch.randint(3, 50, (2, 12), generator=torch.Generator().manual_seed(0))
+    before = model(ids, use_cache=False).logits
+    changed = use_short_attention(model, torch.bfloat16, CPU)
+    assert changed == (architecture != "gpt_neo")
+    after = model(ids, use_cache=False).logits
+    # bf16 has 8 bits: products in another order differ in the last of them
+    torch.testing.assert_close(after, before, rtol=0.05, atol=0.05)
+
+
+def test_fp32_keeps_the_usual_path(tiny_model) -> None:  # type: ignore[no-untyped-def]
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model("llama"), dtype=torch.float32)
+    assert not use_short_attention(model, torch.float32, CPU)
