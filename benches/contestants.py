@@ -191,10 +191,7 @@ def _sft(model: Any, data: list[dict[str, Any]], settings: dict[str, Any], base:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    rows = [
-        {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]}
-        for row in data
-    ]
+    rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in data]
     config = SFTConfig(
         **settings,
         completion_only_loss=True,

@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import report
 import torch
+
+import report
 
 HERE = Path(__file__)
 PLAN = {
@@ -86,8 +87,8 @@ def measure(model: str, steps: int, rounds: int, only: str | None) -> dict[tuple
             entry["first"].append(found["seconds"][0])
             entry["tokens"] = sum(found["tokens"][1:]) / sum(found["rows"][1:])
             print(
-                f"{method:12} dropout {dropout} {name:18} {8 / rate:6.2f} s a batch, first {found['seconds'][0]:6.2f} s, "
-                f"{flop / 1e9:4.0f} useful GFLOP/s, peak {found['peak_bytes'] / 1e9:5.2f} GB",
+                f"{method:12} dropout {dropout} {name:18} {8 / rate:6.2f} s a batch, "
+                f"first {found['seconds'][0]:6.2f} s, {flop / 1e9:4.0f} useful GFLOP/s, peak {found['peak_bytes'] / 1e9:5.2f} GB",
                 file=sys.stderr,
             )
     return merged
@@ -151,7 +152,6 @@ def main() -> None:
         import contestants
 
         wanted = json.loads(chosen.contestant)
-        wanted["name"] = wanted.pop("name")
         print(json.dumps(contestants.train(**wanted)))
         return
     gemm = gemm_rates()

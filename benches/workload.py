@@ -1,7 +1,7 @@
 """What all benches work on: SmolLM2-135M or a random GPT-Neo-125M, and abstracts of scitldr_a.
 
-The data is read from a folder given by TUNEOFF_BENCH_DATA (default: `../shared/data/scitldr_a`); when it is not there, the
-starter documents stand in, and every bench says so.
+The data is read from the folder TUNEOFF_BENCH_DATA (default: `../shared/data/scitldr_a`); when it is not there, the
+starter documents stand in.
 """
 
 from __future__ import annotations

@@ -1,0 +1,59 @@
+"""Throughput of runs side by side: row 8.
+
+    python benches/layout.py [--steps 6]
+
+tuneoff gives every run the whole machine. Each other layout (processes x threads) trains as many LoRA runs, and the
+best of them is what the default is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+import report
+
+RUN = """
+import sys, torch
+torch.set_num_threads({threads})
+import contestants
+print(sum(contestants.train("ours-bf16", "lora", "smollm2", {steps}, 0.0)["seconds"]))
+"""
+
+
+def runs_an_hour(processes: int, threads: int, steps: int) -> float:
+    """As many runs as there are processes, at the same time."""
+    start = time.perf_counter()
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", RUN.format(threads=threads, steps=steps)],
+            cwd=sys.path[0],
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(processes)
+    ]
+    if any(child.wait() for child in children):
+        raise SystemExit("a run failed")
+    return 3600 * processes / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6)
+    steps = parser.parse_args().steps
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    layouts = [(processes, cores // processes) for processes in range(1, cores + 1) if cores % processes == 0]
+    rates = {}
+    for processes, threads in layouts:
+        rates[processes] = runs_an_hour(processes, threads, steps)
+        print(f"{processes} processes x {threads} threads: {rates[processes]:.0f} runs an hour", file=sys.stderr)
+    report.show([report.at_least("8 throughput against the best layout", 0.95, rates[1] / max(rates.values()))])
+
+
+if __name__ == "__main__":
+    main()
