@@ -1,4 +1,4 @@
-"""All rows: the short form (`make bench`, under 20 minutes) or the whole (`make bench-full`)."""
+"""All rows: the short form (`make bench`) or the whole (`make bench-full`)."""
 
 from __future__ import annotations
 

@@ -110,6 +110,8 @@ def _trainer(
     model = base.model
     if method != "full":
         model = _peft_model(name, base, method, dropout)
+    else:
+        model.requires_grad_(True)  # the base comes frozen
     model.train()
     seconds: list[float] = []
     losses: list[float] = []

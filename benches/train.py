@@ -88,7 +88,8 @@ def measure(model: str, steps: int, rounds: int, only: str | None) -> dict[tuple
             entry["tokens"] = sum(found["tokens"][1:]) / sum(found["rows"][1:])
             print(
                 f"{method:12} dropout {dropout} {name:18} {8 / rate:6.2f} s a batch, "
-                f"first {found['seconds'][0]:6.2f} s, {flop / 1e9:4.0f} useful GFLOP/s, peak {found['peak_bytes'] / 1e9:5.2f} GB",
+                f"first {found['seconds'][0]:6.2f} s, {flop / 1e9:4.0f} GFLOP/s, "
+                f"peak {found['peak_bytes'] / 1e9:5.2f} GB",
                 file=sys.stderr,
             )
     return merged
