@@ -10,11 +10,11 @@ from pathlib import Path
 import report
 
 SHORT = {
-    "train": ["--steps", "3"],
-    "losses": ["--steps", "4", "--validation", "8", "--methods", "lora"],
-    "decode": ["--documents", "16"],
-    "layout": ["--steps", "3"],
-    "start": [],
+    "train": ["--short"],
+    "losses": ["--steps", "3", "--validation", "8", "--methods", "lora"],
+    "decode": ["--documents", "16", "--batch-sizes", "16"],
+    "layout": ["--steps", "2"],
+    "start": ["--repeats", "3"],
     "growth": ["--sizes", "1000", "10000"],
 }
 FULL = {

@@ -1,6 +1,6 @@
 """Greedy generation against transformers' `generate` at its best batch size and dtype: row 6.
 
-python benches/decode.py [--documents 64] [--rounds 1]
+python benches/decode.py [--documents 64] [--rounds 1] [--batch-sizes 16 32 64]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import workload
 import report
 from tuneoff import metrics
 from tuneoff.engine import decode
+from tuneoff.engine.attention import use_short_attention
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -37,6 +38,7 @@ class _Plain:
 
 def ours(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[int]]:
     """New tokens by tuneoff's engine."""
+    changed = use_short_attention(base.model, base.model.dtype, base.device)
     written = decode.generate(
         _Plain(base.model),
         prompts,
@@ -45,6 +47,8 @@ def ours(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[in
         pad_id=base.pad_id,
         device=base.device,
     )
+    if changed:
+        base.model.set_attn_implementation("sdpa")
     return [list(row.ids) for row in written]
 
 
@@ -95,13 +99,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64])
     chosen = parser.parse_args()
     bases = {dtype: workload.base_model("smollm2", dtype) for dtype in (torch.bfloat16, torch.float32)}
     prompts = workload.rows(bases[torch.float32], "test", chosen.documents, with_target=False)
     seconds: dict[tuple[str, str, int], list[float]] = {}
     texts: dict[tuple[str, str], list[list[int]]] = {}
     for _ in range(chosen.rounds):
-        for batch_size in (16, 32):
+        for batch_size in chosen.batch_sizes:
             for dtype, base in bases.items():
                 for name, write in (("ours", ours), ("generate", theirs)):
                     start = time.perf_counter()

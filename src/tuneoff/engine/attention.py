@@ -3,7 +3,8 @@
 The flash kernels of CPUs are made for long rows; at the lengths of one abstract their backward pass costs several times
 what the products cost. Measured in docs/performance.md; long rows, masks and other devices keep the usual path.
 
-Shapes: B rows, H query heads, K key-value heads, G = H / K, T positions, D width of a head.
+Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T),
+D width of a head.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 _NAME = "tuneoff_short"
 # Above this the probabilities (T x T for each head) cost more than they save.
@@ -26,16 +27,16 @@ class ShortCausal(torch.autograd.Function):
     """softmax(scale * q k' + causal mask) v. Heads that share keys lie beside each other in one product."""
 
     @staticmethod
-    def forward(ctx: Any, q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, scale: float) -> Tensor:
         rows, heads, width_T, width_D = q_BHTD.shape
-        shared = k_BKTD.shape[1]
+        shared, width_S = k_BKSD.shape[1:3]
         grouped = (rows * shared, heads // shared * width_T, width_D)
         q = q_BHTD.reshape(grouped)
-        k, v = (states.reshape(rows * shared, width_T, width_D) for states in (k_BKTD, v_BKTD))
-        mask = _causal(width_T, heads // shared, q.dtype, q.device)
+        k, v = (states.reshape(rows * shared, width_S, width_D) for states in (k_BKSD, v_BKSD))
+        mask = _causal(width_T, width_S, heads // shared, q.dtype, q.device)
         weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), -1)
         ctx.save_for_backward(q, k, v, weights)
-        ctx.scale, ctx.shape = scale, (q_BHTD.shape, k_BKTD.shape)
+        ctx.scale, ctx.shape = scale, (q_BHTD.shape, k_BKSD.shape)
         return torch.bmm(weights, v).view(q_BHTD.shape)
 
     @staticmethod
@@ -52,10 +53,10 @@ class ShortCausal(torch.autograd.Function):
 
 
 @functools.lru_cache(maxsize=8)
-def _causal(width_T: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Mask (G * T, T) that is added to the scores."""
+def _causal(width_T: int, width_S: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Mask (G * T, S) that is added to the scores."""
     with torch.inference_mode(False):
-        mask = torch.full((width_T, width_T), float("-inf"), device=device).triu(1)
+        mask = torch.full((width_T, width_S), float("-inf"), device=device).triu(1 + width_S - width_T)
         return mask.to(dtype).repeat(groups, 1)
 
 
@@ -72,8 +73,8 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """The form in which transformers calls attention; returns (B, T, H, D)."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    plain = attention_mask is None and not dropout and causal and query.shape[2] == key.shape[2]
-    if plain and 1 < query.shape[2] <= _LONGEST and key.shape == value.shape and query.shape[3] == key.shape[3]:
+    plain = attention_mask is None and not dropout and causal and 1 < query.shape[2] <= key.shape[2] <= _LONGEST
+    if plain and key.shape == value.shape and query.shape[3] == key.shape[3]:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         heads: Tensor = ShortCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return heads.transpose(1, 2).contiguous(), None
@@ -81,6 +82,21 @@ def _attend(
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
     )
     return usual
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """No mask for queries that follow keys which were read before, where `_attend` takes the dense path."""
+    plain = kwargs.get("mask_function") is causal_mask_function and kwargs.get("attention_mask") is None
+    follows = kwargs.get("q_offset") == kwargs.get("kv_length", 0) - kwargs.get("q_length", 0)
+    if (
+        plain
+        and follows
+        and kwargs.get("allow_is_causal_skip")
+        and 1 < kwargs["q_length"] <= kwargs["kv_length"] <= _LONGEST
+    ):
+        return None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
 
 
 def use_short_attention(model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
@@ -94,6 +110,6 @@ def use_short_attention(model: nn.Module, dtype: torch.dtype, device: torch.devi
     if getattr(getattr(model, "config", None), "_attn_implementation", None) != "sdpa":
         return False
     AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)  # type: ignore[operator]
     return True

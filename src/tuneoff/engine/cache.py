@@ -18,6 +18,24 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._length = 0
         self._buffers: list[Tensor] = []
 
+    @classmethod
+    def empty(cls, keys: Tensor, values: Tensor, rows: int, width: int, room: int) -> RoomyLayer:
+        """A layer of `rows` rows and `width` positions, all zero, in the shapes of `keys` and `values` otherwise."""
+        layer = cls(room)
+        layer.lazy_initialization(keys, values)
+        for states in (keys, values):
+            _, heads, _, head_width = states.shape
+            layer._buffers.append(states.new_zeros(rows, heads, width + room, head_width))
+        layer._length = width
+        layer._show()
+        return layer
+
+    def place(self, row: int, keys_HTD: Tensor, values_HTD: Tensor) -> None:
+        """Write one row so that it ends where the layer ends."""
+        start = self._length - keys_HTD.shape[1]
+        for buffer, states in zip(self._buffers, (keys_HTD, values_HTD), strict=True):
+            buffer[row, :, start : self._length] = states
+
     def update(
         self,
         key_states: Tensor,

@@ -1,6 +1,6 @@
 """Writing new text: greedy with rows that leave the batch when they end, or beams through transformers.
 
-Shapes: B rows still running, T prompt positions (padding on the left), V virtual tokens, D width.
+Shapes: B rows still running, T positions so far (padding on the left), V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from tuneoff.engine.cache import decoding_cache
-from tuneoff.engine.forward import Trainable, accepts, with_prefix
+from tuneoff.engine.forward import Trainable, accepts
+from tuneoff.engine.prefill import Prefilled, Reader, left_padded, positions
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -48,71 +48,34 @@ def generate(
     done: dict[int, Written] = {}
     # Rows of similar length share a batch, the longest first: if memory runs out, it does so at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].prompt))
-    write = _greedy if spec.num_beams == 1 else _beams
     with torch.inference_mode():
+        reader = Reader(adapted, prompts, pad_id, device)
         for start in range(0, len(order), spec.batch_size):
             chosen = order[start : start + spec.batch_size]
             rows = [prompts[index] for index in chosen]
-            inputs, mask_BT = _left_padded(adapted, rows, pad_id, device)
-            for index, written in zip(chosen, write(adapted.model, rows, inputs, mask_BT, spec, stop_ids), strict=True):
+            if spec.num_beams == 1:
+                texts = _greedy(adapted.model, rows, reader.read(rows, spec.max_new_tokens), spec, stop_ids)
+            else:
+                texts = _beams(adapted.model, rows, *left_padded(adapted, rows, pad_id, device), spec, stop_ids)
+            for index, written in zip(chosen, texts, strict=True):
                 done[index] = written
             if progress is not None:
                 progress(len(done))
     return [done[index] for index in range(len(prompts))]
 
 
-def _left_padded(
-    adapted: Trainable, rows: Sequence[Encoded], pad_id: int, device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Ids or embeddings with padding on the left, and the mask of what is real.
-
-    Virtual tokens stand between the padding and the text, so they are beside the text in every row.
-    """
-    width = max(len(row.prompt) for row in rows)
-    prefix_VD = adapted.prefix()
-    if prefix_VD is None:
-        ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
-        mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
-        for index, row in enumerate(rows):
-            ids_BT[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
-            mask_BT[index, width - len(row.prompt) :] = 1
-        return {"input_ids": ids_BT.to(device)}, mask_BT.to(device)
-    virtual = len(prefix_VD)
-    mask_BT = torch.zeros((len(rows), virtual + width), dtype=torch.long, device=device)
-    pieces = []
-    for index, row in enumerate(rows):
-        ids_1T = torch.tensor([row.prompt], device=device)
-        text_1XD = with_prefix(adapted.model, ids_1T, prefix_VD)
-        pieces.append(F.pad(text_1XD, (0, 0, width - len(row.prompt), 0)))
-        mask_BT[index, width - len(row.prompt) :] = 1
-    return {"inputs_embeds": torch.cat(pieces)}, mask_BT
-
-
-def _positions(model: nn.Module, mask_BT: Tensor) -> dict[str, Tensor]:
-    if not accepts(model, "position_ids"):
-        return {}
-    return {"position_ids": (mask_BT.cumsum(-1) - 1).clamp(min=0)}
-
-
 def _greedy(
-    model: nn.Module,
-    rows: Sequence[Encoded],
-    inputs: dict[str, Tensor],
-    mask_BT: Tensor,
-    spec: GenerateSpec,
-    stop_ids: frozenset[int],
+    model: nn.Module, rows: Sequence[Encoded], start: Prefilled, spec: GenerateSpec, stop_ids: frozenset[int]
 ) -> Iterator[Written]:
+    logits_BV, cache, mask_BT = start.logits_BV, start.cache, start.mask_BT
     device = mask_BT.device
     stops = torch.tensor(sorted(stop_ids), device=device)
-    cache = decoding_cache(model, spec.max_new_tokens)
     keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
     texts: list[list[int]] = [[] for _ in rows]
     stopped = [False] * len(rows)
     held = list(range(len(rows)))  # the row of `rows` at each place of the batch; ended rows stay until enough have
-    positions = _positions(model, mask_BT)
     for written in range(spec.max_new_tokens):
-        output = model(**inputs, **positions, **keep, attention_mask=mask_BT, past_key_values=cache, use_cache=True)
-        token_B = output.logits[:, -1].argmax(-1)
+        token_B = logits_BV.argmax(-1)
         for row, token, ends in zip(held, token_B.tolist(), torch.isin(token_B, stops).tolist(), strict=True):
             if ends:
                 stopped[row] = True
@@ -127,8 +90,11 @@ def _greedy(
             token_B, mask_BT = token_B[left], mask_BT[left]
             held = [held[place] for place in places]
         mask_BT = F.pad(mask_BT, (0, 1), value=1)
-        positions = {name: value[:, -1:] for name, value in _positions(model, mask_BT).items()}
-        inputs = {"input_ids": token_B[:, None]}
+        last = {name: value[:, -1:] for name, value in positions(model, mask_BT).items()}
+        output = model(
+            input_ids=token_B[:, None], **last, **keep, attention_mask=mask_BT, past_key_values=cache, use_cache=True
+        )
+        logits_BV = output.logits[:, -1]
     for prompt, text, end in zip(rows, texts, stopped, strict=True):
         yield Written(prompt.id, tuple(text), end)
 

@@ -69,8 +69,8 @@ def _parameters_of_forward(model_class: Any) -> frozenset[str]:
     return frozenset(inspect.signature(model_class.forward).parameters)
 
 
-def _keeps_masked(model: nn.Module) -> bool:
-    # Newer releases of transformers take a mask as `logits_to_keep`, which spares the head at every other position.
+def keeps_masked(model: nn.Module) -> bool:
+    """True when `logits_to_keep` may be a mask (newer transformers), which spares the head at every other position."""
     return hasattr(transformers.modeling_utils, "slice_logits_to_keep") and accepts(model, "logits_to_keep")
 
 
@@ -92,7 +92,7 @@ def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
         predicts_BT = F.pad(predicts_BT, (len(prefix_VD), 0))
     if accepts(model, "use_cache"):
         inputs["use_cache"] = False
-    if _keeps_masked(model):
+    if keeps_masked(model):
         logits: Tensor = model(**inputs, logits_to_keep=predicts_BT).logits
         return logits
     all_logits: Tensor = model(**inputs).logits

@@ -1,0 +1,93 @@
+"""Reading prompts in pieces, with what they share read once, gives what reading them at once gives."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tuneoff import models
+from tuneoff.engine import decode, prefill
+from tuneoff.engine.attention import use_short_attention
+from tuneoff.prompts import Encoded
+from tuneoff.spec import GenerateSpec, ModelSpec
+
+CPU = torch.device("cpu")
+ARCHITECTURES = ("gpt_neo", "gpt2", "llama", "qwen2", "gemma3")
+
+
+@dataclasses.dataclass
+class _Adapted:
+    model: torch.nn.Module
+    virtual_VD: torch.Tensor | None = None
+
+    def prefix(self) -> torch.Tensor | None:
+        return self.virtual_VD
+
+
+def _prompts(shared: int) -> list[Encoded]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(3, 50, (count,), generator=generator).tolist())
+
+    first = draw(shared)
+    return [Encoded(str(index), first + draw(count), (), 0) for index, count in enumerate((9, 2, 17, 5, 5))]
+
+
+def _write(adapted: _Adapted, prompts: list[Encoded], *, at_once: bool) -> list[tuple[int, ...]]:
+    spec = GenerateSpec(max_new_tokens=6, batch_size=3)
+    with pytest.MonkeyPatch.context() as patch:
+        if at_once:
+            patch.setattr(prefill, "_is_plain", lambda model: False)
+        texts = decode.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
+    return [row.ids for row in texts]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("virtual", [0, 4])
+@pytest.mark.parametrize("shared", [0, 12])
+def test_same_text_as_reading_at_once(
+    tiny_model: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    virtual: int,
+    shared: int,
+) -> None:
+    monkeypatch.setattr(prefill, "_PIECE", 24)  # several pieces in each batch
+    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
+    width = base.model.get_input_embeddings().weight.shape[1]
+    prefix = torch.randn(virtual, width, generator=torch.Generator().manual_seed(1)) if virtual else None
+    adapted = _Adapted(base.model, prefix)
+    prompts = _prompts(shared)
+    assert _write(adapted, prompts, at_once=False) == _write(adapted, prompts, at_once=True)
+
+
+def test_common_beginning_is_read_once(tiny_model: Callable[[str], Path]) -> None:
+    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
+    seen: list[int] = []
+    base.model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()),
+        with_kwargs=True,
+    )
+    with torch.inference_mode():
+        reader = prefill.Reader(_Adapted(base.model), _prompts(12), 0, CPU)
+        assert seen == [12]
+        reader.read(_prompts(12)[:1], 4)
+    assert seen == [12, 9]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_short_attention_over_keys_read_before(tiny_model: Callable[[str], Path], architecture: str) -> None:
+    """With the dense path on, queries that follow a shared beginning see all of it and nothing after themselves."""
+    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.bfloat16)
+    prompts = _prompts(12)
+
+    def logits() -> torch.Tensor:
+        with torch.inference_mode():
+            return prefill.Reader(_Adapted(base.model), prompts, 0, CPU).read(prompts, 1).logits_BV
+
+    usual = logits()
+    assert use_short_attention(base.model, torch.bfloat16, CPU)
+    torch.testing.assert_close(logits(), usual, rtol=0.05, atol=0.05)  # the last of the 8 bits of bf16
