@@ -49,7 +49,7 @@ def config_of(architecture: str):
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": 512,
     }
     if architecture == "gpt_neo":
         return transformers.GPTNeoConfig(
@@ -60,10 +60,10 @@ def config_of(architecture: str):
             intermediate_size=64,
             attention_types=[[["global", "local"], 1]],
             window_size=16,
-            max_position_embeddings=256,
+            max_position_embeddings=512,
         )
     if architecture == "gpt2":
-        return transformers.GPT2Config(**common, n_embd=32, n_layer=2, n_head=4, n_positions=256)
+        return transformers.GPT2Config(**common, n_embd=32, n_layer=2, n_head=4, n_positions=512)
     if architecture == "qwen2":
         return transformers.Qwen2Config(**llama_like, tie_word_embeddings=True)
     if architecture == "gemma3":

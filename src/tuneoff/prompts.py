@@ -6,6 +6,7 @@ apart, so that only the document is ever cut and the ids of a prompt are the sam
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,17 @@ class TooLong:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Prompting:
+    """What a method changes about prompts: a wording around the instruction, and examples in front of the document."""
+
+    wording: str = "{instruction}"
+    shots: tuple[Example, ...] = ()
+
+
+AS_GIVEN = Prompting()
+
+
 def fill(instruction: str, fields: Mapping[str, str]) -> str:
     """`instruction` with each `{name}` replaced by the example's field. Raises `UserError` for a field there is not."""
 
@@ -61,9 +73,18 @@ class Prompter:
     """Turns examples into ids for one tokenizer, one template and one token budget."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, spec: PromptSpec, *, max_new_tokens: int, reserved_tokens: int = 0
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        spec: PromptSpec,
+        *,
+        max_new_tokens: int,
+        reserved_tokens: int = 0,
+        prompting: Prompting = AS_GIVEN,
+        context: int | None = None,
     ) -> None:
-        """`reserved_tokens`: virtual tokens of the method of the study that needs the most of them."""
+        """`reserved_tokens`: virtual tokens of the method of the study that needs the most of them. `context`: the
+        positions that the model has; shots may use more of them than max_length.
+        """
         self._tokenizer = tokenizer
         self._spec = spec
         self._max_new_tokens = max_new_tokens
@@ -72,7 +93,14 @@ class Prompter:
         if spec.template == "chat" and not has_chat:
             raise UserError("--template chat: this model's tokenizer has no chat template; use --template plain")
         self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
-        self._frames: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._frames: dict[str, tuple[list[int], list[int]]] = {}
+        self._instruction = prompting.wording.replace("{instruction}", spec.instruction)
+        self._shots = self._encode_shots(prompting.shots)
+        if context is not None and len(self._shots) + spec.max_length > context:
+            raise UserError(
+                f"{len(prompting.shots)} shots of {len(self._shots)} tokens and --max-length {spec.max_length} exceed "
+                f"the {context} tokens of this model's context; use fewer shots or lower --max-length"
+            )
 
     def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[list[Encoded], list[TooLong]]:
         """Ids of every example, in order, and those that were left out because their target alone fills the budget.
@@ -87,8 +115,8 @@ class Prompter:
         encoded: list[Encoded] = []
         too_long: list[TooLong] = []
         for example, document, target in zip(examples, documents, targets, strict=True):
-            before, after = self._frame(fill(self._spec.instruction, example.fields))
-            frame = len(before) + len(after)
+            lead, tail = self._frame(fill(self._instruction, example.fields))
+            frame = len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
             if frame + self._max_new_tokens >= self._room:
                 raise UserError(
                     f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {frame} tokens, "
@@ -100,7 +128,8 @@ class Prompter:
                 too_long.append(TooLong(example.id, len(target)))
                 continue
             kept = tuple(document[:budget])
-            encoded.append(Encoded(example.id, before + kept + after, target, len(document) - len(kept)))
+            prompt = (*(self._shots or self._ends[0]), *lead, *kept, *tail, *self._ends[1])
+            encoded.append(Encoded(example.id, prompt, target, len(document) - len(kept)))
         return encoded, too_long
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -122,36 +151,63 @@ class Prompter:
         end = self._tokenizer.eos_token_id
         return [(*ids, end) for ids in self._ids(texts)]
 
-    def _frame(self, instruction: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids before and after the document."""
+    def _encode_shots(self, shots: Sequence[Example]) -> tuple[int, ...]:
+        """Ids of the shots, each as a prompt with its target, up to where the next document's frame begins.
+
+        A shot's document is cut as in a prompt of its own. Empty without shots.
+        """
+        if not shots:
+            return ()
+        turns = self._turns(len(shots))
+        ids: list[int] = []
+        documents, targets = self._ids([shot.document for shot in shots]), self._targets(shots)
+        for place, (shot, document, (*target, _)) in enumerate(zip(shots, documents, targets, strict=True)):
+            lead, tail = self._frame(fill(self._instruction, shot.fields))
+            frame = len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
+            budget = max(1, self._room - frame - max(len(target) + 1, self._max_new_tokens))
+            ids += (*turns[2 * place], *lead, *document[:budget], *tail, *turns[2 * place + 1], *target)
+        return (*ids, *turns[-2])
+
+    def _frame(self, instruction: str) -> tuple[list[int], list[int]]:
+        """Ids before and after the document, inside the user's turn."""
         if instruction not in self._frames:
             cue = self._spec.cue
             if self.template == "chat":
-                opening, closing = self._turn()
                 lead, tail = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
             else:
-                # The tokenizer's own habit decides about BOS: Llama wants one, GPT-2 has none.
-                empty = self._tokenizer("", verbose=False)["input_ids"]
-                opening, closing = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else [], []
                 # Without a cue this is the coursework's bare prompt: a word, a space, the text.
                 lead, tail = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
             # The instruction may hold fields of the data, so it is as hostile as the document.
             before, after = self._ids([lead, tail])
-            self._frames[instruction] = ((*opening, *before), (*after, *closing))
+            self._frames[instruction] = before, after
         return self._frames[instruction]
 
-    def _turn(self) -> tuple[list[int], list[int]]:
-        """What the chat template puts around a user's turn, up to where the answer begins."""
+    @functools.cached_property
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """What stands before and after the user's one turn, up to where the answer begins."""
+        opening, closing = self._turns(0)
+        return opening, closing
+
+    def _turns(self, shots: int) -> list[list[int]]:
+        """What stands around `shots` pairs of a user's text and its answer and the user's last text: an even number of
+        pieces, between which the texts go."""
+        if self.template != "chat":
+            # The tokenizer's own habit decides about BOS: Llama wants one, GPT-2 has none.
+            empty = self._tokenizer("", verbose=False)["input_ids"]
+            opening = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else []
+            (between,) = self._ids(["\n\n"])
+            return [opening, *([[], between] * shots), []]
         from jinja2 import TemplateError
 
+        messages = [{"role": role, "content": _SLOT} for _ in range(shots) for role in ("user", "assistant")]
         try:
             text = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True
+                [*messages, {"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True
             )
         except (TemplateError, ValueError) as error:
             raise UserError(f"this model's chat template cannot be used ({error}); use --template plain") from error
-        before, slot, after = str(text).partition(_SLOT)
-        if not slot:
+        pieces = str(text).split(_SLOT)
+        if len(pieces) != 2 * shots + 2:
             raise UserError("this model's chat template leaves out the user's text; use --template plain")
-        opening, closing = self._tokenizer([before, after], add_special_tokens=False, verbose=False)["input_ids"]
-        return opening, closing
+        ids: list[list[int]] = self._tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids

@@ -21,7 +21,7 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's name: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
@@ -100,9 +100,9 @@ class Curve(Frozen):
 
 
 class Artefact(Frozen):
-    """What a run leaves for use. `bytes` counts every file as written; `format` is peft, transformers or none."""
+    """What a run leaves for use. `bytes` counts every file as written; `format` prompt: examples for the prompt."""
 
-    format: Literal["peft", "transformers", "none"]
+    format: Literal["peft", "transformers", "prompt", "none"]
     bytes: int
     files: tuple[str, ...] = ()
 

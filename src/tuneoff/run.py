@@ -116,16 +116,22 @@ class _Work:
             base = models.load(spec.model, device, dtype)
             use_short_attention(base.model, dtype, device)
             self.provenance = _provenance(spec, dataset)
-            prompter = _prompter(spec, base)
+            # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
+            known, held_out = (
+                data.take_fraction(split, spec.fraction, spec.seed) for split in (dataset.train, dataset.validation)
+            )
+            adapted = method.adapt(base, known, spec.seed)
+            prompter = _prompter(spec, base, adapted)
             self.details["template"] = prompter.template
-            train = self._encode(prompter, dataset.train, "train") if method.trains else []
-            validation = self._encode(prompter, dataset.validation, "validation")
-            adapted = method.adapt(base, dataset.train, spec.seed)
+            train = self._encode(prompter, known, "train") if method.trains else []
+            validation = self._encode(prompter, held_out, "validation")
             self._count_parameters(adapted)
         if method.trains:
             self._fit(adapted, train, validation, base)
         else:
             self._validate(adapted, validation, base)
+        if spec.role == "trial":
+            return
         self._save(method, adapted)
         # The test split is read here for the first time, after the best checkpoint was chosen on validation.
         with self.meter.phase("generate") as generating:
@@ -213,7 +219,7 @@ class _Work:
         folder = self.folder / ARTEFACT
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        if kind != "none":
+        if kind in ("peft", "transformers"):
             card.write(folder, self.spec, method, kind)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
@@ -244,12 +250,14 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _prompter(spec: RunSpec, base: BaseModel) -> Prompter:
+def _prompter(spec: RunSpec, base: BaseModel, adapted: Adapted) -> Prompter:
     return Prompter(
         base.tokenizer,
         spec.prompt,
         max_new_tokens=spec.generate.max_new_tokens,
         reserved_tokens=spec.reserved_tokens,
+        prompting=adapted.prompting,
+        context=getattr(base.model.config.get_text_config(), "max_position_embeddings", None),
     )
 
 
@@ -287,6 +295,8 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
 def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, str] | None = None) -> Iterator[str]:
     """New documents through a finished run, one summary each, in order. Raises `UserError` for a run that is none."""
     record = read_record(run_folder)
+    if record.spec.role == "trial":
+        raise UserError(f"{run_folder}: a trial leaves nothing to use; name a final run")
     if record.status != "finished":
         raise UserError(f"{run_folder}: this run is {record.status}, so there is nothing to use; run it again")
     spec = record.spec
@@ -295,7 +305,7 @@ def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, st
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
     adapted.merge()
     adapted.train_mode(False)
-    yield from _written_texts(adapted, base, _prompter(spec, base), texts, fields or {}, spec.generate)
+    yield from _written_texts(adapted, base, _prompter(spec, base, adapted), texts, fields or {}, spec.generate)
 
 
 def _written_texts(

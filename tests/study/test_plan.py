@@ -19,7 +19,7 @@ def study(**settings: object) -> StudySpec:
 
 
 def runs_of(**settings: object) -> list[PlannedRun]:
-    return plan.expand(study(**settings), CONTENTS)
+    return list(plan.expand(study(**settings), CONTENTS).runs)
 
 
 def ids_of(**settings: object) -> set[str]:
@@ -60,8 +60,10 @@ def test_a_run_is_named_by_what_goes_into_it() -> None:
     assert before == ids_of(hyperparameters={"lora": {"r": 16}})  # the default, spelt out
     assert not before & ids_of(train=TrainSpec(epochs=2))
     assert len(before & ids_of(hyperparameters={"lora": {"r": 4}})) == len(before) - 1
-    assert not before & {run.run_id for run in plan.expand(study(), Contents("e" * 16, CONTENTS.models))}
-    assert not before & {run.run_id for run in plan.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16}))}
+    assert not before & {run.run_id for run in plan.expand(study(), Contents("e" * 16, CONTENTS.models)).runs}
+    assert not before & {
+        run.run_id for run in plan.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16})).runs
+    }
 
 
 def test_a_run_is_not_named_by_where_files_lie() -> None:
@@ -90,7 +92,7 @@ def test_only_a_finished_record_of_this_very_run_is_done(tmp_path: Path) -> None
 
 
 def claim(folder: Path, spec: StudySpec, contents: Contents = CONTENTS) -> None:
-    plan.claim(folder, spec, contents, plan.expand(spec, contents))
+    plan.claim(folder, spec, contents, plan.expand(spec, contents).runs)
 
 
 @pytest.mark.parametrize(

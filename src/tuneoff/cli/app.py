@@ -103,12 +103,13 @@ def compare(
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
-    from tuneoff.study.read import Override, parse_setting, read_study
+    from tuneoff.study.read import Override, parse_fractions, parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods is not None:
         names = tuple(name.strip().replace("-", "_") for name in methods.split(","))
         overrides.append(Override(("methods",), names, "--methods"))
+    overrides = [parse_fractions(entry.value) if entry.path == ("fractions",) else entry for entry in overrides]
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)
     return _carry_out(
@@ -146,11 +147,12 @@ def train(
     given: Mapping[str, Any],
 ) -> "int | StudyResult":
     """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
-    from tuneoff.study.read import Override, parse_setting, read_study
+    from tuneoff.study.read import Override, parse_fractions, parse_setting, read_study
 
     method = method.replace("-", "_")
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     overrides.append(Override(("methods",), (method,), f"train {method}"))
+    overrides = [parse_fractions(entry.value) if entry.path == ("fractions",) else entry for entry in overrides]
     overrides += [parse_setting(text, method) for text in set_ or ()]
     if learning_rate is not None:
         overrides.append(Override(("hyperparameters", method, "learning_rate"), learning_rate, "--learning-rate"))

@@ -30,9 +30,10 @@ class StudyResult:
 
     @property
     def exit_code(self) -> int:
-        """0 when all runs finished, 3 when some did not, 1 when none did."""
-        finished = sum(record.status == "finished" for record in self.records)
-        if finished == len(self.records):
+        """0 when all final runs finished, 3 when some did not, 1 when none did. A trial may diverge."""
+        finals = [record for record in self.records if record.spec.role == "final"]
+        finished = sum(record.status == "finished" for record in finals)
+        if finals and finished == len(finals):
             return DONE
         return SOME_FAILED if finished else FAILED
 
@@ -53,10 +54,10 @@ def run_study(
     trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
     if not quiet:
         _announce(prepared)
-    total, missing = len(prepared.runs), len(prepared.missing)
-    with Progress(total, done_before=total - missing, quiet=quiet) as progress:
+    done = len(prepared.runs) - len(prepared.missing)
+    with Progress(prepared.total, done_before=done, quiet=quiet) as progress:
         watch = _Watch(spec.name, progress, trackers, keep_texts)
-        records, summary = carry_out(
+        folders, records, summary = carry_out(
             prepared, on_start=watch.start, on_event=watch.event, on_outcome=watch.finish, keep_texts=keep_texts
         )
     page = report.render(folder)[0]
@@ -66,7 +67,7 @@ def run_study(
     if not quiet:
         print(result_as_text(folder))
         print(f"report: {page}")
-    return StudyResult(folder, tuple(records), tuple(folder / run.folder for run in prepared.runs), summary)
+    return StudyResult(folder, tuple(records), folders, summary)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _announce(prepared: Prepared) -> None:
     _tell(prepared.dataset.description)
     for line in data.cleaning_report(prepared.dataset):
         _tell(line)
-    total, missing = len(prepared.runs), len(prepared.missing)
+    total, missing = prepared.total, prepared.total - len(prepared.runs) + len(prepared.missing)
     there = f", {total - missing} of them done already" if missing < total else ""
     _tell(f"{total} run{'' if total == 1 else 's'}{there}; folder {prepared.folder}")
 

@@ -57,6 +57,15 @@ def plan_as_text(prepared: Prepared) -> str:
         f"effort  {effort}; {study.seeds} seed{'' if study.seeds == 1 else 's'}",
         f"output  at most {study.generate.max_new_tokens} new tokens, {study.generate.num_beams} beam(s)",
     ]
+    if study.trials:
+        where = "each share of the data" if study.search_at == "each" else "all the data"
+        lines.append(
+            f"search  {study.trials} trials and a reserve one for each method at {where}, chosen by validation loss; "
+            f"{prepared.total} runs in all, the final ones follow from the trials"
+        )
+    if len(study.fractions) > 1:
+        shares = ", ".join(f"{share:g}" for share in study.fractions)
+        lines.append(f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1")
     width = max(len(run.name) for run in prepared.runs)
     for run in prepared.runs:
         state = "to do" if run in prepared.missing else "done"

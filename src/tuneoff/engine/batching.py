@@ -54,7 +54,9 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return math.ceil(examples / batch_size)
 
 
-def total_steps(examples: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Optimiser steps of a run, at least one."""
-    steps = max(1, round(steps_per_epoch(examples, batch_size) * epochs))
+def total_steps(
+    examples: int, batch_size: int, epochs: float, max_steps: int | None, min_steps: int | None = None
+) -> int:
+    """Optimiser steps of a run: the passes asked for, not under `min_steps` and not over `max_steps`; at least one."""
+    steps = max(1, min_steps or 1, round(steps_per_epoch(examples, batch_size) * epochs))
     return steps if max_steps is None else min(steps, max_steps)

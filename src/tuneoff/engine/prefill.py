@@ -9,6 +9,7 @@ Shapes: B rows, T positions, S shared positions (virtual tokens V included), D w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,34 +39,95 @@ class Prefilled:
     mask_BT: Tensor
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all prompts of a set begin with, read: `ids` token ids, after the virtual tokens if there are any."""
+
+    model: nn.Module
+    ids: int
+    cache: DynamicCache
+
+    @property
+    def positions(self) -> int:
+        """S, virtual tokens included."""
+        return int(self.cache.get_seq_length())
+
+    def rest(self, row: Encoded) -> Encoded:
+        """A row without what was read."""
+        return dataclasses.replace(row, prompt=row.prompt[self.ids :])
+
+    def logits(self, ids_BT: Tensor, wanted_BT: Tensor) -> tuple[Tensor, DynamicCache]:
+        """Logits (N, vocabulary) at the wanted positions of rows that go on from here, padded on the right; and the
+        cache after them."""
+        cache = DynamicCache(config=self.model.config)
+        for index, layer in enumerate(self.cache.layers):
+            expanded = (states.expand(len(ids_BT), -1, -1, -1) for states in (layer.keys, layer.values))
+            cache.update(*expanded, index)
+        return _logits(self.model, ids_BT, wanted_BT, cache, self.positions), cache
+
+
+def read_shared(
+    adapted: Trainable, rows: Sequence[Encoded], device: torch.device, *, worth: int, virtual_alone: bool = False
+) -> Shared | None:
+    """Read what all prompts of `rows` begin with.
+
+    None when that is under `worth` ids (`virtual_alone`: and there are no virtual tokens), or when the model's cache is
+    no plain one.
+    """
+    model = adapted.model
+    if not rows or not accepts(model, "position_ids") or not _is_plain(model):
+        return None
+    first = rows[0].prompt
+    same = min(len(row.prompt) for row in rows) - 1  # every row keeps a token that predicts the next
+    for row in rows[1:]:
+        same = next((place for place in range(same) if row.prompt[place] != first[place]), same)
+    if len(rows) == 1 or same < worth:
+        same = 0
+    prefix_VD = adapted.prefix()
+    if not same and (prefix_VD is None or not virtual_alone):
+        return None
+    ids_1T = torch.tensor([first[:same]], dtype=torch.long, device=device)
+    inputs = {"input_ids": ids_1T} if prefix_VD is None else {"inputs_embeds": with_prefix(model, ids_1T, prefix_VD)}
+    keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
+    cache = DynamicCache(config=model.config)
+    model(**inputs, **keep, past_key_values=cache, use_cache=True)
+    return Shared(model, same, cache)
+
+
+def _logits(model: nn.Module, ids_BT: Tensor, wanted_BT: Tensor, cache: DynamicCache, start: int) -> Tensor:
+    positions_1T = torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device)[None]
+    inputs = {"input_ids": ids_BT, "position_ids": positions_1T, "past_key_values": cache, "use_cache": True}
+    if keeps_masked(model):
+        logits: Tensor = model(**inputs, logits_to_keep=wanted_BT).logits
+        return logits
+    all_logits: Tensor = model(**inputs).logits
+    return all_logits[wanted_BT]
+
+
 class Reader:
     """Reads the batches of one generation. `prompts` are all prompts that will come."""
 
     def __init__(self, adapted: Trainable, prompts: Sequence[Encoded], pad_id: int, device: torch.device) -> None:
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._in_pieces = accepts(adapted.model, "position_ids") and _is_plain(adapted.model)
-        self._shared_ids = 0
-        self._shared: DynamicCache | None = None
-        if self._in_pieces and prompts:
-            self._read_shared(prompts)
+        self._shared = read_shared(adapted, prompts, device, worth=_WORTH_SHARING, virtual_alone=True)
 
     def read(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         """Read `rows` into a cache with room for `room` more positions."""
         if not self._in_pieces:
             return self._read_at_once(rows, room)
+        skipped, shared = (self._shared.ids, self._shared.positions) if self._shared else (0, 0)
         places = {id(row): place for place, row in enumerate(rows)}
-        ends_first = max(len(row.prompt) for row in rows) - self._shared_ids
-        shared = self._shared.get_seq_length() if self._shared is not None else 0
-        width = shared + ends_first
+        width = shared + max(len(row.prompt) for row in rows) - skipped
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long, device=self._device)
         layers: list[RoomyLayer] = []
         logits: list[Tensor | None] = [None] * len(rows)
-        for piece in micro_batches(rows, _PIECE, -self._shared_ids):
-            last_BV, cache = self._forward(piece)
+        for piece in micro_batches(rows, _PIECE, -skipped):
+            last_BV, cache = self._forward([row.prompt[skipped:] for row in piece])
             if not layers:
                 layers = [RoomyLayer.empty(layer.keys, layer.values, len(rows), width, room) for layer in cache.layers]
             for index, row in enumerate(piece):
-                place, length = places[id(row)], shared + len(row.prompt) - self._shared_ids
+                place, length = places[id(row)], shared + len(row.prompt) - skipped
                 for target, source in zip(layers, cache.layers, strict=True):
                     target.place(place, source.keys[index, :, :length], source.values[index, :, :length])
                 mask_BT[place, width - length :] = 1
@@ -74,48 +136,19 @@ class Reader:
         whole.layers = layers
         return Prefilled(torch.stack([row for row in logits if row is not None]), whole, mask_BT)
 
-    def _read_shared(self, prompts: Sequence[Encoded]) -> None:
-        first = prompts[0].prompt
-        same = min(len(row.prompt) for row in prompts) - 1  # every row keeps a token that predicts the next
-        for row in prompts[1:]:
-            same = next((place for place in range(same) if row.prompt[place] != first[place]), same)
-        if len(prompts) == 1 or same < _WORTH_SHARING:
-            same = 0
-        prefix_VD = self._adapted.prefix()
-        if prefix_VD is None and not same:
-            return
-        model = self._adapted.model
-        ids_1T = torch.tensor([first[:same]], dtype=torch.long, device=self._device)
-        inputs = (
-            {"input_ids": ids_1T} if prefix_VD is None else {"inputs_embeds": with_prefix(model, ids_1T, prefix_VD)}
-        )
-        keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
-        self._shared = DynamicCache(config=model.config)
-        model(**inputs, **keep, past_key_values=self._shared, use_cache=True)
-        self._shared_ids = same
-
-    def _forward(self, piece: Sequence[Encoded]) -> tuple[Tensor, DynamicCache]:
+    def _forward(self, piece: Sequence[tuple[int, ...]]) -> tuple[Tensor, DynamicCache]:
         """Logits (rows, vocabulary) after the last token of each row, and the cache with padding on the right."""
-        model, shared = self._adapted.model, 0
-        cache = DynamicCache(config=model.config)
-        if self._shared is not None:
-            shared = self._shared.get_seq_length()
-            for index, layer in enumerate(self._shared.layers):
-                expanded = (states.expand(len(piece), -1, -1, -1) for states in (layer.keys, layer.values))
-                cache.update(*expanded, index)
-        own = [row.prompt[self._shared_ids :] for row in piece]
-        width = max(map(len, own))
+        width = max(map(len, piece))
         ids_BT = torch.full((len(piece), width), self._pad_id, dtype=torch.long)
         last_BT = torch.zeros((len(piece), width), dtype=torch.bool)
-        for index, ids in enumerate(own):
+        for index, ids in enumerate(piece):
             ids_BT[index, : len(ids)] = torch.tensor(ids)
             last_BT[index, len(ids) - 1] = True
         ids_BT, last_BT = ids_BT.to(self._device), last_BT.to(self._device)
-        positions_1T = torch.arange(shared, shared + width, device=self._device)[None]
-        inputs = {"input_ids": ids_BT, "position_ids": positions_1T, "past_key_values": cache, "use_cache": True}
-        if keeps_masked(model):
-            return model(**inputs, logits_to_keep=last_BT).logits, cache
-        return model(**inputs).logits[last_BT], cache
+        if self._shared is not None:
+            return self._shared.logits(ids_BT, last_BT)
+        cache = DynamicCache(config=self._adapted.model.config)
+        return _logits(self._adapted.model, ids_BT, last_BT, cache, 0), cache
 
     def _read_at_once(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         model = self._adapted.model

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tuneoff.engine.batching import epoch_batches, length, micro_batches, steps_per_epoch, total_steps
 from tuneoff.engine.forward import Trainable, collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
+from tuneoff.engine.prefill import read_shared
 from tuneoff.events import Event, StepDone, Validated
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve, Phase, TrainPoint, ValidationPoint
 from tuneoff.spec import TrainSpec
+
+# Tokens that all validation prompts must begin with (shots, as a rule) for a pass of their own to pay.
+_WORTH_SHARING = 64
 
 
 class Learner(Trainable, Protocol):
@@ -62,9 +67,16 @@ def validation_loss(
     overhead = 0 if prefix is None else len(prefix)
     total, count = 0.0, 0
     with torch.inference_mode():
-        for piece in micro_batches(rows, tokens, overhead):
+        shared = read_shared(adapted, rows, device, worth=_WORTH_SHARING)
+        rest = rows if shared is None else [shared.rest(row) for row in rows]
+        for piece in micro_batches(rest, tokens, overhead if shared is None else 0):
             batch = collate(piece, pad_id, device)
-            total += float(target_loss(adapted, batch))
+            if shared is None:
+                loss = target_loss(adapted, batch)
+            else:
+                logits = shared.logits(batch.ids_BT, batch.predicts_BT)[0]
+                loss = F.cross_entropy(logits.float(), batch.targets_N, reduction="sum")
+            total += float(loss)
             count += len(batch.targets_N)
     return total / count
 
@@ -120,7 +132,7 @@ def fit(
 
     The loss of a batch is its mean over target tokens, however the batch is cut into pieces.
     """
-    steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps)
+    steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = _evaluation_steps(steps, an_epoch, spec)
     prefix = adapted.prefix()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneoff.errors import UserError
+from tuneoff.methods.few_shot import FewShot
 from tuneoff.methods.full import Full
 from tuneoff.methods.last_layers import LastLayers
 from tuneoff.methods.lora import Lora
@@ -16,7 +17,9 @@ from tuneoff.methods.soft_prompt import SoftPrompt
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (ZeroShot, SoftPrompt, Lora, LastLayers, Full)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (ZeroShot, FewShot, SoftPrompt, Lora, LastLayers, Full)
+}
 
 __all__ = ["METHODS", "Adapted", "Method", "build", "defaults"]
 
@@ -27,6 +30,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "r": (0, 65536, "a whole number from 1 to 65536"),
     "lora_alpha": (0, 65536, "above 0 and at most 65536"),
     "lora_dropout": (-1e-300, 0.999, "0 to below 1"),
+    "shots": (0, 64, "a whole number from 1 to 64"),
     "num_layers": (0, 4096, "a whole number from 1 to 4096"),
     "num_virtual_tokens": (0, 4096, "a whole number from 1 to 4096"),
 }

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tuneoff.prompts import AS_GIVEN, Prompting
+from tuneoff.spec.run import Scalar
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +25,7 @@ class FullyTuned:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     details: dict[str, Any] = field(default_factory=dict)
+    prompting: Prompting = AS_GIVEN
 
     def prefix(self) -> Tensor | None:
         return None
@@ -48,7 +52,9 @@ class Full:
     name: ClassVar[str] = "full"
     title: ClassVar[str] = "Full fine-tuning"
     trains: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
     search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-5, 1e-3)}
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     source: ClassVar[str] = "Howard and Ruder 2018, arXiv:1801.06146; rate: own trials at 135M parameters"
 
     learning_rate: float = 1e-4

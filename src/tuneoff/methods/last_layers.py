@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tuneoff.errors import UserError
 from tuneoff.methods.full import FullyTuned
+from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +34,9 @@ class LastLayers:
     name: ClassVar[str] = "last_layers"
     title: ClassVar[str] = "Last layers"
     trains: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
     search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-5, 1e-3)}
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     source: ClassVar[str] = "Yosinski et al. 2014, arXiv:1411.1792; rates as for full tuning"
 
     num_layers: int = 2

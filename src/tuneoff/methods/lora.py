@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneoff.errors import UserError
+from tuneoff.prompts import AS_GIVEN, Prompting
+from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,6 +30,7 @@ class LowRank:
     seed: int = 0
     model: nn.Module = field(init=False)
     details: dict[str, Any] = field(default_factory=dict)
+    prompting: Prompting = AS_GIVEN
 
     def __post_init__(self) -> None:
         self.model = self.peft_model.get_base_model()
@@ -63,7 +66,9 @@ class Lora:
     name: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA"
     trains: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
     search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-4, 3e-3)}
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     source: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685; all layers and about ten times the rate of full tuning: \
 Schulman et al. 2025, LoRA Without Regret"
 

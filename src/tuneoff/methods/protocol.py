@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from tuneoff.spec.run import Scalar
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
+    from tuneoff.prompts import Prompting
 
 
 @runtime_checkable
@@ -19,6 +22,7 @@ class Adapted(Protocol):
 
     model: nn.Module
     details: dict[str, Any]  # for the record: matched modules, initialisation ...
+    prompting: Prompting  # what the method changes about prompts
 
     def prefix(self) -> Tensor | None:
         """Embeddings (virtual tokens V, width D) that stand directly in front of the prompt; None without any."""
@@ -32,7 +36,7 @@ class Adapted(Protocol):
         """Switch dropout on or off."""
         ...
 
-    def save(self, folder: Path) -> Literal["peft", "transformers", "none"]:
+    def save(self, folder: Path) -> Literal["peft", "transformers", "prompt", "none"]:
         """Write what a user needs to load the result without tuneoff; returns the format."""
         ...
 
@@ -47,7 +51,9 @@ class Method(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]  # for tables and plots
     trains: ClassVar[bool]
+    seeded: ClassVar[bool]  # the seed changes what it writes
     search: ClassVar[Mapping[str, tuple[float, float]]]  # hyper-parameter -> range, searched on a log scale
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]]  # hyper-parameter -> values, tried in this order
     source: ClassVar[str]  # paper or documentation behind the defaults
 
     @property

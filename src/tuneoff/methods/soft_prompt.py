@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneoff.errors import UserError
+from tuneoff.prompts import AS_GIVEN, Prompting
+from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,7 @@ class Prompted:
     model: PreTrainedModel
     prompt_VD: torch.nn.Parameter
     details: dict[str, Any] = field(default_factory=dict)
+    prompting: Prompting = AS_GIVEN
 
     def prefix(self) -> Tensor | None:
         return self.prompt_VD
@@ -71,7 +74,9 @@ class SoftPrompt:
     name: ClassVar[str] = "soft_prompt"
     title: ClassVar[str] = "Soft prompt"
     trains: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
     search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-3, 3e-1)}
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     source: ClassVar[str] = "Lester et al. 2021, arXiv:2104.08691"
 
     num_virtual_tokens: int = 20

@@ -136,7 +136,7 @@ def read_study(folder: Path) -> StudyFolder:
     """Everything that the report needs. Raises `UserError` when the folder is no study or a file in it is damaged."""
     spec = _read(folder / "study.json", StudySpec)
     summary = _read(folder / "summary.json", Summary)
-    runs = run_folders(folder)
+    records = {run: read_record(run) for run in run_folders(folder)}
     other: dict[str, list[Prediction]] = {}
     for row in summary.rows:
         place = {"extractive": "baselines", "outside": "outside"}.get(row.kind)
@@ -147,8 +147,12 @@ def read_study(folder: Path) -> StudyFolder:
         path=folder,
         spec=spec,
         summary=summary,
-        records={run.name: read_record(run) for run in runs},
-        predictions={run.name: _rows(run / "predictions.jsonl", Prediction) for run in runs},
+        records={run.name: record for run, record in records.items() if record.spec.is_main},
+        predictions={
+            run.name: _rows(run / "predictions.jsonl", Prediction)
+            for run, record in records.items()
+            if record.spec.is_main
+        },
         other_predictions=other,
         documents=_rows(folder / "documents.jsonl", Document),
     )

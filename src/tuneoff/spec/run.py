@@ -9,6 +9,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, model_validator
 Finite = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
+Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 Scalar = bool | int | float | str | tuple[str, ...] | None
 
 
@@ -67,6 +68,7 @@ class TrainSpec(Frozen):
 
     epochs: Positive = 1.0
     max_steps: int | None = Field(None, ge=1)
+    min_steps: int | None = Field(None, ge=1, description="at least so many optimiser steps, however few the examples")
     batch_size: int = Field(8, ge=1, description="examples per optimiser step")
     micro_batch_tokens: int = Field(1024, ge=1, description="tokens that one forward pass may hold, padding included")
     warmup: Annotated[float, Field(ge=0, lt=1), AllowInfNan(False)] = 0.06
@@ -104,6 +106,13 @@ class RunSpec(Frozen):
     generate: GenerateSpec = GenerateSpec()
     seed: int = Field(0, ge=0)
     reserved_tokens: int = Field(0, ge=0)
+    fraction: Fraction = Field(1.0, description="share of the training and validation groups, drawn by the seed")
+    role: Literal["final", "trial"] = Field("final", description="a trial reads no test example and leaves no artefact")
+
+    @property
+    def is_main(self) -> bool:
+        """True for a final run on all the data: what the comparison of methods is about."""
+        return self.role == "final" and self.fraction == 1.0
 
 
 def content_hash(value: Any) -> str:

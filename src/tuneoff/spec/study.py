@@ -1,9 +1,12 @@
 """A study: which models and methods are compared, on what, with how much effort."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from tuneoff.spec.run import (
     DataSpec,
+    Fraction,
     Frozen,
     GenerateSpec,
     ModelSpec,
@@ -21,12 +24,30 @@ class StudySpec(Frozen):
     models: tuple[ModelSpec, ...] = Field((ModelSpec(name="starter"),), min_length=1)
     methods: tuple[str, ...] = Field(("zero_shot", "soft_prompt", "lora", "full"), min_length=1)
     seeds: int = Field(1, ge=1, description="seeds 0 .. seeds-1, paired across methods")
+    fractions: tuple[Fraction, ...] = Field((1.0,), description="shares of the data, nested; 1 is always among them")
+    step_floor: int = Field(
+        50,
+        ge=1,
+        description="optimiser steps that a share below 1 takes at least, as far as the \
+whole data takes as many",
+    )
+    trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
+    search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
+
+    @field_validator("fractions")
+    @classmethod
+    def _ascending(cls, fractions: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(fractions)) != len(fractions):
+            raise ValueError("a fraction is named twice")
+        if 1.0 not in fractions:
+            raise ValueError("1 is missing: the methods are judged on the whole data, smaller shares come beside it")
+        return tuple(sorted(fractions))
 
     @field_validator("methods")
     @classmethod

@@ -4,6 +4,7 @@ Beside the runs a study folder gets `study.json`, `plan.json`, `data.json` (coun
 `documents.jsonl`, and the rows that no run wrote: `baselines/<name>.jsonl`, `outside/<name>.jsonl`.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tuneoff.record import (
     Document,
     Prediction,
     Record,
+    plain_numbers,
     read_predictions,
     read_record,
     write_documents,
@@ -28,10 +30,10 @@ from tuneoff.record import (
     write_predictions,
 )
 from tuneoff.spec import StudySpec
-from tuneoff.study import plan
+from tuneoff.study import plan, search
 from tuneoff.study.execute import Job, Outcome, execute
 from tuneoff.study.lock import study_lock
-from tuneoff.study.plan import Contents, PlannedRun
+from tuneoff.study.plan import Contents, Expansion, PlannedRun
 from tuneoff.study.summary import summarize
 
 
@@ -45,8 +47,18 @@ class Prepared:
     contents: Contents
     methods: Mapping[str, Method]
     outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
-    runs: tuple[PlannedRun, ...]
-    missing: tuple[PlannedRun, ...]  # without a finished record in the folder
+    expansion: Expansion  # as far as it is known
+    missing: tuple[PlannedRun, ...]  # known, without a finished record in the folder
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """The runs that are known so far: final runs follow from trials."""
+        return self.expansion.runs
+
+    @property
+    def total(self) -> int:
+        """Runs of the whole study, those included that follow from trials that are still to be done."""
+        return plan.count(self.study)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -62,7 +74,8 @@ class Prepared:
         train = run.spec.train
         if not self.methods[run.spec.method.name].trains:
             return 0
-        return total_steps(len(self.dataset.train), train.batch_size, train.epochs, train.max_steps)
+        examples = len(data.take_fraction(self.dataset.train, run.spec.fraction, run.spec.seed))
+        return total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
 
 
 def prepare(study: StudySpec, folder: Path) -> Prepared:
@@ -76,10 +89,16 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
     ids = [example.id for example in dataset.test]
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
     contents = Contents(dataset.content_hash, {model.name: models.content_hash(model) for model in study.models})
-    runs = tuple(plan.expand(study, contents))
     plan.check_folder(folder, study, contents)
-    missing = tuple(run for run in runs if not plan.is_done(folder, run))
-    return Prepared(study, folder, dataset, contents, built, outside, runs, missing)
+    return _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), ()))
+
+
+def _look(prepared: Prepared) -> Prepared:
+    """The same study with what its folder holds by now."""
+    folder = prepared.folder
+    expansion = plan.expand(prepared.study, prepared.contents, lambda run: plan.trial_loss(folder, run))
+    missing = tuple(run for run in expansion.runs if not plan.is_done(folder, run))
+    return dataclasses.replace(prepared, expansion=expansion, missing=missing)
 
 
 def check_prompts(prepared: Prepared) -> None:
@@ -114,8 +133,8 @@ def carry_out(
     on_outcome: Callable[[Outcome], None] | None = None,
     keep_texts: bool = True,
     start_method: str | None = None,
-) -> tuple[list[Record], dict[str, Any]]:
-    """Do what is missing; returns the records of all runs of the study and the summary.
+) -> tuple[tuple[Path, ...], list[Record], dict[str, Any]]:
+    """Do what is missing; returns the folders and records of all runs of the study, trials too, and the summary.
 
     A run that fails is a record with a status: the study goes on. `keep_texts=False` leaves documents and written
     texts out of the folder. Raises `UserError` when another process works in the folder.
@@ -125,13 +144,62 @@ def carry_out(
         check_prompts(prepared)
     with study_lock(folder):
         _write_frame(prepared, keep_texts)
-        jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in prepared.missing]
+        attempted: set[str] = set()
         try:
-            execute(jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method)
+            # Each round does what is known; trials make more runs known.
+            while waiting := [run for run in prepared.missing if run.run_id not in attempted]:
+                attempted |= {run.run_id for run in waiting}
+                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
+                execute(jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method)
+                prepared = _look(prepared)
+                plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
         finally:
+            if prepared.study.trials:
+                _write_searches(prepared)
             if not keep_texts:
                 _forget_texts(folder / run.folder for run in prepared.runs)
-        return [read_record(folder / run.folder) for run in prepared.runs], summarize(folder)
+        there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())
+        return there, [read_record(run) for run in there], summarize(folder)
+
+
+def _write_searches(prepared: Prepared) -> None:
+    """`search.json`: what each method tried, what it cost and what was chosen."""
+    cells = []
+    for cell in prepared.expansion.cells:
+        trials = [trial for _, trial in cell.tried]
+        rows = []
+        for run, trial in cell.tried:
+            folder = prepared.folder / run.folder
+            found = read_record(folder) if (folder / "record.json").exists() else None
+            rows.append(
+                {
+                    "value": trial.value,
+                    "validation_loss": trial.loss,
+                    "status": found.status if found else "to do",
+                    "seconds": _seconds(found),
+                    "run": run.folder.name,
+                }
+            )
+        known = cell.chosen is not None
+        cells.append(
+            {
+                "model": cell.model,
+                "method": cell.method,
+                "fraction": cell.fraction,
+                "hyperparameter": cell.name,
+                "trials": rows,
+                "reserve_because": cell.reserve_because,
+                "chosen": cell.chosen,
+                "on_edge": search.on_edge(cell.method, cell.name, trials) if known else None,
+            }
+        )
+    write_json(prepared.folder / "search.json", plain_numbers({"criterion": "validation loss", "cells": cells}))
+
+
+def _seconds(found: Record | None) -> float | None:
+    if found is None or found.resources is None:
+        return None
+    return sum(phase.wall_seconds for phase in found.resources.phases.values())
 
 
 def _write_frame(prepared: Prepared, keep_texts: bool) -> None:

@@ -41,7 +41,8 @@ class _Run:
 
 def summarize(study: Path) -> dict[str, Any]:
     """Read a study folder, write its `summary.json` and return it. Raises `UserError` for a damaged folder."""
-    runs = [_Run(folder, read_record(folder), read_predictions(folder)) for folder in _planned(study)]
+    records = {folder: read_record(folder) for folder in _planned(study)}
+    runs = [_Run(folder, record, read_predictions(folder)) for folder, record in records.items() if record.spec.is_main]
     groups = {document.id: document.group for document in read_documents(study)}
     verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
     rows: list[dict[str, Any]] = []
@@ -60,10 +61,11 @@ def summarize(study: Path) -> dict[str, Any]:
         "data": _read(study / "data.json"),
         "rows": rows,
         "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
+        "search": _read(study / "search.json") or None,
         "failures": [
-            {"run": run.folder.name, "message": run.record.failure.message if run.record.failure else run.record.status}
-            for run in runs
-            if run.record.status != "finished"
+            {"run": folder.name, "message": record.failure.message if record.failure else record.status}
+            for folder, record in records.items()
+            if record.status != "finished" and not (record.spec.role == "trial" and record.status == "diverged")
         ],
     }
     plain: dict[str, Any] = plain_numbers(summary)

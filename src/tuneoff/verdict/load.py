@@ -23,14 +23,19 @@ from tuneoff.verdict.scores import AXES, Cost, Scores
 OUTSIDE = "outside"
 
 
-def load_scores(study: Path, metric: str = "rouge1", *, with_outside: bool = True) -> list[Scores]:
+def load_scores(
+    study: Path, metric: str = "rouge1", *, with_outside: bool = True, fraction: float = 1.0
+) -> list[Scores]:
     """The scores of a study folder, one `Scores` for each base model in the order of their names.
 
-    Runs that are not finished are left out and named in `notes`. Outputs of outside systems take part as methods
-    without seeds or costs; the sentence baselines do not, for nobody chooses among them. Raises `UserError` when the
-    folder holds no run, a file is damaged, or a method ran twice with one seed.
+    Only final runs on the share `fraction` of the data take part. A method that needs no run of its own on a smaller
+    share (its seed changes nothing and its setting is the same) takes part with its run on all the data. Runs that are
+    not finished are left out and named in `notes`. Outputs of outside systems take part as methods without seeds or
+    costs; the sentence baselines do not, for nobody chooses among them. Raises `UserError` when the folder holds no
+    such run, a file is damaged, or a method ran twice with one seed.
     """
-    records = _records(study)
+    records = [entry for entry in _records(study) if entry[0].spec.role == "final"]
+    records = _on(fraction, records)
     if not records:
         raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
     models = sorted({record.spec.model.name for record, _ in records})
@@ -54,6 +59,23 @@ def load_scores(study: Path, metric: str = "rouge1", *, with_outside: bool = Tru
             )
         )
     return blocks
+
+
+def _on(fraction: float, records: list[tuple[Record, Path]]) -> list[tuple[Record, Path]]:
+    def place(record: Record) -> tuple[str, str]:
+        return record.spec.model.name, record.spec.method.name
+
+    found = [entry for entry in records if entry[0].spec.fraction == fraction]
+    there = {place(record) for record, _ in found}
+    stand_in = [
+        (record, folder)
+        for record, folder in records
+        if record.spec.fraction == 1
+        and place(record) not in there
+        and record.spec.method.name in METHODS
+        and not METHODS[record.spec.method.name].seeded
+    ]
+    return [*found, *stand_in]
 
 
 def _records(study: Path) -> list[tuple[Record, Path]]:
@@ -105,10 +127,10 @@ def _block(
 
 
 def _writes_the_same(method: str, records: Iterable[Record]) -> bool:
-    """Whether a method trains nothing and was run once: a study repeats whatever depends on the seed."""
+    """Whether the seed changes nothing and the method was run once: a study repeats whatever depends on the seed."""
     known = METHODS.get(method)
     runs = sum(record.spec.method.name == method for record in records)
-    return known is not None and not known.trains and runs == 1
+    return known is not None and not known.seeded and runs == 1
 
 
 def _predictions(folder: Path) -> list[Prediction]:

@@ -1,0 +1,95 @@
+"""Equal trials for every method: what is tried, the reserve trial, and which setting the final runs take.
+
+Each method has one searched hyper-parameter: a rate on a log scale (`Method.search`) or a list (`Method.choices`).
+With `trials = T` every method tries T settings, then one reserve setting: one step outwards when the best rate lies on
+the edge of what was tried, else between the best and its better neighbour; for a list, its next entry. The lowest
+validation loss wins, for prompts and trained methods alike. A value that the study sets itself is fixed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tuneoff.errors import UserError
+from tuneoff.methods import METHODS
+from tuneoff.spec.run import Scalar
+
+# Far from the seeds of final runs, which begin at 0: no final run repeats a trial's order or subset.
+TRIAL_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A value that was tried; `loss` is infinite where training diverged or failed."""
+
+    value: Scalar
+    loss: float
+
+
+def searched(method: str, fixed: Mapping[str, Scalar]) -> str | None:
+    """The hyper-parameter that trials vary; None where the study fixes it or there is none."""
+    kind = METHODS[method]
+    return next((name for name in (*kind.search, *kind.choices) if name not in fixed), None)
+
+
+def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
+    """The first `trials` values: spread evenly on a log scale over the range, its ends included; or the list's first.
+
+    Raises `UserError` when a list has no entry left for the reserve trial.
+    """
+    kind = METHODS[method]
+    if name in kind.choices:
+        values = kind.choices[name]
+        if trials + 1 > len(values):
+            raise UserError(
+                f"{method} has {len(values)} choices of {name}, one of them for the reserve trial; "
+                f"set --trials to {len(values) - 1} or less"
+            )
+        return values[:trials]
+    low, high = kind.search[name]
+    if trials == 1:
+        return (_rounded(math.sqrt(low * high)),)
+    step = (high / low) ** (1 / (trials - 1))
+    return tuple(_rounded(low * step**place) for place in range(trials))
+
+
+def reserve(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str]:
+    """The value of the reserve trial, and why it is this one."""
+    kind = METHODS[method]
+    if name in kind.choices:
+        return kind.choices[name][len(tried)], "the next of the list"
+    rates = sorted(tried, key=lambda trial: _number(trial.value))
+    values = [_number(trial.value) for trial in rates]
+    low, high = kind.search[name]
+    step = values[-1] / values[-2] if len(values) > 1 else math.sqrt(high / low)
+    best = min(range(len(rates)), key=lambda place: rates[place].loss)
+    if math.isinf(rates[best].loss):
+        return _rounded(values[0] / step), "every trial diverged: lower"
+    if best == 0:
+        return _rounded(values[0] / step), "the best lies on the lower edge: outwards"
+    if best == len(rates) - 1:
+        return _rounded(values[-1] * step), "the best lies on the upper edge: outwards"
+    beside = min((best - 1, best + 1), key=lambda place: rates[place].loss)
+    return _rounded(math.sqrt(values[best] * values[beside])), "the best lies inside: towards its better neighbour"
+
+
+def choose(tried: Sequence[Trial]) -> Trial:
+    """The lowest loss; the earlier of two that are equal."""
+    return min(tried, key=lambda trial: trial.loss)
+
+
+def on_edge(method: str, name: str, tried: Sequence[Trial]) -> bool:
+    """Whether the chosen rate is the lowest or highest of all that were tried: the optimum may lie beyond."""
+    if name in METHODS[method].choices:
+        return False
+    values = [_number(trial.value) for trial in tried]
+    return _number(choose(tried).value) in (min(values), max(values))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _number(value: Scalar) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
