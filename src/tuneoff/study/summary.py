@@ -28,6 +28,7 @@ from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost
+from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
 
 PRIMARY = "rouge1"
 
@@ -45,6 +46,7 @@ def summarize(study: Path) -> dict[str, Any]:
     runs = [_Run(folder, record, read_predictions(folder)) for folder, record in records.items() if record.spec.is_main]
     groups = {document.id: document.group for document in read_documents(study)}
     verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
+    sizes = _sizes(study, [record.spec.fraction for record in records.values() if record.spec.role == "final"])
     rows: list[dict[str, Any]] = []
     for model in sorted({run.record.spec.model.name for run in runs}):
         own = [run for run in runs if run.record.spec.model.name == model]
@@ -61,6 +63,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "data": _read(study / "data.json"),
         "rows": rows,
         "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
+        "data_sizes": [found.model_dump(mode="json") for found in sizes],
         "search": _read(study / "search.json") or None,
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
@@ -71,6 +74,22 @@ def summarize(study: Path) -> dict[str, Any]:
     plain: dict[str, Any] = plain_numbers(summary)
     write_json(study / "summary.json", plain)
     return plain
+
+
+def _sizes(study: Path, fractions: Iterable[float]) -> list[SizeVerdict]:
+    """One verdict on amounts of data for each base model; none where a share has no finished run yet."""
+    several = sorted(set(fractions))
+    examples = _read(study / "data.json").get("counts", {}).get("train")
+    if len(several) < 2 or 1.0 not in several or not examples:
+        return []
+    at = {fraction: load_scores(study, fraction=fraction) for fraction in several}
+    found = []
+    for block in [scores.block for scores in at[1.0]]:
+        shares = {fraction: scores for fraction, blocks in at.items() for scores in blocks if scores.block == block}
+        judged = judge_sizes(shares, int(examples))
+        if judged is not None:
+            found.append(judged)
+    return found
 
 
 def _planned(study: Path) -> list[Path]:

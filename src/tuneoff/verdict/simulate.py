@@ -26,8 +26,9 @@ from tuneoff.errors import UserError
 from tuneoff.verdict.crossed import Booleans, Floats, Integers, differences, moments
 from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.power import Components, plan
-from tuneoff.verdict.scores import Scores, tabulate
-from tuneoff.verdict.simultaneous import half_widths, losses, single_half_widths
+from tuneoff.verdict.scores import Scores, Table, tabulate
+from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses, single_half_widths
+from tuneoff.verdict.sizes import crossovers_of
 
 SEED_SDS = (
     0.3,
@@ -218,6 +219,42 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
     }
 
 
+def simulate_sizes(
+    studies: int, groups: int = 300, seeds: int = 3, seed: int = 1, span: float = 12.0
+) -> dict[str, float]:
+    """Studies of two methods at four shares whose true difference goes from +`span` to -`span` points, a straight line
+    over the logarithm of the amount; where it crosses zero is drawn anew for each study.
+
+    Returns shares of studies: `coverage` (the set holds the true crossing; undetermined excludes nothing), `located`,
+    and `wrong_throughout` (one method said to be better at every amount).
+    """
+    fractions = (0.05, 0.1, 0.3, 1.0)
+    population = overlap_population(varying=2 * len(fractions), fixed=0, seed=seed)
+    design = Design(groups, seeds)
+    rng = np.random.default_rng(seed)
+    covered = located = wrong = 0
+    examples = 10_000
+    counts = {fraction: round(fraction * examples) for fraction in fractions}
+    names, both = tuple(f"d{place}" for place in range(groups)), np.array([True, True])
+    for table in draw(population, design, studies, np.random.default_rng(seed)):
+        for one in table:
+            crossing = float(np.exp(rng.uniform(np.log(0.07), np.log(0.7))))
+            tables = {}
+            for place, fraction in enumerate(fractions):
+                truth = span * np.log(crossing / fraction) / np.log(fractions[-1] / fractions[0])
+                values = one[2 * place : 2 * place + 2] + np.array([0.0, -truth])[:, None, None]
+                tables[fraction] = Table(
+                    ("first", "second"), tuple(range(seeds)), names, values, both, np.arange(groups), ()
+                )
+            [pair] = crossovers_of(tables, counts, LEVEL)
+            where = crossing * examples
+            inside = pair.low is not None and pair.high is not None and pair.low <= where <= pair.high
+            covered += pair.outcome == "undetermined" or (inside and pair.small == "first")
+            located += pair.outcome == "located"
+            wrong += pair.outcome == "throughout"
+    return {"coverage": covered / studies, "located": located / studies, "wrong_throughout": wrong / studies}
+
+
 def binomial_band(share: float, studies: int, confidence: float = 0.999) -> tuple[float, float]:
     """Between which shares a simulation of `studies` studies falls when the true share is `share`."""
     low, high = binom.interval(confidence, studies, share)
@@ -233,9 +270,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help="training seeds of each study (default: 3 and 5)")
     parser.add_argument("--seed-sd", type=float, nargs="+", default=SEED_SDS, help="points, one a trained method")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
+    parser.add_argument("--sizes", action="store_true", help="amounts of data and crossovers instead")
     given = parser.parse_args(arguments)
     if given.studies < 1 or (given.groups or 2) < 2 or (given.seeds or 1) < 1 or min(given.seed_sd) < 0:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
+    if given.sizes:
+        for groups in [given.groups] if given.groups else (50, 300):
+            for seeds in [given.seeds] if given.seeds else (3, 5):
+                found = simulate_sizes(given.studies, groups, seeds, given.seed)
+                print(json.dumps({"groups": groups, "seeds": seeds, "studies": given.studies} | found), flush=True)
+        return
     designs = [
         Design(groups, seeds, tuple(given.seed_sd))
         for groups in ([given.groups] if given.groups else (50, 300))

@@ -1,0 +1,304 @@
+"""How the comparison changes with the amount of data: bands, crossovers, and what more data would bring.
+
+Bands: at each of F shares the intervals of all pairs hold at once with probability 1 - 5 %/F (the one procedure of
+`simultaneous`), so all intervals of all shares hold at once with at least 95 % (Bonferroni). The shares of one seed are
+nested and judged on the same documents, so they are dependent; Bonferroni's bound asks for no independence.
+
+Crossover of a pair, read off its band: while both signs are shown, the smaller share first and with one change, the
+crossing lies between the last share of the one sign and the first of the other; this set is right whenever the band is,
+if the difference changes its sign once. One sign at every share: that method is better throughout the shares that were
+looked at. Anything else is undetermined.
+
+Learning curve: a - b n^-c (Viering, Loog 2023, The Shape of Learning Curves, power law), fitted to a method's means by
+least squares; intervals from drawing document groups and seeds anew, the same for all shares, so whole curves are
+drawn. A percentile interval over few seeds is too narrow: what it says is marked exploratory.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from tuneoff.spec.run import Frozen
+from tuneoff.verdict.crossed import Floats, differences, group_table, moments
+from tuneoff.verdict.decide import MARGIN
+from tuneoff.verdict.scores import Scores, Table, tabulate
+from tuneoff.verdict.simultaneous import LEVEL, half_widths
+
+Outcome = Literal["located", "throughout", "undetermined"]
+
+_DRAWS = 400
+_SEED = 20261124
+_EXPONENTS = np.linspace(0.05, 2.0, 40)
+
+
+class SizePoint(Frozen):
+    """One method at one share: mean over seeds and documents."""
+
+    fraction: float
+    examples: int
+    mean: float
+
+
+class SizeCurve(Frozen):
+    """A method over the shares. `gain_of_doubling`: points that twice the data would add by the fitted curve, with its
+    exploratory 95 % interval; None with fewer than three shares or for a method that all shares leave the same."""
+
+    method: str
+    title: str
+    points: tuple[SizePoint, ...]
+    gain_of_doubling: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    pays_until: int | None = None  # examples from which doubling gains less than the margin; None where it never does
+
+
+class BandPoint(Frozen):
+    """`first` minus `second` at one share; all bands of all pairs hold at once."""
+
+    fraction: float
+    examples: int
+    difference: float
+    low: float
+    high: float
+
+
+class Crossover(Frozen):
+    """Where the better one of a pair changes. `low`..`high`: examples between which it does (outcome `located`);
+    `small` and `large` name the better method on little and on much data, equal for `throughout`."""
+
+    first: str
+    second: str
+    outcome: Outcome
+    small: str | None
+    large: str | None
+    low: int | None
+    high: int | None
+    estimate: int | None  # where the straight lines between the means cross, in examples
+    band: tuple[BandPoint, ...]
+
+
+class SizeVerdict(Frozen):
+    """What a study says about amounts of data."""
+
+    block: str | None
+    level: float
+    curves: tuple[SizeCurve, ...]
+    crossovers: tuple[Crossover, ...]
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def judge_sizes(
+    shares: Mapping[float, Scores], examples: int, margin: float = MARGIN, level: float = LEVEL
+) -> SizeVerdict | None:
+    """Judge one base model at several shares of `examples` training examples. None with fewer than two shares, two
+    methods or two document groups that all shares have."""
+    fractions = sorted(shares)
+    tables = {fraction: tabulate(shares[fraction]) for fraction in fractions}
+    methods = [name for name in tables[fractions[-1]].methods if all(name in each.methods for each in tables.values())]
+    documents = set.intersection(*(set(each.documents) for each in tables.values()))
+    if len(fractions) < 2 or len(methods) < 2 or len(documents) < 2:
+        return None
+    kept = {fraction: _narrowed(table, methods, sorted(documents)) for fraction, table in tables.items()}
+    if any(len(np.unique(table.group_of)) < 2 for table in kept.values()):
+        return None
+    title = shares[fractions[-1]].title
+    counts = {fraction: max(1, round(fraction * examples)) for fraction in fractions}
+    crossovers = crossovers_of(kept, counts, level)
+    curves = tuple(_curve(name, title(name), kept, counts, margin) for name in methods)
+    notes = tuple(dict.fromkeys(note for table in tables.values() for note in table.notes))
+    titles = {name: title(name) for name in methods}
+    return SizeVerdict(
+        block=shares[fractions[-1]].block,
+        level=level,
+        curves=curves,
+        crossovers=crossovers,
+        sentences=tuple(_sentences(crossovers, curves, titles, margin)),
+        notes=notes,
+    )
+
+
+def _narrowed(table: Table, methods: list[str], documents: list[str]) -> Table:
+    rows = [table.methods.index(name) for name in methods]
+    columns = [table.documents.index(name) for name in documents]
+    _, groups = np.unique(table.group_of[columns], return_inverse=True)
+    return Table(
+        tuple(methods),
+        table.seeds,
+        tuple(documents),
+        table.values[np.ix_(rows, range(len(table.seeds)), columns)],
+        table.varies[rows],
+        groups.astype(np.intp),
+        table.notes,
+    )
+
+
+def crossovers_of(tables: Mapping[float, Table], counts: Mapping[float, int], level: float) -> tuple[Crossover, ...]:
+    """Every pair of methods over the shares, in ascending order; `counts` are examples at each share."""
+    level = 1.0 - (1.0 - level) / len(tables)
+    bands: dict[tuple[str, str], list[BandPoint]] = {}
+    for fraction, table in tables.items():
+        apart = differences(moments(group_table(table.values, table.group_of), table.varies))
+        widths = half_widths(apart, level)
+        for first, second, estimate, width in zip(apart.first, apart.second, apart.estimate, widths, strict=True):
+            point = BandPoint(
+                fraction=fraction,
+                examples=counts[fraction],
+                difference=float(estimate),
+                low=float(estimate - width),
+                high=float(estimate + width),
+            )
+            bands.setdefault((table.methods[first], table.methods[second]), []).append(point)
+    return tuple(_crossover(pair, band) for pair, band in bands.items())
+
+
+def _crossover(pair: tuple[str, str], band: list[BandPoint]) -> Crossover:
+    """`band` in the order of the shares."""
+    signs = [1 if point.low > 0 else -1 if point.high < 0 else 0 for point in band]
+    shown = [(place, sign) for place, sign in enumerate(signs) if sign]
+    changes = [(before, after) for before, after in itertools.pairwise(shown) if before[1] != after[1]]
+    better = {1: pair[0], -1: pair[1]}
+    outcome: Outcome = "undetermined"
+    small = large = low = high = None
+    if len(changes) == 1:
+        (left, sign), (right, other) = changes[0]
+        outcome, small, large = "located", better[sign], better[other]
+        low, high = band[left].examples, band[right].examples
+    elif shown and not changes and len(shown) == len(band):
+        outcome, small, large = "throughout", better[signs[0]], better[signs[0]]
+    return Crossover(
+        first=pair[0],
+        second=pair[1],
+        outcome=outcome,
+        small=small,
+        large=large,
+        low=low,
+        high=high,
+        estimate=_estimate(band),
+        band=tuple(band),
+    )
+
+
+def _estimate(band: list[BandPoint]) -> int | None:
+    """The last place where the means change order, on lines over the logarithm of the amount."""
+    for left, right in reversed(list(itertools.pairwise(band))):
+        if left.difference * right.difference < 0:
+            share = left.difference / (left.difference - right.difference)
+            log = np.log(left.examples) + share * (np.log(right.examples) - np.log(left.examples))
+            return round(float(np.exp(log)))
+    return None
+
+
+def _curve(
+    name: str, title: str, tables: Mapping[float, Table], counts: Mapping[float, int], margin: float
+) -> SizeCurve:
+    row = next(iter(tables.values())).methods.index(name)
+    means = np.array([table.values[row].mean() for table in tables.values()])
+    points = tuple(
+        SizePoint(fraction=fraction, examples=counts[fraction], mean=float(mean))
+        for fraction, mean in zip(tables, means, strict=True)
+    )
+    sizes = np.array([counts[fraction] for fraction in tables], dtype=float)
+    if len(sizes) < 3 or np.ptp(means) == 0:
+        return SizeCurve(method=name, title=title, points=points)
+    drawn = _drawn_means(tables, row)
+    fitted = _fit(sizes, means[None])
+    low, high = np.quantile(_gain(_fit(sizes, drawn), sizes[-1]), [0.025, 0.975])
+    return SizeCurve(
+        method=name,
+        title=title,
+        points=points,
+        gain_of_doubling=float(_gain(fitted, sizes[-1])[0]),
+        gain_low=float(low),
+        gain_high=float(high),
+        pays_until=_pays_until(fitted[0], margin),
+    )
+
+
+def _drawn_means(tables: Mapping[float, Table], row: int) -> Floats:
+    """(draws, F) means of one method when groups and seeds are drawn anew, the same draw at every share."""
+    rng = np.random.default_rng(_SEED)
+    first = next(iter(tables.values()))
+    n_groups = int(first.group_of.max()) + 1
+    seeds = min(len(table.seeds) for table in tables.values())
+    grouped = [group_table(table.values[row : row + 1], table.group_of)[0, :seeds] for table in tables.values()]
+    stacked = np.stack(grouped)  # (F, S, G)
+    means = np.empty((_DRAWS, len(grouped)))
+    for place in range(_DRAWS):
+        chosen = stacked[:, rng.integers(seeds, size=seeds)][:, :, rng.integers(n_groups, size=n_groups)]
+        means[place] = chosen.mean(axis=(1, 2))
+    return means
+
+
+def _fit(sizes: Floats, means: Floats) -> Floats:
+    """(D, 3) a, b, c of a - b n^-c with b >= 0 for each row of `means` (D, F): of the lines over n^-c for each exponent
+    of a grid, and the constant, the one with the smallest error."""
+    centred = means - means.mean(axis=1, keepdims=True)
+    best = np.stack([means.mean(axis=1), np.zeros(len(means)), np.ones(len(means))], axis=1)
+    smallest = (centred**2).sum(axis=1)
+    for exponent in _EXPONENTS:
+        falls = sizes**-exponent
+        apart = falls - falls.mean()
+        slope = centred @ apart / (apart @ apart)
+        error = ((centred - slope[:, None] * apart) ** 2).sum(axis=1)
+        better = (slope <= 0) & (error < smallest)
+        level = means.mean(axis=1) - slope * falls.mean()
+        found = np.stack([level, -slope, np.full(len(means), exponent)], axis=1)
+        best = np.where(better[:, None], found, best)
+        smallest = np.where(better, error, smallest)
+    return best
+
+
+def _gain(fitted: Floats, size: float) -> Floats:
+    """(D,) points between `size` and twice as many examples."""
+    gain: Floats = fitted[:, 1] * size ** -fitted[:, 2] * (1.0 - 2.0 ** -fitted[:, 2])
+    return gain
+
+
+def _pays_until(fitted: Floats, margin: float) -> int | None:
+    """The amount from which doubling gains less than the margin."""
+    _, scale, exponent = fitted
+    if margin <= 0 or scale * (1.0 - 2.0**-exponent) <= 0:
+        return None
+    amount = (scale * (1.0 - 2.0**-exponent) / margin) ** (1.0 / exponent)
+    return round(amount) if amount < 1e9 else None
+
+
+def _sentences(
+    crossovers: tuple[Crossover, ...], curves: tuple[SizeCurve, ...], titles: Mapping[str, str], margin: float
+) -> list[str]:
+    lines = []
+    for pair in crossovers:
+        if pair.outcome == "located":
+            assert pair.small is not None
+            assert pair.large is not None
+            lines.append(
+                f"{titles[pair.small]} is better than {titles[pair.large]} on little data, "
+                f"{titles[pair.large]} on much: the change lies between {pair.low} and {pair.high} examples."
+            )
+    throughout: dict[str, list[str]] = {}
+    open_pairs = []
+    for pair in crossovers:
+        if pair.outcome == "throughout":
+            worse = pair.second if pair.small == pair.first else pair.first
+            throughout.setdefault(str(pair.small), []).append(titles[worse])
+        elif pair.outcome == "undetermined":
+            open_pairs.append(f"{titles[pair.first]} and {titles[pair.second]}")
+    for name, others in throughout.items():
+        lines.append(f"{titles[name]} is better than {', '.join(others)} at every amount of data that was tried.")
+    if open_pairs:
+        lines.append(f"Whether the better one changes with the amount is undetermined for {'; '.join(open_pairs)}.")
+    for curve in curves:
+        if curve.gain_of_doubling is not None:
+            lines.append(
+                f"Twice the data would bring {curve.title} about {curve.gain_of_doubling:.1f} points "
+                f"({curve.gain_low:.1f} to {curve.gain_high:.1f}, exploratory)"
+                + (
+                    f"; by the curve, doubling gains less than {margin:g} points from {curve.pays_until} examples on."
+                    if curve.pays_until is not None
+                    else "."
+                )
+            )
+    return lines
