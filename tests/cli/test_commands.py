@@ -286,6 +286,45 @@ def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     assert (study / "report.html").exists()
 
 
+def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Trials, the reserve trial and final runs on every share, then the report; again: nothing to do."""
+    flags = ["--methods=zero_shot,few_shot,lora", "--trials=2", "--fractions=0.5,1", "--seeds=2", "--search-at=full"]
+    command = ["compare", *tiny, *flags, "--max-steps=2", "--max-new-tokens=6", "--no-texts", "--output=out"]
+    assert main(command) == 0
+    capsys.readouterr()
+    study = Path("out")
+    records = {path.name: read_record(path) for path in run_folders(study)}
+    trials = [record for record in records.values() if record.spec.role == "trial"]
+    assert len(trials) == 9
+    for record in trials:  # no trial has read a test text
+        assert record.scores == {}
+        assert "generate" not in record.resources.phases  # type: ignore[union-attr]
+        assert "test_examples" not in record.details
+    halves = [record for record in records.values() if record.spec.fraction == 0.5]
+    assert {record.spec.method.name for record in halves} == {"few_shot", "lora"}
+    assert {record.details["validation_examples"] for record in halves} == {4}
+    searched = json.loads((study / "search.json").read_text())
+    for cell in searched["cells"]:
+        best = min(cell["trials"], key=lambda trial: trial["validation_loss"])
+        assert cell["chosen"] == best["value"]
+    summary = json.loads((study / "summary.json").read_text())
+    assert {row["name"]: row["seeds"] for row in summary["rows"] if row["kind"] == "method"} == {
+        "zero_shot": 1,
+        "few_shot": 2,
+        "lora": 2,
+    }
+    [sizes] = summary["data_sizes"]
+    assert [point["examples"] for point in sizes["curves"][-1]["points"]] == [12, 24]
+    page = (study / "report.html").read_text()
+    assert "How much data" in page
+    assert "How each setting was found" in page
+    assert (study / "figures" / "data_sizes.png").exists()
+    assert not list(study.rglob("shots.json"))  # they are texts of the training data
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("record.json")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in study.rglob("record.json")} == before
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [(["finished", "finished"], 0), (["finished", "failed"], 3), (["diverged", "interrupted"], 1), (["finished"], 0)],

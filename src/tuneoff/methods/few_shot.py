@@ -22,7 +22,7 @@ from tuneoff.spec.run import Scalar
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
 
-_FILE = "shots.json"
+SHOTS_FILE = "shots.json"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Shown(Untouched):
 
     def save(self, folder: Path) -> Literal["prompt"]:
         shots = [asdict(shot) for shot in self.prompting.shots]
-        (folder / _FILE).write_text(json.dumps(shots, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / SHOTS_FILE).write_text(json.dumps(shots, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         return "prompt"
 
 
@@ -58,7 +58,7 @@ class FewShot:
         return Shown(base.model, Prompting(shots=chosen), {"shots": [shot.id for shot in chosen]})
 
     def restore(self, base: BaseModel, folder: Path) -> Shown:
-        path = folder / _FILE
+        path = folder / SHOTS_FILE
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
             shots = tuple(Example(**(row | {"references": tuple(row["references"])})) for row in rows)

@@ -5,9 +5,11 @@ dictionaries inside the chart, so a chart is complete in itself. Colours come fr
 by `palette.DARK` when the screen is dark.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
@@ -15,6 +17,9 @@ from tuneoff.record import Record, read_record
 from tuneoff.report import quantities, readings
 from tuneoff.report.hostile import all_visible
 from tuneoff.report.palette import BAND, GRID, INK, MUTED, PAPER, Cast
+
+if TYPE_CHECKING:
+    from tuneoff.report.folder import Crossover, SizeCurve
 
 Cost = Literal["time", "memory", "size"]
 COSTS: tuple[Cost, ...] = ("time", "memory", "size")
@@ -222,6 +227,67 @@ def quality_against(
         layers += [label.mark_text(**place, stroke=PAPER[0], strokeWidth=4), label.mark_text(**place, color=MUTED[0])]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
     return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=None)
+
+
+def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cast: Cast, model: str) -> Any | None:
+    """Quality over the amount of data, and beside it each method's gain over the anchor (zero-shot where it takes part,
+    else the first method) with the band that holds for all pairs and amounts at once."""
+    labels = {member.method: member.label for member in cast if member.model == model}
+    shown = [curve for curve in curves if curve.method in labels]
+    if not shown or len(shown[0].points) < 2:
+        return None
+    x = alt.X("examples:Q", title="training examples", scale=alt.Scale(type="log", nice=False, padding=14))
+    rows = [
+        {"method": labels[curve.method], "examples": point.examples, "quality": point.mean}
+        for curve in shown
+        for point in curve.points
+    ]
+    y = alt.Y("quality:Q", title="ROUGE-1", scale=alt.Scale(zero=False, padding=14))
+    tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title="examples", format=",d")]
+    base = alt.Chart(_data(rows), title="Mean over seeds").encode(
+        x=x, y=y, color=_colour(cast), tooltip=[*tip, alt.Tooltip("quality:Q", title="ROUGE-1", format=".2f")]
+    )
+    panels = [
+        alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=60, opacity=1)).properties(
+            width=420, height=300
+        )
+    ]
+    anchor = next((curve.method for curve in shown if curve.method == "zero_shot"), shown[0].method)
+    gains = []
+    for pair in crossovers:
+        if anchor not in (pair.first, pair.second) or not {pair.first, pair.second} <= labels.keys():
+            continue
+        other, sign = (pair.first, 1) if pair.second == anchor else (pair.second, -1)
+        gains += [
+            {
+                "method": labels[other],
+                "examples": point.examples,
+                "gain": sign * point.difference,
+                "low": min(sign * point.low, sign * point.high),
+                "high": max(sign * point.low, sign * point.high),
+            }
+            for point in pair.band
+        ]
+    if gains:
+        heading = alt.TitleParams(
+            text=f"Gain over {labels[anchor]}", subtitle="bands hold for all pairs and amounts at once"
+        )
+        drawn = alt.Chart(_data(gains), title=heading).encode(x=x, color=_colour(cast))
+        band = drawn.mark_area(opacity=0.16).encode(
+            y=alt.Y("low:Q", title="ROUGE-1 points"), y2="high:Q", fill=_fill(cast), detail="method:N"
+        )
+        line = drawn.mark_line(strokeWidth=2, point=True).encode(
+            y="gain:Q", tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))]
+        )
+        zero = alt.Chart(_data([{"gain": 0}])).mark_rule(strokeDash=[3, 4], color=MUTED[0]).encode(y="gain:Q")
+        panels.append(alt.layer(zero, band, line).properties(width=420, height=300))
+    return _finish(panels, columns=2, title="Amount of data", subtitle=None)
+
+
+def _fill(cast: Cast) -> Any:
+    members = list(cast)
+    scale = alt.Scale(domain=[member.label for member in members], range=[member.colour for member in members])
+    return alt.Fill("method:N", scale=scale, legend=None)
 
 
 def specification(chart: Any) -> dict[str, Any]:

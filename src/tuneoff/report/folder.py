@@ -75,6 +75,73 @@ class Verdict(_Loose):
     sentences: tuple[str, ...] = ()
 
 
+class SizePoint(_Loose):
+    """One method at one amount of data."""
+
+    examples: int
+    mean: float
+
+
+class SizeCurve(_Loose):
+    """A method over amounts of data."""
+
+    method: str
+    points: tuple[SizePoint, ...] = ()
+
+
+class BandPoint(_Loose):
+    """A pair's difference at one amount of data."""
+
+    examples: int
+    difference: float
+    low: float
+    high: float
+
+
+class Crossover(_Loose):
+    """A pair over amounts of data."""
+
+    first: str
+    second: str
+    band: tuple[BandPoint, ...] = ()
+
+
+class DataSizes(_Loose):
+    """What the statistics say about amounts of data, for one model."""
+
+    block: str | None = None
+    curves: tuple[SizeCurve, ...] = ()
+    crossovers: tuple[Crossover, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+class TriedValue(_Loose):
+    """One trial."""
+
+    value: Any
+    validation_loss: float | None = None
+    status: str = ""
+
+
+class SearchCell(_Loose):
+    """The trials of one method at one share of the data."""
+
+    model: str
+    method: str
+    fraction: float = 1.0
+    hyperparameter: str
+    trials: tuple[TriedValue, ...] = ()
+    reserve_because: str | None = None
+    chosen: Any = None
+    on_edge: bool | None = None
+
+
+class Search(_Loose):
+    """How settings were chosen."""
+
+    cells: tuple[SearchCell, ...] = ()
+
+
 class FailedRun(_Loose):
     """A run that did not finish."""
 
@@ -94,6 +161,8 @@ class Summary(_Loose):
     rows: tuple[Row, ...] = ()
     verdict: Verdict | None = None
     failures: tuple[FailedRun, ...] = ()
+    data_sizes: tuple[DataSizes, ...] = ()
+    search: Search | None = None
 
 
 @dataclass(frozen=True)

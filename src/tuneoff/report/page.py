@@ -77,6 +77,14 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
             if chart is not None:
                 title = f"{quantities.title(metric)} against {cost}"
                 yield Figure(f"quality_against_{cost}", title, _QUALITY[cost], False, chart)
+    for place, sizes in enumerate(study.summary.data_sizes):
+        model = sizes.block or (cast.models[0] if cast.models else "")
+        chart = figures.data_sizes(sizes.curves, sizes.crossovers, cast, model)
+        if chart is not None:
+            of = f", {cast.shown.get(model, model)}" if sizes.block else ""
+            yield Figure(
+                f"data_sizes_{place + 1}" if place else "data_sizes", f"Amount of data{of}", _SIZES, True, chart
+            )
     for name, title, caption, chart in (
         ("loss_curves", "Loss while training", _LOSS, figures.loss_curves(records, cast)),
         ("resource_bars", "What each method costs", _BARS, figures.resource_bars(records, cast)),
@@ -91,6 +99,10 @@ _QUALITY = {
     "memory": "Up and to the left is better. Accelerator memory where there is one, else memory of the run's process.",
     "size": "Up and to the left is better. What must be kept and shipped, logarithmic above 1 MB.",
 }
+_SIZES = (
+    "Shares of the data are nested and drawn by the seed, validation data too; methods are paired. Where a band lies "
+    "above zero, the method is better than the anchor at that amount."
+)
 _LOSS = (
     "Thin lines are training loss, bold lines validation loss; a ring marks the checkpoint that was kept; "
     "a dashed line is a method that trains nothing."

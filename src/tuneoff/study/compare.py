@@ -14,6 +14,7 @@ from tuneoff import data, models, predictions
 from tuneoff.data import Dataset, Example
 from tuneoff.engine.batching import total_steps
 from tuneoff.events import Event
+from tuneoff.methods import few_shot
 from tuneoff.methods.protocol import Method
 from tuneoff.metrics import RougeDialect
 from tuneoff.prompts import Prompter
@@ -247,6 +248,7 @@ def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
 
 def _forget_texts(folders: Iterable[Path]) -> None:
     for folder in folders:
+        (folder / "artefact" / few_shot.SHOTS_FILE).unlink(missing_ok=True)
         if rows := read_predictions(folder):
             write_predictions(folder, _without_texts(rows))
 
