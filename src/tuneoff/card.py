@@ -16,17 +16,22 @@ model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")""",
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")""",
+    "tensors": """from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("BASE")
+model.load_state_dict(load_file("FOLDER/trained.safetensors"), strict=False)""",
 }
 
 
-def write(folder: Path, spec: RunSpec, method: Method, kind: Literal["peft", "transformers"]) -> None:
+def write(folder: Path, spec: RunSpec, method: Method, kind: Literal["peft", "transformers", "tensors"]) -> None:
     """Write `README.md` beside the weights. Names and values are quoted as JSON: they are data, not markup."""
     settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
     prompt = json.dumps(spec.prompt.model_dump(), indent=2, ensure_ascii=True)
     write_text_atomic(
         folder / "README.md",
         f"""---
-library_name: {kind}
+library_name: {"transformers" if kind == "tensors" else kind}
 pipeline_tag: text-generation
 tags: [tuneoff, {method.name}]
 ---

@@ -100,9 +100,10 @@ class Curve(Frozen):
 
 
 class Artefact(Frozen):
-    """What a run leaves for use. `bytes` counts every file as written; `format` prompt: examples for the prompt."""
+    """What a run leaves for use. `bytes` counts every file as written; `format` tensors: some of the
+    base's own parameters; prompt: examples for the prompt."""
 
-    format: Literal["peft", "transformers", "prompt", "none"]
+    format: Literal["peft", "transformers", "tensors", "prompt", "none"]
     bytes: int
     files: tuple[str, ...] = ()
 

@@ -219,7 +219,7 @@ class _Work:
         folder = self.folder / ARTEFACT
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        if kind in ("peft", "transformers"):
+        if kind in ("peft", "transformers", "tensors"):
             card.write(folder, self.spec, method, kind)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(

@@ -79,7 +79,7 @@ class World:
 
 @pytest.fixture
 def world(tiny_model, tmp_path):
-    return World(tiny_model("llama"), tmp_path)
+    return World(tiny_model("qwen2"), tmp_path)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -10,15 +10,19 @@ from typing import Any
 from tuneoff.errors import UserError
 from tuneoff.methods.few_shot import FewShot
 from tuneoff.methods.full import Full
+from tuneoff.methods.ia3 import Ia3
 from tuneoff.methods.last_layers import LastLayers
 from tuneoff.methods.lora import Lora
+from tuneoff.methods.lora_variants import Dora, RsLora
 from tuneoff.methods.protocol import Adapted, Method
+from tuneoff.methods.selected import BitFit, LnTuning
 from tuneoff.methods.soft_prompt import SoftPrompt
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ZeroShot, FewShot, SoftPrompt, Lora, LastLayers, Full)
+    method.name: method
+    for method in (ZeroShot, FewShot, SoftPrompt, Ia3, LnTuning, BitFit, Lora, Dora, RsLora, LastLayers, Full)
 }
 
 __all__ = ["METHODS", "Adapted", "Method", "build", "defaults"]

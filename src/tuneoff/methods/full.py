@@ -36,7 +36,7 @@ class FullyTuned:
     def train_mode(self, on: bool) -> None:
         self.model.train(on)
 
-    def save(self, folder: Path) -> Literal["transformers"]:
+    def save(self, folder: Path) -> Literal["transformers", "tensors"]:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         return "transformers"

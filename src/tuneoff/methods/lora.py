@@ -72,6 +72,8 @@ class Lora:
     source: ClassVar[str] = "Hu et al. 2021, arXiv:2106.09685; all layers and about ten times the rate of full tuning: \
 Schulman et al. 2025, LoRA Without Regret"
 
+    variant: ClassVar[Mapping[str, Any]] = {}  # what a descendant sets in PEFT's configuration
+
     r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.1
@@ -95,7 +97,8 @@ Schulman et al. 2025, LoRA Without Regret"
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=ALL_LINEAR if everything else list(self.target_modules),
-            fan_in_fan_out=_has_conv1d(base.model),
+            fan_in_fan_out=has_conv1d(base.model),
+            **self.variant,
         )
         from tuneoff.engine.seeding import seed_everything
 
@@ -112,7 +115,8 @@ Schulman et al. 2025, LoRA Without Regret"
                     {name.rsplit(".", 1)[-1] for name in names if name and not name.rsplit(".", 1)[-1].isdigit()}
                 )
                 raise UserError(
-                    f"lora.target_modules: no module of this model is named {target!r}; there are {', '.join(last)}"
+                    f"{self.name}.target_modules: no module of this model is named {target!r}; "
+                    f"there are {', '.join(last)}"
                 )
 
     def restore(self, base: BaseModel, folder: Path) -> LowRank:
@@ -121,7 +125,7 @@ Schulman et al. 2025, LoRA Without Regret"
         return LowRank(PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False))
 
 
-def _has_conv1d(model: nn.Module) -> bool:
+def has_conv1d(model: nn.Module) -> bool:
     """GPT-2 stores its weights transposed; PEFT has to be told."""
     from transformers.pytorch_utils import Conv1D
 

@@ -36,7 +36,7 @@ class Adapted(Protocol):
         """Switch dropout on or off."""
         ...
 
-    def save(self, folder: Path) -> Literal["peft", "transformers", "prompt", "none"]:
+    def save(self, folder: Path) -> Literal["peft", "transformers", "tensors", "prompt", "none"]:
         """Write what a user needs to load the result without tuneoff; returns the format."""
         ...
 
