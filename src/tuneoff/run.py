@@ -190,6 +190,7 @@ class _Work:
         base: BaseModel,
     ) -> None:
         rates = self.spec.method.hyperparameters
+        before = _norms(adapted)
         self.curve = fit(
             adapted,
             train,
@@ -204,6 +205,8 @@ class _Work:
             meter=self.meter,
             emit=self.emit,
         )
+        moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
+        self.details["moved_share"] = moved / max(1, len(before))
 
     def _validate(self, adapted: Adapted, rows: Sequence[Encoded], base: BaseModel) -> None:
         with self.meter.phase("evaluate") as evaluating:
@@ -237,12 +240,21 @@ class _Work:
             predictions.append(
                 Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
             )
+        instruction = " ".join(self.spec.prompt.instruction.split()).casefold()
+        if instruction:
+            held = sum(instruction in " ".join(row.text.split()).casefold() for row in predictions)
+            self.details["instruction_share"] = held / max(1, len(predictions))
         write_predictions(self.folder, predictions)
         self.scores = metrics.means(row.scores for row in predictions)
         for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
             share = self.scores.get(metric)
             if share is not None and share > _LOUD_SHARE:
                 self._note(f"{share:.0%} of the outputs {words}")
+
+
+def _norms(adapted: Adapted) -> dict[str, float]:
+    """Of every trainable tensor: enough to see whether it moved, without a copy of it."""
+    return {name: float(tensor.detach().double().norm()) for name, tensor in adapted.state().items()}
 
 
 def _number(value: object) -> float:

@@ -220,6 +220,65 @@ def report(
     return DONE
 
 
+Margin = Annotated[float, typer.Option("--margin", metavar="POINTS", help="Differences below it do not matter.")]
+
+
+@app.command()
+def judge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    margin: Margin = 0.5,
+    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="What decides.")] = "rouge1",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Draw the verdict anew from the records of one or more studies. Needs no model and no torch."""
+    from tuneoff.cli import verdicts
+
+    print(verdicts.judged(folders, metric, margin, as_json=as_json))
+    return DONE
+
+
+@app.command()
+def rescore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study with its texts.")],
+    stemmer: Annotated[bool, typer.Option("--stemmer/--no-stemmer", help="Porter's stemmer.")] = True,
+    references: Annotated[
+        str, typer.Option("--references", metavar="best|first", help="Which of several references counts.")
+    ] = "best",
+    margin: Margin = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
+    from tuneoff.cli import verdicts
+
+    print(verdicts.rescored(folder, margin, stemmer=stemmer, references=references, as_json=as_json))
+    return DONE
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a study.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Compare two studies run by run: what came from training, and what from scoring."""
+    from tuneoff.cli import verdicts
+
+    print(verdicts.drifted(first, second, as_json=as_json))
+    return DONE
+
+
+@app.command("import-peft")
+def import_peft(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PEFT's method_comparison/*/results/*.json.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Intervals and Pareto fronts for the result files of PEFT's own comparison."""
+    from tuneoff.cli import verdicts
+
+    print(verdicts.of_peft(files, as_json=as_json))
+    return DONE
+
+
 @app.command("methods")
 def list_methods(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,

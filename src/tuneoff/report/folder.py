@@ -142,6 +142,14 @@ class Search(_Loose):
     cells: tuple[SearchCell, ...] = ()
 
 
+class Finding(_Loose):
+    """Something that a health check has seen."""
+
+    check: str
+    where: str
+    words: str
+
+
 class FailedRun(_Loose):
     """A run that did not finish."""
 
@@ -163,6 +171,7 @@ class Summary(_Loose):
     failures: tuple[FailedRun, ...] = ()
     data_sizes: tuple[DataSizes, ...] = ()
     search: Search | None = None
+    health: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

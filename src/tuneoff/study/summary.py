@@ -23,6 +23,7 @@ from tuneoff.record import (
     run_folders,
     write_json,
 )
+from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
@@ -53,6 +54,7 @@ def summarize(study: Path) -> dict[str, Any]:
         scores, verdict = verdicts.get(model) or verdicts[None]
         rows += _method_rows(model, own, groups, verdict, scores.costs)
     rows += _other_rows(study, groups)
+    search = _read(study / "search.json")
     summary = {
         "name": _read(study / "study.json").get("name", study.name),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,7 +66,11 @@ def summarize(study: Path) -> dict[str, Any]:
         "rows": rows,
         "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
         "data_sizes": [found.model_dump(mode="json") for found in sizes],
-        "search": _read(study / "search.json") or None,
+        "search": search or None,
+        "health": [
+            finding.model_dump(mode="json")
+            for finding in examine([(run.record, run.predictions) for run in runs], search)
+        ],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
             for folder, record in records.items()

@@ -1,0 +1,91 @@
+"""Verdicts on what is on disk, as text for people and as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import UserError
+from tuneoff.metrics import RougeDialect, signature
+from tuneoff.study.printable import printable
+from tuneoff.verdict import peft_results, rejudge
+from tuneoff.verdict.outcome import Verdict
+
+
+def judged(folders: Sequence[Path], metric: str, margin: float, *, as_json: bool) -> str:
+    """The verdicts of studies."""
+    if margin < 0:
+        raise UserError(f"--margin {margin:g}: must be at least 0")
+    found = rejudge.judge(folders, metric, margin)
+    if as_json:
+        return json.dumps([{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found])
+    lines = []
+    for study, verdict in found:
+        lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
+        lines += _verdict(verdict)
+    return _text(lines)
+
+
+def _verdict(verdict: Verdict) -> list[str]:
+    rows = [
+        f"  {result.title:<18} {result.mean:6.2f}  may lose {result.may_lose:5.2f}"
+        f"  {'not worse than the best by the margin' if result.not_worse else 'not settled'}"
+        for result in sorted(verdict.methods, key=lambda result: -result.mean)
+    ]
+    return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
+
+
+def rescored(folder: Path, margin: float, *, stemmer: bool, references: str, as_json: bool) -> str:
+    """A study under another dialect."""
+    if references not in ("best", "first"):
+        raise UserError(f"--references {references}: choose best or first")
+    dialect = RougeDialect(stemmer=stemmer, multi_reference="best" if references == "best" else "first")
+    changed, verdicts = rejudge.rescore(folder, dialect, margin)
+    if as_json:
+        found: dict[str, Any] = {
+            "signature": signature(dialect),
+            "runs": [row.model_dump(mode="json") for row in changed],
+            "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
+        }
+        return json.dumps(found)
+    lines = [signature(dialect)]
+    lines += [f"  {row.run:<24} {row.before:6.2f} -> {row.after:6.2f}" for row in changed]
+    for verdict in verdicts:
+        lines += _verdict(verdict)
+    return _text(lines)
+
+
+def drifted(first: Path, second: Path, *, as_json: bool) -> str:
+    """Two studies compared."""
+    found = rejudge.diff(first, second)
+    if as_json:
+        return json.dumps(found.model_dump(mode="json"))
+    lines = [
+        f"  {run.run:<44} {run.total:+6.2f}"
+        + ("" if run.training is None else f"  training {run.training:+6.2f}, scoring {run.scoring:+6.2f}")
+        for run in found.runs
+    ]
+    lines += [f"  only in {first}: {name}" for name in found.only_first]
+    lines += [f"  only in {second}: {name}" for name in found.only_second]
+    return _text([*found.sentences, *lines])
+
+
+def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
+    """PEFT's own comparison."""
+    found = peft_results.import_peft(files)
+    if as_json:
+        return json.dumps([verdict.model_dump(mode="json") for verdict in found])
+    lines: list[str] = []
+    for verdict in found:
+        lines += verdict.sentences
+        lines += [
+            f"  {'*' if result.may_be_best else ' '} {result.name:<48} {result.accuracy:5.1f}"
+            f" ({result.low:.1f} to {result.high:.1f})"
+            + (f"  front: {', '.join(axis.split(',')[0] for axis in result.on_front)}" if result.on_front else "")
+            for result in verdict.results
+        ]
+    return _text([*lines, "  * may be the best; front: nothing is both cheaper and better"])
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(printable(line) for line in lines)

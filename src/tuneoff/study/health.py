@@ -1,0 +1,152 @@
+"""What often goes wrong in tuning without an error, looked for in every run of a study.
+
+Each check reads records and predictions and gives a sentence where something is wrong. They warn; they decide nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+
+from tuneoff.methods import METHODS
+from tuneoff.record import Prediction, Record
+from tuneoff.spec.run import Frozen
+
+# A validation loss this much above its best (in nats a token) is a rise and no flutter.
+_RISE = 0.02
+# Shares of outputs, and points of ROUGE-1.
+_MANY = 0.2
+_CLEARLY = 0.5
+# Three seeds: the outer one this many times further from the middle than the other two from each other.
+_APART = 6.0
+# A third of an output's word pairs were there before in the same output.
+_REPEATED = 1 / 3
+
+
+class Finding(Frozen):
+    """Something to look at. `where` is a run's name, or a method's."""
+
+    check: str
+    where: str
+    words: str
+
+
+Rows = Sequence[Prediction]
+
+
+def examine(runs: Sequence[tuple[Record, Rows]], search: Mapping[str, object] | None = None) -> list[Finding]:
+    """All findings on the final runs of one study, in a fixed order. Pure."""
+    finished = [(record, rows) for record, rows in runs if record.status == "finished"]
+    found = [finding for record, rows in finished for finding in _of_run(record, rows)]
+    for model in dict.fromkeys(record.spec.model.name for record, _ in finished):
+        own = [(record, rows) for record, rows in finished if record.spec.model.name == model]
+        found += _against_zero_shot(own)
+        found += _seeds(own)
+    return [*found, *_edges(search)]
+
+
+def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
+    def finding(check: str, words: str) -> Finding:
+        return Finding(check=check, where=record.name, words=words)
+
+    train, validation = record.curve.train, record.curve.validation
+    if train:
+        if record.details.get("moved_share") == 0 or all(point.grad_norm == 0 for point in train):
+            yield finding("moved", "no trained number has moved: the method does not reach the loss")
+        tenth = max(1, len(train) // 10)
+        first, last = (fmean(point.loss for point in part) for part in (train[:tenth], train[-tenth:]))
+        if len(train) >= 20 and last >= first:
+            yield finding("loss", f"the training loss did not fall ({first:.3f} to {last:.3f} nats a token)")
+        best = record.curve.best_validation_loss
+        if best is not None and validation[-1].loss > best + _RISE:
+            yield finding(
+                "overfitting",
+                f"validation loss rose from {best:.3f} to {validation[-1].loss:.3f} after its best step "
+                f"{record.curve.best_step}; the best checkpoint was kept",
+            )
+    for metric, check, words in (
+        ("unstopped", "eos", "of the outputs never stopped by themselves"),
+        ("empty", "empty", "of the outputs are empty"),
+    ):
+        share = record.scores.get(metric)
+        if share is not None and share > _MANY:
+            yield finding(check, f"{share:.0%} {words}")
+    repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPEATED]
+    if rows and len(repeated) > _MANY * len(rows):
+        yield finding("repetition", f"{len(repeated) / len(rows):.0%} of the outputs repeat themselves")
+    copied = record.details.get("instruction_share")
+    if isinstance(copied, float) and copied > _MANY / 4:
+        yield finding("instruction", f"{copied:.0%} of the outputs hold the instruction itself")
+    for split in ("train", "test"):
+        cut = record.details.get(f"{split}_cut_share")
+        if isinstance(cut, float) and cut > _MANY:
+            yield finding("truncation", f"{cut:.0%} of the {split} documents were cut to fit --max-length")
+
+
+def _against_zero_shot(runs: Iterable[tuple[Record, Rows]]) -> Iterator[Finding]:
+    runs = list(runs)
+    anchor = next(((record, rows) for record, rows in runs if record.spec.method.name == "zero_shot"), None)
+    if anchor is None or not anchor[1]:
+        return
+    zero, texts = anchor[0], {row.id: _written(row) for row in anchor[1]}
+    for record, rows in runs:
+        name = record.spec.method.name
+        if name not in METHODS or not METHODS[name].trains or not rows:
+            continue
+        if all(texts.get(row.id) == _written(row) for row in rows):
+            yield Finding(
+                check="live",
+                where=record.name,
+                words="every output is that of zero-shot: what was trained is not used in writing",
+            )
+        before, after = zero.curve.best_validation_loss, record.curve.best_validation_loss
+        rouge, anchor_rouge = record.scores.get("rouge1"), zero.scores.get("rouge1")
+        if None in (before, after, rouge, anchor_rouge):
+            continue
+        assert before is not None
+        assert after is not None
+        assert rouge is not None
+        assert anchor_rouge is not None
+        if after < before - _RISE and rouge < anchor_rouge - _CLEARLY:
+            yield Finding(
+                check="loss against ROUGE",
+                where=record.name,
+                words=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f} while ROUGE-1 fell from "
+                f"{anchor_rouge:.1f} to {rouge:.1f}: read some outputs",
+            )
+
+
+def _written(row: Prediction) -> object:
+    """The text; without texts what is known of it."""
+    return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
+
+
+def _seeds(runs: Sequence[tuple[Record, Rows]]) -> Iterator[Finding]:
+    by_method: dict[str, list[Record]] = {}
+    for record, _ in runs:
+        by_method.setdefault(record.spec.method.name, []).append(record)
+    for method, records in by_method.items():
+        scored = [(record.scores["rouge1"], record) for record in records if record.scores.get("rouge1") is not None]
+        if len(scored) < 3:
+            continue
+        for value, record in scored:
+            others = [other for other, one in scored if one is not record]
+            far = abs(float(value or 0) - fmean(float(other or 0) for other in others))
+            spread = stdev(float(other or 0) for other in others)
+            if far > 2 * _CLEARLY and far > _APART * spread:
+                yield Finding(
+                    check="seed",
+                    where=method,
+                    words=f"seed {record.spec.seed} stands apart: {value:.1f} against "
+                    f"{fmean(float(other or 0) for other in others):.1f} of the others",
+                )
+
+
+def _edges(search: Mapping[str, object] | None) -> Iterator[Finding]:
+    cells = search.get("cells") if search else None
+    for cell in cells if isinstance(cells, list) else []:
+        if cell.get("on_edge"):
+            yield Finding(
+                check="edge",
+                where=str(cell["method"]),
+                words=f"the best {cell['hyperparameter']} ({cell['chosen']}) is the outermost that was tried, "
+                f"the reserve trial included; raise --trials",
+            )

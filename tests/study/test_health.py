@@ -1,0 +1,104 @@
+"""Health checks: each finds the fault it is for, and a healthy study has none."""
+
+import pytest
+
+from tuneoff.record import Curve, Prediction, Record, TrainPoint, ValidationPoint
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
+from tuneoff.study.health import examine
+
+Run = tuple[Record, list[Prediction]]
+
+
+def run(
+    method: str,
+    seed: int = 0,
+    *,
+    rouge: float = 30.0,
+    loss: float = 2.0,
+    train: tuple[float, ...] = (3.0, 2.5) * 15,
+    later: float | None = None,
+    text: str = "a text",
+    scores: dict[str, float] | None = None,
+    details: dict[str, object] | None = None,
+) -> Run:
+    trains = method != "zero_shot"
+    losses = sorted(train, reverse=True) if train == (3.0, 2.5) * 15 else train
+    points = tuple(
+        TrainPoint(step=place, epoch=1, seconds=1, loss=value, learning_rate=1, grad_norm=1, tokens=1)
+        for place, value in enumerate(losses)
+    )
+    checks = [loss] if later is None else [loss, later]
+    record = Record(
+        run_id="0",
+        name=f"{method}-s{seed}",
+        status="finished",
+        spec=RunSpec(
+            model=ModelSpec(),
+            prompt=PromptSpec(),
+            data=DataSpec(source="starter"),
+            method=MethodSpec(name=method),
+            seed=seed,
+        ),
+        started_at="",
+        curve=Curve(
+            train=points if trains else (),
+            validation=tuple(ValidationPoint(step=1, epoch=1, seconds=1, loss=value) for value in checks),
+            best_step=1,
+            best_validation_loss=loss,
+        ),
+        scores={"rouge1": rouge, **(scores or {})},
+        details={"moved_share": 1.0, **(details or {})},
+    )
+    return record, [Prediction(id="d", text=f"{text} {method}" if text else "", scores={"rouge1": rouge})]
+
+
+HEALTHY = [run("zero_shot", rouge=25, loss=3.0), *(run("lora", seed, rouge=30 + seed / 10) for seed in range(3))]
+
+
+def checks(*runs: Run, search: dict[str, object] | None = None) -> list[tuple[str, str]]:
+    return [(finding.check, finding.where) for finding in examine(list(runs), search)]
+
+
+def test_a_healthy_study_has_no_finding() -> None:
+    assert checks(*HEALTHY) == []
+
+
+@pytest.mark.parametrize(
+    ("faulty", "check"),
+    [
+        (run("lora", details={"moved_share": 0.0}), "moved"),
+        (run("lora", train=tuple(2 + place / 10 for place in range(30))), "loss"),
+        (run("lora", later=2.5), "overfitting"),
+        (run("lora", scores={"unstopped": 0.5}), "eos"),
+        (run("lora", scores={"empty": 0.5}), "empty"),
+        (run("lora", details={"instruction_share": 0.4}), "instruction"),
+        (run("lora", details={"test_cut_share": 0.4}), "truncation"),
+        (run("lora", rouge=20), "loss against ROUGE"),
+    ],
+)
+def test_each_fault_is_found(faulty: Run, check: str) -> None:
+    assert checks(HEALTHY[0], faulty) == [(check, "lora-s0")]
+
+
+def test_a_soft_prompt_that_is_not_used_is_found() -> None:
+    zero = run("zero_shot", rouge=25, loss=3.0)
+    record, _ = run("soft_prompt", rouge=25)
+    assert checks(zero, (record, zero[1])) == [("live", "soft_prompt-s0")]
+
+
+def test_repetition_is_found() -> None:
+    record, _ = run("lora")
+    rows = [Prediction(id=str(place), text="x", scores={"rouge1": 30.0, "repetition": 0.8}) for place in range(4)]
+    assert checks(HEALTHY[0], (record, rows)) == [("repetition", "lora-s0")]
+
+
+def test_a_seed_that_stands_apart_is_found() -> None:
+    runs = [run("lora", seed, rouge=value) for seed, value in enumerate((30.0, 30.1, 34.0))]
+    assert checks(HEALTHY[0], *runs) == [("seed", "lora")]
+
+
+def test_an_optimum_on_the_edge_is_found() -> None:
+    search: dict[str, object] = {
+        "cells": [{"method": "lora", "hyperparameter": "learning_rate", "chosen": 0.01, "on_edge": True}]
+    }
+    assert checks(*HEALTHY, search=search) == [("edge", "lora")]

@@ -1,0 +1,88 @@
+"""PEFT's result files: how many test examples, which experiments are told apart, and what is on a front."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneoff.cli import main
+from tuneoff.errors import UserError
+from tuneoff.verdict.peft_results import AXES, examples_behind, import_peft
+
+EXAMPLES = 1319  # GSM8K's test split, which PEFT's comparison uses
+
+
+def result_file(
+    folder: Path,
+    name: str,
+    right: int,
+    *,
+    memory: int = 10,
+    seconds: float = 5.0,
+    size: int = 1,
+    status: str = "success",
+) -> Path:
+    path = folder / f"{name}.json"
+    content = {
+        "run_info": {"experiment_name": name, "train_config": {"model_id": "org/base", "seed": 0}},
+        "train_info": {
+            "cuda_memory_max": memory,
+            "train_time": seconds,
+            "file_size": size,
+            "status": status,
+            "metrics": [{"step": 250, "valid accuracy": 0.34}, {"step": 500, "test accuracy": right / EXAMPLES}],
+        },
+        "meta_info": {},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_number_of_test_examples_follows_from_the_accuracies() -> None:
+    assert examples_behind([636 / EXAMPLES, 500 / EXAMPLES]) == EXAMPLES
+    assert examples_behind([0.48218347232752085]) == EXAMPLES  # as PEFT writes it
+    with pytest.raises(UserError, match="no common number"):
+        examples_behind([1 / 1319, 1 / 1321])
+    with pytest.raises(UserError, match="no share of at most"):
+        examples_behind([0.123456789123456])
+
+
+def test_what_is_told_apart(tmp_path: Path) -> None:
+    files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 690), result_file(tmp_path, "c", 400)]
+    [verdict] = import_peft(files)
+    assert verdict.examples == EXAMPLES
+    assert [(row.name, row.may_be_best) for row in verdict.results] == [("a", True), ("b", True), ("c", False)]
+    # Three equal experiments: Tukey's 3.31 / sqrt 2 standard errors of a difference of two shares near one half.
+    assert verdict.width == pytest.approx(100 * 3.314 * (0.25 / EXAMPLES) ** 0.5, rel=0.01)
+    assert any("With one seed nothing is known" in sentence for sentence in verdict.sentences)
+    # Wilson's interval for 700 of 1319, by his formula.
+    assert (verdict.results[0].low, verdict.results[0].high) == pytest.approx((50.38, 55.75), abs=0.02)
+
+
+def test_pareto_fronts(tmp_path: Path) -> None:
+    files = [
+        result_file(tmp_path, "best", 700, memory=30),
+        result_file(tmp_path, "small", 600, memory=10),
+        result_file(tmp_path, "useless", 590, memory=20),
+    ]
+    [verdict] = import_peft(files)
+    fronts = {row.name: AXES[0] in row.on_front for row in verdict.results}
+    assert fronts == {"best": True, "small": True, "useless": False}
+
+
+def test_failed_experiments_are_left_out_and_bad_files_named(tmp_path: Path) -> None:
+    files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 1, status="failed")]
+    assert [row.name for row in import_peft(files)[0].results] == ["a"]
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    with pytest.raises(UserError, match=r"bad\.json: not a result file"):
+        import_peft([bad])
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(result_file(tmp_path, "a", 700)), str(result_file(tmp_path, "b", 690))]
+    assert main(["import-peft", *files]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 may be the best" in out
+    assert main(["import-peft", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["examples"] == EXAMPLES

@@ -1,0 +1,111 @@
+"""Old studies judged anew: the same records, the same verdict; drift of training and of scoring apart."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from verdict_study import study_folder
+
+from tuneoff.cli import main
+from tuneoff.errors import UserError
+from tuneoff.metrics import RougeDialect, rouge
+from tuneoff.record import (
+    Document,
+    Prediction,
+    read_documents,
+    read_predictions,
+    run_folders,
+    write_documents,
+    write_predictions,
+)
+from tuneoff.verdict import rejudge
+from tuneoff.verdict.decide import decide
+from tuneoff.verdict.load import load_scores
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """A study with texts and references, scored with the stemmer."""
+    study = study_folder(tmp_path)
+    documents = [
+        Document(id=row.id, group=row.group, document="", references=("models learning papers", "other words"))
+        for row in read_documents(study)
+    ]
+    write_documents(study, documents)
+    for number, folder in enumerate(run_folders(study)):
+        rows = []
+        for place, row in enumerate(read_predictions(folder)):
+            text = ("model learns paper", "the model is other", "papers")[(place + number) % 3]
+            rows.append(
+                Prediction(id=row.id, text=text, scores=rouge(text, documents[place].references, RougeDialect()))
+            )
+        write_predictions(folder, rows)
+    return study
+
+
+def test_judging_again_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_folder(tmp_path)
+    expected = decide(load_scores(study)[0])
+    assert rejudge.judge([study, study]) == [(study, expected), (study, expected)]
+    assert main(["judge", str(study), "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["best"] == expected.best
+    assert main(["judge", str(study), "--margin", "3"]) == 0
+    assert expected.sentences[0].split(" ")[0] in capsys.readouterr().out
+
+
+def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(study_folder(tmp_path)), "--metric", "length"]) == 2
+    assert "needs a metric in which more is better" in capsys.readouterr().err
+
+
+def test_rescoring_changes_what_the_dialect_changes(told: Path) -> None:
+    same, _ = rejudge.rescore(told, RougeDialect())
+    assert all(row.after == pytest.approx(row.before) for row in same)
+    plain, [verdict] = rejudge.rescore(told, RougeDialect(stemmer=False))
+    assert all(row.after < row.before for row in plain)  # "model" is no "models" without a stemmer
+    assert {result.method for result in verdict.methods} == {"zero_shot", "lora", "full"}
+    shown = {result.method: result.mean for result in verdict.methods}
+    assert shown["zero_shot"] == pytest.approx(next(row.after for row in plain if row.run.startswith("zero")))
+
+
+def test_rescoring_needs_texts(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    write_documents(study, [row.model_copy(update={"references": ()}) for row in read_documents(study)])
+    with pytest.raises(UserError, match="--no-texts"):
+        rejudge.rescore(study, RougeDialect())
+
+
+def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    folders = {folder.name: folder for folder in run_folders(other)}
+    scored = folders["starter-lora-s0"]  # the same texts, all scores one point higher
+    write_predictions(
+        scored,
+        [
+            row.model_copy(update={"scores": {"rouge1": (row.scores["rouge1"] or 0) + 1}})
+            for row in read_predictions(scored)
+        ],
+    )
+    trained = folders["starter-full-s0"]  # other texts, all scores two points higher
+    write_predictions(
+        trained,
+        [
+            row.model_copy(update={"text": row.text + "!", "scores": {"rouge1": (row.scores["rouge1"] or 0) + 2}})
+            for row in read_predictions(trained)
+        ],
+    )
+    runs = {run.run: run for run in rejudge.diff(told, other).runs}
+    lora, full = runs["starter/lora/seed 0/share 1"], runs["starter/full/seed 0/share 1"]
+    assert (lora.training, lora.scoring, lora.same_texts) == pytest.approx((0, 1, 1))
+    assert (full.training, full.scoring, full.same_texts) == pytest.approx((2, 0, 0))
+    untouched = runs["starter/lora/seed 1/share 1"]
+    assert (untouched.total, untouched.same_texts) == (0, 1)
+
+
+def test_studies_that_share_nothing_are_refused(told: Path, tmp_path: Path) -> None:
+    other = study_folder(tmp_path / "b", models=("org/other",))
+    with pytest.raises(UserError, match="share no finished run"):
+        rejudge.diff(told, other)
