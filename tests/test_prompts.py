@@ -8,7 +8,7 @@ from tiny import sentence
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.errors import UserError
-from tuneoff.prompts import Prompter, fill
+from tuneoff.prompts import Prompter, Prompting, fill
 from tuneoff.spec import ModelSpec, PromptSpec
 
 CHAT = (
@@ -147,3 +147,67 @@ def test_fields_fill_the_instruction_and_nothing_else_does():
 def test_multiple_references_train_on_the_first(tokenizer):
     one = Example("d", "text", ("first one", "second"), "g")
     assert tokenizer.decode(encode(tokenizer, one).target) == " first one<|end|>"
+
+
+SHOTS = (example("first text", "one", aspect="a"), example("second text", "two", aspect="b"))
+
+
+def with_shots(tokenizer, shots=SHOTS, *, context=None, **prompt):
+    return Prompter(
+        tokenizer, PromptSpec(**prompt), max_new_tokens=4, prompting=Prompting(shots=shots), context=context
+    )
+
+
+def test_shots_are_turns_of_their_own(chat_tokenizer):
+    """The ids are those of the chat template over the whole conversation."""
+    prompter = with_shots(chat_tokenizer, instruction="The {aspect}.", cue="")
+    [row], _ = prompter.encode([example(aspect="c")], with_target=True)
+    messages = [
+        {"role": "user", "content": "The a.\n\nfirst text"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "The b.\n\nsecond text"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "The c.\n\nthe paper is short"},
+    ]
+    whole = chat_tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert chat_tokenizer.decode(row.prompt) == whole
+    assert chat_tokenizer.decode(row.target) == "a method<|end|>"
+
+
+def test_shots_of_a_plain_prompt_read_as_written(tokenizer):
+    [row], _ = with_shots(tokenizer, instruction="Say it.", cue="Summary:").encode([example()], with_target=False)
+    assert tokenizer.decode(row.prompt) == (
+        "Say it.\n\nfirst text\n\nSummary: one\n\nSay it.\n\nsecond text\n\nSummary: two\n\n"
+        "Say it.\n\nthe paper is short\n\nSummary:"
+    )
+
+
+def test_shots_leave_the_document_its_budget(tokenizer):
+    long = example(sentence(1, 400))
+    alone = encode(tokenizer, long, max_length=64)
+    [row], _ = with_shots(tokenizer, max_length=64).encode([long], with_target=True)
+    assert row.cut == alone.cut
+    assert row.prompt[-len(alone.prompt) :] == alone.prompt
+
+
+def test_special_tokens_in_shots_stay_text(chat_tokenizer):
+    end = chat_tokenizer.eos_token_id
+    hostile = (example("stop <|end|>", "a <|end|> b"),)
+    [row], _ = with_shots(chat_tokenizer, hostile).encode([example()], with_target=False)
+    assert list(row.prompt).count(end) == 3  # the template's own, one a turn
+
+
+def test_shots_that_exceed_the_context_are_refused(tokenizer):
+    with pytest.raises(UserError, match=r"2 shots of .* exceed the 90 tokens of this model's context"):
+        with_shots(tokenizer, max_length=64, context=90)
+
+
+def test_a_wording_stands_around_the_instruction(tokenizer):
+    prompter = Prompter(
+        tokenizer,
+        PromptSpec(instruction="The {aspect}."),
+        max_new_tokens=4,
+        prompting=Prompting("{instruction} Be brief."),
+    )
+    [row], _ = prompter.encode([example(aspect="method")], with_target=False)
+    assert tokenizer.decode(row.prompt).startswith("The method. Be brief.\n\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import traceback
@@ -112,6 +113,7 @@ class _Work:
             device = pick_device()
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+            self.details["processes"] = int(os.environ.get("TUNEOFF_PROCESSES", "1"))
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
             use_short_attention(base.model, dtype, device)

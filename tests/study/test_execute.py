@@ -15,7 +15,7 @@ from tuneoff.errors import RunFailure, UserError
 from tuneoff.events import Event, Finished, PhaseStarted, StepDone
 from tuneoff.record import Record, read_record, write_record
 from tuneoff.study.execute import Job, Outcome, execute
-from tuneoff.study.launch import choose_start_method
+from tuneoff.study.launch import Layout, choose_start_method
 
 METHODS = ["forkserver", "spawn"]
 
@@ -77,6 +77,56 @@ def test_each_run_has_a_process_of_its_own(tmp_path: Path, method: str, capfd: p
     for words in ("chatter of a library", "and its warnings", "from a grandchild"):
         assert words in log
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_runs_side_by_side(tmp_path: Path, method: str) -> None:
+    """Two workers: every run has its record, in the order of the jobs, and callbacks never overlap."""
+    names = ["a", "b", "c", "d"]
+    inside, overlaps, ended = [0], [0], []
+
+    def told(_job: Job, _event: Event) -> None:
+        inside[0] += 1
+        overlaps[0] += inside[0] > 1
+        time.sleep(0.001)
+        inside[0] -= 1
+
+    outcomes = execute(
+        [job(tmp_path / name, name=name) for name in names],
+        on_event=told,
+        on_outcome=lambda outcome: ended.append(outcome.job.name),
+        preload=PRELOAD,
+        start_method=method,
+        target="fake_runs:finish",
+        layout=Layout(2, 1),
+    )
+    assert [outcome.job.name for outcome in outcomes] == names
+    assert {outcome.record.status for outcome in outcomes} == {"finished"}
+    assert sorted(ended) == names
+    assert overlaps == [0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path, method: str) -> None:
+    """Ctrl-C while two runs hang: both are stopped and recorded, none is left alive."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+
+    def both_hang() -> bool:
+        return all((folder / "pid").exists() and (folder / "pid").read_text() for folder in folders)
+
+    threading.Thread(target=lambda: (wait_for(both_hang), os.kill(os.getpid(), signal.SIGINT))).start()
+    with pytest.raises(KeyboardInterrupt):
+        execute(
+            [job(folder, name=folder.name) for folder in folders],
+            on_event=lambda job, event: None,
+            preload=PRELOAD,
+            start_method=method,
+            target="fake_runs:hang",
+            layout=Layout(2, 1),
+        )
+    for folder in folders:
+        assert read_record(folder).status == "interrupted"
+        assert not alive(int((folder / "pid").read_text()))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -73,6 +73,15 @@ ReportTo = Annotated[
 NoTexts = Annotated[
     bool, typer.Option("--no-texts", help="Keep documents and written texts out of the folder.", rich_help_panel=OUTPUT)
 ]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        help="Runs at a time, each with its share of the processors; `auto` measures. Times then hold for this layout.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.", rich_help_panel=OUTPUT)]
 AsJson = Annotated[
@@ -93,6 +102,7 @@ def compare(
     output: Output = None,
     report_to: ReportTo = None,
     no_texts: NoTexts = False,
+    workers: Workers = "1",
     quiet: Quiet = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -117,6 +127,7 @@ def compare(
         output or Path("runs") / spec.name,
         report_to=report_to,
         keep_texts=not no_texts,
+        workers=workers,
         quiet=quiet,
         dry_run=dry_run,
         as_json=as_json,
@@ -228,12 +239,16 @@ def judge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
     margin: Margin = 0.5,
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="What decides.")] = "rouge1",
+    ratings: Annotated[
+        list[Path] | None,
+        typer.Option("--ratings", metavar="FILE", help="Ratings saved from rating.html of the one study. Repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Draw the verdict anew from the records of one or more studies. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.judged(folders, metric, margin, as_json=as_json))
+    print(verdicts.judged(folders, metric, margin, ratings or (), as_json=as_json))
     return DONE
 
 
@@ -316,7 +331,15 @@ def top(
 
 def invoke(arguments: Sequence[str]) -> "int | StudyResult":
     """Run the command that `arguments` name: what it returns, or the code with which the command line ended early."""
-    returned: int | StudyResult | None = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
+    fancy = app.rich_markup_mode
+    if list(arguments) in ([], ["--help"]):
+        app.rich_markup_mode = None  # the panels of rich take longer to load than all the rest of this command
+    try:
+        returned: int | StudyResult | None = app(
+            args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False
+        )
+    finally:
+        app.rich_markup_mode = fancy
     return DONE if returned is None else returned
 
 

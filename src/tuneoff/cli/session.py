@@ -1,19 +1,23 @@
 """A study as a person sees it: what is going to be done, progress, trackers, the report, the table."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff import data, report
+from tuneoff import data, models, report
 from tuneoff.cli import DONE, FAILED, SOME_FAILED
 from tuneoff.cli.show import result_as_text
+from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.record import Record, read_predictions
 from tuneoff.spec import StudySpec
+from tuneoff.study import layout
 from tuneoff.study.compare import Prepared, carry_out, prepare
 from tuneoff.study.execute import Job, Outcome
+from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.printable import printable
 from tuneoff.study.progress import Progress
 from tuneoff.trackers import Tracker, open_tracker
@@ -45,6 +49,7 @@ def run_study(
     report_to: Sequence[str] | None = None,
     keep_texts: bool = True,
     quiet: bool = False,
+    workers: str = "1",
 ) -> StudyResult:
     """Prepare a study, carry it out, draw its report. Messages on stderr, the table on stdout; `quiet` leaves both out.
 
@@ -52,13 +57,21 @@ def run_study(
     """
     prepared = prepare(spec, folder)
     trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
+    shares = _layout(prepared, workers, alone=bool(trackers))
     if not quiet:
         _announce(prepared)
+        if shares.processes > 1:
+            _tell(f"{shares.processes} runs at a time, {shares.threads} threads each: their times hold for this layout")
     done = len(prepared.runs) - len(prepared.missing)
     with Progress(prepared.total, done_before=done, quiet=quiet) as progress:
         watch = _Watch(spec.name, progress, trackers, keep_texts)
         folders, records, summary = carry_out(
-            prepared, on_start=watch.start, on_event=watch.event, on_outcome=watch.finish, keep_texts=keep_texts
+            prepared,
+            on_start=watch.start,
+            on_event=watch.event,
+            on_outcome=watch.finish,
+            keep_texts=keep_texts,
+            layout=shares,
         )
     page = report.render(folder)[0]
     for record in records:
@@ -68,6 +81,23 @@ def run_study(
         print(result_as_text(folder))
         print(f"report: {page}")
     return StudyResult(folder, tuple(records), folders, summary)
+
+
+def _layout(prepared: Prepared, workers: str, *, alone: bool) -> Layout:
+    """How many runs at a time. Raises `UserError` for a number that cannot be."""
+    if workers == "1":
+        return WHOLE_MACHINE
+    if alone:
+        raise UserError(f"--workers {workers}: a tracker follows one run at a time; leave out --workers or --report-to")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers == "auto":
+        import psutil
+
+        need = max(layout.memory_of_a_run(models.locate(model)) for model in prepared.study.models)
+        return layout.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
+    if not workers.isdecimal() or not 1 <= int(workers) <= cores:
+        raise UserError(f"--workers {workers}: a number from 1 to {cores} (the processors here), or auto")
+    return Layout(int(workers), max(1, cores // int(workers)))
 
 
 @dataclass(frozen=True)

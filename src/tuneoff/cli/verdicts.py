@@ -10,19 +10,26 @@ from tuneoff.metrics import RougeDialect, signature
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
 from tuneoff.verdict.outcome import Verdict
+from tuneoff.verdict.ratings import judge_ratings, read_ratings
 
 
-def judged(folders: Sequence[Path], metric: str, margin: float, *, as_json: bool) -> str:
-    """The verdicts of studies."""
+def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[Path], *, as_json: bool) -> str:
+    """The verdicts of studies, and of people who rated the texts of one."""
+    if rated and len(folders) != 1:
+        raise UserError("--ratings: name the one study whose texts were rated")
     if margin < 0:
         raise UserError(f"--margin {margin:g}: must be at least 0")
     found = rejudge.judge(folders, metric, margin)
+    people = [judge_ratings(folders[0], read_ratings(path)) for path in rated]
     if as_json:
-        return json.dumps([{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found])
+        rows = [{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found]
+        return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for one in people)])
     lines = []
     for study, verdict in found:
         lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict(verdict)
+    for path, one in zip(rated, people, strict=True):
+        lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]
     return _text(lines)
 
 

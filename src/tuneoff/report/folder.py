@@ -142,6 +142,15 @@ class Search(_Loose):
     cells: tuple[SearchCell, ...] = ()
 
 
+class Claim(_Loose):
+    """A claim that was written down beforehand, judged."""
+
+    text: str
+    outcome: str
+    why: str = ""
+    model: str | None = None
+
+
 class Finding(_Loose):
     """Something that a health check has seen."""
 
@@ -172,6 +181,7 @@ class Summary(_Loose):
     data_sizes: tuple[DataSizes, ...] = ()
     search: Search | None = None
     health: tuple[Finding, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)

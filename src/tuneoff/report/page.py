@@ -5,24 +5,21 @@ in a data block and reach the page through `textContent` only; a content securit
 scripts and of the style sheet, and forbids everything else.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
-from tuneoff.report import figures, quantities
+from tuneoff.report import figures, quantities, rating
 from tuneoff.report.folder import Row, StudyFolder, read_study
-from tuneoff.report.hostile import embedded_json, visible
+from tuneoff.report.hostile import embedded_json
+from tuneoff.report.html import environment, policy, source
 from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
 from tuneoff.report.table import COSTS, Table, build, member_of, primary_metric
 
@@ -48,8 +45,9 @@ def render(study_folder: Path) -> list[Path]:
     drawn = list(_figures(study, list(records.values()), cast))
     page = study_folder / "report.html"
     written = [path for one in drawn for path in figures.write(one.chart, study_folder / "figures", one.name)]
-    write_text_atomic(page, _html(study, records, cast, drawn))
-    return [page, *written]
+    rated = rating.write(study)
+    write_text_atomic(page, _html(study, records, cast, drawn, rated=rated is not None))
+    return [page, *written, *([rated] if rated else [])]
 
 
 def _compared(study: StudyFolder) -> dict[str, Record]:
@@ -111,27 +109,17 @@ _BARS = "Mean over the finished runs of each method."
 _TIMELINE = "One line a run, from its own start."
 
 
-def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure]) -> str:
+def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure], *, rated: bool) -> str:
     table = build(study.summary.rows, records, cast)
     style = _style()
-    scripts = [vega_bundle(), _own("charts.js"), _own("reader.js")]
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
-            f"style-src 'sha256-{_digest(style)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    environment.filters["score_title"] = quantities.title
-    environment.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
+    scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
+    template = environment()
+    template.filters["score_title"] = quantities.title
+    template.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
     charts = {"dark": DARK, "figures": {one.name: figures.specification(one.chart) for one in drawn}}
-    return environment.from_string(_own("page.html.j2")).render(
-        policy=policy,
+    return template.from_string(source("page.html.j2")).render(
+        policy=policy(scripts, style),
+        rating=rating.PAGE if rated else None,
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json(charts)),  # noqa: S704 - escaped there
@@ -274,21 +262,13 @@ def _system(row: Row, cast: Cast, outputs: list[dict[str, Any]], slot: int | Non
     return {"label": label, "kind": row.kind, "slot": slot, "glyph": glyph, "outputs": outputs}
 
 
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _own(name: str) -> str:
-    return files("tuneoff.report").joinpath(name).read_text(encoding="utf-8")
-
-
 def _style() -> str:
     """The style sheet, with one class a hue."""
     hues = "".join(
         f".hue-{slot}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{slot}{{--hue:{dark}}}}}\n"
         for slot, (light, dark) in enumerate((NEUTRAL, *HUES))
     )
-    return _own("page.css") + hues
+    return source("page.css") + hues
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tuneoff.spec.run import (
     DataSpec,
@@ -14,6 +14,27 @@ from tuneoff.spec.run import (
     Scalar,
     TrainSpec,
 )
+
+
+class ClaimSpec(Frozen):
+    """A statement that is written down before the study and judged after it.
+
+    `better`, `equal` and `at_least` compare the first method with the second; `cost_order` and `loss_order` name
+    methods from the highest to the lowest; `best_early`: the lowest validation loss comes in the first half.
+    """
+
+    text: str = Field(min_length=1, max_length=300)
+    kind: Literal["better", "equal", "at_least", "cost_order", "loss_order", "best_early"]
+    methods: tuple[str, ...]
+    fraction: Fraction = 1.0
+    cost: str | None = None
+
+    @model_validator(mode="after")
+    def _as_many_as_it_needs(self) -> "ClaimSpec":
+        wanted = {"best_early": (1, 1), "cost_order": (2, 20), "loss_order": (2, 20)}.get(self.kind, (2, 2))
+        if not wanted[0] <= len(self.methods) <= wanted[1]:
+            raise ValueError(f"the claim {self.text!r} of kind {self.kind} names {len(self.methods)} methods")
+        return self
 
 
 class StudySpec(Frozen):
@@ -35,6 +56,7 @@ whole data takes as many",
     search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
+    claims: tuple[ClaimSpec, ...] = ()
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
     train: TrainSpec = TrainSpec()

@@ -33,6 +33,7 @@ from tuneoff.record import (
 from tuneoff.spec import StudySpec
 from tuneoff.study import plan, search
 from tuneoff.study.execute import Job, Outcome, execute
+from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.lock import study_lock
 from tuneoff.study.plan import Contents, Expansion, PlannedRun
 from tuneoff.study.summary import summarize
@@ -134,6 +135,7 @@ def carry_out(
     on_outcome: Callable[[Outcome], None] | None = None,
     keep_texts: bool = True,
     start_method: str | None = None,
+    layout: Layout = WHOLE_MACHINE,
 ) -> tuple[tuple[Path, ...], list[Record], dict[str, Any]]:
     """Do what is missing; returns the folders and records of all runs of the study, trials too, and the summary.
 
@@ -151,12 +153,19 @@ def carry_out(
             while waiting := [run for run in prepared.missing if run.run_id not in attempted]:
                 attempted |= {run.run_id for run in waiting}
                 jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
-                execute(jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method)
+                execute(
+                    jobs,
+                    on_event=on_event,
+                    on_start=on_start,
+                    on_outcome=on_outcome,
+                    start_method=start_method,
+                    layout=layout,
+                )
                 prepared = _look(prepared)
                 plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
         finally:
             if prepared.study.trials:
-                _write_searches(prepared)
+                _write_searches(_look(prepared))
             if not keep_texts:
                 _forget_texts(folder / run.folder for run in prepared.runs)
         there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())

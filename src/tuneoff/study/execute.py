@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from tuneoff.errors import UserError
 from tuneoff.events import Event, Follower, Note, PhaseStarted, Sampled, StepDone, curve_of
 from tuneoff.record import Failure, Record, Status, read_record, write_record
 from tuneoff.spec import RunSpec
-from tuneoff.study.launch import Launcher, choose_start_method, launcher
+from tuneoff.study.launch import WHOLE_MACHINE, Launcher, Layout, choose_start_method, launcher
 from tuneoff.study.printable import printable
 
 TICK_SECONDS = 0.1
@@ -52,8 +53,10 @@ def execute(
     preload: tuple[str, ...] = ("tuneoff.run",),
     start_method: str | None = None,
     target: str = "tuneoff.run:run",
+    layout: Layout = WHOLE_MACHINE,
 ) -> list[Outcome]:
-    """Do `jobs` one after the other. `target` is the function (`module:name`) that each process calls with
+    """Do `jobs` one after the other, or as many at a time as `layout` has processes; the callbacks are never called at
+    the same time. `target` is the function (`module:name`) that each process calls with
     (spec, folder, run_id, name) and that writes `record.json`.
 
     A run that fails, crashes or is killed has a record that says so, and the next one starts. On Ctrl-C and SIGTERM
@@ -61,19 +64,91 @@ def execute(
     What a run prints goes into `log.txt` of its folder. Raises `UserError` for an unknown start method and
     `RunFailure` when no process can be started at all.
     """
-    outcomes = []
-    with launcher(choose_start_method(start_method), preload) as started, _sigterm_raises():
-        for job in jobs:
-            if on_start is not None:
+    method = choose_start_method(start_method)
+    one_at_a_time = threading.Lock()
+    never = threading.Event()
+
+    def tell(job: Job, event: Event) -> None:
+        with one_at_a_time:
+            on_event(job, event)
+
+    def do(job: Job, started: Launcher, stop: threading.Event) -> Outcome:
+        if on_start is not None:
+            with one_at_a_time:
                 on_start(job)
-            outcome = Outcome(job, _carry_out(job, started, on_event, target))
-            outcomes.append(outcome)
-            if on_outcome is not None:
+        outcome = Outcome(job, _carry_out(job, started, tell, target, stop))
+        if on_outcome is not None:
+            with one_at_a_time:
                 on_outcome(outcome)
-    return outcomes
+        return outcome
+
+    with _sigterm_raises():
+        if layout.processes > 1 and len(jobs) > 1:
+            return _side_by_side(jobs, do, lambda: launcher(method, preload, layout), layout.processes)
+        with launcher(method, preload, WHOLE_MACHINE) as started:
+            return [do(job, started, never) for job in jobs]
 
 
-def _carry_out(job: Job, started: Launcher, on_event: Callable[[Job, Event], None], target: str) -> Record:
+class _Stopped(Exception):
+    """Another thread wants the runs to end."""
+
+
+def _side_by_side(
+    jobs: Sequence[Job],
+    do: Callable[[Job, Launcher, threading.Event], Outcome],
+    open_launcher: Callable[[], contextlib.AbstractContextManager[Launcher]],
+    workers: int,
+) -> list[Outcome]:
+    """Each worker is a thread with a launcher of its own. The first error of any worker ends all and is raised."""
+    waiting = deque(enumerate(jobs))
+    outcomes: dict[int, Outcome] = {}
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            with open_launcher() as started:
+                while not stop.is_set():
+                    try:
+                        place, job = waiting.popleft()
+                    except IndexError:
+                        return
+                    outcomes[place] = do(job, started, stop)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+        finally:
+            ended.release()
+
+    threads = [threading.Thread(target=work) for _ in range(min(workers, len(jobs)))]
+    ended = threading.Semaphore(0)
+    for thread in threads:
+        thread.start()
+    try:
+        # Not `join`: one that is interrupted takes a thread that still works for ended (CPython 3.11).
+        for _ in threads:
+            while not ended.acquire(timeout=TICK_SECONDS):
+                pass
+    except (KeyboardInterrupt, SystemExit):
+        with _interrupts_ignored():
+            stop.set()
+            for thread in threads:
+                thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return [outcomes[place] for place in sorted(outcomes)]
+
+
+def _carry_out(
+    job: Job,
+    started: Launcher,
+    on_event: Callable[[Job, Event], None],
+    target: str,
+    stop: threading.Event,
+) -> Record:
     job.folder.mkdir(parents=True, exist_ok=True)
     for name in _STALE:
         (job.folder / name).unlink(missing_ok=True)
@@ -98,15 +173,17 @@ def _carry_out(job: Job, started: Launcher, on_event: Callable[[Job, Event], Non
         process = started.start(message, job.folder / LOG_FILE)
         code = None
         while code is None:
+            if stop.is_set():
+                raise _Stopped
             code = process.wait(TICK_SECONDS)
             pump()
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit, _Stopped) as reason:
         with _interrupts_ignored():
             if process is not None:
                 process.stop()
             events += follower.poll()
-            by = "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
-            failure = Failure(type="Interrupted", message=f"stopped by {by} {_where(events)}")
+            by = {KeyboardInterrupt: "by Ctrl-C", SystemExit: "by SIGTERM"}.get(type(reason), "with the whole study")
+            failure = Failure(type="Interrupted", message=f"stopped {by} {_where(events)}")
             if _own_record(job) is None:
                 write_record(job.folder, _salvaged(job, began, events, "interrupted", failure))
         raise

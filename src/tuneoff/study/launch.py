@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
 
@@ -19,6 +20,20 @@ from tuneoff.errors import RunFailure, UserError
 StartMethod = Literal["forkserver", "spawn"]
 START_METHOD_VARIABLE = "TUNEOFF_START_METHOD"
 GRACE_SECONDS = 5.0
+
+
+PROCESSES_VARIABLE = "TUNEOFF_PROCESSES"  # tells a run how many others share the machine with it
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How runs share the machine. `threads` of each process; None: all that there are."""
+
+    processes: int = 1
+    threads: int | None = None
+
+
+WHOLE_MACHINE = Layout()
 
 
 class Process(Protocol):
@@ -61,22 +76,23 @@ def choose_start_method(wanted: str | None = None) -> StartMethod:
 
 
 @contextlib.contextmanager
-def launcher(method: StartMethod, preload: Sequence[str]) -> Iterator[Launcher]:
+def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE_MACHINE) -> Iterator[Launcher]:
     """A launcher that is closed, with whatever it has started, at the end."""
-    chosen: Launcher = Forkserver(preload) if method == "forkserver" else Spawner()
+    chosen: Launcher = Forkserver(preload, layout) if method == "forkserver" else Spawner(layout)
     try:
         yield chosen
     finally:
         chosen.close()
 
 
-def _environment() -> dict[str, str]:
+def _environment(layout: Layout) -> dict[str, str]:
     """This process' environment, with OpenMP threads that sleep while they wait.
 
     Spinning threads make a step several times slower as soon as any other program wants one of the cores (figures in
     docs/lab_log.md). OpenMP reads this before the first line of Python runs, so it can only be set from outside.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
 
 
 def _command(call: str) -> list[str]:
@@ -91,7 +107,7 @@ def _deaf_to_interrupts() -> Iterator[dict[str, Any]]:
         yield {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         return
     if threading.current_thread() is not threading.main_thread():
-        yield {}
+        yield {"start_new_session": True}  # only the main thread may ignore a signal
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -134,7 +150,8 @@ class Spawned:
 class Spawner:
     """Starts each job in a fresh interpreter."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout = WHOLE_MACHINE) -> None:
+        self._layout = layout
         self._current: Spawned | None = None
 
     def start(self, job: Mapping[str, Any], log: Path) -> Spawned:
@@ -144,7 +161,7 @@ class Spawner:
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
-                env=_environment(),
+                env=_environment(self._layout),
                 **options,
             )
         self._current = Spawned(process)
@@ -191,8 +208,9 @@ class Forked:
 class Forkserver:
     """A process that has imported `preload` and forks a child for each job. Started with the first job."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], layout: Layout = WHOLE_MACHINE) -> None:
         self._preload = tuple(preload)
+        self._layout = layout
         self._server: subprocess.Popen[bytes] | None = None
         self._chatter: IO[bytes] | None = None
         self._current: Forked | None = None
@@ -239,7 +257,7 @@ class Forkserver:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._chatter,
-                env=_environment(),
+                env=_environment(self._layout),
                 **options,
             )
         self._expect("ready")

@@ -31,7 +31,18 @@ from tuneoff.study.search import Trial
 # Where a file lies does not change what is in it: in a run's id the contents stand for these.
 LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
 # None of these touches a run that is there: they add runs and rows, or are compared one by one.
-MAY_GROW = ("name", "methods", "models", "seeds", "predictions", "hyperparameters", "fractions", "trials", "search_at")
+MAY_GROW = (
+    "name",
+    "methods",
+    "models",
+    "seeds",
+    "predictions",
+    "hyperparameters",
+    "claims",
+    "fractions",
+    "trials",
+    "search_at",
+)
 
 
 @dataclass(frozen=True)

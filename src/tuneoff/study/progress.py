@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -88,6 +89,15 @@ class _State:
         if self.done is None or start is None or not 0 < self.done[0] < self.done[1]:
             return None
         return (self._seconds - start) / self.done[0] * (self.done[1] - self.done[0])
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A run that has started: its number in the study and when that was."""
+
+    number: int
+    began: float
+    state: _State
 
 
 class _Display(Protocol):
@@ -174,8 +184,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
         self._display: _Display = _Silent()
-        self._state = _State()
-        self._began = clock()
+        self._runs: dict[str, _Running] = {}
 
     def __enter__(self) -> Self:
         if not self._quiet:
@@ -193,14 +202,14 @@ class Progress:
     def start(self, job: Job) -> None:
         """A run starts."""
         self._number += 1
-        self._state = _State()
-        self._began = self._clock()
-        self._display.moment(self._about(job, *self._state.words()), None)
+        self._runs.pop(job.run_id, None)
+        self._display.moment(self._about(job, *self._run(job).state.words()), None)
 
     def event(self, job: Job, event: Event) -> None:
         """A run has told something."""
-        first_time = isinstance(event, PhaseStarted) and event.phase not in self._state.entered
-        self._state.take(event)
+        state = self._run(job).state
+        first_time = isinstance(event, PhaseStarted) and event.phase not in state.entered
+        state.take(event)
         if isinstance(event, Note):
             self._display.line(self._about(job, printable(event.text)), "yellow")
         elif isinstance(event, Validated):
@@ -208,19 +217,23 @@ class Progress:
             words = f"validation loss {event.loss:.4g} at step {event.step}, epoch {event.epoch:.3g}{best}"
             self._display.line(self._about(job, words))
         elif first_time and isinstance(self._display, _Plain):
-            self._display.line(self._about(job, self._state.phase))
+            self._display.line(self._about(job, state.phase))
         else:
-            self._display.moment(self._about(job, *self._state.words()), self._state.done)
+            self._display.moment(self._about(job, *state.words()), state.done)
 
     def finish(self, outcome: Outcome) -> None:
         """A run has ended."""
         record = outcome.record
-        words = [f"{record.status} after {duration(self._clock() - self._began)}"]
+        words = [f"{record.status} after {duration(self._clock() - self._run(outcome.job).began)}"]
         if record.failure is not None:
             words.append(printable((record.failure.message.splitlines() or [""])[0]))
         elif record.scores.get("rouge1") is not None:
             words.append(f"ROUGE-1 {record.scores['rouge1']:.4f}")
         self._display.line(self._about(outcome.job, *words), _STYLES.get(record.status, ""))
 
+    def _run(self, job: Job) -> _Running:
+        """Several runs may be under way. Who comes in the middle of one sees it from there."""
+        return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), _State()))
+
     def _about(self, job: Job, *words: str) -> str:
-        return f"[{self._number}/{self._total}] {printable(job.name)}: {', '.join(words)}"
+        return f"[{self._run(job).number}/{self._total}] {printable(job.name)}: {', '.join(words)}"

@@ -22,6 +22,7 @@ from tuneoff.errors import UserError
 from tuneoff.predictions import EXTRACTIVE_ROWS
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.spec.run import Frozen
+from tuneoff.verdict.claims import check_claims
 
 KeyPath = tuple[str | int, ...]
 
@@ -332,6 +333,7 @@ def _with_known_methods(study: StudySpec, source: _Source | None, overrides: Seq
                 )
         with _placed(_place(("hyperparameters", name), source, overrides)):
             methods.build(name, values)
+    check_claims(study.claims, study.methods, study.fractions, Path(source.name if source else "study"))
     kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
     return study.model_copy(update={"hyperparameters": kept})
 

@@ -23,12 +23,14 @@ from tuneoff.record import (
     run_folders,
     write_json,
 )
+from tuneoff.spec.study import ClaimSpec
 from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
+from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.outcome import Verdict
-from tuneoff.verdict.scores import Cost
+from tuneoff.verdict.scores import Cost, Scores
 from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
 
 PRIMARY = "rouge1"
@@ -65,6 +67,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "data": _read(study / "data.json"),
         "rows": rows,
         "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
+        "claims": _claims(study, list(records.values()), verdicts, sizes),
         "data_sizes": [found.model_dump(mode="json") for found in sizes],
         "search": search or None,
         "health": [
@@ -95,6 +98,24 @@ def _sizes(study: Path, fractions: Iterable[float]) -> list[SizeVerdict]:
         judged = judge_sizes(shares, int(examples))
         if judged is not None:
             found.append(judged)
+    return found
+
+
+def _claims(
+    study: Path,
+    records: Sequence[Record],
+    verdicts: Mapping[str | None, tuple[Scores, Verdict]],
+    sizes: Sequence[SizeVerdict],
+) -> list[dict[str, Any]]:
+    """Every claim of the study, judged for each base model."""
+    claims = [ClaimSpec.model_validate(claim) for claim in _read(study / "study.json").get("claims", [])]
+    found = []
+    for block, (_, verdict) in verdicts.items():
+        own = [record for record in records if block in (None, record.spec.model.name)]
+        size = next((one for one in sizes if one.block == block), None)
+        found += [
+            {"model": block, **judged.model_dump(mode="json")} for judged in judge_claims(claims, own, verdict, size)
+        ]
     return found
 
 
@@ -148,8 +169,14 @@ def _method_rows(
             "costs": _costs(finished, costs.get(method, {})),
             "best_epoch": _mean(epochs) if METHODS[method].trains else None,
             "validation_loss": _mean(losses),
-            "notes": list(dict.fromkeys(note for run in own for note in run.record.notes)),
+            "notes": list(dict.fromkeys([*(note for run in own for note in run.record.notes), *_shared(finished)])),
         }
+
+
+def _shared(runs: Sequence[_Run]) -> list[str]:
+    """Costs of runs that had company are not those of a run alone."""
+    most = max((int(run.record.details.get("processes", 1)) for run in runs), default=1)
+    return [f"time, energy and tokens/s were measured while {most} runs shared the machine"] if most > 1 else []
 
 
 def _other_rows(study: Path, groups: Mapping[str, str]) -> Iterable[dict[str, Any]]:

@@ -118,7 +118,7 @@ def _block(
     return Scores(
         methods=(*methods, *(name for name in outside if name not in kept)),
         scores=scores,
-        costs={name: _costs(found) for name, found in kept.items() if found},
+        costs={name: load_costs(found) for name, found in kept.items() if found},
         deterministic=frozenset(fixed | set(outside)),
         titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
         block=block,
@@ -172,8 +172,8 @@ def _groups(study: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     return {}, (note,)
 
 
-def _costs(records: list[Record]) -> dict[str, Cost]:
-    """Cost on each axis, mean over runs."""
+def load_costs(records: list[Record]) -> dict[str, Cost]:
+    """Cost of finished runs on each axis, mean over them."""
     readers = {
         "train_seconds": _train_seconds,
         "peak_memory_bytes": _peak_memory,

@@ -1,0 +1,78 @@
+"""A page on which a person compares the texts of two methods without knowing which is whose."""
+
+import random
+from pathlib import Path
+
+from markupsafe import Markup
+
+from tuneoff.record import write_text_atomic
+from tuneoff.report.folder import Row, StudyFolder
+from tuneoff.report.hostile import embedded_json
+from tuneoff.report.html import environment, policy, source
+
+PAGE = "rating.html"
+PAIRS = 100
+
+
+def write(study: StudyFolder) -> Path | None:
+    """Write `rating.html`: the two methods with the highest means on one model, seed 0, texts that differ.
+
+    None, and no page, where there are no such texts (a study without texts, or one method).
+    """
+    rated = _best_two(study)
+    texts = {document.id: document for document in study.documents if document.document}
+    if rated is None or not texts:
+        return None
+    outputs = [{row.id: row.text for row in study.predictions.get(run, [])} for _, run in rated]
+    ids = sorted(key for key in texts if outputs[0].get(key, "") != outputs[1].get(key, ""))
+    if not ids:
+        return None
+    rng = random.Random(f"{study.summary.name}/rating")
+    rng.shuffle(ids)
+    pairs = []
+    for key in ids[:PAIRS]:
+        order = rng.sample((0, 1), 2)
+        pairs.append(
+            {
+                "id": key,
+                "document": texts[key].document,
+                "references": texts[key].references[:1],
+                "texts": [outputs[side].get(key, "") for side in order],
+                "order": order,
+            }
+        )
+    data = {
+        "study": study.summary.name,
+        "methods": [row.name for row, _ in rated],
+        "runs": [run for _, run in rated],
+        "pairs": pairs,
+    }
+    style, script = source("rating.css"), source("rating.js")
+    page = (
+        environment()
+        .from_string(source("rating.html.j2"))
+        .render(
+            policy=policy([script], style),
+            name=study.summary.name,
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            pairs=Markup(embedded_json(data)),  # noqa: S704 - escaped there
+        )
+    )
+    path = study.path / PAGE
+    write_text_atomic(path, page)
+    return path
+
+
+def _best_two(study: StudyFolder) -> list[tuple[Row, str]] | None:
+    """Rows of one model with the highest ROUGE-1, each with its first finished run."""
+    rows = [row for row in study.summary.rows if row.kind == "method" and row.score("rouge1").mean is not None]
+    first = max(rows, key=lambda row: row.score("rouge1").mean or 0.0, default=None)
+    if first is None:
+        return None
+    own = sorted((row for row in rows if row.model == first.model), key=lambda row: -(row.score("rouge1").mean or 0.0))[
+        :2
+    ]
+    found = [(row, next((run for run in row.runs if study.predictions.get(run)), None)) for row in own]
+    usable = [(row, run) for row, run in found if run is not None]
+    return usable if len(usable) == 2 else None

@@ -1,0 +1,94 @@
+"""How many runs share the machine: a short probe of every layout, once for a study.
+
+Products of one training's size seldom use all cores well, so several runs side by side, each on its share of the
+threads, may do more in an hour. The probe lets each layout work on the same small mixture of products and element-wise
+operations and takes the fastest; memory bounds how many runs there may be.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tuneoff.errors import RunFailure
+from tuneoff.study.launch import WHOLE_MACHINE, Layout
+
+# Fewer runs than this are not worth the probe's seconds.
+WORTH_PROBING = 4
+_SECONDS = 3.0
+# A layout must be this much faster before times are measured on a shared machine.
+_GAIN = 1.05
+
+_WORK = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+from tuneoff.engine.precision import choose_dtype
+dtype = choose_dtype("auto", torch.device("cpu"))
+x, up, down = (torch.randn(shape).to(dtype) for shape in ((1024, 576), (1536, 576), (576, 1536)))
+def step():
+    hidden = torch.nn.functional.silu(x @ up.T) * 0.5
+    return torch.softmax((hidden @ down.T) @ x.T, -1).sum()
+step()
+print("ready", flush=True)
+sys.stdin.readline()
+end, count = time.perf_counter() + float(sys.argv[2]), 0
+while time.perf_counter() < end:
+    step()
+    count += 1
+print(count)
+"""
+
+
+def layouts(cores: int, most: int) -> list[Layout]:
+    """The whole machine, and every even split into at most `most` processes."""
+    shared = [Layout(count, cores // count) for count in range(2, min(cores, most) + 1) if cores % count == 0]
+    return [WHOLE_MACHINE, *shared]
+
+
+def choose(runs: int, bytes_of_a_run: float, free_bytes: float, cores: int) -> Layout:
+    """The layout for `runs` runs that need about `bytes_of_a_run` each. Raises `RunFailure` when a probe breaks."""
+    fits = int(free_bytes * 0.8 // max(1.0, bytes_of_a_run))
+    several = layouts(cores, min(fits, runs))
+    if runs < WORTH_PROBING or len(several) == 1:
+        return WHOLE_MACHINE
+    rates = {layout: rate(layout, cores) for layout in several}
+    best = max(several, key=lambda layout: rates[layout])
+    return best if rates[best] > _GAIN * rates[WHOLE_MACHINE] else WHOLE_MACHINE
+
+
+def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
+    """Steps a second of all processes of a layout together. They start at the same time, after their imports."""
+    children = [
+        subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _WORK, str(layout.threads or cores), str(seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        )
+        for _ in range(layout.processes)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            if child.stdout.readline() != "ready\n":
+                raise RunFailure("the probe of how runs should share this machine has failed; give --workers 1")
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        counts = [int(child.communicate()[0]) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    return sum(counts) / seconds
+
+
+def memory_of_a_run(model: Path) -> float:
+    """A bound in bytes for what a run of a model folder or GGUF file needs: full tuning with weights and gradients in
+    16 bits, fp32 masters and two moments is 18 bytes a parameter (2 in the file, in a GGUF about 0.6), and activations.
+    """
+    files = [model] if model.is_file() else list(model.glob("*.safetensors"))
+    each = 30.0 if model.is_file() else 9.0
+    return each * sum(file.stat().st_size for file in files) + 3e9

@@ -1,0 +1,41 @@
+"""The blind page: two methods, order mixed, nothing that acts on its own, hostile texts harmless."""
+
+import json
+import re
+from pathlib import Path
+
+from tuneoff.report import render
+from tuneoff.report.rating import PAGE
+
+
+def pairs_of(page: Path) -> dict:  # type: ignore[type-arg]
+    found = re.search(r'id="pairs">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    content: dict = json.loads(found[1])  # type: ignore[type-arg]
+    return content
+
+
+def test_the_two_best_are_rated_in_mixed_order(rich_study: Path) -> None:
+    render(rich_study)
+    data = pairs_of(rich_study / PAGE)
+    assert len(set(data["methods"])) == 2
+    orders = [tuple(pair["order"]) for pair in data["pairs"]]
+    assert set(orders) <= {(0, 1), (1, 0)}
+    rows = []
+    for run in data["runs"]:
+        lines = (rich_study / "runs" / run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        rows.append({row["id"]: row["text"] for row in map(json.loads, lines)})
+    for pair in data["pairs"]:
+        assert pair["texts"] == [rows[side][pair["id"]] for side in pair["order"]]
+        assert pair["texts"][0] != pair["texts"][1]
+
+
+def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
+    render(rich_study)
+    text = (rich_study / PAGE).read_text(encoding="utf-8")
+    seen = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    for name in pairs_of(rich_study / PAGE)["methods"]:
+        assert name not in seen
+    assert "default-src &#39;none&#39;" in text
+    assert "http" not in seen.replace("http-equiv", "")
+    assert "rating.html" in (rich_study / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,41 @@
+"""How many runs share the machine."""
+
+import pytest
+
+from tuneoff.errors import UserError
+from tuneoff.study import layout
+from tuneoff.study.launch import WHOLE_MACHINE, Layout
+
+
+def test_every_even_split_is_tried() -> None:
+    assert layout.layouts(6, 99) == [WHOLE_MACHINE, Layout(2, 3), Layout(3, 2), Layout(6, 1)]
+    assert layout.layouts(6, 2) == [WHOLE_MACHINE, Layout(2, 3)]
+    assert layout.layouts(1, 99) == [WHOLE_MACHINE]
+
+
+@pytest.mark.parametrize(
+    ("runs", "free", "rates", "chosen"),
+    [
+        (9, 100.0, {1: 10, 2: 14, 4: 12}, Layout(2, 2)),
+        (9, 100.0, {1: 10, 2: 10.2, 4: 9}, WHOLE_MACHINE),  # too little gain for times on a shared machine
+        (9, 15.0, {1: 10, 2: 14, 4: 12}, WHOLE_MACHINE),  # no memory for two
+        (2, 100.0, {1: 10, 2: 14, 4: 12}, WHOLE_MACHINE),  # not worth a probe
+    ],
+)
+def test_the_fastest_that_fits_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, runs: int, free: float, rates: dict[int, float], chosen: Layout
+) -> None:
+    monkeypatch.setattr(layout, "rate", lambda one, cores: rates[one.processes])
+    assert layout.choose(runs, 10.0, free, 4) == chosen
+
+
+def test_the_probe_works_in_processes_of_its_own() -> None:
+    assert layout.rate(Layout(2, 1), 2, seconds=0.3) > 0
+
+
+@pytest.mark.parametrize("workers", ["0", "many", "-1", "100000"])
+def test_numbers_that_cannot_be(workers: str) -> None:
+    from tuneoff.cli.session import _layout
+
+    with pytest.raises(UserError, match="--workers"):
+        _layout(None, workers, alone=False)  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""Blind ratings: counted, with an interval over documents, and compared with ROUGE."""
+
+import json
+from pathlib import Path
+
+import pytest
+from verdict_study import study_folder
+
+from tuneoff.cli import main
+from tuneoff.errors import UserError
+from tuneoff.record import read_documents, read_predictions, run_folders
+from tuneoff.verdict.ratings import judge_ratings, read_ratings
+
+RUNS = ("starter-lora-s0", "starter-full-s0")
+
+
+def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-untyped-def]
+    """Ratings of `count` documents; `prefer(place, better)` names a method, `better` is the one with more ROUGE-1."""
+    rows = [{row.id: row.scores["rouge1"] or 0 for row in read_predictions(study / "runs" / run)} for run in RUNS]
+    ratings = []
+    for place, document in enumerate(read_documents(study)[:count]):
+        better = "lora" if rows[0][document.id] > rows[1][document.id] else "full"
+        ratings.append({"id": document.id, "preferred": prefer(place, better)})
+    path = study.parent / "ratings.json"
+    content = {"kind": "tuneoff ratings", "study": "x", "runs": RUNS, "methods": ("lora", "full"), "ratings": ratings}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_rater_who_follows_rouge(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    found = judge_ratings(study, read_ratings(rated(study, lambda place, better: better)))
+    assert found.agreement == 1
+    assert found.first + found.second == found.rated == 40
+
+
+def test_a_clear_preference_is_shown_and_none_is_not(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    clear = judge_ratings(study, read_ratings(rated(study, lambda place, _: "lora" if place % 8 else "full")))
+    assert clear.low is not None
+    assert clear.low > 0
+    assert any("this rater prefers lora" in sentence for sentence in clear.sentences)
+    even = judge_ratings(study, read_ratings(rated(study, lambda place, _: ("lora", "full")[place // 2 % 2])))
+    assert even.balance == 0
+    assert any("no preference is shown" in sentence for sentence in even.sentences)
+
+
+def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
+    """Two ratings of each document that always agree are worth as much as one: sqrt 2 times the naive width."""
+    study = study_folder(tmp_path)
+    both = judge_ratings(study, read_ratings(rated(study, lambda place, _: ("lora", "full")[place // 2 % 2])))
+    assert both.high is not None
+    naive = 2.02 / 40**0.5
+    assert both.high > 1.3 * naive
+
+
+def test_no_difference_counts_as_nothing(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    found = judge_ratings(study, read_ratings(rated(study, lambda place, _: None)))
+    assert (found.same, found.balance, found.agreement) == (40, 0, None)
+
+
+def test_ratings_of_another_study_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_folder(tmp_path)
+    path = rated(study, lambda place, better: better)
+    content = json.loads(path.read_text())
+    for change, words in (
+        ({"runs": ["../x", "y"]}, "holds no run"),
+        ({"ratings": [{"id": "nobody", "preferred": None}]}, "no rating of a document"),
+        ({"ratings": [{"id": read_documents(study)[0].id, "preferred": "dora"}]}, "prefers 'dora'"),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match=words):
+            judge_ratings(study, read_ratings(path))
+    path.write_text("[]")
+    assert main(["judge", str(study), "--ratings", str(path)]) == 2
+    assert "no file of ratings" in capsys.readouterr().err
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_folder(tmp_path)
+    assert len(run_folders(study)) == 5
+    path = rated(study, lambda place, better: better)
+    assert main(["judge", str(study), "--ratings", str(path)]) == 0
+    assert "ROUGE-1 agrees with the rater on 100%" in capsys.readouterr().out
