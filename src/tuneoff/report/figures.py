@@ -236,7 +236,13 @@ def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cas
     shown = [curve for curve in curves if curve.method in labels]
     if not shown or len(shown[0].points) < 2:
         return None
-    x = alt.X("examples:Q", title="training examples", scale=alt.Scale(type="log", nice=False, padding=14))
+    amounts = sorted({point.examples for curve in shown for point in curve.points})
+    x = alt.X(
+        "examples:Q",
+        title="training examples",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(values=amounts, format=",d"),
+    )
     rows = [
         {"method": labels[curve.method], "examples": point.examples, "quality": point.mean}
         for curve in shown
