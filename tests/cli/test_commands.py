@@ -286,6 +286,24 @@ def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     assert (study / "report.html").exists()
 
 
+def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [
+        "--methods=zero_shot,peft:LOHA",
+        "--set=peft:LOHA.r=2",
+        "--trials=1",
+        "--max-steps=2",
+        "--max-new-tokens=4",
+    ]
+    assert main(["compare", *tiny, *flags, "--quiet", "--output=out", "--workers=2"]) == 0
+    assert not capsys.readouterr().err
+    [final] = [path for path in run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
+    record = read_record(final)
+    assert record.spec.method.hyperparameters["r"] == 2
+    assert record.details["processes"] == 2
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert [row["title"] for row in summary["rows"] if row["kind"] == "method"] == ["Zero-shot", "peft:LOHA"]
+
+
 def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Trials, the reserve trial and final runs on every share, then the report; again: nothing to do."""
     flags = ["--methods=zero_shot,few_shot,lora", "--trials=2", "--fractions=0.5,1", "--seeds=2", "--search-at=full"]

@@ -313,3 +313,32 @@ def test_last_layers_are_the_top_blocks_and_the_final_norm(architecture, tiny_mo
     assert all("norm" in name or "ln_f" in name for name in norms)
     with pytest.raises(UserError, match="has 2 blocks"):
         build("last_layers", {"num_layers": 3}).adapt(base, [], 0)
+
+
+@pytest.mark.parametrize("name", ["peft:VERA", "peft:LOHA", "peft:OFT", "peft:LORA"])
+def test_any_type_of_peft_trains_saves_and_restores(name, tiny_model, tmp_path):
+    method = build(name, {"r": 2} if name not in ("peft:VERA", "peft:OFT") else {})
+    base = load(tiny_model("qwen2"))
+    rows = encoded(base)
+    untrained = logits(build("zero_shot", {}).adapt(load(tiny_model("qwen2")), [], 0), rows)
+    adapted = method.adapt(base, examples(), 0)
+    train(adapted, rows)
+    expected = logits(adapted, rows)
+    assert not torch.allclose(expected, untrained)
+    adapted.save(tmp_path)
+    restored = method.restore(load(tiny_model("qwen2")), tmp_path)
+    restored.train_mode(False)
+    assert torch.equal(logits(restored, rows), expected)
+
+
+def test_types_that_peft_does_not_have_in_layers_are_refused():
+    for name in ("peft:NOTHING", "peft:PROMPT_TUNING"):
+        with pytest.raises(UserError, match="no such type among"):
+            build(name, {})
+    with pytest.raises(UserError, match="no hyper-parameter 'rr'"):
+        build("peft:LOHA", {"rr": 2})
+
+
+def test_what_peft_refuses_is_one_sentence(tiny_model):
+    with pytest.raises(UserError, match="peft:LOHA: PEFT refuses this"):
+        build("peft:LOHA", {"r": -1}).adapt(load(tiny_model("llama")), [], 0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneoff.errors import UserError
+from tuneoff.methods import peft_type
 from tuneoff.methods.few_shot import FewShot
 from tuneoff.methods.full import Full
 from tuneoff.methods.ia3 import Ia3
@@ -25,7 +26,7 @@ METHODS: dict[str, type[Method]] = {
     for method in (ZeroShot, FewShot, SoftPrompt, Ia3, LnTuning, BitFit, Lora, Dora, RsLora, LastLayers, Full)
 }
 
-__all__ = ["METHODS", "Adapted", "Method", "build", "defaults"]
+__all__ = ["METHODS", "Adapted", "Method", "build", "defaults", "kind_of"]
 
 # What a value must satisfy beside its type, by the name of the hyper-parameter (names mean the same everywhere).
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -40,7 +41,10 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _method(name: str) -> type[Method]:
+def kind_of(name: str) -> type[Method]:
+    """The class of a method: an entry of the registry, or `peft:<TYPE>`. Raises `UserError` for an unknown name."""
+    if name.startswith(peft_type.PREFIX):
+        return peft_type.kind(name)
     if name not in METHODS:
         close = difflib.get_close_matches(name.replace("-", "_"), METHODS, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METHODS)}"
@@ -50,12 +54,12 @@ def _method(name: str) -> type[Method]:
 
 def defaults(name: str) -> dict[str, Scalar]:
     """Every hyper-parameter of a method with its default. Raises `UserError` for an unknown method."""
-    return dataclasses.asdict(_method(name)())  # type: ignore[call-overload, no-any-return]
+    return dataclasses.asdict(kind_of(name)())  # type: ignore[call-overload, no-any-return]
 
 
 def build(name: str, hyperparameters: Mapping[str, Any]) -> Method:
     """The method with these hyper-parameters. Raises `UserError` for an unknown name or a value that can't be."""
-    method = _method(name)
+    method = kind_of(name)
     declared = typing.get_type_hints(method)
     known = [entry.name for entry in dataclasses.fields(method)]  # type: ignore[arg-type]
     checked: dict[str, Any] = {}
@@ -64,7 +68,10 @@ def build(name: str, hyperparameters: Mapping[str, Any]) -> Method:
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean {name}.{close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
             raise UserError(f"{name} has no hyper-parameter {key!r}: {hint}")
-        checked[key] = _checked(f"{name}.{key}", key, declared[key], value)
+        if declared[key] is Any:  # PEFT's own setting: PEFT checks it
+            checked[key] = tuple(value) if isinstance(value, list) else value
+        else:
+            checked[key] = _checked(f"{name}.{key}", key, declared[key], value)
     return method(**checked)
 
 

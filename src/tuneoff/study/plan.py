@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from tuneoff import methods, record
 from tuneoff.errors import UserError
-from tuneoff.methods import METHODS
+from tuneoff.methods import kind_of
 from tuneoff.methods.protocol import Method
 from tuneoff.record import NUMERICS_VERSION, write_json
 from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, content_hash
@@ -123,10 +123,10 @@ def count(study: StudySpec) -> int:
     """How many runs a study has at most, trials included."""
     total = 0
     for name in study.methods:
-        seeds = study.seeds if METHODS[name].seeded else 1
+        seeds = study.seeds if kind_of(name).seeded else 1
         shares = len(study.fractions)
         tries = bool(study.trials) and search.searched(name, study.hyperparameters.get(name, {})) is not None
-        alike = not METHODS[name].seeded and (not tries or study.search_at == "full")
+        alike = not kind_of(name).seeded and (not tries or study.search_at == "full")
         total += seeds * (1 if alike else shares)
         total += (study.trials + 1) * (1 if study.search_at == "full" else shares) if tries else 0
     return total * len(study.models)
@@ -151,7 +151,7 @@ class _Expander:
     def _method(self, model: ModelSpec, name: str) -> list[PlannedRun]:
         """The final runs of one method; its trials go to `self._runs`, ahead of all final runs."""
         fixed = self._study.hyperparameters.get(name, {})
-        kind = METHODS[name]
+        kind = kind_of(name)
         chosen: dict[float, Mapping[str, Any] | None] = {}
         for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may take its choice
             if self._study.search_at == "full" and fraction < 1:
@@ -229,7 +229,7 @@ class _Expander:
         )
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
         run_id = run_id_of(spec, self._contents.models[model.name], self._contents.data)
-        return PlannedRun(spec, run_id, f"{prefix}{name}{label}")
+        return PlannedRun(spec, run_id, f"{prefix}{name.replace(':', '-')}{label}")
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:

@@ -132,7 +132,8 @@ def parse_setting(text: str, method: str | None = None) -> Override:
         form = "NAME=VALUE" if method is not None else "METHOD.NAME=VALUE, for example lora.learning_rate=1e-3"
         raise UserError(f"{flag}: not of the form {form}")
     owner = owner.replace("-", "_")
-    default = methods.defaults(owner).get(name) if owner in methods.METHODS else None
+    known = owner in methods.METHODS or owner.startswith(methods.peft_type.PREFIX)
+    default = methods.defaults(owner).get(name) if known else None
     return Override(("hyperparameters", owner, name), _value(value, default), flag)
 
 

@@ -151,14 +151,17 @@ def _method_rows(
     costs: Mapping[str, Mapping[str, Cost]],
 ) -> Iterable[dict[str, Any]]:
     order = list(METHODS)
-    for method in sorted({run.record.spec.method.name for run in runs}, key=order.index):
+    for method in sorted(
+        {run.record.spec.method.name for run in runs},
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    ):
         own = [run for run in runs if run.record.spec.method.name == method]
         finished = [run for run in own if run.record.status == "finished"]
         losses = [run.record.curve.best_validation_loss for run in finished]
         epochs = [run.record.curve.best_epoch for run in finished]
         yield {
             "name": method,
-            "title": METHODS[method].title,
+            "title": METHODS[method].title if method in METHODS else method,
             "kind": "method",
             "model": model,
             "seeds": len(own),
@@ -167,7 +170,7 @@ def _method_rows(
             "scores": _scores([run.predictions for run in finished], groups),
             "gain_over_zero_shot": {PRIMARY: _gain(method, verdict)},
             "costs": _costs(finished, costs.get(method, {})),
-            "best_epoch": _mean(epochs) if METHODS[method].trains else None,
+            "best_epoch": _mean(epochs) if method not in METHODS or METHODS[method].trains else None,
             "validation_loss": _mean(losses),
             "notes": list(dict.fromkeys([*(note for run in own for note in run.record.notes), *_shared(finished)])),
         }
