@@ -96,6 +96,7 @@ def methods_as_json() -> list[dict[str, Any]]:
             "trains": kind.trains,
             "hyperparameters": methods.defaults(name),
             "search": {key: list(bounds) for key, bounds in kind.search.items()},
+            "choices": {key: list(values) for key, values in kind.choices.items()},
             "source": kind.source,
         }
         for name, kind in methods.METHODS.items()
@@ -111,6 +112,8 @@ def methods_as_text() -> str:
         for key, value in methods.defaults(name).items():
             low_high = kind.search.get(key)
             searched = f"  (searched from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""
+            if key in kind.choices:
+                searched = f"  ({len(kind.choices[key])} values to try)"
             written = types[key].__name__ if isinstance(types[key], type) else "names"
             lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
     return "\n".join(lines)
