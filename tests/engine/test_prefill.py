@@ -91,3 +91,27 @@ def test_short_attention_over_keys_read_before(tiny_model: Callable[[str], Path]
     usual = logits()
     assert use_short_attention(base.model, torch.bfloat16, CPU)
     torch.testing.assert_close(logits(), usual, rtol=0.05, atol=0.05)  # the last of the 8 bits of bf16
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_validation_loss_is_the_same_when_the_shots_are_read_once(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    from tuneoff.engine import train
+
+    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
+    rows = [dataclasses.replace(row, target=(7, 9, 1)) for row in _prompts(80)]
+
+    class Learner(_Adapted):
+        def train_mode(self, on: bool) -> None:
+            self.model.train(on)
+
+        def state(self) -> dict[str, torch.Tensor]:
+            return {}
+
+    def loss() -> float:
+        return train.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
+
+    once = loss()
+    monkeypatch.setattr(train, "read_shared", lambda *args, **kwargs: None)
+    assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes
