@@ -15,6 +15,7 @@ import sys
 import time
 
 import report
+from tuneoff.resources import usable_cores
 from tuneoff.study import layout
 
 RUN = """
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     steps = parser.parse_args().steps
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     layouts = [(processes, cores // processes) for processes in range(1, cores + 1) if cores % processes == 0]
     rates = {}
     for processes, threads in layouts:

@@ -1,12 +1,13 @@
 """One RunSpec in, one Record out, on a tiny model."""
 
+import dataclasses
 import json
 import os
 
 import pytest
 import torch
 
-from tuneoff import models, run
+from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present
 from tuneoff.events import Finished, StepDone, read_events
 from tuneoff.methods import METHODS, defaults
@@ -107,3 +108,32 @@ def test_starter_model_and_data_end_to_end(tmp_path):
     assert record.details["target_modules"]["q_proj"] == 30
     assert record.scores["rouge1"] > 5
     assert record.scores["empty"] == 0
+
+
+def test_a_record_names_no_place_of_this_machine(tiny_model, tiny_data, tmp_path):
+    spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
+    record = run.run(spec, tmp_path, "id", "name")
+    assert record.spec.data.train_file == tiny_data["train"].name
+    data_folder = str(tiny_data["train"].parent)
+    for path in tmp_path.rglob("*.json*"):
+        assert data_folder not in path.read_text(encoding="utf-8"), path
+
+
+def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
+    spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
+    spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})
+    plain = data.load
+
+    def with_fields(wanted):
+        found = plain(wanted)
+        splits = {
+            name: [dataclasses.replace(row, fields={"aspect": "Aim"}) for row in getattr(found, name)]
+            for name in ("train", "validation", "test")
+        }
+        return dataclasses.replace(found, **splits)
+
+    monkeypatch.setattr(data, "load", with_fields)
+    monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "x tell the aim\nof it. y")
+    assert run.run(spec, tmp_path, "id", "name").details["instruction_share"] == 1.0
+    monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "tell the {aspect} of it.")
+    assert run.run(spec, tmp_path / "raw", "id", "name").details["instruction_share"] == 0.0

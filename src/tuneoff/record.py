@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 # Part of every run's name: raise it when a change of the engine moves any loss, weight or generated token.
 NUMERICS_VERSION = 3
 
+ARTEFACT = "artefact"  # a run's folder for what it leaves
+
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
 
@@ -64,6 +66,7 @@ class Resources(Frozen):
     peak_memory_bytes: int
     memory_source: str | None = None  # where the peaks come from
     threads: int
+    processes: int = 1  # runs that shared the machine, this one included
     timeline: tuple[TimelinePoint, ...] = ()
 
 

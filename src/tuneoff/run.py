@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import traceback
@@ -20,8 +19,9 @@ from tuneoff.engine.train import Diverged, fit, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.methods import Adapted, Method, build
-from tuneoff.prompts import Encoded, Prompter, TooLong
+from tuneoff.prompts import Encoded, Prompter, TooLong, fill
 from tuneoff.record import (
+    ARTEFACT,
     NUMERICS_VERSION,
     Artefact,
     Curve,
@@ -39,7 +39,6 @@ from tuneoff.spec import GenerateSpec, RunSpec
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
 
-ARTEFACT = "artefact"
 # More than this share of outputs cut by the token limit or of documents cut to fit deserves a warning.
 _LOUD_SHARE = 0.2
 
@@ -72,7 +71,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         record = Record(
             run_id=run_id,
             name=name,
-            spec=spec,
+            spec=spec.without_places(),
             started_at=started,
             finished_at=_now(),
             curve=work.curve,
@@ -113,7 +112,6 @@ class _Work:
             device = pick_device()
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-            self.details["processes"] = int(os.environ.get("TUNEOFF_PROCESSES", "1"))
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
             use_short_attention(base.model, dtype, device)
@@ -242,9 +240,8 @@ class _Work:
             predictions.append(
                 Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
             )
-        instruction = " ".join(self.spec.prompt.instruction.split()).casefold()
-        if instruction:
-            held = sum(instruction in " ".join(row.text.split()).casefold() for row in predictions)
+        if self.spec.prompt.instruction.strip():
+            held = sum(self._holds_instruction(row.text, by_id[row.id]) for row in predictions)
             self.details["instruction_share"] = held / max(1, len(predictions))
         write_predictions(self.folder, predictions)
         self.scores = metrics.means(row.scores for row in predictions)
@@ -252,6 +249,13 @@ class _Work:
             share = self.scores.get(metric)
             if share is not None and share > _LOUD_SHARE:
                 self._note(f"{share:.0%} of the outputs {words}")
+
+    def _holds_instruction(self, text: str, example: data.Example) -> bool:
+        return _plain(fill(self.spec.prompt.instruction, example.fields)) in _plain(text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _norms(adapted: Adapted) -> dict[str, float]:

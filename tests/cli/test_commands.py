@@ -299,7 +299,7 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     [final] = [path for path in run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
     record = read_record(final)
     assert record.spec.method.hyperparameters["r"] == 2
-    assert record.details["processes"] == 2
+    assert record.resources.processes == 2
     summary = json.loads(Path("out/summary.json").read_text())
     assert [row["title"] for row in summary["rows"] if row["kind"] == "method"] == ["Zero-shot", "peft:LOHA"]
 

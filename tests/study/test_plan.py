@@ -7,8 +7,8 @@ import pytest
 from tuneoff.errors import UserError
 from tuneoff.record import Record, write_json, write_record
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec, TrainSpec
-from tuneoff.study import plan
-from tuneoff.study.plan import Contents, PlannedRun
+from tuneoff.study import expansion, plan
+from tuneoff.study.expansion import Contents, PlannedRun
 
 DATA = DataSpec(source="starter")
 CONTENTS = Contents("d" * 16, {"starter": "a" * 16, "a/b": "b" * 16, "c/b": "c" * 16})
@@ -19,7 +19,7 @@ def study(**settings: object) -> StudySpec:
 
 
 def runs_of(**settings: object) -> list[PlannedRun]:
-    return list(plan.expand(study(**settings), CONTENTS).runs)
+    return list(expansion.expand(study(**settings), CONTENTS).runs)
 
 
 def ids_of(**settings: object) -> set[str]:
@@ -36,7 +36,7 @@ def test_seeds_are_paired_and_what_trains_nothing_runs_once() -> None:
 
 def test_every_hyperparameter_is_filled_in() -> None:
     [run] = runs_of(methods=("lora",), hyperparameters={"lora": {"r": 4}})
-    assert run.spec.method.hyperparameters == {**plan.methods.defaults("lora"), "r": 4}
+    assert run.spec.method.hyperparameters == {**expansion.methods.defaults("lora"), "r": 4}
 
 
 def test_all_methods_keep_room_for_the_one_that_needs_most() -> None:
@@ -60,9 +60,9 @@ def test_a_run_is_named_by_what_goes_into_it() -> None:
     assert before == ids_of(hyperparameters={"lora": {"r": 16}})  # the default, spelt out
     assert not before & ids_of(train=TrainSpec(epochs=2))
     assert len(before & ids_of(hyperparameters={"lora": {"r": 4}})) == len(before) - 1
-    assert not before & {run.run_id for run in plan.expand(study(), Contents("e" * 16, CONTENTS.models)).runs}
+    assert not before & {run.run_id for run in expansion.expand(study(), Contents("e" * 16, CONTENTS.models)).runs}
     assert not before & {
-        run.run_id for run in plan.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16})).runs
+        run.run_id for run in expansion.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16})).runs
     }
 
 
@@ -74,7 +74,7 @@ def test_a_run_is_not_named_by_where_files_lie() -> None:
 
 def test_a_new_version_of_the_numerics_names_runs_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids_of()
-    monkeypatch.setattr(plan, "NUMERICS_VERSION", plan.NUMERICS_VERSION + 1)
+    monkeypatch.setattr(expansion, "NUMERICS_VERSION", expansion.NUMERICS_VERSION + 1)
     assert not before & ids_of()
 
 
@@ -92,7 +92,7 @@ def test_only_a_finished_record_of_this_very_run_is_done(tmp_path: Path) -> None
 
 
 def claim(folder: Path, spec: StudySpec, contents: Contents = CONTENTS) -> None:
-    plan.claim(folder, spec, contents, plan.expand(spec, contents).runs)
+    plan.claim(folder, spec, contents, expansion.expand(spec, contents).runs)
 
 
 @pytest.mark.parametrize(

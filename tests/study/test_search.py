@@ -8,8 +8,8 @@ import pytest
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.study import plan, search
-from tuneoff.study.plan import Contents, Expansion, PlannedRun
+from tuneoff.study import expansion, plan, search
+from tuneoff.study.expansion import Contents, Expansion, PlannedRun
 from tuneoff.study.search import Trial
 
 CONTENTS = Contents("d" * 16, {"starter": "a" * 16})
@@ -30,7 +30,7 @@ def best_at(rate: float):  # type: ignore[no-untyped-def]
 
 
 def expanded(loss_of: object = None, **settings: object) -> Expansion:
-    return plan.expand(study(**settings), CONTENTS, *([loss_of] if loss_of else []))  # type: ignore[list-item]
+    return expansion.expand(study(**settings), CONTENTS, *([loss_of] if loss_of else []))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -116,7 +116,7 @@ def test_every_share_is_searched_unless_said_otherwise() -> None:
 )
 def test_the_number_of_runs_is_known_beforehand(settings: dict[str, object]) -> None:
     spec = study(methods=tuple(METHODS), **settings)
-    assert plan.count(spec) == len(plan.expand(spec, CONTENTS, best_at(1e-3)).runs) + _spared(spec)
+    assert expansion.count(spec) == len(expansion.expand(spec, CONTENTS, best_at(1e-3)).runs) + _spared(spec)
 
 
 def _spared(spec: StudySpec) -> int:

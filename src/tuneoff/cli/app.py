@@ -1,8 +1,7 @@
 """The commands. Each parses its flags and calls one function; torch and what else is slow loads inside functions."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +9,8 @@ import typer
 
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
-from tuneoff.cli.flags import (
-    ALIASES,
-    INSTEAD,
-    normalized,
-    outside_predictions,
-    overrides_of,
-    takes_study_flags,
-    with_settings,
-)
+from tuneoff.cli.flags import normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
+from tuneoff.cli.usage import usage_sentence
 
 if TYPE_CHECKING:
     from tuneoff.cli.session import StudyResult
@@ -113,13 +105,12 @@ def compare(
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
-    from tuneoff.study.read import Override, parse_fractions, parse_setting, read_study
+    from tuneoff.study.read import Override, parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods is not None:
         names = tuple(name.strip().replace("-", "_") for name in methods.split(","))
         overrides.append(Override(("methods",), names, "--methods"))
-    overrides = [parse_fractions(entry.value) if entry.path == ("fractions",) else entry for entry in overrides]
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)
     return _carry_out(
@@ -158,12 +149,11 @@ def train(
     given: Mapping[str, Any],
 ) -> "int | StudyResult":
     """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
-    from tuneoff.study.read import Override, parse_fractions, parse_setting, read_study
+    from tuneoff.study.read import Override, parse_setting, read_study
 
     method = method.replace("-", "_")
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     overrides.append(Override(("methods",), (method,), f"train {method}"))
-    overrides = [parse_fractions(entry.value) if entry.path == ("fractions",) else entry for entry in overrides]
     overrides += [parse_setting(text, method) for text in set_ or ()]
     if learning_rate is not None:
         overrides.append(Override(("hyperparameters", method, "learning_rate"), learning_rate, "--learning-rate"))
@@ -351,7 +341,7 @@ def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | No
     try:
         returned = invoke(arguments)
     except UsageError as error:
-        return complain(_usage_sentence(error), USAGE)
+        return complain(usage_sentence(error), USAGE)
     if returned == INTERRUPTED:  # typer turns Ctrl-C into a code
         raise KeyboardInterrupt
     if isinstance(returned, int):
@@ -370,28 +360,3 @@ def _with_settings(arguments: Sequence[str]) -> list[str]:
     named = (argument.replace("-", "_") for argument in arguments[1:])
     method = next((name for name in named if name in METHODS), None)
     return with_settings(method, defaults(method), arguments) if method else list(arguments)
-
-
-def _usage_sentence(error: Any) -> str:
-    context = error.ctx
-    option = getattr(error, "option_name", None)
-    if option is not None and type(error).__name__ == "NoSuchOption" and context is not None:
-        return _unknown_flag(option.replace("_", "-"), context.info_name, context.command.params)
-    message: str = error.format_message().rstrip(".")
-    return message if context is None or message.endswith("?") else f"{message}; see `{context.command_path} --help`"
-
-
-def _unknown_flag(option: str, command: str, parameters: Iterable[Any]) -> str:
-    if option in INSTEAD:
-        return f"no flag {option}: {INSTEAD[option]}"
-    from tuneoff.methods import METHODS, defaults
-
-    name = option.lstrip("-").replace("-", "_")
-    owners = [method for method in METHODS if name in defaults(method)]
-    if owners:
-        return f"no flag {option}: it belongs to a method; write --set {owners[0]}.{name}=VALUE"
-    known = [flag for parameter in parameters for flag in parameter.opts if flag.startswith("--")]
-    close = get_close_matches(option, [*known, *(f"--{alias}" for alias in ALIASES)], n=1, cutoff=0.6)
-    if close:
-        return f"no flag {option}; did you mean {close[0]}?"
-    return f"no flag {option}; see `tuneoff {command} --help`"

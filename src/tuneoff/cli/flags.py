@@ -138,9 +138,20 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
         if value is None or value is False or value == []:
             continue
         if flag.path == ("models",):
-            value = [{"name": name} for name in value]
-        given.append((flag.path, value, flag.name))
+            given.append((flag.path, [{"name": name} for name in value], flag.name))
+        elif flag.path == ("fractions",):
+            given.append((flag.path, _shares(str(value)), f"{flag.name} {value}"))
+        else:
+            given.append((flag.path, value, flag.name))
     return given
+
+
+def _shares(text: str) -> list[float]:
+    """`0.1,0.5` as numbers in order; 1 is added when it is missing."""
+    try:
+        return sorted({1.0, *(float(part) for part in text.split(",") if part.strip())})
+    except ValueError as error:
+        raise UserError(f"--fractions {text}: shares of the data between commas, for example 0.1,0.5,1") from error
 
 
 def outside_predictions(texts: Sequence[str]) -> list[tuple[tuple[str, ...], Any, str]]:

@@ -1,6 +1,5 @@
 """A study as a person sees it: what is going to be done, progress, trackers, the report, the table."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tuneoff.cli.show import result_as_text
 from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.record import Record, read_predictions
+from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
 from tuneoff.study import layout
 from tuneoff.study.compare import Prepared, carry_out, prepare
@@ -57,11 +57,12 @@ def run_study(
     """
     prepared = prepare(spec, folder)
     trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
-    shares = _layout(prepared, workers, alone=bool(trackers))
+    side_by_side = _layout(prepared, workers, alone=bool(trackers))
     if not quiet:
         _announce(prepared)
-        if shares.processes > 1:
-            _tell(f"{shares.processes} runs at a time, {shares.threads} threads each: their times hold for this layout")
+        if side_by_side.processes > 1:
+            _tell(f"{side_by_side.processes} runs at a time, {side_by_side.threads} threads each")
+            _tell("times hold for this layout")
     done = len(prepared.runs) - len(prepared.missing)
     with Progress(prepared.total, done_before=done, quiet=quiet) as progress:
         watch = _Watch(spec.name, progress, trackers, keep_texts)
@@ -71,7 +72,7 @@ def run_study(
             on_event=watch.event,
             on_outcome=watch.finish,
             keep_texts=keep_texts,
-            layout=shares,
+            layout=side_by_side,
         )
     page = report.render(folder)[0]
     for record in records:
@@ -89,7 +90,7 @@ def _layout(prepared: Prepared, workers: str, *, alone: bool) -> Layout:
         return WHOLE_MACHINE
     if alone:
         raise UserError(f"--workers {workers}: a tracker follows one run at a time; leave out --workers or --report-to")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if workers == "auto":
         import psutil
 

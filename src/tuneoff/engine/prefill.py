@@ -75,7 +75,7 @@ def read_shared(
     no plain one.
     """
     model = adapted.model
-    if not rows or not accepts(model, "position_ids") or not _is_plain(model):
+    if not rows or not _reads_in_pieces(model):
         return None
     first = rows[0].prompt
     same = min(len(row.prompt) for row in rows) - 1  # every row keeps a token that predicts the next
@@ -109,12 +109,11 @@ class Reader:
 
     def __init__(self, adapted: Trainable, prompts: Sequence[Encoded], pad_id: int, device: torch.device) -> None:
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
-        self._in_pieces = accepts(adapted.model, "position_ids") and _is_plain(adapted.model)
         self._shared = read_shared(adapted, prompts, device, worth=_WORTH_SHARING, virtual_alone=True)
 
     def read(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         """Read `rows` into a cache with room for `room` more positions."""
-        if not self._in_pieces:
+        if not _reads_in_pieces(self._adapted.model):
             return self._read_at_once(rows, room)
         skipped, shared = (self._shared.ids, self._shared.positions) if self._shared else (0, 0)
         places = {id(row): place for place, row in enumerate(rows)}
@@ -161,9 +160,11 @@ class Reader:
         return Prefilled(output.logits[:, -1], cache, mask_BT)
 
 
-def _is_plain(model: nn.Module) -> bool:
-    """Every layer keeps all its keys and values, in order."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+def _reads_in_pieces(model: nn.Module) -> bool:
+    """It takes positions, and every layer keeps all its keys and values, in order."""
+    return accepts(model, "position_ids") and all(
+        type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers
+    )
 
 
 def positions(model: nn.Module, mask_BT: Tensor) -> dict[str, Tensor]:

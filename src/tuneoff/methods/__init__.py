@@ -9,14 +9,16 @@ from typing import Any
 
 from tuneoff.errors import UserError
 from tuneoff.methods import peft_type
+from tuneoff.methods.bitfit import BitFit
+from tuneoff.methods.dora import Dora
 from tuneoff.methods.few_shot import FewShot
 from tuneoff.methods.full import Full
 from tuneoff.methods.ia3 import Ia3
 from tuneoff.methods.last_layers import LastLayers
+from tuneoff.methods.ln_tuning import LnTuning
 from tuneoff.methods.lora import Lora
-from tuneoff.methods.lora_variants import Dora, RsLora
 from tuneoff.methods.protocol import Adapted, Method
-from tuneoff.methods.selected import BitFit, LnTuning
+from tuneoff.methods.rslora import RsLora
 from tuneoff.methods.soft_prompt import SoftPrompt
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar

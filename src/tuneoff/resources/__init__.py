@@ -1,6 +1,6 @@
 """Meters for time, memory and energy: each reading has a unit and a source, or a reason why there is none."""
 
-from tuneoff.resources.machine import Sensor, machine, sensors
-from tuneoff.resources.meter import Meter, PhaseMeter
+from tuneoff.resources.machine import Sensor, machine, sensors, usable_cores
+from tuneoff.resources.meter import PROCESSES_VARIABLE, Meter, PhaseMeter
 
-__all__ = ["Meter", "PhaseMeter", "Sensor", "machine", "sensors"]
+__all__ = ["PROCESSES_VARIABLE", "Meter", "PhaseMeter", "Sensor", "machine", "sensors", "usable_cores"]

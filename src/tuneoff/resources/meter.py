@@ -25,6 +25,7 @@ from tuneoff.resources.nvidia import Nvidia
 SAMPLE_SECONDS = 0.25
 TIMELINE_POINTS = 600
 OUTSIDE = "outside"
+PROCESSES_VARIABLE = "TUNEOFF_PROCESSES"  # tells a run how many share the machine, itself included
 
 
 @dataclass
@@ -118,6 +119,7 @@ class Meter:
                 peak_memory_bytes=max(peaks),
                 memory_source=self._memory.source,
                 threads=_threads(),
+                processes=int(os.environ.get(PROCESSES_VARIABLE, "1")),
                 timeline=tuple(self._timeline),
             )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,11 @@ Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 Scalar = bool | int | float | str | tuple[str, ...] | None
+
+
+def _is_place(source: str) -> bool:
+    """A folder, and no name of the hub or of a file set that comes with tuneoff."""
+    return PurePath(source).is_absolute() or source.startswith((".", "~"))
 
 
 class Frozen(BaseModel):
@@ -53,6 +59,18 @@ class DataSpec(Frozen):
     validation_share: Share = 0.1
     test_share: Share = 0.1
     split_seed: int = Field(0, ge=0)
+
+    def without_places(self) -> "DataSpec":
+        """The same with the names of files and folders alone: where they lay on one machine is nobody else's business.
+
+        Contents are identified by hashes, never by places.
+        """
+        places = {
+            key: PurePath(value).name
+            for key in ("source", "train_file", "validation_file", "test_file")
+            if (value := getattr(self, key)) is not None and (key != "source" or _is_place(value))
+        }
+        return self.model_copy(update=places)
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSpec":
@@ -108,6 +126,10 @@ class RunSpec(Frozen):
     reserved_tokens: int = Field(0, ge=0)
     fraction: Fraction = Field(1.0, description="share of the training and validation groups, drawn by the seed")
     role: Literal["final", "trial"] = Field("final", description="a trial reads no test example and leaves no artefact")
+
+    def without_places(self) -> "RunSpec":
+        """The same without the places of its data. A model's folder stays: using the run needs it."""
+        return self.model_copy(update={"data": self.data.without_places()})
 
     @property
     def is_main(self) -> bool:

@@ -1,5 +1,6 @@
 """A study: which models and methods are compared, on what, with how much effort."""
 
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -61,6 +62,11 @@ whole data takes as many",
     prompt: PromptSpec = PromptSpec()
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
+
+    def without_places(self) -> "StudySpec":
+        """The same with the names of data files alone; see `DataSpec.without_places`."""
+        predictions = {row: PurePath(file).name for row, file in self.predictions.items()}
+        return self.model_copy(update={"data": self.data.without_places(), "predictions": predictions})
 
     @field_validator("fractions")
     @classmethod

@@ -14,11 +14,11 @@ from tuneoff import data, models, predictions
 from tuneoff.data import Dataset, Example
 from tuneoff.engine.batching import total_steps
 from tuneoff.events import Event
-from tuneoff.methods import few_shot
 from tuneoff.methods.protocol import Method
 from tuneoff.metrics import RougeDialect
 from tuneoff.prompts import Prompter
 from tuneoff.record import (
+    ARTEFACT,
     Document,
     Prediction,
     Record,
@@ -30,12 +30,12 @@ from tuneoff.record import (
     write_jsonl,
     write_predictions,
 )
-from tuneoff.spec import StudySpec
-from tuneoff.study import plan, search
+from tuneoff.spec import DataSpec, StudySpec
+from tuneoff.study import expansion, plan, search
 from tuneoff.study.execute import Job, Outcome, execute
+from tuneoff.study.expansion import Contents, Expansion, PlannedRun
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.lock import study_lock
-from tuneoff.study.plan import Contents, Expansion, PlannedRun
 from tuneoff.study.summary import summarize
 
 
@@ -60,7 +60,7 @@ class Prepared:
     @property
     def total(self) -> int:
         """Runs of the whole study, those included that follow from trials that are still to be done."""
-        return plan.count(self.study)
+        return expansion.count(self.study)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,7 +85,7 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
 
     Raises `UserError` for everything that can be known before a model is loaded.
     """
-    built = plan.resolve(study)
+    built = expansion.resolve(study)
     plan.check_writable(folder)
     dataset = data.load(study.data)
     ids = [example.id for example in dataset.test]
@@ -98,9 +98,9 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
 def _look(prepared: Prepared) -> Prepared:
     """The same study with what its folder holds by now."""
     folder = prepared.folder
-    expansion = plan.expand(prepared.study, prepared.contents, lambda run: plan.trial_loss(folder, run))
-    missing = tuple(run for run in expansion.runs if not plan.is_done(folder, run))
-    return dataclasses.replace(prepared, expansion=expansion, missing=missing)
+    known = expansion.expand(prepared.study, prepared.contents, lambda run: plan.trial_loss(folder, run))
+    missing = tuple(run for run in known.runs if not plan.is_done(folder, run))
+    return dataclasses.replace(prepared, expansion=known, missing=missing)
 
 
 def check_prompts(prepared: Prepared) -> None:
@@ -222,11 +222,22 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
         {
             "description": dataset.description,
             "counts": prepared.counts,
-            "cleaning": data.cleaning_report(dataset),
+            "cleaning": _without_places(data.cleaning_report(dataset), prepared.study.data),
             "content_hash": dataset.content_hash,
         },
     )
     _write_other_rows(prepared, keep_texts)
+
+
+def _without_places(lines: Iterable[str], spec: DataSpec) -> list[str]:
+    """Sentences that name files by their names alone, as records do."""
+    files = [path for path in (spec.train_file, spec.validation_file, spec.test_file) if path]
+    named = []
+    for line in lines:
+        for path in files:
+            line = line.replace(path, Path(path).name)
+        named.append(line)
+    return named
 
 
 def _document(example: Example, keep_texts: bool) -> Document:
@@ -257,7 +268,11 @@ def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
 
 def _forget_texts(folders: Iterable[Path]) -> None:
     for folder in folders:
-        (folder / "artefact" / few_shot.SHOTS_FILE).unlink(missing_ok=True)
+        if not (folder / "record.json").exists():
+            continue
+        left = read_record(folder).artefact
+        for name in left.files if left is not None and left.format == "prompt" else ():  # it is made of documents
+            (folder / ARTEFACT / name).unlink(missing_ok=True)
         if rows := read_predictions(folder):
             write_predictions(folder, _without_texts(rows))
 

@@ -1,6 +1,7 @@
 """What often goes wrong in tuning without an error, looked for in every run of a study.
 
 Each check reads records and predictions and gives a sentence where something is wrong. They warn; they decide nothing.
+What a run notes about itself while it goes on (texts cut, outputs that are empty or never stop) stands in its record.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,23 +63,12 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
                 f"validation loss rose from {best:.3f} to {validation[-1].loss:.3f} after its best step "
                 f"{record.curve.best_step}; the best checkpoint was kept",
             )
-    for metric, check, words in (
-        ("unstopped", "eos", "of the outputs never stopped by themselves"),
-        ("empty", "empty", "of the outputs are empty"),
-    ):
-        share = record.scores.get(metric)
-        if share is not None and share > _MANY:
-            yield finding(check, f"{share:.0%} {words}")
     repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPEATED]
     if rows and len(repeated) > _MANY * len(rows):
         yield finding("repetition", f"{len(repeated) / len(rows):.0%} of the outputs repeat themselves")
     copied = record.details.get("instruction_share")
     if isinstance(copied, float) and copied > _MANY / 4:
         yield finding("instruction", f"{copied:.0%} of the outputs hold the instruction itself")
-    for split in ("train", "test"):
-        cut = record.details.get(f"{split}_cut_share")
-        if isinstance(cut, float) and cut > _MANY:
-            yield finding("truncation", f"{cut:.0%} of the {split} documents were cut to fit --max-length")
 
 
 def _against_zero_shot(runs: Iterable[tuple[Record, Rows]]) -> Iterator[Finding]:

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
 
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.resources import PROCESSES_VARIABLE
 
 StartMethod = Literal["forkserver", "spawn"]
 START_METHOD_VARIABLE = "TUNEOFF_START_METHOD"
 GRACE_SECONDS = 5.0
-
-
-PROCESSES_VARIABLE = "TUNEOFF_PROCESSES"  # tells a run how many others share the machine with it
 
 
 @dataclass(frozen=True)

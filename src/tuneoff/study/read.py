@@ -108,16 +108,6 @@ def _holds(value: Any, path: KeyPath) -> bool:
     return True
 
 
-def parse_fractions(text: str) -> Override:
-    """`0.1,0.5,1` -> an override; 1 is added when it is missing."""
-    flag = f"--fractions {text}"
-    try:
-        shares = {float(part) for part in text.split(",") if part.strip()}
-    except ValueError as error:
-        raise UserError(f"{flag}: shares of the data between commas, for example 0.1,0.5,1") from error
-    return Override(("fractions",), sorted(shares | {1.0}), flag)
-
-
 def parse_setting(text: str, method: str | None = None) -> Override:
     """`lora.learning_rate=1e-3` -> an override. `method` stands in for a missing prefix (`tuneoff train`).
 

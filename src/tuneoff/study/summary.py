@@ -178,7 +178,7 @@ def _method_rows(
 
 def _shared(runs: Sequence[_Run]) -> list[str]:
     """Costs of runs that had company are not those of a run alone."""
-    most = max((int(run.record.details.get("processes", 1)) for run in runs), default=1)
+    most = max((run.record.resources.processes for run in runs if run.record.resources), default=1)
     return [f"time, energy and tokens/s were measured while {most} runs shared the machine"] if most > 1 else []
 
 

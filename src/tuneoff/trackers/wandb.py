@@ -74,7 +74,7 @@ class WandbTracker:
             name=name,
             group=group,
             job_type=spec.method.name,
-            config=spec.model_dump(mode="json"),
+            config=spec.without_places().model_dump(mode="json"),
             dir=str(self._folder),
             settings=self._settings,
         )

@@ -1,0 +1,232 @@
+"""From a study to its runs: every default filled in, every run named by the content of what goes into it."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tuneoff import methods
+from tuneoff.errors import UserError
+from tuneoff.methods import kind_of
+from tuneoff.methods.protocol import Method
+from tuneoff.record import NUMERICS_VERSION
+from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, content_hash
+from tuneoff.spec.run import Scalar
+from tuneoff.study import search
+from tuneoff.study.search import Trial
+
+# Where a file lies does not change what is in it: in a run's id the contents stand for these.
+LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study. `folder` is relative to the study folder."""
+
+    spec: RunSpec
+    run_id: str
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<name>-<id>`."""
+        return Path("runs") / f"{self.name}-{self.run_id}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Hashes of what the names in a study stand for."""
+
+    data: str
+    models: Mapping[str, str]  # name -> hash
+
+
+def resolve(study: StudySpec) -> dict[str, Method]:
+    """The study's methods with all hyper-parameters filled in. Raises `UserError` for a name or value that is wrong."""
+    return {name: methods.build(name, study.hyperparameters.get(name, {})) for name in study.methods}
+
+
+def hyperparameters_of(method: Method) -> dict[str, Any]:
+    """All hyper-parameters of a built method."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        raise TypeError(f"{method!r} is no dataclass instance")
+    return dataclasses.asdict(method)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The trials of one method on one model and one share of the data. `chosen` is None until all of them are done."""
+
+    model: str
+    method: str
+    fraction: float
+    name: str  # the hyper-parameter that is searched
+    tried: tuple[tuple[PlannedRun, Trial], ...]
+    reserve_because: str | None
+    chosen: Scalar
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The runs that are known so far, and the searches behind them. `complete`: no run will come that is not known."""
+
+    runs: tuple[PlannedRun, ...]
+    cells: tuple[Cell, ...]
+    complete: bool
+
+
+LossOf = Callable[[PlannedRun], float | None]
+
+
+def _no_losses(_run: PlannedRun) -> None:
+    return None
+
+
+def expand(study: StudySpec, contents: Contents, loss_of: LossOf = _no_losses) -> Expansion:
+    """The runs of a study: models x methods x shares of the data x seeds, seeds paired across methods.
+
+    With trials, the final runs of a method are known when all its trials have a loss (`loss_of`, None for one that was
+    not run yet). A method whose seed changes nothing runs once; where its setting is the one it has on all the data, a
+    smaller share needs no run of its own. `reserved_tokens` is the largest overhead of all methods: every method then
+    sees the same part of each document.
+    """
+    return _Expander(study, contents, loss_of).expand()
+
+
+def count(study: StudySpec) -> int:
+    """How many runs a study has at most, trials included."""
+    total = 0
+    for name in study.methods:
+        seeds = study.seeds if kind_of(name).seeded else 1
+        shares = len(study.fractions)
+        tries = bool(study.trials) and search.searched(name, study.hyperparameters.get(name, {})) is not None
+        alike = not kind_of(name).seeded and (not tries or study.search_at == "full")
+        total += seeds * (1 if alike else shares)
+        total += (study.trials + 1) * (1 if study.search_at == "full" else shares) if tries else 0
+    return total * len(study.models)
+
+
+class _Expander:
+    def __init__(self, study: StudySpec, contents: Contents, loss_of: LossOf) -> None:
+        self._study, self._contents, self._loss_of = study, contents, loss_of
+        self._reserved = max(method.overhead_tokens for method in resolve(study).values())
+        self._slugs = _slugs(study.models)
+        self._runs: list[PlannedRun] = []
+        self._cells: list[Cell] = []
+        self._complete = True
+
+    def expand(self) -> Expansion:
+        finals = []
+        for model in self._study.models:
+            for name in self._study.methods:
+                finals += self._method(model, name)
+        return Expansion((*self._runs, *finals), tuple(self._cells), self._complete)
+
+    def _method(self, model: ModelSpec, name: str) -> list[PlannedRun]:
+        """The final runs of one method; its trials go to `self._runs`, ahead of all final runs."""
+        fixed = self._study.hyperparameters.get(name, {})
+        kind = kind_of(name)
+        chosen: dict[float, Mapping[str, Any] | None] = {}
+        for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may take its choice
+            if self._study.search_at == "full" and fraction < 1:
+                chosen[fraction] = chosen[1.0]
+            else:
+                chosen[fraction] = self._search(model, name, fixed, fraction)
+        finals = []
+        for fraction, values in chosen.items():
+            if values is None:
+                self._complete = False
+                continue
+            if fraction < 1 and not kind.seeded and values == chosen[1.0]:
+                continue
+            label = "" if fraction == 1 else f"-f{fraction:g}"
+            for seed in range(self._study.seeds if kind.seeded else 1):
+                finals.append(self._run(model, name, values, fraction, seed, f"{label}-s{seed}", "final"))
+        return finals
+
+    def _search(
+        self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float
+    ) -> Mapping[str, Any] | None:
+        """The setting for the final runs, None while trials are missing."""
+        parameter = search.searched(name, fixed)
+        if not self._study.trials or parameter is None:
+            return fixed
+        tried: list[tuple[PlannedRun, Trial]] = []
+
+        def attempt(value: Scalar) -> None:
+            label = "" if fraction == 1 else f"-f{fraction:g}"
+            values = {**fixed, parameter: value}
+            run = self._run(model, name, values, fraction, search.TRIAL_SEED, f"{label}-trial{len(tried) + 1}", "trial")
+            self._runs.append(run)
+            loss = self._loss_of(run)
+            tried.append((run, Trial(value, math.nan if loss is None else loss)))
+
+        because = None
+        for value in search.grid(name, parameter, self._study.trials):
+            attempt(value)
+        if not any(math.isnan(trial.loss) for _, trial in tried):
+            value, because = search.reserve(name, parameter, [trial for _, trial in tried])
+            attempt(value)
+        done = because is not None and not any(math.isnan(trial.loss) for _, trial in tried)
+        winner = search.choose([trial for _, trial in tried]) if done else None
+        self._cells.append(
+            Cell(model.name, name, fraction, parameter, tuple(tried), because, winner.value if winner else None)
+        )
+        return {**fixed, parameter: winner.value} if winner else None
+
+    def _run(
+        self,
+        model: ModelSpec,
+        name: str,
+        values: Mapping[str, Any],
+        fraction: float,
+        seed: int,
+        label: str,
+        role: Literal["final", "trial"],
+    ) -> PlannedRun:
+        study = self._study
+        resolved = MethodSpec(name=name, hyperparameters=hyperparameters_of(methods.build(name, values)))
+        train = study.train
+        if fraction < 1 and train.min_steps is None:
+            train = train.model_copy(update={"min_steps": study.step_floor})
+        spec = RunSpec(
+            model=model,
+            prompt=study.prompt,
+            data=study.data,
+            method=resolved,
+            train=train,
+            generate=study.generate,
+            seed=seed,
+            reserved_tokens=self._reserved,
+            fraction=fraction,
+            role=role,
+        )
+        prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
+        run_id = run_id_of(spec, self._contents.models[model.name], self._contents.data)
+        return PlannedRun(spec, run_id, f"{prefix}{name.replace(':', '-')}{label}")
+
+
+def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
+    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics."""
+    settings = spec.model_dump(mode="json")
+    for key in LOCATIONS:
+        settings["data"].pop(key)
+    settings["model"].pop("name")
+    settings["model"].pop("revision")
+    return content_hash({"spec": settings, "model": model_hash, "data": data_hash, "numerics": NUMERICS_VERSION})
+
+
+def _slugs(models: tuple[ModelSpec, ...]) -> dict[str, str]:
+    """Short names for folders: the last part of the model's name, numbered where two would be alike."""
+    names = [model.name for model in models]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"model {doubled} is named twice; name every model once")
+    slugs: dict[str, str] = {}
+    for name in names:
+        slug = re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name.removesuffix(".gguf")).strip("-.")[:24] or "model"
+        taken = sum(other == slug or other.startswith(f"{slug}.") for other in slugs.values())
+        slugs[name] = f"{slug}.{taken + 1}" if slug in slugs.values() else slug
+    return slugs
