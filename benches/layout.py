@@ -14,10 +14,13 @@ import subprocess
 import sys
 import time
 
+import psutil
+
 import report
 from tuneoff.resources import usable_cores
 from tuneoff.study import layout
 
+NEEDED = 3e9  # bytes of one of these runs, generously
 RUN = """
 import sys, torch
 torch.set_num_threads({threads})
@@ -54,7 +57,7 @@ def main() -> None:
     for processes, threads in layouts:
         rates[processes] = runs_an_hour(processes, threads, steps)
         print(f"{processes} processes x {threads} threads: {rates[processes]:.0f} runs an hour", file=sys.stderr)
-    chosen = layout.choose(len(layouts) * 8, 1.0, float("inf"), cores)
+    chosen = layout.choose(len(layouts) * 8, NEEDED, psutil.virtual_memory().available, cores)
     print(f"the probe chooses {chosen.processes} processes", file=sys.stderr)
     report.show(
         [report.at_least("8 throughput against the best layout", 0.95, rates[chosen.processes] / max(rates.values()))]

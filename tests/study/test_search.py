@@ -81,6 +81,16 @@ def test_reserve_goes_outwards_from_an_edge_and_inwards_otherwise() -> None:
     assert 1e-4 < reserve(2, 1, math.inf) < 5.5e-4
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].search])
+def test_three_rates_of_two_trials_stay_inside_the_range(method: str) -> None:
+    [(name, (low, high))] = METHODS[method].search.items()
+    rates = search.grid(method, name, 2)
+    assert all(isinstance(rate, float) for rate in rates)
+    for losses, end in (((1.0, 2.0), low), ((2.0, 1.0), high)):
+        tried = [Trial(rate, loss) for rate, loss in zip(rates, losses, strict=True)]
+        assert search.reserve(method, name, tried)[0] == pytest.approx(end, rel=0.05)  # rates are rounded
+
+
 def test_what_the_study_sets_is_not_searched() -> None:
     found = expanded(methods=("lora",), trials=3, hyperparameters={"lora": {"learning_rate": 1e-3}})
     assert {run.spec.role for run in found.runs} == {"final"}

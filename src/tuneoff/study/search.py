@@ -2,7 +2,8 @@
 
 Each method has one searched hyper-parameter: a rate on a log scale (`Method.search`) or a list (`Method.choices`).
 With `trials = T` every method tries T settings, then one reserve setting: one step outwards when the best rate lies on
-the edge of what was tried, else between the best and its better neighbour; for a list, its next entry. The lowest
+the edge of what was tried, else between the best and its better neighbour; for a list, its next entry. Two rates alone
+are both edges, so they stand inside the range, and the reserve trial takes the end beside the better one. The lowest
 validation loss wins, for prompts and trained methods alike. A value that the study sets itself is fixed.
 """
 
@@ -33,7 +34,8 @@ def searched(method: str, fixed: Mapping[str, Scalar]) -> str | None:
 
 
 def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
-    """The first `trials` values: spread evenly on a log scale over the range, its ends included; or the list's first.
+    """The first `trials` values: spread evenly on a log scale over the range, from three on with its ends; or the
+    list's first.
 
     Raises `UserError` when a list has no entry left for the reserve trial.
     """
@@ -49,6 +51,9 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
     low, high = kind.search[name]
     if trials == 1:
         return (_rounded(math.sqrt(low * high)),)
+    if trials == 2:
+        quarter = (high / low) ** 0.25
+        return _rounded(low * quarter), _rounded(high / quarter)
     step = (high / low) ** (1 / (trials - 1))
     return tuple(_rounded(low * step**place) for place in range(trials))
 
@@ -63,6 +68,8 @@ def reserve(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str
     low, high = kind.search[name]
     step = values[-1] / values[-2] if len(values) > 1 else math.sqrt(high / low)
     best = min(range(len(rates)), key=lambda place: rates[place].loss)
+    if len(rates) == 2:
+        step = math.sqrt(step)
     if math.isinf(rates[best].loss):
         return _rounded(values[0] / step), "every trial diverged: lower"
     if best == 0:
