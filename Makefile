@@ -12,8 +12,8 @@ PEER := trl==1.16.0
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data; the report goes to runs/starter/
-	$(BIN)/tuneoff compare --preset starter --output runs/starter
+compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data, in a quarter of an hour if the machine can; the report goes to runs/starter/
+	$(BIN)/tuneoff compare --preset starter --budget 15m --output runs/starter
 
 test: $(VENV)/dev.stamp  ## all tests
 	$(BIN)/python -m pytest

@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 # Part of every run's name: raise it when a change of the engine moves any loss, weight or generated token.
 NUMERICS_VERSION = 3
 
+BUDGET_FILE = "budget.json"
 ARTEFACT = "artefact"  # a run's folder for what it leaves
 
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]

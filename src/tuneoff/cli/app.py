@@ -9,7 +9,7 @@ import typer
 
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
-from tuneoff.cli.flags import normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
+from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
 from tuneoff.cli.usage import usage_sentence
 
 if TYPE_CHECKING:
@@ -74,6 +74,26 @@ Workers = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Fit the study into 20m, 1h30m ...: a probe measures what methods cost; what gives way, and in what "
+        "order, is in docs/fairness.md.",
+        show_default=False,
+        rich_help_panel=EFFORT,
+    ),
+]
+Equal = Annotated[
+    str,
+    typer.Option(
+        "--equal",
+        metavar="examples|time",
+        help="What the trained methods get alike; equal time is measured by a probe.",
+        rich_help_panel=EFFORT,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.", rich_help_panel=OUTPUT)]
 AsJson = Annotated[
@@ -95,6 +115,8 @@ def compare(
     report_to: ReportTo = None,
     no_texts: NoTexts = False,
     workers: Workers = "1",
+    budget: Budget = None,
+    equal: Equal = "examples",
     quiet: Quiet = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -119,6 +141,8 @@ def compare(
         report_to=report_to,
         keep_texts=not no_texts,
         workers=workers,
+        budget=budget,
+        equal=equal,
         quiet=quiet,
         dry_run=dry_run,
         as_json=as_json,
@@ -174,9 +198,8 @@ def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool,
     from tuneoff.cli import session, show
 
     if dry_run:
-        from tuneoff.study.compare import prepare
-
-        prepared = prepare(spec, folder)
+        wanted = {key: options[key] for key in ("workers", "budget", "equal", "quiet") if key in options}
+        prepared = session.planned(spec, folder, **wanted)[0]
         print(json.dumps(show.plan_as_json(prepared)) if as_json else show.plan_as_text(prepared))
         return DONE
     result = session.run_study(spec, folder, **options)

@@ -1,6 +1,7 @@
 """A study as a person sees it: what is going to be done, progress, trackers, the report, the table."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from tuneoff.record import Record, read_predictions
 from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
 from tuneoff.study import layout
-from tuneoff.study.compare import Prepared, carry_out, prepare
+from tuneoff.study.budget import Equal, earlier, fit, parse_duration
+from tuneoff.study.compare import Prepared, carry_out, check_prompts, prepare
 from tuneoff.study.execute import Job, Outcome
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.printable import printable
-from tuneoff.study.progress import Progress
+from tuneoff.study.progress import Progress, duration
 from tuneoff.trackers import Tracker, open_tracker
 
 
@@ -50,14 +52,18 @@ def run_study(
     keep_texts: bool = True,
     quiet: bool = False,
     workers: str = "1",
+    budget: str | None = None,
+    equal: str = "examples",
 ) -> StudyResult:
     """Prepare a study, carry it out, draw its report. Messages on stderr, the table on stdout; `quiet` leaves both out.
 
     Raises `UserError` before anything is done when something asked for cannot be.
     """
-    prepared = prepare(spec, folder)
     trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
-    side_by_side = _layout(prepared, workers, alone=bool(trackers))
+    began = time.perf_counter()
+    prepared, side_by_side = planned(
+        spec, folder, workers=workers, budget=budget, equal=equal, quiet=quiet, alone=bool(trackers)
+    )
     if not quiet:
         _announce(prepared)
         if side_by_side.processes > 1:
@@ -79,9 +85,55 @@ def run_study(
         if quiet and record.failure is not None:
             _tell(f"{record.name} {record.status}: {record.failure.message}")
     if not quiet:
+        if budget is not None:
+            _tell(f"the whole took {duration(time.perf_counter() - began)} of a budget of {budget}")
         print(result_as_text(folder))
         print(f"report: {page}")
     return StudyResult(folder, tuple(records), folders, summary)
+
+
+def planned(
+    spec: StudySpec,
+    folder: Path,
+    *,
+    workers: str = "1",
+    budget: str | None = None,
+    equal: str = "examples",
+    quiet: bool = False,
+    alone: bool = False,
+) -> tuple[Prepared, Layout]:
+    """The study as it will be done, fitted into its budget; and how many runs at a time. Writes nothing.
+
+    Raises `UserError` for what cannot be.
+    """
+    seconds = None if budget is None else parse_duration(budget)
+    if equal not in ("examples", "time"):
+        raise UserError(f"--equal {equal}: examples or time")
+    same: Equal = "time" if equal == "time" else "examples"
+    plan = earlier(folder, spec, seconds, same)
+    prepared = prepare(plan.study if plan else spec, folder)
+    side_by_side = _layout(prepared, workers, alone=alone)
+    if seconds is None and same == "examples":
+        return prepared, side_by_side
+    if plan is None:
+        check_prompts(prepared)
+        with Progress(len(spec.models) * len(spec.methods), quiet=quiet) as progress:
+            prepared, plan = fit(
+                prepared,
+                seconds,
+                equal=same,
+                layout=side_by_side,
+                on_start=progress.start,
+                on_event=progress.event,
+            )
+    if not quiet:
+        for line in plan.given_up:
+            _tell(f"to save time: {line}")
+        if plan.study.steps:
+            _tell("equal time: " + ", ".join(f"{name} {steps} steps" for name, steps in plan.study.steps.items()))
+        over = "" if plan.fits else f", more than the {budget} allowed: nothing smaller can be judged"
+        _tell(f"planned: {prepared.total} runs in about {duration(plan.seconds)}{over}")
+    return prepared, side_by_side
 
 
 def _layout(prepared: Prepared, workers: str, *, alone: bool) -> Layout:

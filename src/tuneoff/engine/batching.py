@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 from tuneoff.prompts import Encoded
+from tuneoff.spec import TrainSpec
 
 # Batches are drawn from windows of this many batches sorted by length: little padding, still a random order.
 _WINDOW_BATCHES = 16
@@ -60,3 +61,14 @@ def total_steps(
     """Optimiser steps of a run: the passes asked for, not under `min_steps` and not over `max_steps`; at least one."""
     steps = max(1, min_steps or 1, round(steps_per_epoch(examples, batch_size) * epochs))
     return steps if max_steps is None else min(steps, max_steps)
+
+
+def evaluation_steps(steps: int, an_epoch: int, spec: TrainSpec) -> frozenset[int]:
+    """The last step always; each epoch's end; the evenly spaced steps inside an epoch; every `eval_steps`."""
+    inside = {
+        round(an_epoch * (epoch + part / spec.evaluations_per_epoch))
+        for epoch in range(math.ceil(steps / an_epoch))
+        for part in range(1, spec.evaluations_per_epoch + 1)
+    }
+    every = set(range(spec.eval_steps, steps, spec.eval_steps)) if spec.eval_steps else set()
+    return frozenset(step for step in inside | every | {steps} if 0 < step <= steps)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tuneoff.engine.batching import epoch_batches, length, micro_batches, steps_per_epoch, total_steps
+from tuneoff.engine.batching import epoch_batches, evaluation_steps, length, micro_batches, steps_per_epoch, total_steps
 from tuneoff.engine.forward import Trainable, collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
 from tuneoff.engine.prefill import read_shared
@@ -134,7 +134,7 @@ def fit(
     """
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
-    checks = _evaluation_steps(steps, an_epoch, spec)
+    checks = evaluation_steps(steps, an_epoch, spec)
     prefix = adapted.prefix()
     overhead = 0 if prefix is None else len(prefix)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
@@ -209,17 +209,6 @@ def fit(
         adapted.train_mode(False)
         with contextlib.suppress(OSError):
             best.forget()
-
-
-def _evaluation_steps(steps: int, an_epoch: int, spec: TrainSpec) -> frozenset[int]:
-    """The last step always; each epoch's end; the evenly spaced steps inside an epoch; every `eval_steps`."""
-    inside = {
-        round(an_epoch * (epoch + part / spec.evaluations_per_epoch))
-        for epoch in range(math.ceil(steps / an_epoch))
-        for part in range(1, spec.evaluations_per_epoch + 1)
-    }
-    every = set(range(spec.eval_steps, steps, spec.eval_steps)) if spec.eval_steps else set()
-    return frozenset(step for step in inside | every | {steps} if 0 < step <= steps)
 
 
 def _accumulate(

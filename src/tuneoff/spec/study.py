@@ -55,6 +55,9 @@ whole data takes as many",
     )
     trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
     search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
+    steps: dict[str, int] = Field(
+        {}, description="optimiser steps by method, where methods get equal time; the others take those of `train`"
+    )
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
     claims: tuple[ClaimSpec, ...] = ()

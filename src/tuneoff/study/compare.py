@@ -19,6 +19,7 @@ from tuneoff.metrics import RougeDialect
 from tuneoff.prompts import Prompter
 from tuneoff.record import (
     ARTEFACT,
+    BUDGET_FILE,
     Document,
     Prediction,
     Record,
@@ -51,6 +52,7 @@ class Prepared:
     outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
     expansion: Expansion  # as far as it is known
     missing: tuple[PlannedRun, ...]  # known, without a finished record in the folder
+    budget: Mapping[str, Any] | None = None  # the plan that made it fit, for `budget.json`
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -216,6 +218,8 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
     """Everything in a study folder that is known before the first run."""
     folder, dataset = prepared.folder, prepared.dataset
     plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+    if prepared.budget is not None:
+        write_json(folder / BUDGET_FILE, prepared.budget)
     write_documents(folder, (_document(example, keep_texts) for example in dataset.test))
     write_json(
         folder / "data.json",

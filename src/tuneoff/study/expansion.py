@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
 from tuneoff.methods.protocol import Method
 from tuneoff.record import NUMERICS_VERSION
-from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, content_hash
+from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
 from tuneoff.study.search import Trial
@@ -96,17 +96,41 @@ def expand(study: StudySpec, contents: Contents, loss_of: LossOf = _no_losses) -
     return _Expander(study, contents, loss_of).expand()
 
 
-def count(study: StudySpec) -> int:
-    """How many runs a study has at most, trials included."""
-    total = 0
+@dataclass(frozen=True)
+class Repeated:
+    """`number` runs of one method that differ in nothing that costs time."""
+
+    method: str
+    fraction: float
+    role: Literal["final", "trial"]
+    number: int
+
+
+def outline(study: StudySpec) -> Iterator[Repeated]:
+    """The runs of a study on one model, at most, before anything is known of its trials."""
     for name in study.methods:
-        seeds = study.seeds if kind_of(name).seeded else 1
-        shares = len(study.fractions)
         tries = bool(study.trials) and search.searched(name, study.hyperparameters.get(name, {})) is not None
         alike = not kind_of(name).seeded and (not tries or study.search_at == "full")
-        total += seeds * (1 if alike else shares)
-        total += (study.trials + 1) * (1 if study.search_at == "full" else shares) if tries else 0
-    return total * len(study.models)
+        for fraction in study.fractions:
+            if tries and (fraction == 1 or study.search_at == "each"):
+                yield Repeated(name, fraction, "trial", study.trials + 1)
+            if fraction == 1 or not alike:
+                yield Repeated(name, fraction, "final", study.seeds if kind_of(name).seeded else 1)
+
+
+def count(study: StudySpec) -> int:
+    """How many runs a study has at most, trials included."""
+    return len(study.models) * sum(runs.number for runs in outline(study))
+
+
+def effort(study: StudySpec, method: str, fraction: float) -> TrainSpec:
+    """The training settings of a method's runs on a share of the data."""
+    train = study.train
+    if method in study.steps:
+        return train.model_copy(update={"max_steps": study.steps[method], "min_steps": study.steps[method]})
+    if fraction < 1 and train.min_steps is None:
+        return train.model_copy(update={"min_steps": study.step_floor})
+    return train
 
 
 class _Expander:
@@ -189,15 +213,12 @@ class _Expander:
     ) -> PlannedRun:
         study = self._study
         resolved = MethodSpec(name=name, hyperparameters=hyperparameters_of(methods.build(name, values)))
-        train = study.train
-        if fraction < 1 and train.min_steps is None:
-            train = train.model_copy(update={"min_steps": study.step_floor})
         spec = RunSpec(
             model=model,
             prompt=study.prompt,
             data=study.data,
             method=resolved,
-            train=train,
+            train=effort(study, name, fraction),
             generate=study.generate,
             seed=seed,
             reserved_tokens=self._reserved,

@@ -1,8 +1,9 @@
 """How many runs share the machine: a short probe of every layout, once for a study.
 
-Products of one training's size seldom use all cores well, so several runs side by side, each on its share of the
-threads, may do more in an hour. The probe lets each layout work on the same small mixture of products and element-wise
-operations and takes the fastest; memory bounds how many runs there may be.
+Operations of one training's size seldom use all cores well, so several runs side by side, each on its share of the
+threads, may do more in an hour. The probe lets each layout go forward and backward through two layers of the starter
+model's shape and takes the fastest; memory bounds how many runs there may be. (Large products alone do not tell: they
+use all cores well.)
 """
 
 import os
@@ -15,19 +16,24 @@ from tuneoff.study.launch import WHOLE_MACHINE, Layout
 
 # Fewer runs than this are not worth the probe's seconds.
 WORTH_PROBING = 4
-_SECONDS = 3.0
+_SECONDS = 4.0
 # A layout must be this much faster before times are measured on a shared machine.
 _GAIN = 1.05
 
 _WORK = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
+from transformers import LlamaConfig, LlamaModel
+from tuneoff.engine.attention import use_short_attention
 from tuneoff.engine.precision import choose_dtype
-dtype = choose_dtype("auto", torch.device("cpu"))
-x, up, down = (torch.randn(shape).to(dtype) for shape in ((1024, 576), (1536, 576), (576, 1536)))
+device = torch.device("cpu")
+dtype = choose_dtype("auto", device)
+shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
+use_short_attention(model, dtype, device)
+start = torch.randn(4, 256, 576, dtype=dtype, requires_grad=True)
 def step():
-    hidden = torch.nn.functional.silu(x @ up.T) * 0.5
-    return torch.softmax((hidden @ down.T) @ x.T, -1).sum()
+    model(inputs_embeds=start).last_hidden_state.float().square().mean().backward()
 step()
 print("ready", flush=True)
 sys.stdin.readline()
