@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 import traceback
@@ -34,7 +35,7 @@ from tuneoff.record import (
     write_record,
 )
 from tuneoff.resources import Meter, machine
-from tuneoff.spec import GenerateSpec, RunSpec
+from tuneoff.spec import TIMED_TEXTS, GenerateSpec, RunSpec
 
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
@@ -126,28 +127,39 @@ class _Work:
             train = self._encode(prompter, known, "train") if method.trains else []
             validation = self._encode(prompter, held_out, "validation")
             self._count_parameters(adapted)
+        if spec.role == "timing":
+            validation = validation[:TIMED_TEXTS]
         if method.trains:
             self._fit(adapted, train, validation, base)
         else:
             self._validate(adapted, validation, base)
         if spec.role == "trial":
             return
+        if spec.role == "timing":
+            self._write(adapted, base, [dataclasses.replace(row, target=()) for row in validation])
+            return
         self._save(method, adapted)
         # The test split is read here for the first time, after the best checkpoint was chosen on validation.
+        written = self._write(adapted, base, lambda: self._encode(prompter, dataset.test, "test"))
+        self._score(prompter, dataset.test, written)
+
+    def _write(
+        self, adapted: Adapted, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]
+    ) -> list[Written]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
-            prompts = self._encode(prompter, dataset.test, "test")
+            rows = prompts() if callable(prompts) else prompts
             written = generate(
                 adapted,
-                prompts,
-                spec.generate,
+                rows,
+                self.spec.generate,
                 stop_ids=base.stop_ids,
                 pad_id=base.pad_id,
-                device=device,
-                progress=lambda done: self.emit(Generated(done=done, total=len(prompts), seconds=self.meter.elapsed())),
+                device=base.device,
+                progress=lambda done: self.emit(Generated(done=done, total=len(rows), seconds=self.meter.elapsed())),
             )
-            generating.tokens += sum(len(row.prompt) for row in prompts) + sum(len(row.ids) for row in written)
-        self._score(prompter, dataset.test, written)
+            generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.ids) for row in written)
+        return written
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -313,8 +325,8 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
 def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, str] | None = None) -> Iterator[str]:
     """New documents through a finished run, one summary each, in order. Raises `UserError` for a run that is none."""
     record = read_record(run_folder)
-    if record.spec.role == "trial":
-        raise UserError(f"{run_folder}: a trial leaves nothing to use; name a final run")
+    if record.spec.role != "final":
+        raise UserError(f"{run_folder}: a {record.spec.role} run leaves nothing to use; name a final run")
     if record.status != "finished":
         raise UserError(f"{run_folder}: this run is {record.status}, so there is nothing to use; run it again")
     spec = record.spec

@@ -300,8 +300,22 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     record = read_record(final)
     assert record.spec.method.hyperparameters["r"] == 2
     assert record.resources.processes == 2
+    timing = {
+        path.name.split("-timing")[0]: read_record(path) for path in run_folders(Path("out")) if "-timing-" in path.name
+    }
+    assert set(timing) == {"zero_shot", "peft-LOHA"}
+    for alone in timing.values():
+        assert alone.resources is not None
+        assert alone.resources.processes == 1
+        assert alone.scores == {}
+        assert "test_examples" not in alone.details
+    assert len(timing["peft-LOHA"].curve.train) == 30
     summary = json.loads(Path("out/summary.json").read_text())
     assert [row["title"] for row in summary["rows"] if row["kind"] == "method"] == ["Zero-shot", "peft:LOHA"]
+    [row] = [row for row in summary["rows"] if row["name"] == "peft:LOHA"]
+    assert "timing run alone" in " ".join(row["notes"])
+    train = timing["peft-LOHA"].resources.phases["train"]
+    assert row["costs"]["tokens_per_second"] == pytest.approx(train.tokens / train.wall_seconds)
 
 
 def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,14 +23,16 @@ TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
 def pairs(names) -> list[tuple[str, str]]:
-    """Methods on architectures; BitFit needs biases, and says so where there are none."""
-    unbiased = ("llama", "gemma3")
+    """Methods on architectures; those that cannot be say so: BitFit needs biases, prefix tuning all keys."""
+    refused = {("bitfit", "llama"), ("bitfit", "gemma3"), ("prefix_tuning", "gemma3")}
     return [
-        (name, architecture)
-        for name in names
-        for architecture in ARCHITECTURES
-        if name != "bitfit" or architecture not in unbiased
+        (name, architecture) for name in names for architecture in ARCHITECTURES if (name, architecture) not in refused
     ]
+
+
+def test_prefix_tuning_says_so_where_keys_are_forgotten(tiny_model):
+    with pytest.raises(UserError, match="does not keep all keys and values"):
+        build("prefix_tuning", {}).adapt(load(tiny_model("gemma3")), [], 0)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -110,8 +112,9 @@ def test_saved_and_restored_gives_the_same_logits(name, architecture, tiny_model
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt"))  # no pickle
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["lora", "dora", "rslora", "ia3", "soft_prompt"])
+@pytest.mark.parametrize(
+    ("name", "architecture"), pairs(["lora", "dora", "rslora", "ia3", "soft_prompt", "prefix_tuning"])
+)
 def test_artefact_loads_in_peft_with_the_same_logits(name, architecture, tiny_model, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -123,7 +126,8 @@ def test_artefact_loads_in_peft_with_the_same_logits(name, architecture, tiny_mo
     adapted.save(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.float32)
     theirs = PeftModel.from_pretrained(plain, tmp_path).eval()
-    virtual = 0 if adapted.prefix() is None else len(adapted.prefix())
+    prefix = adapted.prefix()
+    virtual = len(prefix) if isinstance(prefix, torch.Tensor) else 0  # keys and values have no logits
     together = logits(adapted, rows)
     place = 0
     for row in rows:
@@ -214,22 +218,26 @@ def test_beams_write_new_text_only(name, tiny_model):
     adapted = build(name, {}).adapt(base, examples(), 0)
     adapted.train_mode(False)
     spec = GenerateSpec(max_new_tokens=5, num_beams=2)
+    if name == "prefix_tuning":
+        with pytest.raises(UserError, match="need --num-beams 1"):
+            generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
+        return
     written = generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
     assert [row.id for row in written] == [row.id for row in rows]
     assert all(len(row.ids) <= 5 and not base.stop_ids & set(row.ids) for row in written)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_soft_prompt_is_live_in_generation(architecture, tiny_model):
+@pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "prefix_tuning"]))
+def test_virtual_tokens_are_live_in_generation(name, architecture, tiny_model):
     """Other virtual tokens, other text: they are not lost on the way (huggingface/peft#2134)."""
     base = load(tiny_model(architecture))
     rows = encoded(base)
-    adapted = build("soft_prompt", {}).adapt(base, examples(), 0)
+    adapted = build(name, {}).adapt(base, examples(), 0)
     options = {"stop_ids": base.stop_ids, "pad_id": 0, "device": CPU}
     spec = GenerateSpec(max_new_tokens=8)
     zero_shot = generate(build("zero_shot", {}).adapt(base, [], 0), rows, spec, **options)
     with torch.no_grad():
-        adapted.prompt_VD.mul_(-3)
+        next(iter(adapted.state().values())).mul_(-3)
     assert generate(adapted, rows, spec, **options) != zero_shot
 
 
@@ -240,6 +248,18 @@ def test_soft_prompt_starts_from_the_text(tiny_model):
     ids = base.tokenizer("the paper", add_special_tokens=False)["input_ids"]
     wanted = (ids * 7)[:7]
     assert torch.equal(adapted.prompt_VD, base.model.get_input_embeddings().weight[wanted].float())
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "gemma3"])
+def test_prefix_tuning_starts_as_the_text_in_front(architecture, tiny_model):
+    """Before any step it is the base that has read the text: the same logits as with the text's tokens there."""
+    base = load(tiny_model(architecture))
+    adapted = build("prefix_tuning", {"initial_prompt": "the paper", "num_virtual_tokens": 7}).adapt(base, [], 0)
+    ids = tuple((base.tokenizer("the paper", add_special_tokens=False)["input_ids"] * 7)[:7])
+    rows = encoded(base)
+    read = [dataclasses.replace(row, prompt=ids + row.prompt) for row in rows]
+    expected = logits(build("zero_shot", {}).adapt(base, [], 0), read)
+    torch.testing.assert_close(logits(adapted, rows), expected, atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -70,7 +70,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N|auto",
-        help="Runs at a time, each with its share of the processors; `auto` measures. Times then hold for this layout.",
+        help="Runs at a time, each with its share of the processors; `auto` measures. Costs come from a timing pass.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -68,9 +68,10 @@ def run_study(
         _announce(prepared)
         if side_by_side.processes > 1:
             _tell(f"{side_by_side.processes} runs at a time, {side_by_side.threads} threads each")
-            _tell("times hold for this layout")
+            _tell("what methods cost is measured afterwards, one at a time")
     done = len(prepared.runs) - len(prepared.missing)
-    with Progress(prepared.total, done_before=done, quiet=quiet) as progress:
+    timing = len(spec.models) * len(spec.methods) if side_by_side.processes > 1 else 0
+    with Progress(prepared.total + timing, done_before=done, quiet=quiet) as progress:
         watch = _Watch(spec.name, progress, trackers, keep_texts)
         folders, records, summary = carry_out(
             prepared,

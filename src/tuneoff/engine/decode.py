@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from tuneoff.engine.forward import Trainable, accepts
+from tuneoff.engine.forward import Past, Trainable, accepts
 from tuneoff.engine.prefill import Prefilled, Reader, left_padded, positions
+from tuneoff.errors import UserError
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -53,6 +54,8 @@ def generate(
         for start in range(0, len(order), spec.batch_size):
             chosen = order[start : start + spec.batch_size]
             rows = [prompts[index] for index in chosen]
+            if spec.num_beams > 1 and isinstance(adapted.prefix(), Past):
+                raise UserError("keys and values in front of the prompt (prefix_tuning) need --num-beams 1")
             if spec.num_beams == 1:
                 texts = _greedy(adapted.model, rows, reader.read(rows, spec.max_new_tokens), spec, stop_ids)
             else:

@@ -1,6 +1,7 @@
 """Loss over target tokens.
 
-Shapes: B rows, T positions (padding on the right), V virtual tokens, D width, N target tokens of the whole batch.
+Shapes: B rows, T positions (padding on the right), V virtual tokens, D width, H heads of keys, W width of a head,
+N target tokens of the whole batch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 import transformers.modeling_utils
 from torch import Tensor
+from transformers import DynamicCache
 
 from tuneoff.prompts import Encoded
 
@@ -22,12 +24,31 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@dataclass(frozen=True)
+class Past:
+    """Keys and values (each H, V, W) of every layer, as if V tokens had been read before the prompt."""
+
+    layers: Sequence[tuple[Tensor, Tensor]]
+
+    def __len__(self) -> int:
+        return int(self.layers[0][0].shape[1])
+
+    def cache(self, model: nn.Module, rows: int) -> DynamicCache:
+        """A cache of `model` for `rows` rows that holds nothing else. Gradients flow through it."""
+        cache = DynamicCache(config=model.config)
+        dtype = next(model.parameters()).dtype
+        for index, states in enumerate(self.layers):
+            keys, values = (each_HVW.to(dtype).expand(rows, -1, -1, -1) for each_HVW in states)
+            cache.update(keys, values, index)
+        return cache
+
+
 class Trainable(Protocol):
     """What the engine needs to know of an adapted model."""
 
     model: nn.Module
 
-    def prefix(self) -> Tensor | None: ...
+    def prefix(self) -> Tensor | Past | None: ...
 
 
 @dataclass(frozen=True)
@@ -84,12 +105,16 @@ def with_prefix(model: nn.Module, ids_BT: Tensor, prefix_VD: Tensor) -> Tensor:
 def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
     """Logits (N, vocabulary) at the positions that predict a target token, row by row."""
     model = adapted.model
-    prefix_VD = adapted.prefix()
+    prefix = adapted.prefix()
     inputs: dict[str, object] = {"input_ids": batch.ids_BT}
     predicts_BT = batch.predicts_BT
-    if prefix_VD is not None:
-        inputs = {"inputs_embeds": with_prefix(model, batch.ids_BT, prefix_VD)}
-        predicts_BT = F.pad(predicts_BT, (len(prefix_VD), 0))
+    if isinstance(prefix, Past):
+        rows, width = batch.ids_BT.shape
+        inputs["past_key_values"] = prefix.cache(model, rows)
+        inputs["position_ids"] = torch.arange(len(prefix), len(prefix) + width, device=batch.ids_BT.device)[None]
+    elif prefix is not None:
+        inputs = {"inputs_embeds": with_prefix(model, batch.ids_BT, prefix)}
+        predicts_BT = F.pad(predicts_BT, (len(prefix), 0))
     if accepts(model, "use_cache"):
         inputs["use_cache"] = False
     if keeps_masked(model):

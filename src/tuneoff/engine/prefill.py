@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tuneoff.engine.batching import micro_batches
 from tuneoff.engine.cache import RoomyLayer, decoding_cache
-from tuneoff.engine.forward import Trainable, accepts, keeps_masked, with_prefix
+from tuneoff.engine.forward import Past, Trainable, accepts, keeps_masked, with_prefix
 from tuneoff.prompts import Encoded
 
 # Tokens of one piece. Larger ones fall out of the processor's caches (docs/performance.md).
@@ -75,7 +75,7 @@ def read_shared(
     no plain one.
     """
     model = adapted.model
-    if not rows or not _reads_in_pieces(model):
+    if not rows or not reads_in_pieces(model):
         return None
     first = rows[0].prompt
     same = min(len(row.prompt) for row in rows) - 1  # every row keeps a token that predicts the next
@@ -83,13 +83,20 @@ def read_shared(
         same = next((place for place in range(same) if row.prompt[place] != first[place]), same)
     if len(rows) == 1 or same < worth:
         same = 0
-    prefix_VD = adapted.prefix()
-    if not same and (prefix_VD is None or not virtual_alone):
+    prefix = adapted.prefix()
+    if not same and (prefix is None or not virtual_alone):
         return None
     ids_1T = torch.tensor([first[:same]], dtype=torch.long, device=device)
-    inputs = {"input_ids": ids_1T} if prefix_VD is None else {"inputs_embeds": with_prefix(model, ids_1T, prefix_VD)}
+    cache = prefix.cache(model, 1) if isinstance(prefix, Past) else DynamicCache(config=model.config)
+    if not same and isinstance(prefix, Past):
+        return Shared(model, 0, cache)
+    start = cache.get_seq_length()
+    inputs = (
+        {"inputs_embeds": with_prefix(model, ids_1T, prefix)}
+        if isinstance(prefix, Tensor)
+        else {"input_ids": ids_1T, "position_ids": torch.arange(start, start + same, device=device)[None]}
+    )
     keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
-    cache = DynamicCache(config=model.config)
     model(**inputs, **keep, past_key_values=cache, use_cache=True)
     return Shared(model, same, cache)
 
@@ -113,7 +120,7 @@ class Reader:
 
     def read(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         """Read `rows` into a cache with room for `room` more positions."""
-        if not _reads_in_pieces(self._adapted.model):
+        if not reads_in_pieces(self._adapted.model):
             return self._read_at_once(rows, room)
         skipped, shared = (self._shared.ids, self._shared.positions) if self._shared else (0, 0)
         places = {id(row): place for place, row in enumerate(rows)}
@@ -152,15 +159,13 @@ class Reader:
     def _read_at_once(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         model = self._adapted.model
         inputs, mask_BT = left_padded(self._adapted, rows, self._pad_id, self._device)
-        cache = decoding_cache(model, room)
+        cache, places = decoding_cache(model, room), positions(model, mask_BT)
         keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
-        output = model(
-            **inputs, **positions(model, mask_BT), **keep, attention_mask=mask_BT, past_key_values=cache, use_cache=True
-        )
+        output = model(**inputs, **places, **keep, attention_mask=mask_BT, past_key_values=cache, use_cache=True)
         return Prefilled(output.logits[:, -1], cache, mask_BT)
 
 
-def _reads_in_pieces(model: nn.Module) -> bool:
+def reads_in_pieces(model: nn.Module) -> bool:
     """It takes positions, and every layer keeps all its keys and values, in order."""
     return accepts(model, "position_ids") and all(
         type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers
@@ -182,20 +187,21 @@ def left_padded(
     Virtual tokens stand between the padding and the text, so they are beside the text in every row.
     """
     width = max(len(row.prompt) for row in rows)
-    prefix_VD = adapted.prefix()
-    if prefix_VD is None:
+    prefix = adapted.prefix()
+    assert not isinstance(prefix, Past)  # its models are read in pieces
+    if prefix is None:
         ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
         for index, row in enumerate(rows):
             ids_BT[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
             mask_BT[index, width - len(row.prompt) :] = 1
         return {"input_ids": ids_BT.to(device)}, mask_BT.to(device)
-    virtual = len(prefix_VD)
+    virtual = len(prefix)
     mask_BT = torch.zeros((len(rows), virtual + width), dtype=torch.long, device=device)
     pieces = []
     for index, row in enumerate(rows):
         ids_1T = torch.tensor([row.prompt], device=device)
-        text_1XD = with_prefix(adapted.model, ids_1T, prefix_VD)
+        text_1XD = with_prefix(adapted.model, ids_1T, prefix)
         pieces.append(F.pad(text_1XD, (0, 0, width - len(row.prompt), 0)))
         mask_BT[index, width - len(row.prompt) :] = 1
     return {"inputs_embeds": torch.cat(pieces)}, mask_BT

@@ -17,6 +17,7 @@ from tuneoff.methods.ia3 import Ia3
 from tuneoff.methods.last_layers import LastLayers
 from tuneoff.methods.ln_tuning import LnTuning
 from tuneoff.methods.lora import Lora
+from tuneoff.methods.prefix_tuning import PrefixTuning
 from tuneoff.methods.protocol import Adapted, Method
 from tuneoff.methods.rslora import RsLora
 from tuneoff.methods.soft_prompt import SoftPrompt
@@ -25,7 +26,20 @@ from tuneoff.spec.run import Scalar
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (ZeroShot, FewShot, SoftPrompt, Ia3, LnTuning, BitFit, Lora, Dora, RsLora, LastLayers, Full)
+    for method in (
+        ZeroShot,
+        FewShot,
+        SoftPrompt,
+        PrefixTuning,
+        Ia3,
+        LnTuning,
+        BitFit,
+        Lora,
+        Dora,
+        RsLora,
+        LastLayers,
+        Full,
+    )
 }
 
 __all__ = ["METHODS", "Adapted", "Method", "build", "defaults", "kind_of"]

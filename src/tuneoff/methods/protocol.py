@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tuneoff.data import Example
+    from tuneoff.engine.forward import Past
     from tuneoff.models import BaseModel
     from tuneoff.prompts import Prompting
 
@@ -24,8 +25,9 @@ class Adapted(Protocol):
     details: dict[str, Any]  # for the record: matched modules, initialisation ...
     prompting: Prompting  # what the method changes about prompts
 
-    def prefix(self) -> Tensor | None:
-        """Embeddings (virtual tokens V, width D) that stand directly in front of the prompt; None without any."""
+    def prefix(self) -> Tensor | Past | None:
+        """Embeddings (virtual tokens V, width D), or keys and values of every layer, that stand directly in front of
+        the prompt; None without any."""
         ...
 
     def state(self) -> dict[str, Tensor]:

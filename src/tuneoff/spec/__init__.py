@@ -1,6 +1,8 @@
 """What to run: frozen, validated, serialisable. Imports neither torch nor any other room of the house."""
 
 from tuneoff.spec.run import (
+    TIMED_STEPS,
+    TIMED_TEXTS,
     DataSpec,
     GenerateSpec,
     MethodSpec,
@@ -13,6 +15,8 @@ from tuneoff.spec.run import (
 from tuneoff.spec.study import StudySpec
 
 __all__ = [
+    "TIMED_STEPS",
+    "TIMED_TEXTS",
     "DataSpec",
     "GenerateSpec",
     "MethodSpec",

@@ -11,6 +11,7 @@ Finite = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
+TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
 Scalar = bool | int | float | str | tuple[str, ...] | None
 
 
@@ -125,7 +126,10 @@ class RunSpec(Frozen):
     seed: int = Field(0, ge=0)
     reserved_tokens: int = Field(0, ge=0)
     fraction: Fraction = Field(1.0, description="share of the training and validation groups, drawn by the seed")
-    role: Literal["final", "trial"] = Field("final", description="a trial reads no test example and leaves no artefact")
+    role: Literal["final", "trial", "timing"] = Field(
+        "final",
+        description="a trial reads no test example and leaves no artefact; a timing run is there for its cost alone",
+    )
 
     def without_places(self) -> "RunSpec":
         """The same without the places of its data. A model's folder stays: using the run needs it."""

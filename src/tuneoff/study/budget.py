@@ -26,7 +26,7 @@ from tuneoff.errors import RunFailure, UserError
 from tuneoff.events import Event
 from tuneoff.prompts import Prompter
 from tuneoff.record import BUDGET_FILE, Record
-from tuneoff.spec import ModelSpec, StudySpec, content_hash
+from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, ModelSpec, StudySpec, content_hash
 from tuneoff.study import expansion
 from tuneoff.study.compare import Prepared, prepare
 from tuneoff.study.execute import Job, Outcome, execute
@@ -211,7 +211,19 @@ def estimate(study: StudySpec, prepared: Prepared, speeds: Speeds, processes: in
             seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
             seconds += test * speed.write if runs.role == "final" else 0.0
             total += runs.number * seconds
-    return total / processes
+    return total / processes + (_timing(study, prepared, speeds) if processes > 1 else 0.0)
+
+
+def _timing(study: StudySpec, prepared: Prepared, speeds: Speeds) -> float:
+    """Runs that share the machine are followed by a timing run of each method."""
+    texts = min(TIMED_TEXTS, _examples(study, prepared, "validation"))
+    total = 0.0
+    for model in study.models:
+        for name in study.methods:
+            speed = speeds[model.name, name]
+            steps = TIMED_STEPS if prepared.methods[name].trains else 0
+            total += speed.start + steps * speed.step + texts * (speed.check + speed.write)
+    return total
 
 
 def _steps(study: StudySpec, prepared: Prepared, runs: Repeated) -> int:

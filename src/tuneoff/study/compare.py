@@ -165,6 +165,13 @@ def carry_out(
                 )
                 prepared = _look(prepared)
                 plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+            if timing := _to_time(prepared):
+                plan.claim(folder, prepared.study, prepared.contents, (*prepared.runs, *timing))
+                waiting = [run for run in timing if not plan.is_done(folder, run)]
+                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
+                execute(
+                    jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method
+                )  # alone, whatever the layout
         finally:
             if prepared.study.trials:
                 _write_searches(_look(prepared))
@@ -172,6 +179,19 @@ def carry_out(
                 _forget_texts(folder / run.folder for run in prepared.runs)
         there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())
         return there, [read_record(run) for run in there], summarize(folder)
+
+
+def _to_time(prepared: Prepared) -> list[PlannedRun]:
+    """Timing runs for the methods with a final run that shared the machine: its time is no cost of the method."""
+    shared = set()
+    for run in prepared.runs:
+        folder = prepared.folder / run.folder
+        if run.spec.is_main and (folder / "record.json").exists():
+            resources = read_record(folder).resources
+            if resources is not None and resources.processes > 1:
+                shared.add((run.spec.model.name, run.spec.method.name))
+    timing = expansion.timing_runs(prepared.runs, prepared.contents)
+    return [run for run in timing if (run.spec.model.name, run.spec.method.name) in shared]
 
 
 def _write_searches(prepared: Prepared) -> None:

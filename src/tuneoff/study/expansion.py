@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
 from tuneoff.methods.protocol import Method
 from tuneoff.record import NUMERICS_VERSION
-from tuneoff.spec import MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import TIMED_STEPS, MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
 from tuneoff.study.search import Trial
@@ -228,6 +228,19 @@ class _Expander:
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
         run_id = run_id_of(spec, self._contents.models[model.name], self._contents.data)
         return PlannedRun(spec, run_id, f"{prefix}{name.replace(':', '-')}{label}")
+
+
+def timing_runs(runs: Iterable[PlannedRun], contents: Contents) -> list[PlannedRun]:
+    """For the first final run of each method on all the data: a short one that is carried out alone, for its cost."""
+    found = []
+    for run in runs:
+        if not run.spec.is_main or run.spec.seed != 0:
+            continue
+        short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
+        spec = run.spec.model_copy(update={"role": "timing", "train": run.spec.train.model_copy(update=short)})
+        run_id = run_id_of(spec, contents.models[spec.model.name], contents.data)
+        found.append(PlannedRun(spec, run_id, f"{run.name.removesuffix('-s0')}-timing"))
+    return found
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:

@@ -32,6 +32,7 @@ from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost, Scores
 from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
+from tuneoff.verdict.timing import as_alone, place, timing_of
 
 PRIMARY = "rouge1"
 
@@ -41,12 +42,18 @@ class _Run:
     folder: Path
     record: Record
     predictions: list[Prediction]
+    timed: bool = False  # its costs come from a timing run
 
 
 def summarize(study: Path) -> dict[str, Any]:
     """Read a study folder, write its `summary.json` and return it. Raises `UserError` for a damaged folder."""
     records = {folder: read_record(folder) for folder in _planned(study)}
-    runs = [_Run(folder, record, read_predictions(folder)) for folder, record in records.items() if record.spec.is_main]
+    timing = timing_of(records.values())
+    runs = [
+        _Run(folder, as_alone(record, timing.get(place(record))), read_predictions(folder), place(record) in timing)
+        for folder, record in records.items()
+        if record.spec.is_main
+    ]
     groups = {document.id: document.group for document in read_documents(study)}
     verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
     sizes = _sizes(study, [record.spec.fraction for record in records.values() if record.spec.role == "final"])
@@ -179,7 +186,11 @@ def _method_rows(
 def _shared(runs: Sequence[_Run]) -> list[str]:
     """Costs of runs that had company are not those of a run alone."""
     most = max((run.record.resources.processes for run in runs if run.record.resources), default=1)
-    return [f"time, energy and tokens/s were measured while {most} runs shared the machine"] if most > 1 else []
+    if most == 1:
+        return []
+    if all(run.timed for run in runs):
+        return [f"{most} runs shared the machine; time, energy and tokens/s are those of a timing run alone"]
+    return [f"time, energy and tokens/s were measured while {most} runs shared the machine"]
 
 
 def _other_rows(study: Path, groups: Mapping[str, str]) -> Iterable[dict[str, Any]]:

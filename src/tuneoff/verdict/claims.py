@@ -19,6 +19,7 @@ from tuneoff.verdict.load import load_costs
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import AXES
 from tuneoff.verdict.sizes import SizeVerdict
+from tuneoff.verdict.timing import as_alone, place, timing_of
 
 Outcome = Literal["supported", "contradicted", "undecided"]
 
@@ -38,24 +39,29 @@ def judge_claims(
     sizes: SizeVerdict | None,
     margin: float = MARGIN,
 ) -> list[Judged]:
-    """Judge the claims of one base model. `records` are its final runs at every share of the data."""
-    finished = [record for record in records if record.status == "finished" and record.spec.role == "final"]
+    """Judge the claims of one base model. `records` are its runs at every share of the data, timing runs too."""
+    timing = timing_of(records)
+    finished = [
+        as_alone(record, timing.get(place(record)))
+        for record in records
+        if record.status == "finished" and record.spec.role == "final"
+    ]
     return [_judge(claim, finished, verdict, sizes, margin) for claim in claims]
 
 
-def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions: Sequence[float], place: Path) -> None:
+def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions: Sequence[float], file: Path) -> None:
     """Raise `UserError` for a claim about a method, share or cost that the study does not have."""
     for claim in claims:
         for name in claim.methods:
             if name not in methods:
-                raise UserError(f"{place}: the claim {claim.text!r} is about {name}, which the study does not compare")
+                raise UserError(f"{file}: the claim {claim.text!r} is about {name}, which the study does not compare")
         if claim.fraction not in fractions:
             raise UserError(
-                f"{place}: the claim {claim.text!r} is about the share {claim.fraction:g}; add it to fractions"
+                f"{file}: the claim {claim.text!r} is about the share {claim.fraction:g}; add it to fractions"
             )
         if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in AXES}:
             known = ", ".join(axis.name for axis in AXES)
-            raise UserError(f"{place}: the claim {claim.text!r} is about the cost {claim.cost!r}; there are {known}")
+            raise UserError(f"{file}: the claim {claim.text!r} is about the cost {claim.cost!r}; there are {known}")
 
 
 def _judge(

@@ -1,6 +1,5 @@
 """A study folder as `Scores`, one for each base model. Reads records and scores only: no texts, no weights."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tuneoff.record import (
     run_folders,
 )
 from tuneoff.verdict.scores import AXES, Cost, Scores
+from tuneoff.verdict.timing import Place, as_alone, place, timing_of
 
 OUTSIDE = "outside"
 
@@ -34,8 +34,9 @@ def load_scores(
     costs; the sentence baselines do not, for nobody chooses among them. Raises `UserError` when the folder holds no
     such run, a file is damaged, or a method ran twice with one seed.
     """
-    records = [entry for entry in _records(study) if entry[0].spec.role == "final"]
-    records = _on(fraction, records)
+    everything = _records(study)
+    timing = timing_of(record for record, _ in everything)
+    records = _on(fraction, [entry for entry in everything if entry[0].spec.role == "final"])
     if not records:
         raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
     models = sorted({record.spec.model.name for record, _ in records})
@@ -44,7 +45,7 @@ def load_scores(
     blocks = []
     for model in models:
         own = [(record, folder) for record, folder in records if record.spec.model.name == model]
-        block = _block(own, metric, outside, model if len(models) > 1 else None)
+        block = _block(own, metric, outside, timing, model if len(models) > 1 else None)
         blocks.append(
             Scores(
                 methods=block.methods,
@@ -79,22 +80,14 @@ def _on(fraction: float, records: list[tuple[Record, Path]]) -> list[tuple[Recor
 
 
 def _records(study: Path) -> list[tuple[Record, Path]]:
-    """The runs that the study's plan names; all runs in the folder where there is no plan."""
-    folders = run_folders(study)
-    plan = study / "plan.json"
-    if plan.exists():
-        try:
-            named = set(json.loads(plan.read_text(encoding="utf-8"))["runs"])
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{plan}: damaged; delete it to judge every run in the folder") from error
-        folders = [folder for folder in folders if folder.name in named]
-    return [(read_record(folder), folder) for folder in folders]
+    return [(read_record(folder), folder) for folder in run_folders(study)]
 
 
 def _block(
     records: list[tuple[Record, Path]],
     metric: str,
     outside: Mapping[str, Mapping[str, float | None]],
+    timing: Mapping[Place, Record],
     block: str | None,
 ) -> Scores:
     scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
@@ -118,7 +111,11 @@ def _block(
     return Scores(
         methods=(*methods, *(name for name in outside if name not in kept)),
         scores=scores,
-        costs={name: load_costs(found) for name, found in kept.items() if found},
+        costs={
+            name: load_costs([as_alone(record, timing.get(place(record))) for record in found])
+            for name, found in kept.items()
+            if found
+        },
         deterministic=frozenset(fixed | set(outside)),
         titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
         block=block,

@@ -1,0 +1,49 @@
+"""What a run would have cost alone, when it shared the machine with others."""
+
+from collections.abc import Iterable
+
+from tuneoff.record import PhaseResources, Reading, Record
+
+Place = tuple[str, str]  # (model, method)
+
+
+def timing_of(records: Iterable[Record]) -> dict[Place, Record]:
+    """The finished timing runs: alone on the machine, with all its threads."""
+    return {
+        place(record): record
+        for record in records
+        if record.spec.role == "timing" and record.status == "finished" and record.resources is not None
+    }
+
+
+def place(record: Record) -> Place:
+    """Base model and method of a run."""
+    return record.spec.model.name, record.spec.method.name
+
+
+def as_alone(record: Record, timing: Record | None) -> Record:
+    """The record with time and energy of training and writing as they are alone: its own tokens, each at what a token
+    took in the timing run. A record of a run that was alone, or that has no timing run, comes back as it is."""
+    if timing is None or timing.resources is None or record.resources is None or record.resources.processes == 1:
+        return record
+    measured = timing.resources.phases
+    phases = {
+        name: _scaled(phase, measured[name]) if name in ("train", "generate") and name in measured else phase
+        for name, phase in record.resources.phases.items()
+    }
+    return record.model_copy(update={"resources": record.resources.model_copy(update={"phases": phases})})
+
+
+def _scaled(phase: PhaseResources, measured: PhaseResources) -> PhaseResources:
+    if not phase.tokens or not measured.tokens:
+        return phase
+    times = phase.tokens / measured.tokens
+    energy = measured.energy
+    joules = None if energy.value is None else energy.value * times
+    return phase.model_copy(
+        update={
+            "wall_seconds": measured.wall_seconds * times,
+            "cpu_seconds": measured.cpu_seconds * times,
+            "energy": Reading(value=joules, unit=energy.unit, source=energy.source, reason=energy.reason),
+        }
+    )
