@@ -418,6 +418,6 @@ def test_a_command_that_is_stopped_says_how_to_go_on(
     def stopped(*args: object) -> None:
         raise stop
 
-    monkeypatch.setattr("tuneoff.study.compare.prepare", stopped)
+    monkeypatch.setattr("tuneoff.cli.session.prepare", stopped)
     assert main(["compare", "--preset=starter", "--dry-run"]) == code
     assert "the same command goes on" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def _write(adapted: _Adapted, prompts: list[Encoded], *, at_once: bool) -> list[
     spec = GenerateSpec(max_new_tokens=6, batch_size=3)
     with pytest.MonkeyPatch.context() as patch:
         if at_once:
-            patch.setattr(prefill, "_is_plain", lambda model: False)
+            patch.setattr(prefill, "reads_in_pieces", lambda model: False)
         texts = decode.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
     return [row.ids for row in texts]
 

@@ -91,6 +91,16 @@ def test_three_rates_of_two_trials_stay_inside_the_range(method: str) -> None:
         assert search.reserve(method, name, tried)[0] == pytest.approx(end, rel=0.05)  # rates are rounded
 
 
+def test_an_edge_is_one_of_three_values_or_more() -> None:
+    def on_edge(*tried: tuple[float, float]) -> bool:
+        return search.on_edge("lora", "learning_rate", [Trial(rate, loss) for rate, loss in tried])
+
+    assert on_edge((1e-4, 3), (1e-3, 2), (1e-2, 1))
+    assert on_edge((1e-4, 1), (1e-3, 2), (1e-2, 3))
+    assert not on_edge((1e-4, 2), (1e-3, 1), (1e-2, 3))
+    assert not on_edge((1e-4, 2), (1e-3, 1))  # of two each is the outermost, which says nothing
+
+
 def test_what_the_study_sets_is_not_searched() -> None:
     found = expanded(methods=("lora",), trials=3, hyperparameters={"lora": {"learning_rate": 1e-3}})
     assert {run.spec.role for run in found.runs} == {"final"}

@@ -90,6 +90,8 @@ def on_edge(method: str, name: str, tried: Sequence[Trial]) -> bool:
     if name in kind_of(method).choices:
         return False
     values = [_number(trial.value) for trial in tried]
+    if len(values) < 3:
+        return False  # of two values each is the outermost
     return _number(choose(tried).value) in (min(values), max(values))
 
 
