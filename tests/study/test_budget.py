@@ -118,9 +118,10 @@ def test_equal_time_is_equal(prepared: Prepared) -> None:
     assert max(kept) == pytest.approx(min(kept), rel=0.1)
 
 
-def test_equal_time_needs_one_share(prepared: Prepared) -> None:
+def test_equal_time_needs_one_share(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "probe", lambda *_: pytest.fail("measured before it was refused"))
     with pytest.raises(UserError, match="--equal time"):
-        budget.equal_time(prepared, speeds_of(prepared))
+        budget.fit(prepared, None, equal="time")
 
 
 @pytest.mark.parametrize("flags", [["--budget=1s"], ["--equal=time"]])

@@ -93,9 +93,11 @@ def fit(
 ) -> tuple[Prepared, Plan]:
     """The study inside `seconds` from now on, the probe included (None: as it is, with an estimate).
 
-    `equal="time"` gives every trained method the same training time instead of the same examples. Raises
-    `RunFailure` when a method cannot be run at all.
+    `equal="time"` gives every trained method the same training time instead of the same examples, for one model on all
+    the data. Raises `UserError` where there is more, and `RunFailure` when a method cannot be run at all.
     """
+    if equal == "time" and len(prepared.study.fractions) * len(prepared.study.models) > 1:
+        raise UserError("--equal time: plans one model on all the data; leave out --fractions and further models")
     asked = _request(prepared.study, seconds, equal)
     began = time.perf_counter()
     speeds = probe(prepared, layout, on_start, on_event)
@@ -184,8 +186,6 @@ def _mean_length(prepared: Prepared, model: ModelSpec) -> float:
 def equal_time(prepared: Prepared, speeds: Speeds) -> StudySpec:
     """Steps for each trained method, so that all train as long as they do on average with equal examples."""
     study = prepared.study
-    if len(study.fractions) > 1 or len(study.models) > 1:
-        raise UserError("--equal time: plans one model on all the data; leave out --fractions and further models")
     [model] = study.models
     trained = [name for name in study.methods if prepared.methods[name].trains]
     steps = {name: _steps(study, prepared, Repeated(name, 1.0, "final", 1)) for name in trained}
