@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tuneoff.cli import main
 from tuneoff.report.folder import read_study
 from tuneoff.report.palette import HUES
 
@@ -248,3 +249,22 @@ def test_without_texts_the_rest_of_the_page_stands(textless_study: Path, visits:
     assert "--no-texts" in visit.page.locator("#documents").inner_text()
     assert visit.page.locator("table.main tbody tr").count() >= 5
     assert visit.complaints == []
+
+
+def test_ratings_are_saved_by_the_button_and_judged(
+    rich_study: Path, visits: Visits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visit = visits.open(rich_study)
+    page = visit.page
+    page.goto((rich_study / "rating.html").as_uri())
+    for choice in ("left", "right", "same", "left", "right"):
+        page.locator(f"[data-choice={choice}]").click()
+    with page.expect_download() as saved:
+        page.locator("#export").click()
+    file = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(file)
+    assert visit.complaints == []
+    assert main(["judge", str(rich_study), "--ratings", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "5" in shown
+    assert "prefer" in shown.lower()
