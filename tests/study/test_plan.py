@@ -34,6 +34,12 @@ def test_seeds_are_paired_and_what_trains_nothing_runs_once() -> None:
     assert seeds == {"zero_shot": [0], "lora": [0, 1, 2], "full": [0, 1, 2]}
 
 
+def test_a_study_that_is_interrupted_has_all_the_data_first() -> None:
+    order = [run.spec.fraction for run in runs_of(fractions=(0.1, 0.5, 1.0))]
+    assert set(order) == {0.1, 0.5, 1.0}
+    assert order == sorted(order, reverse=True)
+
+
 def test_every_hyperparameter_is_filled_in() -> None:
     [run] = runs_of(methods=("lora",), hyperparameters={"lora": {"r": 4}})
     assert run.spec.method.hyperparameters == {**expansion.methods.defaults("lora"), "r": 4}

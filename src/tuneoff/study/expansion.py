@@ -147,6 +147,8 @@ class _Expander:
         for model in self._study.models:
             for name in self._study.methods:
                 finals += self._method(model, name)
+        # A study that is interrupted can be judged: what the verdict needs comes before the smaller shares.
+        finals.sort(key=lambda run: -run.spec.fraction)
         return Expansion((*self._runs, *finals), tuple(self._cells), self._complete)
 
     def _method(self, model: ModelSpec, name: str) -> list[PlannedRun]:
