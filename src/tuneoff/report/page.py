@@ -240,7 +240,8 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
         ("ROUGE", [summary.signature or "no signature recorded"]),
         ("Cleaning", list(summary.data.cleaning) or ["nothing was dropped"]),
     ]
-    return [(term, [line for line in lines if line]) for term, lines in facts]
+    said = [(term, [line for line in lines if line]) for term, lines in facts]
+    return [(term, lines) for term, lines in said if lines]
 
 
 def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
