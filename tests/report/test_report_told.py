@@ -199,9 +199,6 @@ def test_charts_of_costs_show_the_times_of_the_timing_run(fake_study: Callable[.
     sets = figures.specification(figures.quality_against(costs, "time", cast))["datasets"].values()
     [row] = [row for rows in sets for row in rows if "cost" in row]
     assert row["cost"] * 60 == pytest.approx(measured / 2)
-    assert (
-        of_costs([record], found.timing, cast)
-        == "up to 2 runs shared the machine: time and energy are those of a \
-timing run alone"
-    )
+    said = of_costs([record], found.timing, cast)
+    assert said == "up to 2 runs shared the machine: time and energy are those of a timing run alone"
     assert of_clocks([record]) is not None
