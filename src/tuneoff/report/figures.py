@@ -42,7 +42,7 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
         level = [row for record in own for row in readings.level_rows(record, cast)]
         if not (train or validation or level):
             continue
-        x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6))
+        x = alt.X("epoch:Q", title="epochs: passes over the training data", axis=alt.Axis(tickCount=6))
         y = alt.Y("loss:Q", title="loss, nats per target token", scale=alt.Scale(zero=False))
         tip = [
             alt.Tooltip("method:N", title="method"),
@@ -380,13 +380,13 @@ _RESOURCES = (
     ("Training time", lambda record: readings.phase_seconds(record, "train"), quantities.seconds),
     ("Generation time", lambda record: readings.phase_seconds(record, "generate"), quantities.seconds),
     ("Peak memory", readings.peak_bytes, quantities.size),
-    ("Artefact on disk", readings.artefact_bytes, quantities.size),
+    ("Size on disk", readings.artefact_bytes, quantities.size),
     ("Trainable parameters", readings.trainable, quantities.count),
     ("Energy", readings.joules, quantities.energy),
 )
 _AXES = {
     "time": ("time of the whole run, minutes", readings.all_seconds, 60.0),
     "memory": ("peak memory, GB", readings.peak_bytes, 1e9),
-    "size": ("artefact on disk, MB", readings.artefact_bytes, 1e6),
+    "size": ("size on disk, MB", readings.artefact_bytes, 1e6),
 }
 _SHOW = {"time": quantities.seconds, "memory": quantities.size, "size": quantities.size}
