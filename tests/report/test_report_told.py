@@ -202,3 +202,16 @@ def test_charts_of_costs_show_the_times_of_the_timing_run(fake_study: Callable[.
     said = of_costs([record], found.timing, cast)
     assert said == "up to 2 runs shared the machine: time and energy are those of a timing run alone"
     assert of_clocks([record]) is not None
+
+
+def test_a_hostile_name_in_a_caption_is_text(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    each(study, shared)
+    timed(study, "lora")
+    summary = summarize(study)
+    for row in summary["rows"]:
+        row["title"] = f"{HOSTILE} {row['name']}"
+    write_json(study / "summary.json", summary)
+    page = Texts(study)
+    assert "</h2><script>alert(1)</script>⟨U+001B⟩[31m⟨U+202E⟩ zero_shot, measured in" in page.captions["resource_bars"]
+    assert not {"\x1b", "\u202e"} & set((study / "report.html").read_text(encoding="utf-8"))

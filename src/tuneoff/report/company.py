@@ -14,7 +14,7 @@ def alone(records: Sequence[Record], timing: Mapping[Place, Record]) -> list[Rec
 
 def of_costs(records: Iterable[Record], timing: Mapping[Place, Record], cast: Cast) -> str | None:
     """What a chart of `alone` records has to say about its times; None when every run was alone."""
-    shared = [record for record in records if company(record) > 1]
+    shared = [record for record in records if record.status == "finished" and company(record) > 1]
     if not shared:
         return None
     most = f"up to {max(map(company, shared))} runs shared the machine"

@@ -7,6 +7,7 @@ by `palette.DARK` when the screen is dark.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -345,7 +346,7 @@ def _colour(cast: Cast, *, legend: bool = True) -> Any:
 def _finish(panels: list[Any], *, columns: int, title: str, subtitle: str | None) -> Any:
     """Panels under one title with the report's look. The page breaks a concatenation into its panels again."""
     chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
-    lines = {"subtitle": subtitle} if subtitle else {}
+    lines = {"subtitle": textwrap.wrap(subtitle, 80)} if subtitle else {}
     return chart.properties(title=alt.TitleParams(text=title, **lines), background=PAPER[0], padding=14).configure(
         **_CONFIG
     )
