@@ -111,7 +111,7 @@ def test_a_budget_that_is_too_small_and_equal_time_are_told(fake_study: Callable
     summarize(study)
     told = Texts(study).sections["budget"]
     assert "the same training time" in told
-    assert "lora 1,234" in told
+    assert "LoRA 1,234" in told
     assert "nothing smaller could be judged" in told
     assert "within" not in told
 
@@ -215,3 +215,13 @@ def test_a_hostile_name_in_a_caption_is_text(fake_study: Callable[..., Path]) ->
     page = Texts(study)
     assert "</h2><script>alert(1)</script>⟨U+001B⟩[31m⟨U+202E⟩ zero_shot, measured in" in page.captions["resource_bars"]
     assert not {"\x1b", "\u202e"} & set((study / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_search_is_told_by_names_and_shares(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("lora",))
+    cell = {"model": "starter", "method": "lora", "fraction": 0.3, "hyperparameter": "learning_rate", "chosen": 0.001}
+    trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished"}]
+    write_json(study / "search.json", {"cells": [{**cell, "trials": trials}]})
+    summarize(study)
+    told = Texts(study).sections["search"]
+    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001" in told

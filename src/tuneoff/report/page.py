@@ -6,7 +6,7 @@ scripts and of the style sheet, and forbids everything else.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,6 +121,7 @@ _TIMELINE = "One line a run, from its own start."
 
 def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure], *, rated: bool) -> str:
     table = build(study.summary.rows, records, cast)
+    titles = {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
     scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
     template = environment()
@@ -151,7 +152,8 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         facts=_facts(study),
         notes=_notes(study, len(cast.models) > 1),
         confounds=[one for one in study.summary.mixed if one.grave],
-        budget=_budget(study.summary.budget) if study.summary.budget else None,
+        budget=_budget(study.summary.budget, titles) if study.summary.budget else None,
+        titles=titles,
         arithmetic=arithmetic,
     )
 
@@ -195,14 +197,14 @@ def _notes(study: StudyFolder, several: bool) -> list[tuple[str, str, int]]:
     return [(label, note, times) for (label, note), times in counted.items()]
 
 
-def _budget(budget: Budget) -> list[tuple[str, list[str]]]:
+def _budget(budget: Budget, titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """The time that a study was fitted into, as terms and their lines; nothing where it has a problem."""
     asked = (
         [] if budget.budget_seconds is None else [f"the whole study within {quantities.seconds(budget.budget_seconds)}"]
     )
     if budget.equal == "time":
         asked.append("the same training time for every trained method")
-    steps = ", ".join(f"{name} {number:,}" for name, number in budget.steps.items())
+    steps = ", ".join(f"{titles.get(name, name)} {number:,}" for name, number in budget.steps.items())
     planned = [] if budget.planned_seconds is None else [f"about {quantities.seconds(budget.planned_seconds)}"]
     if not budget.fits:
         planned.append("more than was allowed: nothing smaller could be judged")
