@@ -11,7 +11,7 @@ from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.study import budget
-from tuneoff.study.budget import Speed
+from tuneoff.study.budget_file import Speed
 from tuneoff.study.compare import Prepared, prepare
 
 METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")

@@ -16,7 +16,8 @@ from tuneoff.record import Record, read_predictions
 from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
 from tuneoff.study import layout
-from tuneoff.study.budget import Equal, earlier, fit, parse_duration
+from tuneoff.study.budget import fit, parse_duration
+from tuneoff.study.budget_file import Equal, earlier
 from tuneoff.study.compare import Prepared, carry_out, check_prompts, prepare
 from tuneoff.study.execute import Job, Outcome
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
@@ -88,6 +89,8 @@ def run_study(
     if not quiet:
         if budget is not None:
             _tell(f"the whole took {duration(time.perf_counter() - began)} of a budget of {budget}")
+        if problem := (summary["budget"] or {}).get("problem"):
+            _tell(problem)
         print(result_as_text(folder))
         print(f"report: {page}")
     return StudyResult(folder, tuple(records), folders, summary)

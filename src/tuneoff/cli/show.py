@@ -149,4 +149,8 @@ def result_as_text(folder: Path) -> str:
     console.print(table)
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     verdict = summary.verdict.sentences[:SHOWN_SENTENCES] if summary.verdict else ()
-    return "\n".join([*lines, *(printable(sentence) for sentence in verdict)])
+    said = [
+        f"{'CAUTION' if one.grave else 'note'}: {one.model + ': ' if several_models else ''}{one.words}"
+        for one in summary.mixed
+    ]
+    return "\n".join([*lines, *(printable(sentence) for sentence in (*verdict, *said))])

@@ -20,14 +20,17 @@ def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[
     if margin < 0:
         raise UserError(f"--margin {margin:g}: must be at least 0")
     found = rejudge.judge(folders, metric, margin)
+    apart = rejudge.apart(folders)
     people = [judge_ratings(folders[0], read_ratings(path)) for path in rated]
     if as_json:
         rows = [{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found]
+        rows += [{"between": one.model_dump(mode="json")} for one in apart]
         return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for one in people)])
     lines = []
     for study, verdict in found:
         lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict(verdict)
+    lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
     for path, one in zip(rated, people, strict=True):
         lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]
     return _text(lines)

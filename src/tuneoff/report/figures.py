@@ -7,6 +7,7 @@ by `palette.DARK` when the screen is dark.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ import altair as alt
 
 from tuneoff.record import Record, read_record
 from tuneoff.report import quantities, readings
+from tuneoff.report.company import of_clocks
 from tuneoff.report.hostile import all_visible
 from tuneoff.report.palette import BAND, GRID, INK, MUTED, PAPER, Cast
 
@@ -41,7 +43,7 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
         level = [row for record in own for row in readings.level_rows(record, cast)]
         if not (train or validation or level):
             continue
-        x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6))
+        x = alt.X("epoch:Q", title="epochs: passes over the training data", axis=alt.Axis(tickCount=6))
         y = alt.Y("loss:Q", title="loss, nats per target token", scale=alt.Scale(zero=False))
         tip = [
             alt.Tooltip("method:N", title="method"),
@@ -70,8 +72,9 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
 _LOSS_KEY = "thin: training, bold: validation, ring: kept checkpoint, dashed: nothing trained"
 
 
-def resource_bars(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
-    """What each method cost: one panel a resource, each with its own unit, mean over the finished runs."""
+def resource_bars(records: Sequence[Record], cast: Cast | None = None, *, note: str | None = None) -> Any | None:
+    """What each method cost: one panel a resource, each with its own unit, mean over the finished runs. `note`: where
+    its times come from."""
     cast = cast or Cast(records)
     panels = []
     for title, read, show in _RESOURCES:
@@ -98,11 +101,12 @@ def resource_bars(records: Sequence[Record], cast: Cast | None = None) -> Any | 
         bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(cast, legend=False))
         text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
         panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
-    return _finish(panels, columns=3, title="Cost per run", subtitle=None) if panels else None
+    return _finish(panels, columns=3, title="Cost per run", subtitle=note) if panels else None
 
 
 def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
-    """Memory, processor and accelerator use over the seconds of each run. A single run shows its phases as bands."""
+    """Memory, processor and accelerator use over the seconds of each run, as measured; runs that shared the machine are
+    marked so. A single run shows its phases as bands."""
     cast = cast or Cast(records)
     points = [
         {
@@ -153,7 +157,7 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
             layers = [band, line, name]
         heading = alt.TitleParams(text=title, offset=24 if bands else 12)
         panels.append(alt.layer(*layers, title=heading).properties(width=620, height=190))
-    return _finish(panels, columns=1, title="Resources over time", subtitle=None)
+    return _finish(panels, columns=1, title="Resources over time", subtitle=of_clocks(records))
 
 
 def quality_against(
@@ -164,11 +168,12 @@ def quality_against(
     metric: str = "rouge1",
     intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     baselines: Mapping[str, float] | None = None,
+    note: str | None = None,
 ) -> Any | None:
     """`metric` of each finished run against what it cost: seconds, peak bytes, or bytes of the artefact.
 
     `intervals` gives (low, high) of `metric` by (model, method), drawn as a bar; `baselines` are quality levels without
-    a cost, drawn as dashed lines."""
+    a cost, drawn as dashed lines. `note`: where the times come from."""
     cast = cast or Cast(records)
     title, read, unit = _AXES[cost]
     rows = []
@@ -226,7 +231,7 @@ def quality_against(
         # Twice: a halo of paper keeps the name readable where it crosses an interval.
         layers += [label.mark_text(**place, stroke=PAPER[0], strokeWidth=4), label.mark_text(**place, color=MUTED[0])]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
-    return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=None)
+    return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
 
 
 def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cast: Cast, model: str) -> Any | None:
@@ -341,7 +346,7 @@ def _colour(cast: Cast, *, legend: bool = True) -> Any:
 def _finish(panels: list[Any], *, columns: int, title: str, subtitle: str | None) -> Any:
     """Panels under one title with the report's look. The page breaks a concatenation into its panels again."""
     chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
-    lines = {"subtitle": subtitle} if subtitle else {}
+    lines = {"subtitle": textwrap.wrap(subtitle, 80)} if subtitle else {}
     return chart.properties(title=alt.TitleParams(text=title, **lines), background=PAPER[0], padding=14).configure(
         **_CONFIG
     )
@@ -376,13 +381,13 @@ _RESOURCES = (
     ("Training time", lambda record: readings.phase_seconds(record, "train"), quantities.seconds),
     ("Generation time", lambda record: readings.phase_seconds(record, "generate"), quantities.seconds),
     ("Peak memory", readings.peak_bytes, quantities.size),
-    ("Artefact on disk", readings.artefact_bytes, quantities.size),
+    ("Size on disk", readings.artefact_bytes, quantities.size),
     ("Trainable parameters", readings.trainable, quantities.count),
     ("Energy", readings.joules, quantities.energy),
 )
 _AXES = {
     "time": ("time of the whole run, minutes", readings.all_seconds, 60.0),
     "memory": ("peak memory, GB", readings.peak_bytes, 1e9),
-    "size": ("artefact on disk, MB", readings.artefact_bytes, 1e6),
+    "size": ("size on disk, MB", readings.artefact_bytes, 1e6),
 }
 _SHOW = {"time": quantities.seconds, "memory": quantities.size, "size": quantities.size}

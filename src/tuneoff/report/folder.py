@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tuneoff.errors import UserError
 from tuneoff.record import Document, Prediction, Record, read_jsonl, read_record, run_folders
 from tuneoff.spec import StudySpec
+from tuneoff.verdict.timing import Place, timing_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -159,6 +160,27 @@ class Finding(_Loose):
     words: str
 
 
+class Mixed(_Loose):
+    """Something in which the runs of a model were not computed alike."""
+
+    model: str
+    grave: bool = False
+    words: str
+
+
+class Budget(_Loose):
+    """How the study was fitted into its time; a `problem` alone where the plan cannot be told."""
+
+    problem: str | None = None
+    budget_seconds: float | None = None
+    equal: str = "examples"
+    given_up: tuple[str, ...] = ()
+    steps: dict[str, int] = {}
+    fits: bool = True
+    planned_seconds: float | None = None
+    took_seconds: float | None = None
+
+
 class FailedRun(_Loose):
     """A run that did not finish."""
 
@@ -180,6 +202,8 @@ class Summary(_Loose):
     failures: tuple[FailedRun, ...] = ()
     data_sizes: tuple[DataSizes, ...] = ()
     search: Search | None = None
+    budget: Budget | None = None
+    mixed: tuple[Mixed, ...] = ()
     health: tuple[Finding, ...] = ()
     claims: tuple[Claim, ...] = ()
 
@@ -196,6 +220,7 @@ class StudyFolder:
     predictions: dict[str, list[Prediction]]
     other_predictions: dict[str, list[Prediction]]
     documents: list[Document]
+    timing: dict[Place, Record]  # what runs cost alone, where they shared the machine
 
 
 def _read(path: Path, model: type[Model]) -> Model:
@@ -243,4 +268,5 @@ def read_study(folder: Path) -> StudyFolder:
         },
         other_predictions=other,
         documents=_rows(folder / "documents.jsonl", Document),
+        timing=timing_of(records.values()),
     )

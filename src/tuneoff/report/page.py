@@ -6,7 +6,7 @@ scripts and of the style sheet, and forbids everything else.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,13 @@ from markupsafe import Markup
 from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
 from tuneoff.report import figures, quantities, rating
-from tuneoff.report.folder import Row, StudyFolder, read_study
+from tuneoff.report.company import alone, of_clocks, of_costs
+from tuneoff.report.folder import Budget, Row, StudyFolder, read_study
 from tuneoff.report.hostile import embedded_json
 from tuneoff.report.html import environment, policy, source
 from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
 from tuneoff.report.table import COSTS, Table, build, member_of, primary_metric
+from tuneoff.verdict.mixture import arithmetic
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def _compared(study: StudyFolder) -> dict[str, Record]:
 
 def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[Figure]:
     rows = study.summary.rows
+    costs, note = alone(records, study.timing), of_costs(records, study.timing, cast)
     metric = primary_metric(rows)
     if metric is not None:
         levels = {
@@ -71,10 +74,13 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
             if member and row.seeds == 1 and score.low is not None and score.high is not None:
                 intervals[member.model, member.method] = (score.low, score.high)
         for cost in figures.COSTS:
-            chart = figures.quality_against(records, cost, cast, metric=metric, intervals=intervals, baselines=levels)
+            said = note if cost == "time" else None
+            chart = figures.quality_against(
+                costs, cost, cast, metric=metric, intervals=intervals, baselines=levels, note=said
+            )
             if chart is not None:
                 title = f"{quantities.title(metric)} against {cost}"
-                yield Figure(f"quality_against_{cost}", title, _QUALITY[cost], False, chart)
+                yield Figure(f"quality_against_{cost}", title, _with(_QUALITY[cost], said), False, chart)
     for place, sizes in enumerate(study.summary.data_sizes):
         model = sizes.block or (cast.models[0] if cast.models else "")
         chart = figures.data_sizes(sizes.curves, sizes.crossovers, cast, model)
@@ -85,11 +91,15 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
             )
     for name, title, caption, chart in (
         ("loss_curves", "Loss while training", _LOSS, figures.loss_curves(records, cast)),
-        ("resource_bars", "What each method costs", _BARS, figures.resource_bars(records, cast)),
-        ("timeline", "Resources over time", _TIMELINE, figures.timeline(records, cast)),
+        ("resource_bars", "What each method costs", _with(_BARS, note), figures.resource_bars(costs, cast, note=note)),
+        ("timeline", "Resources over time", _with(_TIMELINE, of_clocks(records)), figures.timeline(records, cast)),
     ):
         if chart is not None:
             yield Figure(name, title, caption, True, chart)
+
+
+def _with(caption: str, note: str | None) -> str:
+    return f"{caption} {note[0].upper()}{note[1:]}." if note else caption
 
 
 _QUALITY = {
@@ -111,6 +121,7 @@ _TIMELINE = "One line a run, from its own start."
 
 def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure], *, rated: bool) -> str:
     table = build(study.summary.rows, records, cast)
+    titles = {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
     scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
     template = environment()
@@ -140,6 +151,10 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
         facts=_facts(study),
         notes=_notes(study, len(cast.models) > 1),
+        confounds=[one for one in study.summary.mixed if one.grave],
+        budget=_budget(study.summary.budget, titles) if study.summary.budget else None,
+        titles=titles,
+        arithmetic=arithmetic,
     )
 
 
@@ -176,7 +191,31 @@ def _notes(study: StudyFolder, several: bool) -> list[tuple[str, str, int]]:
         label = f"{row.title} · {model_label(row.model)}" if several and row.model else row.title
         for note in row.notes:
             counted[label, note] = counted.get((label, note), 0) + 1
+    for one in study.summary.mixed:
+        if not one.grave:
+            counted[model_label(one.model) if several else "All methods", one.words] = 1
     return [(label, note, times) for (label, note), times in counted.items()]
+
+
+def _budget(budget: Budget, titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The time that a study was fitted into, as terms and their lines; nothing where it has a problem."""
+    asked = (
+        [] if budget.budget_seconds is None else [f"the whole study within {quantities.seconds(budget.budget_seconds)}"]
+    )
+    if budget.equal == "time":
+        asked.append("the same training time for every trained method")
+    steps = ", ".join(f"{titles.get(name, name)} {number:,}" for name, number in budget.steps.items())
+    planned = [] if budget.planned_seconds is None else [f"about {quantities.seconds(budget.planned_seconds)}"]
+    if not budget.fits:
+        planned.append("more than was allowed: nothing smaller could be judged")
+    facts = [
+        ("Asked for", asked),
+        ("Gave way, before → after", [line.replace(" -> ", " → ") for line in budget.given_up] or ["nothing"]),
+        ("Optimiser steps in equal time", [steps] if steps else []),
+        ("Planned for all runs", planned),
+        ("All runs took", [] if budget.took_seconds is None else [quantities.seconds(budget.took_seconds)]),
+    ]
+    return [] if budget.problem else [(term, lines) for term, lines in facts if lines]
 
 
 def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
@@ -203,7 +242,8 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
         ("ROUGE", [summary.signature or "no signature recorded"]),
         ("Cleaning", list(summary.data.cleaning) or ["nothing was dropped"]),
     ]
-    return [(term, [line for line in lines if line]) for term, lines in facts]
+    said = [(term, [line for line in lines if line]) for term, lines in facts]
+    return [(term, lines) for term, lines in said if lines]
 
 
 def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:

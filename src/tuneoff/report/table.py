@@ -12,12 +12,12 @@ from tuneoff.report.palette import Cast, Member, model_label
 QUALITY = ("rouge1", "rouge2", "rougeL")
 # cost -> column title, how to write it, whether less is better (None: neither)
 COSTS: dict[str, tuple[str, Callable[[float], str], bool | None]] = {
-    "train_seconds": ("Training", quantities.seconds, True),
-    "generate_seconds": ("Generation", quantities.seconds, True),
+    "train_seconds": ("Training time", quantities.seconds, True),
+    "generate_seconds": ("Generation time", quantities.seconds, True),
     "peak_memory_bytes": ("Peak memory", quantities.size, True),
-    "artefact_bytes": ("Artefact", quantities.size, True),
-    "trainable_parameters": ("Trainable", quantities.count, None),
-    "tokens_per_second": ("Speed", quantities.rate, False),
+    "artefact_bytes": ("Size on disk", quantities.size, True),
+    "trainable_parameters": ("Trainable parameters", quantities.count, None),
+    "tokens_per_second": ("Training tokens", quantities.rate, False),
     "energy_joules": ("Energy", quantities.energy, True),
 }
 

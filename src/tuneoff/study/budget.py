@@ -9,25 +9,24 @@ it is what is done.
 """
 
 import dataclasses
-import json
 import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from tuneoff import models
 from tuneoff.engine.batching import evaluation_steps, length, steps_per_epoch, total_steps
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.events import Event
 from tuneoff.prompts import Prompter
-from tuneoff.record import BUDGET_FILE, Record
-from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, ModelSpec, StudySpec, content_hash
+from tuneoff.record import Record
+from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, ModelSpec, StudySpec
 from tuneoff.study import expansion
+from tuneoff.study.budget_file import Equal, Plan, Speed, Speeds, as_data
 from tuneoff.study.compare import Prepared, prepare
 from tuneoff.study.execute import Job, Outcome, execute
 from tuneoff.study.expansion import Repeated
@@ -38,32 +37,6 @@ _PROBED_EXAMPLES = 12
 # Lengths are averaged over so many training examples.
 _SAMPLE = 200
 _DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?")
-
-Equal = Literal["examples", "time"]
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds that one method takes on one model: to start, for an optimiser step of examples of mean length, for a
-    validation example, for a test example."""
-
-    start: float
-    step: float
-    check: float
-    write: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study that fits, or the smallest one. `given_up`: what gave way, in words; `seconds`: what it will take."""
-
-    study: StudySpec
-    seconds: float
-    given_up: tuple[str, ...]
-    fits: bool
-
-
-Speeds = Mapping[tuple[str, str], Speed]  # (model, method)
 
 
 def parse_duration(text: str) -> float:
@@ -98,7 +71,7 @@ def fit(
     """
     if equal == "time" and len(prepared.study.fractions) * len(prepared.study.models) > 1:
         raise UserError("--equal time: plans one model on all the data; leave out --fractions and further models")
-    asked = _request(prepared.study, seconds, equal)
+    asked = prepared.study
     began = time.perf_counter()
     speeds = probe(prepared, layout, on_start, on_event)
     if equal == "time":
@@ -106,7 +79,7 @@ def fit(
     spent = time.perf_counter() - began
     plan = choose(prepared, speeds, None if seconds is None else seconds - spent, layout.processes)
     fitted = prepare(plan.study, prepared.folder)
-    return dataclasses.replace(fitted, budget=as_data(plan, asked, speeds)), plan
+    return dataclasses.replace(fitted, budget=as_data(plan, asked, seconds, equal, speeds)), plan
 
 
 def probe(
@@ -345,56 +318,3 @@ def _given_up(asked: StudySpec, study: StudySpec, prepared: Prepared) -> Iterato
             yield f"optimiser steps {before} -> {after}" + (f" ({first})" if study.steps else "")
     if study.seeds < asked.seeds:
         yield f"seeds {asked.seeds} -> {study.seeds}"
-
-
-def as_data(plan: Plan, asked: str, speeds: Speeds) -> dict[str, Any]:
-    """What `budget.json` holds: the plan, what was measured for it, and which request it answers."""
-    return {
-        "asked": asked,
-        "seconds": plan.seconds,
-        "fits": plan.fits,
-        "given_up": list(plan.given_up),
-        "measured": [
-            {"model": model, "method": method, **dataclasses.asdict(speed)} for (model, method), speed in speeds.items()
-        ],
-        "settings": {
-            "max_validation_documents": plan.study.data.max_validation_documents,
-            "max_test_documents": plan.study.data.max_test_documents,
-            "trials": plan.study.trials,
-            "fractions": list(plan.study.fractions),
-            "max_steps": plan.study.train.max_steps,
-            "min_steps": plan.study.train.min_steps,
-            "step_floor": plan.study.step_floor,
-            "seeds": plan.study.seeds,
-            "steps": plan.study.steps,
-        },
-    }
-
-
-def _request(study: StudySpec, seconds: float | None, equal: Equal) -> str:
-    asked = study.without_places().model_dump(mode="json")
-    return content_hash({"study": asked, "seconds": seconds, "equal": equal})
-
-
-def earlier(folder: Path, study: StudySpec, seconds: float | None, equal: Equal) -> Plan | None:
-    """The plan that a folder keeps of the same request, so that an interrupted study goes on; else None.
-
-    Raises `UserError` for a damaged one.
-    """
-    path, asked = folder / BUDGET_FILE, _request(study, seconds, equal)
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["asked"] != asked:
-            return None
-        kept = found["settings"]
-        data = study.data.model_copy(
-            update={name: kept[name] for name in ("max_validation_documents", "max_test_documents")}
-        )
-        train = study.train.model_copy(update={name: kept[name] for name in ("max_steps", "min_steps")})
-        own = {name: kept[name] for name in ("trials", "step_floor", "seeds", "steps")}
-        planned = study.model_copy(update={**own, "fractions": tuple(kept["fractions"]), "data": data, "train": train})
-        return Plan(planned, found["seconds"], tuple(found["given_up"]), found["fits"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged; delete it to plan anew, or choose another --output") from error

@@ -24,11 +24,13 @@ from tuneoff.record import (
     write_json,
 )
 from tuneoff.spec.study import ClaimSpec
+from tuneoff.study.budget_file import told
 from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
 from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost, Scores
 from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
@@ -77,6 +79,8 @@ def summarize(study: Path) -> dict[str, Any]:
         "claims": _claims(study, list(records.values()), verdicts, sizes),
         "data_sizes": [found.model_dump(mode="json") for found in sizes],
         "search": search or None,
+        "budget": told(study, records.values()),
+        "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
         "health": [
             finding.model_dump(mode="json")
             for finding in examine([(run.record, run.predictions) for run in runs], search)

@@ -17,6 +17,7 @@ from tuneoff.record import (
     read_record,
     run_folders,
 )
+from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.timing import Place, as_alone, place, timing_of
 
@@ -30,9 +31,9 @@ def load_scores(
 
     Only final runs on the share `fraction` of the data take part. A method that needs no run of its own on a smaller
     share (its seed changes nothing and its setting is the same) takes part with its run on all the data. Runs that are
-    not finished are left out and named in `notes`. Outputs of outside systems take part as methods without seeds or
-    costs; the sentence baselines do not, for nobody chooses among them. Raises `UserError` when the folder holds no
-    such run, a file is damaged, or a method ran twice with one seed.
+    not finished are left out and named in `notes`, which also tell where runs were not computed alike. Outputs of
+    outside systems take part as methods without seeds or costs; the sentence baselines do not, for nobody chooses among
+    them. Raises `UserError` when the folder holds no such run, a file is damaged, or a method ran twice with one seed.
     """
     everything = _records(study)
     timing = timing_of(record for record, _ in everything)
@@ -119,8 +120,28 @@ def _block(
         deterministic=frozenset(fixed | set(outside)),
         titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
         block=block,
-        notes=tuple(notes),
+        notes=(
+            *notes,
+            *(mixture.sentence for mixture in mixtures(record for record, _ in records)),
+            *_shared(kept, timing),
+        ),
     )
+
+
+def _shared(kept: Mapping[str, list[Record]], timing: Mapping[Place, Record]) -> Iterable[str]:
+    """Methods whose times are no costs: their runs had company, and no run was timed alone."""
+    company = {
+        METHODS[name].title if name in METHODS else name: record.resources.processes
+        for name, records in kept.items()
+        for record in records
+        if record.resources and record.resources.processes > 1 and place(record) not in timing
+    }
+    if company:
+        most = max(company.values())
+        yield (
+            f"Time and energy of {', '.join(company)} were measured while up to {most} runs shared the machine: "
+            "they are no costs of a run alone."
+        )
 
 
 def _writes_the_same(method: str, records: Iterable[Record]) -> bool:

@@ -14,6 +14,7 @@ from tuneoff.record import Prediction, read_documents, read_predictions, read_re
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.decide import MARGIN, decide
 from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
 
 # A training that ends this close to another one has the same validation loss.
@@ -32,6 +33,11 @@ def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGI
             f"--metric {metric}: a verdict needs a metric in which more is better: {', '.join(sorted(known))}"
         )
     return [(study, decide(scores, margin)) for study in studies for scores in load_scores(study, metric)]
+
+
+def apart(studies: Iterable[Path]) -> list[Mixture]:
+    """What the runs of the same base model differ in between studies: their verdicts then do not compare."""
+    return across((str(study), [read_record(folder) for folder in run_folders(study)]) for study in studies)
 
 
 class Rescored(Frozen):
@@ -144,7 +150,8 @@ def _runs(study: Path) -> dict[str, _Run]:
             folder,
             record.signature,
             record.curve.best_validation_loss,
-            spec.model_dump(mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}}),
+            spec.model_dump(mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}})
+            | {"arithmetic": arithmetic(record)},
             {row.id: row for row in read_predictions(folder)},
         )
     if not found:

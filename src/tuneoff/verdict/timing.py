@@ -22,22 +22,23 @@ def place(record: Record) -> Place:
 
 
 def as_alone(record: Record, timing: Record | None) -> Record:
-    """The record with time and energy of training and writing as they are alone: its own tokens, each at what a token
-    took in the timing run. A record of a run that was alone, or that has no timing run, comes back as it is."""
+    """The record with time and energy of its phases as they are alone: its own tokens, each at what a token took in the
+    timing run; loading, which counts none, as in the timing run. A record of a run that was alone, or that has no
+    timing run, comes back as it is. Peaks of memory are those of the run's own process and stay."""
     if timing is None or timing.resources is None or record.resources is None or record.resources.processes == 1:
         return record
     measured = timing.resources.phases
     phases = {
-        name: _scaled(phase, measured[name]) if name in ("train", "generate") and name in measured else phase
+        name: _scaled(phase, measured[name], same=name == "load") if name in measured else phase
         for name, phase in record.resources.phases.items()
     }
     return record.model_copy(update={"resources": record.resources.model_copy(update={"phases": phases})})
 
 
-def _scaled(phase: PhaseResources, measured: PhaseResources) -> PhaseResources:
-    if not phase.tokens or not measured.tokens:
+def _scaled(phase: PhaseResources, measured: PhaseResources, *, same: bool) -> PhaseResources:
+    if not same and not (phase.tokens and measured.tokens):
         return phase
-    times = phase.tokens / measured.tokens
+    times = 1.0 if same else (phase.tokens or 0) / (measured.tokens or 1)
     energy = measured.energy
     joules = None if energy.value is None else energy.value * times
     return phase.model_copy(

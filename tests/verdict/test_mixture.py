@@ -1,0 +1,173 @@
+"""Runs that were not computed alike are told, in one study and between studies."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verdict_study import add_run, study_folder
+
+from tuneoff.cli import main
+from tuneoff.record import Record, read_record, run_folders, write_record
+from tuneoff.verdict import rejudge
+from tuneoff.verdict.decide import decide
+from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.mixture import across, arithmetic, mixtures
+
+ALIKE: dict[str, Any] = {
+    "details": {"dtype": "bfloat16", "device": "cpu"},
+    "provenance": {
+        "numerics_version": 3,
+        "machine": {"cpu": "EPYC", "usable_cores": 2, "accelerators": []},
+        "versions": {"torch": "2.13.0", "transformers": "5.3.0"},
+    },
+}
+FP32 = {"dtype": "float32", "device": "cpu"}
+
+
+def changed(folder: Path, *, role: str = "final", **what: dict[str, Any]) -> Record:
+    """The record of a folder, computed as all others but for `what`, written back."""
+    record = read_record(folder)
+    update = {**ALIKE, **what, "spec": record.spec.model_copy(update={"role": role})}
+    made = record.model_copy(update=update)
+    write_record(folder, made)
+    return made
+
+
+def provenance(**what: Any) -> dict[str, Any]:
+    return {**ALIKE["provenance"], **what}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Zero-shot once, LoRA and full twice, all computed alike."""
+    made = study_folder(tmp_path)
+    for folder in run_folders(made):
+        changed(folder)
+    return made
+
+
+def records_of(study: Path) -> list[Record]:
+    return [read_record(folder) for folder in run_folders(study)]
+
+
+def test_runs_that_are_alike_are_not_told(study: Path) -> None:
+    assert mixtures(records_of(study)) == []
+    assert decide(load_scores(study)[0]).notes == ()
+
+
+def test_what_a_record_does_not_tell_is_passed_over(tmp_path: Path) -> None:
+    made = study_folder(tmp_path)
+    odd = run_folders(made)[0]
+    changed(odd, details={"dtype": 7}, provenance={"machine": "EPYC", "versions": ["torch"], "model": None})
+    assert mixtures(records_of(made)) == []
+
+
+def test_another_arithmetic_is_told_loudly_and_in_the_verdict(study: Path) -> None:
+    for folder in run_folders(study):
+        if "lora" in folder.name:
+            changed(folder, details=FP32)
+    [found] = mixtures(records_of(study))
+    assert found.grave
+    assert found.words.startswith(
+        "runs differ in arithmetic: bfloat16 (3 runs: Zero-shot, Full fine-tuning), float32 (2 runs: LoRA)"
+    )
+    verdict = decide(load_scores(study)[0])
+    assert verdict.sentences[-1].startswith("Caution: runs differ in arithmetic")
+
+
+@pytest.mark.parametrize(
+    ("what", "aspect", "grave"),
+    [
+        ({"details": {"dtype": "bfloat16", "device": "cuda:0"}}, "arithmetic", True),
+        ({"provenance": provenance(numerics_version=2)}, "tuneoff's numerics", True),
+        ({"provenance": provenance(machine={"cpu": "EPYC", "usable_cores": 8})}, "machine", False),
+        ({"provenance": provenance(machine={"cpu": "Xeon", "usable_cores": 2})}, "machine", False),
+        ({"provenance": provenance(versions={"torch": "2.14.0", "transformers": "5.3.0"})}, "torch", False),
+        ({"provenance": provenance(versions={"torch": "2.13.0", "transformers": "5.4.0"})}, "transformers", False),
+    ],
+)
+def test_each_difference_is_told(study: Path, what: dict[str, Any], aspect: str, grave: bool) -> None:
+    changed(run_folders(study)[0], **what)
+    [found] = mixtures(records_of(study))
+    assert (found.aspect, found.grave, found.model) == (aspect, grave, "starter")
+    assert "(4 runs: " in found.words
+    assert "(1 run: " in found.words
+
+
+def test_base_models_are_not_mixed_with_each_other(tmp_path: Path) -> None:
+    made = study_folder(tmp_path, models=("starter", "org/other"))
+    for folder in run_folders(made):
+        changed(folder, details=FP32 if folder.name.startswith("org-other") else ALIKE["details"])
+    assert mixtures(records_of(made)) == []
+
+
+def test_runs_that_decide_nothing_are_not_told(study: Path) -> None:
+    changed(add_run(study, "lora", 9, {}, status="failed"), details=FP32)
+    assert mixtures(records_of(study)) == []
+
+
+@pytest.mark.parametrize(("role", "words"), [("trial", "settings were chosen"), ("timing", "costs were timed")])
+def test_trials_and_timing_runs_in_another_arithmetic_are_told_mildly(study: Path, role: str, words: str) -> None:
+    changed(add_run(study, "lora", 8, {}), role=role, details=FP32)
+    changed(add_run(study, "full", 8, {}), role=role)
+    [found] = mixtures(records_of(study))
+    assert not found.grave
+    assert found.words.startswith(words)
+    assert "float32, final runs bfloat16" in found.words
+    assert "LoRA" in found.words
+    assert "Full" not in found.words
+
+
+def test_a_timing_run_on_another_machine_is_told(study: Path) -> None:
+    machine = provenance(machine={"cpu": "Xeon", "usable_cores": 2})
+    changed(add_run(study, "lora", 8, {}), role="trial", provenance=machine)
+    assert mixtures(records_of(study)) == []  # a trial's time is nobody's cost
+    changed(add_run(study, "lora", 9, {}), role="timing", provenance=machine)
+    [found] = mixtures(records_of(study))
+    assert found.aspect == "machine"
+
+
+def test_the_device_is_part_of_the_arithmetic(study: Path) -> None:
+    record = records_of(study)[0]
+    assert arithmetic(record) == "bfloat16"
+    on_gpu = record.model_copy(update={"details": {"dtype": "bfloat16", "device": "cuda:1"}})
+    assert arithmetic(on_gpu) == "bfloat16 on cuda"
+    assert arithmetic(record.model_copy(update={"details": {}})) is None
+
+
+def test_studies_of_the_same_weights_are_compared_whatever_their_name(study: Path) -> None:
+    here, there = records_of(study), records_of(study)
+    weights = provenance(model={"name": "starter", "content_hash": "abc"})
+    here = [record.model_copy(update={"provenance": weights}) for record in here]
+    renamed = there[0].spec.model.model_copy(update={"name": "/models/starter"})
+    there = [
+        record.model_copy(
+            update={
+                "provenance": weights,
+                "details": FP32,
+                "spec": record.spec.model_copy(update={"model": renamed}),
+            }
+        )
+        for record in there
+    ]
+    [found] = across([("a", here), ("b", there)])
+    assert found.words.startswith("runs differ in arithmetic: bfloat16 (5 runs: a), float32 (5 runs: b)")
+    other = [record.model_copy(update={"provenance": provenance(model={"content_hash": "xyz"})}) for record in there]
+    assert across([("a", here), ("b", other)]) == []
+
+
+def test_judging_several_studies_tells_it(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = study_folder(tmp_path / "b")
+    for folder in run_folders(other):
+        changed(folder, details=FP32)
+    assert main(["judge", str(study), str(other)]) == 0
+    shown = capsys.readouterr().out
+    assert f"CAUTION: starter: runs differ in arithmetic: bfloat16 (5 runs: {study}), float32" in shown
+    assert main(["judge", str(study), str(other), "--json"]) == 0
+    *verdicts, between = json.loads(capsys.readouterr().out)
+    assert [row["study"] for row in verdicts] == [str(study), str(other)]
+    assert between["between"]["aspect"] == "arithmetic"
+    assert main(["judge", str(study), str(study)]) == 0
+    assert "CAUTION" not in capsys.readouterr().out
+    assert "arithmetic: bfloat16 -> float32" in rejudge.diff(study, other).settings
