@@ -3,7 +3,7 @@
 from tuneoff.data.clean import cleaning_report
 from tuneoff.data.example import Dataset, Dropped, Example, Split, group_of
 from tuneoff.data.load import load
-from tuneoff.data.splits import take_fraction
+from tuneoff.data.splits import count_documents, take_fraction
 from tuneoff.data.starter import starter_location, starter_present
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Example",
     "Split",
     "cleaning_report",
+    "count_documents",
     "group_of",
     "load",
     "starter_location",
