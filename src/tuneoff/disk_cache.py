@@ -1,7 +1,7 @@
 """What can be made again and is kept on disk: files of one body and small tables, found by what they were made of.
 
 A file is a header (a line of JSON, padded), the body, the tables. The header holds the key, all lengths and a SHA-256
-of what follows, so a damaged or foreign file is never taken; it is made anew. Files are written beside their place and
+of all else, so a damaged or foreign file is never taken; it is made anew. Files are written beside their place and
 renamed, so two processes may make the same one: the last stays. Nothing in here is code.
 """
 
@@ -22,6 +22,8 @@ _HEADER_BYTES = 1024
 _READ_BYTES = 1 << 20
 # Beyond this, the files that were not used for longest are deleted: about five data sets of a million pairs.
 MAX_BYTES = 10 * 10**9
+# What is made of less is made anew faster than anybody would notice.
+WORTH_KEEPING_BYTES = 1_000_000
 # What is not kept lies in memory up to here, and in a nameless temporary file beyond.
 _IN_MEMORY_BYTES = 32 * 2**20
 _KINDS = ("examples", "tokens")
@@ -100,7 +102,9 @@ def _checked(file: IO[bytes], kind: str, key: str) -> Kept | None:
     file.seek(_HEADER_BYTES)
     while piece := file.read(_READ_BYTES):
         digest.update(piece)
-    if digest.hexdigest() != header["sha256"]:
+    claimed = header.pop("sha256")
+    digest.update(json.dumps(header).encode())
+    if digest.hexdigest() != claimed:
         return None
     tables, start = {}, body_bytes
     for name, size in sizes.items():
@@ -167,9 +171,9 @@ class Keeper:
             "key": self._key,
             "body": self.body_bytes,
             "tables": {name: len(table) for name, table in tables.items()},
-            "sha256": self._digest.hexdigest(),
         }
-        line = json.dumps(header).encode().ljust(_HEADER_BYTES - 1) + b"\n"
+        self._digest.update(json.dumps(header).encode())
+        line = json.dumps(header | {"sha256": self._digest.hexdigest()}).encode().ljust(_HEADER_BYTES - 1) + b"\n"
         assert len(line) == _HEADER_BYTES
         assert self._file is not None
         self._file.seek(0)

@@ -27,8 +27,6 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-# Below, reading again is faster than anybody would notice.
-WORTH_KEEPING_BYTES = 1_000_000
 
 
 def load(spec: DataSpec) -> Dataset:
@@ -61,7 +59,7 @@ def _states(tables: Mapping[Split, Table]) -> list[tuple[int, int]] | None:
 
 
 def _worth_keeping(states: list[tuple[int, int]] | None) -> bool:
-    return states is not None and sum(size for size, _ in states) >= WORTH_KEEPING_BYTES
+    return states is not None and sum(size for size, _ in states) >= disk_cache.WORTH_KEEPING_BYTES
 
 
 def _key(spec: DataSpec, name: str, tables: Mapping[Split, Table]) -> str | None:

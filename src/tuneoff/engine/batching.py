@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
-from tuneoff.prompts import Encoded
+from tuneoff.prompts import Encoded, EncodedRows
 from tuneoff.spec import TrainSpec
 
 # Batches are drawn from windows of this many batches sorted by length: little padding, still a random order.
@@ -18,18 +20,47 @@ def length(row: Encoded) -> int:
     return len(row.prompt) + len(row.target)
 
 
-def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[Encoded]]:
+def lengths(rows: Sequence[Encoded]) -> list[int]:
+    """`length` of every row, which rows that are put together when asked for know before."""
+    if isinstance(rows, EncodedRows):
+        known: list[int] = rows.lengths.tolist()
+        return known
+    return [length(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Batches(Sequence[list[Encoded]]):
+    """Batches of rows, which are put together when the batch is asked for."""
+
+    rows: Sequence[Encoded]
+    places: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> list[Encoded]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Batches: ...
+    def __getitem__(self, at: int | slice) -> list[Encoded] | Batches:
+        if isinstance(at, slice):
+            return Batches(self.rows, self.places[at])
+        return [self.rows[place] for place in self.places[at]]
+
+
+def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> Batches:
     """All rows once, in batches of `batch_size` (the last one may be smaller) of similar length, in random order."""
     rng = random.Random(f"{seed}/{epoch}")
-    order = list(rows)
+    order = list(range(len(rows)))
     rng.shuffle(order)
+    known = lengths(rows)
     window = batch_size * _WINDOW_BATCHES
-    batches: list[list[Encoded]] = []
+    batches: list[list[int]] = []
     for start in range(0, len(order), window):
-        part = sorted(order[start : start + window], key=length)
+        part = sorted(order[start : start + window], key=known.__getitem__)
         batches += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
     rng.shuffle(batches)
-    return batches
+    return Batches(rows, batches)
 
 
 def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> list[list[Encoded]]:
