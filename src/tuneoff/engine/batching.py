@@ -63,22 +63,23 @@ def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: in
     return Batches(rows, batches)
 
 
-def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> list[list[Encoded]]:
+def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batches:
     """Cut a batch into pieces of at most `tokens` tokens, padding and `overhead` virtual tokens a row included.
 
     A row that is longer than that stands alone.
     """
-    pieces: list[list[Encoded]] = []
+    known = lengths(batch)
+    pieces: list[list[int]] = []
     longest = 0
-    for row in sorted(batch, key=length):
-        width = length(row) + overhead
+    for place in sorted(range(len(batch)), key=known.__getitem__):
+        width = known[place] + overhead
         longest = max(longest, width)
         if pieces and (len(pieces[-1]) + 1) * longest <= tokens:
-            pieces[-1].append(row)
+            pieces[-1].append(place)
         else:
-            pieces.append([row])
+            pieces.append([place])
             longest = width
-    return pieces
+    return Batches(batch, pieces)
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
