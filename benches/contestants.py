@@ -35,7 +35,7 @@ def train(name: str, method: str, model: str, steps: int, dropout: float) -> dic
     dtype = torch.bfloat16 if name in ("ours-bf16", "trainer-bf16", "sft-bf16") else torch.float32
     base = workload.base_model(model, dtype)
     rows = workload.rows(base, "train", steps * workload.BATCH)
-    batches = epoch_batches(rows, workload.BATCH, seed=0, epoch=0)[:steps]
+    batches = list(epoch_batches(rows, workload.BATCH, seed=0, epoch=0)[:steps])
     # The longest batch comes first: memory is at its highest early, and the first step is no part of the steady speed.
     batches.sort(key=lambda batch: -max(len(row.prompt) + len(row.target) for row in batch))
     batches = batches[:1] + batches[1:][::2] + batches[2:][::2]

@@ -59,7 +59,7 @@ def rows(base: BaseModel, split: str, count: int, *, with_target: bool = True, r
     """The first `count` examples of a split as token ids, cut as in a run of the default settings."""
     prompter = Prompter(base.tokenizer, PromptSpec(), max_new_tokens=64, reserved_tokens=reserved)
     examples = getattr(dataset(), split)[:count]
-    return prompter.encode(examples, with_target=with_target)[0]
+    return list(prompter.encode(examples, with_target=with_target)[0])
 
 
 def tokens(encoded: Sequence[Encoded]) -> int:

@@ -11,6 +11,7 @@ from tiny import config_of, example_row, write_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("TUNEOFF_CACHE", None)  # tests have folders of their own
 
 
 @pytest.fixture(scope="session")

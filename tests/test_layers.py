@@ -13,6 +13,7 @@ PACKAGE = Path(tuneoff.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
+    "disk_cache": 0,
     "errors": 0,
     "metrics": 0,
     "spec": 0,

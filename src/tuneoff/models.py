@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.disk_cache import cache_folder, file_digest
 from tuneoff.errors import UserError
 from tuneoff.spec import ModelSpec
 
@@ -52,15 +52,6 @@ class BaseModel:
         """A valid token id for padding; padding is never attended to nor part of a loss, so any id will do."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else next(iter(sorted(self.stop_ids)), 0)
-
-
-def cache_folder() -> Path:
-    """Where tuneoff keeps what it can make again: `$XDG_CACHE_HOME/tuneoff`, else the platform's habit."""
-    if root := os.environ.get("XDG_CACHE_HOME"):
-        return Path(root) / "tuneoff"
-    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "tuneoff" / "cache"
-    return Path.home() / ".cache" / "tuneoff"
 
 
 def starter_file() -> Path | None:
@@ -156,8 +147,7 @@ def _file_hash(file: Path) -> str:
         text = remembered.read_text()
         if len(text) == 64:
             return text
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_digest(file)
     with contextlib.suppress(OSError):  # a cache folder that can't be written costs time, nothing else
         remembered.parent.mkdir(parents=True, exist_ok=True)
         remembered.write_text(digest)

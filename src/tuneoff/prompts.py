@@ -10,18 +10,24 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
-from tuneoff.data import Example
+import numpy as np
+
+from tuneoff import tokens
+from tuneoff.data import Example, Examples
+from tuneoff.disk_cache import WORTH_KEEPING_BYTES
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Stands for the document while a chat template is rendered; no template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
+_FRAMES_TO_REMEMBER = 4096  # instructions with a field may be as many as the examples
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,52 @@ def fill(instruction: str, fields: Mapping[str, str]) -> str:
     return _FIELD.sub(value, instruction)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """What N rows are put together from. `documents` and `targets` hold texts of more rows or in another order: the
+    row's text is the one at `document_at` (N,) or `target_at` (N,)."""
+
+    examples: Sequence[Example]
+    documents: tokens.Tokens
+    document_at: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]  # (N,) document tokens in the prompt
+    targets: tokens.Tokens | None
+    target_at: npt.NDArray[np.int64]
+
+
+class EncodedRows(Sequence[Encoded]):
+    """Rows of ids, each put together when somebody asks for it. Lengths and cuts are known without any row."""
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        pieces: _Pieces,
+        at: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+        cuts: npt.NDArray[np.int64],
+    ) -> None:
+        """`at`: the examples that are rows; `lengths` and `cuts`: of each row."""
+        self._prompter, self._pieces, self._at = prompter, pieces, at
+        self.lengths = lengths  # tokens of prompt and target
+        self.cuts = cuts  # document tokens that did not fit
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    @overload
+    def __getitem__(self, at: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, at: slice) -> EncodedRows: ...
+    def __getitem__(self, at: int | slice) -> Encoded | EncodedRows:
+        if isinstance(at, slice):
+            return EncodedRows(self._prompter, self._pieces, self._at[at], self.lengths[at], self.cuts[at])
+        pieces, place = self._pieces, int(self._at[at])
+        example = pieces.examples[place]
+        document = pieces.documents.first(int(pieces.document_at[place]), int(pieces.kept[place]))
+        target = None if pieces.targets is None else pieces.targets.first(int(pieces.target_at[place]))
+        return self._prompter.put_together(example, document, target, int(self.cuts[at]))
+
+
 class Prompter:
     """Turns examples into ids for one tokenizer, one template and one token budget."""
 
@@ -102,35 +154,34 @@ class Prompter:
                 f"the {context} tokens of this model's context; use fewer shots or lower --max-length"
             )
 
-    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[list[Encoded], list[TooLong]]:
+    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[TooLong]]:
         """Ids of every example, in order, and those that were left out because their target alone fills the budget.
 
         The document's budget is max_length - reserved - frame - max(target, max_new_tokens) tokens. Raises `UserError`
-        when the instruction and the room for new text already exceed max_length.
+        when the instruction and the room for new text already exceed max_length. The ids of a data set's texts are
+        kept in the cache folder.
         """
-        if not examples:
-            return [], []
-        documents = self._ids([example.document for example in examples])
-        targets = self._targets(examples) if with_target else [()] * len(examples)
-        encoded: list[Encoded] = []
-        too_long: list[TooLong] = []
-        for example, document, target in zip(examples, documents, targets, strict=True):
-            lead, tail = self._frame(fill(self._instruction, example.fields))
-            frame = len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
-            if frame + self._max_new_tokens >= self._room:
-                raise UserError(
-                    f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {frame} tokens, "
-                    f"virtual {self._spec.max_length - self._room}, new text {self._max_new_tokens}, document at least "
-                    "1; raise --max-length or lower --max-new-tokens"
-                )
-            budget = self._room - frame - max(len(target), self._max_new_tokens)
-            if budget < 1:
-                too_long.append(TooLong(example.id, len(target)))
-                continue
-            kept = tuple(document[:budget])
-            prompt = (*(self._shots or self._ends[0]), *lead, *kept, *tail, *self._ends[1])
-            encoded.append(Encoded(example.id, prompt, target, len(document) - len(kept)))
-        return encoded, too_long
+        frames = self._frame_lengths(examples)
+        documents, document_at = self._tokens(examples, "document")
+        targets, target_at = self._tokens(examples, "target") if with_target else (None, document_at)
+        whole = documents.lengths[document_at]
+        of_target = np.zeros_like(whole) if targets is None else targets.lengths[target_at] + 1  # and EOS
+        budget = self._room - frames - np.maximum(of_target, self._max_new_tokens)
+        kept = np.minimum(whole, budget)
+        fits = budget >= 1
+        too_long = [TooLong(examples[int(at)].id, int(of_target[at])) for at in np.flatnonzero(~fits)]
+        at = np.flatnonzero(fits)
+        more = len(self._shots) - len(self._ends[0]) if self._shots else 0
+        lengths = frames + more + kept + of_target
+        pieces = _Pieces(examples, documents, document_at, kept, targets, target_at)
+        return EncodedRows(self, pieces, at, lengths[at], (whole - kept)[at]), too_long
+
+    def put_together(self, example: Example, document: list[int], target: list[int] | None, cut: int) -> Encoded:
+        """The row of an example. `document`: as much of it as stands in the prompt; `target`: without its EOS."""
+        lead, tail = self._frame(fill(self._instruction, example.fields))
+        prompt = (*(self._shots or self._ends[0]), *lead, *document, *tail, *self._ends[1])
+        learned = () if target is None else (*target, self._tokenizer.eos_token_id)
+        return Encoded(example.id, prompt, learned, cut)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids, without special tokens and outer white space."""
@@ -139,17 +190,41 @@ class Prompter:
         return text.strip()
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        # A document that spells out "<|im_end|>" must not end the user's turn: special tokens are split in it.
-        batch = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        ids: list[list[int]] = batch["input_ids"]
-        return ids
+        return tokens.plain_ids(self._tokenizer, texts)
 
-    def _targets(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    def _tokens(
+        self, examples: Sequence[Example], part: Literal["document", "target"]
+    ) -> tuple[tokens.Tokens, npt.NDArray[np.int64]]:
+        """Ids of documents or targets, and where among them each example's are."""
+        key = None
+        if isinstance(examples, Examples) and examples.text_bytes >= WORTH_KEEPING_BYTES:
+            # The whole split serves every share of it; where nobody has made it, a share is not made to pay for it.
+            if (found := tokens.find(self._key(examples.whole, part))) is not None:
+                return found, examples.within
+            key = self._key(examples, part)
+            if (found := tokens.find(key)) is not None:
+                return found, np.arange(len(examples))
+        texts = (example.document if part == "document" else self._target_text(example) for example in examples)
+        return tokens.make(self._tokenizer, texts, key), np.arange(len(examples))
+
+    def _key(self, examples: Examples, part: str) -> str | None:
+        if examples.content is None or self._content is None:
+            return None
+        # All else that prompts hold stands around these ids, so it is no part of the key.
+        lead = [self._target_lead] if part == "target" else []
+        return tokens.key_of(self._content, [*examples.content, part, *lead])
+
+    @functools.cached_property
+    def _content(self) -> str | None:
+        return tokens.content(self._tokenizer)
+
+    @property
+    def _target_lead(self) -> str:
+        return "" if self.template == "chat" else " "
+
+    def _target_text(self, example: Example) -> str:
         # The first reference is the one to learn: data sets with several put the author's first.
-        lead = "" if self.template == "chat" else " "
-        texts = [lead + " ".join(example.references[0].split()) for example in examples]
-        end = self._tokenizer.eos_token_id
-        return [(*ids, end) for ids in self._ids(texts)]
+        return self._target_lead + " ".join(example.references[0].split())
 
     def _encode_shots(self, shots: Sequence[Example]) -> tuple[int, ...]:
         """Ids of the shots, each as a prompt with its target, up to where the next document's frame begins.
@@ -160,17 +235,38 @@ class Prompter:
             return ()
         turns = self._turns(len(shots))
         ids: list[int] = []
-        documents, targets = self._ids([shot.document for shot in shots]), self._targets(shots)
-        for place, (shot, document, (*target, _)) in enumerate(zip(shots, documents, targets, strict=True)):
-            lead, tail = self._frame(fill(self._instruction, shot.fields))
-            frame = len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
-            budget = max(1, self._room - frame - max(len(target) + 1, self._max_new_tokens))
+        documents = self._ids([shot.document for shot in shots])
+        targets = self._ids([self._target_text(shot) for shot in shots])
+        for place, (shot, document, target) in enumerate(zip(shots, documents, targets, strict=True)):
+            instruction = fill(self._instruction, shot.fields)
+            lead, tail = self._frame(instruction)
+            budget = max(1, self._room - self._frame_length(instruction) - max(len(target) + 1, self._max_new_tokens))
             ids += (*turns[2 * place], *lead, *document[:budget], *tail, *turns[2 * place + 1], *target)
         return (*ids, *turns[-2])
 
+    def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
+        """Tokens of each prompt without its document and shots (N,). Raises `UserError` when they leave no room."""
+        if _FIELD.search(self._instruction) is None:  # the same around every document: no need to read them
+            frames = np.full(len(examples), self._frame_length(self._instruction))
+        else:
+            filled = (fill(self._instruction, example.fields) for example in examples)
+            frames = np.fromiter((self._frame_length(instruction) for instruction in filled), np.int64, len(examples))
+        for frame in frames[frames + self._max_new_tokens >= self._room][:1]:
+            raise UserError(
+                f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {frame} tokens, "
+                f"virtual {self._spec.max_length - self._room}, new text {self._max_new_tokens}, document at least "
+                "1; raise --max-length or lower --max-new-tokens"
+            )
+        return frames
+
+    def _frame_length(self, instruction: str) -> int:
+        lead, tail = self._frame(instruction)
+        return len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
+
     def _frame(self, instruction: str) -> tuple[list[int], list[int]]:
         """Ids before and after the document, inside the user's turn."""
-        if instruction not in self._frames:
+        frame = self._frames.get(instruction)
+        if frame is None:
             cue = self._spec.cue
             if self.template == "chat":
                 lead, tail = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
@@ -179,8 +275,11 @@ class Prompter:
                 lead, tail = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
             # The instruction may hold fields of the data, so it is as hostile as the document.
             before, after = self._ids([lead, tail])
-            self._frames[instruction] = before, after
-        return self._frames[instruction]
+            frame = before, after
+            if len(self._frames) == _FRAMES_TO_REMEMBER:
+                self._frames.clear()
+            self._frames[instruction] = frame
+        return frame
 
     @functools.cached_property
     def _ends(self) -> tuple[list[int], list[int]]:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff import card, data, metrics, models
 from tuneoff.engine.attention import use_causal_attention
-from tuneoff.engine.batching import length
+from tuneoff.engine.batching import lengths
 from tuneoff.engine.decode import Written, generate
 from tuneoff.engine.precision import choose_dtype, pick_device
 from tuneoff.engine.train import Diverged, fit, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.methods import Adapted, Method, build
-from tuneoff.prompts import Encoded, Prompter, TooLong, fill
+from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fill
 from tuneoff.record import (
     ARTEFACT,
     NUMERICS_VERSION,
@@ -165,15 +165,15 @@ class _Work:
         self.notes.append(text)
         self.emit(Note(text=text))
 
-    def _encode(self, prompter: Prompter, examples: Sequence[data.Example], split: str) -> list[Encoded]:
+    def _encode(self, prompter: Prompter, examples: Sequence[data.Example], split: str) -> EncodedRows:
         rows, too_long = prompter.encode(examples, with_target=split != "test")
         self._report_lengths(rows, too_long, split)
         if not rows:
             raise UserError(f"no {split} example fits in --max-length {self.spec.prompt.max_length}; raise it")
         return rows
 
-    def _report_lengths(self, rows: Sequence[Encoded], too_long: Sequence[TooLong], split: str) -> None:
-        cut = sum(1 for row in rows if row.cut)
+    def _report_lengths(self, rows: EncodedRows, too_long: Sequence[TooLong], split: str) -> None:
+        cut = int((rows.cuts > 0).sum())
         share = cut / len(rows) if rows else 0.0
         self.details[f"{split}_cut_share"] = share
         self.details[f"{split}_examples"] = len(rows)
@@ -224,7 +224,7 @@ class _Work:
         with self.meter.phase("evaluate") as evaluating:
             tokens = self.spec.train.micro_batch_tokens
             loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
-            evaluating.tokens += sum(length(row) for row in rows)
+            evaluating.tokens += sum(lengths(rows))
         seconds = self.meter.elapsed()
         self.emit(Validated(step=0, epoch=0.0, loss=loss, best=True, seconds=seconds))
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
@@ -244,16 +244,16 @@ class _Work:
         )
 
     def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[Written]) -> None:
-        by_id = {example.id: example for example in examples}
+        places = {example.id: place for place, example in enumerate(examples)}
         predictions = []
         for row in written:
-            example, text = by_id[row.id], prompter.decode(row.ids)
+            example, text = examples[places[row.id]], prompter.decode(row.ids)
             scores = metrics.score(text, example.document, example.references, stopped=row.stopped)
             predictions.append(
                 Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
             )
         if self.spec.prompt.instruction.strip():
-            held = sum(self._holds_instruction(row.text, by_id[row.id]) for row in predictions)
+            held = sum(self._holds_instruction(row.text, examples[places[row.id]]) for row in predictions)
             self.details["instruction_share"] = held / max(1, len(predictions))
         write_predictions(self.folder, predictions)
         self.scores = metrics.means(row.scores for row in predictions)

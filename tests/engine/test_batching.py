@@ -1,3 +1,5 @@
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,22 @@ def test_pieces_hold_every_row_once_and_fit(rows, tokens, overhead):
     assert sorted(row.id for piece in pieces for row in piece) == sorted(row.id for row in rows)
     for piece in pieces:
         assert len(piece) == 1 or len(piece) * (max(map(length, piece)) + overhead) <= tokens
+
+
+@given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
+def test_batches_are_those_of_shuffled_rows(rows, batch_size, seed, epoch):
+    """Recorded losses depend on this order: rows shuffled, windows sorted by length, batches shuffled."""
+    rng = random.Random(f"{seed}/{epoch}")
+    order = list(rows)
+    rng.shuffle(order)
+    expected = []
+    for start in range(0, len(order), 16 * batch_size):
+        part = sorted(order[start : start + 16 * batch_size], key=length)
+        expected += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
+    rng.shuffle(expected)
+    batches = epoch_batches(rows, batch_size, seed, epoch)
+    assert list(batches) == expected
+    assert list(batches[1:]) == expected[1:]
 
 
 def test_order_differs_between_epochs_and_seeds():

@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneoff import data, models, resources
 from tuneoff.data import starter
+from tuneoff.disk_cache import cache_folder
 
 OPTIONAL = {"datasets": "data sets by hub name: pip install 'tuneoff[hub]'", "wandb": "pip install 'tuneoff[wandb]'"}
 
@@ -32,7 +33,7 @@ def examine() -> dict[str, Any]:
             "model": {"present": models.starter_file() is not None, "install": models.STARTER_INSTALL},
             "data": {"present": data.starter_present(), "install": starter.INSTALL},
         },
-        "cache_folder": str(models.cache_folder()),
+        "cache_folder": str(cache_folder()),
     }
 
 

@@ -105,7 +105,7 @@ def _saved_split(folder: Path) -> Table:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"{missing}: missing from the saved data set; save it again")
-    return Table(str(folder), "row", batch_rows(str(folder), _stream_batches(paths)))
+    return Table(str(folder), "row", batch_rows(str(folder), _stream_batches(paths)), tuple(paths))
 
 
 def _stream_batches(paths: list[Path]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tuneoff.data.columns import Columns, Rejected, rows_of, to_example
 from tuneoff.data.example import Dataset, Dropped, Example, Split
+from tuneoff.data.keys import Keys
 from tuneoff.data.table import Table
 
 DUPLICATE = "duplicate pair"
@@ -18,35 +19,35 @@ class Cleaner:
 
     def __init__(self) -> None:
         self.dropped: list[Dropped] = []
-        self._groups: dict[Split, set[str]] = {}
+        self._groups: dict[Split, Keys] = {}
 
     def read(self, split: Split, table: Table, columns: Columns) -> Iterator[Example]:
         """The good rows of one split. Ids are unique within it: a second `x` becomes `x-2`."""
         elsewhere = dict(self._groups)
-        groups = self._groups.setdefault(split, set())
-        pairs: set[bytes] = set()
-        ids: dict[str, int] = {}
+        groups = self._groups[split] = Keys()
+        pairs = Keys()
+        ids = _Ids()
         for where, row in rows_of(table):
             made = to_example(row, columns, split)
             if isinstance(made, Rejected):
                 self._report(split, where, made.reason)
                 continue
             example, empty = made
-            other = next((name for name, found in elsewhere.items() if example.group in found), None)
+            document = _group_key(example)
+            other = next((name for name, found in elsewhere.items() if document in found), None)
             if other is not None:
                 self._report(split, where, f"document stands in {other} too")
                 continue
-            pair = _pair_digest(example)
-            if pair in pairs:
+            if not pairs.add(_pair_digest(example)):
                 # The test split is other people's yardstick: what it repeats is told, not changed.
                 self._report(split, where, DUPLICATE, kept=split == "test")
                 if split != "test":
                     continue
             if empty:
                 self._report(split, where, "some of its summaries are empty, the others are used", kept=True)
-            pairs.add(pair)
-            groups.add(example.group)
-            yield _with_unique_id(example, ids)
+            if split != "train":  # which is read last: nobody will ask for its documents
+                groups.add(document)
+            yield ids.unique(example)
 
     def _report(self, split: Split, where: str, reason: str, kept: bool = False) -> None:
         self.dropped.append(Dropped(split, where, reason, kept))
@@ -60,17 +61,31 @@ def _pair_digest(example: Example) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _with_unique_id(example: Example, ids: dict[str, int]) -> Example:
-    """`ids` counts how often an id was asked for, so that a thousand equal ids cost no thousand searches each."""
-    if example.id not in ids:
-        ids[example.id] = 1
-        return example
-    while True:
-        ids[example.id] += 1
-        candidate = f"{example.id}-{ids[example.id]}"
-        if candidate not in ids:
-            ids[candidate] = 1
-            return replace(example, id=candidate)
+def _group_key(example: Example) -> bytes:
+    return bytes.fromhex(example.group).ljust(16, b"\1")
+
+
+class _Ids:
+    """The ids of a split so far, and how often those were asked for that came again: a thousand equal ids cost no
+    thousand searches each."""
+
+    def __init__(self) -> None:
+        self._taken = Keys()
+        self._asked: dict[str, int] = {}
+
+    def unique(self, example: Example) -> Example:
+        """The example, with another id when its own is taken."""
+        if self._taken.add(_id_digest(example.id)):
+            return example
+        while True:
+            self._asked[example.id] = self._asked.get(example.id, 1) + 1
+            candidate = f"{example.id}-{self._asked[example.id]}"
+            if self._taken.add(_id_digest(candidate)):
+                return replace(example, id=candidate)
+
+
+def _id_digest(identity: str) -> bytes:
+    return hashlib.blake2b(identity.encode(), digest_size=16).digest()
 
 
 def cleaning_report(dataset: Dataset) -> list[str]:

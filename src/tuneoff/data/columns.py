@@ -60,7 +60,7 @@ def find_columns(table: Table, document: str | None, summary: str | None) -> tup
     )
     if columns.document == columns.summary:
         raise UserError(f"{table.name}: the column {columns.document!r} was given for both document and summary")
-    return columns, Table(table.name, table.unit, itertools.chain(first, table.rows))
+    return columns, Table(table.name, table.unit, itertools.chain(first, table.rows), table.files)
 
 
 def _column(table: str, there: list[str], given: str | None, usual: tuple[str, ...], what: str) -> str:

@@ -1,7 +1,7 @@
 """The noun that every room speaks of: one document with the texts that people wrote for it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,11 +31,11 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits after cleaning. No group stands in two splits."""
+    """Three splits after cleaning, read from the disk as they are used. No group stands in two splits."""
 
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
     dropped: tuple[Dropped, ...]
     content_hash: str  # 16 hex digits over ids, texts, fields and splits
     description: str  # one line for people: name, counts, source

@@ -42,7 +42,7 @@ def open_file(name: str) -> Table:
     if start.startswith(UTF16_MARKS):
         raise UserError(f"{path}: the file is in UTF-16; save it as UTF-8")
     reader, unit = READERS[path.suffix.lower()]
-    return Table(str(path), unit, reader(path))
+    return Table(str(path), unit, reader(path), (path,))
 
 
 def local_path(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tuneoff.data.arrow import ROWS_PER_BATCH, batch_rows
@@ -47,4 +48,5 @@ def _table(name: str, split: Any, nested: bool) -> Table:
     def batches() -> Iterator[Any]:
         yield from split.with_format("arrow").iter(batch_size=ROWS_PER_BATCH)
 
-    return Table(name, "row", batch_rows(name, batches(), nested))
+    files = tuple(Path(file["filename"]) for file in split.cache_files)
+    return Table(name, "row", batch_rows(name, batches(), nested), files)

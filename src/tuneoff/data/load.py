@@ -1,19 +1,23 @@
 """From a `DataSpec` to a `Dataset`: open, find the columns, clean, split, cap."""
 
-import hashlib
+import functools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from tuneoff import disk_cache
 from tuneoff.data.arrow import is_saved_folder, open_saved_folder
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import find_columns
-from tuneoff.data.example import Dataset, Dropped, Example, Split
+from tuneoff.data.example import Dataset, Dropped, Split
 from tuneoff.data.files import local_path, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
-from tuneoff.data.splits import cut_off, first_groups
+from tuneoff.data.splits import count_documents, cut_off, first_groups, first_of
 from tuneoff.data.starter import open_starter
+from tuneoff.data.store import Examples, Rows, RowWriter, content_hash
 from tuneoff.data.table import Table
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
@@ -32,6 +36,51 @@ def load(spec: DataSpec) -> Dataset:
     `UserError` for what cannot be read, for columns that are not there, and for a split that would be empty.
     """
     name, tables = _open(spec)
+    before = _states(tables)
+    key = _key(spec, name, tables) if _worth_keeping(before) else None
+    kept = disk_cache.find("examples", key) if key is not None else None
+    if kept is not None:
+        return _dataset(kept)
+    with disk_cache.Keeper("examples", key) as keeper:
+        tables_of_file = _read(spec, name, tables, keeper)
+        # What was written while it was read is nobody's content.
+        return _dataset(keeper.finish(tables_of_file, keep=_states(tables) == before))
+
+
+def _states(tables: Mapping[Split, Table]) -> list[tuple[int, int]] | None:
+    """Size and time of change of every file that is read; None when they are not known."""
+    if not all(table.files for table in tables.values()):
+        return None
+    try:
+        found = [file.stat() for table in tables.values() for file in table.files]
+    except OSError:
+        return None
+    return [(status.st_size, status.st_mtime_ns) for status in found]
+
+
+def _worth_keeping(states: list[tuple[int, int]] | None) -> bool:
+    return states is not None and sum(size for size, _ in states) >= disk_cache.WORTH_KEEPING_BYTES
+
+
+def _key(spec: DataSpec, name: str, tables: Mapping[Split, Table]) -> str | None:
+    """Names are part of it because the report of cleaning holds them; the code, because cleaning may change."""
+    try:
+        files = {
+            split: [table.name, *(disk_cache.file_digest(file) for file in table.files)]
+            for split, table in tables.items()
+        }
+    except OSError:
+        return None
+    return disk_cache.key_of(spec=spec.model_dump(mode="json"), name=name, files=files, code=_own_code())
+
+
+@functools.cache
+def _own_code() -> str:
+    return " ".join(disk_cache.file_digest(file) for file in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def _read(spec: DataSpec, name: str, tables: Mapping[Split, Table], keeper: disk_cache.Keeper) -> Mapping[str, bytes]:
+    """Clean, split and write the examples; returns the tables that go with them."""
     found = {split: find_columns(table, spec.document_column, spec.summary_column) for split, table in tables.items()}
     limits: dict[Split, int | None] = {
         "train": spec.max_train_documents,
@@ -40,31 +89,62 @@ def load(spec: DataSpec) -> Dataset:
     }
     missing = [split for split in limits if split not in tables]
     cleaner = Cleaner()
-    splits: dict[Split, list[Example]] = {}
+    writer = RowWriter(keeper)
+    ranges: dict[Split, tuple[int, int]] = {}
     left_out: dict[Split, int] = {}
     order: tuple[Split, ...] = ("test", "validation", "train")
     for split in order:
         if split not in found:
             continue
         columns, table = found[split]
+        start = len(writer)
         # Before parts are cut off the training data, all of it has to be seen.
         limit = None if split == "train" and missing else limits[split]
-        splits[split], left_out[split] = first_groups(cleaner.read(split, table, columns), limit, spec.split_seed)
-        if not splits[split]:
+        examples, left_out[split] = first_groups(cleaner.read(split, table, columns), limit, spec.split_seed)
+        for example in examples:
+            writer.add(example)
+        if len(writer) == start:
             raise UserError(_nothing_left(split, table.name, cleaner.dropped))
+        ranges[split] = start, len(writer)
+    rows = writer.rows()
+    splits = {split: Examples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
     if missing:
         shares = {"validation": spec.validation_share, "test": spec.test_share}
         wanted = {split: shares[split] for split in missing}
         for split, part in cut_off(splits["train"], wanted, spec.split_seed, tables["train"].name).items():
-            splits[split], left_out[split] = first_groups(part, limits[split], spec.split_seed)
+            assert isinstance(part, Examples)
+            splits[split], left_out[split] = first_of(part, limits[split], spec.split_seed)
+    in_order = {split: splits[split] for split in SPLIT_NAMES}
+    meta = {
+        "dropped": [[row.split, row.where, row.reason, row.kept] for row in cleaner.dropped],
+        "content_hash": content_hash(in_order),
+        "description": _description(name, in_order, missing),
+        "left_out": {split: count for split, count in left_out.items() if count},
+    }
+    return {
+        "ends": rows.ends.tobytes(),
+        "groups": rows.groups.tobytes(),
+        **{split: examples.places.tobytes() for split, examples in in_order.items()},
+        "meta": json.dumps(meta).encode(),
+    }
+
+
+def _dataset(kept: disk_cache.Kept) -> Dataset:
+    tables = kept.tables
+    meta = json.loads(tables["meta"])
+    rows = Rows(kept.read, np.frombuffer(tables["ends"], np.int64), np.frombuffer(tables["groups"], np.uint64))
+
+    def split(name: Split) -> Examples:
+        return Examples(rows, np.frombuffer(tables[name], np.int64), (meta["content_hash"], name))
+
     return Dataset(
-        train=tuple(splits["train"]),
-        validation=tuple(splits["validation"]),
-        test=tuple(splits["test"]),
-        dropped=tuple(cleaner.dropped),
-        content_hash=_content_hash(splits),
-        description=_description(name, splits, missing),
-        left_out={split: count for split, count in left_out.items() if count},
+        train=split("train"),
+        validation=split("validation"),
+        test=split("test"),
+        dropped=tuple(Dropped(*row) for row in meta["dropped"]),
+        content_hash=meta["content_hash"],
+        description=meta["description"],
+        left_out=meta["left_out"],
     )
 
 
@@ -123,20 +203,10 @@ def _nothing_left(split: Split, name: str, dropped: Sequence[Dropped]) -> str:
     return f"{name}: no row of it is left for {split} after cleaning ({told}); mend the data or give other columns"
 
 
-def _content_hash(splits: Mapping[Split, Sequence[Example]]) -> str:
-    """16 hex digits of the SHA-256 over splits, ids, texts and fields, in their order."""
-    digest = hashlib.sha256()
-    for split in SPLIT_NAMES:
-        for example in splits[split]:
-            row = [split, example.id, example.document, example.references, sorted(example.fields.items())]
-            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()[:16]
-
-
-def _description(name: str, splits: Mapping[Split, Sequence[Example]], missing: Sequence[Split]) -> str:
+def _description(name: str, splits: Mapping[Split, Examples], missing: Sequence[Split]) -> str:
     counts = []
     for split in SPLIT_NAMES:
-        documents = len({example.group for example in splits[split]})
+        documents = count_documents(splits[split])
         cut = " (cut off train)" if split in missing else ""
         counts.append(f"{split} {len(splits[split])} pairs of {documents} documents{cut}")
     return f"{name}: {', '.join(counts)}"

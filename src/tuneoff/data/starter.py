@@ -66,7 +66,7 @@ def _pairs(name: str, papers: Table) -> Table:
             for pair in pairs:
                 yield Row(paper.number, pair)
 
-    return Table(name, papers.unit, rows())
+    return Table(name, papers.unit, rows(), papers.files)
 
 
 def _pairs_of(paper: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 
@@ -23,11 +24,13 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are read once, lazily. `name` is for people: a path, or a data set and its split."""
+    """Rows that are read once, lazily. `name` is for people: a path, or a data set and its split. `files` are what the
+    rows are read from, and nothing else; empty when that is not known."""
 
     name: str
     unit: Literal["line", "row"]
     rows: Iterator[Row | Unreadable]
+    files: tuple[Path, ...] = ()
 
     def where(self, number: int) -> str:
         """The place of a row, for a message."""

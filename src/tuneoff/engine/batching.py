@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
-from tuneoff.prompts import Encoded
+from tuneoff.prompts import Encoded, EncodedRows
 from tuneoff.spec import TrainSpec
 
 # Batches are drawn from windows of this many batches sorted by length: little padding, still a random order.
@@ -18,51 +20,82 @@ def length(row: Encoded) -> int:
     return len(row.prompt) + len(row.target)
 
 
-def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[Encoded]]:
+def lengths(rows: Sequence[Encoded]) -> list[int]:
+    """`length` of every row, which rows that are put together when asked for know before."""
+    if isinstance(rows, EncodedRows):
+        known: list[int] = rows.lengths.tolist()
+        return known
+    return [length(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Batches(Sequence[list[Encoded]]):
+    """Batches of rows, which are put together when the batch is asked for."""
+
+    rows: Sequence[Encoded]
+    places: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> list[Encoded]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Batches: ...
+    def __getitem__(self, at: int | slice) -> list[Encoded] | Batches:
+        if isinstance(at, slice):
+            return Batches(self.rows, self.places[at])
+        return [self.rows[place] for place in self.places[at]]
+
+
+def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> Batches:
     """All rows once, in batches of `batch_size` (the last one may be smaller) of similar length, in random order."""
     rng = random.Random(f"{seed}/{epoch}")
-    order = list(rows)
+    order = list(range(len(rows)))
     rng.shuffle(order)
+    known = lengths(rows)
     window = batch_size * _WINDOW_BATCHES
-    batches: list[list[Encoded]] = []
+    batches: list[list[int]] = []
     for start in range(0, len(order), window):
-        part = sorted(order[start : start + window], key=length)
+        part = sorted(order[start : start + window], key=known.__getitem__)
         batches += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
     rng.shuffle(batches)
-    return batches
+    return Batches(rows, batches)
 
 
-def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> list[list[Encoded]]:
+def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batches:
     """Cut a batch into pieces of at most `tokens` tokens, padding and `overhead` virtual tokens a row included.
 
     A row that is longer than that stands alone.
     """
-    pieces: list[list[Encoded]] = []
+    known = lengths(batch)
+    pieces: list[list[int]] = []
     longest = 0
-    for row in sorted(batch, key=length):
-        width = length(row) + overhead
+    for place in sorted(range(len(batch)), key=known.__getitem__):
+        width = known[place] + overhead
         longest = max(longest, width)
         if pieces and (len(pieces[-1]) + 1) * longest <= tokens:
-            pieces[-1].append(row)
+            pieces[-1].append(place)
         else:
-            pieces.append([row])
+            pieces.append([place])
             longest = width
-    return pieces
+    return Batches(batch, pieces)
 
 
-def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, lanes: int) -> list[list[Encoded]]:
+def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, lanes: int) -> Batches:
     """Like `micro_batches`, in a number that `lanes` share evenly (if there are rows enough), the largest first."""
+    known = lengths(batch)
 
-    def cost(piece: Sequence[Encoded]) -> int:
-        return len(piece) * (max(map(length, piece)) + overhead)
+    def cost(piece: Sequence[int]) -> int:
+        return len(piece) * (max(known[place] for place in piece) + overhead)
 
-    pieces = micro_batches(batch, tokens, overhead)
+    pieces = list(micro_batches(batch, tokens, overhead).places)
     while len(pieces) % lanes and any(len(piece) > 1 for piece in pieces):
         largest = max((piece for piece in pieces if len(piece) > 1), key=cost)
         pieces.remove(largest)
         half = len(largest) // 2  # the longer rows lie behind
         pieces += [largest[: len(largest) - half], largest[len(largest) - half :]]
-    return sorted(pieces, key=cost, reverse=True)
+    return Batches(batch, sorted(pieces, key=cost, reverse=True))
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

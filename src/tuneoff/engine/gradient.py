@@ -52,18 +52,17 @@ class Gradients:
                     loss.backward()  # type: ignore[no-untyped-call]
                     return float(loss.detach())
 
-            rest = examples if shared is None else [shared.rest(row) for row in examples]
-            overhead = overhead_of(self._adapted) if shared is None else 0
-            pieces = even_pieces(rest, self._tokens, overhead, self._lanes.count)
+            overhead = overhead_of(self._adapted) if shared is None else -shared.ids
+            pieces = even_pieces(examples, self._tokens, overhead, self._lanes.count)
             loss = sum(self._lanes.map(work, pieces, alone=self._draws is not False))
         if before is not None:
             self._draws = not torch.equal(before, torch.get_rng_state())
         return loss, sum(len(row.prompt) + len(row.target) for row in examples)
 
     def _loss(self, piece: Sequence[Encoded], shared: Shared | None) -> Tensor:
-        batch = collate(piece, self._pad_id, self._device)
         if shared is None:
-            return target_loss(self._adapted, batch)
+            return target_loss(self._adapted, collate(piece, self._pad_id, self._device))
+        batch = collate([shared.rest(row) for row in piece], self._pad_id, self._device)
         return loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
 
     @contextlib.contextmanager

@@ -46,12 +46,11 @@ class Lanes:
         The first error in the order of items is raised when all that were begun have ended.
         """
         if alone or self.count == 1 or len(items) < 2:
-            return [_numbered(work, number, item) for number, item in enumerate(items)]
+            return [_numbered(work, items, number) for number in range(len(items))]
         torch.set_num_threads(self._each)
         try:
-            waiting = [
-                _pool(self.count, self._each).submit(_numbered, work, number, item) for number, item in enumerate(items)
-            ]
+            pool = _pool(self.count, self._each)
+            waiting = [pool.submit(_numbered, work, items, number) for number in range(len(items))]
             wait(waiting)
             return [one.result() for one in waiting]
         finally:
@@ -64,10 +63,10 @@ def _pool(count: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "lane", initializer=torch.set_num_threads, initargs=(threads,))
 
 
-def _numbered(work: Callable[[Item], Result], number: int, item: Item) -> Result:
+def _numbered(work: Callable[[Item], Result], items: Sequence[Item], number: int) -> Result:
     _here.piece = number
     try:
-        return work(item)
+        return work(items[number])  # items may be put together when they are asked for
     finally:
         _here.piece = None
 

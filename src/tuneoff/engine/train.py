@@ -64,18 +64,19 @@ def validation_loss(
     lanes = Lanes(device)
     with torch.inference_mode():
         shared = read_shared(adapted, rows, device, worth=worth_sharing(device))
-    rest = rows if shared is None else [shared.rest(row) for row in rows]
 
-    def loss_of(piece: Sequence[Encoded]) -> float:
+    def loss_of(piece: Sequence[Encoded]) -> tuple[float, int]:
         with torch.inference_mode():
-            batch = collate(piece, pad_id, device)
             if shared is None:
-                return float(target_loss(adapted, batch))
-            return float(loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N))
+                batch = collate(piece, pad_id, device)
+                return float(target_loss(adapted, batch)), len(batch.targets_N)
+            batch = collate([shared.rest(row) for row in piece], pad_id, device)
+            loss = loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
+            return float(loss), len(batch.targets_N)
 
-    overhead = overhead_of(adapted) if shared is None else 0
-    losses = lanes.map(loss_of, even_pieces(rest, max(1, tokens // lanes.count), overhead, lanes.count))
-    return sum(losses) / sum(len(row.target) for row in rows)
+    overhead = overhead_of(adapted) if shared is None else -shared.ids
+    losses = lanes.map(loss_of, even_pieces(rows, max(1, tokens // lanes.count), overhead, lanes.count))
+    return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
 
 
 class _Best:

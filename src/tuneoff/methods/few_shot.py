@@ -69,13 +69,16 @@ class FewShot:
 
 def draw(train: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:
     """`count` examples, each of another group; larger draws of one seed begin with the smaller ones."""
-    order = list(train)
+    order = list(range(len(train)))
     random.Random(f"{seed}/shots").shuffle(order)
     by_group: dict[str, Example] = {}
-    for example in order:
+    for place in order:
+        if len(by_group) == count:
+            break
+        example = train[place]
         by_group.setdefault(example.group, example)
     if len(by_group) < count:
         raise UserError(
             f"few_shot.shots = {count}: the training data has {len(by_group)} documents; choose fewer shots"
         )
-    return tuple(by_group.values())[:count]
+    return tuple(by_group.values())

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from tuneoff import models
-from tuneoff.engine.batching import evaluation_steps, length, steps_per_epoch, total_steps
+from tuneoff import data, models
+from tuneoff.engine.batching import evaluation_steps, lengths, steps_per_epoch, total_steps
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.events import Event
 from tuneoff.prompts import Prompter
@@ -91,7 +91,7 @@ def probe(
     """A few optimiser steps, validation and test examples of every method, in runs like those of the study."""
     test, validation = prepared.dataset.test, prepared.dataset.validation
     few = {
-        f"max_{name}_documents": max(1, math.ceil(_PROBED_EXAMPLES * len({row.group for row in split}) / len(split)))
+        f"max_{name}_documents": max(1, math.ceil(_PROBED_EXAMPLES * data.count_documents(split) / len(split)))
         for name, split in (("test", test), ("validation", validation))
     }
     began: dict[str, float] = {}
@@ -153,7 +153,7 @@ def _mean_length(prepared: Prepared, model: ModelSpec) -> float:
         reserved_tokens=max(method.overhead_tokens for method in prepared.methods.values()),
     )
     rows, _ = prompter.encode(train[:: max(1, len(train) // _SAMPLE)], with_target=True)
-    return fmean(length(row) for row in rows) if rows else float(study.prompt.max_length)
+    return fmean(lengths(rows)) if rows else float(study.prompt.max_length)
 
 
 def equal_time(prepared: Prepared, speeds: Speeds) -> StudySpec:
@@ -211,7 +211,7 @@ def _train_examples(prepared: Prepared, fraction: float) -> int:
 
 def _documents(prepared: Prepared, split: Literal["validation", "test"]) -> int:
     rows = prepared.dataset.validation if split == "validation" else prepared.dataset.test
-    return len({row.group for row in rows})
+    return data.count_documents(rows)
 
 
 def _examples(study: StudySpec, prepared: Prepared, split: Literal["validation", "test"]) -> int:

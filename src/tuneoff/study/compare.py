@@ -114,7 +114,8 @@ def check_prompts(prepared: Prepared) -> None:
     splits = (prepared.dataset.train, prepared.dataset.validation, prepared.dataset.test)
     kinds: dict[tuple[tuple[str, str], ...], Example] = {}
     for split in splits:
-        for example in split:
+        # Without a field all are of one kind, so the first stands for a million.
+        for example in split if "{" in prepared.study.prompt.instruction else split[:1]:
             used = {
                 key: value for key, value in example.fields.items() if f"{{{key}}}" in prepared.study.prompt.instruction
             }

@@ -1,0 +1,209 @@
+"""Ids are those of the tokenizer, whichever way they come: made, kept, or as a part of a split that is kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tiny import sentence
+from tuneoff import disk_cache, models, tokens
+from tuneoff.data import Examples, load, take_fraction
+from tuneoff.prompts import Prompter, Prompting
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec
+
+KINDS = ("byte_bpe", "word_piece", "unigram", "bert_in_python")
+PIECES = [
+    "stop <|end|>",
+    "<|user|>",
+    "<s>",
+    "[CLS]",
+    "[SEP] x",
+    " ",
+    "\n\n",
+    "é😀",
+    "\u2028",
+    "the paper",
+    "A",
+    "'s",
+    "▁x",
+]
+
+
+def make(kind: str, folder: Path) -> Any:
+    """A tokenizer of each family, with special tokens that it would put around a text if asked."""
+    from tokenizers import Tokenizer, pre_tokenizers, processors, trainers
+    from tokenizers import models as families
+    from transformers import BertTokenizerLegacy, PreTrainedTokenizerFast
+
+    special = ["[UNK]", "[CLS]", "[SEP]", "<|end|>", "<|user|>", "<s>"]
+    texts = [sentence(index, 30) for index in range(50)] + PIECES
+    if kind == "bert_in_python":
+        words = sorted({word for text in texts for word in text.lower().split()} | {"##s", "##e"})
+        (folder / "vocab.txt").write_text("\n".join([*special, *words]) + "\n", encoding="utf-8")
+        return BertTokenizerLegacy(str(folder / "vocab.txt"), additional_special_tokens=special[3:], pad_token="<s>")
+    family, trainer, before = {
+        "byte_bpe": (
+            families.BPE(),
+            trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ),
+        "word_piece": (
+            families.WordPiece(unk_token="[UNK]"),
+            trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False),
+            pre_tokenizers.BertPreTokenizer(),
+        ),
+        "unigram": (
+            families.Unigram(),
+            trainers.UnigramTrainer(
+                vocab_size=200, special_tokens=special, unk_token="[UNK]", show_progress=False
+            ),
+            pre_tokenizers.Metaspace(),
+        ),
+    }[kind]  # fmt: skip
+    backend = Tokenizer(family)
+    backend.pre_tokenizer = before
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", backend.token_to_id("[CLS]")), ("[SEP]", 2)]
+    )
+    backend.enable_truncation(5)
+    backend.enable_padding(length=40)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|end|>", unk_token="[UNK]", additional_special_tokens=["<|user|>", "<s>"]
+    )
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make(request.param, tmp_path_factory.mktemp("tokenizer"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(texts=st.lists(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=6).map("".join), max_size=5))
+def test_ids_are_those_of_a_plain_call(tokenizer: Any, texts: list[str]) -> None:
+    def plain(part: list[str]) -> list[list[int]]:
+        return tokenizer(part, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+
+    expected = plain(texts) if texts else []
+    made = tokens.make(tokenizer, texts)
+    assert [made.first(place) for place in range(len(made))] == expected
+    assert [made.first(place, 2) for place in range(len(made))] == [ids[:2] for ids in expected]
+    assert made.lengths.tolist() == [len(ids) for ids in expected]
+    if tokenizer.is_fast and "<|end|>" not in dict(getattr(tokenizer.backend_tokenizer.model, "vocab", None) or []):
+        specials = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        assert not any(specials & set(ids) for ids in expected)
+
+
+def test_parts_of_any_size_give_the_same(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [sentence(index, index % 20) for index in range(40)]
+    whole = tokens.make(tokenizer, texts)
+    for texts_at_once, characters in ((1, 10**6), (7, 10**6), (1000, 50)):
+        monkeypatch.setattr(tokens, "_TEXTS_AT_ONCE", texts_at_once)
+        monkeypatch.setattr(tokens, "_CHARACTERS_AT_ONCE", characters)
+        parts = tokens.make(tokenizer, texts)
+        assert [parts.first(place) for place in range(40)] == [whole.first(place) for place in range(40)]
+
+
+def test_a_tokenizer_is_known_by_its_content(tmp_path: Path) -> None:
+    one, other = make("byte_bpe", tmp_path), make("byte_bpe", tmp_path)
+    assert tokens.content(one) == tokens.content(other) is not None
+    other.add_tokens(["paper"])
+    assert tokens.content(one) != tokens.content(other)
+    assert tokens.content(make("bert_in_python", tmp_path)) is None
+
+    class Own(type(one)):  # type: ignore[misc]
+        """Might do anything with a text."""
+
+    one.__class__ = Own
+    assert tokens.content(one) is None
+
+
+@pytest.fixture
+def data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(disk_cache, "WORTH_KEEPING_BYTES", 0)
+    monkeypatch.setattr("tuneoff.prompts.WORTH_KEEPING_BYTES", 0)
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"document": f"{n} {sentence(n, 3 * (n % 30))}", "summary": sentence(n, 1 + n % 40), "aspect": f"x{n % 3}"}
+        for n in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+PROMPTS = (
+    {"instruction": "Say it."},
+    {"instruction": "The {aspect}.", "cue": ""},
+    {"instruction": "Say it.", "max_length": 48},
+)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=str)
+@pytest.mark.parametrize("with_target", [True, False])
+def test_kept_ids_give_the_same_rows(
+    data_file: str, tiny_model: Callable[[str], Path], prompt: dict[str, Any], with_target: bool
+) -> None:
+    tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
+    train = load(DataSpec(train_file=data_file)).train
+    part = take_fraction(train, 0.3, 0)
+
+    def rows(examples: Any, shots: int = 0) -> Any:
+        prompting = Prompting(shots=tuple(train[:shots]))
+        prompter = Prompter(tokenizer, PromptSpec(**prompt), max_new_tokens=4, prompting=prompting)
+        encoded, too_long = prompter.encode(examples, with_target=with_target)
+        assert encoded.lengths.tolist() == [len(row.prompt) + len(row.target) for row in encoded]
+        assert encoded.cuts.tolist() == [row.cut for row in encoded]
+        assert list(encoded[1::2]) == list(encoded)[1::2]
+        assert not with_target or bool(too_long) == (prompt.get("max_length") == 48)
+        return list(encoded), too_long
+
+    for shots in (0, 2):
+        expected, of_part = rows(list(train), shots), rows(list(part), shots)  # lists have no name to be kept under
+        assert rows(part, shots) == of_part  # kept by itself
+        assert rows(train, shots) == rows(train, shots) == expected
+        assert rows(part, shots) == of_part  # by now as a part of the whole
+
+
+def test_what_is_kept_is_not_tokenized_again(
+    data_file: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
+    train = load(DataSpec(train_file=data_file)).train
+    assert isinstance(train, Examples)
+    asked: list[str] = []
+    plain_ids = tokens.plain_ids
+
+    def ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+        asked.extend(texts)
+        return plain_ids(tokenizer, texts)
+
+    monkeypatch.setattr(tokens, "plain_ids", ids)
+
+    def texts_for(examples: Any, **prompt: Any) -> int:
+        asked.clear()
+        Prompter(tokenizer, PromptSpec(**prompt), max_new_tokens=4).encode(examples, with_target=True)
+        documents = {example.document for example in train}
+        return len(documents & set(asked))
+
+    part = take_fraction(train, 0.3, 0)
+    assert texts_for(part) == len(part)
+    assert texts_for(part) == 0
+    assert texts_for(train) == len(train)
+    assert texts_for(train, instruction="Other words.", max_length=100, cue="") == 0  # frames stand around these ids
+    assert texts_for(take_fraction(train, 0.5, 1)) == 0
+    tokenizer.add_tokens(["paper"])
+    assert texts_for(train) == len(train)
+
+
+def test_a_chat_template_changes_targets_only(data_file: str, tiny_model: Callable[[str], Path]) -> None:
+    tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
+    train = load(DataSpec(train_file=data_file)).train
+    tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    for template, lead in (("plain", " "), ("chat", ""), ("plain", " ")):
+        rows, _ = Prompter(tokenizer, PromptSpec(template=template), max_new_tokens=4).encode(train, with_target=True)
+        assert tokenizer.decode(rows[0].target) == f"{lead}{train[0].references[0]}<|end|>"
