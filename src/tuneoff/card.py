@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from tuneoff.methods import Method
+from tuneoff.prompts import Prompting, worded
 from tuneoff.record import write_text_atomic
 from tuneoff.spec import RunSpec
 
@@ -24,10 +25,17 @@ model.load_state_dict(load_file("FOLDER/trained.safetensors"), strict=False)""",
 }
 
 
-def write(folder: Path, spec: RunSpec, method: Method, kind: Literal["peft", "transformers", "tensors"]) -> None:
+def write(
+    folder: Path,
+    spec: RunSpec,
+    method: Method,
+    kind: Literal["peft", "transformers", "tensors"],
+    prompting: Prompting,
+) -> None:
     """Write `README.md` beside the weights. Names and values are quoted as JSON: they are data, not markup."""
     settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
-    prompt = json.dumps(spec.prompt.model_dump(), indent=2, ensure_ascii=True)
+    expected = spec.prompt.model_dump() | {"instruction": worded(spec.prompt.instruction, prompting)}
+    prompt = json.dumps(expected, indent=2, ensure_ascii=True)
     write_text_atomic(
         folder / "README.md",
         f"""---

@@ -235,7 +235,7 @@ class _Work:
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
         if kind in ("peft", "transformers", "tensors"):
-            card.write(folder, self.spec, method, kind)
+            card.write(folder, self.spec, method, kind, adapted.prompting)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,

@@ -54,6 +54,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "shots": (0, 64, "a whole number from 1 to 64"),
     "num_layers": (0, 4096, "a whole number from 1 to 4096"),
     "num_virtual_tokens": (0, 4096, "a whole number from 1 to 4096"),
+    "residual_bottleneck": (-1, 65536, "0 (no network) or a whole number up to 65536"),
 }
 
 
@@ -102,6 +103,10 @@ def _checked(place: str, key: str, declared: Any, value: Any) -> Any:
         ):
             raise UserError(f'{place} = {value!r}: expected one or more names, such as ["q_proj", "v_proj"]')
         return tuple(items)
+    if declared is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{place} = {value!r}: expected true or false")
+        return value
     if declared is str:
         if not isinstance(value, str):
             raise UserError(f"{place} = {value!r}: expected a text")
