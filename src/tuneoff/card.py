@@ -22,6 +22,16 @@ from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("BASE")
 model.load_state_dict(load_file("FOLDER/trained.safetensors"), strict=False)""",
+    # PEFT has no format for virtual tokens after the prompt.
+    "embeddings": """import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("BASE")
+virtual = load_file("FOLDER/virtual_tokens.safetensors")["prompt_embeddings"]
+# `prompt`: ids (1, tokens) of a whole prompt, up to where the answer begins; the virtual tokens follow it.
+text = model.get_input_embeddings()(prompt)
+answer = model.generate(inputs_embeds=torch.cat([text, virtual.to(text.dtype)[None]], dim=1), do_sample=False)""",
 }
 
 
@@ -29,7 +39,7 @@ def write(
     folder: Path,
     spec: RunSpec,
     method: Method,
-    kind: Literal["peft", "transformers", "tensors"],
+    kind: Literal["peft", "transformers", "tensors", "embeddings"],
     prompting: Prompting,
 ) -> None:
     """Write `README.md` beside the weights. Names and values are quoted as JSON: they are data, not markup."""
@@ -39,7 +49,7 @@ def write(
     write_text_atomic(
         folder / "README.md",
         f"""---
-library_name: {"transformers" if kind == "tensors" else kind}
+library_name: {"peft" if kind == "peft" else "transformers"}
 pipeline_tag: text-generation
 tags: [tuneoff, {method.name}]
 ---

@@ -234,7 +234,7 @@ class _Work:
         folder = self.folder / ARTEFACT
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        if kind in ("peft", "transformers", "tensors"):
+        if kind in ("peft", "transformers", "tensors", "embeddings"):
             card.write(folder, self.spec, method, kind, adapted.prompting)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(

@@ -25,6 +25,9 @@ class _Adapted:
     def prefix(self) -> torch.Tensor | None:
         return self.virtual_VD
 
+    def suffix(self) -> None:
+        return None
+
 
 def _prompts(shared: int) -> list[Encoded]:
     generator = torch.Generator().manual_seed(0)

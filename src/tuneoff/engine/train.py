@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tuneoff.engine.batching import epoch_batches, evaluation_steps, length, micro_batches, steps_per_epoch, total_steps
-from tuneoff.engine.forward import Trainable, collate, target_loss
+from tuneoff.engine.forward import Trainable, collate, target_loss, virtual_tokens
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
 from tuneoff.engine.prefill import read_shared
 from tuneoff.events import Event, StepDone, Validated
@@ -63,11 +63,11 @@ def validation_loss(
 ) -> float:
     """Mean negative log likelihood a target token, in nats; batches hold at most `tokens` tokens."""
     adapted.train_mode(False)
-    prefix = adapted.prefix()
-    overhead = 0 if prefix is None else len(prefix)
+    overhead = virtual_tokens(adapted)
     total, count = 0.0, 0
     with torch.inference_mode():
-        shared = read_shared(adapted, rows, device, worth=_WORTH_SHARING)
+        # What stands after a prompt is put there by `target_loss`.
+        shared = None if adapted.suffix() is not None else read_shared(adapted, rows, device, worth=_WORTH_SHARING)
         rest = rows if shared is None else [shared.rest(row) for row in rows]
         for piece in micro_batches(rest, tokens, overhead if shared is None else 0):
             batch = collate(piece, pad_id, device)
@@ -135,8 +135,7 @@ def fit(
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
-    prefix = adapted.prefix()
-    overhead = 0 if prefix is None else len(prefix)
+    overhead = virtual_tokens(adapted)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []

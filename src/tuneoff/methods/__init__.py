@@ -21,6 +21,7 @@ from tuneoff.methods.prefix_tuning import PrefixTuning
 from tuneoff.methods.protocol import Adapted, Method
 from tuneoff.methods.rslora import RsLora
 from tuneoff.methods.soft_prompt import SoftPrompt
+from tuneoff.methods.soft_prompt_after import SoftPromptAfter
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar
 
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
         ZeroShot,
         FewShot,
         SoftPrompt,
+        SoftPromptAfter,
         PrefixTuning,
         Ia3,
         LnTuning,

@@ -39,6 +39,9 @@ class Prompted:
     def prefix(self) -> Tensor:
         return residual.projected(self.prompt_VD, self.network) if self.network else self.prompt_VD
 
+    def suffix(self) -> Tensor | None:
+        return None
+
     def state(self) -> dict[str, Tensor]:
         return {_TENSOR: self.prompt_VD, **{f"network.{name}": weight for name, weight in self.network.items()}}
 
