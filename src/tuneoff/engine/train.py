@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tuneoff.engine.batching import epoch_batches, evaluation_steps, length, micro_batches, steps_per_epoch, total_steps
 from tuneoff.engine.forward import Trainable, collate, target_loss, virtual_tokens
+from tuneoff.engine.held import HeldPrompts, hold
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
 from tuneoff.engine.prefill import read_shared
 from tuneoff.events import Event, StepDone, Validated
@@ -59,7 +60,13 @@ class Diverged(Exception):
 
 
 def validation_loss(
-    adapted: Learner, rows: Sequence[Encoded], *, pad_id: int, device: torch.device, tokens: int
+    adapted: Learner,
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int,
+    device: torch.device,
+    tokens: int,
+    held: HeldPrompts | None = None,
 ) -> float:
     """Mean negative log likelihood a target token, in nats; batches hold at most `tokens` tokens."""
     adapted.train_mode(False)
@@ -71,7 +78,9 @@ def validation_loss(
         rest = rows if shared is None else [shared.rest(row) for row in rows]
         for piece in micro_batches(rest, tokens, overhead if shared is None else 0):
             batch = collate(piece, pad_id, device)
-            if shared is None:
+            if held is not None:
+                loss = held.loss(piece)
+            elif shared is None:
                 loss = target_loss(adapted, batch)
             else:
                 logits = shared.logits(batch.ids_BT, batch.predicts_BT)[0]
@@ -136,6 +145,8 @@ def fit(
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
     overhead = virtual_tokens(adapted)
+    again = [*(train if steps > an_epoch else ()), *(validation if len(checks) > 1 else ())]
+    held = hold(adapted, [*train, *validation], again, pad_id, device)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []
@@ -160,7 +171,7 @@ def fit(
                 for examples in epoch_batches(train, spec.batch_size, seed, step // an_epoch):
                     rate = rate_at(step, steps, learning_rate, spec.warmup, spec.schedule)
                     adapted.train_mode(True)
-                    loss, tokens = _accumulate(adapted, examples, optimizer, spec, overhead, pad_id, device)
+                    loss, tokens = _accumulate(adapted, examples, optimizer, spec, overhead, pad_id, device, held)
                     norm = optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
                     if not math.isfinite(norm):
                         if best.step is not None:
@@ -183,7 +194,12 @@ def fit(
                     if step in checks:
                         with meter.phase("evaluate") as evaluating:
                             now = validation_loss(
-                                adapted, validation, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens
+                                adapted,
+                                validation,
+                                pad_id=pad_id,
+                                device=device,
+                                tokens=spec.micro_batch_tokens,
+                                held=held,
                             )
                             evaluating.tokens += sum(length(row) for row in validation)
                         if not math.isfinite(now):
@@ -218,13 +234,14 @@ def _accumulate(
     overhead: int,
     pad_id: int,
     device: torch.device,
+    held: HeldPrompts | None = None,
 ) -> tuple[float, int]:
     """Gradient of the batch's mean loss; returns that loss and the tokens processed."""
     targets = sum(len(row.target) for row in examples)
     total, tokens = 0.0, 0
     for piece in micro_batches(examples, spec.micro_batch_tokens, overhead):
         batch = collate(piece, pad_id, device)
-        loss = target_loss(adapted, batch) / targets
+        loss = (target_loss(adapted, batch) if held is None else held.loss(piece)) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.collect()
         total += float(loss.detach())
