@@ -44,7 +44,7 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "Adapted", "Method", "build", "defaults", "kind_of"]
+__all__ = ["METHODS", "Adapted", "Method", "added_later", "build", "defaults", "kind_of"]
 
 # What a value must satisfy beside its type, by the name of the hyper-parameter (names mean the same everywhere).
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -74,6 +74,17 @@ def kind_of(name: str) -> type[Method]:
 def defaults(name: str) -> dict[str, Scalar]:
     """Every hyper-parameter of a method with its default. Raises `UserError` for an unknown method."""
     return dataclasses.asdict(kind_of(name)())  # type: ignore[call-overload, no-any-return]
+
+
+def added_later(name: str) -> dict[str, Scalar]:
+    """Hyper-parameters that are younger than runs which users may have (their field says `later`), with the defaults at
+    which nothing differs from those runs."""
+    known = defaults(name)
+    return {
+        entry.name: known[entry.name]
+        for entry in dataclasses.fields(kind_of(name))  # type: ignore[arg-type]
+        if entry.metadata.get("later")
+    }
 
 
 def build(name: str, hyperparameters: Mapping[str, Any]) -> Method:

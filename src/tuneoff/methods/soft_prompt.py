@@ -91,8 +91,9 @@ class SoftPrompt:
     initial_prompt: str = "Summarize the following text in one sentence."
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
-    keep_instruction: bool = True  # False: of the instruction only the fields that it names stay in the prompt
-    residual_bottleneck: int = 0  # width of the network; 0: none
+    # False: of the instruction only the fields that it names stay in the prompt.
+    keep_instruction: bool = field(default=True, metadata={"later": True})
+    residual_bottleneck: int = field(default=0, metadata={"later": True})  # width of the network; 0: none
 
     @property
     def overhead_tokens(self) -> int:
