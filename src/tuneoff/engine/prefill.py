@@ -222,9 +222,8 @@ def left_padded(
     pieces = []
     for index, row in enumerate(rows):
         ids_1T = torch.tensor([row.prompt], device=device)
-        text_1XD = adapted.model.get_input_embeddings()(ids_1T)  # type: ignore[operator]
-        around = [part if part is None else part.to(text_1XD.dtype)[None] for part in (prefix, suffix)]
-        text_1XD = torch.cat([part for part in (around[0], text_1XD, around[1]) if part is not None], dim=1)
-        pieces.append(F.pad(text_1XD, (0, 0, width - len(row.prompt), 0)))
+        text_TD = adapted.model.get_input_embeddings()(ids_1T)[0]  # type: ignore[operator]
+        row_XD = torch.cat([part.to(text_TD.dtype) for part in (prefix, text_TD, suffix) if part is not None])
+        pieces.append(F.pad(row_XD, (0, 0, width - len(row.prompt), 0)))
         mask_BT[index, width - len(row.prompt) :] = 1
-    return {"inputs_embeds": torch.cat(pieces)}, mask_BT
+    return {"inputs_embeds": torch.stack(pieces)}, mask_BT

@@ -146,7 +146,6 @@ def fit(
     checks = evaluation_steps(steps, an_epoch, spec)
     overhead = virtual_tokens(adapted)
     again = [*(train if steps > an_epoch else ()), *(validation if len(checks) > 1 else ())]
-    held = hold(adapted, [*train, *validation], again, pad_id, device)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []
@@ -167,6 +166,7 @@ def fit(
     try:
         step = 0
         with meter.phase("train") as training:
+            held = hold(adapted, [*train, *validation], again, pad_id, device)
             while step < steps:
                 for examples in epoch_batches(train, spec.batch_size, seed, step // an_epoch):
                     rate = rate_at(step, steps, learning_rate, spec.warmup, spec.schedule)
