@@ -93,13 +93,14 @@ def test_the_card_states_the_prompt_as_it_was_worded(tiny_model, tmp_path):
     assert "Secretly" not in text
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_residual_starts_as_the_plain_soft_prompt(architecture, tiny_model):
-    base = load(tiny_model(architecture))
+def test_residual_starts_at_the_text_plus_a_vector_of_variance_one(tiny_model):
+    base = load(tiny_model("qwen2"))
     plain = build("soft_prompt", {}).adapt(base, [], 0)
-    assert torch.equal(
-        logits(build("soft_prompt", BOTTLENECK).adapt(base, [], 0), rows(base)), logits(plain, rows(base))
-    )
+    adapted = build("soft_prompt", BOTTLENECK).adapt(base, [], 0)
+    assert torch.equal(adapted.prompt_VD, plain.prompt_VD)
+    added_VD = adapted.prefix() - plain.prefix()
+    torch.testing.assert_close(added_VD.mean(1), torch.zeros(20), atol=1e-5, rtol=0)
+    torch.testing.assert_close(added_VD.var(1, correction=0), torch.ones(20), atol=1e-2, rtol=0)  # the norm's epsilon
 
 
 @dataclass

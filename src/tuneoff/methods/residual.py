@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 def network(width: int, bottleneck: int, device: torch.device) -> dict[str, torch.nn.Parameter]:
-    """Fresh weights, in fp32, from torch's generator.
+    """Fresh weights, in fp32, from torch's generator, as torch starts such layers; the authors' program does the same.
 
-    The norm's gain starts at 0, so the first virtual tokens are those without a network. The authors' program starts at
-    1, on T5; vectors of variance 1 would drown the embeddings of models where these are small.
+    The norm's gain is 1 at the start, so what the network adds to a token then has mean 0 and variance 1.
     """
     import torch
 
@@ -30,7 +29,7 @@ def network(width: int, bottleneck: int, device: torch.device) -> dict[str, torc
         "down.bias": down.bias,
         "up.weight": up.weight,
         "up.bias": up.bias,
-        "norm.weight": torch.zeros(width),
+        "norm.weight": torch.ones(width),
         "norm.bias": torch.zeros(width),
     }
     return {name: torch.nn.Parameter(tensor.detach().float().to(device)) for name, tensor in weights.items()}
