@@ -35,6 +35,9 @@ class _Plain:
     def __init__(self, model: Any) -> None:
         self.model = model
 
+    def suffix(self) -> None:
+        return None
+
     def prefix(self) -> None:
         return None
 

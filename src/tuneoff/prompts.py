@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# In a wording, of the instruction the fields alone that it names; with its colon it is no column's name.
+FIELDS_ALONE = "{instruction:fields}"
 # Stands for the document while a chat template is rendered; no template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
 _FRAMES_TO_REMEMBER = 4096  # instructions with a field may be as many as the examples
@@ -57,6 +59,13 @@ class Prompting:
 
 
 AS_GIVEN = Prompting()
+
+
+def worded(instruction: str, prompting: Prompting) -> str:
+    """The instruction as a method words it, its `{name}`s not yet filled in."""
+    fields = " ".join(dict.fromkeys(match[0] for match in _FIELD.finditer(instruction)))
+    parts = {"{instruction}": instruction, FIELDS_ALONE: fields}
+    return re.sub(r"\{instruction(:fields)?\}", lambda match: parts[match[0]], prompting.wording)
 
 
 def fill(instruction: str, fields: Mapping[str, str]) -> str:
@@ -146,7 +155,7 @@ class Prompter:
             raise UserError("--template chat: this model's tokenizer has no chat template; use --template plain")
         self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
-        self._instruction = prompting.wording.replace("{instruction}", spec.instruction)
+        self._instruction = worded(spec.instruction, prompting)
         self._shots = self._encode_shots(prompting.shots)
         if context is not None and len(self._shots) + spec.max_length > context:
             raise UserError(

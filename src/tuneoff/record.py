@@ -107,7 +107,7 @@ class Artefact(Frozen):
     """What a run leaves for use. `bytes` counts every file as written; `format` tensors: some of the
     base's own parameters; prompt: examples for the prompt."""
 
-    format: Literal["peft", "transformers", "tensors", "prompt", "none"]
+    format: Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
     bytes: int
     files: tuple[str, ...] = ()
 

@@ -234,8 +234,8 @@ class _Work:
         folder = self.folder / ARTEFACT
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        if kind in ("peft", "transformers", "tensors"):
-            card.write(folder, self.spec, method, kind)
+        if kind in ("peft", "transformers", "tensors", "embeddings"):
+            card.write(folder, self.spec, method, kind, adapted.prompting)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,

@@ -25,6 +25,9 @@ class _Adapted:
     def prefix(self) -> torch.Tensor | None:
         return self.virtual_VD
 
+    def suffix(self) -> None:
+        return None
+
 
 def _prompts(shared: int) -> list[Encoded]:
     generator = torch.Generator().manual_seed(0)
@@ -117,5 +120,5 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
         return train.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
 
     once = loss()
-    monkeypatch.setattr(train, "read_shared", lambda *args, **kwargs: None)
+    monkeypatch.setattr(train, "read_beginning", lambda *args, **kwargs: None)
     assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes

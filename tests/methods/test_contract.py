@@ -11,7 +11,7 @@ from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import micro_batches
 from tuneoff.engine.decode import generate
-from tuneoff.engine.forward import collate, target_logits, target_loss
+from tuneoff.engine.forward import collate, target_logits, target_loss, virtual_tokens
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, build, defaults
@@ -98,7 +98,7 @@ def test_saved_and_restored_gives_the_same_logits(name, architecture, tiny_model
     train(adapted, rows)
     expected = logits(adapted, rows)
     assert not torch.allclose(expected, untrained)
-    assert adapted.save(tmp_path) in {"peft", "transformers", "tensors"}
+    assert adapted.save(tmp_path) in {"peft", "transformers", "tensors", "embeddings"}
     restored = method.restore(load(tiny_model(architecture)), tmp_path)
     restored.train_mode(False)
     assert torch.equal(logits(restored, rows), expected)
@@ -220,7 +220,7 @@ def test_beams_write_new_text_only(name, tiny_model):
     assert all(len(row.ids) <= 5 and not base.stop_ids & set(row.ids) for row in written)
 
 
-@pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "prefix_tuning"]))
+@pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "soft_prompt_after", "prefix_tuning"]))
 def test_virtual_tokens_are_live_in_generation(name, architecture, tiny_model):
     """Other virtual tokens, other text: they are not lost on the way (huggingface/peft#2134)."""
     base = load(tiny_model(architecture))
@@ -293,8 +293,7 @@ def test_micro_batches_leave_the_gradient_as_it_is(name, tiny_model):
             (target_loss(adapted, collate(piece, 0, CPU)) / targets).backward()
         return [tensor.grad.clone() for tensor in adapted.state().values() if tensor.grad is not None]
 
-    overhead = 0 if adapted.prefix() is None else len(adapted.prefix())
-    pieces = micro_batches(rows, 100, overhead)
+    pieces = micro_batches(rows, 100, virtual_tokens(adapted))
     assert len(pieces) > 1
     for whole, part in zip(gradient([rows]), gradient(pieces), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-4)

@@ -45,6 +45,19 @@ def test_every_hyperparameter_is_filled_in() -> None:
     assert run.spec.method.hyperparameters == {**expansion.methods.defaults("lora"), "r": 4}
 
 
+def test_a_hyperparameter_that_came_later_leaves_older_runs_their_ids() -> None:
+    """The id of a run that was done before `soft_prompt` had these two."""
+    later = {"keep_instruction": True, "residual_bottleneck": 0}
+    [run] = runs_of(methods=("soft_prompt",))
+    values = run.spec.method.hyperparameters
+    assert later.items() <= values.items()
+    before = {key: value for key, value in values.items() if key not in later}
+    older = run.spec.model_copy(update={"method": run.spec.method.model_copy(update={"hyperparameters": before})})
+    assert expansion.run_id_of(older, CONTENTS.models["starter"], CONTENTS.data) == run.run_id
+    for key, value in (("keep_instruction", False), ("residual_bottleneck", 8)):
+        assert ids_of(methods=("soft_prompt",), hyperparameters={"soft_prompt": {key: value}}) != {run.run_id}
+
+
 def test_all_methods_keep_room_for_the_one_that_needs_most() -> None:
     runs = runs_of(methods=("zero_shot", "soft_prompt"), hyperparameters={"soft_prompt": {"num_virtual_tokens": 7}})
     assert {run.spec.reserved_tokens for run in runs} == {7}

@@ -50,6 +50,13 @@ class Trainable(Protocol):
 
     def prefix(self) -> Tensor | Past | None: ...
 
+    def suffix(self) -> Tensor | None: ...
+
+
+def virtual_tokens(adapted: Trainable) -> int:
+    """Virtual tokens of a row, in front of the prompt or after it."""
+    return sum(len(part) for part in (adapted.prefix(), adapted.suffix()) if part is not None)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -102,10 +109,23 @@ def with_prefix(model: nn.Module, ids_BT: Tensor, prefix_VD: Tensor) -> Tensor:
     return torch.cat([prefix_BVD, embeddings_BTD], dim=1)
 
 
+def with_suffix(model: nn.Module, batch: Batch, suffix_VD: Tensor) -> Tensor:
+    """Embeddings (B, T + V, D) of a batch, in each row the virtual tokens between its prompt and its target."""
+    text_BTD = model.get_input_embeddings()(batch.ids_BT)  # type: ignore[operator]
+    rows, width, depth = text_BTD.shape
+    virtual = len(suffix_VD)
+    both = torch.cat([text_BTD, suffix_VD.to(text_BTD.dtype).expand(rows, -1, -1)], dim=1)
+    starts_B1 = batch.predicts_BT.int().argmax(1, keepdim=True) + 1  # where the target begins
+    places = torch.arange(width + virtual, device=text_BTD.device)[None]
+    after = torch.where(places < starts_B1 + virtual, places - starts_B1 + width, places - virtual)
+    from_BP = torch.where(places < starts_B1, places, after)
+    return both.gather(1, from_BP[..., None].expand(-1, -1, depth))
+
+
 def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
     """Logits (N, vocabulary) at the positions that predict a target token, row by row."""
     model = adapted.model
-    prefix = adapted.prefix()
+    prefix, suffix = adapted.prefix(), adapted.suffix()
     inputs: dict[str, object] = {"input_ids": batch.ids_BT}
     predicts_BT = batch.predicts_BT
     if isinstance(prefix, Past):
@@ -115,6 +135,9 @@ def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
     elif prefix is not None:
         inputs = {"inputs_embeds": with_prefix(model, batch.ids_BT, prefix)}
         predicts_BT = F.pad(predicts_BT, (len(prefix), 0))
+    elif suffix is not None:
+        inputs = {"inputs_embeds": with_suffix(model, batch, suffix)}
+        predicts_BT = F.pad(predicts_BT, (len(suffix), 0))
     if accepts(model, "use_cache"):
         inputs["use_cache"] = False
     if keeps_masked(model):
@@ -132,9 +155,3 @@ def target_loss(adapted: Trainable, batch: Batch) -> Tensor:
 def loss_at(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """The same from logits (N, vocabulary)."""
     return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
-
-
-def overhead_of(adapted: Trainable) -> int:
-    """Virtual tokens in front of each row."""
-    prefix = adapted.prefix()
-    return 0 if prefix is None else len(prefix)

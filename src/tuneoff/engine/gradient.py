@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from tuneoff.engine.batching import even_pieces
-from tuneoff.engine.forward import Trainable, collate, loss_at, overhead_of, target_loss
+from tuneoff.engine.forward import Trainable, collate, loss_at, target_loss, virtual_tokens
+from tuneoff.engine.held import HeldPrompts
 from tuneoff.engine.lanes import Lanes, Turns
 from tuneoff.engine.optimizer import MasterAdamW
-from tuneoff.engine.prefill import Shared, read_shared, worth_sharing
+from tuneoff.engine.prefill import Shared, read_beginning
 from tuneoff.prompts import Encoded
 
 
@@ -24,9 +25,18 @@ class Gradients:
     """
 
     def __init__(
-        self, adapted: Trainable, optimizer: MasterAdamW, *, pad_id: int, device: torch.device, tokens: int
+        self,
+        adapted: Trainable,
+        optimizer: MasterAdamW,
+        *,
+        pad_id: int,
+        device: torch.device,
+        tokens: int,
+        held: HeldPrompts | None = None,
     ) -> None:
-        """`tokens`: how many the forward passes that are under way may hold in all, padding included."""
+        """`tokens`: how many the forward passes that are under way may hold in all, padding included. `held`: prompts
+        that do not change."""
+        self._held = held
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._lanes = Lanes(device)
         self._tokens = max(1, tokens // self._lanes.count)
@@ -52,7 +62,7 @@ class Gradients:
                     loss.backward()  # type: ignore[no-untyped-call]
                     return float(loss.detach())
 
-            overhead = overhead_of(self._adapted) if shared is None else -shared.ids
+            overhead = virtual_tokens(self._adapted) if shared is None else -shared.ids
             pieces = even_pieces(examples, self._tokens, overhead, self._lanes.count)
             loss = sum(self._lanes.map(work, pieces, alone=self._draws is not False))
         if before is not None:
@@ -60,6 +70,8 @@ class Gradients:
         return loss, sum(len(row.prompt) + len(row.target) for row in examples)
 
     def _loss(self, piece: Sequence[Encoded], shared: Shared | None) -> Tensor:
+        if self._held is not None:
+            return self._held.loss(piece)
         if shared is None:
             return target_loss(self._adapted, collate(piece, self._pad_id, self._device))
         batch = collate([shared.rest(row) for row in piece], self._pad_id, self._device)
@@ -68,7 +80,7 @@ class Gradients:
     @contextlib.contextmanager
     def _beginning(self, examples: Sequence[Encoded]) -> Iterator[Shared | None]:
         """What all rows begin with, read. Its own backward pass follows the pieces', once its gradient is known."""
-        shared = read_shared(self._adapted, examples, self._device, worth=worth_sharing(self._device))
+        shared = read_beginning(self._adapted, examples, self._device)
         if shared is None:
             yield None
             return

@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tuneoff.engine.batching import micro_batches
 from tuneoff.engine.cache import RoomyLayer, decoding_cache
-from tuneoff.engine.forward import Past, Trainable, accepts, keeps_masked, with_prefix
+from tuneoff.engine.forward import Past, Trainable, accepts, keeps_masked, virtual_tokens, with_prefix
 from tuneoff.prompts import Encoded
 
 # Tokens of one piece. Larger ones fall out of the processor's caches (docs/performance.md).
@@ -80,9 +80,13 @@ class Shared:
         return _logits(self.model, ids_BT, wanted_BT, cache, self.positions), cache
 
 
-def worth_sharing(device: torch.device) -> int:
-    """Ids from which on a common beginning of rows gets a pass of its own."""
-    return _WORTH_SHARING if device.type == "cpu" else _WORTH_SHARING_ELSEWHERE
+def read_beginning(adapted: Trainable, rows: Sequence[Encoded], device: torch.device) -> Shared | None:
+    """Read what all prompts of `rows` begin with, for their losses. None where that does not pay, or where virtual
+    tokens stand after the prompts: `target_loss` puts them there."""
+    if adapted.suffix() is not None:
+        return None
+    worth = _WORTH_SHARING if device.type == "cpu" else _WORTH_SHARING_ELSEWHERE
+    return read_shared(adapted, rows, device, worth=worth)
 
 
 def read_shared(
@@ -138,9 +142,16 @@ class Reader:
         self._shared = read_shared(adapted, prompts, device, worth=_WORTH_SHARING, virtual_alone=True)
 
     def read(self, rows: Sequence[Encoded], room: int) -> Prefilled:
-        """Read `rows` into a cache with room for `room` more positions."""
+        """Read `rows`, virtual tokens included, into a cache with room for `room` more positions."""
         if not reads_in_pieces(self._adapted.model):
             return self._read_at_once(rows, room)
+        suffix = self._adapted.suffix()
+        if suffix is None:
+            return self.read_prompts(rows, room)
+        return self._append(self.read_prompts(rows, room + len(suffix)), suffix)
+
+    def read_prompts(self, rows: Sequence[Encoded], room: int) -> Prefilled:
+        """Read `rows` without the virtual tokens after them. For models that are read in pieces."""
         skipped, shared = (self._shared.ids, self._shared.positions) if self._shared else (0, 0)
         places = {id(row): place for place, row in enumerate(rows)}
         width = shared + max(len(row.prompt) for row in rows) - skipped
@@ -160,6 +171,21 @@ class Reader:
         whole = DynamicCache(config=self._adapted.model.config)
         whole.layers = layers
         return Prefilled(torch.stack([row for row in logits if row is not None]), whole, mask_BT)
+
+    def _append(self, start: Prefilled, suffix_VD: Tensor) -> Prefilled:
+        """Read the virtual tokens after prompts that are in the cache."""
+        model, mask_BT = self._adapted.model, F.pad(start.mask_BT, (0, len(suffix_VD)), value=1)
+        after_BVD = suffix_VD.to(model.get_input_embeddings().weight.dtype).expand(len(mask_BT), -1, -1)  # type: ignore[operator]
+        keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
+        output = model(
+            **keep,
+            inputs_embeds=after_BVD,
+            position_ids=positions(model, mask_BT)["position_ids"][:, -len(suffix_VD) :],
+            attention_mask=mask_BT,
+            past_key_values=start.cache,
+            use_cache=True,
+        )
+        return Prefilled(output.logits[:, -1], start.cache, mask_BT)
 
     def _forward(self, piece: Sequence[tuple[int, ...]]) -> tuple[Tensor, DynamicCache]:
         """Logits (rows, vocabulary) after the last token of each row, and the cache with padding on the right."""
@@ -203,24 +229,24 @@ def left_padded(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Ids or embeddings with padding on the left, and the mask of what is real.
 
-    Virtual tokens stand between the padding and the text, so they are beside the text in every row.
+    Virtual tokens stand between the padding and the text, or after it, so they are beside the text in every row.
     """
     width = max(len(row.prompt) for row in rows)
-    prefix = adapted.prefix()
+    prefix, suffix = adapted.prefix(), adapted.suffix()
     assert not isinstance(prefix, Past)  # its models are read in pieces
-    if prefix is None:
+    if prefix is None and suffix is None:
         ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
         for index, row in enumerate(rows):
             ids_BT[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
             mask_BT[index, width - len(row.prompt) :] = 1
         return {"input_ids": ids_BT.to(device)}, mask_BT.to(device)
-    virtual = len(prefix)
-    mask_BT = torch.zeros((len(rows), virtual + width), dtype=torch.long, device=device)
+    mask_BT = torch.zeros((len(rows), virtual_tokens(adapted) + width), dtype=torch.long, device=device)
     pieces = []
     for index, row in enumerate(rows):
         ids_1T = torch.tensor([row.prompt], device=device)
-        text_1XD = with_prefix(adapted.model, ids_1T, prefix)
-        pieces.append(F.pad(text_1XD, (0, 0, width - len(row.prompt), 0)))
+        text_TD = adapted.model.get_input_embeddings()(ids_1T)[0]  # type: ignore[operator]
+        row_XD = torch.cat([part.to(text_TD.dtype) for part in (prefix, text_TD, suffix) if part is not None])
+        pieces.append(F.pad(row_XD, (0, 0, width - len(row.prompt), 0)))
         mask_BT[index, width - len(row.prompt) :] = 1
-    return {"inputs_embeds": torch.cat(pieces)}, mask_BT
+    return {"inputs_embeds": torch.stack(pieces)}, mask_BT

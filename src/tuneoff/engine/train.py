@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
-from tuneoff.engine.forward import Trainable, collate, loss_at, overhead_of, target_loss
+from tuneoff.engine.forward import Trainable, collate, loss_at, target_loss, virtual_tokens
 from tuneoff.engine.gradient import Gradients
+from tuneoff.engine.held import HeldPrompts, hold
 from tuneoff.engine.lanes import Lanes
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
-from tuneoff.engine.prefill import read_shared, worth_sharing
+from tuneoff.engine.prefill import read_beginning
 from tuneoff.events import Event, StepDone, Validated
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve, Phase, TrainPoint, ValidationPoint
@@ -57,24 +58,31 @@ class Diverged(Exception):
 
 
 def validation_loss(
-    adapted: Learner, rows: Sequence[Encoded], *, pad_id: int, device: torch.device, tokens: int
+    adapted: Learner,
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int,
+    device: torch.device,
+    tokens: int,
+    held: HeldPrompts | None = None,
 ) -> float:
     """Mean negative log likelihood a target token, in nats; passes under way hold at most `tokens` tokens in all."""
     adapted.train_mode(False)
     lanes = Lanes(device)
     with torch.inference_mode():
-        shared = read_shared(adapted, rows, device, worth=worth_sharing(device))
+        shared = read_beginning(adapted, rows, device)
 
     def loss_of(piece: Sequence[Encoded]) -> tuple[float, int]:
         with torch.inference_mode():
+            targets = sum(len(row.target) for row in piece)
+            if held is not None:
+                return float(held.loss(piece)), targets
             if shared is None:
-                batch = collate(piece, pad_id, device)
-                return float(target_loss(adapted, batch)), len(batch.targets_N)
+                return float(target_loss(adapted, collate(piece, pad_id, device))), targets
             batch = collate([shared.rest(row) for row in piece], pad_id, device)
-            loss = loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
-            return float(loss), len(batch.targets_N)
+            return float(loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)), targets
 
-    overhead = overhead_of(adapted) if shared is None else -shared.ids
+    overhead = virtual_tokens(adapted) if shared is None else -shared.ids
     losses = lanes.map(loss_of, even_pieces(rows, max(1, tokens // lanes.count), overhead, lanes.count))
     return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
 
@@ -134,7 +142,6 @@ def fit(
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
-    gradients = Gradients(adapted, optimizer, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []
     validations: list[ValidationPoint] = []
@@ -153,7 +160,12 @@ def fit(
 
     try:
         step = 0
-        with meter.phase("train") as training:
+        with meter.phase("train") as training, contextlib.ExitStack() as ending:
+            held = hold(adapted, [(train, steps > an_epoch), (validation, len(checks) > 1)], pad_id, device)
+            gradients = Gradients(
+                adapted, optimizer, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens, held=held
+            )
+            ending.callback(gradients.close)
             while step < steps:
                 for examples in epoch_batches(train, spec.batch_size, seed, step // an_epoch):
                     rate = rate_at(step, steps, learning_rate, spec.warmup, spec.schedule)
@@ -181,7 +193,12 @@ def fit(
                     if step in checks:
                         with meter.phase("evaluate") as evaluating:
                             now = validation_loss(
-                                adapted, validation, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens
+                                adapted,
+                                validation,
+                                pad_id=pad_id,
+                                device=device,
+                                tokens=spec.micro_batch_tokens,
+                                held=held,
                             )
                             evaluating.tokens += sum(length(row) for row in validation)
                         if not math.isfinite(now):
@@ -203,7 +220,6 @@ def fit(
             best.restore(adapted.state())
         return curve()
     finally:
-        gradients.close()
         adapted.train_mode(False)
         with contextlib.suppress(OSError):
             best.forget()

@@ -21,6 +21,7 @@ from tuneoff.methods.prefix_tuning import PrefixTuning
 from tuneoff.methods.protocol import Adapted, Method
 from tuneoff.methods.rslora import RsLora
 from tuneoff.methods.soft_prompt import SoftPrompt
+from tuneoff.methods.soft_prompt_after import SoftPromptAfter
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.spec.run import Scalar
 
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
         ZeroShot,
         FewShot,
         SoftPrompt,
+        SoftPromptAfter,
         PrefixTuning,
         Ia3,
         LnTuning,
@@ -42,7 +44,7 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "Adapted", "Method", "build", "defaults", "kind_of"]
+__all__ = ["METHODS", "Adapted", "Method", "added_later", "build", "defaults", "kind_of"]
 
 # What a value must satisfy beside its type, by the name of the hyper-parameter (names mean the same everywhere).
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -54,6 +56,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "shots": (0, 64, "a whole number from 1 to 64"),
     "num_layers": (0, 4096, "a whole number from 1 to 4096"),
     "num_virtual_tokens": (0, 4096, "a whole number from 1 to 4096"),
+    "residual_bottleneck": (-1, 65536, "0 (no network) or a whole number up to 65536"),
 }
 
 
@@ -71,6 +74,17 @@ def kind_of(name: str) -> type[Method]:
 def defaults(name: str) -> dict[str, Scalar]:
     """Every hyper-parameter of a method with its default. Raises `UserError` for an unknown method."""
     return dataclasses.asdict(kind_of(name)())  # type: ignore[call-overload, no-any-return]
+
+
+def added_later(name: str) -> dict[str, Scalar]:
+    """Hyper-parameters that are younger than runs which users may have (their field says `later`), with the defaults at
+    which nothing differs from those runs."""
+    known = defaults(name)
+    return {
+        entry.name: known[entry.name]
+        for entry in dataclasses.fields(kind_of(name))  # type: ignore[arg-type]
+        if entry.metadata.get("later")
+    }
 
 
 def build(name: str, hyperparameters: Mapping[str, Any]) -> Method:
@@ -102,6 +116,10 @@ def _checked(place: str, key: str, declared: Any, value: Any) -> Any:
         ):
             raise UserError(f'{place} = {value!r}: expected one or more names, such as ["q_proj", "v_proj"]')
         return tuple(items)
+    if declared is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{place} = {value!r}: expected true or false")
+        return value
     if declared is str:
         if not isinstance(value, str):
             raise UserError(f"{place} = {value!r}: expected a text")

@@ -30,6 +30,9 @@ class FullyTuned:
     def prefix(self) -> Tensor | None:
         return None
 
+    def suffix(self) -> Tensor | None:
+        return None
+
     def state(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())  # tied weights appear once
 

@@ -43,6 +43,9 @@ class LowRank:
     def prefix(self) -> Tensor | None:
         return None
 
+    def suffix(self) -> Tensor | None:
+        return None
+
     def state(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
 

@@ -41,6 +41,9 @@ class Prefixed:
         states_LHVW = self.states_VLHW.permute(1, 2, 0, 3)
         return Past([(states_LHVW[place], states_LHVW[place + 1]) for place in range(0, len(states_LHVW), 2)])
 
+    def suffix(self) -> Tensor | None:
+        return None
+
     def state(self) -> dict[str, Tensor]:
         return {_TENSOR: self.states_VLHW}
 

@@ -30,6 +30,11 @@ class Adapted(Protocol):
         the prompt; None without any."""
         ...
 
+    def suffix(self) -> Tensor | None:
+        """Embeddings (virtual tokens V, width D) that stand directly after the prompt, before the answer begins; None
+        without any. No method has both."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """The trainable tensors by name (not copied)."""
         ...
@@ -38,7 +43,7 @@ class Adapted(Protocol):
         """Switch dropout on or off."""
         ...
 
-    def save(self, folder: Path) -> Literal["peft", "transformers", "tensors", "prompt", "none"]:
+    def save(self, folder: Path) -> Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]:
         """Write what a user needs to load the result without tuneoff; returns the format."""
         ...
 
@@ -60,7 +65,7 @@ class Method(Protocol):
 
     @property
     def overhead_tokens(self) -> int:
-        """Virtual tokens in front of the prompt."""
+        """Virtual tokens in front of the prompt or after it."""
         ...
 
     def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Adapted:

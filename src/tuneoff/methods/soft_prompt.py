@@ -1,6 +1,6 @@
 """Soft prompt tuning: n virtual tokens in front of the prompt train, and nothing else.
 
-Lester et al. 2021, arXiv:2104.08691.
+Lester et al. 2021, arXiv:2104.08691. Two variants: without the instruction's words, and trained through a network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneoff.errors import UserError
-from tuneoff.prompts import AS_GIVEN, Prompting
+from tuneoff.methods import residual
+from tuneoff.prompts import AS_GIVEN, FIELDS_ALONE, Prompting
 from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
@@ -27,18 +28,22 @@ _TENSOR = "prompt_embeddings"  # PEFT's name for it
 
 @dataclass
 class Prompted:
-    """A frozen model with virtual tokens."""
+    """A frozen model with virtual tokens, and the network that they pass through while they train, if there is one."""
 
     model: PreTrainedModel
     prompt_VD: torch.nn.Parameter
     details: dict[str, Any] = field(default_factory=dict)
     prompting: Prompting = AS_GIVEN
+    network: dict[str, torch.nn.Parameter] = field(default_factory=dict)
 
-    def prefix(self) -> Tensor | None:
-        return self.prompt_VD
+    def prefix(self) -> Tensor:
+        return residual.projected(self.prompt_VD, self.network) if self.network else self.prompt_VD
+
+    def suffix(self) -> Tensor | None:
+        return None
 
     def state(self) -> dict[str, Tensor]:
-        return {_TENSOR: self.prompt_VD}
+        return {_TENSOR: self.prompt_VD, **{f"network.{name}": weight for name, weight in self.network.items()}}
 
     def train_mode(self, on: bool) -> None:  # noqa: ARG002
         # The base stays in evaluation mode: dropout of a model that does not learn is only noise on the gradient.
@@ -60,11 +65,14 @@ class Prompted:
             inference_mode=True,
         )
         written.save_pretrained(folder)
-        save_file({_TENSOR: self.prompt_VD.detach().cpu().contiguous()}, folder / "adapter_model.safetensors")
+        save_file({_TENSOR: self.prefix().detach().cpu().contiguous()}, folder / "adapter_model.safetensors")
         return "peft"
 
     def merge(self) -> None:
-        return None
+        import torch
+
+        self.prompt_VD = torch.nn.Parameter(self.prefix().detach())
+        self.network = {}
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,18 @@ class SoftPrompt:
     initial_prompt: str = "Summarize the following text in one sentence."
     learning_rate: float = 1e-2
     weight_decay: float = 0.0
+    # False: of the instruction only the fields that it names stay in the prompt.
+    keep_instruction: bool = field(default=True, metadata={"later": True})
+    residual_bottleneck: int = field(default=0, metadata={"later": True})  # width of the network; 0: none
 
     @property
     def overhead_tokens(self) -> int:
         return self.num_virtual_tokens
+
+    @property
+    def _prompting(self) -> Prompting:
+        # The fields stay: without them two questions about one document would be the same prompt.
+        return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ALONE)
 
     def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Prompted:  # noqa: ARG002
         import torch
@@ -94,20 +110,33 @@ class SoftPrompt:
         from tuneoff.engine.seeding import seed_everything
 
         seed_everything(seed)
-        ids = base.tokenizer(self.initial_prompt, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise UserError("soft_prompt.initial_prompt has no token; give at least one word")
-        repeated = (ids * (self.num_virtual_tokens // len(ids) + 1))[: self.num_virtual_tokens]
-        with torch.no_grad():
-            # Through the embedding module, not its weight: Gemma 3 scales there.
-            embeddings_VD = base.model.get_input_embeddings()(torch.tensor(repeated, device=base.device))
-        # fp32 whatever the model computes in: these few numbers are all that is learned.
-        prompt_VD = torch.nn.Parameter(embeddings_VD.detach().float().clone())
-        return Prompted(base.model, prompt_VD, {"initial_tokens": len(ids), "virtual_tokens": self.num_virtual_tokens})
+        prompt_VD, details = text_embeddings(base, self.name, self.initial_prompt, self.num_virtual_tokens)
+        bottleneck = self.residual_bottleneck
+        network = residual.network(prompt_VD.shape[1], bottleneck, base.device) if bottleneck else {}
+        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting, network)
 
     def restore(self, base: BaseModel, folder: Path) -> Prompted:
         import torch
         from safetensors.torch import load_file
 
         prompt_VD = load_file(folder / "adapter_model.safetensors")[_TENSOR].to(base.device)
-        return Prompted(base.model, torch.nn.Parameter(prompt_VD), {"virtual_tokens": len(prompt_VD)})
+        details = {"virtual_tokens": len(prompt_VD)}
+        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting)
+
+
+def text_embeddings(base: BaseModel, method: str, text: str, count: int) -> tuple[Tensor, dict[str, Any]]:
+    """Embeddings (count, D) of the tokens of `text`, repeated or cut to `count`, and what the record says of them.
+
+    Raises `UserError` for a text without a token.
+    """
+    import torch
+
+    ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise UserError(f"{method}.initial_prompt has no token; give at least one word")
+    repeated = (ids * (count // len(ids) + 1))[:count]
+    with torch.no_grad():
+        # Through the embedding module, not its weight: Gemma 3 scales there.
+        embeddings_VD = base.model.get_input_embeddings()(torch.tensor(repeated, device=base.device))
+    # fp32 whatever the model computes in: these few numbers are all that is learned.
+    return embeddings_VD.detach().float().clone(), {"initial_tokens": len(ids), "virtual_tokens": count}

@@ -40,6 +40,9 @@ class Untouched:
     def prefix(self) -> Tensor | None:
         return None
 
+    def suffix(self) -> Tensor | None:
+        return None
+
     def state(self) -> dict[str, Tensor]:
         return {}
 

@@ -246,8 +246,16 @@ def timing_runs(runs: Iterable[PlannedRun], contents: Contents) -> list[PlannedR
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
-    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics."""
+    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics.
+
+    A hyper-parameter that a method was given later counts where it differs from its default: runs that were done before
+    stay what they are.
+    """
     settings = spec.model_dump(mode="json")
+    hyperparameters = settings["method"]["hyperparameters"]
+    for key, value in methods.added_later(spec.method.name).items():
+        if key in hyperparameters and hyperparameters[key] == value:
+            del hyperparameters[key]
     for key in LOCATIONS:
         settings["data"].pop(key)
     settings["model"].pop("name")

@@ -1,0 +1,144 @@
+"""Prompts that are read once give what prompts give that are read at every step."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tuneoff import models
+from tuneoff.engine import held, train
+from tuneoff.engine.forward import collate, target_loss
+from tuneoff.engine.held import HeldPrompts, hold
+from tuneoff.methods import build
+from tuneoff.prompts import Encoded
+from tuneoff.record import Curve
+from tuneoff.spec import ModelSpec, TrainSpec
+
+CPU = torch.device("cpu")
+PLENTY = 10**9
+
+
+def load(folder: Path) -> models.BaseModel:
+    return models.load(ModelSpec(name=str(folder)), CPU, torch.float32)
+
+
+def adapt(base: models.BaseModel, name: str = "soft_prompt_after"):
+    return build(name, {"num_virtual_tokens": 5} if "prompt" in name else {}).adapt(base, [], 0)
+
+
+def rows(*, shared: int = 0) -> list[Encoded]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(3, 50, (count,), generator=generator).tolist())
+
+    first = draw(shared)
+    lengths = ((9, 3), (2, 6), (27, 1), (18, 4), (11, 5), (14, 2))
+    return [Encoded(str(place), first + draw(text), draw(answer), 0) for place, (text, answer) in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("shared", [0, 12])
+@pytest.mark.parametrize("architecture", ["gpt_neo", "gpt2", "llama", "qwen2"])
+def test_loss_and_gradient_are_those_of_whole_rows(
+    tiny_model: Callable[[str], Path], architecture: str, shared: int
+) -> None:
+    adapted, some = adapt(load(tiny_model(architecture))), rows(shared=shared)
+    expected = target_loss(adapted, collate(some, 0, CPU))
+    [wanted] = torch.autograd.grad(expected, [adapted.prompt_VD])
+    prompts = HeldPrompts(adapted, some, some, 0, CPU, PLENTY)
+    for kept in (0, len(some)):  # read now, then from memory
+        assert prompts.kept == kept
+        found = prompts.loss(some)
+        [gradient] = torch.autograd.grad(found, [adapted.prompt_VD])
+        # fp32 products of other shapes are summed in another order: a few units in the sixth digit
+        torch.testing.assert_close(found, expected, atol=0, rtol=1e-5)
+        torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-3)
+
+
+@dataclass
+class _Counter:
+    tokens: int = 0
+
+
+class _Meter:
+    @contextlib.contextmanager
+    def phase(self, name: str):
+        yield _Counter()
+
+    def elapsed(self) -> float:
+        return 0.0
+
+
+def fit(adapted, scratch: Path) -> Curve:
+    return train.fit(
+        adapted,
+        rows(),
+        rows(),
+        TrainSpec(batch_size=2, epochs=3, micro_batch_tokens=60),
+        learning_rate=1e-2,
+        weight_decay=0.0,
+        seed=0,
+        pad_id=0,
+        device=CPU,
+        scratch=scratch,
+        meter=_Meter(),
+        emit=lambda event: None,
+    )
+
+
+def test_a_run_with_them_is_the_run_without(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
+    monkeypatch.setattr(train, "hold", lambda *args: None)
+    always = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
+    for mine, other in zip(once.train, always.train, strict=True):
+        assert mine.loss == pytest.approx(other.loss, rel=1e-4)  # as above, and nine steps on it
+    assert once.best_validation_loss == pytest.approx(always.best_validation_loss, rel=1e-4)
+
+
+def test_memory_decides_about_time_and_about_no_bit(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing, some or all of it kept: the same losses and the same weights."""
+    results = []
+    for free in (0, 60_000, PLENTY):
+        monkeypatch.setattr(held, "_free", lambda device, free=free: free)
+        adapted = adapt(load(tiny_model("qwen2")))
+        results.append((fit(adapted, tmp_path), adapted.prompt_VD.detach()))
+    for curve, prompt_VD in results[1:]:
+        assert curve == results[0][0]
+        assert torch.equal(prompt_VD, results[0][1])
+
+
+def test_each_prompt_is_read_once_and_what_finds_no_room_again(tiny_model: Callable[[str], Path]) -> None:
+    base = load(tiny_model("llama"))
+    adapted, some = adapt(base), rows()
+    seen: list[int] = []
+    base.model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()) if "input_ids" in kwargs else None,
+        with_kwargs=True,
+    )
+    prompts = HeldPrompts(adapted, some, some[:4], 0, CPU, PLENTY)
+    for _ in range(3):
+        with torch.inference_mode():
+            prompts.loss(some)
+    assert sorted(seen) == sorted([len(row.prompt) for row in some] + 2 * [len(row.prompt) for row in some[4:]])
+    assert prompts.kept == 4
+    # A token: key and value, 2 layers, 2 heads of 8, 4 bytes each.
+    tight = HeldPrompts(adapted, some, some, 0, CPU, 2 * 2 * 2 * 8 * 4 * (9 + 2 + 18))
+    tight.loss(some)
+    assert tight.kept == 3  # the third prompt is longer than what was left for it
+
+
+def test_only_prompts_that_do_not_change_are_held(tiny_model: Callable[[str], Path]) -> None:
+    for name in ("soft_prompt", "prefix_tuning", "lora", "zero_shot"):
+        assert hold(adapt(load(tiny_model("llama")), name), [(rows(), False)], 0, CPU) is None
+    assert hold(adapt(load(tiny_model("gemma3"))), [(rows(), False)], 0, CPU) is None  # windows forget keys
+    assert hold(adapt(load(tiny_model("llama"))), [(rows(), False)], 0, CPU) is not None
+    tuned = adapt(load(tiny_model("llama")))
+    next(tuned.model.parameters()).requires_grad_(True)
+    assert hold(tuned, [(rows(), False)], 0, CPU) is None
