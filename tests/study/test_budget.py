@@ -13,6 +13,7 @@ from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpe
 from tuneoff.study import budget
 from tuneoff.study.budget import Speed
 from tuneoff.study.compare import Prepared, prepare
+from tuneoff.study.duration import parse_duration
 
 METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")
 
@@ -51,13 +52,13 @@ def speeds_of(prepared: Prepared, step: float = 1.0) -> dict[tuple[str, str], Sp
 
 def test_times_are_read() -> None:
     written = {"20m": 1200, "90s": 90, "1h30m": 5400, "1.5h": 5400, "15min": 900, "1h 5m": 3900}
-    assert {text: budget.parse_duration(text) for text in written} == written
+    assert {text: parse_duration(text) for text in written} == written
 
 
 @pytest.mark.parametrize("text", ["", "20", "m", "0m", "-5m", "1d", "1.2.3m", "5m1h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="such as 20m"):
-        budget.parse_duration(text)
+        parse_duration(text)
 
 
 def test_the_estimate_counts_every_run(prepared: Prepared) -> None:

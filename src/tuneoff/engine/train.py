@@ -20,7 +20,7 @@ from tuneoff.engine.prefill import read_shared
 from tuneoff.events import Event, StepDone, Validated
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve, Phase, TrainPoint, ValidationPoint
-from tuneoff.spec import TrainSpec
+from tuneoff.spec import CutAbove, TrainSpec
 
 # Tokens that all validation prompts must begin with (shots, as a rule) for a pass of their own to pay.
 _WORTH_SHARING = 64
@@ -127,14 +127,18 @@ def fit(
     scratch: Path,
     meter: Meter,
     emit: Callable[[Event], None],
+    cut_above: CutAbove = (),
 ) -> Curve:
     """Train to the end of the effort in `spec`, then go back to the best validation loss. Raises `Diverged`.
 
-    The loss of a batch is its mean over target tokens, however the batch is cut into pieces.
+    The loss of a batch is its mean over target tokens, however the batch is cut into pieces. At the steps of
+    `cut_above` validation comes beside the schedule: such a loss is no candidate for the best, and one above its limit
+    ends the training there, its weights as they are.
     """
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
+    rungs = dict(cut_above)
     prefix = adapted.prefix()
     overhead = 0 if prefix is None else len(prefix)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
@@ -143,7 +147,7 @@ def fit(
     validations: list[ValidationPoint] = []
     bad_checks = 0
 
-    def curve(*, stopped_early: bool = False) -> Curve:
+    def curve(*, stopped_early: bool = False, cut_at: int | None = None) -> Curve:
         loss = best.loss if math.isfinite(best.loss) else None
         return Curve(
             train=tuple(points),
@@ -152,6 +156,7 @@ def fit(
             best_epoch=best.epoch,
             best_validation_loss=loss,
             stopped_early=stopped_early,
+            cut_at=cut_at,
         )
 
     try:
@@ -181,7 +186,7 @@ def fit(
                     )
                     points.append(point)
                     emit(StepDone(steps=steps, **point.model_dump()))
-                    if step in checks:
+                    if step in checks or step in rungs:
                         with meter.phase("evaluate") as evaluating:
                             now = validation_loss(
                                 adapted, validation, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens
@@ -192,14 +197,17 @@ def fit(
                                 best.restore(adapted.state())
                             raise Diverged(step, curve())
                         validations.append(ValidationPoint(step=step, epoch=epoch, seconds=meter.elapsed(), loss=now))
-                        improved = best.improve(now, step, epoch)
+                        improved = step in checks and best.improve(now, step, epoch)
                         emit(Validated(step=step, epoch=epoch, loss=now, best=improved, seconds=meter.elapsed()))
-                        bad_checks = 0 if improved else bad_checks + 1
+                        if step in checks:
+                            bad_checks = 0 if improved else bad_checks + 1
                         if improved and step < steps:  # after the last step the weights themselves are the best
                             best.keep(adapted.state())
                         if spec.patience is not None and bad_checks >= spec.patience:
                             best.restore(adapted.state())
                             return curve(stopped_early=True)
+                        if (limit := rungs.get(step)) is not None and now > limit:
+                            return curve(cut_at=step)
                     if step == steps:
                         break
         if best.step is not None and best.step != steps:
