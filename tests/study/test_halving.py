@@ -1,9 +1,10 @@
-"""Successive halving: who is cut, that specs follow from records, and that nothing changes where it was not asked for."""
+"""Successive halving: who is cut, that specs follow from records, and that other studies stay as they are."""
 
 import itertools
 import json
 import math
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,9 +85,8 @@ class World:
         self.done: set[str] = set()
 
     def of(self, run: PlannedRun) -> tuple[float, float, float] | None:
-        rate = run.spec.method.hyperparameters["learning_rate"]
-        assert isinstance(rate, float)
-        return self.losses.get(rate)
+        rate = run.spec.method.hyperparameters.get("learning_rate")
+        return self.losses.get(rate) if isinstance(rate, float) else (1.0, 1.0, 1.0)
 
     def cut_at(self, run: PlannedRun) -> int | None:
         seen = dict(zip((10, 20), self.of(run) or (), strict=False))
@@ -301,14 +301,11 @@ def command(model: Path, files: Mapping[str, Path], *flags: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def halved_study(tiny_model, tiny_data, tmp_path_factory):  # type: ignore[no-untyped-def]
-    """A halved study of a tiny model, and the same with full trials."""
+    """A halved study of a tiny model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        folder = tmp_path_factory.mktemp("halving")
-        for name, flags in (("halved", ["--halving"]), ("full", [])):
-            assert (
-                main([*command(tiny_model("gpt_neo"), tiny_data, *flags), "--quiet", f"--output={folder / name}"]) == 0
-            )
+        folder = tmp_path_factory.mktemp("halving") / "study"
+        assert main(command(tiny_model("gpt_neo"), tiny_data, "--halving", "--quiet", f"--output={folder}")) == 0
     return folder
 
 
@@ -319,32 +316,36 @@ def trials_of(folder: Path) -> dict[object, Record]:
     return {record.spec.method.hyperparameters["learning_rate"]: record for record in found}
 
 
-def test_a_real_study_cuts_where_its_limits_say(halved_study: Path) -> None:
-    halved, full = trials_of(halved_study / "halved"), trials_of(halved_study / "full")
-    assert len(halved) == len(full) == 4
+def test_a_real_study_cuts_where_its_limits_say(
+    halved_study: Path, tiny_data: Mapping[str, Path], tmp_path: Path
+) -> None:
+    from tuneoff.run import run
+
+    halved = trials_of(halved_study)
+    assert len(halved) == 4
     assert list(halved)[:3] == [MIDDLE, LOW, HIGH]
-    cut = [record for record in halved.values() if record.curve.cut_at is not None]
-    assert cut, "no trial was cut: this study would prove nothing"
-    for rate, record in halved.items():
+    files = DataSpec.model_validate({f"{split}_file": str(path) for split, path in tiny_data.items()})
+    assert any(record.curve.cut_at for record in halved.values()), "nothing was cut: this study would prove nothing"
+    for record in halved.values():
         own = {point.step: point.loss for point in record.curve.validation}
         above = [step for step, limit in record.spec.cut_above if limit is not None and own.get(step, 0) > limit]
         assert record.status == "finished"
         assert above == ([record.curve.cut_at] if record.curve.cut_at else [])
         assert len(record.curve.train) == (record.curve.cut_at or 12)
-        if rate not in full:
-            continue
-        # the same schedule and the same steps as in a full trial; a look changes nothing
-        whole = full[rate]
-        for one, other in zip(record.curve.train, whole.curve.train, strict=False):
+        # As a full trial: the same schedule and the same steps; a look changes nothing.
+        spec = record.spec.model_copy(update={"cut_above": (), "data": files})
+        whole = run(spec, tmp_path / record.run_id, "id", "name").curve
+        assert len(whole.train) == 12
+        for one, other in zip(record.curve.train, whole.train, strict=False):
             assert (one.loss, one.learning_rate) == (other.loss, other.learning_rate)
         if record.curve.cut_at is None:
-            assert record.curve.best_validation_loss == whole.curve.best_validation_loss
-            assert record.curve.best_step == whole.curve.best_step
+            assert record.curve.best_validation_loss == whole.best_validation_loss
+            assert record.curve.best_step == whole.best_step
 
 
 def test_the_search_is_told_with_what_it_saved(halved_study: Path) -> None:
-    records = trials_of(halved_study / "halved")
-    cells = json.loads((halved_study / "halved" / "search.json").read_text())["cells"]
+    records = trials_of(halved_study)
+    cells = json.loads((halved_study / "search.json").read_text())["cells"]
     wordings, rates = (next(cell for cell in cells if cell["method"] == name) for name in ("zero_shot", "lora"))
     assert "saved" not in wordings
     assert records[rates["chosen"]].curve.cut_at is None
@@ -354,20 +355,15 @@ def test_the_search_is_told_with_what_it_saved(halved_study: Path) -> None:
     steps = sum(trial["steps"] for trial in rates["trials"])
     assert rates["saved"]["steps"] == 4 * 12 - steps > 0
     assert isinstance(rates["saved"]["seconds"], float)
-    page = (halved_study / "halved" / "report.html").read_text()
+    page = (halved_study / "report.html").read_text()
     assert "cut at step 6" in page
     assert f"{rates['saved']['steps']} steps, about" in page
-    plain = (halved_study / "full" / "report.html").read_text()
-    assert "cut at step" not in plain
-    assert "Saved by cutting" not in plain
 
 
 def test_an_interrupted_halved_study_goes_on(halved_study: Path, tiny_model, tiny_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """As if it had been stopped in its third trial: later runs are gone, that one is interrupted."""
-    import shutil
-
     folder = tmp_path / "study"
-    shutil.copytree(halved_study / "halved", folder)
+    shutil.copytree(halved_study, folder)
     before = {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("record.json")}
     [third] = folder.glob("runs/lora-trial3-*")
     write_record(third, read_record(third).model_copy(update={"status": "interrupted", "curve": Curve()}))
@@ -379,10 +375,7 @@ def test_an_interrupted_halved_study_goes_on(halved_study: Path, tiny_model, tin
     after = {path.parent.name: path.stat().st_mtime_ns for path in folder.rglob("record.json")}
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {third.name, *(path.name for path in gone)}
-    chosen = [
-        json.loads((path / "search.json").read_text())["cells"][1]["chosen"]
-        for path in (folder, halved_study / "halved")
-    ]
+    chosen = [json.loads((path / "search.json").read_text())["cells"][1]["chosen"] for path in (folder, halved_study)]
     assert chosen[0] == chosen[1]
 
 

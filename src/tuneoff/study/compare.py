@@ -168,25 +168,30 @@ def carry_out(
     with study_lock(folder):
         _write_frame(prepared, keep_texts)
         attempted: set[str] = set()
+
+        def waiting() -> list[Job]:
+            """What is known and was not tried; trials make more runs known."""
+            nonlocal prepared
+            prepared = _look(prepared)
+            plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+            runs = [run for run in prepared.missing if run.run_id not in attempted]
+            attempted.update(run.run_id for run in runs)
+            return [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in runs]
+
         try:
-            # Each round does what is known; trials make more runs known.
-            while waiting := [run for run in prepared.missing if run.run_id not in attempted]:
-                attempted |= {run.run_id for run in waiting}
-                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
-                execute(
-                    jobs,
-                    on_event=on_event,
-                    on_start=on_start,
-                    on_outcome=on_outcome,
-                    start_method=start_method,
-                    layout=layout,
-                )
-                prepared = _look(prepared)
-                plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+            execute(
+                waiting(),
+                on_event=on_event,
+                on_start=on_start,
+                on_outcome=on_outcome,
+                start_method=start_method,
+                layout=layout,
+                more=waiting,
+            )
             if timing := _to_time(prepared):
                 plan.claim(folder, prepared.study, prepared.contents, (*prepared.runs, *timing))
-                waiting = [run for run in timing if not plan.is_done(folder, run)]
-                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
+                untimed = [run for run in timing if not plan.is_done(folder, run)]
+                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in untimed]
                 execute(
                     jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method
                 )  # alone, whatever the layout
