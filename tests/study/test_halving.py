@@ -337,9 +337,10 @@ def test_a_real_study_cuts_where_its_limits_say(
         whole = run(spec, tmp_path / record.run_id, "id", "name").curve
         assert len(whole.train) == 12
         for one, other in zip(record.curve.train, whole.train, strict=False):
-            assert (one.loss, one.learning_rate) == (other.loss, other.learning_rate)
+            assert one.loss == pytest.approx(other.loss, rel=1e-5)  # the study had one thread
+            assert one.learning_rate == other.learning_rate
         if record.curve.cut_at is None:
-            assert record.curve.best_validation_loss == whole.best_validation_loss
+            assert record.curve.best_validation_loss == pytest.approx(whole.best_validation_loss, rel=1e-5)
             assert record.curve.best_step == whole.best_step
 
 
