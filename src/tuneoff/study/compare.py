@@ -84,7 +84,8 @@ class Prepared:
         train = spec.train
         if not self.methods[spec.method.name].trains:
             return Whole(0, frozenset({0}))
-        examples = len(data.take_fraction(self.dataset.train, spec.fraction, spec.seed))
+        rows = self.dataset.train
+        examples = len(rows if spec.fraction == 1 else data.take_fraction(rows, spec.fraction, spec.seed))
         steps = total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
         return Whole(steps, evaluation_steps(steps, steps_per_epoch(examples, train.batch_size), train))
 
