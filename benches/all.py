@@ -25,6 +25,7 @@ FULL = {
     "layout": ["--steps", "20"],
     "start": ["--repeats", "9"],
     "growth": ["--sizes", "1000", "10000", "100000", "1000000"],
+    "halving": [],
 }
 
 

@@ -5,7 +5,6 @@ import json
 import os
 
 import pytest
-import torch
 
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present

@@ -101,6 +101,7 @@ class Curve(Frozen):
     best_epoch: float | None = None
     best_validation_loss: float | None = None
     stopped_early: bool = False
+    cut_at: int | None = None  # the step at which a trial was stopped, its loss being above the spec's `cut_above`
 
 
 class Artefact(Frozen):

@@ -216,6 +216,7 @@ class _Work:
             scratch=self.folder,
             meter=self.meter,
             emit=self.emit,
+            cut_above=self.spec.cut_above,
         )
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self.details["moved_share"] = moved / max(1, len(before))

@@ -52,12 +52,12 @@ class World:
     def load(self):
         return models.load(ModelSpec(name=str(self.folder)), CPU, torch.float32)
 
-    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, **spec):
+    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, cut_above=(), **spec):
         adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)
-        curve = self.fit_adapted(adapted, rate, seed, **spec)
+        curve = self.fit_adapted(adapted, rate, seed, cut_above, **spec)
         return adapted, curve
 
-    def fit_adapted(self, adapted, rate, seed=0, **spec):
+    def fit_adapted(self, adapted, rate, seed=0, cut_above=(), **spec):
         return fit(
             adapted,
             self.train,
@@ -71,6 +71,7 @@ class World:
             scratch=self.scratch,
             meter=FakeMeter(),
             emit=self.events.append,
+            cut_above=cut_above,
         )
 
     def loss(self, adapted):
@@ -183,3 +184,23 @@ def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
     curve = caught.value.curve
     assert curve.best_step is not None
     assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)
+
+
+def test_a_look_at_a_rung_changes_nothing(world):
+    plain = world.fit("lora", epochs=2, patience=1)[1]
+    looked = world.fit("lora", epochs=2, patience=1, cut_above=((3, None), (5, None), (7, 1e9)))[1]
+    assert looked.train == plain.train
+    assert [point.step for point in plain.validation] == [5, 10]
+    assert [point.step for point in looked.validation] == [3, 5, 7, 10]
+    assert looked.model_copy(update={"validation": plain.validation}) == plain
+
+
+def test_a_trial_above_its_limit_is_cut_there(world):
+    plain = world.fit("lora", epochs=2, cut_above=((3, None), (7, None)))[1]
+    at = {point.step: point.loss for point in plain.validation}
+    assert world.fit("lora", epochs=2, cut_above=((3, at[3]), (7, at[7])))[1].cut_at is None  # its equal goes on
+    cut = world.fit("lora", epochs=2, cut_above=((3, at[3]), (7, at[7] - 1e-6)))[1]
+    assert cut.cut_at == 7
+    assert cut.train == plain.train[:7]
+    assert not cut.stopped_early
+    assert not list(world.scratch.iterdir())

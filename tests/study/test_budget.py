@@ -9,10 +9,11 @@ import pytest
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders
-from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.study import budget
 from tuneoff.study.budget_file import Speed
 from tuneoff.study.compare import Prepared, prepare
+from tuneoff.study.duration import parse_duration
 
 METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")
 
@@ -51,13 +52,13 @@ def speeds_of(prepared: Prepared, step: float = 1.0) -> dict[tuple[str, str], Sp
 
 def test_times_are_read() -> None:
     written = {"20m": 1200, "90s": 90, "1h30m": 5400, "1.5h": 5400, "15min": 900, "1h 5m": 3900}
-    assert {text: budget.parse_duration(text) for text in written} == written
+    assert {text: parse_duration(text) for text in written} == written
 
 
 @pytest.mark.parametrize("text", ["", "20", "m", "0m", "-5m", "1d", "1.2.3m", "5m1h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="such as 20m"):
-        budget.parse_duration(text)
+        parse_duration(text)
 
 
 def test_the_estimate_counts_every_run(prepared: Prepared) -> None:
@@ -71,6 +72,41 @@ def test_the_estimate_counts_every_run(prepared: Prepared) -> None:
     # Two at a time, and then the timing run: 30 steps, 32 texts read and written.
     timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
     assert budget.estimate(study, prepared, speeds_of(prepared), processes=2) == pytest.approx(expected / 2 + timing)
+
+
+def test_halved_trials_are_counted_as_if_none_was_cut(prepared: Prepared) -> None:
+    """By hand: two methods, one share, two trials and a reserve one each, 100 steps, rungs at 25 and 50."""
+    update = {
+        "methods": ("soft_prompt", "lora"),
+        "trials": 2,
+        "fractions": (1.0,),
+        "seeds": 1,
+        "train": TrainSpec(epochs=1),
+    }
+    study = prepared.study.model_copy(update=update)
+    halved = study.model_copy(update={"halving": True})
+    speeds = speeds_of(prepared)  # steps of 3 and 4 s
+    looks = 2 * 3 * 2 * 150 * 0.1
+    assert budget.estimate(halved, prepared, speeds) == pytest.approx(budget.estimate(study, prepared, speeds) + looks)
+    # Side by side a round waits for its longest, and no trial for the next one of its method.
+    alone = {"methods": ("lora",), "halving": True}
+    one, three = (budget.estimate(study.model_copy(update=alone), prepared, speeds, processes=many) for many in (1, 3))
+    trial, final = 2 + 100 * 4 + 3 * 150 * 0.1, 2 + 100 * 4 + 150 * 0.1 + 300 * 0.5
+    timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
+    assert one == pytest.approx(3 * trial + final)
+    assert three == pytest.approx(3 * trial + final / 3 + timing)
+
+
+def test_a_plan_from_before_halving_is_kept(prepared: Prepared) -> None:
+    asked = prepared.study.without_places().model_dump(mode="json")
+    del asked["halving"]
+    before = content_hash({"study": asked, "seconds": 60.0, "equal": "examples"})
+    plan = budget.choose(prepared, speeds_of(prepared), 60.0)
+    prepared.folder.mkdir(parents=True)
+    (prepared.folder / "budget.json").write_text(json.dumps(budget.as_data(plan, before, {})))
+    assert budget.earlier(prepared.folder, prepared.study, 60.0, "examples") == plan
+    halved = prepared.study.model_copy(update={"halving": True})
+    assert budget.earlier(prepared.folder, halved, 60.0, "examples") is None
 
 
 def test_whatever_the_budget_the_plan_fits_or_says_that_it_does_not(prepared: Prepared) -> None:

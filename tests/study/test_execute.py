@@ -79,6 +79,34 @@ def test_each_run_has_a_process_of_its_own(tmp_path: Path, method: str, capfd: p
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_jobs_that_follow_from_others_are_done_too(tmp_path: Path, processes: int) -> None:
+    """Rounds of 1, 2 and 1 jobs; single ones come from one server, whose imports are done once."""
+    rounds = [[job(tmp_path / name, name=name) for name in names] for names in (("b", "c"), ("d",), ())]
+    ended: list[str] = []
+    known: list[list[str]] = []
+
+    def more() -> list[Job]:
+        known.append(list(ended))
+        return rounds.pop(0)
+
+    outcomes = execute(
+        [job(tmp_path / "a", name="a")],
+        on_event=lambda _job, _event: None,
+        on_outcome=lambda outcome: ended.append(outcome.job.name),
+        preload=PRELOAD,
+        start_method="forkserver",
+        target="fake_runs:finish",
+        layout=Layout(processes, 1),
+        more=more,
+    )
+    assert [outcome.job.name for outcome in outcomes] == ["a", "b", "c", "d"]
+    assert [sorted(names) for names in known] == [["a"], ["a", "b", "c"], ["a", "b", "c", "d"]]
+    parents = [outcome.record.details["parent"] for outcome in outcomes]
+    assert parents[0] == parents[3]
+    assert (parents[1] == parents[0]) == (processes == 1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_runs_side_by_side(tmp_path: Path, method: str) -> None:
     """Two workers: every run has its record, in the order of the jobs, and callbacks never overlap."""

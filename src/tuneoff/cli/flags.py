@@ -82,6 +82,9 @@ STUDY_FLAGS = (
          metavar="LIST"),
     Flag("--search-at", ("search_at",), str, EFFORT, "Trials at each share of the data, or at all of it alone.",
          metavar="each|full"),
+    Flag("--halving", ("halving",), bool, EFFORT,
+         "Trials of a trained method go one by one, and one that is not among the better half of them after a quarter "
+         "or half of its steps is cut there."),
     Flag("--epochs", ("train", "epochs"), float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
          "N"),
     Flag("--max-steps", ("train", "max_steps"), int, EFFORT, "At most so many optimiser steps.", metavar="N"),

@@ -16,9 +16,10 @@ from tuneoff.record import Record, read_predictions
 from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
 from tuneoff.study import layout
-from tuneoff.study.budget import fit, parse_duration
+from tuneoff.study.budget import fit
 from tuneoff.study.budget_file import Equal, earlier
 from tuneoff.study.compare import Prepared, carry_out, check_prompts, prepare
+from tuneoff.study.duration import parse_duration
 from tuneoff.study.execute import Job, Outcome
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.printable import printable

@@ -63,6 +63,12 @@ def plan_as_text(prepared: Prepared) -> str:
             f"search  {study.trials} trials and a reserve one for each method at {where}, chosen by validation loss; "
             f"{prepared.total} runs in all, the final ones follow from the trials"
         )
+    if study.halving:
+        rungs = sorted({step for run in prepared.runs for step, _ in run.spec.cut_above})
+        lines.append(
+            "        trials of a trained method go one by one; a bad one is cut at "
+            f"{' or '.join(f'step {step}' for step in rungs)}"
+        )
     if len(study.fractions) > 1:
         shares = ", ".join(f"{share:g}" for share in study.fractions)
         lines.append(f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1")

@@ -22,7 +22,7 @@ from tuneoff.engine.prefill import read_beginning
 from tuneoff.events import Event, StepDone, Validated
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve, Phase, TrainPoint, ValidationPoint
-from tuneoff.spec import TrainSpec
+from tuneoff.spec import CutAbove, TrainSpec
 
 
 class Learner(Trainable, Protocol):
@@ -133,21 +133,25 @@ def fit(
     scratch: Path,
     meter: Meter,
     emit: Callable[[Event], None],
+    cut_above: CutAbove = (),
 ) -> Curve:
     """Train to the end of the effort in `spec`, then go back to the best validation loss. Raises `Diverged`.
 
-    The loss of a batch is its mean over target tokens, however the batch is cut into pieces.
+    The loss of a batch is its mean over target tokens, however the batch is cut into pieces. At the steps of
+    `cut_above` validation comes beside the schedule: such a loss is no candidate for the best, and one above its limit
+    ends the training there, its weights as they are.
     """
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
+    rungs = dict(cut_above)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []
     validations: list[ValidationPoint] = []
     bad_checks = 0
 
-    def curve(*, stopped_early: bool = False) -> Curve:
+    def curve(*, stopped_early: bool = False, cut_at: int | None = None) -> Curve:
         loss = best.loss if math.isfinite(best.loss) else None
         return Curve(
             train=tuple(points),
@@ -156,6 +160,7 @@ def fit(
             best_epoch=best.epoch,
             best_validation_loss=loss,
             stopped_early=stopped_early,
+            cut_at=cut_at,
         )
 
     try:
@@ -190,7 +195,7 @@ def fit(
                     )
                     points.append(point)
                     emit(StepDone(steps=steps, **point.model_dump()))
-                    if step in checks:
+                    if step in checks or step in rungs:
                         with meter.phase("evaluate") as evaluating:
                             now = validation_loss(
                                 adapted,
@@ -206,14 +211,17 @@ def fit(
                                 best.restore(adapted.state())
                             raise Diverged(step, curve())
                         validations.append(ValidationPoint(step=step, epoch=epoch, seconds=meter.elapsed(), loss=now))
-                        improved = best.improve(now, step, epoch)
+                        improved = step in checks and best.improve(now, step, epoch)
                         emit(Validated(step=step, epoch=epoch, loss=now, best=improved, seconds=meter.elapsed()))
-                        bad_checks = 0 if improved else bad_checks + 1
+                        if step in checks:
+                            bad_checks = 0 if improved else bad_checks + 1
                         if improved and step < steps:  # after the last step the weights themselves are the best
                             best.keep(adapted.state())
                         if spec.patience is not None and bad_checks >= spec.patience:
                             best.restore(adapted.state())
                             return curve(stopped_early=True)
+                        if (limit := rungs.get(step)) is not None and now > limit:
+                            return curve(cut_at=step)
                     if step == steps:
                         break
         if best.step is not None and best.step != steps:

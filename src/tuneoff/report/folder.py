@@ -116,12 +116,34 @@ class DataSizes(_Loose):
     sentences: tuple[str, ...] = ()
 
 
+class Rung(_Loose):
+    """A look at a halved trial before its end."""
+
+    step: int
+    validation_loss: float | None = None
+
+
+class Saved(_Loose):
+    """What halving spared a search, against trials that all go to their ends."""
+
+    steps: int
+    seconds: float | None = None
+
+
 class TriedValue(_Loose):
     """One trial."""
 
     value: Any
     validation_loss: float | None = None
     status: str = ""
+    steps: int | None = None
+    cut_at: int | None = None
+    rungs: tuple[Rung, ...] = ()
+
+    @property
+    def loss_when_cut(self) -> float | None:
+        """Validation loss at the rung that stopped it."""
+        return next((rung.validation_loss for rung in self.rungs if rung.step == self.cut_at), None)
 
 
 class SearchCell(_Loose):
@@ -135,12 +157,23 @@ class SearchCell(_Loose):
     reserve_because: str | None = None
     chosen: Any = None
     on_edge: bool | None = None
+    saved: Saved | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all trials together."""
+        return sum(trial.steps or 0 for trial in self.trials)
 
 
 class Search(_Loose):
     """How settings were chosen."""
 
     cells: tuple[SearchCell, ...] = ()
+
+    @property
+    def halved(self) -> bool:
+        """Whether bad trials were cut early."""
+        return any(cell.saved for cell in self.cells)
 
 
 class Claim(_Loose):

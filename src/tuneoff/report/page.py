@@ -147,6 +147,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
             for folder in {**records, **study.records}
         ],
         bytes_text=quantities.size,
+        seconds_text=quantities.seconds,
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
         facts=_facts(study),

@@ -3,6 +3,7 @@
 from tuneoff.spec.run import (
     TIMED_STEPS,
     TIMED_TEXTS,
+    CutAbove,
     DataSpec,
     GenerateSpec,
     MethodSpec,
@@ -17,6 +18,7 @@ from tuneoff.spec.study import StudySpec
 __all__ = [
     "TIMED_STEPS",
     "TIMED_TEXTS",
+    "CutAbove",
     "DataSpec",
     "GenerateSpec",
     "MethodSpec",

@@ -13,6 +13,8 @@ Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
 Scalar = bool | int | float | str | tuple[str, ...] | None
+# (optimiser step, highest validation loss with which to go on there; None: only look).
+CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
 
 
 def _is_place(source: str) -> bool:
@@ -130,6 +132,13 @@ class RunSpec(Frozen):
         "final",
         description="a trial reads no test example and leaves no artefact; a timing run is there for its cost alone",
     )
+    cut_above: CutAbove = Field((), description="of a trial: where it is looked at early, and above what it is stopped")
+
+    @model_validator(mode="after")
+    def _trials_alone_are_cut(self) -> "RunSpec":
+        if self.cut_above and self.role != "trial":
+            raise ValueError(f"cut_above is for trials, not for a {self.role} run")
+        return self
 
     def without_places(self) -> "RunSpec":
         """The same without the places of its data. A model's folder stays: using the run needs it."""

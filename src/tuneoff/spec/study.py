@@ -3,7 +3,7 @@
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tuneoff.spec.run import (
     DataSpec,
@@ -55,6 +55,7 @@ whole data takes as many",
     )
     trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
     search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
+    halving: bool = Field(False, description="trials of trained methods go one by one, and bad ones are cut early")
     steps: dict[str, int] = Field(
         {}, description="optimiser steps by method, where methods get equal time; the others take those of `train`"
     )
@@ -79,6 +80,13 @@ whole data takes as many",
         if 1.0 not in fractions:
             raise ValueError("1 is missing: the methods are judged on the whole data, smaller shares come beside it")
         return tuple(sorted(fractions))
+
+    @field_validator("halving")
+    @classmethod
+    def _something_to_halve(cls, halving: bool, info: ValidationInfo) -> bool:
+        if halving and not info.data.get("trials"):
+            raise ValueError("without trials there is nothing to cut; set trials too (--trials N)")
+        return halving
 
     @field_validator("methods")
     @classmethod

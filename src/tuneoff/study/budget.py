@@ -10,7 +10,6 @@ it is what is done.
 
 import dataclasses
 import math
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,29 +29,13 @@ from tuneoff.study.budget_file import Equal, Plan, Speed, Speeds, as_data
 from tuneoff.study.compare import Prepared, prepare
 from tuneoff.study.execute import Job, Outcome, execute
 from tuneoff.study.expansion import Repeated
+from tuneoff.study.halving import rungs
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 
 _STEPS = 3
 _PROBED_EXAMPLES = 12
 # Lengths are averaged over so many training examples.
 _SAMPLE = 200
-_DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?")
-
-
-def parse_duration(text: str) -> float:
-    """`20m`, `1h30m`, `90s` or `1.5h` in seconds. Raises `UserError`."""
-    found = _DURATION.fullmatch(text.replace(" ", ""))
-    try:
-        seconds = sum(float(part) * {"h": 3600, "m": 60, "s": 1}[unit] for unit, part in _parts(found))
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise UserError(f"--budget {text}: a time such as 20m, 90s or 1h30m was expected")
-    return seconds
-
-
-def _parts(found: re.Match[str] | None) -> Iterator[tuple[str, str]]:
-    return ((unit, part) for unit, part in (found.groupdict() if found else {}).items() if part)
 
 
 def fit(
@@ -168,23 +151,32 @@ def equal_time(prepared: Prepared, speeds: Speeds) -> StudySpec:
 
 
 def estimate(study: StudySpec, prepared: Prepared, speeds: Speeds, processes: int = 1) -> float:
-    """Seconds that `study` takes on the data of `prepared`, of which it may use fewer documents."""
+    """Seconds that `study` takes on the data of `prepared`, of which it may use fewer documents, if no trial is cut."""
     validation, test = _examples(study, prepared, "validation"), _examples(study, prepared, "test")
     total = 0.0
+    one_by_one: list[float] = []  # one trial of each halved search
     for model in study.models:
         for runs in expansion.outline(study):
             speed = speeds[model.name, runs.method]
             checks = 1
+            halved = False
             seconds = speed.start
             if prepared.methods[runs.method].trains:
                 steps = _steps(study, prepared, runs)
                 an_epoch = steps_per_epoch(_train_examples(prepared, runs.fraction), study.train.batch_size)
-                checks = len(evaluation_steps(steps, an_epoch, study.train))
+                halved = study.halving and runs.role == "trial"
+                early = rungs(steps, study.train.warmup) if halved else ()
+                checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
                 seconds += steps * speed.step
             seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
             seconds += test * speed.write if runs.role == "final" else 0.0
-            total += runs.number * seconds
-    return total / processes + (_timing(study, prepared, speeds) if processes > 1 else 0.0)
+            if halved:
+                one_by_one.append(seconds)
+            else:
+                total += runs.number * seconds
+    # A round of halved trials waits for its longest.
+    rounds = max([sum(one_by_one) / processes, *one_by_one]) * (study.trials + 1)
+    return rounds + total / processes + (_timing(study, prepared, speeds) if processes > 1 else 0.0)
 
 
 def _timing(study: StudySpec, prepared: Prepared, speeds: Speeds) -> float:

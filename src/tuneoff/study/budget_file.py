@@ -107,6 +107,8 @@ def _settings(study: StudySpec) -> _Settings:
 
 def _request(study: StudySpec, seconds: float | None, equal: Equal) -> str:
     asked = study.without_places().model_dump(mode="json")
+    if not study.halving:  # plans that were made before there was such a setting are kept
+        asked.pop("halving")
     return content_hash({"study": asked, "seconds": seconds, "equal": equal})
 
 

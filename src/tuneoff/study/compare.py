@@ -12,7 +12,8 @@ from typing import Any
 
 from tuneoff import data, models, predictions
 from tuneoff.data import Dataset, Example
-from tuneoff.engine.batching import total_steps
+from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
+from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.methods.protocol import Method
 from tuneoff.metrics import RougeDialect
@@ -23,7 +24,6 @@ from tuneoff.record import (
     Document,
     Prediction,
     Record,
-    plain_numbers,
     read_predictions,
     read_record,
     write_documents,
@@ -31,12 +31,14 @@ from tuneoff.record import (
     write_jsonl,
     write_predictions,
 )
-from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.study import expansion, plan, search
+from tuneoff.spec import DataSpec, RunSpec, StudySpec
+from tuneoff.study import expansion, plan, searches
 from tuneoff.study.execute import Job, Outcome, execute
-from tuneoff.study.expansion import Contents, Expansion, PlannedRun
+from tuneoff.study.expansion import Contents, Expansion, Halving, PlannedRun
+from tuneoff.study.halving import MIN_STEPS
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.lock import study_lock
+from tuneoff.study.searches import Whole
 from tuneoff.study.summary import summarize
 
 
@@ -75,11 +77,17 @@ class Prepared:
 
     def steps(self, run: PlannedRun) -> int:
         """Optimiser steps of a run that is not stopped early; 0 for a method that trains nothing."""
-        train = run.spec.train
-        if not self.methods[run.spec.method.name].trains:
-            return 0
-        examples = len(data.take_fraction(self.dataset.train, run.spec.fraction, run.spec.seed))
-        return total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
+        return self.whole(run.spec).steps
+
+    def whole(self, spec: RunSpec) -> Whole:
+        """The schedule of a run that is not stopped early."""
+        train = spec.train
+        if not self.methods[spec.method.name].trains:
+            return Whole(0, frozenset({0}))
+        rows = self.dataset.train
+        examples = len(rows if spec.fraction == 1 else data.take_fraction(rows, spec.fraction, spec.seed))
+        steps = total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
+        return Whole(steps, evaluation_steps(steps, steps_per_epoch(examples, train.batch_size), train))
 
 
 def prepare(study: StudySpec, folder: Path) -> Prepared:
@@ -94,13 +102,24 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
     contents = Contents(dataset.content_hash, {model.name: models.content_hash(model) for model in study.models})
     plan.check_folder(folder, study, contents)
-    return _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), ()))
+    prepared = _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), ()))
+    if study.halving and not any(run.spec.cut_above for run in prepared.runs):
+        raise UserError(
+            f"--halving: no trial of this study can be cut, for none has done {MIN_STEPS} steps and its warm-up by "
+            "half of its training; leave it out, or train longer"
+        )
+    return prepared
 
 
 def _look(prepared: Prepared) -> Prepared:
     """The same study with what its folder holds by now."""
     folder = prepared.folder
-    known = expansion.expand(prepared.study, prepared.contents, lambda run: plan.trial_loss(folder, run))
+    known = expansion.expand(
+        prepared.study,
+        prepared.contents,
+        lambda run: plan.trial_loss(folder, run),
+        Halving(lambda spec: prepared.whole(spec).steps, lambda run: plan.trial_rungs(folder, run)),
+    )
     missing = tuple(run for run in known.runs if not plan.is_done(folder, run))
     return dataclasses.replace(prepared, expansion=known, missing=missing)
 
@@ -151,31 +170,37 @@ def carry_out(
     with study_lock(folder):
         _write_frame(prepared, keep_texts)
         attempted: set[str] = set()
+
+        def waiting() -> list[Job]:
+            """What is known and was not tried; trials make more runs known."""
+            nonlocal prepared
+            prepared = _look(prepared)
+            plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+            runs = [run for run in prepared.missing if run.run_id not in attempted]
+            attempted.update(run.run_id for run in runs)
+            return [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in runs]
+
         try:
-            # Each round does what is known; trials make more runs known.
-            while waiting := [run for run in prepared.missing if run.run_id not in attempted]:
-                attempted |= {run.run_id for run in waiting}
-                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
-                execute(
-                    jobs,
-                    on_event=on_event,
-                    on_start=on_start,
-                    on_outcome=on_outcome,
-                    start_method=start_method,
-                    layout=layout,
-                )
-                prepared = _look(prepared)
-                plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
+            execute(
+                waiting(),
+                on_event=on_event,
+                on_start=on_start,
+                on_outcome=on_outcome,
+                start_method=start_method,
+                layout=layout,
+                more=waiting,
+            )
             if timing := _to_time(prepared):
                 plan.claim(folder, prepared.study, prepared.contents, (*prepared.runs, *timing))
-                waiting = [run for run in timing if not plan.is_done(folder, run)]
-                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in waiting]
+                untimed = [run for run in timing if not plan.is_done(folder, run)]
+                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in untimed]
                 execute(
                     jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method
                 )  # alone, whatever the layout
         finally:
             if prepared.study.trials:
-                _write_searches(_look(prepared))
+                cells = _look(prepared).expansion.cells
+                searches.write(folder, cells, prepared.whole, halving=prepared.study.halving)
             if not keep_texts:
                 _forget_texts(folder / run.folder for run in prepared.runs)
         there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())
@@ -193,46 +218,6 @@ def _to_time(prepared: Prepared) -> list[PlannedRun]:
                 shared.add((run.spec.model.name, run.spec.method.name))
     timing = expansion.timing_runs(prepared.runs, prepared.contents)
     return [run for run in timing if (run.spec.model.name, run.spec.method.name) in shared]
-
-
-def _write_searches(prepared: Prepared) -> None:
-    """`search.json`: what each method tried, what it cost and what was chosen."""
-    cells = []
-    for cell in prepared.expansion.cells:
-        trials = [trial for _, trial in cell.tried]
-        rows = []
-        for run, trial in cell.tried:
-            folder = prepared.folder / run.folder
-            found = read_record(folder) if (folder / "record.json").exists() else None
-            rows.append(
-                {
-                    "value": trial.value,
-                    "validation_loss": trial.loss,
-                    "status": found.status if found else "to do",
-                    "seconds": _seconds(found),
-                    "run": run.folder.name,
-                }
-            )
-        known = cell.chosen is not None
-        cells.append(
-            {
-                "model": cell.model,
-                "method": cell.method,
-                "fraction": cell.fraction,
-                "hyperparameter": cell.name,
-                "trials": rows,
-                "reserve_because": cell.reserve_because,
-                "chosen": cell.chosen,
-                "on_edge": search.on_edge(cell.method, cell.name, trials) if known else None,
-            }
-        )
-    write_json(prepared.folder / "search.json", plain_numbers({"criterion": "validation loss", "cells": cells}))
-
-
-def _seconds(found: Record | None) -> float | None:
-    if found is None or found.resources is None:
-        return None
-    return sum(phase.wall_seconds for phase in found.resources.phases.values())
 
 
 def _write_frame(prepared: Prepared, keep_texts: bool) -> None:

@@ -54,10 +54,12 @@ def execute(
     start_method: str | None = None,
     target: str = "tuneoff.run:run",
     layout: Layout = WHOLE_MACHINE,
+    more: Callable[[], Sequence[Job]] = tuple,
 ) -> list[Outcome]:
     """Do `jobs` one after the other, or as many at a time as `layout` has processes; the callbacks are never called at
-    the same time. `target` is the function (`module:name`) that each process calls with
-    (spec, folder, run_id, name) and that writes `record.json`.
+    the same time. When all are done, `more` says which jobs have become known by them, until there are none.
+    `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
+    `record.json`.
 
     A run that fails, crashes or is killed has a record that says so, and the next one starts. On Ctrl-C and SIGTERM
     the current run is stopped and recorded as interrupted; then KeyboardInterrupt or SystemExit(143) is raised.
@@ -82,11 +84,17 @@ def execute(
                 on_outcome(outcome)
         return outcome
 
-    with _sigterm_raises():
-        if layout.processes > 1 and len(jobs) > 1:
-            return _side_by_side(jobs, do, lambda: launcher(method, preload, layout), layout.processes)
-        with launcher(method, preload, WHOLE_MACHINE) as started:
-            return [do(job, started, never) for job in jobs]
+    outcomes: list[Outcome] = []
+    started: Launcher | None = None  # its imports take seconds: once is enough
+    with _sigterm_raises(), contextlib.ExitStack() as opened:
+        while jobs:
+            if layout.processes > 1 and len(jobs) > 1:
+                outcomes += _side_by_side(jobs, do, lambda: launcher(method, preload, layout), layout.processes)
+            else:
+                started = started or opened.enter_context(launcher(method, preload, WHOLE_MACHINE))
+                outcomes += [do(job, started, never) for job in jobs]
+            jobs = more()
+    return outcomes
 
 
 class _Stopped(Exception):

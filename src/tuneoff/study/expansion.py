@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,18 @@ from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
 from tuneoff.methods.protocol import Method
 from tuneoff.record import NUMERICS_VERSION
-from tuneoff.spec import TIMED_STEPS, MethodSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import (
+    TIMED_STEPS,
+    CutAbove,
+    MethodSpec,
+    ModelSpec,
+    RunSpec,
+    StudySpec,
+    TrainSpec,
+    content_hash,
+)
 from tuneoff.spec.run import Scalar
-from tuneoff.study import search
+from tuneoff.study import halving, search
 from tuneoff.study.search import Trial
 
 # Where a file lies does not change what is in it: in a run's id the contents stand for these.
@@ -85,15 +94,29 @@ def _no_losses(_run: PlannedRun) -> None:
     return None
 
 
-def expand(study: StudySpec, contents: Contents, loss_of: LossOf = _no_losses) -> Expansion:
+@dataclass(frozen=True)
+class Halving:
+    """What the limits of halved trials follow from: the optimiser steps of a run that goes to its end, and a trial's
+    losses by step at the rungs it reached (`Trial.rungs`)."""
+
+    steps_of: Callable[[RunSpec], int]
+    rungs_of: Callable[[PlannedRun], Mapping[int, float]]
+
+
+def expand(
+    study: StudySpec, contents: Contents, loss_of: LossOf = _no_losses, halved: Halving | None = None
+) -> Expansion:
     """The runs of a study: models x methods x shares of the data x seeds, seeds paired across methods.
 
     With trials, the final runs of a method are known when all its trials have a loss (`loss_of`, None for one that was
     not run yet). A method whose seed changes nothing runs once; where its setting is the one it has on all the data, a
     smaller share needs no run of its own. `reserved_tokens` is the largest overhead of all methods: every method then
     sees the same part of each document.
+
+    A study with halving needs `halved` for its trials: each is known when the one before it has a loss, for its limits
+    follow from the earlier ones.
     """
-    return _Expander(study, contents, loss_of).expand()
+    return _Expander(study, contents, loss_of, halved).expand()
 
 
 @dataclass(frozen=True)
@@ -134,8 +157,8 @@ def effort(study: StudySpec, method: str, fraction: float) -> TrainSpec:
 
 
 class _Expander:
-    def __init__(self, study: StudySpec, contents: Contents, loss_of: LossOf) -> None:
-        self._study, self._contents, self._loss_of = study, contents, loss_of
+    def __init__(self, study: StudySpec, contents: Contents, loss_of: LossOf, halved: Halving | None) -> None:
+        self._study, self._contents, self._loss_of, self._halved = study, contents, loss_of, halved
         self._reserved = max(method.overhead_tokens for method in resolve(study).values())
         self._slugs = _slugs(study.models)
         self._runs: list[PlannedRun] = []
@@ -180,28 +203,51 @@ class _Expander:
         parameter = search.searched(name, fixed)
         if not self._study.trials or parameter is None:
             return fixed
+        halved = self._halved_search(name)
         tried: list[tuple[PlannedRun, Trial]] = []
 
         def attempt(value: Scalar) -> None:
             label = "" if fraction == 1 else f"-f{fraction:g}"
             values = {**fixed, parameter: value}
             run = self._run(model, name, values, fraction, search.TRIAL_SEED, f"{label}-trial{len(tried) + 1}", "trial")
+            if halved:
+                run = self._with_limits(run, halved.steps_of(run.spec), [trial.rungs for _, trial in tried])
             self._runs.append(run)
             loss = self._loss_of(run)
-            tried.append((run, Trial(value, math.nan if loss is None else loss)))
+            reached = halved.rungs_of(run) if halved else {}
+            tried.append((run, Trial(value, math.nan if loss is None else loss, reached)))
+
+        def waiting() -> bool:
+            return any(math.isnan(trial.loss) for _, trial in tried)
 
         because = None
-        for value in search.grid(name, parameter, self._study.trials):
-            attempt(value)
-        if not any(math.isnan(trial.loss) for _, trial in tried):
+        values = search.grid(name, parameter, self._study.trials)
+        for value in halving.from_the_middle(values) if halved and parameter in kind_of(name).search else values:
+            if not (halved and waiting()):
+                attempt(value)
+        if not waiting():
             value, because = search.reserve(name, parameter, [trial for _, trial in tried])
             attempt(value)
-        done = because is not None and not any(math.isnan(trial.loss) for _, trial in tried)
+        done = because is not None and not waiting()
         winner = search.choose([trial for _, trial in tried]) if done else None
         self._cells.append(
             Cell(model.name, name, fraction, parameter, tuple(tried), because, winner.value if winner else None)
         )
         return {**fixed, parameter: winner.value} if winner else None
+
+    def _halved_search(self, name: str) -> Halving | None:
+        """None where trials are not halved: a method that trains nothing has no steps to save."""
+        if not self._study.halving or not kind_of(name).trains:
+            return None
+        if self._halved is None:
+            raise ValueError("the trials of a halved study follow from each other: give `halved`")
+        return self._halved
+
+    def _with_limits(self, run: PlannedRun, steps: int, earlier: Sequence[Mapping[int, float]]) -> PlannedRun:
+        limits: CutAbove = halving.cut_above(steps, run.spec.train.warmup, earlier)
+        spec = run.spec.model_copy(update={"cut_above": limits})
+        run_id = run_id_of(spec, self._contents.models[spec.model.name], self._contents.data)
+        return PlannedRun(spec, run_id, run.name)
 
     def _run(
         self,
@@ -260,6 +306,8 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
         settings["data"].pop(key)
     settings["model"].pop("name")
     settings["model"].pop("revision")
+    if not spec.cut_above:  # runs without it keep the names that they had before there was such a setting
+        settings.pop("cut_above")
     return content_hash({"spec": settings, "model": model_hash, "data": data_hash, "numerics": NUMERICS_VERSION})
 
 

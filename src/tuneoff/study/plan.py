@@ -33,6 +33,7 @@ MAY_GROW = (
     "fractions",
     "trials",
     "search_at",
+    "halving",
 )
 
 
@@ -50,7 +51,7 @@ def is_done(study_folder: Path, run: PlannedRun) -> bool:
 
 
 def trial_loss(study_folder: Path, run: PlannedRun) -> float | None:
-    """The validation loss of a trial: infinite where it diverged or failed, None where it must still be run."""
+    """The validation loss of a trial: infinite where it diverged, failed or was cut, None where it is still to do."""
     folder = study_folder / run.folder
     if not (folder / "record.json").exists():
         return None
@@ -61,7 +62,19 @@ def trial_loss(study_folder: Path, run: PlannedRun) -> float | None:
     if found.run_id != run.run_id or found.status in ("interrupted", "running"):
         return None
     loss = found.curve.best_validation_loss
-    return loss if found.status == "finished" and loss is not None else math.inf
+    lasted = found.status == "finished" and found.curve.cut_at is None
+    return loss if lasted and loss is not None else math.inf
+
+
+def trial_rungs(study_folder: Path, run: PlannedRun) -> dict[int, float]:
+    """Validation losses by step at the rungs that a halved trial reached; none where it diverged or did not end."""
+    if not is_done(study_folder, run):
+        return {}
+    found = record.read_record(study_folder / run.folder)
+    if found.status != "finished":
+        return {}
+    steps = {step for step, _ in run.spec.cut_above}
+    return {point.step: point.loss for point in found.curve.validation if point.step in steps}
 
 
 def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequence[PlannedRun]) -> None:

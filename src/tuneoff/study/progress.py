@@ -225,6 +225,8 @@ class Progress:
         """A run has ended."""
         record = outcome.record
         words = [f"{record.status} after {duration(self._clock() - self._run(outcome.job).began)}"]
+        if record.curve.cut_at is not None:
+            words.append(f"cut at step {record.curve.cut_at}")
         if record.failure is not None:
             words.append(printable((record.failure.message.splitlines() or [""])[0]))
         elif record.scores.get("rouge1") is not None:

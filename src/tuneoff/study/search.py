@@ -5,11 +5,14 @@ With `trials = T` every method tries T settings, then one reserve setting: one s
 the edge of what was tried, else between the best and its better neighbour; for a list, its next entry. Two rates alone
 are both edges, so they stand inside the range, and the reserve trial takes the end beside the better one. The lowest
 validation loss wins, for prompts and trained methods alike. A value that the study sets itself is fixed.
+
+With halving (see `study.halving`) a trial that was cut is never chosen; where the reserve trial asks which of two
+neighbours is better, they are compared at the last rung that both reached.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
@@ -21,10 +24,14 @@ TRIAL_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Trial:
-    """A value that was tried; `loss` is infinite where training diverged or failed."""
+    """A value that was tried; `loss` is infinite where training diverged or failed, and where it was cut.
+
+    `rungs`: validation losses by step of a halved trial that lived (finished or cut), as far as it went.
+    """
 
     value: Scalar
     loss: float
+    rungs: Mapping[int, float] = field(default_factory=dict)
 
 
 def searched(method: str, fixed: Mapping[str, Scalar]) -> str | None:
@@ -76,8 +83,17 @@ def reserve(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str
         return _rounded(values[0] / step), "the best lies on the lower edge: outwards"
     if best == len(rates) - 1:
         return _rounded(values[-1] * step), "the best lies on the upper edge: outwards"
-    beside = min((best - 1, best + 1), key=lambda place: rates[place].loss)
+    beside = best + 1 if _better(rates[best + 1], rates[best - 1]) else best - 1
     return _rounded(math.sqrt(values[best] * values[beside])), "the best lies inside: towards its better neighbour"
+
+
+def _better(one: Trial, other: Trial) -> bool:
+    """Whether `one` has the lower loss: at the end or, where one was cut, at the last rung that both reached."""
+    cut = [trial for trial in (one, other) if math.isinf(trial.loss) and trial.rungs]
+    shared = one.rungs.keys() & other.rungs.keys()
+    if cut and shared:
+        return one.rungs[max(shared)] < other.rungs[max(shared)]
+    return one.loss < other.loss or (one in cut and other not in cut and math.isinf(other.loss))
 
 
 def choose(tried: Sequence[Trial]) -> Trial:
