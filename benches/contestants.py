@@ -2,7 +2,7 @@
 
 Names: `ours-bf16`, `ours-fp32`; `trainer-autocast` (fp32 weights, bf16 autocast), `trainer-bf16` (bf16 weights and
 adapter), `trainer-fp32`, all transformers' Trainer with PEFT, dynamic padding and batches grouped by length;
-`sft-bf16`, TRL's SFTTrainer with completion-only loss; `coursework`, fp32 with everything padded to 512.
+`sft-bf16` and `sft-fp32`, TRL's SFTTrainer with completion-only loss; `coursework`, fp32 with everything padded to 512.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 import workload
 
-from tuneoff.engine.attention import use_short_attention
+from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import epoch_batches
+from tuneoff.engine.gradient import Gradients
 from tuneoff.engine.optimizer import MasterAdamW
-from tuneoff.engine.train import _accumulate
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import TrainSpec
@@ -82,18 +82,19 @@ def _useful(base: Any, batch: Sequence[Encoded], method: str) -> float:
 def _ours(
     name: str, base: Any, batches: Sequence[Sequence[Encoded]], method: str, dropout: float
 ) -> tuple[list[float], list[float]]:
-    dtype = base.model.dtype
     assert name in ("ours-bf16", "ours-fp32")
-    use_short_attention(base.model, dtype, base.device)
+    use_causal_attention(base.model, base.device)
     way = build(method, {"lora_dropout": dropout} if method == "lora" else {})
     adapted = way.adapt(base, [], 0)
     optimizer = MasterAdamW(adapted.state().values(), 0.0)
-    spec = TrainSpec()
+    gradients = Gradients(
+        adapted, optimizer, pad_id=base.pad_id, device=base.device, tokens=TrainSpec().micro_batch_tokens
+    )
     seconds, losses = [], []
     for batch in batches:
         start = time.perf_counter()
         adapted.train_mode(True)
-        loss, _ = _accumulate(adapted, batch, optimizer, spec, way.overhead_tokens, base.pad_id, base.device)
+        loss, _ = gradients.add(batch)
         optimizer.step(RATES[method], 1.0)
         seconds.append(time.perf_counter() - start)
         losses.append(loss)
@@ -160,7 +161,7 @@ def _trainer(
             "remove_unused_columns": False,
             "train_sampling_strategy": "sequential",  # the batches come grouped by length, the same for everyone
         }
-        if name == "sft-bf16":
+        if name.startswith("sft"):
             trainer = _sft(model, data, settings, base, Clock())
         else:
             trainer = Trainer(

@@ -1,6 +1,8 @@
 """Greedy generation against transformers' `generate` at its best batch size and dtype: row 6.
 
-python benches/decode.py [--documents 64] [--rounds 1] [--batch-sizes 16 32 64]
+    python benches/decode.py [--documents 64] [--rounds 1] [--batch-sizes 16 32 64]
+
+bf16 is left out on a machine without fast bf16 products.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import workload
 import report
 from tuneoff import metrics
 from tuneoff.engine import decode
-from tuneoff.engine.attention import use_short_attention
+from tuneoff.engine.attention import use_causal_attention
+from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -38,7 +41,7 @@ class _Plain:
 
 def ours(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[int]]:
     """New tokens by tuneoff's engine."""
-    changed = use_short_attention(base.model, base.model.dtype, base.device)
+    changed = use_causal_attention(base.model, base.device)
     written = decode.generate(
         _Plain(base.model),
         prompts,
@@ -101,7 +104,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64])
     chosen = parser.parse_args()
-    bases = {dtype: workload.base_model("smollm2", dtype) for dtype in (torch.bfloat16, torch.float32)}
+    fast = has_fast_bf16(torch.device("cpu"))
+    dtypes = (torch.bfloat16, torch.float32) if fast else (torch.float32,)
+    bases = {dtype: workload.base_model("smollm2", dtype) for dtype in dtypes}
     prompts = workload.rows(bases[torch.float32], "test", chosen.documents, with_target=False)
     seconds: dict[tuple[str, str, int], list[float]] = {}
     texts: dict[tuple[str, str], list[list[int]]] = {}
@@ -131,17 +136,14 @@ def main() -> None:
         return statistics.mean(scores)
 
     bad = differs_beyond_ties(bases[torch.float32], prompts, texts["ours", fp32], texts["generate", fp32])
-    report.show(
-        [
-            report.at_least("6 documents/s against generate, each at its best", 2.5, best["generate"] / best["ours"]),
-            report.at_most("6 fp32 texts that differ beyond ties", 0, bad),
-            report.at_most(
-                "6 bf16 ROUGE-1 away from fp32, points",
-                0.2,
-                abs(rouge(texts["ours", bf16]) - rouge(texts["ours", fp32])),
-            ),
-        ]
-    )
+    out = [
+        report.at_least("6 documents/s against generate, each at its best", 2.5, best["generate"] / best["ours"]),
+        report.at_most("6 fp32 texts that differ beyond ties", 0, bad),
+    ]
+    if fast:
+        apart = abs(rouge(texts["ours", bf16]) - rouge(texts["ours", fp32]))
+        out.append(report.at_most("6 bf16 ROUGE-1 away from fp32, points", 0.2, apart))
+    report.show(out)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import sys
 import time
 
 import psutil
+import torch
 
 import report
+from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.resources import usable_cores
 from tuneoff.study import layout
 
@@ -25,16 +27,17 @@ RUN = """
 import sys, torch
 torch.set_num_threads({threads})
 import contestants
-print(sum(contestants.train("ours-bf16", "lora", "smollm2", {steps}, 0.0)["seconds"]))
+print(sum(contestants.train("ours-{dtype}", "lora", "smollm2", {steps}, 0.0)["seconds"]))
 """
 
 
 def runs_an_hour(processes: int, threads: int, steps: int) -> float:
     """As many runs as there are processes, at the same time."""
+    dtype = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
     start = time.perf_counter()
     children = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", RUN.format(threads=threads, steps=steps)],
+            [sys.executable, "-W", "ignore", "-c", RUN.format(threads=threads, steps=steps, dtype=dtype)],
             cwd=sys.path[0],
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
             stdout=subprocess.DEVNULL,

@@ -1,5 +1,7 @@
 """Training speed and memory against the peers: rows 1, 2, 3, 4, 7 and 11 of docs/performance.md.
 
+On a machine without fast bf16 products everyone computes in fp32, so row 11 is row 2 with other targets.
+
     python benches/train.py [--short] [--steps N] [--rounds N] [--model smollm2|gpt-neo] [--only-method lora]
 
 Contestants run one after the other in fresh processes, in `--rounds` interleaved rounds; medians over steady steps.
@@ -20,31 +22,45 @@ from typing import Any
 import torch
 
 import report
+from tuneoff.engine.precision import has_fast_bf16
 
 HERE = Path(__file__)
-PLAN = {
+Plan = dict[tuple[str, float], tuple[str, ...]]  # (method, dropout) -> contestants
+PLAN: Plan = {
     ("lora", 0.0): ("ours-bf16", "trainer-autocast", "trainer-bf16", "sft-bf16", "coursework"),
     ("lora", 0.1): ("ours-bf16", "trainer-autocast", "trainer-bf16"),
     ("soft_prompt", 0.0): ("ours-bf16", "trainer-autocast", "trainer-bf16", "coursework"),
     ("full", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
 }
 # The short form leaves out peers that were slower, or alike, in single rounds; the long form has not been run.
-SHORT_PLAN = {
+SHORT_PLAN: Plan = {
     ("lora", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
     ("lora", 0.1): ("ours-bf16", "trainer-autocast", "trainer-bf16"),
     ("soft_prompt", 0.0): ("ours-bf16", "trainer-bf16", "coursework"),
     ("full", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
 }
+FP32_PLAN: Plan = {
+    ("lora", 0.0): ("ours-fp32", "trainer-fp32", "sft-fp32", "coursework"),
+    ("lora", 0.1): ("ours-fp32", "trainer-fp32"),
+    ("soft_prompt", 0.0): ("ours-fp32", "trainer-fp32", "coursework"),
+    ("full", 0.0): ("ours-fp32", "trainer-fp32", "coursework"),
+}
+FP32_SHORT_PLAN: Plan = FP32_PLAN | {("lora", 0.0): ("ours-fp32", "trainer-fp32", "coursework")}
 SHORT_STEPS = {"ours-fp32": 2, "trainer-fp32": 2, "coursework": 1}  # 3 for all others
 FP32 = ("ours-fp32", "trainer-fp32")
 COURSEWORK_STEPS = 2  # a step takes half a minute
+
+
+def fast_bf16() -> bool:
+    """Whether contestants compute in bf16 here."""
+    return has_fast_bf16(torch.device("cpu"))
 
 
 def gemm_rates() -> dict[str, float]:
     """Best rate in operations a second over large squares and SmolLM2's shapes at one batch, by dtype."""
     shapes = [(2048, 2048, 2048), (4096, 4096, 4096), (1880, 576, 1536), (1880, 1536, 576), (1880, 576, 576)]
     rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16) if fast_bf16() else (torch.float32,):
         best = 0.0
         for m, k, n in shapes:
             left, right = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
@@ -78,9 +94,11 @@ def measure(
 ) -> dict[tuple[str, float, str], dict[str, Any]]:
     """Everything of the plan; rounds are merged."""
     merged: dict[tuple[str, float, str], dict[str, Any]] = {}
-    plan = SHORT_PLAN if short else PLAN
+    plans = (SHORT_PLAN, PLAN) if fast_bf16() else (FP32_SHORT_PLAN, FP32_PLAN)
+    plan = plans[0] if short else plans[1]
     jobs = [(method, dropout, name) for (method, dropout), names in plan.items() for name in names]
-    jobs += [(method, dropout, name) for (method, dropout) in plan if dropout == 0.0 for name in FP32]
+    if fast_bf16():
+        jobs += [(method, dropout, name) for (method, dropout) in plan if dropout == 0.0 for name in FP32]
     for number in range(rounds):
         for method, dropout, name in jobs:
             if (only and method != only) or (number and name == "coursework"):
@@ -111,6 +129,7 @@ def measure(
 
 def rows(found: dict[tuple[str, float, str], dict[str, Any]], gemm: dict[str, float]) -> list[report.Row]:
     """The rows of the table that these measurements answer."""
+    ours, products = ("ours-bf16", gemm["bfloat16"]) if "bfloat16" in gemm else ("ours-fp32", gemm["float32"])
     rate = {key: statistics.median(entry["rate"]) for key, entry in found.items()}
     peak = {key: statistics.median(entry["peak"]) for key, entry in found.items()}
     out: list[report.Row] = []
@@ -119,29 +138,27 @@ def rows(found: dict[tuple[str, float, str], dict[str, Any]], gemm: dict[str, fl
         there = [(method, dropout, name) for name in names if (method, dropout, name) in rate]
         return max(there, key=lambda key: rate[key])
 
-    peers = ("trainer-autocast", "trainer-bf16", "sft-bf16")
+    peers = ("trainer-autocast", "trainer-bf16", "sft-bf16") if ours == "ours-bf16" else ("trainer-fp32", "sft-fp32")
     for method, target in (("full", 12), ("lora", 18), ("soft_prompt", 14)):
         if (method, 0.0, "coursework") in rate:
-            ratio = (
-                max(rate[method, 0.0, name] for name in ("ours-bf16", "ours-fp32")) / rate[method, 0.0, "coursework"]
-            )
+            ratio = rate[method, 0.0, ours] / rate[method, 0.0, "coursework"]
             out.append(report.at_least(f"1 {method} against the coursework's way", target, ratio))
     for method, dropout, target in (("lora", 0.0, 3), ("lora", 0.1, 3.5), ("soft_prompt", 0.0, 2), ("full", 0.0, 2.5)):
-        if (method, dropout, "ours-bf16") in rate:
+        if (method, dropout, ours) in rate:
             peer = best(method, dropout, *peers)
-            ours = rate[method, dropout, "ours-bf16"]
-            out.append(report.at_least(f"2 {method} dropout {dropout} against {peer[2]}", target, ours / rate[peer]))
-            share = peak[method, dropout, "ours-bf16"] / peak[peer]
+            ratio = rate[method, dropout, ours] / rate[peer]
+            out.append(report.at_least(f"2 {method} dropout {dropout} against {peer[2]}", target, ratio))
+            share = peak[method, dropout, ours] / peak[peer]
             out.append(report.at_most(f"3 peak memory, {method} dropout {dropout}, against {peer[2]}", 0.5, share))
     for method in ("lora", "full"):
-        if (method, 0.0, "ours-bf16") in found:
-            share = statistics.median(found[method, 0.0, "ours-bf16"]["flop"]) / gemm["bfloat16"]
+        if (method, 0.0, ours) in found:
+            share = statistics.median(found[method, 0.0, ours]["flop"]) / products
             out.append(report.at_least(f"4 share of the GEMM rate, {method}", 0.35, share))
-    if ("lora", 0.0, "ours-bf16") in rate and ("full", 0.0, "ours-bf16") in rate:
-        lora, full = ("lora", 0.0, "ours-bf16"), ("full", 0.0, "ours-bf16")
+    if ("lora", 0.0, ours) in rate and ("full", 0.0, ours) in rate:
+        lora, full = ("lora", 0.0, ours), ("full", 0.0, ours)
         out.append(report.at_most("7 time of LoRA against full", 1, rate[full] / rate[lora]))
         out.append(report.at_most("7 memory of LoRA against full", 1, peak[lora] / peak[full]))
-        soft = ("soft_prompt", 0.0, "ours-bf16")
+        soft = ("soft_prompt", 0.0, ours)
         tokens = found[soft]["tokens"]
         out.append(
             report.at_most("7 soft prompt against LoRA, per processed token", 1.05,

@@ -4,6 +4,15 @@ from pathlib import Path
 
 ARCHITECTURES = ("gpt_neo", "llama", "gpt2", "qwen2", "gemma3")
 
+
+def pairs(names) -> list[tuple[str, str]]:
+    """Methods on architectures; those that cannot be say so: BitFit needs biases, prefix tuning all keys."""
+    refused = {("bitfit", "llama"), ("bitfit", "gemma3"), ("prefix_tuning", "gemma3")}
+    return [
+        (name, architecture) for name in names for architecture in ARCHITECTURES if (name, architecture) not in refused
+    ]
+
+
 _WORDS = (
     "we show that a small model learns to name the result of each paper when the data is clean and the prompt is short "
     "the method of this paper is a new way to train models with few examples while the cost stays low"

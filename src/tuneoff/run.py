@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import card, data, metrics, models
-from tuneoff.engine.attention import use_short_attention
+from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import lengths
 from tuneoff.engine.decode import Written, generate
 from tuneoff.engine.precision import choose_dtype, pick_device
@@ -115,7 +115,7 @@ class _Work:
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
-            use_short_attention(base.model, dtype, device)
+            use_causal_attention(base.model, device)
             self.provenance = _provenance(spec, dataset)
             # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
             known, held_out = (

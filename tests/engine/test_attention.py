@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tuneoff.engine.attention import ShortCausal, use_short_attention
+from tuneoff.engine.attention import ShortCausal, use_causal_attention
 
 CPU = torch.device("cpu")
 
@@ -35,15 +35,8 @@ def test_models_compute_the_same_on_both_paths(tiny_model, architecture: str) ->
     model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.bfloat16).eval()
     ids = torch.randint(3, 50, (2, 12), generator=torch.Generator().manual_seed(0))
     before = model(ids, use_cache=False).logits
-    changed = use_short_attention(model, torch.bfloat16, CPU)
+    changed = use_causal_attention(model, CPU)
     assert changed == (architecture != "gpt_neo")
     after = model(ids, use_cache=False).logits
     # bf16 has 8 bits: products in another order differ in the last of them
     torch.testing.assert_close(after, before, rtol=0.05, atol=0.05)
-
-
-def test_fp32_keeps_the_usual_path(tiny_model) -> None:  # type: ignore[no-untyped-def]
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model("llama"), dtype=torch.float32)
-    assert not use_short_attention(model, torch.float32, CPU)

@@ -13,7 +13,7 @@ def test_updates_below_the_resolution_of_bf16_add_up():
     optimizer = MasterAdamW([weight], 0.0)
     for _ in range(100):
         weight.grad = torch.ones_like(weight)
-        optimizer.collect()
+        optimizer.take(0)
         optimizer.step(1e-4, 100.0)
     # AdamW moves by the learning rate when the gradient is constant: 1 - 100 * 1e-4, to bf16's spacing of 2^-8
     assert weight.detach().float().mean() == pytest.approx(0.99, abs=2**-9)

@@ -9,7 +9,7 @@ import torch
 
 from tuneoff import models
 from tuneoff.engine import decode, prefill
-from tuneoff.engine.attention import use_short_attention
+from tuneoff.engine.attention import use_causal_attention
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec, ModelSpec
 
@@ -78,10 +78,13 @@ def test_common_beginning_is_read_once(tiny_model: Callable[[str], Path]) -> Non
     assert seen == [12, 9]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-def test_short_attention_over_keys_read_before(tiny_model: Callable[[str], Path], architecture: str) -> None:
-    """With the dense path on, queries that follow a shared beginning see all of it and nothing after themselves."""
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
+def test_attention_without_masks_over_keys_read_before(
+    tiny_model: Callable[[str], Path], architecture: str, dtype: torch.dtype
+) -> None:
+    """Queries that follow a shared beginning see all of it and nothing after themselves."""
+    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, dtype)
     prompts = _prompts(12)
 
     def logits() -> torch.Tensor:
@@ -89,8 +92,9 @@ def test_short_attention_over_keys_read_before(tiny_model: Callable[[str], Path]
             return prefill.Reader(_Adapted(base.model), prompts, 0, CPU).read(prompts, 1).logits_BV
 
     usual = logits()
-    assert use_short_attention(base.model, torch.bfloat16, CPU)
-    torch.testing.assert_close(logits(), usual, rtol=0.05, atol=0.05)  # the last of the 8 bits of bf16
+    assert use_causal_attention(base.model, CPU)
+    close = 1e-5 if dtype == torch.float32 else 0.05  # sums in another order; bf16 has 8 bits
+    torch.testing.assert_close(logits(), usual, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

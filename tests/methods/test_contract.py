@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import ARCHITECTURES, example_row
+from tiny import ARCHITECTURES, example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import micro_batches
@@ -20,14 +20,6 @@ from tuneoff.spec import GenerateSpec, ModelSpec, PromptSpec
 
 CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
-
-
-def pairs(names) -> list[tuple[str, str]]:
-    """Methods on architectures; those that cannot be say so: BitFit needs biases, prefix tuning all keys."""
-    refused = {("bitfit", "llama"), ("bitfit", "gemma3"), ("prefix_tuning", "gemma3")}
-    return [
-        (name, architecture) for name in names for architecture in ARCHITECTURES if (name, architecture) not in refused
-    ]
 
 
 def test_prefix_tuning_says_so_where_keys_are_forgotten(tiny_model):
@@ -64,7 +56,8 @@ def train(adapted, rows, steps: int = 3, rate: float = 1e-2) -> None:
     for _ in range(steps):
         batch = collate(rows, 0, CPU)
         (target_loss(adapted, batch) / len(batch.targets_N)).backward()
-        optimizer.collect()
+        for place in range(len(optimizer.parameters)):
+            optimizer.take(place)
         assert optimizer.step(rate, 1.0) > 0
     adapted.train_mode(False)
 

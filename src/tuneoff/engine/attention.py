@@ -1,7 +1,8 @@
-"""Causal attention of short rows as plain dense products, where that is faster than the flash kernels.
+"""Causal attention on a CPU: no masks where rows go on from keys that were read before, dense products where they pay.
 
-The flash kernels of CPUs are made for long rows; at the lengths of one abstract their backward pass costs several times
-what the products cost. Measured in docs/performance.md; long rows, masks and other devices keep the usual path.
+A mask makes the flash kernel compute the upper half of the scores too; rows that go on from a common beginning need
+none. In bf16 its backward pass costs several times what dense products of short rows cost. Measured in
+docs/performance.md; rows with padding on the left, dropout and other devices keep the usual path.
 
 Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T),
 D width of a head.
@@ -13,12 +14,13 @@ import functools
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
-_NAME = "tuneoff_short"
+_NAME = "tuneoff_causal"
 # Above this the probabilities (T x T for each head) cost more than they save.
 _LONGEST = 512
 
@@ -73,39 +75,44 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """The form in which transformers calls attention; returns (B, T, H, D)."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    plain = attention_mask is None and not dropout and causal and 1 < query.shape[2] <= key.shape[2] <= _LONGEST
-    if plain and key.shape == value.shape and query.shape[3] == key.shape[3]:
+    plain = attention_mask is None and causal and 1 < query.shape[2] <= key.shape[2]
+    short = key.shape[2] <= _LONGEST and key.shape == value.shape and query.shape[3] == key.shape[3]
+    if plain and short and not dropout and query.dtype == torch.bfloat16:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         heads: Tensor = ShortCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return heads.transpose(1, 2).contiguous(), None
-    usual: tuple[Tensor, None] = sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-    )
-    return usual
+    # The kernel's causal rows begin at the first key: queries that nobody asked for stand in for those read before.
+    before = key.shape[2] - query.shape[2] if plain else 0
+    usual_BTHD: Tensor = sdpa_attention_forward(
+        module,
+        F.pad(query, (0, 0, before, 0)) if before else query,
+        key,
+        value,
+        attention_mask,
+        dropout=dropout,
+        scaling=scaling,
+        is_causal=is_causal,
+        **kwargs,
+    )[0]
+    return usual_BTHD[:, before:], None
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """No mask for queries that follow keys which were read before, where `_attend` takes the dense path."""
+    """No mask for queries that follow keys which were read before: `_attend` knows what to do."""
     plain = kwargs.get("mask_function") is causal_mask_function and kwargs.get("attention_mask") is None
     follows = kwargs.get("q_offset") == kwargs.get("kv_length", 0) - kwargs.get("q_length", 0)
-    if (
-        plain
-        and follows
-        and kwargs.get("allow_is_causal_skip")
-        and 1 < kwargs["q_length"] <= kwargs["kv_length"] <= _LONGEST
-    ):
+    if plain and follows and kwargs.get("allow_is_causal_skip") and 1 < kwargs["q_length"] <= kwargs["kv_length"]:
         return None
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return mask
 
 
-def use_short_attention(model: nn.Module, dtype: torch.dtype, device: torch.device) -> bool:
-    """Let `model` take the dense path where it pays: bf16 on a CPU. True when it does from now on.
+def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
+    """Let `model` attend as this module does, on a CPU. True when it does from now on.
 
-    In fp32 the flash kernels are the faster ones at every length. Models whose attention transformers cannot exchange
-    (GPT-Neo) stay as they are.
+    Models whose attention transformers cannot exchange (GPT-Neo) stay as they are.
     """
-    if device.type != "cpu" or dtype != torch.bfloat16:
+    if device.type != "cpu":
         return False
     if getattr(getattr(model, "config", None), "_attn_implementation", None) != "sdpa":
         return False

@@ -82,6 +82,22 @@ def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batch
     return Batches(batch, pieces)
 
 
+def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, lanes: int) -> Batches:
+    """Like `micro_batches`, in a number that `lanes` share evenly (if there are rows enough), the largest first."""
+    known = lengths(batch)
+
+    def cost(piece: list[int]) -> int:
+        return len(piece) * (max(known[place] for place in piece) + overhead)
+
+    pieces = micro_batches(batch, tokens, overhead).places
+    while len(pieces) % lanes and any(len(piece) > 1 for piece in pieces):
+        largest = max((piece for piece in pieces if len(piece) > 1), key=cost)
+        pieces.remove(largest)
+        half = len(largest) // 2  # the longer rows lie behind
+        pieces += [largest[: len(largest) - half], largest[len(largest) - half :]]
+    return Batches(batch, sorted(pieces, key=cost, reverse=True))
+
+
 def steps_per_epoch(examples: int, batch_size: int) -> int:
     """Optimiser steps in one pass over the data."""
     return math.ceil(examples / batch_size)

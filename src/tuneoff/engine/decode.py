@@ -5,6 +5,7 @@ Shapes: B rows still running, T positions so far (padding on the left), V vocabu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from tuneoff.engine.forward import Past, Trainable, accepts
+from tuneoff.engine.lanes import Lanes
 from tuneoff.engine.prefill import Prefilled, Reader, left_padded, positions
 from tuneoff.errors import UserError
 from tuneoff.prompts import Encoded
@@ -46,24 +48,29 @@ def generate(
 
     The model must be in evaluation mode.
     """
+    if spec.num_beams > 1 and isinstance(adapted.prefix(), Past):
+        raise UserError("keys and values in front of the prompt (prefix_tuning) need --num-beams 1")
     done: dict[int, Written] = {}
     # Rows of similar length share a batch, the longest first: if memory runs out, it does so at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].prompt))
+    lanes, ready = Lanes(device), threading.Lock()
     with torch.inference_mode():
         reader = Reader(adapted, prompts, pad_id, device)
-        for start in range(0, len(order), spec.batch_size):
-            chosen = order[start : start + spec.batch_size]
-            rows = [prompts[index] for index in chosen]
-            if spec.num_beams > 1 and isinstance(adapted.prefix(), Past):
-                raise UserError("keys and values in front of the prompt (prefix_tuning) need --num-beams 1")
+
+    def write(chosen: Sequence[int]) -> None:
+        rows = [prompts[index] for index in chosen]
+        with torch.inference_mode():
             if spec.num_beams == 1:
-                texts = _greedy(adapted.model, rows, reader.read(rows, spec.max_new_tokens), spec, stop_ids)
+                texts = list(_greedy(adapted.model, rows, reader.read(rows, spec.max_new_tokens), spec, stop_ids))
             else:
-                texts = _beams(adapted.model, rows, *left_padded(adapted, rows, pad_id, device), spec, stop_ids)
-            for index, written in zip(chosen, texts, strict=True):
-                done[index] = written
+                inputs = left_padded(adapted, rows, pad_id, device)
+                texts = list(_beams(adapted.model, rows, *inputs, spec, stop_ids))
+        with ready:
+            done.update(zip(chosen, texts, strict=True))
             if progress is not None:
                 progress(len(done))
+
+    lanes.map(write, [order[start : start + spec.batch_size] for start in range(0, len(order), spec.batch_size)])
     return [done[index] for index in range(len(prompts))]
 
 

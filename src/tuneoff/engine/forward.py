@@ -126,5 +126,15 @@ def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
 
 def target_loss(adapted: Trainable, batch: Batch) -> Tensor:
     """Sum over the target tokens of their negative log likelihood, in nats, in fp32."""
-    logits = target_logits(adapted, batch)
-    return F.cross_entropy(logits.float(), batch.targets_N, reduction="sum")
+    return loss_at(target_logits(adapted, batch), batch.targets_N)
+
+
+def loss_at(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """The same from logits (N, vocabulary)."""
+    return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+
+
+def overhead_of(adapted: Trainable) -> int:
+    """Virtual tokens in front of each row."""
+    prefix = adapted.prefix()
+    return 0 if prefix is None else len(prefix)

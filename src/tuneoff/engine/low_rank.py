@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import functools
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from tuneoff.engine.lanes import current_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,30 +29,35 @@ class DropoutPool:
     A factor is 0 with probability p, else 1 / (1 - p). Within one window the factors are independent. Windows of
     different layers may overlap at different places, which a mask for one layer and step never shows. Drawing a mask
     for every layer from the CPU's random generator costs more than the layer's products.
+
+    Each piece of a batch has a pool of its own: what a piece draws depends on the seed, the step and its number, not on
+    what other threads do.
     """
 
     def __init__(self, p: float, seed: int) -> None:
         self.p = p
-        self._places = random.Random(f"dropout/{seed}")
-        self._generator = torch.Generator().manual_seed(seed)
-        self._factors = torch.empty(0)
+        self._seed = seed
+        self._step = 0
+        self._local = threading.local()
 
     def renew(self) -> None:
         """Draw all factors anew; once an optimiser step."""
-        if len(self._factors):
-            self._draw(len(self._factors), self._factors.dtype, self._factors.device)
-
-    def _draw(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
-        kept = torch.empty(size).bernoulli_(1 - self.p, generator=self._generator)
-        self._factors = kept.div_(1 - self.p).to(device, dtype)
+        self._step += 1
 
     def window(self, like: Tensor) -> Tensor:
         """Factors in the shape of `like`."""
+        mine, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_piece()}"
+        if getattr(mine, "stream", None) != stream:
+            mine.stream, mine.places = stream, random.Random(stream)
+            mine.generator = torch.Generator().manual_seed(mine.places.getrandbits(63))
+            mine.factors = torch.empty(0, dtype=like.dtype, device=like.device)
         size = like.numel()
-        if len(self._factors) < 2 * size or self._factors.dtype != like.dtype or self._factors.device != like.device:
-            self._draw(2 * size, like.dtype, like.device)
-        start = self._places.randrange(len(self._factors) - size + 1)
-        return self._factors[start : start + size].view_as(like)
+        if len(mine.factors) < 2 * size:
+            kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=mine.generator)
+            mine.factors = kept.div_(1 - self.p).to(like.device, like.dtype)
+        start = mine.places.randrange(len(mine.factors) - size + 1)
+        window: Tensor = mine.factors[start : start + size].view_as(like)
+        return window
 
 
 class _LowRankLinear(torch.autograd.Function):

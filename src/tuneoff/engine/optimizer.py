@@ -30,10 +30,10 @@ class MasterAdamW:
     """
 
     def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._masters = [
             parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
-            for parameter in self._parameters
+            for parameter in self.parameters
         ]
         # Decay is for matrices: norms and biases are scales, not features (GPT-2 and nanoGPT do the same).
         groups = [
@@ -42,16 +42,16 @@ class MasterAdamW:
         ]
         self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
-    def collect(self) -> None:
-        """Move the gradients of one backward pass to the masters."""
-        for parameter, master in zip(self._parameters, self._masters, strict=True):
-            if master is parameter or parameter.grad is None:
-                continue
-            if master.grad is None:
-                master.grad = parameter.grad.float()
-            else:
-                master.grad += parameter.grad
-            parameter.grad = None
+    def take(self, place: int) -> None:
+        """Move the gradient that a backward pass left at the parameter `place` to its master."""
+        parameter, master = self.parameters[place], self._masters[place]
+        if master is parameter or parameter.grad is None:
+            return
+        if master.grad is None:
+            master.grad = parameter.grad.float()
+        else:
+            master.grad += parameter.grad
+        parameter.grad = None
 
     def step(self, learning_rate: float, max_grad_norm: float) -> float:
         """One update; returns the gradient norm before clipping. A norm that is not finite changes nothing."""
@@ -61,7 +61,7 @@ class MasterAdamW:
                 group["lr"] = learning_rate
             self._adamw.step()
             with torch.no_grad():
-                for parameter, master in zip(self._parameters, self._masters, strict=True):
+                for parameter, master in zip(self.parameters, self._masters, strict=True):
                     if master is not parameter:
                         parameter.copy_(master)
         self._adamw.zero_grad(set_to_none=True)

@@ -28,6 +28,7 @@ from tuneoff.prompts import Encoded
 _PIECE = 1024
 # A shorter common beginning is not worth a pass of its own.
 _WORTH_SHARING = 8
+_WORTH_SHARING_ELSEWHERE = 64  # accelerators: a pass costs its launch, not its tokens
 
 
 @dataclass
@@ -52,6 +53,19 @@ class Shared:
         """S, virtual tokens included."""
         return int(self.cache.get_seq_length())
 
+    def states(self) -> list[Tensor]:
+        """Keys and values (1, heads, S, width) of every layer, one after the other."""
+        return [states for layer in self.cache.layers for states in (layer.keys, layer.values)]
+
+    def with_states(self, states: Sequence[Tensor]) -> Shared:
+        """The same with other tensors in the place of `states()`."""
+        cache = DynamicCache(config=self.model.config)
+        for index, layer in enumerate(cache.layers):
+            keys, values = states[2 * index : 2 * index + 2]
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values
+        return dataclasses.replace(self, cache=cache)
+
     def rest(self, row: Encoded) -> Encoded:
         """A row without what was read."""
         return dataclasses.replace(row, prompt=row.prompt[self.ids :])
@@ -64,6 +78,11 @@ class Shared:
             expanded = (states.expand(len(ids_BT), -1, -1, -1) for states in (layer.keys, layer.values))
             cache.update(*expanded, index)
         return _logits(self.model, ids_BT, wanted_BT, cache, self.positions), cache
+
+
+def worth_sharing(device: torch.device) -> int:
+    """Ids from which on a common beginning of rows gets a pass of its own."""
+    return _WORTH_SHARING if device.type == "cpu" else _WORTH_SHARING_ELSEWHERE
 
 
 def read_shared(

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tuneoff.engine.batching import epoch_batches, evaluation_steps, length, micro_batches, steps_per_epoch, total_steps
-from tuneoff.engine.forward import Trainable, collate, target_loss
+from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
+from tuneoff.engine.forward import Trainable, collate, loss_at, overhead_of, target_loss
+from tuneoff.engine.gradient import Gradients
+from tuneoff.engine.lanes import Lanes
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
-from tuneoff.engine.prefill import read_shared
+from tuneoff.engine.prefill import read_shared, worth_sharing
 from tuneoff.events import Event, StepDone, Validated
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve, Phase, TrainPoint, ValidationPoint
 from tuneoff.spec import TrainSpec
-
-# Tokens that all validation prompts must begin with (shots, as a rule) for a pass of their own to pay.
-_WORTH_SHARING = 64
 
 
 class Learner(Trainable, Protocol):
@@ -61,24 +59,23 @@ class Diverged(Exception):
 def validation_loss(
     adapted: Learner, rows: Sequence[Encoded], *, pad_id: int, device: torch.device, tokens: int
 ) -> float:
-    """Mean negative log likelihood a target token, in nats; batches hold at most `tokens` tokens."""
+    """Mean negative log likelihood a target token, in nats; passes under way hold at most `tokens` tokens in all."""
     adapted.train_mode(False)
-    prefix = adapted.prefix()
-    overhead = 0 if prefix is None else len(prefix)
-    total, count = 0.0, 0
+    lanes = Lanes(device)
     with torch.inference_mode():
-        shared = read_shared(adapted, rows, device, worth=_WORTH_SHARING)
-        rest = rows if shared is None else [shared.rest(row) for row in rows]
-        for piece in micro_batches(rest, tokens, overhead if shared is None else 0):
+        shared = read_shared(adapted, rows, device, worth=worth_sharing(device))
+    rest = rows if shared is None else [shared.rest(row) for row in rows]
+
+    def loss_of(piece: Sequence[Encoded]) -> float:
+        with torch.inference_mode():
             batch = collate(piece, pad_id, device)
             if shared is None:
-                loss = target_loss(adapted, batch)
-            else:
-                logits = shared.logits(batch.ids_BT, batch.predicts_BT)[0]
-                loss = F.cross_entropy(logits.float(), batch.targets_N, reduction="sum")
-            total += float(loss)
-            count += len(batch.targets_N)
-    return total / count
+                return float(target_loss(adapted, batch))
+            return float(loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N))
+
+    overhead = overhead_of(adapted) if shared is None else 0
+    losses = lanes.map(loss_of, even_pieces(rest, max(1, tokens // lanes.count), overhead, lanes.count))
+    return sum(losses) / sum(len(row.target) for row in rows)
 
 
 class _Best:
@@ -135,9 +132,8 @@ def fit(
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
     an_epoch = steps_per_epoch(len(train), spec.batch_size)
     checks = evaluation_steps(steps, an_epoch, spec)
-    prefix = adapted.prefix()
-    overhead = 0 if prefix is None else len(prefix)
     optimizer = MasterAdamW(adapted.state().values(), weight_decay)
+    gradients = Gradients(adapted, optimizer, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens)
     best = _Best(scratch / "best.safetensors")
     points: list[TrainPoint] = []
     validations: list[ValidationPoint] = []
@@ -161,7 +157,7 @@ def fit(
                 for examples in epoch_batches(train, spec.batch_size, seed, step // an_epoch):
                     rate = rate_at(step, steps, learning_rate, spec.warmup, spec.schedule)
                     adapted.train_mode(True)
-                    loss, tokens = _accumulate(adapted, examples, optimizer, spec, overhead, pad_id, device)
+                    loss, tokens = gradients.add(examples)
                     norm = optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
                     if not math.isfinite(norm):
                         if best.step is not None:
@@ -206,28 +202,7 @@ def fit(
             best.restore(adapted.state())
         return curve()
     finally:
+        gradients.close()
         adapted.train_mode(False)
         with contextlib.suppress(OSError):
             best.forget()
-
-
-def _accumulate(
-    adapted: Learner,
-    examples: Sequence[Encoded],
-    optimizer: MasterAdamW,
-    spec: TrainSpec,
-    overhead: int,
-    pad_id: int,
-    device: torch.device,
-) -> tuple[float, int]:
-    """Gradient of the batch's mean loss; returns that loss and the tokens processed."""
-    targets = sum(len(row.target) for row in examples)
-    total, tokens = 0.0, 0
-    for piece in micro_batches(examples, spec.micro_batch_tokens, overhead):
-        batch = collate(piece, pad_id, device)
-        loss = target_loss(adapted, batch) / targets
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.collect()
-        total += float(loss.detach())
-        tokens += batch.tokens
-    return total, tokens

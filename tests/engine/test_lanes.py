@@ -1,0 +1,119 @@
+"""Pieces side by side: the same results in the same order, whatever the threads do."""
+
+import random
+import threading
+import time
+
+import pytest
+import torch
+
+from tuneoff.engine.lanes import Lanes, Turns, current_piece
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def lanes(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(getattr(request, "param", 3))
+    yield Lanes(CPU)
+    torch.set_num_threads(before)
+
+
+def test_results_keep_the_order_and_torch_its_threads(lanes):
+    threads = torch.get_num_threads()
+    order = random.Random(0)
+
+    def work(number):
+        time.sleep(order.random() / 200)
+        return number, current_piece(), torch.get_num_threads()
+
+    assert lanes.map(work, range(9)) == [(number, number, 1) for number in range(9)]
+    assert torch.get_num_threads() == threads
+    assert current_piece() is None
+
+
+def test_several_threads_work_unless_it_must_be_alone(lanes):
+    def work(_):
+        time.sleep(0.02)
+        return threading.current_thread()
+
+    assert len(set(lanes.map(work, range(6)))) > 1
+    assert set(lanes.map(work, range(6), alone=True)) == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("lanes", [1], indirect=True)
+def test_one_thread_is_the_caller(lanes):
+    assert lanes.count == 1
+    assert lanes.map(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
+
+
+def test_elsewhere_than_on_a_cpu_there_is_one_lane():
+    assert Lanes(torch.device("meta")).count == 1
+
+
+def test_the_first_error_is_raised_and_torch_keeps_its_threads(lanes):
+    threads = torch.get_num_threads()
+
+    def work(number):
+        if number in (2, 4):
+            raise ValueError(f"piece {number}")
+        return number
+
+    with pytest.raises(ValueError, match="piece 2"):
+        lanes.map(work, range(6))
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gradients_are_added_in_the_order_of_the_pieces(lanes, seed):
+    """1e8 + 1 - 1e8 is 0 in fp32 and 1e8 - 1e8 + 1 is 1: the sum tells its order."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    order = random.Random(seed)
+    told = []
+    turns = Turns([weight], told.append)
+    for gradients in ([1e8, 1.0, -1e8], [1e8, -1e8, 1.0]):
+        turns.begin()
+        delays = [order.random() / 50 for _ in gradients]
+
+        def work(piece, delays=delays):
+            number, gradient = piece
+            with turns.piece():
+                time.sleep(delays[number])
+                (weight * gradient).sum().backward()
+
+        lanes.map(work, list(enumerate(gradients)))
+        expected = torch.zeros(1)
+        for gradient in gradients:
+            expected += gradient
+        assert torch.equal(weight.grad, expected)
+        weight.grad = None
+    assert told == [0] * 6
+
+
+def test_nobody_waits_for_a_piece_that_failed_or_does_not_reach_a_tensor(lanes):
+    weight, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    turns = Turns([weight, other], lambda place: None)
+    turns.begin()
+
+    def work(number):
+        with turns.piece():
+            time.sleep(0.01 * (2 - number))
+            if number == 0:
+                raise ValueError("no gradient")
+            (other if number == 1 else weight).sum().backward()
+
+    with pytest.raises(ValueError, match="no gradient"):
+        lanes.map(work, range(3))
+    assert weight.grad == other.grad == 1
+
+
+def test_closed_turns_leave_the_tensors_alone():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    told = []
+    turns = Turns([weight], told.append)
+    turns.close()
+    weight.sum().backward()
+    assert not told
+    assert not weight._backward_hooks
+    assert not weight._post_accumulate_grad_hooks
