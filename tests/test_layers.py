@@ -25,6 +25,7 @@ LAYERS = {
     "predictions": 2,
     "prompts": 2,
     "resources": 2,
+    "tokens": 2,
     "methods": 3,
     "card": 3,
     "run": 4,
