@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tuneoff.engine.batching import even_pieces
+from tuneoff.engine.batching import even_pieces, length
 from tuneoff.engine.forward import Trainable, collate, loss_at, target_loss, virtual_tokens
 from tuneoff.engine.held import HeldPrompts
 from tuneoff.engine.lanes import Lanes, Turns
@@ -41,8 +41,6 @@ class Gradients:
         self._lanes = Lanes(device)
         self._tokens = max(1, tokens // self._lanes.count)
         self._turns = Turns(optimizer.parameters, optimizer.take)
-        # torch has one random generator for all threads: a model that draws from it (dropout) gets one piece after the
-        # other, so that it draws the same numbers each time. The first batch shows whether it does.
         self._draws: bool | None = None
 
     def close(self) -> None:
@@ -52,7 +50,8 @@ class Gradients:
     def add(self, examples: Sequence[Encoded]) -> tuple[float, int]:
         """Add the gradient of the batch's mean loss over target tokens; returns that loss and the tokens processed."""
         targets = sum(len(row.target) for row in examples)
-        before = torch.get_rng_state() if self._draws is None else None
+        if self._draws is None:
+            self._draws = self._draws_numbers(min(examples, key=length))
         self._turns.begin()
         with self._beginning(examples) as shared:
 
@@ -64,10 +63,18 @@ class Gradients:
 
             overhead = virtual_tokens(self._adapted) if shared is None else -shared.ids
             pieces = even_pieces(examples, self._tokens, overhead, self._lanes.count)
-            loss = sum(self._lanes.map(work, pieces, alone=self._draws is not False))
-        if before is not None:
-            self._draws = not torch.equal(before, torch.get_rng_state())
+            loss = sum(self._lanes.map(work, pieces, alone=self._draws))
         return loss, sum(len(row.prompt) + len(row.target) for row in examples)
+
+    def _draws_numbers(self, row: Encoded) -> bool:
+        """Whether a pass draws from torch's generator (dropout). All threads share it, so such a model gets one piece
+        after the other: only then it draws the same numbers each time."""
+        before = torch.get_rng_state()
+        with torch.no_grad():
+            target_loss(self._adapted, collate([row], self._pad_id, self._device))
+        drawn = not torch.equal(before, torch.get_rng_state())
+        torch.set_rng_state(before)
+        return drawn
 
     def _loss(self, piece: Sequence[Encoded], shared: Shared | None) -> Tensor:
         if self._held is not None:
