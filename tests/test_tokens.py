@@ -93,7 +93,8 @@ def test_ids_are_those_of_a_plain_call(tokenizer: Any, texts: list[str]) -> None
     assert [made.first(place) for place in range(len(made))] == expected
     assert [made.first(place, 2) for place in range(len(made))] == [ids[:2] for ids in expected]
     assert made.lengths.tolist() == [len(ids) for ids in expected]
-    if tokenizer.is_fast and "<|end|>" not in dict(getattr(tokenizer.backend_tokenizer.model, "vocab", None) or []):
+    # A unigram model may choose a special token as a piece like any other, split or not.
+    if tokenizer.is_fast and type(tokenizer.backend_tokenizer.model).__name__ != "Unigram":
         specials = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         assert not any(specials & set(ids) for ids in expected)
 
