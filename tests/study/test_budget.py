@@ -10,8 +10,8 @@ from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
-from tuneoff.study import budget
-from tuneoff.study.budget_file import Speed
+from tuneoff.study import budget, budget_file
+from tuneoff.study.budget_file import Speed, as_data
 from tuneoff.study.compare import Prepared, prepare
 from tuneoff.study.duration import parse_duration
 
@@ -103,10 +103,11 @@ def test_a_plan_from_before_halving_is_kept(prepared: Prepared) -> None:
     before = content_hash({"study": asked, "seconds": 60.0, "equal": "examples"})
     plan = budget.choose(prepared, speeds_of(prepared), 60.0)
     prepared.folder.mkdir(parents=True)
-    (prepared.folder / "budget.json").write_text(json.dumps(budget.as_data(plan, before, {})))
-    assert budget.earlier(prepared.folder, prepared.study, 60.0, "examples") == plan
+    kept = as_data(plan, prepared.study, 60.0, "examples", {}) | {"asked": before}
+    (prepared.folder / "budget.json").write_text(json.dumps(kept))
+    assert budget_file.earlier(prepared.folder, prepared.study, 60.0, "examples") == plan
     halved = prepared.study.model_copy(update={"halving": True})
-    assert budget.earlier(prepared.folder, halved, 60.0, "examples") is None
+    assert budget_file.earlier(prepared.folder, halved, 60.0, "examples") is None
 
 
 def test_whatever_the_budget_the_plan_fits_or_says_that_it_does_not(prepared: Prepared) -> None:

@@ -82,15 +82,15 @@ def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batch
     return Batches(batch, pieces)
 
 
-def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, lanes: int) -> Batches:
-    """Like `micro_batches`, in a number that `lanes` share evenly (if there are rows enough), the largest first."""
+def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, multiple: int) -> Batches:
+    """Like `micro_batches`, in a multiple of so many pieces (if there are rows enough), the largest first."""
     known = lengths(batch)
 
     def cost(piece: Sequence[int]) -> int:
         return len(piece) * (max(known[place] for place in piece) + overhead)
 
     pieces = list(micro_batches(batch, tokens, overhead).places)
-    while len(pieces) % lanes and any(len(piece) > 1 for piece in pieces):
+    while len(pieces) % multiple and any(len(piece) > 1 for piece in pieces):
         largest = max((piece for piece in pieces if len(piece) > 1), key=cost)
         pieces.remove(largest)
         half = len(largest) // 2  # the longer rows lie behind

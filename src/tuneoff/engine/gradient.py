@@ -39,7 +39,7 @@ class Gradients:
         self._held = held
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._lanes = Lanes(device)
-        self._tokens = max(1, tokens // self._lanes.count)
+        self._tokens = max(1, tokens // self._lanes.pieces)
         self._turns = Turns(optimizer.parameters, optimizer.take)
         self._draws: bool | None = None
 
@@ -62,7 +62,7 @@ class Gradients:
                     return float(loss.detach())
 
             overhead = virtual_tokens(self._adapted) if shared is None else -shared.ids
-            pieces = even_pieces(examples, self._tokens, overhead, self._lanes.count)
+            pieces = even_pieces(examples, self._tokens, overhead, self._lanes.pieces)
             loss = sum(self._lanes.map(work, pieces, alone=self._draws))
         return loss, sum(len(row.prompt) + len(row.target) for row in examples)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# More lanes would cut a batch into pieces too small for products to run at full speed.
+# More would cut a batch into pieces too small for products to run at full speed.
 _MOST = 4
 
 _here = threading.local()
@@ -37,7 +37,10 @@ class Lanes:
 
     def __init__(self, device: torch.device) -> None:
         self._threads = torch.get_num_threads()
-        self.count = min(self._threads, _MOST) if device.type == "cpu" else 1
+        # Into so many pieces, or a multiple, work is cut: not into as many as there are lanes, for what is random in a
+        # piece (dropout masks) must be the same whatever the machine.
+        self.pieces = _MOST if device.type == "cpu" else 1
+        self.count = min(self._threads, self.pieces)
         self._each = max(1, self._threads // self.count)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, alone: bool = False) -> list[Result]:

@@ -83,7 +83,7 @@ def validation_loss(
             return float(loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)), targets
 
     overhead = virtual_tokens(adapted) if shared is None else -shared.ids
-    losses = lanes.map(loss_of, even_pieces(rows, max(1, tokens // lanes.count), overhead, lanes.count))
+    losses = lanes.map(loss_of, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
     return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
 
 

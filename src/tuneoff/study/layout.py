@@ -33,7 +33,7 @@ shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9
 model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
 use_causal_attention(model, device)
 lanes = Lanes(device)
-pieces = [rows.requires_grad_() for rows in torch.randn(4, 256, 576, dtype=dtype).chunk(lanes.count)]
+pieces = [rows.requires_grad_() for rows in torch.randn(4, 256, 576, dtype=dtype).chunk(lanes.pieces)]
 def backward(rows):
     model(inputs_embeds=rows).last_hidden_state.float().square().mean().backward()
 def step():
