@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -140,11 +140,16 @@ def target_logits(adapted: Trainable, batch: Batch) -> Tensor:
         predicts_BT = F.pad(predicts_BT, (len(suffix), 0))
     if accepts(model, "use_cache"):
         inputs["use_cache"] = False
+    return logits_where(model, predicts_BT, inputs)
+
+
+def logits_where(model: nn.Module, wanted_BT: Tensor, inputs: Mapping[str, object]) -> Tensor:
+    """Logits (N, vocabulary) at the wanted positions, row by row; the head is spared the others where it can be."""
     if keeps_masked(model):
-        logits: Tensor = model(**inputs, logits_to_keep=predicts_BT).logits
+        logits: Tensor = model(**inputs, logits_to_keep=wanted_BT).logits
         return logits
     all_logits: Tensor = model(**inputs).logits
-    return all_logits[predicts_BT]
+    return all_logits[wanted_BT]
 
 
 def target_loss(adapted: Trainable, batch: Batch) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from tuneoff.engine.forward import Trainable, accepts, keeps_masked
+from tuneoff.engine.forward import Trainable, accepts, logits_where
 from tuneoff.engine.prefill import Reader, reads_in_pieces
 from tuneoff.prompts import Encoded
 
@@ -80,11 +80,7 @@ class HeldPrompts:
         }
         if accepts(model, "use_cache"):
             inputs["use_cache"] = False
-        if keeps_masked(model):
-            logits: Tensor = model(**inputs, logits_to_keep=predicts_BX).logits
-            return logits
-        all_logits: Tensor = model(**inputs).logits
-        return all_logits[predicts_BX]
+        return logits_where(model, predicts_BX, inputs)
 
     def _past(self, rows: Sequence[Encoded]) -> tuple[DynamicCache, Tensor]:
         """A cache of the prompts, every row ending at the same place, and the mask (B, S) of what is real in it."""

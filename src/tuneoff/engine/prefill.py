@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 
 from tuneoff.engine.batching import micro_batches
 from tuneoff.engine.cache import RoomyLayer, decoding_cache
-from tuneoff.engine.forward import Past, Trainable, accepts, keeps_masked, virtual_tokens, with_prefix
+from tuneoff.engine.forward import Past, Trainable, accepts, logits_where, virtual_tokens, with_prefix
 from tuneoff.prompts import Encoded
 
 # Tokens of one piece. Larger ones fall out of the processor's caches (docs/performance.md).
@@ -127,11 +127,7 @@ def read_shared(
 def _logits(model: nn.Module, ids_BT: Tensor, wanted_BT: Tensor, cache: DynamicCache, start: int) -> Tensor:
     positions_1T = torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device)[None]
     inputs = {"input_ids": ids_BT, "position_ids": positions_1T, "past_key_values": cache, "use_cache": True}
-    if keeps_masked(model):
-        logits: Tensor = model(**inputs, logits_to_keep=wanted_BT).logits
-        return logits
-    all_logits: Tensor = model(**inputs).logits
-    return all_logits[wanted_BT]
+    return logits_where(model, wanted_BT, inputs)
 
 
 class Reader:
