@@ -65,6 +65,20 @@ def test_the_first_error_is_raised_and_torch_keeps_its_threads(lanes):
     assert torch.get_num_threads() == threads
 
 
+def test_after_an_error_nothing_new_is_begun(lanes):
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.02)
+        if number == 0:
+            raise ValueError("full")
+
+    with pytest.raises(ValueError, match="full"):
+        lanes.map(work, range(100))
+    assert len(begun) < 20
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_gradients_are_added_in_the_order_of_the_pieces(lanes, seed):
     """1e8 + 1 - 1e8 is 0 in fp32 and 1e8 - 1e8 + 1 is 1: the sum tells its order."""

@@ -17,6 +17,23 @@ from tuneoff.engine.prefill import Shared, read_beginning
 from tuneoff.prompts import Encoded
 
 
+def loss_of(
+    adapted: Trainable,
+    rows: Sequence[Encoded],
+    shared: Shared | None,
+    held: HeldPrompts | None,
+    pad_id: int,
+    device: torch.device,
+) -> Tensor:
+    """`target_loss` of rows whose common beginning, or whose whole prompts, may have been read before."""
+    if held is not None:
+        return held.loss(rows)
+    if shared is None:
+        return target_loss(adapted, collate(rows, pad_id, device))
+    batch = collate([shared.rest(row) for row in rows], pad_id, device)
+    return loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
+
+
 class Gradients:
     """Adds the gradients of batches to what `optimizer` moves. One for each training; close it.
 
@@ -57,7 +74,7 @@ class Gradients:
 
             def work(piece: Sequence[Encoded]) -> float:
                 with self._turns.piece():
-                    loss = self._loss(piece, shared) / targets
+                    loss = loss_of(self._adapted, piece, shared, self._held, self._pad_id, self._device) / targets
                     loss.backward()  # type: ignore[no-untyped-call]
                     return float(loss.detach())
 
@@ -75,14 +92,6 @@ class Gradients:
         drawn = not torch.equal(before, torch.get_rng_state())
         torch.set_rng_state(before)
         return drawn
-
-    def _loss(self, piece: Sequence[Encoded], shared: Shared | None) -> Tensor:
-        if self._held is not None:
-            return self._held.loss(piece)
-        if shared is None:
-            return target_loss(self._adapted, collate(piece, self._pad_id, self._device))
-        batch = collate([shared.rest(row) for row in piece], self._pad_id, self._device)
-        return loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
 
     @contextlib.contextmanager
     def _beginning(self, examples: Sequence[Encoded]) -> Iterator[Shared | None]:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -46,7 +46,8 @@ class Lanes:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, alone: bool = False) -> list[Result]:
         """`work` of every item, in the order of `items`, which are begun in that order. `alone`: one after the other.
 
-        The first error in the order of items is raised when all that were begun have ended.
+        After an error nothing new is begun. When all that was begun has ended, the first error in the order of items is
+        raised.
         """
         if alone or self.count == 1 or len(items) < 2:
             return [_numbered(work, items, number) for number in range(len(items))]
@@ -54,6 +55,11 @@ class Lanes:
         try:
             pool = _pool(self.count, self._each)
             waiting = [pool.submit(_numbered, work, items, number) for number in range(len(items))]
+            try:
+                wait(waiting, return_when=FIRST_EXCEPTION)
+            finally:
+                for one in waiting:  # after an error or Ctrl-C the process would else do all of it before it ends
+                    one.cancel()
             wait(waiting)
             return [one.result() for one in waiting]
         finally:

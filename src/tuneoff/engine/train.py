@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
-from tuneoff.engine.forward import Trainable, collate, loss_at, target_loss, virtual_tokens
-from tuneoff.engine.gradient import Gradients
+from tuneoff.engine.forward import Trainable, virtual_tokens
+from tuneoff.engine.gradient import Gradients, loss_of
 from tuneoff.engine.held import HeldPrompts, hold
 from tuneoff.engine.lanes import Lanes
 from tuneoff.engine.optimizer import MasterAdamW, rate_at
@@ -72,18 +72,13 @@ def validation_loss(
     with torch.inference_mode():
         shared = read_beginning(adapted, rows, device)
 
-    def loss_of(piece: Sequence[Encoded]) -> tuple[float, int]:
+    def look(piece: Sequence[Encoded]) -> tuple[float, int]:
         with torch.inference_mode():
-            targets = sum(len(row.target) for row in piece)
-            if held is not None:
-                return float(held.loss(piece)), targets
-            if shared is None:
-                return float(target_loss(adapted, collate(piece, pad_id, device))), targets
-            batch = collate([shared.rest(row) for row in piece], pad_id, device)
-            return float(loss_at(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)), targets
+            loss = float(loss_of(adapted, piece, shared, held, pad_id, device))
+        return loss, sum(len(row.target) for row in piece)
 
     overhead = virtual_tokens(adapted) if shared is None else -shared.ids
-    losses = lanes.map(loss_of, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
+    losses = lanes.map(look, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
     return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
 
 
