@@ -29,7 +29,7 @@ check: $(VENV)/dev.stamp  ## format, lint, types, layers
 bench: $(VENV)/bench.stamp  ## speed and memory against the peers, the short form
 	$(BIN)/python benches/all.py
 
-bench-full: $(VENV)/bench.stamp  ## speed and memory against the peers, every row at full length (hours)
+bench-full: $(VENV)/bench.stamp  ## speed and memory against the peers, every row at full length: hours, in as many sittings as you like
 	$(BIN)/python benches/all.py --full
 
 format: $(VENV)/dev.stamp  ## rewrite the code in the house style

@@ -3,8 +3,10 @@
 On a machine without fast bf16 products everyone computes in fp32, so row 11 is row 2 with other targets.
 
     python benches/train.py [--short] [--steps N] [--rounds N] [--model smollm2|gpt-neo] [--only-method lora]
+    python benches/train.py --cold 40
 
 Contestants run one after the other in fresh processes, in `--rounds` interleaved rounds; medians over steady steps.
+`--cold N` compares the first N steps of LoRA instead, with all that comes before them once the model is loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ PLAN: Plan = {
     ("soft_prompt", 0.0): ("ours-bf16", "trainer-autocast", "trainer-bf16", "coursework"),
     ("full", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
 }
-# The short form leaves out peers that were slower, or alike, in single rounds; the long form has not been run.
+# The short form leaves out peers that were slower, or alike, in single rounds.
 SHORT_PLAN: Plan = {
     ("lora", 0.0): ("ours-bf16", "trainer-autocast", "coursework"),
     ("lora", 0.1): ("ours-bf16", "trainer-autocast", "trainer-bf16"),
@@ -127,9 +129,30 @@ def measure(
     return merged
 
 
+def contenders() -> tuple[str, ...]:
+    """Ours, then its peers."""
+    if fast_bf16():
+        return "ours-bf16", "trainer-autocast", "trainer-bf16", "sft-bf16"
+    return "ours-fp32", "trainer-fp32", "sft-fp32"
+
+
+def cold(steps: int, model: str) -> list[report.Row]:
+    """The first steps of LoRA against the quickest peer."""
+    seconds = {}
+    for name in contenders():
+        found = contestant(name, "lora", 0.0, model, steps)
+        if found is not None:
+            seconds[name] = found["cold_seconds"]
+            print(f"{name:18} {steps} steps, cold: {seconds[name]:.1f} s", file=sys.stderr)
+    mine = seconds.pop(contenders()[0])
+    peer = min(seconds, key=lambda name: seconds[name])
+    return [report.at_least(f"2 first {steps} steps of lora, cold, against {peer}", 1, seconds[peer] / mine)]
+
+
 def rows(found: dict[tuple[str, float, str], dict[str, Any]], gemm: dict[str, float]) -> list[report.Row]:
     """The rows of the table that these measurements answer."""
-    ours, products = ("ours-bf16", gemm["bfloat16"]) if "bfloat16" in gemm else ("ours-fp32", gemm["float32"])
+    ours, *peers = contenders()
+    products = gemm["bfloat16" if ours == "ours-bf16" else "float32"]
     rate = {key: statistics.median(entry["rate"]) for key, entry in found.items()}
     peak = {key: statistics.median(entry["peak"]) for key, entry in found.items()}
     out: list[report.Row] = []
@@ -138,7 +161,6 @@ def rows(found: dict[tuple[str, float, str], dict[str, Any]], gemm: dict[str, fl
         there = [(method, dropout, name) for name in names if (method, dropout, name) in rate]
         return max(there, key=lambda key: rate[key])
 
-    peers = ("trainer-autocast", "trainer-bf16", "sft-bf16") if ours == "ours-bf16" else ("trainer-fp32", "sft-fp32")
     for method, target in (("full", 12), ("lora", 18), ("soft_prompt", 14)):
         if (method, 0.0, "coursework") in rate:
             ratio = rate[method, 0.0, ours] / rate[method, 0.0, "coursework"]
@@ -179,6 +201,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", choices=("smollm2", "gpt-neo"))
     parser.add_argument("--only-method")
     parser.add_argument("--short", action="store_true", help="fewer peers, two or three steps each")
+    parser.add_argument("--cold", type=int, metavar="STEPS", help="only the first steps of LoRA, from the start")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contestant:
@@ -186,6 +209,9 @@ def main() -> None:
 
         wanted = json.loads(chosen.contestant)
         print(json.dumps(contestants.train(**wanted)))
+        return
+    if chosen.cold:
+        report.show(cold(chosen.cold, chosen.model))
         return
     gemm = gemm_rates()
     print({dtype: f"{rate / 1e9:.0f} GFLOP/s" for dtype, rate in gemm.items()}, file=sys.stderr)

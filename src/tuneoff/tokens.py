@@ -16,6 +16,7 @@ from tuneoff import disk_cache
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 ID_BYTES = 4
@@ -53,6 +54,8 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
 
     A document that spells out "<|im_end|>" must not end the user's turn: special tokens are split in it.
     """
+    if _leaves_texts_to_backend(type(tokenizer)):
+        return _ids_of_backend(tokenizer.backend_tokenizer, texts)
     batch = tokenizer(
         texts,
         add_special_tokens=False,
@@ -63,6 +66,27 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     )
     ids: list[list[int]] = batch["input_ids"]
     return ids
+
+
+def _leaves_texts_to_backend(kind: type[PreTrainedTokenizerBase]) -> bool:
+    """Whether a tokenizer does nothing of its own to texts on their way to the library that tokenizes them."""
+    from transformers import PreTrainedTokenizerFast as Plain
+
+    return issubclass(kind, Plain) and all(
+        getattr(kind, name, None) is getattr(Plain, name, None) for name in ("__call__", "_encode_plus")
+    )
+
+
+def _ids_of_backend(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Without places in the text, masks and copies, which take a fifth of the time and nobody wants."""
+    before = backend.encode_special_tokens
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    try:
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    finally:
+        backend.encode_special_tokens = before
 
 
 def find(key: str | None) -> Tokens | None:

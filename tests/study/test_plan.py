@@ -1,5 +1,6 @@
 """From a study to its runs: pairing, names by content, folders that belong to one study."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,15 @@ def test_a_new_version_of_the_numerics_names_runs_anew(monkeypatch: pytest.Monke
     assert not before & ids_of()
 
 
-def finish(folder: Path, run: PlannedRun, status: str = "finished") -> None:
-    record = Record(run_id=run.run_id, name=run.name, status=status, spec=run.spec, started_at="2026-01-01T00:00:00Z")
+def finish(folder: Path, run: PlannedRun, status: str = "finished", numerics: int = plan.NUMERICS_VERSION) -> None:
+    record = Record(
+        run_id=run.run_id,
+        name=run.name,
+        status=status,
+        spec=run.spec,
+        started_at="2026-01-01T00:00:00Z",
+        provenance={"numerics_version": numerics},
+    )
     write_record(folder / run.folder, record)
 
 
@@ -159,6 +167,35 @@ def test_changed_contents_are_a_different_study(tmp_path: Path, later: Contents,
     claim(tmp_path, study())
     with pytest.raises(UserError, match=change):
         claim(tmp_path, study(), later)
+
+
+def test_a_study_of_an_earlier_version_goes_on_when_one_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished runs keep their names and count; what had failed, or is new, is this version's; the next asks again."""
+    now = plan.NUMERICS_VERSION
+    first, second, *_ = before = runs_of()
+    claim(tmp_path, study())
+    finish(tmp_path, first)
+    finish(tmp_path, second, "failed")
+    for module in (plan, expansion):
+        monkeypatch.setattr(module, "NUMERICS_VERSION", now + 1)
+    with pytest.raises(UserError, match=rf"begun with version {now} of tuneoff's numerics.*--keep-earlier.*--output"):
+        claim(tmp_path, study())
+    assert not plan.keeps_earlier_runs(tmp_path)
+
+    kept = dataclasses.replace(CONTENTS, earlier=plan.earlier_runs(tmp_path))
+    assert kept.earlier == {first.run_id: now}
+    runs = expansion.expand(study(), kept).runs
+    assert [run.run_id in {old.run_id for old in before} for run in runs] == [True, False, False, False]
+    assert [plan.is_done(tmp_path, run) for run in runs] == [True, False, False, False]
+    claim(tmp_path, study(), kept)
+    assert plan.keeps_earlier_runs(tmp_path)
+    with pytest.raises(UserError, match="belongs to a different study"):
+        claim(tmp_path, study(train=TrainSpec(epochs=2)), kept)
+
+    monkeypatch.setattr(plan, "NUMERICS_VERSION", now + 2)
+    assert not plan.keeps_earlier_runs(tmp_path)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:

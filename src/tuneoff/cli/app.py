@@ -58,6 +58,15 @@ Output = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+KeepEarlier = Annotated[
+    bool,
+    typer.Option(
+        "--keep-earlier",
+        help="Go on with a study that an earlier version of tuneoff began: its finished runs count. The report says "
+        "which runs are whose.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 ReportTo = Annotated[
     list[str] | None,
     typer.Option("--report-to", metavar="TRACKER", help="`wandb` or `none`. Repeatable.", rich_help_panel=OUTPUT),
@@ -112,6 +121,7 @@ def compare(
     set_: Settings = None,
     predictions: Outside = None,
     output: Output = None,
+    keep_earlier: KeepEarlier = False,
     report_to: ReportTo = None,
     no_texts: NoTexts = False,
     workers: Workers = "1",
@@ -140,6 +150,7 @@ def compare(
         output or Path("runs") / spec.name,
         report_to=report_to,
         keep_texts=not no_texts,
+        keep_earlier=keep_earlier,
         workers=workers,
         budget=budget,
         equal=equal,
@@ -198,7 +209,9 @@ def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool,
     from tuneoff.cli import session, show
 
     if dry_run:
-        wanted = {key: options[key] for key in ("workers", "budget", "equal", "quiet") if key in options}
+        wanted = {
+            key: options[key] for key in ("workers", "budget", "equal", "keep_earlier", "quiet") if key in options
+        }
         prepared = session.planned(spec, folder, **wanted)[0]
         print(json.dumps(show.plan_as_json(prepared)) if as_json else show.plan_as_text(prepared))
         return DONE

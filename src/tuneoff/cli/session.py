@@ -56,6 +56,7 @@ def run_study(
     workers: str = "1",
     budget: str | None = None,
     equal: str = "examples",
+    keep_earlier: bool = False,
 ) -> StudyResult:
     """Prepare a study, carry it out, draw its report. Messages on stderr, the table on stdout; `quiet` leaves both out.
 
@@ -64,7 +65,14 @@ def run_study(
     trackers = [open_tracker(name, folder) for name in report_to or () if name != "none"]
     began = time.perf_counter()
     prepared, side_by_side = planned(
-        spec, folder, workers=workers, budget=budget, equal=equal, quiet=quiet, alone=bool(trackers)
+        spec,
+        folder,
+        workers=workers,
+        budget=budget,
+        equal=equal,
+        keep_earlier=keep_earlier,
+        quiet=quiet,
+        alone=bool(trackers),
     )
     if not quiet:
         _announce(prepared)
@@ -104,10 +112,13 @@ def planned(
     workers: str = "1",
     budget: str | None = None,
     equal: str = "examples",
+    keep_earlier: bool = False,
     quiet: bool = False,
     alone: bool = False,
 ) -> tuple[Prepared, Layout]:
     """The study as it will be done, fitted into its budget; and how many runs at a time. Writes nothing.
+
+    `keep_earlier`: see `prepare`.
 
     Raises `UserError` for what cannot be.
     """
@@ -116,7 +127,7 @@ def planned(
         raise UserError(f"--equal {equal}: examples or time")
     same: Equal = "time" if equal == "time" else "examples"
     plan = earlier(folder, spec, seconds, same)
-    prepared = prepare(plan.study if plan else spec, folder)
+    prepared = prepare(plan.study if plan else spec, folder, keep_earlier=keep_earlier)
     side_by_side = _layout(prepared, workers, alone=alone)
     if seconds is None and same == "examples":
         return prepared, side_by_side

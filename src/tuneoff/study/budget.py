@@ -54,14 +54,14 @@ def fit(
     """
     if equal == "time" and len(prepared.study.fractions) * len(prepared.study.models) > 1:
         raise UserError("--equal time: plans one model on all the data; leave out --fractions and further models")
-    asked = prepared.study
+    asked, kept = prepared.study, prepared.contents.earlier is not None
     began = time.perf_counter()
     speeds = probe(prepared, layout, on_start, on_event)
     if equal == "time":
-        prepared = prepare(equal_time(prepared, speeds), prepared.folder)
+        prepared = prepare(equal_time(prepared, speeds), prepared.folder, keep_earlier=kept)
     spent = time.perf_counter() - began
     plan = choose(prepared, speeds, None if seconds is None else seconds - spent, layout.processes)
-    fitted = prepare(plan.study, prepared.folder)
+    fitted = prepare(plan.study, prepared.folder, keep_earlier=kept)
     return dataclasses.replace(fitted, budget=as_data(plan, asked, seconds, equal, speeds)), plan
 
 

@@ -90,10 +90,11 @@ class Prepared:
         return Whole(steps, evaluation_steps(steps, steps_per_epoch(examples, train.batch_size), train))
 
 
-def prepare(study: StudySpec, folder: Path) -> Prepared:
+def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Prepared:
     """Load the data, find the models, name the runs, look into the folder. Changes nothing there.
 
-    Raises `UserError` for everything that can be known before a model is loaded.
+    `keep_earlier`: finished runs of earlier versions of the numerics count as done, now and whenever this study goes on
+    in this folder. Raises `UserError` for everything that can be known before a model is loaded.
     """
     built = expansion.resolve(study)
     plan.check_writable(folder)
@@ -101,7 +102,10 @@ def prepare(study: StudySpec, folder: Path) -> Prepared:
     ids = [example.id for example in dataset.test]
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
     contents = Contents(dataset.content_hash, {model.name: models.content_hash(model) for model in study.models})
-    plan.check_folder(folder, study, contents)
+    keep_earlier = keep_earlier or plan.keeps_earlier_runs(folder)
+    plan.check_folder(folder, study, contents, keep_earlier=keep_earlier)
+    if keep_earlier:
+        contents = dataclasses.replace(contents, earlier=plan.earlier_runs(folder))
     prepared = _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), ()))
     if study.halving and not any(run.spec.cut_above for run in prepared.runs):
         raise UserError(

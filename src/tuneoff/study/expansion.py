@@ -51,6 +51,14 @@ class Contents:
 
     data: str
     models: Mapping[str, str]  # name -> hash
+    # Runs that an earlier version of the numerics did and that count as done: id -> version. None: no such run counts.
+    earlier: Mapping[str, int] | None = None
+
+    def run_id(self, spec: RunSpec) -> str:
+        """The id of a run on these contents; that of an earlier version's where such a run counts."""
+        hashes, earlier = (self.models[spec.model.name], self.data), self.earlier or {}
+        before = (run_id_of(spec, *hashes, numerics=version) for version in sorted(set(earlier.values())))
+        return next((run_id for run_id in before if run_id in earlier), run_id_of(spec, *hashes))
 
 
 def resolve(study: StudySpec) -> dict[str, Method]:
@@ -246,8 +254,7 @@ class _Expander:
     def _with_limits(self, run: PlannedRun, steps: int, earlier: Sequence[Mapping[int, float]]) -> PlannedRun:
         limits: CutAbove = halving.cut_above(steps, run.spec.train.warmup, earlier)
         spec = run.spec.model_copy(update={"cut_above": limits})
-        run_id = run_id_of(spec, self._contents.models[spec.model.name], self._contents.data)
-        return PlannedRun(spec, run_id, run.name)
+        return PlannedRun(spec, self._contents.run_id(spec), run.name)
 
     def _run(
         self,
@@ -274,8 +281,7 @@ class _Expander:
             role=role,
         )
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
-        run_id = run_id_of(spec, self._contents.models[model.name], self._contents.data)
-        return PlannedRun(spec, run_id, f"{prefix}{name.replace(':', '-')}{label}")
+        return PlannedRun(spec, self._contents.run_id(spec), f"{prefix}{name.replace(':', '-')}{label}")
 
 
 def timing_runs(runs: Iterable[PlannedRun], contents: Contents) -> list[PlannedRun]:
@@ -286,13 +292,13 @@ def timing_runs(runs: Iterable[PlannedRun], contents: Contents) -> list[PlannedR
             continue
         short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
         spec = run.spec.model_copy(update={"role": "timing", "train": run.spec.train.model_copy(update=short)})
-        run_id = run_id_of(spec, contents.models[spec.model.name], contents.data)
-        found.append(PlannedRun(spec, run_id, f"{run.name.removesuffix('-s0')}-timing"))
+        found.append(PlannedRun(spec, contents.run_id(spec), f"{run.name.removesuffix('-s0')}-timing"))
     return found
 
 
-def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
-    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics.
+def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int | None = None) -> str:
+    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics (by
+    default this one's).
 
     A hyper-parameter that a method was given later counts where it differs from its default: runs that were done before
     stay what they are.
@@ -308,7 +314,9 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str) -> str:
     settings["model"].pop("revision")
     if not spec.cut_above:  # runs without it keep the names that they had before there was such a setting
         settings.pop("cut_above")
-    return content_hash({"spec": settings, "model": model_hash, "data": data_hash, "numerics": NUMERICS_VERSION})
+    return content_hash(
+        {"spec": settings, "model": model_hash, "data": data_hash, "numerics": numerics or NUMERICS_VERSION}
+    )
 
 
 def _slugs(models: tuple[ModelSpec, ...]) -> dict[str, str]:

@@ -46,8 +46,7 @@ def is_done(study_folder: Path, run: PlannedRun) -> bool:
         found = record.read_record(folder)
     except UserError:
         return False  # damaged: run it again
-    done = found.status == "finished" or (found.status == "diverged" and run.spec.role == "trial")
-    return done and found.run_id == run.run_id
+    return _ended(found) and found.run_id == run.run_id
 
 
 def trial_loss(study_folder: Path, run: PlannedRun) -> float | None:
@@ -77,12 +76,39 @@ def trial_rungs(study_folder: Path, run: PlannedRun) -> dict[int, float]:
     return {point.step: point.loss for point in found.curve.validation if point.step in steps}
 
 
+def earlier_runs(study_folder: Path) -> dict[str, int]:
+    """Ids of the runs in a study folder that an earlier version of the numerics did to their end, and that version."""
+    found = {}
+    for file in sorted(study_folder.glob("runs/*/record.json")):
+        try:
+            one = record.read_record(file.parent)
+        except UserError:
+            continue  # damaged: it is run again
+        version = one.provenance.get("numerics_version")
+        if _ended(one) and isinstance(version, int) and version < NUMERICS_VERSION:
+            found[one.run_id] = version
+    return found
+
+
+def _ended(one: record.Record) -> bool:
+    return one.status == "finished" or (one.status == "diverged" and one.spec.role == "trial")
+
+
+def keeps_earlier_runs(study_folder: Path) -> bool:
+    """Whether somebody has told this version before that runs of earlier ones count in this folder."""
+    try:
+        found = json.loads((study_folder / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return found.get("numerics") == NUMERICS_VERSION and "earlier_numerics" in found
+
+
 def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequence[PlannedRun]) -> None:
     """Make the study folder this study's own: create it, or check that it was; write `study.json` and `plan.json`.
 
     Raises `UserError` when the folder cannot be written or belongs to a different study.
     """
-    check_folder(study_folder, study, contents)
+    check_folder(study_folder, study, contents, keep_earlier=contents.earlier is not None)
     try:
         write_json(study_folder / "study.json", study.without_places().model_dump(mode="json"))
         write_json(
@@ -93,8 +119,11 @@ def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequen
         raise UserError(f"{study_folder}: cannot be written ({error.strerror}); choose another --output") from error
 
 
-def check_folder(study_folder: Path, study: StudySpec, contents: Contents) -> None:
-    """Raise `UserError` when this study may not use the folder. Changes nothing."""
+def check_folder(study_folder: Path, study: StudySpec, contents: Contents, *, keep_earlier: bool = False) -> None:
+    """Raise `UserError` when this study may not use the folder. Changes nothing.
+
+    `keep_earlier`: a folder that was begun with an earlier version of the numerics may go on.
+    """
     check_writable(study_folder)
     path = study_folder / "study.json"
     if not path.exists():
@@ -107,6 +136,12 @@ def check_folder(study_folder: Path, study: StudySpec, contents: Contents) -> No
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path}: damaged or from another version of tuneoff; choose another --output") from error
     changes = [*differences(earlier, study), *_changed_contents(fingerprint, contents)]
+    if not (changes or keep_earlier) and fingerprint.get("numerics") != NUMERICS_VERSION:
+        raise UserError(
+            f"{study_folder}: begun with version {fingerprint.get('numerics')} of tuneoff's numerics, and this is "
+            f"{NUMERICS_VERSION}, whose scores may differ a little; go on all the same with --keep-earlier, which "
+            "keeps the runs that are there, or choose another --output"
+        )
     if changes:
         shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
         raise UserError(f"{study_folder}: belongs to a different study ({shown}); choose another --output")
@@ -165,7 +200,8 @@ def _settings(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _fingerprint(contents: Contents) -> dict[str, Any]:
-    return {"data": contents.data, "models": dict(contents.models), "numerics": NUMERICS_VERSION}
+    found = {"data": contents.data, "models": dict(contents.models), "numerics": NUMERICS_VERSION}
+    return found if contents.earlier is None else found | {"earlier_numerics": sorted(set(contents.earlier.values()))}
 
 
 def _changed_contents(earlier: Mapping[str, Any], contents: Contents) -> Iterator[str]:
@@ -174,5 +210,3 @@ def _changed_contents(earlier: Mapping[str, Any], contents: Contents) -> Iterato
     for name, digest in contents.models.items():
         if earlier.get("models", {}).get(name, digest) != digest:
             yield f"the weights of model {name} are not the same"
-    if earlier.get("numerics") != NUMERICS_VERSION:
-        yield f"numerics: version {earlier.get('numerics')} -> {NUMERICS_VERSION}"
