@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -80,6 +83,52 @@ def test_a_diverged_run_is_a_readable_record(tiny_model, tiny_data, tmp_path, mo
     assert "not finite" in record.failure.message
     assert len(record.curve.train) == 3
     assert "NaN" not in json.dumps(record.model_dump(mode="json"))
+
+
+KILLED = """
+import functools, os, signal, sys
+from pathlib import Path
+from tuneoff import run
+from tuneoff.engine import train
+from tuneoff.events import Generated, StepDone
+from tuneoff.spec import RunSpec
+
+run.Checkpoints = functools.partial(run.Checkpoints, least_seconds=-1e9)
+work = run._Work.__init__
+
+def watched(self, spec, run_id, folder, meter, emit):
+    def tell(event):
+        emit(event)
+        if isinstance(event, {event}):
+            os.kill(os.getpid(), signal.SIGKILL)
+    work(self, spec, run_id, folder, meter, tell)
+
+run._Work.__init__ = watched
+run.run(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), "id", "name")
+"""
+
+
+@pytest.mark.parametrize("event", ["StepDone) and event.step == 3 and (True", "Generated"])
+def test_a_killed_run_goes_on_where_it_was(event, tiny_model, tiny_data, tmp_path):
+    """kill -9 in training and in writing: the same losses, weights and texts as without, and nothing left over."""
+    spec = spec_of("lora", tiny_model("llama"), tiny_data, max_steps=5)
+    whole = run.run(spec, tmp_path / "whole", "id", "name")
+    folder = tmp_path / "killed"
+    script = KILLED.replace("{event}", event)
+    command = [sys.executable, "-W", "ignore", "-c", script, spec.model_dump_json(), str(folder)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not (folder / "record.json").exists()
+    assert (folder / "checkpoint.safetensors").exists()
+    record = run.run(spec, folder, "id", "name")
+    assert record.status == "finished"
+    assert [point.loss for point in record.curve.train] == [point.loss for point in whole.curve.train]
+    assert record.curve.best_validation_loss == whole.curve.best_validation_loss
+    assert read_predictions(folder) == read_predictions(tmp_path / "whole")
+    assert record.resources.phases["train"].tokens == whole.resources.phases["train"].tokens
+    assert any("went on from step" in note for note in record.notes)
+    weights = "artefact/adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
 @pytest.mark.real

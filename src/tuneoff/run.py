@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tuneoff import card, data, metrics, models
 from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import lengths
+from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.decode import Written, generate
 from tuneoff.engine.precision import choose_dtype, pick_device
 from tuneoff.engine.train import Diverged, fit, validation_loss
@@ -53,7 +54,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
     (folder / "events.jsonl").unlink(missing_ok=True)  # of an attempt that was interrupted
     started = _now()
     with EventWriter(folder / "events.jsonl") as events, Meter(events=events.append) as meter:
-        work = _Work(spec, folder, meter, events.append)
+        work = _Work(spec, run_id, folder, meter, events.append)
         found: dict[str, Any] = {"status": "finished"}
         try:
             work.do()
@@ -88,6 +89,8 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             **found,
         )
         write_record(folder, record)
+        if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
+            work.checkpoints.forget()
         events.append(Finished(status=record.status))
     return record
 
@@ -95,8 +98,8 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
 class _Work:
     """The steps of one run, and what is known of it so far (a run that fails half-way leaves that in its record)."""
 
-    def __init__(self, spec: RunSpec, folder: Path, meter: Meter, emit: Callable[[Event], None]) -> None:
-        self.spec, self.folder, self.meter, self.emit = spec, folder, meter, emit
+    def __init__(self, spec: RunSpec, run_id: str, folder: Path, meter: Meter, emit: Callable[[Event], None]) -> None:
+        self.spec, self.run_id, self.folder, self.meter, self.emit = spec, run_id, folder, meter, emit
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
@@ -105,6 +108,7 @@ class _Work:
         self.artefact: Artefact | None = None
         self.trainable_parameters: int | None = None
         self.total_parameters: int | None = None
+        self.checkpoints = Checkpoints(folder)  # keeps no state until it is known what is computed
 
     def do(self) -> None:
         spec = self.spec
@@ -202,6 +206,9 @@ class _Work:
         base: BaseModel,
     ) -> None:
         rates = self.spec.method.hyperparameters
+        if self.spec.role != "timing":
+            where = {key: self.details[key] for key in ("dtype", "device")}
+            self.checkpoints = Checkpoints(self.folder, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
         self.curve = fit(
             adapted,
@@ -213,7 +220,7 @@ class _Work:
             seed=self.spec.seed,
             pad_id=base.pad_id,
             device=base.device,
-            scratch=self.folder,
+            checkpoints=self.checkpoints,
             meter=self.meter,
             emit=self.emit,
             cut_above=self.spec.cut_above,

@@ -10,6 +10,7 @@ import torch
 
 from tuneoff import models
 from tuneoff.engine import held, train
+from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.forward import collate, target_loss
 from tuneoff.engine.held import HeldPrompts, hold
 from tuneoff.methods import build
@@ -83,7 +84,7 @@ def fit(adapted, scratch: Path) -> Curve:
         seed=0,
         pad_id=0,
         device=CPU,
-        scratch=scratch,
+        checkpoints=Checkpoints(scratch),
         meter=_Meter(),
         emit=lambda event: None,
     )

@@ -309,6 +309,31 @@ def test_an_open_phase_can_be_read() -> None:
         assert meter.elapsed() >= 0.05
 
 
+def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
+    with Meter(interval=0.01) as first, first.phase("train") as training:
+        training.tokens += 5
+        burn(0.1)
+        state = json.loads(json.dumps(first.state()))
+        burn(0.1)  # lost with the process: it is done again
+    with Meter(interval=0.01) as second:
+        with second.phase("load"):
+            time.sleep(0.05)
+        with second.phase("train") as training:
+            second.go_on(state)
+            assert second.elapsed() >= state["seconds"] + 0.05
+            training.tokens += 2
+            burn(0.1)
+        measured = second.resources()
+    train, load = measured.phases["train"], measured.phases["load"]
+    assert (train.tokens, load.tokens) == (7, None)
+    assert train.cpu_seconds == pytest.approx(0.2, abs=0.05)
+    assert train.wall_seconds >= state["phases"]["train"]["wall_seconds"] + 0.1
+    assert train.peak_memory_bytes >= state["phases"]["train"]["peak_memory_bytes"]
+    seconds = [point.seconds for point in measured.timeline]
+    assert seconds == sorted(seconds)
+    assert len(seconds) > len(state["timeline"])
+
+
 def test_machine_is_plain_json_without_the_name_of_the_host() -> None:
     told = machine()
     assert json.loads(json.dumps(told)) == told

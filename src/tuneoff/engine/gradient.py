@@ -11,10 +11,12 @@ from torch import Tensor
 from tuneoff.engine.batching import even_pieces, length
 from tuneoff.engine.forward import Trainable, collate, loss_at, target_loss, virtual_tokens
 from tuneoff.engine.held import HeldPrompts
-from tuneoff.engine.lanes import Lanes, Turns
+from tuneoff.engine.lanes import Lanes, Turns, as_piece
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.engine.prefill import Shared, read_beginning
 from tuneoff.prompts import Encoded
+
+_LOOK = -1  # the number of a pass that is no piece of a batch
 
 
 def loss_of(
@@ -87,7 +89,7 @@ class Gradients:
         """Whether a pass draws from torch's generator (dropout). All threads share it, so such a model gets one piece
         after the other: only then it draws the same numbers each time."""
         before = torch.get_rng_state()
-        with torch.no_grad():
+        with torch.no_grad(), as_piece(_LOOK):  # the masks of the batch must not depend on this
             target_loss(self._adapted, collate([row], self._pad_id, self._device))
         drawn = not torch.equal(before, torch.get_rng_state())
         torch.set_rng_state(before)

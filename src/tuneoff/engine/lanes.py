@@ -73,9 +73,16 @@ def _pool(count: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _numbered(work: Callable[[Item], Result], items: Sequence[Item], number: int) -> Result:
+    with as_piece(number):
+        return work(items[number])  # items may be put together when they are asked for
+
+
+@contextlib.contextmanager
+def as_piece(number: int) -> Iterator[None]:
+    """What is done inside is piece `number`. Pieces of a batch count from 0."""
     _here.piece = number
     try:
-        return work(items[number])  # items may be put together when they are asked for
+        yield
     finally:
         _here.piece = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -41,6 +41,29 @@ class MasterAdamW:
             {"params": [master for master in self._masters if master.ndim < 2], "weight_decay": 0.0},
         ]
         self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Masters and moments by name, for `load`."""
+        found = {
+            f"master.{place}": master
+            for place, (master, parameter) in enumerate(zip(self._masters, self.parameters, strict=True))
+            if master is not parameter
+        }
+        for place, moments in self._adamw.state_dict()["state"].items():
+            found |= {f"{name}.{place}": tensor for name, tensor in moments.items()}
+        return found
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state`; the parameters themselves are the caller's."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for key, tensor in state.items():
+                name, _, place = key.rpartition(".")
+                if name == "master":
+                    self._masters[int(place)].copy_(tensor)
+                else:
+                    moments.setdefault(int(place), {})[name] = tensor
+        self._adamw.load_state_dict(self._adamw.state_dict() | {"state": moments})
 
     def take(self, place: int) -> None:
         """Move the gradient that a backward pass left at the parameter `place` to its master."""

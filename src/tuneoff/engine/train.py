@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
+from tuneoff.engine import checkpoint
 from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
+from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.forward import Trainable, virtual_tokens
 from tuneoff.engine.gradient import Gradients, loss_of
 from tuneoff.engine.held import HeldPrompts, hold
@@ -45,6 +47,10 @@ class Meter(Protocol):
     def phase(self, name: Phase) -> AbstractContextManager[PhaseCounter]: ...
 
     def elapsed(self) -> float: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def go_on(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Diverged(Exception):
@@ -85,11 +91,15 @@ def validation_loss(
 class _Best:
     """The best state so far, on disk (full tuning of a large model has no room for a second copy in memory)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.loss = math.inf
         self.step: int | None = None
         self.epoch: float | None = None
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"best-{self.step}.safetensors"
 
     def improve(self, loss: float, step: int, epoch: float) -> bool:
         if not loss < self.loss:
@@ -97,21 +107,61 @@ class _Best:
         self.loss, self.step, self.epoch = loss, step, epoch
         return True
 
-    def keep(self, state: dict[str, Tensor]) -> None:
-        from safetensors.torch import save_file
+    def keep(self, state: Mapping[str, Tensor]) -> None:
+        checkpoint.write(self._path, state, {})
 
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, self._path)
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        _copy(checkpoint.read(self._path)[0], state)
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        from safetensors.torch import load_file
+    def tidy(self, *, all_of_them: bool = False) -> None:
+        """Delete the states that were the best before, or all."""
+        for file in self._folder.glob("best-*.safetensors"):
+            if all_of_them or file != self._path:
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
-        kept = load_file(self._path)
-        with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(kept[name])
 
-    def forget(self) -> None:
-        self._path.unlink(missing_ok=True)
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(source[name])
+
+
+class _Course:
+    """How far a training has come: all that the loop knows beside weights and moments."""
+
+    def __init__(self, folder: Path) -> None:
+        self.step = 0
+        self.points: list[TrainPoint] = []
+        self.validations: list[ValidationPoint] = []
+        self.best = _Best(folder)
+        self.bad_checks = 0
+        self.stopped_early = False
+        self.cut_at: int | None = None
+        self.ended = False
+
+    def curve(self) -> Curve:
+        return Curve(
+            train=tuple(self.points),
+            validation=tuple(self.validations),
+            best_step=self.best.step,
+            best_epoch=self.best.epoch,
+            best_validation_loss=self.best.loss if math.isfinite(self.best.loss) else None,
+            stopped_early=self.stopped_early,
+            cut_at=self.cut_at,
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        return {"curve": self.curve().model_dump(), "bad_checks": self.bad_checks, "ended": self.ended}
+
+    def go_on_from(self, data: Mapping[str, Any]) -> None:
+        curve = Curve.model_validate(data["curve"])
+        self.points, self.validations = list(curve.train), list(curve.validation)
+        self.step = len(self.points)
+        self.best.step, self.best.epoch = curve.best_step, curve.best_epoch
+        self.best.loss = math.inf if curve.best_validation_loss is None else curve.best_validation_loss
+        self.bad_checks, self.ended = data["bad_checks"], data["ended"]
+        self.stopped_early, self.cut_at = curve.stopped_early, curve.cut_at
 
 
 def fit(
@@ -125,7 +175,7 @@ def fit(
     seed: int,
     pad_id: int,
     device: torch.device,
-    scratch: Path,
+    checkpoints: Checkpoints,
     meter: Meter,
     emit: Callable[[Event], None],
     cut_above: CutAbove = (),
@@ -135,94 +185,184 @@ def fit(
     The loss of a batch is its mean over target tokens, however the batch is cut into pieces. At the steps of
     `cut_above` validation comes beside the schedule: such a loss is no candidate for the best, and one above its limit
     ends the training there, its weights as they are.
+
+    An attempt that was interrupted goes on from the last of `checkpoints`, and comes out as if it had not been.
     """
-    steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
-    an_epoch = steps_per_epoch(len(train), spec.batch_size)
-    checks = evaluation_steps(steps, an_epoch, spec)
-    rungs = dict(cut_above)
-    optimizer = MasterAdamW(adapted.state().values(), weight_decay)
-    best = _Best(scratch / "best.safetensors")
-    points: list[TrainPoint] = []
-    validations: list[ValidationPoint] = []
-    bad_checks = 0
-
-    def curve(*, stopped_early: bool = False, cut_at: int | None = None) -> Curve:
-        loss = best.loss if math.isfinite(best.loss) else None
-        return Curve(
-            train=tuple(points),
-            validation=tuple(validations),
-            best_step=best.step,
-            best_epoch=best.epoch,
-            best_validation_loss=loss,
-            stopped_early=stopped_early,
-            cut_at=cut_at,
-        )
-
+    training = _Training(
+        adapted, train, validation, spec, weight_decay, seed, pad_id, device, checkpoints, meter, emit, dict(cut_above)
+    )
     try:
-        step = 0
-        with meter.phase("train") as training, contextlib.ExitStack() as ending:
-            held = hold(adapted, [(train, steps > an_epoch), (validation, len(checks) > 1)], pad_id, device)
-            gradients = Gradients(
-                adapted, optimizer, pad_id=pad_id, device=device, tokens=spec.micro_batch_tokens, held=held
-            )
-            ending.callback(gradients.close)
-            while step < steps:
-                for examples in epoch_batches(train, spec.batch_size, seed, step // an_epoch):
-                    rate = rate_at(step, steps, learning_rate, spec.warmup, spec.schedule)
-                    adapted.train_mode(True)
-                    loss, tokens = gradients.add(examples)
-                    norm = optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
-                    if not math.isfinite(norm):
-                        if best.step is not None:
-                            best.restore(adapted.state())
-                        raise Diverged(step + 1, curve())
-                    step += 1
-                    training.tokens += tokens
-                    epoch = step / an_epoch
-                    point = TrainPoint(
-                        step=step,
-                        epoch=epoch,
-                        seconds=meter.elapsed(),
-                        loss=loss,
-                        learning_rate=rate,
-                        grad_norm=norm,
-                        tokens=tokens,
-                    )
-                    points.append(point)
-                    emit(StepDone(steps=steps, **point.model_dump()))
-                    if step in checks or step in rungs:
-                        with meter.phase("evaluate") as evaluating:
-                            now = validation_loss(
-                                adapted,
-                                validation,
-                                pad_id=pad_id,
-                                device=device,
-                                tokens=spec.micro_batch_tokens,
-                                held=held,
-                            )
-                            evaluating.tokens += sum(length(row) for row in validation)
-                        if not math.isfinite(now):
-                            if best.step is not None:
-                                best.restore(adapted.state())
-                            raise Diverged(step, curve())
-                        validations.append(ValidationPoint(step=step, epoch=epoch, seconds=meter.elapsed(), loss=now))
-                        improved = step in checks and best.improve(now, step, epoch)
-                        emit(Validated(step=step, epoch=epoch, loss=now, best=improved, seconds=meter.elapsed()))
-                        if step in checks:
-                            bad_checks = 0 if improved else bad_checks + 1
-                        if improved and step < steps:  # after the last step the weights themselves are the best
-                            best.keep(adapted.state())
-                        if spec.patience is not None and bad_checks >= spec.patience:
-                            best.restore(adapted.state())
-                            return curve(stopped_early=True)
-                        if (limit := rungs.get(step)) is not None and now > limit:
-                            return curve(cut_at=step)
-                    if step == steps:
-                        break
-        if best.step is not None and best.step != steps:
-            best.restore(adapted.state())
-        return curve()
+        training.go_on()
+        training.run(learning_rate)
+    except Diverged:
+        checkpoints.forget()
+        raise
     finally:
         adapted.train_mode(False)
-        with contextlib.suppress(OSError):
-            best.forget()
+        if not checkpoints.there:
+            training.course.best.tidy(all_of_them=True)
+    return training.course.curve()
+
+
+class _Training:
+    """One training; see `fit`."""
+
+    def __init__(
+        self,
+        adapted: Learner,
+        train: Sequence[Encoded],
+        validation: Sequence[Encoded],
+        spec: TrainSpec,
+        weight_decay: float,
+        seed: int,
+        pad_id: int,
+        device: torch.device,
+        checkpoints: Checkpoints,
+        meter: Meter,
+        emit: Callable[[Event], None],
+        rungs: Mapping[int, float | None],
+    ) -> None:
+        self._adapted, self._train, self._validation, self._spec = adapted, train, validation, spec
+        self._seed, self._pad_id, self._device = seed, pad_id, device
+        self._checkpoints, self._meter, self._emit, self._rungs = checkpoints, meter, emit, rungs
+        self._steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
+        self._epoch = steps_per_epoch(len(train), spec.batch_size)
+        self._checks = evaluation_steps(self._steps, self._epoch, spec)
+        self._optimizer = MasterAdamW(adapted.state().values(), weight_decay)
+        self.course = _Course(checkpoints.folder)
+
+    def go_on(self) -> None:
+        """Take up what an interrupted attempt has left."""
+        found = self._checkpoints.find()
+        if found is None:
+            self.course.best.tidy(all_of_them=True)
+            return
+        tensors, about = found
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "random": {}}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("/")
+            parts[part][name] = tensor
+        _copy(parts["weights"], self._adapted.state())
+        self._optimizer.load(parts["optimizer"])
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"], self._device)
+        self.course.go_on_from(about["course"])
+        self._checkpoints.note(f"an earlier attempt was interrupted; this one went on from step {self.course.step}")
+        self._meter.go_on(about["meter"])
+        for _ in range(self.course.step):  # methods number their dropout masks by these calls
+            self._adapted.train_mode(True)
+        self._tell_again()
+
+    def _tell_again(self) -> None:
+        """The events of this attempt are those of all attempts."""
+        validated = {point.step: point for point in self.course.validations}
+        best = math.inf
+        for point in self.course.points:
+            self._emit(StepDone(steps=self._steps, **point.model_dump()))
+            if (seen := validated.get(point.step)) is not None:
+                improved = point.step in self._checks and seen.loss < best
+                best = seen.loss if improved else best
+                self._emit(Validated(best=improved, **seen.model_dump()))
+
+    def _keep(self) -> None:
+        with self._meter.phase("load"):  # no cost of the method
+            tensors = {f"weights/{name}": tensor for name, tensor in self._adapted.state().items()}
+            tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state().items()}
+            tensors["random/cpu"] = torch.get_rng_state()
+            if self._device.type == "cuda":
+                tensors["random/cuda"] = torch.cuda.get_rng_state(self._device)
+            about = {"course": self.course.as_data(), "meter": self._meter.state()}
+            if self._checkpoints.keep(tensors, about):
+                self.course.best.tidy()
+
+    def run(self, learning_rate: float) -> None:
+        """All steps that are left, then back to the best weights."""
+        course, adapted = self.course, self._adapted
+        if course.ended:
+            return
+        with self._meter.phase("train") as training, contextlib.ExitStack() as ending:
+            wanted = [(self._train, self._steps > self._epoch), (self._validation, len(self._checks) > 1)]
+            held = hold(adapted, wanted, self._pad_id, self._device)
+            gradients = Gradients(
+                adapted,
+                self._optimizer,
+                pad_id=self._pad_id,
+                device=self._device,
+                tokens=self._spec.micro_batch_tokens,
+                held=held,
+            )
+            ending.callback(gradients.close)
+            while course.step < self._steps and not course.ended:
+                number, done = divmod(course.step, self._epoch)
+                for examples in epoch_batches(self._train, self._spec.batch_size, self._seed, number)[done:]:
+                    training.tokens += self._step(gradients, examples, learning_rate)
+                    if course.step in self._checks or course.step in self._rungs:
+                        self._check(held)
+                    if course.ended or course.step == self._steps:
+                        break
+                    if self._checkpoints.due():
+                        self._keep()
+            if course.best.step not in (None, course.step) and course.cut_at is None:
+                course.best.restore(adapted.state())
+            course.ended = True
+            if self._checkpoints.there:  # what comes after may be interrupted too
+                self._keep()
+
+    def _step(self, gradients: Gradients, examples: Sequence[Encoded], learning_rate: float) -> int:
+        course, spec = self.course, self._spec
+        rate = rate_at(course.step, self._steps, learning_rate, spec.warmup, spec.schedule)
+        self._adapted.train_mode(True)
+        loss, tokens = gradients.add(examples)
+        norm = self._optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
+        if not math.isfinite(norm):
+            self._diverged(course.step + 1)
+        course.step += 1
+        point = TrainPoint(
+            step=course.step,
+            epoch=course.step / self._epoch,
+            seconds=self._meter.elapsed(),
+            loss=loss,
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens=tokens,
+        )
+        course.points.append(point)
+        self._emit(StepDone(steps=self._steps, **point.model_dump()))
+        return tokens
+
+    def _check(self, held: HeldPrompts | None) -> None:
+        course, step = self.course, self.course.step
+        with self._meter.phase("evaluate") as evaluating:
+            now = validation_loss(
+                self._adapted,
+                self._validation,
+                pad_id=self._pad_id,
+                device=self._device,
+                tokens=self._spec.micro_batch_tokens,
+                held=held,
+            )
+            evaluating.tokens += sum(length(row) for row in self._validation)
+        if not math.isfinite(now):
+            self._diverged(step)
+        epoch = step / self._epoch
+        point = ValidationPoint(step=step, epoch=epoch, seconds=self._meter.elapsed(), loss=now)
+        course.validations.append(point)
+        improved = step in self._checks and course.best.improve(now, step, epoch)
+        self._emit(Validated(best=improved, **point.model_dump()))
+        if improved and step < self._steps:  # after the last step the weights themselves are the best
+            course.best.keep(self._adapted.state())
+            if not self._checkpoints.there:  # else the last checkpoint goes back to the one before
+                course.best.tidy()
+        if step in self._checks:
+            course.bad_checks = 0 if improved else course.bad_checks + 1
+            if self._spec.patience is not None and course.bad_checks >= self._spec.patience:
+                course.ended = course.stopped_early = True
+        limit = self._rungs.get(step)
+        if limit is not None and now > limit and not course.ended:
+            course.ended, course.cut_at = True, step
+
+    def _diverged(self, step: int) -> NoReturn:
+        if self.course.best.step is not None:
+            self.course.best.restore(self._adapted.state())
+        raise Diverged(step, self.course.curve())

@@ -5,15 +5,16 @@ an evaluation) goes on afterwards, so phases that cover a run add up to its wall
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tuneoff.events import Event, PhaseStarted, Sampled
 from tuneoff.record import Phase, PhaseResources, Reading, Resources, TimelinePoint
@@ -38,6 +39,16 @@ class PhaseMeter:
     peak_memory_bytes: int = 0
     accelerator: Reading = NO_ACCELERATOR
     joules: float | None = 0.0
+
+    def add(self, other: "PhaseMeter") -> None:
+        """What another attempt at the same phase has cost, too."""
+        self.tokens += other.tokens
+        self.wall_seconds += other.wall_seconds
+        self.cpu_seconds += other.cpu_seconds
+        self.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
+        self.accelerator = higher(self.accelerator, other.accelerator)
+        known = self.joules is not None and other.joules is not None
+        self.joules = self.joules + other.joules if known else None  # type: ignore[operator]
 
 
 class Meter:
@@ -97,6 +108,29 @@ class Meter:
     def elapsed(self) -> float:
         """Seconds since the meter was entered."""
         return time.perf_counter() - self._start
+
+    def state(self) -> dict[str, Any]:
+        """What was measured so far, as JSON, for the meter of an attempt that goes on from here."""
+        with self._lock:
+            self._charge()
+            return {
+                "seconds": self.elapsed(),
+                "phases": {
+                    name: {**dataclasses.asdict(phase), "accelerator": phase.accelerator.model_dump()}
+                    for name, phase in self._phases.items()
+                },
+                "timeline": [point.model_dump() for point in self._timeline],
+            }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Add what an earlier attempt had measured when it kept its state."""
+        with self._lock:
+            self._start -= state["seconds"]
+            for name, told in state["phases"].items():
+                phase = self._phases.setdefault(name, PhaseMeter())
+                phase.add(PhaseMeter(**{**told, "accelerator": Reading.model_validate(told["accelerator"])}))
+            ours = (point.model_copy(update={"seconds": point.seconds + state["seconds"]}) for point in self._timeline)
+            self._timeline = [*(TimelinePoint.model_validate(point) for point in state["timeline"]), *ours]
 
     @contextlib.contextmanager
     def phase(self, name: Phase) -> Iterator[PhaseMeter]:

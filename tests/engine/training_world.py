@@ -1,0 +1,88 @@
+"""A tiny model and rows to train it on, for tests of the loop."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from tiny import example_row
+from tuneoff import models
+from tuneoff.data import Example
+from tuneoff.engine.checkpoint import Checkpoints
+from tuneoff.engine.train import fit, validation_loss
+from tuneoff.methods import build
+from tuneoff.prompts import Prompter
+from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Counter:
+    tokens: int = 0
+
+
+class FakeMeter:
+    def __init__(self):
+        self.counters = {}
+
+    @contextlib.contextmanager
+    def phase(self, name):
+        yield self.counters.setdefault(name, Counter())
+
+    def elapsed(self):
+        return 0.0
+
+    def state(self):
+        return {name: counter.tokens for name, counter in self.counters.items()}
+
+    def go_on(self, state):
+        for name, tokens in state.items():
+            self.counters.setdefault(name, Counter()).tokens += tokens
+
+
+class World:
+    """A tiny model and rows to train it on."""
+
+    def __init__(self, folder, scratch):
+        self.folder, self.scratch = folder, scratch
+        self.base = self.load()
+        rows = [example_row(index) for index in range(24)]
+        examples = [Example(row["id"], row["document"], (row["summary"],), row["id"]) for row in rows]
+        prompter = Prompter(self.base.tokenizer, PromptSpec(max_length=128), max_new_tokens=8, reserved_tokens=20)
+        encoded, _ = prompter.encode(examples, with_target=True)
+        self.train, self.validation = encoded[:20], encoded[20:]
+        self.events = []
+        self.meter = FakeMeter()
+        self.checkpoints = Checkpoints(scratch)
+
+    def load(self):
+        return models.load(ModelSpec(name=str(self.folder)), CPU, torch.float32)
+
+    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, cut_above=(), **spec):
+        adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)
+        curve = self.fit_adapted(adapted, rate, seed, cut_above, **spec)
+        return adapted, curve
+
+    def fit_adapted(self, adapted, rate, seed=0, cut_above=(), **spec):
+        return fit(
+            adapted,
+            self.train,
+            self.validation,
+            TrainSpec(**{"batch_size": 4, **spec}),
+            learning_rate=rate,
+            weight_decay=0.0,
+            seed=seed,
+            pad_id=0,
+            device=CPU,
+            checkpoints=self.checkpoints,
+            meter=self.meter,
+            emit=self.emit,
+            cut_above=cut_above,
+        )
+
+    def emit(self, event):
+        self.events.append(event)
+
+    def loss(self, adapted):
+        return validation_loss(adapted, self.validation, pad_id=0, device=CPU, tokens=1024)
