@@ -15,6 +15,8 @@ from tuneoff.methods import METHODS, build
 from tuneoff.prompts import Prompter
 from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
