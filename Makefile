@@ -17,8 +17,8 @@ help:  ## list the targets
 compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data, in a quarter of an hour if the machine can; the report goes to runs/starter/
 	$(BIN)/tuneoff compare --preset starter --budget 15m --output runs/starter
 
-test: $(VENV)/dev.stamp  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp  ## all tests, as many at a time as there are cores, four at most
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(VENV)/dev.stamp  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -2,16 +2,43 @@
 
 import json
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tiny import config_of, example_row, write_tokenizer
+from tuneoff.resources import usable_cores
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.pop("TUNEOFF_CACHE", None)  # tests have folders of their own
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile torch anew
+# Tiny models gain nothing from threads, and threads that spin while they wait slow down all that runs beside them. Read
+# when torch is loaded, here and in the processes that tests start; `several_threads` is for what must have them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell starts what runs in the background deaf to Ctrl-C, which is what some tests are about.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: a process for each usable core, but each loads torch anew, for seconds and half a gigabyte."""
+    return min(4, usable_cores())
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    """Pieces of a batch and of what is generated are computed side by side, whatever the machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from tuneoff.methods import METHODS, defaults
 from tuneoff.record import read_predictions, read_record
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 
 def spec_of(name, model, data, **train):
     return RunSpec(

@@ -195,6 +195,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(word in text for word in ("device", "precision", "sensor", "starter", "version"))
 
 
+one_process = pytest.mark.xdist_group("finished study")
+
+
 @pytest.fixture(scope="module")
 def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_path_factory) -> tuple[Path, list[str]]:
     """A finished study of two methods and the command that made it."""
@@ -210,6 +213,7 @@ def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_pat
     return folder, command
 
 
+@one_process
 def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, command = study
     records = {path.name: (path / "record.json").stat().st_mtime_ns for path in run_folders(folder)}
@@ -228,6 +232,7 @@ def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.C
     assert summary == json.loads((folder / "summary.json").read_text())
 
 
+@one_process
 def test_a_different_study_may_not_use_the_folder(
     study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +243,7 @@ def test_a_different_study_may_not_use_the_folder(
     assert tree(folder) == before
 
 
+@one_process
 def test_a_finished_run_writes_more_texts(
     study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,6 +258,7 @@ def test_a_finished_run_writes_more_texts(
     assert {line["id"]: line["text"] for line in lines} == texts
 
 
+@one_process
 def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     page = study[0] / "report.html"
     page.unlink()

@@ -12,6 +12,8 @@ from tuneoff.engine.train import _Best
 from tuneoff.events import StepDone, Validated
 from tuneoff.methods import METHODS, build
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 SEARCHED = {name: METHODS[name].search["learning_rate"][1] for name in TRAINED}
 # 10 steps, 5 an epoch, a look at the validation data after each epoch and half-way

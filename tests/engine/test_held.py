@@ -18,6 +18,8 @@ from tuneoff.prompts import Encoded
 from tuneoff.record import Curve
 from tuneoff.spec import ModelSpec, TrainSpec
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 CPU = torch.device("cpu")
 PLENTY = 10**9
 

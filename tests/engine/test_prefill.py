@@ -13,6 +13,8 @@ from tuneoff.engine.attention import use_causal_attention
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec, ModelSpec
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 CPU = torch.device("cpu")
 ARCHITECTURES = ("gpt_neo", "gpt2", "llama", "qwen2", "gemma3")
 

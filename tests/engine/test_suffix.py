@@ -16,6 +16,8 @@ from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec, ModelSpec
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 CPU = torch.device("cpu")
 VIRTUAL = 5
 

@@ -8,6 +8,8 @@ from tuneoff.engine.train import Diverged
 from tuneoff.events import StepDone, Validated
 from tuneoff.methods import METHODS, build
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 

@@ -15,7 +15,7 @@ from tuneoff.report.palette import HUES
 
 CHROMIUM = Path("/usr/bin/chromium")
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("drawn studies")]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def browser() -> Iterator[Any]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=20_000)  # milliseconds; for machines that do much else
     with sync_playwright() as playwright:
         # In a container chromium runs as root, where its own sandbox refuses to start.
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])

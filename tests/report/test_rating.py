@@ -4,8 +4,11 @@ import json
 import re
 from pathlib import Path
 
-from tuneoff.report import render
+import pytest
+
 from tuneoff.report.rating import PAGE
+
+pytestmark = pytest.mark.xdist_group("drawn studies")
 
 
 def pairs_of(page: Path) -> dict:  # type: ignore[type-arg]
@@ -16,7 +19,6 @@ def pairs_of(page: Path) -> dict:  # type: ignore[type-arg]
 
 
 def test_the_two_best_are_rated_in_mixed_order(rich_study: Path) -> None:
-    render(rich_study)
     data = pairs_of(rich_study / PAGE)
     assert len(set(data["methods"])) == 2
     orders = [tuple(pair["order"]) for pair in data["pairs"]]
@@ -31,7 +33,6 @@ def test_the_two_best_are_rated_in_mixed_order(rich_study: Path) -> None:
 
 
 def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
-    render(rich_study)
     text = (rich_study / PAGE).read_text(encoding="utf-8")
     seen = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     for name in pairs_of(rich_study / PAGE)["methods"]:

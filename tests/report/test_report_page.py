@@ -21,6 +21,8 @@ from tuneoff.report.hostile import all_visible, embedded_json, visible
 from tuneoff.report.palette import Cast
 from tuneoff.report.table import build
 
+pytestmark = pytest.mark.xdist_group("drawn studies")
+
 
 class Page(HTMLParser):
     """Tags, attributes, scripts and visible text of a page, read as a browser would."""

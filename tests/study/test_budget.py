@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.study import budget, budget_file
-from tuneoff.study.budget_file import Speed, as_data
+from tuneoff.study.budget_file import Speed, Speeds, as_data
 from tuneoff.study.compare import Prepared, prepare
 from tuneoff.study.duration import parse_duration
 
@@ -175,6 +176,14 @@ def test_a_planned_study_is_done_and_goes_on(
     small = ["--max-length=128", "--max-new-tokens=4", "--max-steps=4", "--seeds=3", "--precision=fp32"]
     own = [f"--model={tiny_model('gpt_neo')}", "--methods=zero_shot,lora", "--output=out"]
     command = ["compare", *own, *files, *small, *flags]
+    probe, measured = budget.probe, []
+
+    def once(*asked: Any) -> Speeds:
+        """Measured by the dry run; the study would measure the same again, in processes that take seconds to start."""
+        measured.append(measured[0] if measured else probe(*asked))
+        return measured[0]
+
+    monkeypatch.setattr(budget, "probe", once)
     assert main([*command, "--dry-run"]) == 0
     assert not Path("out").exists()
     seeds = 2 if "--budget=1s" in flags else 3
@@ -183,6 +192,7 @@ def test_a_planned_study_is_done_and_goes_on(
     assert f"lora-s{seeds}" not in output.out
     assert "planned: " in output.err
     assert main(command) == 0
+    assert len(measured) == 2
     capsys.readouterr()
     finals = [read_record(folder) for folder in run_folders(Path("out"))]
     assert sum(record.spec.method.name == "lora" for record in finals) == seeds

@@ -18,6 +18,8 @@ from tuneoff.study.expansion import Contents, Expansion, Halving, PlannedRun
 from tuneoff.study.search import Trial
 from tuneoff.study.searches import Whole
 
+pytestmark = pytest.mark.xdist_group("halved study")
+
 CONTENTS = Contents("d" * 16, {"starter": "a" * 16})
 STEPS = 40  # rungs at 10 and 20
 

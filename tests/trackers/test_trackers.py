@@ -15,6 +15,8 @@ from tuneoff.events import Event
 from tuneoff.spec import RunSpec
 from tuneoff.trackers import Guarded, open_tracker
 
+pytestmark = pytest.mark.xdist_group("offline runs")
+
 HERE = Path(__file__).parent
 CANARY = "canary0123456789canary0123456789canary01"
 
