@@ -52,7 +52,7 @@ def test_failed_runs_are_left_out_and_named(tmp_path) -> None:
     assert "soft_prompt" in scores.methods
     assert scores.notes == ("Run soft_prompt-s0 is left out: diverged.",)
     text = " ".join(decide(scores).sentences)
-    assert "Soft prompt is left out" in text
+    assert "Not judged: Soft prompt has no finished, scored run." in text
 
 
 def test_runs_outside_the_plan_are_not_judged(tmp_path) -> None:
@@ -115,4 +115,37 @@ def test_two_runs_with_one_seed_are_refused(tmp_path) -> None:
     study = study_folder(tmp_path)
     shutil.copytree(study / "runs" / "starter-lora-s0", study / "runs" / "starter-lora-s0-again")
     with pytest.raises(UserError, match="ran twice with seed 0"):
+        load_scores(study)
+
+
+def test_a_study_under_way_says_what_it_does_not_know(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    plan = {"methods": ["zero_shot", "soft_prompt", "lora", "full"], "seeds": 3}
+    (study / "study.json").write_text(json.dumps(plan))
+    shutil.rmtree(study / "runs" / "starter-full-s1")
+    verdict = decide(load_scores(study)[0])
+    assert verdict.left_out == ("Soft prompt",)
+    assert verdict.sentences[1] == "Not judged: Soft prompt has no finished, scored run."
+    assert (
+        "Runs that are planned are missing; finished so far: LoRA 2 of 3 and Full fine-tuning 1 of 3." in verdict.notes
+    )
+    assert "Seed 1 is left out for all methods: Full fine-tuning did not finish with it." in verdict.notes
+    (study / "runs" / "starter-full-s0" / "record.json").unlink()
+    # Of all methods LoRA is the best of those that were run: that is no verdict on the others.
+    (headline, *_) = decide(load_scores(study)[0]).sentences
+    assert headline.startswith("LoRA is the best of the 2 methods that have runs")
+
+
+def test_nothing_is_missing_from_a_study_that_is_done(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    (study / "study.json").write_text(json.dumps({"methods": ["zero_shot", "lora", "full"], "seeds": 2}))
+    verdict = decide(load_scores(study)[0])
+    assert verdict.left_out == ()
+    assert not any("planned" in line or "Not judged" in line for line in verdict.sentences)
+
+
+def test_a_damaged_study_file_is_named(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    (study / "study.json").write_text("{broken")
+    with pytest.raises(UserError, match=r"study\.json"):
         load_scores(study)

@@ -113,3 +113,19 @@ def test_studies_that_share_nothing_are_refused(told: Path, tmp_path: Path) -> N
     other = study_folder(tmp_path / "b", models=("org/other",))
     with pytest.raises(UserError, match="share no finished run"):
         rejudge.diff(told, other)
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "-1"])
+def test_a_margin_that_is_none_is_refused(margin: str, told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("judge", "rescore"):
+        assert main([command, str(told), "--margin", margin]) == 2
+        assert "--margin" in capsys.readouterr().err
+
+
+def test_a_method_that_is_shown_to_be_worse_is_not_called_unsettled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["judge", str(study_folder(tmp_path))])
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "may lose" in line}
+    assert rows["Zero-shot"].endswith("another method is better")
+    assert rows["LoRA"].endswith("not settled")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
@@ -17,11 +17,32 @@ from tuneoff.record import (
     read_record,
     run_folders,
 )
+from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.timing import Place, as_alone, place, timing_of
+from tuneoff.verdict.wording import listed
 
 OUTSIDE = "outside"
+
+
+class Planned(BaseModel):
+    """What a study wants to have run, out of its `study.json`; without one nothing is known to be missing."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    methods: tuple[str, ...] = ()
+    seeds: int = 0
+    claims: tuple[ClaimSpec, ...] = ()
+
+
+def read_planned(study: Path) -> Planned:
+    """Raises `UserError` for a damaged `study.json`."""
+    path = study / "study.json"
+    try:
+        return Planned.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Planned()
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
 
 
 def load_scores(
@@ -30,10 +51,12 @@ def load_scores(
     """The scores of a study folder, one `Scores` for each base model in the order of their names.
 
     Only final runs on the share `fraction` of the data take part. A method that needs no run of its own on a smaller
-    share (its seed changes nothing and its setting is the same) takes part with its run on all the data. Runs that are
-    not finished are left out and named in `notes`, which also tell where runs were not computed alike. Outputs of
-    outside systems take part as methods without seeds or costs; the sentence baselines do not, for nobody chooses among
-    them. Raises `UserError` when the folder holds no such run, a file is damaged, or a method ran twice with one seed.
+    share (its seed changes nothing and its setting is the same) takes part with its run on all the data. One that the
+    study plans and that has no such run takes part without scores, so that a verdict on a study under way says what it
+    does not know. Runs that are not finished are left out and named in `notes`, which also tell where runs were not
+    computed alike. Outputs of outside systems take part as methods without seeds or costs; the sentence baselines do
+    not, for nobody chooses among them. Raises `UserError` when the folder holds no such run, a file is damaged, or a
+    method ran twice with one seed.
     """
     everything = _records(study)
     timing = timing_of(record for record, _ in everything)
@@ -43,10 +66,11 @@ def load_scores(
     models = sorted({record.spec.model.name for record, _ in records})
     groups, no_groups = _groups(study)
     outside = _outside(study, metric) if with_outside else {}
+    planned = read_planned(study)
     blocks = []
     for model in models:
         own = [(record, folder) for record, folder in records if record.spec.model.name == model]
-        block = _block(own, metric, outside, timing, model if len(models) > 1 else None)
+        block = _block(own, metric, outside, timing, planned, model if len(models) > 1 else None)
         blocks.append(
             Scores(
                 methods=block.methods,
@@ -89,10 +113,11 @@ def _block(
     metric: str,
     outside: Mapping[str, Mapping[str, float | None]],
     timing: Mapping[Place, Record],
+    planned: Planned,
     block: str | None,
 ) -> Scores:
     scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
-    kept: dict[str, list[Record]] = {}
+    kept: dict[str, list[Record]] = {method: [] for method in planned.methods}
     notes: list[str] = []
     for record, folder in records:
         method, seed = record.spec.method.name, record.spec.seed
@@ -124,8 +149,21 @@ def _block(
             *notes,
             *(mixture.sentence for mixture in mixtures(record for record, _ in records)),
             *_shared(kept, timing),
+            *_under_way(kept, planned),
         ),
     )
+
+
+def _under_way(kept: Mapping[str, list[Record]], planned: Planned) -> Iterable[str]:
+    """Methods of which some planned runs are finished and others are not; those without any are left out anyway."""
+    parts = []
+    for name, found in kept.items():
+        known = METHODS.get(name)
+        wanted = planned.seeds if known is None or known.seeded else 1
+        if name in planned.methods and 0 < len(found) < wanted:
+            parts.append(f"{known.title if known else name} {len(found)} of {wanted}")
+    if parts:
+        yield f"Runs that are planned are missing; finished so far: {listed(parts)}."
 
 
 def _shared(kept: Mapping[str, list[Record]], timing: Mapping[Place, Record]) -> Iterable[str]:
