@@ -47,7 +47,7 @@ def told(tmp_path: Path) -> Path:
 def test_judging_again_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     expected = decide(load_scores(study)[0])
-    assert rejudge.judge([study, study]) == [(study, expected), (study, expected)]
+    assert [(path, whole.verdict) for path, whole in rejudge.judge([study, study])] == [(study, expected)] * 2
     assert main(["judge", str(study), "--json"]) == 0
     [found] = json.loads(capsys.readouterr().out)
     assert found["best"] == expected.best
@@ -126,6 +126,6 @@ def test_a_method_that_is_shown_to_be_worse_is_not_called_unsettled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["judge", str(study_folder(tmp_path))])
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "may lose" in line}
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "  may lose" in line}
     assert rows["Zero-shot"].endswith("another method is better")
     assert rows["LoRA"].endswith("not settled")

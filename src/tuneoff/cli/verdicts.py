@@ -23,13 +23,24 @@ def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[
     apart = rejudge.apart(folders)
     people = [judge_ratings(folders[0], read_ratings(path)) for path in rated]
     if as_json:
-        rows = [{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found]
+        rows: list[dict[str, Any]] = [
+            {
+                "study": str(study),
+                **whole.verdict.model_dump(mode="json"),
+                "data_sizes": whole.sizes.model_dump(mode="json") if whole.sizes else None,
+                "claims": [claim.model_dump(mode="json") for claim in whole.claims],
+            }
+            for study, whole in found
+        ]
         rows += [{"between": one.model_dump(mode="json")} for one in apart]
         return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for one in people)])
     lines = []
-    for study, verdict in found:
+    for study, whole in found:
+        verdict = whole.verdict
         lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict(verdict)
+        lines += [f"  Amounts of data: {said}" for said in (whole.sizes.sentences if whole.sizes else ())]
+        lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
     lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
     for path, one in zip(rated, people, strict=True):
         lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]

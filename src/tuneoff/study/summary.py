@@ -23,18 +23,14 @@ from tuneoff.record import (
     run_folders,
     write_json,
 )
-from tuneoff.spec.study import ClaimSpec
 from tuneoff.study.budget_file import told
 from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
-from tuneoff.verdict.claims import judge_claims
-from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.outcome import Verdict
-from tuneoff.verdict.scores import Cost, Scores
-from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
+from tuneoff.verdict.scores import Cost
 from tuneoff.verdict.timing import as_alone, place, timing_of
+from tuneoff.verdict.whole import judge_study
 
 PRIMARY = "rouge1"
 
@@ -57,13 +53,12 @@ def summarize(study: Path) -> dict[str, Any]:
         if record.spec.is_main
     ]
     groups = {document.id: document.group for document in read_documents(study)}
-    verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
-    sizes = _sizes(study, [record.spec.fraction for record in records.values() if record.spec.role == "final"])
+    judged = {whole.scores.block: whole for whole in judge_study(study)} if runs else {}
     rows: list[dict[str, Any]] = []
     for model in sorted({run.record.spec.model.name for run in runs}):
         own = [run for run in runs if run.record.spec.model.name == model]
-        scores, verdict = verdicts.get(model) or verdicts[None]
-        rows += _method_rows(model, own, groups, verdict, scores.costs)
+        whole = judged.get(model) or judged[None]
+        rows += _method_rows(model, own, groups, whole.verdict, whole.scores.costs)
     rows += _other_rows(study, groups)
     search = _read(study / "search.json")
     summary = {
@@ -75,9 +70,13 @@ def summarize(study: Path) -> dict[str, Any]:
         "machine": next((run.record.provenance["machine"] for run in runs if "machine" in run.record.provenance), {}),
         "data": _read(study / "data.json"),
         "rows": rows,
-        "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
-        "claims": _claims(study, list(records.values()), verdicts, sizes),
-        "data_sizes": [found.model_dump(mode="json") for found in sizes],
+        "verdict": _verdict([whole.verdict for whole in judged.values()]),
+        "claims": [
+            {"model": block, **claim.model_dump(mode="json")}
+            for block, whole in judged.items()
+            for claim in whole.claims
+        ],
+        "data_sizes": [whole.sizes.model_dump(mode="json") for whole in judged.values() if whole.sizes],
         "search": search or None,
         "budget": told(study, records.values()),
         "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
@@ -94,40 +93,6 @@ def summarize(study: Path) -> dict[str, Any]:
     plain: dict[str, Any] = plain_numbers(summary)
     write_json(study / "summary.json", plain)
     return plain
-
-
-def _sizes(study: Path, fractions: Iterable[float]) -> list[SizeVerdict]:
-    """One verdict on amounts of data for each base model; none where a share has no finished run yet."""
-    several = sorted(set(fractions))
-    examples = _read(study / "data.json").get("counts", {}).get("train")
-    if len(several) < 2 or 1.0 not in several or not examples:
-        return []
-    at = {fraction: load_scores(study, fraction=fraction) for fraction in several}
-    found = []
-    for block in [scores.block for scores in at[1.0]]:
-        shares = {fraction: scores for fraction, blocks in at.items() for scores in blocks if scores.block == block}
-        judged = judge_sizes(shares, int(examples))
-        if judged is not None:
-            found.append(judged)
-    return found
-
-
-def _claims(
-    study: Path,
-    records: Sequence[Record],
-    verdicts: Mapping[str | None, tuple[Scores, Verdict]],
-    sizes: Sequence[SizeVerdict],
-) -> list[dict[str, Any]]:
-    """Every claim of the study, judged for each base model."""
-    claims = [ClaimSpec.model_validate(claim) for claim in _read(study / "study.json").get("claims", [])]
-    found = []
-    for block, (_, verdict) in verdicts.items():
-        own = [record for record in records if block in (None, record.spec.model.name)]
-        size = next((one for one in sizes if one.block == block), None)
-        found += [
-            {"model": block, **judged.model_dump(mode="json")} for judged in judge_claims(claims, own, verdict, size)
-        ]
-    return found
 
 
 def _planned(study: Path) -> list[Path]:

@@ -16,13 +16,14 @@ from tuneoff.verdict.decide import MARGIN, decide
 from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
+from tuneoff.verdict.whole import Whole, judge_study
 
 # A training that ends this close to another one has the same validation loss.
 _SAME_LOSS = 1e-6
 
 
-def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGIN) -> list[tuple[Path, Verdict]]:
-    """The verdict of every study and base model from its records alone.
+def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGIN) -> list[tuple[Path, Whole]]:
+    """What every study says of each base model, from its records alone.
 
     Raises `UserError` for a metric that does not decide (less is better, or it has no direction), or a folder without
     finished runs.
@@ -32,7 +33,7 @@ def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGI
         raise UserError(
             f"--metric {metric}: a verdict needs a metric in which more is better: {', '.join(sorted(known))}"
         )
-    return [(study, decide(scores, margin)) for study in studies for scores in load_scores(study, metric)]
+    return [(study, whole) for study in studies for whole in judge_study(study, metric, margin)]
 
 
 def apart(studies: Iterable[Path]) -> list[Mixture]:
