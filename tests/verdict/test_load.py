@@ -7,9 +7,9 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Prediction, Reading, write_jsonl
+from tuneoff.record import Prediction, Reading, TrainPoint, read_record, write_jsonl, write_record
 from tuneoff.verdict import decide
-from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.load import load_costs, load_scores
 
 
 def test_a_study_is_one_family_with_groups_and_costs(tmp_path) -> None:
@@ -149,3 +149,24 @@ def test_a_damaged_study_file_is_named(tmp_path) -> None:
     (study / "study.json").write_text("{broken")
     with pytest.raises(UserError, match=r"study\.json"):
         load_scores(study)
+
+
+def test_labelled_examples_are_those_that_were_read(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    points = tuple(
+        TrainPoint(step=step, epoch=1, seconds=0, loss=1, learning_rate=1, grad_norm=1, tokens=1) for step in (1, 2, 3)
+    )
+    for folder in (study / "runs").iterdir():
+        record = read_record(folder)
+        if record.spec.method.name == "zero_shot":
+            continue
+        there = {"lora": 100, "full": 20}[record.spec.method.name]
+        update = {"details": {"train_examples": there}, "curve": record.curve.model_copy(update={"train": points})}
+        write_record(folder, record.model_copy(update=update))
+    shots = read_record(study / "runs" / "starter-zero_shot-s0").model_copy(update={"details": {"shots": ["a", "b"]}})
+    costs = {name: found["labelled_examples"].value for name, found in load_scores(study)[0].costs.items()}
+    assert costs == {"zero_shot": 0, "lora": 24, "full": 20}  # three batches of 8, or all that there are
+    assert load_costs([shots])["labelled_examples"].value == 2
+    verdict = decide(load_scores(study)[0], margin=50)
+    [entry] = [one for one in verdict.recommendations if one.axis == "labelled_examples"]
+    assert entry.method == "zero_shot"

@@ -236,6 +236,7 @@ def load_costs(records: list[Record]) -> dict[str, Cost]:
         "artefact_bytes": _artefact,
         "generate_seconds": _generate_seconds,
         "energy_joules": _energy,
+        "labelled_examples": _labelled_examples,
     }
     return {axis.name: _mean([readers[axis.name](record) for record in records]) for axis in AXES}
 
@@ -285,3 +286,15 @@ def _energy(record: Record) -> Cost:
             return Cost(None, reading.reason or "not measured")
         total += reading.value
     return Cost(total)
+
+
+def _labelled_examples(record: Record) -> Cost:
+    """Training examples that the run has read; those of validation, by which settings are chosen, are the same for all
+    methods."""
+    if record.trainable_parameters == 0:
+        shown = record.details.get("shots", [])
+        return Cost(float(len(shown))) if isinstance(shown, list) else Cost(None, "the record names no shots")
+    there = record.details.get("train_examples")
+    if not isinstance(there, int):
+        return Cost(None, "the record counts no training examples")
+    return Cost(float(min(there, len(record.curve.train) * record.spec.train.batch_size)))

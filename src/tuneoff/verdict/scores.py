@@ -25,6 +25,7 @@ AXES: tuple[Axis, ...] = (
     Axis("artefact_bytes", "stored bytes", "bytes"),
     Axis("generate_seconds", "inference time", "s"),
     Axis("energy_joules", "energy", "J"),
+    Axis("labelled_examples", "labelled examples", "examples"),
 )
 
 
