@@ -9,7 +9,8 @@ from verdict_study import study_folder
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.record import read_record, write_record
+from tuneoff.record import TrainPoint, read_record, write_record
+from tuneoff.study.summary import summarize
 from tuneoff.verdict.whole import judge_study
 
 
@@ -58,3 +59,15 @@ def test_a_damaged_count_is_named(study: Path) -> None:
     (study / "data.json").write_text("{")
     with pytest.raises(UserError, match=r"data\.json"):
         judge_study(study)
+
+
+def test_the_summary_examines_shares_of_the_data_too(study: Path) -> None:
+    folder = study / "runs" / "starter-lora-s0-tenth"
+    record = read_record(folder)
+    points = (TrainPoint(step=1, epoch=1, seconds=0, loss=1, learning_rate=1, grad_norm=0, tokens=1),)
+    curve = record.curve.model_copy(update={"train": points})
+    write_record(folder, record.model_copy(update={"name": "lora-f0.1-s0", "curve": curve}))
+    found = summarize(study)
+    assert [(one["check"], one["where"]) for one in found["health"]] == [("moved", "lora-f0.1-s0")]
+    assert [claim["outcome"] for claim in found["claims"]] == ["supported", "contradicted", "contradicted"]
+    assert len(found["data_sizes"]) == 1

@@ -61,6 +61,7 @@ def summarize(study: Path) -> dict[str, Any]:
         rows += _method_rows(model, own, groups, whole.verdict, whole.scores.costs)
     rows += _other_rows(study, groups)
     search = _read(study / "search.json")
+    finals = [(record, read_predictions(folder)) for folder, record in records.items() if record.spec.role == "final"]
     summary = {
         "name": _read(study / "study.json").get("name", study.name),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,10 +81,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "search": search or None,
         "budget": told(study, records.values()),
         "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
-        "health": [
-            finding.model_dump(mode="json")
-            for finding in examine([(run.record, run.predictions) for run in runs], search)
-        ],
+        "health": [finding.model_dump(mode="json") for finding in examine(finals, search)],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
             for folder, record in records.items()
