@@ -129,3 +129,26 @@ def test_a_method_that_is_shown_to_be_worse_is_not_called_unsettled(
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "  may lose" in line}
     assert rows["Zero-shot"].endswith("another method is better")
     assert rows["LoRA"].endswith("not settled")
+
+
+@pytest.mark.parametrize("content", [b'{"id": 3}\n', b"\xff\xfe\n", b"{broken\n", b"[]\n"])
+@pytest.mark.parametrize("file", ["documents.jsonl", "runs/starter-lora-s0/predictions.jsonl"])
+def test_a_damaged_file_is_one_sentence(
+    told: Path, tmp_path: Path, file: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    (other / file).write_bytes(content)
+    commands = [["judge", str(other)], ["rescore", str(other)]]
+    if "predictions" in file:
+        commands.append(["diff", str(told), str(other)])
+    for command in commands:
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert Path(file).name in said
+
+
+def test_a_folder_without_runs_has_nothing_to_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rescore", str(tmp_path)]) == 2
+    assert "no run there" in capsys.readouterr().err

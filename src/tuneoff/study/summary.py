@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import __version__
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.metrics import METRICS, means
 from tuneoff.predictions import EXTRACTIVE_ROWS
@@ -17,9 +18,9 @@ from tuneoff.record import (
     Record,
     plain_numbers,
     read_documents,
-    read_jsonl,
     read_predictions,
     read_record,
+    read_rows,
     run_folders,
     write_json,
 )
@@ -103,8 +104,11 @@ def _planned(study: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise UserError(f"{path}: damaged; restore it or run the study again") from error
+    return value if isinstance(value, dict) else {}
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
@@ -165,7 +169,7 @@ def _other_rows(study: Path, groups: Mapping[str, str]) -> Iterable[dict[str, An
         paths = {path.stem: path for path in sorted((study / folder).glob("*.jsonl"))}
         names = [name for name in EXTRACTIVE_ROWS if name in paths] if kind == "extractive" else list(paths)
         for name in names:
-            predictions = [Prediction.model_validate(row) for row in read_jsonl(paths[name])]
+            predictions = read_rows(paths[name], Prediction)
             yield {
                 "name": name,
                 "title": name,

@@ -12,9 +12,9 @@ from tuneoff.record import (
     Prediction,
     Record,
     read_documents,
-    read_jsonl,
     read_predictions,
     read_record,
+    read_rows,
     run_folders,
 )
 from tuneoff.spec.study import ClaimSpec
@@ -127,7 +127,7 @@ def _block(
             continue
         if (method, seed) in scores:
             raise UserError(f"{folder}: {method} ran twice with seed {seed}; move one of the two run folders away")
-        scores[method, seed] = _metric(_predictions(folder), metric)
+        scores[method, seed] = _metric(read_predictions(folder), metric)
         kept[method].append(record)
     for name, row in outside.items():
         scores[name, 0] = row
@@ -189,13 +189,6 @@ def _writes_the_same(method: str, records: Iterable[Record]) -> bool:
     return known is not None and not known.seeded and runs == 1
 
 
-def _predictions(folder: Path) -> list[Prediction]:
-    try:
-        return read_predictions(folder)
-    except ValidationError as error:
-        raise _damaged(folder / "predictions.jsonl") from error
-
-
 def _metric(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
     return {row.id: row.scores.get(metric) for row in rows}
 
@@ -205,20 +198,12 @@ def _damaged(path: Path) -> UserError:
 
 
 def _outside(study: Path, metric: str) -> dict[str, dict[str, float | None]]:
-    found = {}
-    for path in sorted((study / OUTSIDE).glob("*.jsonl")):
-        try:
-            found[path.stem] = _metric((Prediction.model_validate(row) for row in read_jsonl(path)), metric)
-        except ValidationError as error:
-            raise _damaged(path) from error
-    return found
+    paths = sorted((study / OUTSIDE).glob("*.jsonl"))
+    return {path.stem: _metric(read_rows(path, Prediction), metric) for path in paths}
 
 
 def _groups(study: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    try:
-        documents = read_documents(study)
-    except ValidationError as error:
-        raise _damaged(study / "documents.jsonl") from error
+    documents = read_documents(study)
     if documents:
         return {document.id: document.group for document in documents}, ()
     note = (

@@ -54,6 +54,8 @@ def rescore(study: Path, dialect: metrics.RougeDialect, margin: float = MARGIN) 
 
     Raises `UserError` when the study was run with --no-texts.
     """
+    if not run_folders(study):
+        raise UserError(f"{study}: no run there; name the folder that `tuneoff compare` wrote")
     documents = {document.id: document for document in read_documents(study)}
     if not documents or not any(document.references for document in documents.values()):
         raise UserError(f"{study}: holds no references (it was run with --no-texts), so nothing can be scored again")
