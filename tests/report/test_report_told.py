@@ -220,8 +220,8 @@ def test_a_hostile_name_in_a_caption_is_text(fake_study: Callable[..., Path]) ->
 def test_the_search_is_told_by_names_and_shares(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("lora",))
     cell = {"model": "starter", "method": "lora", "fraction": 0.3, "hyperparameter": "learning_rate", "chosen": 0.001}
-    trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished"}]
+    trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished", "steps": 7, "seconds": 75.0}]
     write_json(study / "search.json", {"cells": [{**cell, "trials": trials}]})
     summarize(study)
     told = Texts(study).sections["search"]
-    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001" in told
+    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001 7 1 min 15 s" in told

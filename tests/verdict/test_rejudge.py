@@ -15,9 +15,12 @@ from tuneoff.record import (
     Prediction,
     read_documents,
     read_predictions,
+    read_record,
     run_folders,
     write_documents,
+    write_jsonl,
     write_predictions,
+    write_record,
 )
 from tuneoff.verdict import rejudge
 from tuneoff.verdict.decide import decide
@@ -74,6 +77,16 @@ def test_rescoring_changes_what_the_dialect_changes(told: Path) -> None:
     assert shown["zero_shot"] == pytest.approx(next(row.after for row in plain if row.run.startswith("zero")))
 
 
+def test_outside_systems_are_scored_again_too(told: Path) -> None:
+    rows = [row.model_dump(mode="json") for row in read_predictions(run_folders(told)[0])]
+    write_jsonl(told / "outside" / "api.jsonl", rows)
+    plain, [verdict] = rejudge.rescore(told, RougeDialect(stemmer=False))
+    shown = {result.method: result.mean for result in verdict.methods}
+    [api] = [row for row in plain if row.run == "api"]
+    assert api.after < api.before
+    assert shown["api"] == pytest.approx(api.after)
+
+
 def test_rescoring_needs_texts(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     write_documents(study, [row.model_copy(update={"references": ()}) for row in read_documents(study)])
@@ -107,6 +120,17 @@ def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
     assert (full.training, full.scoring, full.same_texts) == pytest.approx((2, 0, 0))
     untouched = runs["starter/lora/seed 1/share 1"]
     assert (untouched.total, untouched.same_texts) == (0, 1)
+
+
+def test_settings_that_are_not_listed_are_counted(told: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    for folder in run_folders(other):
+        record = read_record(folder)
+        train = {"epochs": 9.0, "max_steps": 9, "min_steps": 9, "batch_size": 9, "warmup": 0.9, "patience": 9}
+        spec = record.spec.model_copy(update={"train": record.spec.train.model_copy(update=train)})
+        write_record(folder, record.model_copy(update={"spec": spec}))
+    assert any("; and 1 more (--json has all)." in said for said in rejudge.diff(told, other).sentences)
 
 
 def test_studies_that_share_nothing_are_refused(told: Path, tmp_path: Path) -> None:

@@ -45,9 +45,7 @@ def read_planned(study: Path) -> Planned:
         raise _damaged(path) from error
 
 
-def load_scores(
-    study: Path, metric: str = "rouge1", *, with_outside: bool = True, fraction: float = 1.0
-) -> list[Scores]:
+def load_scores(study: Path, metric: str = "rouge1", *, fraction: float = 1.0) -> list[Scores]:
     """The scores of a study folder, one `Scores` for each base model in the order of their names.
 
     Only final runs on the share `fraction` of the data take part. A method that needs no run of its own on a smaller
@@ -65,7 +63,7 @@ def load_scores(
         raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
     models = sorted({record.spec.model.name for record, _ in records})
     groups, no_groups = _groups(study)
-    outside = _outside(study, metric) if with_outside else {}
+    outside = _outside(study, metric)
     planned = read_planned(study)
     blocks = []
     for model in models:
