@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -205,18 +205,31 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file that tuneoff wrote. A broken line is a `UserError` with file and line."""
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:  # decoded line by line, so that what is no text has a place too
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                message = f"{path}, line {number}: not JSON ({error.msg}); restore the file or run again"
+                row = json.loads(line.decode("utf-8"))
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                why = error.msg if isinstance(error, json.JSONDecodeError) else error.reason
+                message = f"{path}, line {number}: not JSON ({why}); restore the file or run again"
                 raise UserError(message) from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: not a JSON object; restore the file or run again")
             yield row
+
+
+Row = TypeVar("Row", bound=Frozen)
+
+
+def read_rows(path: Path, row: type[Row]) -> list[Row]:
+    """The lines of a JSONL file that tuneoff wrote, each as a `row`. Raises `UserError` for a damaged file."""
+    try:
+        return [row.model_validate(value) for value in read_jsonl(path)]
+    except ValidationError as error:
+        message = f"{path}: damaged or from another version of tuneoff; restore it or run the study again"
+        raise UserError(message) from error
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -242,11 +255,9 @@ def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
-    """The predictions of a run folder; empty when the run wrote none."""
+    """The predictions of a run folder; empty when the run wrote none. Raises `UserError` for a damaged file."""
     path = folder / "predictions.jsonl"
-    if not path.exists():
-        return []
-    return [Prediction.model_validate(row) for row in read_jsonl(path)]
+    return read_rows(path, Prediction) if path.exists() else []
 
 
 def write_documents(study: Path, documents: Iterable[Document]) -> None:
@@ -255,11 +266,12 @@ def write_documents(study: Path, documents: Iterable[Document]) -> None:
 
 
 def read_documents(study: Path) -> list[Document]:
-    """The test documents of a study folder, in order; their texts are empty after `--no-texts`."""
+    """The test documents of a study folder, in order; their texts are empty after `--no-texts`.
+
+    Raises `UserError` for a damaged file.
+    """
     path = study / "documents.jsonl"
-    if not path.exists():
-        return []
-    return [Document.model_validate(row) for row in read_jsonl(path)]
+    return read_rows(path, Document) if path.exists() else []
 
 
 def run_folders(study: Path) -> list[Path]:

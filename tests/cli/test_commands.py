@@ -41,6 +41,21 @@ def test_dry_run_prints_the_plan_and_changes_nothing(tiny: list[str], capsys: py
     assert tree(Path.cwd()) == set()
 
 
+def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+    for seeds in (2, 3):
+        assert main(["compare", *tiny, f"--seeds={seeds}", "--dry-run", "--json"]) == 0
+        seen.append(json.loads(capsys.readouterr().out)["sees"]["smallest_difference"])
+    assert seen[0] > seen[1] > 1
+    assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
+    assert (
+        f"3 seeds and 8 test documents tell methods apart that differ by about {seen[1]:.1f} points"
+        in capsys.readouterr().out
+    )
+    assert main(["train", "lora", *tiny, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
+
+
 def test_dry_run_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "lora", *tiny, "--lora_alpha", "8", "--learning_rate=0.5", "--dry_run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

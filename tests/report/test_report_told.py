@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tuneoff.cli import main
 from tuneoff.cli.show import result_as_text
 from tuneoff.record import BUDGET_FILE, Record, read_record, run_folders, write_json, write_record
 from tuneoff.report import figures, render
@@ -217,11 +218,39 @@ def test_a_hostile_name_in_a_caption_is_text(fake_study: Callable[..., Path]) ->
     assert not {"\x1b", "\u202e"} & set((study / "report.html").read_text(encoding="utf-8"))
 
 
+def test_the_page_says_what_was_compared_tuned_and_fixed(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("zero_shot", "lora"))
+    spec = json.loads((study / "study.json").read_text())
+    assert "no trials" in " ".join(Texts(study).sections.values())
+    spec |= {
+        "methods": ["zero_shot", "lora"],
+        "trials": 3,
+        "hyperparameters": {"lora": {"r": 4}},
+        "fractions": [0.1, 1],
+    }
+    write_json(study / "study.json", spec)
+    cell = {"model": "starter", "method": "lora", "hyperparameter": "learning_rate", "trials": []}
+    write_json(study / "search.json", {"cells": [cell]})
+    summarize(study)
+    told = " ".join(Texts(study).sections.values())
+    assert "Zero-shot, LoRA" in told
+    assert "3 trials and a reserve one for each method, at each share of the data: lora.learning_rate" in told
+    assert "lora.r = 4" in told
+    assert "10 %, 100 %; at least 50 steps below all" in told
+
+
+def test_an_interrupted_study_can_be_drawn(fake_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    (study / "summary.json").unlink(missing_ok=True)
+    assert main(["report", str(study)]) == 0
+    assert capsys.readouterr().out.strip() == str(study / "report.html")
+
+
 def test_the_search_is_told_by_names_and_shares(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("lora",))
     cell = {"model": "starter", "method": "lora", "fraction": 0.3, "hyperparameter": "learning_rate", "chosen": 0.001}
-    trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished"}]
+    trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished", "steps": 7, "seconds": 75.0}]
     write_json(study / "search.json", {"cells": [{**cell, "trials": trials}]})
     summarize(study)
     told = Texts(study).sections["search"]
-    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001" in told
+    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001 7 1 min 15 s" in told

@@ -71,6 +71,7 @@ def test_a_healthy_study_has_no_finding() -> None:
         (run("lora", later=2.5), "overfitting"),
         (run("lora", details={"instruction_share": 0.4}), "instruction"),
         (run("lora", rouge=20), "loss against ROUGE"),
+        (run("lora", rouge=25), "loss against ROUGE"),  # it did not rise
     ],
 )
 def test_each_fault_is_found(faulty: Run, check: str) -> None:
@@ -94,8 +95,20 @@ def test_a_seed_that_stands_apart_is_found() -> None:
     assert checks(HEALTHY[0], *runs) == [("seed", "lora")]
 
 
+def test_runs_on_a_share_of_the_data_are_looked_at_too() -> None:
+    def on_a_tenth(one: Run) -> Run:
+        return one[0].model_copy(update={"spec": one[0].spec.model_copy(update={"fraction": 0.1})}), one[1]
+
+    # Seeds are compared with those of their own share, outputs with zero-shot's one run.
+    assert checks(*HEALTHY, *(on_a_tenth(run("lora", seed, rouge=26 + seed / 10)) for seed in range(3))) == []
+    worse = [on_a_tenth(run("lora", seed, rouge=value)) for seed, value in enumerate((26.0, 26.1, 20.0))]
+    assert checks(*HEALTHY, *worse) == [("loss against ROUGE", "lora-s2"), ("seed", "lora at 10 % of the data")]
+
+
 def test_an_optimum_on_the_edge_is_found() -> None:
     search: dict[str, object] = {
         "cells": [{"method": "lora", "hyperparameter": "learning_rate", "chosen": 0.01, "on_edge": True}]
     }
     assert checks(*HEALTHY, search=search) == [("edge", "lora")]
+    search["cells"][0]["fraction"] = 0.1  # type: ignore[index]
+    assert checks(*HEALTHY, search=search) == [("edge", "lora at 10 % of the data")]

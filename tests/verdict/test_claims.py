@@ -6,7 +6,7 @@ import pytest
 from verdict_study import study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import TrainPoint, read_record, run_folders
+from tuneoff.record import Record, TrainPoint, ValidationPoint, read_record, run_folders
 from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.claims import check_claims, judge_claims
 from tuneoff.verdict.decide import decide
@@ -46,25 +46,84 @@ def test_costs_need_every_seed(tmp_path: Path) -> None:
     assert judged(study, **(order | {"methods": ["lora", "full"]})) == "contradicted"  # alike is not larger
 
 
-def test_best_epoch(tmp_path: Path) -> None:
-    study = study_folder(tmp_path)
+def trained(study: Path, best: dict[int, float], checks: tuple[int, ...] = (3, 9, 10)) -> list[Record]:
+    """The runs of a study with ten epochs each, and the best epoch of each seed."""
+    train = tuple(
+        TrainPoint(step=step, epoch=step, seconds=0, loss=1, learning_rate=1, grad_norm=1, tokens=1)
+        for step in range(1, 11)
+    )
+    validation = tuple(ValidationPoint(step=step, epoch=step, seconds=0, loss=1) for step in checks)
     records = []
     for folder in run_folders(study):
         record = read_record(folder)
-        points = tuple(
-            TrainPoint(step=step, epoch=step, seconds=0, loss=1, learning_rate=1, grad_norm=1, tokens=1)
-            for step in range(1, 11)
-        )
-        best = 3.0 if record.spec.seed == 0 else 9.0
-        records.append(
-            record.model_copy(update={"curve": record.curve.model_copy(update={"train": points, "best_epoch": best})})
-        )
+        found = {"train": train, "validation": validation, "best_epoch": best[record.spec.seed]}
+        records.append(record.model_copy(update={"curve": record.curve.model_copy(update=found)}))
+    return records
+
+
+def test_best_epoch(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    records = trained(study, {0: 3.0, 1: 9.0})
     claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
     verdict = decide(load_scores(study)[0])
     [both] = judge_claims([claim], records, verdict, None)
     assert both.outcome == "undecided"
     [first] = judge_claims([claim], [record for record in records if record.spec.seed == 0], verdict, None)
     assert first.outcome == "supported"
+
+
+def test_a_training_that_looks_only_at_its_end_cannot_have_its_best_early(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
+    verdict = decide(load_scores(study)[0])
+    [late] = judge_claims([claim], trained(study, {0: 9.0, 1: 9.0}), verdict, None)
+    assert late.outcome == "contradicted"
+    [blind] = judge_claims([claim], trained(study, {0: 10.0, 1: 10.0}, checks=(10,)), verdict, None)
+    assert (blind.outcome, "no validation in the first half" in blind.why) == ("undecided", True)
+
+
+def test_a_training_that_stopped_early_is_measured_against_its_plan(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
+    records = []
+    for record in trained(study, {0: 9.0, 1: 9.0}, checks=(9,)):
+        train = record.spec.train.model_copy(update={"epochs": 20.0})
+        update = {
+            "spec": record.spec.model_copy(update={"train": train}),
+            "curve": record.curve.model_copy(update={"stopped_early": True}),
+        }
+        records.append(record.model_copy(update=update))
+    [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+    assert found.outcome == "supported"  # epoch 9 of 20, although it stopped after 10
+
+
+def test_seeds_that_are_planned_and_missing_leave_an_order_undecided(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    records = [read_record(folder) for folder in run_folders(study)]
+    verdict = decide(load_scores(study)[0])
+    claim = ClaimSpec(text="x", kind="cost_order", cost="train_seconds", methods=("lora", "zero_shot"))
+    [done] = judge_claims([claim], records, verdict, None, seeds=2)  # zero-shot's one run stands for both
+    assert (done.outcome, "means over 2 seeds" in done.why) == (
+        "supported",
+        True,
+    )  # zero-shot's one run stands for both
+    [early] = judge_claims([claim], records, verdict, None, seeds=3)
+    assert (early.outcome, "2 of 3 planned seeds" in early.why) == ("undecided", True)
+
+
+def test_an_interval_of_one_seed_says_what_it_is_about(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    claim = ClaimSpec(text="x", kind="better", methods=("lora", "zero_shot"))
+
+    def why() -> str:
+        records = [read_record(folder) for folder in run_folders(study)]
+        [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+        return found.why
+
+    assert "one seed" not in why()
+    for method in ("lora", "full"):
+        (study / "runs" / f"starter-{method}-s1" / "record.json").unlink()
+    assert why().endswith("one seed: of these trained models, not of the methods")
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_what_is_left_out_is_said() -> None:
     assert verdict.seeds == (0, 1)
     assert verdict.documents == 199
     text = " ".join(verdict.sentences)
-    assert "Soft prompt is left out: it has no finished, scored run." in text
+    assert "Not judged: Soft prompt has no finished, scored run." in text
     assert "Seed 2 is left out" in text
     assert "1 of 200 test documents are left out" in text
 
@@ -231,3 +231,23 @@ def test_impossible_requests_are_refused() -> None:
             decide(scores, margin=margin, level=level)
     with pytest.raises(ValueError, match="named twice"):
         decide(Scores(methods=("lora", "lora"), scores=scores.scores))
+
+
+def test_where_the_best_tie_the_answer_is_a_tie() -> None:
+    tied = made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, noise=1.0)
+    assert decide(tied, margin=1.0).sentences[0].startswith("It is a tie: ")
+    assert "every other is shown to be worse" in decide(tied, margin=1.0).sentences[0]
+    assert decide(tied, margin=0.0).sentences[0].startswith("There is no single winner")
+
+
+def test_methods_that_score_alike_are_no_measure_of_what_can_be_seen() -> None:
+    row: dict[str, float | None] = {f"d{place}": float(place) for place in range(20)}
+    verdict = decide(Scores(methods=("lora", "full"), scores={(name, 0): row for name in ("lora", "full")}))
+    assert verdict.sentences[0].startswith("It is a tie: ")
+    assert not any("0.0 points or more" in line for line in verdict.sentences)
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
+def test_a_margin_is_a_number_of_points(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        decide(made({"lora": 40.0, "full": 41.0}), margin=margin)

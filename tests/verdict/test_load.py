@@ -7,9 +7,9 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Prediction, Reading, write_jsonl
+from tuneoff.record import Prediction, Reading, TrainPoint, read_record, write_jsonl, write_record
 from tuneoff.verdict import decide
-from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.load import load_costs, load_scores
 
 
 def test_a_study_is_one_family_with_groups_and_costs(tmp_path) -> None:
@@ -52,7 +52,7 @@ def test_failed_runs_are_left_out_and_named(tmp_path) -> None:
     assert "soft_prompt" in scores.methods
     assert scores.notes == ("Run soft_prompt-s0 is left out: diverged.",)
     text = " ".join(decide(scores).sentences)
-    assert "Soft prompt is left out" in text
+    assert "Not judged: Soft prompt has no finished, scored run." in text
 
 
 def test_runs_outside_the_plan_are_not_judged(tmp_path) -> None:
@@ -73,7 +73,6 @@ def test_outside_systems_take_part_without_seeds_or_costs(tmp_path) -> None:
     verdict = decide(scores)
     assert verdict.best == "gpt"
     assert all(entry.method is None for entry in verdict.recommendations)
-    assert "gpt" not in load_scores(study, with_outside=False)[0].methods
 
 
 def test_without_documents_each_example_is_its_own_group_and_that_is_said(tmp_path) -> None:
@@ -116,3 +115,57 @@ def test_two_runs_with_one_seed_are_refused(tmp_path) -> None:
     shutil.copytree(study / "runs" / "starter-lora-s0", study / "runs" / "starter-lora-s0-again")
     with pytest.raises(UserError, match="ran twice with seed 0"):
         load_scores(study)
+
+
+def test_a_study_under_way_says_what_it_does_not_know(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    plan = {"methods": ["zero_shot", "soft_prompt", "lora", "full"], "seeds": 3}
+    (study / "study.json").write_text(json.dumps(plan))
+    shutil.rmtree(study / "runs" / "starter-full-s1")
+    verdict = decide(load_scores(study)[0])
+    assert verdict.left_out == ("Soft prompt",)
+    assert verdict.sentences[1] == "Not judged: Soft prompt has no finished, scored run."
+    assert (
+        "Runs that are planned are missing; finished so far: LoRA 2 of 3 and Full fine-tuning 1 of 3." in verdict.notes
+    )
+    assert "Seed 1 is left out for all methods: Full fine-tuning did not finish with it." in verdict.notes
+    (study / "runs" / "starter-full-s0" / "record.json").unlink()
+    # Of all methods LoRA is the best of those that were run: that is no verdict on the others.
+    (headline, *_) = decide(load_scores(study)[0]).sentences
+    assert headline.startswith("LoRA is the best of the 2 methods that have runs")
+
+
+def test_nothing_is_missing_from_a_study_that_is_done(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    (study / "study.json").write_text(json.dumps({"methods": ["zero_shot", "lora", "full"], "seeds": 2}))
+    verdict = decide(load_scores(study)[0])
+    assert verdict.left_out == ()
+    assert not any("planned" in line or "Not judged" in line for line in verdict.sentences)
+
+
+def test_a_damaged_study_file_is_named(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    (study / "study.json").write_text("{broken")
+    with pytest.raises(UserError, match=r"study\.json"):
+        load_scores(study)
+
+
+def test_labelled_examples_are_those_that_were_read(tmp_path) -> None:
+    study = study_folder(tmp_path)
+    points = tuple(
+        TrainPoint(step=step, epoch=1, seconds=0, loss=1, learning_rate=1, grad_norm=1, tokens=1) for step in (1, 2, 3)
+    )
+    for folder in (study / "runs").iterdir():
+        record = read_record(folder)
+        if record.spec.method.name == "zero_shot":
+            continue
+        there = {"lora": 100, "full": 20}[record.spec.method.name]
+        update = {"details": {"train_examples": there}, "curve": record.curve.model_copy(update={"train": points})}
+        write_record(folder, record.model_copy(update=update))
+    shots = read_record(study / "runs" / "starter-zero_shot-s0").model_copy(update={"details": {"shots": ["a", "b"]}})
+    costs = {name: found["labelled_examples"].value for name, found in load_scores(study)[0].costs.items()}
+    assert costs == {"zero_shot": 0, "lora": 24, "full": 20}  # three batches of 8, or all that there are
+    assert load_costs([shots])["labelled_examples"].value == 2
+    verdict = decide(load_scores(study)[0], margin=50)
+    [entry] = [one for one in verdict.recommendations if one.axis == "labelled_examples"]
+    assert entry.method == "zero_shot"

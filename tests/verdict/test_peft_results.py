@@ -86,3 +86,15 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 of 2 may be the best" in out
     assert main(["import-peft", *files, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["examples"] == EXAMPLES
+
+
+@pytest.mark.parametrize("accuracy", [float("nan"), float("inf"), 1.5, -0.1])
+def test_an_accuracy_that_is_no_share_is_refused(
+    tmp_path: Path, accuracy: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = result_file(tmp_path, "a", 700)
+    content = json.loads(path.read_text())
+    content["train_info"]["metrics"][-1]["test accuracy"] = accuracy
+    path.write_text(json.dumps(content))
+    assert main(["import-peft", str(path)]) == 2
+    assert "a.json: not a result file" in capsys.readouterr().err

@@ -15,9 +15,12 @@ from tuneoff.record import (
     Prediction,
     read_documents,
     read_predictions,
+    read_record,
     run_folders,
     write_documents,
+    write_jsonl,
     write_predictions,
+    write_record,
 )
 from tuneoff.verdict import rejudge
 from tuneoff.verdict.decide import decide
@@ -47,7 +50,7 @@ def told(tmp_path: Path) -> Path:
 def test_judging_again_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     expected = decide(load_scores(study)[0])
-    assert rejudge.judge([study, study]) == [(study, expected), (study, expected)]
+    assert [(path, whole.verdict) for path, whole in rejudge.judge([study, study])] == [(study, expected)] * 2
     assert main(["judge", str(study), "--json"]) == 0
     [found] = json.loads(capsys.readouterr().out)
     assert found["best"] == expected.best
@@ -72,6 +75,16 @@ def test_rescoring_changes_what_the_dialect_changes(told: Path) -> None:
     assert {result.method for result in verdict.methods} == {"zero_shot", "lora", "full"}
     shown = {result.method: result.mean for result in verdict.methods}
     assert shown["zero_shot"] == pytest.approx(next(row.after for row in plain if row.run.startswith("zero")))
+
+
+def test_outside_systems_are_scored_again_too(told: Path) -> None:
+    rows = [row.model_dump(mode="json") for row in read_predictions(run_folders(told)[0])]
+    write_jsonl(told / "outside" / "api.jsonl", rows)
+    plain, [verdict] = rejudge.rescore(told, RougeDialect(stemmer=False))
+    shown = {result.method: result.mean for result in verdict.methods}
+    [api] = [row for row in plain if row.run == "api"]
+    assert api.after < api.before
+    assert shown["api"] == pytest.approx(api.after)
 
 
 def test_rescoring_needs_texts(tmp_path: Path) -> None:
@@ -109,7 +122,57 @@ def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
     assert (untouched.total, untouched.same_texts) == (0, 1)
 
 
+def test_settings_that_are_not_listed_are_counted(told: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    for folder in run_folders(other):
+        record = read_record(folder)
+        train = {"epochs": 9.0, "max_steps": 9, "min_steps": 9, "batch_size": 9, "warmup": 0.9, "patience": 9}
+        spec = record.spec.model_copy(update={"train": record.spec.train.model_copy(update=train)})
+        write_record(folder, record.model_copy(update={"spec": spec}))
+    assert any("; and 1 more (--json has all)." in said for said in rejudge.diff(told, other).sentences)
+
+
 def test_studies_that_share_nothing_are_refused(told: Path, tmp_path: Path) -> None:
     other = study_folder(tmp_path / "b", models=("org/other",))
     with pytest.raises(UserError, match="share no finished run"):
         rejudge.diff(told, other)
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "-1"])
+def test_a_margin_that_is_none_is_refused(margin: str, told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("judge", "rescore"):
+        assert main([command, str(told), "--margin", margin]) == 2
+        assert "--margin" in capsys.readouterr().err
+
+
+def test_a_method_that_is_shown_to_be_worse_is_not_called_unsettled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["judge", str(study_folder(tmp_path))])
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "  may lose" in line}
+    assert rows["Zero-shot"].endswith("another method is better")
+    assert rows["LoRA"].endswith("not settled")
+
+
+@pytest.mark.parametrize("content", [b'{"id": 3}\n', b"\xff\xfe\n", b"{broken\n", b"[]\n"])
+@pytest.mark.parametrize("file", ["documents.jsonl", "runs/starter-lora-s0/predictions.jsonl"])
+def test_a_damaged_file_is_one_sentence(
+    told: Path, tmp_path: Path, file: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    (other / file).write_bytes(content)
+    commands = [["judge", str(other)], ["rescore", str(other)]]
+    if "predictions" in file:
+        commands.append(["diff", str(told), str(other)])
+    for command in commands:
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert Path(file).name in said
+
+
+def test_a_folder_without_runs_has_nothing_to_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rescore", str(tmp_path)]) == 2
+    assert "no run there" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Amounts of data: three outcomes, right as often as they say, and nothing made of noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,39 @@ def test_one_share_is_no_curve() -> None:
 def test_band_does_not_depend_on_the_order_of_shares() -> None:
     shares = study((40, 41, 42), (35, 41.1, 47))
     assert judge_sizes(dict(reversed(shares.items())), 1000) == judge_sizes(shares, 1000)
+
+
+def test_a_method_without_a_share_is_named_and_takes_no_seeds_from_the_others() -> None:
+    shares = study((40, 41, 42), (35, 36, 37))
+    late = shares[1.0]
+    under_way = {**late.scores, ("soft_prompt", 0): late.scores["lora", 0]}
+    shares[1.0] = replace(late, methods=(*late.methods, "soft_prompt"), scores=under_way)
+    found = judge_sizes(shares, 1000)
+    assert found is not None
+    assert found.sentences[0] == "Not judged over amounts of data: soft prompt has no finished run at some share."
+    assert not any("Only one training seed" in sentence for sentence in found.sentences)
+    assert found.crossovers == judge_sizes(study((40, 41, 42), (35, 36, 37)), 1000).crossovers  # type: ignore[union-attr]
+
+
+def test_shares_with_one_seed_and_notes_of_single_shares_are_told() -> None:
+    shares = study((40, 41, 42), (35, 36, 37))
+    few = {key: row for key, row in shares[0.1].scores.items() if key[1] == 0 or key[0] == "lora"}
+    shares[0.1] = replace(shares[0.1], scores=few)
+    found = judge_sizes(shares, 1000)
+    assert found is not None
+    assert found.sentences[0].startswith("Only one training seed at 10 % of the data")
+    assert [point.covers_seeds for point in found.crossovers[0].band] == [False, True, True]
+    assert found.notes == (
+        "At 10 % of the data: seeds 1 and 2 are left out for all methods: full did not finish with all of them.",
+    )
+
+
+def test_a_curve_that_is_flat_pays_nowhere() -> None:
+    found = judge_sizes(study((40, 40, 40), (45, 44, 43), noise=0.1), 1000)
+    assert found is not None
+    for curve in found.curves:
+        [said] = [sentence for sentence in found.sentences if f"bring {curve.title} " in sentence]
+        assert said.endswith("doubling gains less than 0.5 points at every amount that was tried.")
 
 
 def test_crossover_sets_cover() -> None:

@@ -252,7 +252,10 @@ def report(
 ) -> int:
     """Draw the report of a study again from what is on disk."""
     from tuneoff.report import render
+    from tuneoff.study.summary import summarize
 
+    if (folder / "study.json").exists() and not (folder / "summary.json").exists():  # the study was interrupted
+        summarize(folder)
     print(render(folder)[0])
     return DONE
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tuneoff import data, models, report
 from tuneoff.cli import DONE, FAILED, SOME_FAILED
-from tuneoff.cli.show import result_as_text
+from tuneoff.cli.show import foresight, result_as_text
 from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.record import Record, read_predictions
@@ -205,6 +205,8 @@ def _announce(prepared: Prepared) -> None:
         _tell(line)
     total, missing = prepared.total, prepared.total - len(prepared.runs) + len(prepared.missing)
     there = f", {total - missing} of them done already" if missing < total else ""
+    if (sees := foresight(prepared)) is not None:
+        _tell(sees)
     _tell(f"{total} run{'' if total == 1 else 's'}{there}; folder {prepared.folder}")
 
 

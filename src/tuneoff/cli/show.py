@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import methods
-from tuneoff.data import cleaning_report
+from tuneoff.data import cleaning_report, count_documents
 from tuneoff.report.folder import Interval, read_study
 from tuneoff.report.quantities import MISSING, score, title
 from tuneoff.report.table import COSTS, QUALITY
@@ -21,11 +21,15 @@ SHOWN_SENTENCES = 2
 
 def plan_as_json(prepared: Prepared) -> dict[str, Any]:
     """The plan of a study: counts, effort and every run with its resolved settings."""
+    sees = prepared.sees
     done = {run.run_id for run in prepared.runs} - {run.run_id for run in prepared.missing}
     return {
         "name": prepared.study.name,
         "folder": str(prepared.folder),
         "data": {"description": prepared.dataset.description, "counts": prepared.counts},
+        "sees": None
+        if sees is None
+        else {"smallest_difference": sees.smallest_difference, "smallest_margin": sees.smallest_margin},
         "runs": [
             {
                 "name": run.name,
@@ -72,6 +76,8 @@ def plan_as_text(prepared: Prepared) -> str:
     if len(study.fractions) > 1:
         shares = ", ".join(f"{share:g}" for share in study.fractions)
         lines.append(f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1")
+    if (sees := foresight(prepared)) is not None:
+        lines.append(f"sees    {sees}")
     width = max(len(run.name) for run in prepared.runs)
     for run in prepared.runs:
         state = "to do" if run in prepared.missing else "done"
@@ -81,6 +87,19 @@ def plan_as_text(prepared: Prepared) -> str:
             f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
         )
     return "\n".join(lines)
+
+
+def foresight(prepared: Prepared) -> str | None:
+    """What the study will be able to tell apart, before anything is measured; None with nothing to tell apart."""
+    sees = prepared.sees
+    if sees is None:
+        return None
+    seeds = prepared.study.seeds
+    return (
+        f"{seeds} seed{'' if seeds == 1 else 's'} and {count_documents(prepared.dataset.test)} test documents tell "
+        f"methods apart that differ by about {sees.smallest_difference:.1f} points of ROUGE-1 or more (with 80 % "
+        "probability, if scores spread as they usually do)"
+    )
 
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Verdicts on what is on disk, as text for people and as JSON."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, signature
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
-from tuneoff.verdict.outcome import Verdict
+from tuneoff.verdict.outcome import MethodResult, Verdict
 from tuneoff.verdict.ratings import judge_ratings, read_ratings
 
 
@@ -17,29 +18,48 @@ def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[
     """The verdicts of studies, and of people who rated the texts of one."""
     if rated and len(folders) != 1:
         raise UserError("--ratings: name the one study whose texts were rated")
-    if margin < 0:
-        raise UserError(f"--margin {margin:g}: must be at least 0")
+    _check(margin)
     found = rejudge.judge(folders, metric, margin)
     apart = rejudge.apart(folders)
     people = [judge_ratings(folders[0], read_ratings(path)) for path in rated]
     if as_json:
-        rows = [{"study": str(study), **verdict.model_dump(mode="json")} for study, verdict in found]
+        rows: list[dict[str, Any]] = [
+            {
+                "study": str(study),
+                **whole.verdict.model_dump(mode="json"),
+                "data_sizes": whole.sizes.model_dump(mode="json") if whole.sizes else None,
+                "claims": [claim.model_dump(mode="json") for claim in whole.claims],
+            }
+            for study, whole in found
+        ]
         rows += [{"between": one.model_dump(mode="json")} for one in apart]
         return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for one in people)])
     lines = []
-    for study, verdict in found:
+    for study, whole in found:
+        verdict = whole.verdict
         lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict(verdict)
+        lines += [f"  Amounts of data: {said}" for said in (whole.sizes.sentences if whole.sizes else ())]
+        lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
     lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
     for path, one in zip(rated, people, strict=True):
         lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]
     return _text(lines)
 
 
+def _check(margin: float) -> None:
+    if not 0 <= margin < math.inf:
+        raise UserError(f"--margin {margin:g}: points from 0 on")
+
+
 def _verdict(verdict: Verdict) -> list[str]:
+    def against_best(result: MethodResult) -> str:
+        if result.not_worse:
+            return "not worse than the best by the margin"
+        return "not settled" if result.may_be_best else "another method is better"
+
     rows = [
-        f"  {result.title:<18} {result.mean:6.2f}  may lose {result.may_lose:5.2f}"
-        f"  {'not worse than the best by the margin' if result.not_worse else 'not settled'}"
+        f"  {result.title:<18} {result.mean:6.2f}  may lose {result.may_lose:5.2f}  {against_best(result)}"
         for result in sorted(verdict.methods, key=lambda result: -result.mean)
     ]
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
@@ -47,6 +67,7 @@ def _verdict(verdict: Verdict) -> list[str]:
 
 def rescored(folder: Path, margin: float, *, stemmer: bool, references: str, as_json: bool) -> str:
     """A study under another dialect."""
+    _check(margin)
     if references not in ("best", "first"):
         raise UserError(f"--references {references}: choose best or first")
     dialect = RougeDialect(stemmer=stemmer, multi_reference="best" if references == "best" else "first")

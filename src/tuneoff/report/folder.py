@@ -137,6 +137,7 @@ class TriedValue(_Loose):
     validation_loss: float | None = None
     status: str = ""
     steps: int | None = None
+    seconds: float | None = None
     cut_at: int | None = None
     rungs: tuple[Rung, ...] = ()
 
@@ -163,6 +164,12 @@ class SearchCell(_Loose):
     def steps(self) -> int:
         """Optimiser steps of all trials together."""
         return sum(trial.steps or 0 for trial in self.trials)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of all trials together; None while one has none."""
+        known = [trial.seconds for trial in self.trials if trial.seconds is not None]
+        return sum(known) if known and len(known) == len(self.trials) else None
 
 
 class Search(_Loose):

@@ -14,15 +14,17 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tuneoff.methods import METHODS
 from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
 from tuneoff.report import figures, quantities, rating
 from tuneoff.report.company import alone, of_clocks, of_costs
-from tuneoff.report.folder import Budget, Row, StudyFolder, read_study
+from tuneoff.report.folder import Budget, Row, Search, StudyFolder, read_study
 from tuneoff.report.hostile import embedded_json
 from tuneoff.report.html import environment, policy, source
 from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
 from tuneoff.report.table import COSTS, Table, build, member_of, primary_metric
+from tuneoff.spec import StudySpec
 from tuneoff.verdict.mixture import arithmetic
 
 
@@ -228,7 +230,12 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
     if train.max_steps is not None:
         effort += f", at most {train.max_steps:,} steps"
     searched = "beam search, " + f"{generate.num_beams} beams" if generate.num_beams > 1 else "greedy"
+    shares = ", ".join(f"{100 * share:g} %" for share in spec.fractions)
     facts = [
+        ("Methods", [", ".join(METHODS[name].title if name in METHODS else name for name in spec.methods)]),
+        ("Tuned", [_tuned(spec, summary.search)]),
+        ("Fixed by the study", _fixed(spec) or ["nothing: what was not tuned stands at the methods' defaults"]),
+        ("Shares of the data", [f"{shares}; at least {spec.step_floor} steps below all"] if shares != "100 %" else []),
         ("Models", [model.name for model in spec.models]),
         ("Data", [summary.data.description, counts]),
         (
@@ -245,6 +252,24 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
     ]
     said = [(term, [line for line in lines if line]) for term, lines in facts]
     return [(term, lines) for term, lines in said if lines]
+
+
+def _tuned(spec: StudySpec, search: Search | None) -> str:
+    """What the trials of the study varied."""
+    if not spec.trials:
+        return "nothing: no trials"
+    names = dict.fromkeys(f"{cell.method}.{cell.hyperparameter}" for cell in (search.cells if search else ()))
+    where = "at each share of the data" if spec.search_at == "each" and len(spec.fractions) > 1 else "on all the data"
+    return f"{spec.trials} trials and a reserve one for each method, {where}: {', '.join(names) or 'not yet'}"
+
+
+def _fixed(spec: StudySpec) -> list[str]:
+    """The values that the study itself gives its methods."""
+    return [
+        f"{method}.{name} = {value}"
+        for method, values in spec.hyperparameters.items()
+        for name, value in values.items()
+    ]
 
 
 def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tuneoff import data, models, predictions
 from tuneoff.data import Dataset, Example
 from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
@@ -40,6 +42,8 @@ from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.lock import study_lock
 from tuneoff.study.searches import Whole
 from tuneoff.study.summary import summarize
+from tuneoff.verdict.power import Sensitivity
+from tuneoff.verdict.power import plan as foresee
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,18 @@ class Prepared:
             "validation": len(self.dataset.validation),
             "test": len(self.dataset.test),
         }
+
+    @property
+    def sees(self) -> Sensitivity | None:
+        """What the study will be able to see on each model, from a typical spread of scores: nothing is measured yet.
+
+        None where there is nothing to tell apart.
+        """
+        documents = data.count_documents(self.dataset.test)
+        varies = [method.seeded for method in self.methods.values()] + [False for _ in self.outside]
+        if len(varies) < 2 or documents < 2:
+            return None
+        return foresee(np.array(varies, dtype=bool), documents, self.study.seeds)
 
     def steps(self, run: PlannedRun) -> int:
         """Optimiser steps of a run that is not stopped early; 0 for a method that trains nothing."""

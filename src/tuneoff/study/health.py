@@ -4,7 +4,7 @@ Each check reads records and predictions and gives a sentence where something is
 What a run notes about itself while it goes on (texts cut, outputs that are empty or never stop) stands in its record.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
 from tuneoff.methods import METHODS
@@ -34,14 +34,24 @@ Rows = Sequence[Prediction]
 
 
 def examine(runs: Sequence[tuple[Record, Rows]], search: Mapping[str, object] | None = None) -> list[Finding]:
-    """All findings on the final runs of one study, in a fixed order. Pure."""
+    """All findings on the final runs of one study at every share of the data, in a fixed order. Pure."""
     finished = [(record, rows) for record, rows in runs if record.status == "finished"]
     found = [finding for record, rows in finished for finding in _of_run(record, rows)]
-    for model in dict.fromkeys(record.spec.model.name for record, _ in finished):
+    for model, share in dict.fromkeys((record.spec.model.name, record.spec.fraction) for record, _ in finished):
         own = [(record, rows) for record, rows in finished if record.spec.model.name == model]
-        found += _against_zero_shot(own)
-        found += _seeds(own)
+        here = [(record, rows) for record, rows in own if record.spec.fraction == share]
+        found += _against_zero_shot(here, _zero_shot(here) or _zero_shot(own))
+        found += _seeds(here, share)
     return [*found, *_edges(search)]
+
+
+def _zero_shot(runs: Sequence[tuple[Record, Rows]]) -> tuple[Record, Rows] | None:
+    """On a share that has none of its own, zero-shot writes what it writes on all the data."""
+    return next(((record, rows) for record, rows in runs if record.spec.method.name == "zero_shot"), None)
+
+
+def _place(method: str, share: float) -> str:
+    return method if share == 1 else f"{method} at {100 * share:g} % of the data"
 
 
 def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
@@ -71,9 +81,7 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
         yield finding("instruction", f"{copied:.0%} of the outputs hold the instruction itself")
 
 
-def _against_zero_shot(runs: Iterable[tuple[Record, Rows]]) -> Iterator[Finding]:
-    runs = list(runs)
-    anchor = next(((record, rows) for record, rows in runs if record.spec.method.name == "zero_shot"), None)
+def _against_zero_shot(runs: Sequence[tuple[Record, Rows]], anchor: tuple[Record, Rows] | None) -> Iterator[Finding]:
     if anchor is None or not anchor[1]:
         return
     zero, texts = anchor[0], {row.id: _written(row) for row in anchor[1]}
@@ -87,6 +95,7 @@ def _against_zero_shot(runs: Iterable[tuple[Record, Rows]]) -> Iterator[Finding]
                 where=record.name,
                 words="every output is that of zero-shot: what was trained is not used in writing",
             )
+            continue
         before, after = zero.curve.best_validation_loss, record.curve.best_validation_loss
         rouge, anchor_rouge = record.scores.get("rouge1"), zero.scores.get("rouge1")
         if None in (before, after, rouge, anchor_rouge):
@@ -95,12 +104,12 @@ def _against_zero_shot(runs: Iterable[tuple[Record, Rows]]) -> Iterator[Finding]
         assert after is not None
         assert rouge is not None
         assert anchor_rouge is not None
-        if after < before - _RISE and rouge < anchor_rouge - _CLEARLY:
+        if after < before - _RISE and rouge <= anchor_rouge:
             yield Finding(
                 check="loss against ROUGE",
                 where=record.name,
-                words=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f} while ROUGE-1 fell from "
-                f"{anchor_rouge:.1f} to {rouge:.1f}: read some outputs",
+                words=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f}, and ROUGE-1 did not rise "
+                f"({anchor_rouge:.1f} to {rouge:.1f}): read some outputs",
             )
 
 
@@ -109,7 +118,7 @@ def _written(row: Prediction) -> object:
     return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
 
 
-def _seeds(runs: Sequence[tuple[Record, Rows]]) -> Iterator[Finding]:
+def _seeds(runs: Sequence[tuple[Record, Rows]], share: float) -> Iterator[Finding]:
     by_method: dict[str, list[Record]] = {}
     for record, _ in runs:
         by_method.setdefault(record.spec.method.name, []).append(record)
@@ -124,7 +133,7 @@ def _seeds(runs: Sequence[tuple[Record, Rows]]) -> Iterator[Finding]:
             if far > 2 * _CLEARLY and far > _APART * spread:
                 yield Finding(
                     check="seed",
-                    where=method,
+                    where=_place(method, share),
                     words=f"seed {record.spec.seed} stands apart: {value:.1f} against "
                     f"{fmean(float(other or 0) for other in others):.1f} of the others",
                 )
@@ -136,7 +145,7 @@ def _edges(search: Mapping[str, object] | None) -> Iterator[Finding]:
         if cell.get("on_edge"):
             yield Finding(
                 check="edge",
-                where=str(cell["method"]),
+                where=_place(str(cell["method"]), cell.get("fraction", 1)),
                 words=f"the best {cell['hyperparameter']} ({cell['chosen']}) is the outermost that was tried, "
                 f"the reserve trial included; raise --trials",
             )

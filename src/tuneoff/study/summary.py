@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import __version__
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.metrics import METRICS, means
 from tuneoff.predictions import EXTRACTIVE_ROWS
@@ -17,24 +18,20 @@ from tuneoff.record import (
     Record,
     plain_numbers,
     read_documents,
-    read_jsonl,
     read_predictions,
     read_record,
+    read_rows,
     run_folders,
     write_json,
 )
-from tuneoff.spec.study import ClaimSpec
 from tuneoff.study.budget_file import told
 from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
-from tuneoff.verdict.claims import judge_claims
-from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.outcome import Verdict
-from tuneoff.verdict.scores import Cost, Scores
-from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
+from tuneoff.verdict.scores import Cost
 from tuneoff.verdict.timing import as_alone, place, timing_of
+from tuneoff.verdict.whole import judge_study
 
 PRIMARY = "rouge1"
 
@@ -57,15 +54,15 @@ def summarize(study: Path) -> dict[str, Any]:
         if record.spec.is_main
     ]
     groups = {document.id: document.group for document in read_documents(study)}
-    verdicts = {scores.block: (scores, decide(scores)) for scores in load_scores(study)} if runs else {}
-    sizes = _sizes(study, [record.spec.fraction for record in records.values() if record.spec.role == "final"])
+    judged = {whole.scores.block: whole for whole in judge_study(study)} if runs else {}
     rows: list[dict[str, Any]] = []
     for model in sorted({run.record.spec.model.name for run in runs}):
         own = [run for run in runs if run.record.spec.model.name == model]
-        scores, verdict = verdicts.get(model) or verdicts[None]
-        rows += _method_rows(model, own, groups, verdict, scores.costs)
+        whole = judged.get(model) or judged[None]
+        rows += _method_rows(model, own, groups, whole.verdict, whole.scores.costs)
     rows += _other_rows(study, groups)
     search = _read(study / "search.json")
+    finals = [(record, read_predictions(folder)) for folder, record in records.items() if record.spec.role == "final"]
     summary = {
         "name": _read(study / "study.json").get("name", study.name),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -75,16 +72,17 @@ def summarize(study: Path) -> dict[str, Any]:
         "machine": next((run.record.provenance["machine"] for run in runs if "machine" in run.record.provenance), {}),
         "data": _read(study / "data.json"),
         "rows": rows,
-        "verdict": _verdict([verdict for _, verdict in verdicts.values()]),
-        "claims": _claims(study, list(records.values()), verdicts, sizes),
-        "data_sizes": [found.model_dump(mode="json") for found in sizes],
+        "verdict": _verdict([whole.verdict for whole in judged.values()]),
+        "claims": [
+            {"model": block, **claim.model_dump(mode="json")}
+            for block, whole in judged.items()
+            for claim in whole.claims
+        ],
+        "data_sizes": [whole.sizes.model_dump(mode="json") for whole in judged.values() if whole.sizes],
         "search": search or None,
         "budget": told(study, records.values()),
         "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
-        "health": [
-            finding.model_dump(mode="json")
-            for finding in examine([(run.record, run.predictions) for run in runs], search)
-        ],
+        "health": [finding.model_dump(mode="json") for finding in examine(finals, search)],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
             for folder, record in records.items()
@@ -94,40 +92,6 @@ def summarize(study: Path) -> dict[str, Any]:
     plain: dict[str, Any] = plain_numbers(summary)
     write_json(study / "summary.json", plain)
     return plain
-
-
-def _sizes(study: Path, fractions: Iterable[float]) -> list[SizeVerdict]:
-    """One verdict on amounts of data for each base model; none where a share has no finished run yet."""
-    several = sorted(set(fractions))
-    examples = _read(study / "data.json").get("counts", {}).get("train")
-    if len(several) < 2 or 1.0 not in several or not examples:
-        return []
-    at = {fraction: load_scores(study, fraction=fraction) for fraction in several}
-    found = []
-    for block in [scores.block for scores in at[1.0]]:
-        shares = {fraction: scores for fraction, blocks in at.items() for scores in blocks if scores.block == block}
-        judged = judge_sizes(shares, int(examples))
-        if judged is not None:
-            found.append(judged)
-    return found
-
-
-def _claims(
-    study: Path,
-    records: Sequence[Record],
-    verdicts: Mapping[str | None, tuple[Scores, Verdict]],
-    sizes: Sequence[SizeVerdict],
-) -> list[dict[str, Any]]:
-    """Every claim of the study, judged for each base model."""
-    claims = [ClaimSpec.model_validate(claim) for claim in _read(study / "study.json").get("claims", [])]
-    found = []
-    for block, (_, verdict) in verdicts.items():
-        own = [record for record in records if block in (None, record.spec.model.name)]
-        size = next((one for one in sizes if one.block == block), None)
-        found += [
-            {"model": block, **judged.model_dump(mode="json")} for judged in judge_claims(claims, own, verdict, size)
-        ]
-    return found
 
 
 def _planned(study: Path) -> list[Path]:
@@ -140,8 +104,11 @@ def _planned(study: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise UserError(f"{path}: damaged; restore it or run the study again") from error
+    return value if isinstance(value, dict) else {}
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
@@ -202,7 +169,7 @@ def _other_rows(study: Path, groups: Mapping[str, str]) -> Iterable[dict[str, An
         paths = {path.stem: path for path in sorted((study / folder).glob("*.jsonl"))}
         names = [name for name in EXTRACTIVE_ROWS if name in paths] if kind == "extractive" else list(paths)
         for name in names:
-            predictions = [Prediction.model_validate(row) for row in read_jsonl(paths[name])]
+            predictions = read_rows(paths[name], Prediction)
             yield {
                 "name": name,
                 "title": name,

@@ -5,12 +5,13 @@ Claims about quality are read off the simultaneous intervals of the verdict (at 
 epochs are read off the seeds: supported when all seeds say so, contradicted when all say the contrary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from tuneoff.errors import UserError
+from tuneoff.methods import METHODS
 from tuneoff.record import Record
 from tuneoff.spec.run import Frozen
 from tuneoff.spec.study import ClaimSpec
@@ -38,15 +39,19 @@ def judge_claims(
     verdict: Verdict,
     sizes: SizeVerdict | None,
     margin: float = MARGIN,
+    *,
+    seeds: int = 1,
 ) -> list[Judged]:
-    """Judge the claims of one base model. `records` are its runs at every share of the data, timing runs too."""
+    """Judge the claims of one base model. `records` are its runs at every share of the data, timing runs too.
+
+    What is read off the seeds stays undecided until all `seeds` that the study plans have finished."""
     timing = timing_of(records)
     finished = [
         as_alone(record, timing.get(place(record)))
         for record in records
         if record.status == "finished" and record.spec.role == "final"
     ]
-    return [_judge(claim, finished, verdict, sizes, margin) for claim in claims]
+    return [_judge(claim, finished, verdict, sizes, margin, seeds) for claim in claims]
 
 
 def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions: Sequence[float], file: Path) -> None:
@@ -65,37 +70,46 @@ def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions:
 
 
 def _judge(
-    claim: ClaimSpec, records: Sequence[Record], verdict: Verdict, sizes: SizeVerdict | None, margin: float
+    claim: ClaimSpec,
+    records: Sequence[Record],
+    verdict: Verdict,
+    sizes: SizeVerdict | None,
+    margin: float,
+    planned: int,
 ) -> Judged:
     if claim.kind in ("better", "equal", "at_least"):
         interval = _interval(claim, verdict, sizes)
         if interval is None:
             return Judged(text=claim.text, outcome="undecided", why="no interval: runs are missing")
-        return _by_interval(claim, *interval, margin)
+        difference, low, high, covers_seeds = interval
+        found = _by_interval(claim, difference, low, high, margin)
+        if covers_seeds:
+            return found
+        return found.model_copy(update={"why": f"{found.why}; one seed: of these trained models, not of the methods"})
     here = [record for record in records if record.spec.fraction == claim.fraction]
     if claim.kind == "best_early":
-        return _early(claim, here)
-    return _by_order(claim, here)
+        return _early(claim, here, planned)
+    return _by_order(claim, here, planned)
 
 
-def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> tuple[float, float, float] | None:
-    """Difference of the first method to the second, and its interval."""
+def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> tuple[float, float, float, bool] | None:
+    """Difference of the first method to the second, its interval, and whether that covers other seeds."""
     first, second = claim.methods
     if claim.fraction == 1:
         for pair in verdict.pairs:
             if (pair.first, pair.second) == (first, second):
-                return pair.difference, pair.low, pair.high
+                return pair.difference, pair.low, pair.high, verdict.covers_seeds
             if (pair.first, pair.second) == (second, first):
-                return -pair.difference, -pair.high, -pair.low
+                return -pair.difference, -pair.high, -pair.low, verdict.covers_seeds
         return None
     for crossover in sizes.crossovers if sizes else ():
         for point in crossover.band:
             if point.fraction != claim.fraction:
                 continue
             if (crossover.first, crossover.second) == (first, second):
-                return point.difference, point.low, point.high
+                return point.difference, point.low, point.high, point.covers_seeds
             if (crossover.first, crossover.second) == (second, first):
-                return -point.difference, -point.high, -point.low
+                return -point.difference, -point.high, -point.low, point.covers_seeds
     return None
 
 
@@ -113,7 +127,7 @@ def _by_interval(claim: ClaimSpec, difference: float, low: float, high: float, m
     )
 
 
-def _by_order(claim: ClaimSpec, records: Sequence[Record]) -> Judged:
+def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
     """The methods of the claim in the order that it states, the largest first, seed by seed."""
     values: dict[str, dict[int, float]] = {name: {} for name in claim.methods}
     for record in records:
@@ -125,32 +139,62 @@ def _by_order(claim: ClaimSpec, records: Sequence[Record]) -> Judged:
             value = load_costs([record])[str(claim.cost)].value
         if value is not None:
             values[name][record.spec.seed] = value
-    seeds = set.intersection(*(set(found) for found in values.values()))
-    if not seeds:
+    varying = [found for name, found in values.items() if _seeded(name)]
+    seeds = set.intersection(*(set(found) for found in varying)) if varying else {0}
+    for name, found in values.items():
+        if found and not _seeded(name):  # its one run stands for all seeds
+            values[name] = dict.fromkeys(seeds, next(iter(found.values())))
+    if not seeds or not all(values.values()):
         return Judged(text=claim.text, outcome="undecided", why="no seed in which all of them have a figure")
     orders = [[values[name][seed] for name in claim.methods] for seed in sorted(seeds)]
     shown = ", ".join(f"{name} {sum(found[seed] for seed in seeds) / len(seeds):.4g}" for name, found in values.items())
-    if all(_falls(order) for order in orders):
-        outcome: Outcome = "supported"
-    else:
-        outcome = "undecided" if any(_falls(order) for order in orders) else "contradicted"
-    return Judged(text=claim.text, outcome=outcome, why=f"means over {len(seeds)} seeds: {shown}")
+    why = f"means over {_counted(len(seeds), planned if varying else 1)}: {shown}"
+    return Judged(text=claim.text, outcome=_of_all([_falls(order) for order in orders], planned, varying), why=why)
+
+
+def _of_all(said: Sequence[bool], planned: int, varying: object = True) -> Outcome:
+    """What all seeds say; undecided while planned ones are missing."""
+    if varying and len(said) < planned:
+        return "undecided"
+    return "supported" if all(said) else "undecided" if any(said) else "contradicted"
+
+
+def _counted(seeds: int, planned: int) -> str:
+    if seeds < planned:
+        return f"{seeds} of {planned} planned seeds"
+    return f"{seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def _seeded(method: str) -> bool:
+    return method not in METHODS or METHODS[method].seeded
 
 
 def _falls(values: Sequence[float]) -> bool:
     return all(left > right for left, right in pairwise(values))
 
 
-def _early(claim: ClaimSpec, records: Sequence[Record]) -> Judged:
+def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
+    """Whether the lowest validation loss comes in the first half of the training."""
     (name,) = claim.methods
-    shares: Mapping[int, float] = {
-        record.spec.seed: record.curve.best_epoch / record.curve.train[-1].epoch
-        for record in records
-        if record.spec.method.name == name and record.curve.best_epoch is not None and record.curve.train
-    }
+    shares: dict[int, float] = {}
+    for record in records:
+        best, end = record.curve.best_epoch, _end(record)
+        if record.spec.method.name != name or best is None or end is None:
+            continue
+        if not any(point.epoch <= end / 2 for point in record.curve.validation):
+            why = "no validation in the first half of the training; set eval_steps"
+            return Judged(text=claim.text, outcome="undecided", why=why)
+        shares[record.spec.seed] = best / end
     if not shares:
         return Judged(text=claim.text, outcome="undecided", why="no finished run with a curve")
-    early = [share <= 0.5 for share in shares.values()]
-    outcome: Outcome = "supported" if all(early) else "undecided" if any(early) else "contradicted"
+    outcome = _of_all([share <= 0.5 for share in shares.values()], planned)
     words = ", ".join(f"seed {seed} at {share:.0%}" for seed, share in sorted(shares.items()))
     return Judged(text=claim.text, outcome=outcome, why=f"lowest validation loss: {words} of the training")
+
+
+def _end(record: Record) -> float | None:
+    """The epoch at which training was to end; None without a curve."""
+    if not record.curve.train:
+        return None
+    done, effort = record.curve.train[-1].epoch, record.spec.train
+    return max(done, effort.epochs) if record.curve.stopped_early and effort.max_steps is None else done

@@ -1,5 +1,7 @@
 """From scores to the verdict. Pure: the same scores give the same verdict, and nothing is read or written."""
 
+import math
+
 import numpy as np
 
 from tuneoff.verdict.crossed import Differences, Floats, Moments, differences, group_table, moments
@@ -7,7 +9,7 @@ from tuneoff.verdict.outcome import Decision, MethodResult, PairResult, Recommen
 from tuneoff.verdict.power import Sensitivity, sensitivity
 from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
 from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses
-from tuneoff.verdict.wording import sentences
+from tuneoff.verdict.wording import left_out, sentences
 
 MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
 
@@ -19,7 +21,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     which who is better and who may be best are read, and the bounds on what each method may lose against the best.
     `margin` is in points. Raises `ValueError` for a margin below zero or a level outside (0, 1).
     """
-    if not margin >= 0 or not 0 < level < 1:
+    if not 0 <= margin < math.inf or not 0 < level < 1:
         raise ValueError(f"margin {margin} must be at least 0, level {level} between 0 and 1")
     table = tabulate(scores)
     n_groups = int(table.group_of.max()) + 1 if len(table.documents) else 0
@@ -38,6 +40,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         margin=margin,
         block=scores.block,
         methods=methods,
+        left_out=table.left_out,
         pairs=pairs,
         best=best,
         best_set=best_set,
@@ -61,6 +64,7 @@ def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: flo
         margin=margin,
         block=scores.block,
         methods=(),
+        left_out=table.left_out,
         pairs=(),
         best=None,
         best_set=(),
@@ -76,7 +80,7 @@ def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: flo
     )
     few = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
     return verdict.model_copy(
-        update={"sentences": (f"There is no verdict: fewer than two {few}.", *table.notes)},
+        update={"sentences": (f"There is no verdict: fewer than two {few}.", *left_out(verdict), *table.notes)},
     )
 
 

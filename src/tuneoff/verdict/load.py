@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
@@ -12,28 +12,49 @@ from tuneoff.record import (
     Prediction,
     Record,
     read_documents,
-    read_jsonl,
     read_predictions,
     read_record,
+    read_rows,
     run_folders,
 )
+from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.timing import Place, as_alone, place, timing_of
+from tuneoff.verdict.wording import listed
 
 OUTSIDE = "outside"
 
 
-def load_scores(
-    study: Path, metric: str = "rouge1", *, with_outside: bool = True, fraction: float = 1.0
-) -> list[Scores]:
+class Planned(BaseModel):
+    """What a study wants to have run, out of its `study.json`; without one nothing is known to be missing."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    methods: tuple[str, ...] = ()
+    seeds: int = 0
+    claims: tuple[ClaimSpec, ...] = ()
+
+
+def read_planned(study: Path) -> Planned:
+    """Raises `UserError` for a damaged `study.json`."""
+    path = study / "study.json"
+    try:
+        return Planned.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else Planned()
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
+
+
+def load_scores(study: Path, metric: str = "rouge1", *, fraction: float = 1.0) -> list[Scores]:
     """The scores of a study folder, one `Scores` for each base model in the order of their names.
 
     Only final runs on the share `fraction` of the data take part. A method that needs no run of its own on a smaller
-    share (its seed changes nothing and its setting is the same) takes part with its run on all the data. Runs that are
-    not finished are left out and named in `notes`, which also tell where runs were not computed alike. Outputs of
-    outside systems take part as methods without seeds or costs; the sentence baselines do not, for nobody chooses among
-    them. Raises `UserError` when the folder holds no such run, a file is damaged, or a method ran twice with one seed.
+    share (its seed changes nothing and its setting is the same) takes part with its run on all the data. One that the
+    study plans and that has no such run takes part without scores, so that a verdict on a study under way says what it
+    does not know. Runs that are not finished are left out and named in `notes`, which also tell where runs were not
+    computed alike. Outputs of outside systems take part as methods without seeds or costs; the sentence baselines do
+    not, for nobody chooses among them. Raises `UserError` when the folder holds no such run, a file is damaged, or a
+    method ran twice with one seed.
     """
     everything = _records(study)
     timing = timing_of(record for record, _ in everything)
@@ -42,11 +63,12 @@ def load_scores(
         raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
     models = sorted({record.spec.model.name for record, _ in records})
     groups, no_groups = _groups(study)
-    outside = _outside(study, metric) if with_outside else {}
+    outside = _outside(study, metric)
+    planned = read_planned(study)
     blocks = []
     for model in models:
         own = [(record, folder) for record, folder in records if record.spec.model.name == model]
-        block = _block(own, metric, outside, timing, model if len(models) > 1 else None)
+        block = _block(own, metric, outside, timing, planned, model if len(models) > 1 else None)
         blocks.append(
             Scores(
                 methods=block.methods,
@@ -89,10 +111,11 @@ def _block(
     metric: str,
     outside: Mapping[str, Mapping[str, float | None]],
     timing: Mapping[Place, Record],
+    planned: Planned,
     block: str | None,
 ) -> Scores:
     scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
-    kept: dict[str, list[Record]] = {}
+    kept: dict[str, list[Record]] = {method: [] for method in planned.methods}
     notes: list[str] = []
     for record, folder in records:
         method, seed = record.spec.method.name, record.spec.seed
@@ -102,7 +125,7 @@ def _block(
             continue
         if (method, seed) in scores:
             raise UserError(f"{folder}: {method} ran twice with seed {seed}; move one of the two run folders away")
-        scores[method, seed] = _metric(_predictions(folder), metric)
+        scores[method, seed] = _metric(read_predictions(folder), metric)
         kept[method].append(record)
     for name, row in outside.items():
         scores[name, 0] = row
@@ -124,8 +147,21 @@ def _block(
             *notes,
             *(mixture.sentence for mixture in mixtures(record for record, _ in records)),
             *_shared(kept, timing),
+            *_under_way(kept, planned),
         ),
     )
+
+
+def _under_way(kept: Mapping[str, list[Record]], planned: Planned) -> Iterable[str]:
+    """Methods of which some planned runs are finished and others are not; those without any are left out anyway."""
+    parts = []
+    for name, found in kept.items():
+        known = METHODS.get(name)
+        wanted = planned.seeds if known is None or known.seeded else 1
+        if name in planned.methods and 0 < len(found) < wanted:
+            parts.append(f"{known.title if known else name} {len(found)} of {wanted}")
+    if parts:
+        yield f"Runs that are planned are missing; finished so far: {listed(parts)}."
 
 
 def _shared(kept: Mapping[str, list[Record]], timing: Mapping[Place, Record]) -> Iterable[str]:
@@ -151,13 +187,6 @@ def _writes_the_same(method: str, records: Iterable[Record]) -> bool:
     return known is not None and not known.seeded and runs == 1
 
 
-def _predictions(folder: Path) -> list[Prediction]:
-    try:
-        return read_predictions(folder)
-    except ValidationError as error:
-        raise _damaged(folder / "predictions.jsonl") from error
-
-
 def _metric(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
     return {row.id: row.scores.get(metric) for row in rows}
 
@@ -167,20 +196,12 @@ def _damaged(path: Path) -> UserError:
 
 
 def _outside(study: Path, metric: str) -> dict[str, dict[str, float | None]]:
-    found = {}
-    for path in sorted((study / OUTSIDE).glob("*.jsonl")):
-        try:
-            found[path.stem] = _metric((Prediction.model_validate(row) for row in read_jsonl(path)), metric)
-        except ValidationError as error:
-            raise _damaged(path) from error
-    return found
+    paths = sorted((study / OUTSIDE).glob("*.jsonl"))
+    return {path.stem: _metric(read_rows(path, Prediction), metric) for path in paths}
 
 
 def _groups(study: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    try:
-        documents = read_documents(study)
-    except ValidationError as error:
-        raise _damaged(study / "documents.jsonl") from error
+    documents = read_documents(study)
     if documents:
         return {document.id: document.group for document in documents}, ()
     note = (
@@ -198,6 +219,7 @@ def load_costs(records: list[Record]) -> dict[str, Cost]:
         "artefact_bytes": _artefact,
         "generate_seconds": _generate_seconds,
         "energy_joules": _energy,
+        "labelled_examples": _labelled_examples,
     }
     return {axis.name: _mean([readers[axis.name](record) for record in records]) for axis in AXES}
 
@@ -247,3 +269,15 @@ def _energy(record: Record) -> Cost:
             return Cost(None, reading.reason or "not measured")
         total += reading.value
     return Cost(total)
+
+
+def _labelled_examples(record: Record) -> Cost:
+    """Training examples that the run has read; those of validation, by which settings are chosen, are the same for all
+    methods."""
+    if record.trainable_parameters == 0:
+        shown = record.details.get("shots", [])
+        return Cost(float(len(shown))) if isinstance(shown, list) else Cost(None, "the record names no shots")
+    there = record.details.get("train_examples")
+    if not isinstance(there, int):
+        return Cost(None, "the record counts no training examples")
+    return Cost(float(min(there, len(record.curve.train) * record.spec.train.batch_size)))

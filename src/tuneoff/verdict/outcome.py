@@ -70,6 +70,7 @@ class Verdict(Frozen):
     margin: float
     block: str | None
     methods: tuple[MethodResult, ...]
+    left_out: tuple[str, ...] = ()  # titles of methods that were to be compared and have no finished, scored run
     pairs: tuple[PairResult, ...]
     best: str | None  # the highest mean
     best_set: tuple[str, ...]  # methods that may be the best

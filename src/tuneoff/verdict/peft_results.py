@@ -68,7 +68,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         return {
             "name": str(run["experiment_name"]),
             "model": str(run["train_config"]["model_id"]),
-            "accuracy": float(train["metrics"][-1]["test accuracy"]),
+            "accuracy": _share(train["metrics"][-1]["test accuracy"]),
             "costs": {
                 AXES[0]: _number(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
                 AXES[1]: _number(train.get("train_time")),
@@ -81,6 +81,13 @@ def _read(file: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{file}: not a result file of PEFT's method_comparison (run_info, train_info with a test accuracy)"
         ) from error
+
+
+def _share(value: Any) -> float:
+    share = float(value)
+    if not 0 <= share <= 1:  # NaN is neither
+        raise ValueError(f"{value} is no share")
+    return share
 
 
 def _number(value: Any) -> float | None:
@@ -165,7 +172,8 @@ def _on_front(row: dict[str, Any], rows: list[dict[str, Any]], axis: str) -> boo
 
 def _sentences(model: str, size: int, results: list[PeftResult], width: float) -> tuple[str, ...]:
     top = [result.name for result in results if result.may_be_best]
-    lines = [f"{model}: {len(results)} experiments on {size} test examples, one seed each."]
+    experiments = f"{len(results)} experiment{'' if len(results) == 1 else 's'}"
+    lines = [f"{model}: {experiments} on {size} test examples (the fewest that fit the accuracies), one seed each."]
     if len(results) > 1:
         lead = f"{results[0].name} has the highest accuracy, {results[0].accuracy:.1f}"
         lines.append(

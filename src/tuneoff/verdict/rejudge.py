@@ -3,26 +3,27 @@
 Reads study folders only; needs no torch and no model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from tuneoff import metrics
 from tuneoff.errors import UserError
-from tuneoff.record import Prediction, read_documents, read_predictions, read_record, run_folders
+from tuneoff.record import Prediction, read_documents, read_predictions, read_record, read_rows, run_folders
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.decide import MARGIN, decide
-from tuneoff.verdict.load import load_scores
+from tuneoff.verdict.load import OUTSIDE, load_scores
 from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
+from tuneoff.verdict.whole import Whole, judge_study
 
 # A training that ends this close to another one has the same validation loss.
 _SAME_LOSS = 1e-6
 
 
-def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGIN) -> list[tuple[Path, Verdict]]:
-    """The verdict of every study and base model from its records alone.
+def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGIN) -> list[tuple[Path, Whole]]:
+    """What every study says of each base model, from its records alone.
 
     Raises `UserError` for a metric that does not decide (less is better, or it has no direction), or a folder without
     finished runs.
@@ -32,7 +33,7 @@ def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGI
         raise UserError(
             f"--metric {metric}: a verdict needs a metric in which more is better: {', '.join(sorted(known))}"
         )
-    return [(study, decide(scores, margin)) for study in studies for scores in load_scores(study, metric)]
+    return [(study, whole) for study in studies for whole in judge_study(study, metric, margin)]
 
 
 def apart(studies: Iterable[Path]) -> list[Mixture]:
@@ -49,28 +50,39 @@ class Rescored(Frozen):
 
 
 def rescore(study: Path, dialect: metrics.RougeDialect, margin: float = MARGIN) -> tuple[list[Rescored], list[Verdict]]:
-    """Score the stored texts of a study again; the change of each final run and the new verdicts. Nothing is written.
+    """Score the stored texts of a study again; the change of each final run and outside system, and the new verdicts.
+    Nothing is written.
 
     Raises `UserError` when the study was run with --no-texts.
     """
+    if not run_folders(study):
+        raise UserError(f"{study}: no run there; name the folder that `tuneoff compare` wrote")
     documents = {document.id: document for document in read_documents(study)}
     if not documents or not any(document.references for document in documents.values()):
         raise UserError(f"{study}: holds no references (it was run with --no-texts), so nothing can be scored again")
     changed: list[Rescored] = []
+
+    def anew(name: str, place: Path, rows: Sequence[Prediction]) -> dict[str, float | None]:
+        if any(row.id not in documents for row in rows):
+            raise UserError(f"{place}: texts of documents that documents.jsonl does not have; restore it")
+        new = {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)["rouge1"] for row in rows}
+        changed.append(Rescored(run=name, before=_mean(rows), after=fmean(new.values())))
+        return dict(new)
+
     found: dict[tuple[str, str, int], dict[str, float | None]] = {}
     for folder in run_folders(study):
         record = read_record(folder)
         rows = read_predictions(folder)
         if record.status != "finished" or not record.spec.is_main or not rows:
             continue
-        if any(row.id not in documents for row in rows):
-            raise UserError(f"{folder}: texts of documents that documents.jsonl does not have; restore the folder")
-        new = {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)["rouge1"] for row in rows}
-        found[record.spec.model.name, record.spec.method.name, record.spec.seed] = dict(new)
-        changed.append(Rescored(run=record.name, before=_mean(rows), after=fmean(new.values())))
+        found[record.spec.model.name, record.spec.method.name, record.spec.seed] = anew(record.name, folder, rows)
+    others: dict[tuple[str, int], Mapping[str, float | None]] = {}
+    for path in sorted((study / OUTSIDE).glob("*.jsonl")):
+        if rows := read_rows(path, Prediction):
+            others[path.stem, 0] = anew(path.stem, path, rows)
     verdicts = []
-    for scores in load_scores(study, with_outside=False):
-        rows_of = {
+    for scores in load_scores(study):
+        rows_of = others | {
             (method, seed): row
             for (model, method, seed), row in found.items()
             if scores.block in (None, model) and (method, seed) in scores.scores
@@ -208,4 +220,5 @@ def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]
     if len(known) < len(runs):
         yield "Where texts were not kept, drift of training and of scoring cannot be told apart."
     if settings:
-        yield f"Settings that differ: {'; '.join(settings[:5])}."
+        more = f"; and {len(settings) - 5} more (--json has all)" if len(settings) > 5 else ""
+        yield f"Settings that differ: {'; '.join(settings[:5])}{more}."

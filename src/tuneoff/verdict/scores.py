@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tuneoff.verdict.crossed import Booleans, Floats, Integers
+from tuneoff.verdict.wording import listed
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ AXES: tuple[Axis, ...] = (
     Axis("artefact_bytes", "stored bytes", "bytes"),
     Axis("generate_seconds", "inference time", "s"),
     Axis("energy_joules", "energy", "J"),
+    Axis("labelled_examples", "labelled examples", "examples"),
 )
 
 
@@ -64,7 +66,7 @@ class Table:
     """The scores that can be compared: every method with the same seeds and the same documents.
 
     `values` (M, S, N) in points; `varies` (M,); `group_of` (N,) numbers the groups from 0. `notes` tell what is left
-    out.
+    out of seeds and documents, `left_out` holds the titles of methods without a finished, scored run.
     """
 
     methods: tuple[str, ...]
@@ -74,11 +76,12 @@ class Table:
     varies: Booleans
     group_of: Integers
     notes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def tabulate(scores: Scores) -> Table:
-    """The largest complete table in `scores`: methods with a run, seeds that all varying methods share, documents that
-    all runs scored. What is left out is said in `notes`.
+    """The complete table in `scores`: all methods with a run, seeds that all varying ones share, documents that all
+    their runs scored. What is left out is told.
 
     A method whose runs agree in every score does not vary with the seed and is treated so. Raises `ValueError` for a
     method that is named twice.
@@ -90,13 +93,11 @@ def tabulate(scores: Scores) -> Table:
         method: {seed: row for (name, seed), row in scores.scores.items() if name == method and any_number(row)}
         for method in scores.methods
     }
-    for method in scores.methods:
-        if not runs[method]:
-            notes.append(f"{scores.title(method)} is left out: it has no finished, scored run.")
+    left_out = tuple(scores.title(method) for method in scores.methods if not runs[method])
     methods = tuple(method for method in scores.methods if runs[method])
     fixed = {method for method in methods if method in scores.deterministic or _all_alike(list(runs[method].values()))}
     varying = [method for method in methods if method not in fixed]
-    seeds = _shared_seeds([runs[method] for method in varying], notes)
+    seeds = _shared_seeds({scores.title(method): runs[method] for method in varying}, notes)
     if varying and not seeds:
         notes.append("The trained methods share no seed, so there is nothing to compare them on.")
         methods, varying = tuple(method for method in methods if method in fixed), []
@@ -117,6 +118,7 @@ def tabulate(scores: Scores) -> Table:
         np.array([method in varying for method in methods], dtype=bool),
         np.array([numbers[label] for label in labels], dtype=np.intp),
         tuple(notes),
+        left_out,
     )
 
 
@@ -133,14 +135,17 @@ def _all_alike(rows: list[Mapping[str, float | None]]) -> bool:
     return len(rows) > 1 and all(dict(row) == dict(rows[0]) for row in rows[1:])
 
 
-def _shared_seeds(runs: list[dict[int, Mapping[str, float | None]]], notes: list[str]) -> tuple[int, ...]:
+def _shared_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
+    """`runs`: title of a method -> seed -> its scores."""
     if not runs:
         return ()
-    shared = set.intersection(*(set(found) for found in runs))
-    lost = sorted(set.union(*(set(found) for found in runs)) - shared)
+    shared = set.intersection(*(set(found) for found in runs.values()))
+    lost = set.union(*(set(found) for found in runs.values())) - shared
     if lost and shared:
-        names = ", ".join(map(str, lost))
-        notes.append(f"Seed {names} is left out: not every trained method finished with it.")
+        without = listed([title for title, found in runs.items() if not lost <= found.keys()])
+        names = listed([str(seed) for seed in sorted(lost)])
+        seeds, are, them = ("Seed", "is", "it") if len(lost) == 1 else ("Seeds", "are", "all of them")
+        notes.append(f"{seeds} {names} {are} left out for all methods: {without} did not finish with {them}.")
     return tuple(sorted(shared))
 
 

@@ -16,6 +16,7 @@ drawn. A percentile interval over few seeds is too narrow: what it says is marke
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -23,8 +24,9 @@ import numpy as np
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.crossed import Floats, differences, group_table, moments
 from tuneoff.verdict.decide import MARGIN
-from tuneoff.verdict.scores import Scores, Table, tabulate
+from tuneoff.verdict.scores import Scores, Table, any_number, tabulate
 from tuneoff.verdict.simultaneous import LEVEL, half_widths
+from tuneoff.verdict.wording import listed
 
 Outcome = Literal["located", "throughout", "undetermined"]
 
@@ -51,17 +53,20 @@ class SizeCurve(Frozen):
     gain_of_doubling: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
-    pays_until: int | None = None  # examples from which doubling gains less than the margin; None where it never does
+    # Examples from which doubling gains less than the margin; 0: from the first on; None: not in sight.
+    pays_until: int | None = None
 
 
 class BandPoint(Frozen):
-    """`first` minus `second` at one share; all bands of all pairs hold at once."""
+    """`first` minus `second` at one share; all bands of all pairs hold at once. Without `covers_seeds` they speak of
+    these trained models only."""
 
     fraction: float
     examples: int
     difference: float
     low: float
     high: float
+    covers_seeds: bool = True
 
 
 class Crossover(Frozen):
@@ -96,8 +101,11 @@ def judge_sizes(
     """Judge one base model at several shares of `examples` training examples. None with fewer than two shares, two
     methods or two document groups that all shares have."""
     fractions = sorted(shares)
-    tables = {fraction: tabulate(shares[fraction]) for fraction in fractions}
-    methods = [name for name in tables[fractions[-1]].methods if all(name in each.methods for each in tables.values())]
+    named = list(dict.fromkeys(name for fraction in fractions for name in shares[fraction].methods))
+    methods = [name for name in named if all(_has_run(shares[fraction], name) for fraction in fractions)]
+    # Who lacks a share is left out first: the seeds that such a method lacks shall not be missing from the others.
+    tables = {fraction: tabulate(replace(shares[fraction], methods=tuple(methods))) for fraction in fractions}
+    methods = [name for name in methods if all(name in each.methods for each in tables.values())]
     documents = set.intersection(*(set(each.documents) for each in tables.values()))
     if len(fractions) < 2 or len(methods) < 2 or len(documents) < 2:
         return None
@@ -108,16 +116,54 @@ def judge_sizes(
     counts = {fraction: max(1, round(fraction * examples)) for fraction in fractions}
     crossovers = crossovers_of(kept, counts, level)
     curves = tuple(_curve(name, title(name), kept, counts, margin) for name in methods)
-    notes = tuple(dict.fromkeys(note for table in tables.values() for note in table.notes))
     titles = {name: title(name) for name in methods}
+    without = [title(name) for name in named if name not in methods]
     return SizeVerdict(
         block=shares[fractions[-1]].block,
         level=level,
         curves=curves,
         crossovers=crossovers,
-        sentences=tuple(_sentences(crossovers, curves, titles, margin)),
-        notes=notes,
+        sentences=(
+            *_limits(kept, without),
+            *_sentences(crossovers, curves, titles, margin),
+        ),
+        notes=tuple(_notes(tables)),
     )
+
+
+def _has_run(scores: Scores, method: str) -> bool:
+    return any(any_number(row) for (name, _), row in scores.scores.items() if name == method)
+
+
+def _limits(tables: Mapping[float, Table], without: list[str]) -> list[str]:
+    """Whom the statements are not about."""
+    lines = []
+    if without:
+        have = "has" if len(without) == 1 else "have"
+        lines.append(f"Not judged over amounts of data: {listed(without)} {have} no finished run at some share.")
+    alone = [share for share, table in tables.items() if len(table.seeds) == 1 and table.varies.any()]
+    if alone:
+        lines.append(
+            f"Only one training seed at {_shares(alone)} of the data: how much another training would change there is "
+            "unknown, so all this holds for these trained models, not for the methods."
+        )
+    return lines
+
+
+def _notes(tables: Mapping[float, Table]) -> list[str]:
+    """What was left out, with the shares at which it was, unless it was at all of them."""
+    told: dict[str, list[float]] = {}
+    for share, table in tables.items():
+        for note in table.notes:
+            told.setdefault(note, []).append(share)
+    return [
+        note if len(at) == len(tables) else f"At {_shares(at)} of the data: {note[:1].lower()}{note[1:]}"
+        for note, at in told.items()
+    ]
+
+
+def _shares(fractions: list[float]) -> str:
+    return listed([f"{100 * share:g} %" for share in fractions])
 
 
 def _narrowed(table: Table, methods: list[str], documents: list[str]) -> Table:
@@ -149,6 +195,7 @@ def crossovers_of(tables: Mapping[float, Table], counts: Mapping[float, int], le
                 difference=float(estimate),
                 low=float(estimate - width),
                 high=float(estimate + width),
+                covers_seeds=len(table.seeds) > 1 or not (table.varies[first] or table.varies[second]),
             )
             bands.setdefault((table.methods[first], table.methods[second]), []).append(point)
     return tuple(_crossover(pair, band) for pair, band in bands.items())
@@ -258,10 +305,12 @@ def _gain(fitted: Floats, size: float) -> Floats:
 
 
 def _pays_until(fitted: Floats, margin: float) -> int | None:
-    """The amount from which doubling gains less than the margin."""
+    """The amount from which doubling gains less than the margin; 0 for a curve that does not rise."""
     _, scale, exponent = fitted
-    if margin <= 0 or scale * (1.0 - 2.0**-exponent) <= 0:
+    if margin <= 0:
         return None
+    if scale <= 0:
+        return 0
     amount = (scale * (1.0 - 2.0**-exponent) / margin) ** (1.0 / exponent)
     return round(amount) if amount < 1e9 else None
 
@@ -292,13 +341,13 @@ def _sentences(
         lines.append(f"Whether the better one changes with the amount is undetermined for {'; '.join(open_pairs)}.")
     for curve in curves:
         if curve.gain_of_doubling is not None:
-            lines.append(
+            said = (
                 f"Twice the data would bring {curve.title} about {curve.gain_of_doubling:.1f} points "
                 f"({curve.gain_low:.1f} to {curve.gain_high:.1f}, exploratory)"
-                + (
-                    f"; by the curve, doubling gains less than {margin:g} points from {curve.pays_until} examples on."
-                    if curve.pays_until is not None
-                    else "."
-                )
             )
+            if curve.pays_until is not None:
+                tried = curve.pays_until <= curve.points[0].examples
+                where = "at every amount that was tried" if tried else f"from {curve.pays_until} examples on"
+                said += f"; by the curve, doubling gains less than {margin:g} points {where}"
+            lines.append(f"{said}.")
     return lines

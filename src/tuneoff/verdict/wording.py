@@ -9,7 +9,8 @@ from tuneoff.verdict.outcome import MethodResult, PairResult, Recommendation, Ve
 def sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
-    lines = [_best(verdict, titles), *_recommendations(verdict, titles), *_limits(verdict), _basis(verdict)]
+    lines = [_best(verdict, titles), *left_out(verdict)]
+    lines += [*_recommendations(verdict, titles), *_limits(verdict), _basis(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
     rank = {result.method: place for place, result in enumerate(ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
@@ -19,7 +20,15 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
     return (*lines, *verdict.notes)
 
 
-def _listed(names: list[str]) -> str:
+def left_out(verdict: Verdict) -> list[str]:
+    """Which methods the verdict says nothing about."""
+    if not verdict.left_out:
+        return []
+    has = "has" if len(verdict.left_out) == 1 else "have"
+    return [f"Not judged: {listed(list(verdict.left_out))} {has} no finished, scored run."]
+
+
+def listed(names: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -54,10 +63,22 @@ def _basis(verdict: Verdict) -> str:
 def _best(verdict: Verdict, titles: dict[str, str]) -> str:
     top = next(result for result in verdict.methods if result.method == verdict.best)
     if len(verdict.best_set) == 1:
-        return f"{top.title} is the best of these methods: {top.mean:.1f} points, and every other is shown to be worse."
+        # Of a study under way nobody shall read that the method is the best of all that it compares.
+        these = f"the {len(verdict.methods)} methods that have runs" if verdict.left_out else "these methods"
+        return f"{top.title} is the best of {these}: {top.mean:.1f} points, and every other is shown to be worse."
     others = [titles[name] for name in verdict.best_set if name != verdict.best]
+    if all(
+        pair.decision == "tie"
+        for pair in verdict.pairs
+        if pair.first in verdict.best_set and pair.second in verdict.best_set
+    ):
+        rest = ", and every other is shown to be worse" if len(verdict.best_set) < len(verdict.methods) else ""
+        return (
+            f"It is a tie: {listed([top.title, *others])} lie within {verdict.margin:g} points of each other "
+            f"({top.mean:.1f} points){rest}."
+        )
     return (
-        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {_listed(others)} "
+        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {listed(others)} "
         "may be the best too."
     )
 
@@ -103,8 +124,8 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
             missing.setdefault(entry.without_cost, []).append(entry.title)
     lines = []
     for names, entries in chosen.items():
-        axes = _listed([entry.title for entry in entries])
-        who = _listed([titles[name] for name in names])
+        axes = listed([entry.title for entry in entries])
+        who = listed([titles[name] for name in names])
         if entries[0].settled:
             lines.append(f"Cheapest in {axes} of all not worse than the best by {verdict.margin:g} points: {who}.")
         else:
@@ -113,14 +134,15 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
                 f"Cheapest in {axes} of all that may be the best: {who} (not settled: may lose {bound} points)."
             )
     lines += [
-        f"Not considered for {_listed(axes)}, without a figure: {_listed(list(who))}." for who, axes in missing.items()
+        f"Not considered for {listed(axes)}, without a figure: {listed(list(who))}." for who, axes in missing.items()
     ]
-    return lines + [f"No recommendation for {_listed(axes)}: {reason}." for reason, axes in none.items()]
+    return lines + [f"No recommendation for {listed(axes)}: {reason}." for reason, axes in none.items()]
 
 
 def _limits(verdict: Verdict) -> list[str]:
     lines = []
-    if verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
+    measured = any(pair.standard_error > 0 for pair in verdict.pairs)  # else all are alike
+    if measured and verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
         lines.append(
             f"This study tells any two methods apart (with 80 % probability) when they differ by "
             f"{_out(verdict.smallest_detectable)} points or more, and the smallest margin that it can settle for "

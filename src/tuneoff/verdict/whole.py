@@ -1,0 +1,56 @@
+"""All that a study folder says, for each base model: the verdict, what the amount of data changes, and its claims."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneoff.errors import UserError
+from tuneoff.record import read_record, run_folders
+from tuneoff.verdict.claims import Judged, judge_claims
+from tuneoff.verdict.decide import MARGIN, decide
+from tuneoff.verdict.load import load_scores, read_planned
+from tuneoff.verdict.outcome import Verdict
+from tuneoff.verdict.scores import Scores
+from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One base model of a study. `sizes` is None where fewer than two shares of the data can be judged."""
+
+    scores: Scores
+    verdict: Verdict
+    sizes: SizeVerdict | None
+    claims: tuple[Judged, ...]
+
+
+def judge_study(study: Path, metric: str = "rouge1", margin: float = MARGIN) -> list[Whole]:
+    """Everything anew from the records, one `Whole` for each base model in the order of their names.
+
+    Raises `UserError` for a folder without final runs on all the data, or a damaged file.
+    """
+    planned = read_planned(study)
+    records = [read_record(folder) for folder in run_folders(study)]
+    fractions = {record.spec.fraction for record in records if record.spec.role == "final"} - {1.0}
+    examples = _training_examples(study)
+    smaller = {share: load_scores(study, metric, fraction=share) for share in sorted(fractions)} if examples else {}
+    found = []
+    for scores in load_scores(study, metric):
+        verdict = decide(scores, margin)
+        shares = {share: own for share, blocks in smaller.items() for own in blocks if own.block == scores.block}
+        sizes = judge_sizes({**shares, 1.0: scores}, examples, margin)
+        own = [record for record in records if scores.block in (None, record.spec.model.name)]
+        claims = judge_claims(planned.claims, own, verdict, sizes, margin, seeds=planned.seeds)
+        found.append(Whole(scores, verdict, sizes, tuple(claims)))
+    return found
+
+
+def _training_examples(study: Path) -> int:
+    """Training examples of all the data; 0 where the folder does not tell."""
+    path = study / "data.json"
+    if not path.exists():
+        return 0
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["counts"]["train"])
+    except (ValueError, KeyError, TypeError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise UserError(f"{path}: damaged; restore it or run the study again") from error
