@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
+from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, lengths, steps_per_epoch, total_steps
 from tuneoff.engine.forward import Trainable, virtual_tokens
 from tuneoff.engine.gradient import Gradients, loss_of
 from tuneoff.engine.held import HeldPrompts, hold
@@ -72,14 +72,14 @@ def validation_loss(
     with torch.inference_mode():
         shared = read_beginning(adapted, rows, device)
 
-    def look(piece: Sequence[Encoded]) -> tuple[float, int]:
+    def look(piece: Sequence[Encoded]) -> tuple[Tensor, int]:
         with torch.inference_mode():
-            loss = float(loss_of(adapted, piece, shared, held, pad_id, device))
+            loss = loss_of(adapted, piece, shared, held, pad_id, device)
         return loss, sum(len(row.target) for row in piece)
 
     overhead = virtual_tokens(adapted) if shared is None else -shared.ids
     losses = lanes.map(look, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
-    return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
+    return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
 
 
 class _Best:
@@ -200,7 +200,7 @@ def fit(
                                 tokens=spec.micro_batch_tokens,
                                 held=held,
                             )
-                            evaluating.tokens += sum(length(row) for row in validation)
+                            evaluating.tokens += sum(lengths(validation))
                         if not math.isfinite(now):
                             if best.step is not None:
                                 best.restore(adapted.state())
