@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tuneoff import disk_cache
 from tuneoff.disk_cache import Keeper, Kept, cache_folder, find, key_of
+from tuneoff.errors import UserError
 
 KIND = "tokens"
 
@@ -181,3 +182,15 @@ def test_processes_that_make_the_same_do_not_hurt_each_other() -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert pool.map(_make_often, [key_of(of="all")] * 3) == [True] * 3
     assert len(files()) == 1
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TUNEOFF_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(UserError, match="set TUNEOFF_CACHE"):
+        cache_folder()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiny import write_tokenizer
 from tuneoff import models
 from tuneoff.errors import UserError
 from tuneoff.spec import ModelSpec
@@ -140,3 +141,14 @@ def test_starter_is_dequantised_once_without_a_trace_of_quantization():
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["hidden_size"] == 576
+
+
+def test_a_model_without_keys_and_values_is_refused(tmp_path):
+    """transformers would take the cache and ignore it: every text would be garbage after its first token."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match="MambaForCausalLM keeps no keys and values"):
+        load(tmp_path)

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiny import sentence
-from tuneoff import models
+from tuneoff import models, prompts
 from tuneoff.data import Example
 from tuneoff.errors import UserError
 from tuneoff.prompts import Prompter, Prompting, fill
@@ -211,3 +211,13 @@ def test_a_wording_stands_around_the_instruction(tokenizer):
     )
     [row], _ = prompter.encode([example(aspect="method")], with_target=False)
     assert tokenizer.decode(row.prompt).startswith("The method. Be brief.\n\n")
+
+
+def test_frames_are_forgotten_at_some_number(tokenizer, monkeypatch):
+    """Also when several threads added theirs at once and passed it."""
+    monkeypatch.setattr(prompts, "_FRAMES_TO_REMEMBER", 4)
+    prompter = Prompter(tokenizer, PromptSpec(instruction="Answer {question}", max_length=100), max_new_tokens=4)
+    prompter._frames |= {str(number): ([], []) for number in range(5)}
+    for number in range(10):
+        prompter.encode([example(question=f"number {number}")], with_target=True)
+        assert len(prompter._frames) <= 4

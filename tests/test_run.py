@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
+import torch
 
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present
@@ -184,3 +186,36 @@ def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny
     assert run.run(spec, tmp_path, "id", "name").details["instruction_share"] == 1.0
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "tell the {aspect} of it.")
     assert run.run(spec, tmp_path / "raw", "id", "name").details["instruction_share"] == 0.0
+
+
+def test_norms_are_taken_where_there_is_double_precision():
+    """Apple's accelerator has none: every training there would end before its first step."""
+
+    class There:
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return torch.tensor([3.0, 4.0])
+
+        def double(self):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    adapted = types.SimpleNamespace(state=lambda: {"weight": There()})
+    assert run._norms(adapted) == {"weight": 5.0}
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model, tiny_data, tmp_path, monkeypatch):
+    run.run(spec_of(name, tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    seen = []
+    real = run.generate
+    monkeypatch.setattr(
+        run,
+        "generate",
+        lambda adapted, *rest, **named: (
+            seen.append(adapted.model.config._attn_implementation) or real(adapted, *rest, **named)
+        ),
+    )
+    assert len(list(run.summarize_texts(tmp_path, ["a paper", "another"]))) == 2
+    assert seen == ["tuneoff_causal"]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiny import sentence
-from tuneoff import disk_cache, models, tokens
+from tuneoff import disk_cache, models, prompts, tokens
 from tuneoff.data import Examples, load, take_fraction
 from tuneoff.prompts import Prompter, Prompting
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec
@@ -208,3 +208,19 @@ def test_a_chat_template_changes_targets_only(data_file: str, tiny_model: Callab
     for template, lead in (("plain", " "), ("chat", ""), ("plain", " ")):
         rows, _ = Prompter(tokenizer, PromptSpec(template=template), max_new_tokens=4).encode(train, with_target=True)
         assert tokenizer.decode(rows[0].target) == f"{lead}{train[0].references[0]}<|end|>"
+
+
+def test_another_way_of_making_texts_finds_no_ids_of_the_old(
+    data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a target's text is made of is decided in prompts.py: a new version must not learn the old one's targets."""
+    examples = load(DataSpec(train_file=data_file)).train
+    tokenizer = make("byte_bpe", tmp_path)
+
+    def count() -> int:
+        Prompter(tokenizer, PromptSpec(max_length=200), max_new_tokens=8).encode(examples, with_target=True)
+        return len(list((disk_cache.cache_folder() / "tokens").iterdir()))
+
+    assert count() == count() == 2  # documents and targets
+    monkeypatch.setattr(prompts, "_own_code", lambda: "a later version")
+    assert count() == 4

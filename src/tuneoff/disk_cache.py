@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from tuneoff.errors import UserError
+
 _FORMAT = 1
 _HEADER_BYTES = 1024
 _READ_BYTES = 1 << 20
@@ -31,14 +33,17 @@ _KINDS = ("examples", "tokens")
 
 def cache_folder() -> Path:
     """Where tuneoff keeps what it can make again: `$TUNEOFF_CACHE`, `$XDG_CACHE_HOME/tuneoff`, or the platform's
-    habit."""
+    habit. Raises `UserError` for a user without a home."""
     if root := os.environ.get("TUNEOFF_CACHE"):
         return Path(root)
     if root := os.environ.get("XDG_CACHE_HOME"):
         return Path(root) / "tuneoff"
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local) / "tuneoff" / "cache"
-    return Path.home() / ".cache" / "tuneoff"
+    try:
+        return Path.home() / ".cache" / "tuneoff"
+    except RuntimeError as error:  # a container may run under a number that is nobody's
+        raise UserError("this user has no home folder to keep a cache in; set TUNEOFF_CACHE to a folder") from error
 
 
 def key_of(**parts: object) -> str:

@@ -234,6 +234,8 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    from tuneoff.engine.forward import accepts
+
     tokenizer = load_tokenizer(spec)
     path = locate(spec)
     folder = dequantised(path) if path.is_file() else path
@@ -244,6 +246,11 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: not a causal language model that loads here ({_first_line(error)})") from error
+    if not accepts(model, "past_key_values"):  # it would ignore them, and write from its last token alone
+        raise UserError(
+            f"{folder}: {type(model).__name__} keeps no keys and values of what it has read (as Mamba and RWKV), and "
+            "texts cannot be written without them here; give another model"
+        )
     model.to(device)
     model.eval()
     model.requires_grad_(False)

@@ -10,13 +10,14 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from tuneoff import tokens
 from tuneoff.data import Example, Examples
-from tuneoff.disk_cache import WORTH_KEEPING_BYTES
+from tuneoff.disk_cache import WORTH_KEEPING_BYTES, file_digest
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
 
@@ -221,7 +222,7 @@ class Prompter:
             return None
         # All else that prompts hold stands around these ids, so it is no part of the key.
         lead = [self._target_lead] if part == "target" else []
-        return tokens.key_of(self._content, [*examples.content, part, *lead])
+        return tokens.key_of(self._content, [*examples.content, part, *lead, _own_code()])
 
     @functools.cached_property
     def _content(self) -> str | None:
@@ -285,7 +286,7 @@ class Prompter:
             # The instruction may hold fields of the data, so it is as hostile as the document.
             before, after = self._ids([lead, tail])
             frame = before, after
-            if len(self._frames) == _FRAMES_TO_REMEMBER:
+            if len(self._frames) >= _FRAMES_TO_REMEMBER:  # several threads may have added one at a time
                 self._frames.clear()
             self._frames[instruction] = frame
         return frame
@@ -319,3 +320,9 @@ class Prompter:
             raise UserError("this model's chat template leaves out the user's text; use --template plain")
         ids: list[list[int]] = self._tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+
+@functools.cache
+def _own_code() -> str:
+    """Which text of an example is tokenized is decided here."""
+    return file_digest(Path(__file__))

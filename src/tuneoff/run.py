@@ -279,8 +279,9 @@ def _plain(text: str) -> str:
 
 
 def _norms(adapted: Adapted) -> dict[str, float]:
-    """Of every trainable tensor: enough to see whether it moved, without a copy of it."""
-    return {name: float(tensor.detach().double().norm()) for name, tensor in adapted.state().items()}
+    """Of every trainable tensor: enough to see whether it moved, without a copy of it. On the CPU, since Apple's
+    accelerator knows no double precision."""
+    return {name: float(tensor.detach().cpu().double().norm()) for name, tensor in adapted.state().items()}
 
 
 def _number(value: object) -> float:
@@ -342,6 +343,7 @@ def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, st
     base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
     adapted.merge()
+    use_causal_attention(adapted.model, device)  # as the run did
     adapted.train_mode(False)
     yield from _written_texts(adapted, base, _prompter(spec, base, adapted), texts, fields or {}, spec.generate)
 

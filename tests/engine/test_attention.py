@@ -40,3 +40,12 @@ def test_models_compute_the_same_on_both_paths(tiny_model, architecture: str) ->
     after = model(ids, use_cache=False).logits
     # bf16 has 8 bits: products in another order differ in the last of them
     torch.testing.assert_close(after, before, rtol=0.05, atol=0.05)
+
+
+def test_a_model_that_keeps_its_own_attention_says_so() -> None:
+    from transformers import AutoModelForCausalLM, FalconConfig
+
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 50}
+    model = AutoModelForCausalLM.from_config(FalconConfig(**size, bos_token_id=0, eos_token_id=0))
+    assert not use_causal_attention(model, CPU)
+    assert model.config._attn_implementation == "sdpa"

@@ -19,7 +19,7 @@ def test_holds_what_the_usual_cache_holds():
         assert layer.get_seq_length() == keys.shape[2]
         if step in (3, 7):
             left = torch.arange(len(keys) - 1)
-            layer.batch_select_indices(left)
+            layer.reorder_cache(left)
             keys, values = keys[left], values[left]
             assert torch.equal(layer.keys, keys)
 

@@ -1,7 +1,9 @@
 """Prompts that are read once give what prompts give that are read at every step."""
 
 import contextlib
-from collections.abc import Callable
+import tracemalloc
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tuneoff.engine import held, train
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.forward import collate, target_loss
 from tuneoff.engine.held import HeldPrompts, hold
+from tuneoff.engine.prefill import read_shared
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.record import Curve
@@ -145,3 +148,46 @@ def test_only_prompts_that_do_not_change_are_held(tiny_model: Callable[[str], Pa
     tuned = adapt(load(tiny_model("llama")))
     next(tuned.model.parameters()).requires_grad_(True)
     assert hold(tuned, [(rows(), False)], 0, CPU) is None
+
+
+class _Lazy(Sequence[Encoded]):
+    """Rows that are put together when they are asked for, as those of a run are; knows how many live at once."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self.alive, self.most = count, 0, 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at):
+        if not 0 <= at < self._count:
+            raise IndexError(at)
+        row = Encoded(str(at), tuple(range(1000 * at, 1000 * at + 300)), (1,), 0)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(row, self._gone)
+        return row
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+def test_rows_are_not_held_to_see_what_they_share(tiny_model: Callable[[str], Path]) -> None:
+    """A million rows have no room in memory; what is kept of each before it is read is a number."""
+    adapted, some = adapt(load(tiny_model("llama"))), _Lazy(400)
+    hold(adapted, [(some, True)], 0, CPU)
+    tracemalloc.start()
+    try:
+        prompts = hold(adapted, [(some, True)], 0, CPU)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert prompts is not None
+    assert some.most <= 3
+    assert held_bytes < 200 * len(some)  # ids of a row take above 10 kB
+
+
+def test_reading_what_rows_share_holds_none(tiny_model: Callable[[str], Path]) -> None:
+    some = _Lazy(50)
+    assert read_shared(adapt(load(tiny_model("llama"))), some, CPU, worth=8) is None
+    assert some.most <= 3

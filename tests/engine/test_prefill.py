@@ -124,3 +124,44 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
     once = loss()
     monkeypatch.setattr(train, "read_beginning", lambda *args, **kwargs: None)
     assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes
+
+
+def test_one_row_may_come_twice(tiny_model: Callable[[str], Path]) -> None:
+    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
+    first, second, *_ = _prompts(0)
+    once, twice = _write(_Adapted(base.model), [first, second], at_once=False), [first, second, first]
+    assert _write(_Adapted(base.model), twice, at_once=False) == [*once, once[0]]
+
+
+@pytest.mark.parametrize("kind", ["short_conv", "attention_and_state"])
+def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
+    """Layers that keep a state beside keys and values, or in their place, lose the same rows."""
+    from transformers import AutoModelForCausalLM, FalconH1Config, Lfm2Config
+
+    size = {
+        "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+    }  # fmt: skip
+    config = (
+        Lfm2Config(**size, layer_types=["conv", "full_attention"])
+        if kind == "short_conv"
+        else FalconH1Config(
+            **size, head_dim=8, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8
+        )
+    )
+    torch.manual_seed(0)
+    adapted, prompts = _Adapted(AutoModelForCausalLM.from_config(config).eval()), _prompts(0)
+    spec = GenerateSpec(max_new_tokens=8, batch_size=8)
+
+    def write(some: list[Encoded], stop_ids: frozenset[int]) -> list[tuple[int, ...]]:
+        return [row.ids for row in decode.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)]
+
+    whole = [write([prompt], frozenset({400}))[0] for prompt in prompts]
+    ends = frozenset({whole[0][1], whole[1][2], whole[2][4]})  # so rows end at different times
+
+    def until_end(ids: tuple[int, ...]) -> tuple[int, ...]:
+        return next((ids[:place] for place, token in enumerate(ids) if token in ends), ids)
+
+    expected = [until_end(ids) for ids in whole]
+    assert len({len(ids) for ids in expected}) > 1
+    assert write(prompts, ends) == expected

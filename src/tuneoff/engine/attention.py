@@ -110,7 +110,7 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
 def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
     """Let `model` attend as this module does, on a CPU. True when it does from now on.
 
-    Models whose attention transformers cannot exchange (GPT-Neo) stay as they are.
+    Models whose attention transformers cannot exchange (GPT-Neo, Falcon) stay as they are.
     """
     if device.type != "cpu":
         return False
@@ -119,4 +119,4 @@ def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
     AttentionInterface.register(_NAME, _attend)
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)  # type: ignore[operator]
-    return True
+    return bool(model.config._attn_implementation == _NAME)  # type: ignore[union-attr]

@@ -68,9 +68,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def _show(self) -> None:
         self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows `indices`."""
-        self._buffers = [buffer[indices] for buffer in self._buffers]
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep the rows `beam_idx`, in this order."""
+        self._buffers = [buffer[beam_idx] for buffer in self._buffers]
         self._show()
 
 

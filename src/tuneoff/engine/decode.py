@@ -79,15 +79,14 @@ def _greedy(
 ) -> Iterator[Written]:
     logits_BV, cache, mask_BT = start.logits_BV, start.cache, start.mask_BT
     device = mask_BT.device
-    stops = torch.tensor(sorted(stop_ids), device=device)
     keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
     texts: list[list[int]] = [[] for _ in rows]
     stopped = [False] * len(rows)
     held = list(range(len(rows)))  # the row of `rows` at each place of the batch; ended rows stay until enough have
     for written in range(spec.max_new_tokens):
         token_B = logits_BV.argmax(-1)
-        for row, token, ends in zip(held, token_B.tolist(), torch.isin(token_B, stops).tolist(), strict=True):
-            if ends:
+        for row, token in zip(held, token_B.tolist(), strict=True):
+            if token in stop_ids:
                 stopped[row] = True
             elif not stopped[row]:
                 texts[row].append(token)
@@ -96,7 +95,7 @@ def _greedy(
         places = [place for place, row in enumerate(held) if not stopped[row]]
         if len(places) <= _KEEP_UNTIL * len(held):
             left = torch.tensor(places, device=device)
-            cache.batch_select_indices(left)
+            cache.reorder_cache(left)  # which layers of every kind know
             token_B, mask_BT = token_B[left], mask_BT[left]
             held = [held[place] for place in places]
         mask_BT = F.pad(mask_BT, (0, 1), value=1)

@@ -74,16 +74,17 @@ class Gradients:
         self._turns.begin()
         with self._beginning(examples) as shared:
 
-            def work(piece: Sequence[Encoded]) -> float:
+            def work(piece: Sequence[Encoded]) -> Tensor:
                 with self._turns.piece():
                     loss = loss_of(self._adapted, piece, shared, self._held, self._pad_id, self._device) / targets
                     loss.backward()  # type: ignore[no-untyped-call]
-                    return float(loss.detach())
+                    return loss.detach()
 
             overhead = virtual_tokens(self._adapted) if shared is None else -shared.ids
             pieces = even_pieces(examples, self._tokens, overhead, self._lanes.pieces)
-            loss = sum(self._lanes.map(work, pieces, alone=self._draws))
-        return loss, sum(len(row.prompt) + len(row.target) for row in examples)
+            losses = self._lanes.map(work, pieces, alone=self._draws)
+        # Numbers at the end: to ask for one earlier makes an accelerator wait.
+        return sum(float(loss) for loss in losses), sum(len(row.prompt) + len(row.target) for row in examples)
 
     def _draws_numbers(self, row: Encoded) -> bool:
         """Whether a pass draws from torch's generator (dropout). All threads share it, so such a model gets one piece

@@ -10,6 +10,7 @@ D width of the model, N target tokens of all rows, H heads of keys, W width of a
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -35,14 +36,14 @@ class HeldPrompts:
     def __init__(
         self,
         adapted: Trainable,
-        rows: Sequence[Encoded],
+        rows: Iterable[Encoded],
         again: Iterable[Encoded],
         pad_id: int,
         device: torch.device,
         room: int,
     ) -> None:
         self._adapted, self._device, self._room = adapted, device, room
-        self._again = {row.prompt for row in again}
+        self._again = {hash(row.prompt) for row in again}  # not the prompts: there may be a million
         self._kept: dict[tuple[int, ...], Layers] = {}
         self._keeping = threading.Lock()
         with torch.inference_mode(False), torch.no_grad():
@@ -107,7 +108,7 @@ class HeldPrompts:
             layers = tuple(states[0].clone() for layer in read.layers for states in (layer.keys, layer.values))
         size = sum(states.nbytes for states in layers)
         with self._keeping:
-            if row.prompt in self._again and row.prompt not in self._kept and size <= self._room:
+            if hash(row.prompt) in self._again and row.prompt not in self._kept and size <= self._room:
                 self._kept[row.prompt] = layers
                 self._room -= size
         return layers
@@ -124,8 +125,8 @@ def hold(
         return None
     if any(parameter.requires_grad for parameter in adapted.model.parameters()):
         return None
-    rows = [row for split, _ in splits for row in split]
-    again = [row for split, often in splits if often for row in split]
+    rows = itertools.chain.from_iterable(split for split, _ in splits)
+    again = itertools.chain.from_iterable(split for split, often in splits if often)
     return HeldPrompts(adapted, rows, again, pad_id, device, int(_SHARE * _free(device)))
 
 

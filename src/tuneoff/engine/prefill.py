@@ -10,7 +10,7 @@ Shapes: B rows, T positions, S shared positions (virtual tokens V included), D w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,21 +90,27 @@ def read_beginning(adapted: Trainable, rows: Sequence[Encoded], device: torch.de
 
 
 def read_shared(
-    adapted: Trainable, rows: Sequence[Encoded], device: torch.device, *, worth: int, virtual_alone: bool = False
+    adapted: Trainable, rows: Iterable[Encoded], device: torch.device, *, worth: int, virtual_alone: bool = False
 ) -> Shared | None:
-    """Read what all prompts of `rows` begin with.
+    """Read what all prompts of `rows` begin with; each row is asked for once and not held.
 
     None when that is under `worth` ids (`virtual_alone`: and there are no virtual tokens), or when the model's cache is
     no plain one.
     """
     model = adapted.model
-    if not rows or not reads_in_pieces(model):
+    if not reads_in_pieces(model):
         return None
-    first = rows[0].prompt
-    same = min(len(row.prompt) for row in rows) - 1  # every row keeps a token that predicts the next
-    for row in rows[1:]:
-        same = next((place for place in range(same) if row.prompt[place] != first[place]), same)
-    if len(rows) == 1 or same < worth:
+    first: tuple[int, ...] = ()
+    same = count = 0
+    for count, row in enumerate(rows, 1):
+        if count == 1:
+            first, same = row.prompt, len(row.prompt)
+        same = min(same, len(row.prompt) - 1)  # every row keeps a token that predicts the next
+        if row.prompt[:same] != first[:same]:
+            same = next(place for place in range(same) if row.prompt[place] != first[place])
+    if not count:
+        return None
+    if count == 1 or same < worth:
         same = 0
     prefix = adapted.prefix()
     if not same and (prefix is None or not virtual_alone):
@@ -133,7 +139,7 @@ def _logits(model: nn.Module, ids_BT: Tensor, wanted_BT: Tensor, cache: DynamicC
 class Reader:
     """Reads the batches of one generation. `prompts` are all prompts that will come."""
 
-    def __init__(self, adapted: Trainable, prompts: Sequence[Encoded], pad_id: int, device: torch.device) -> None:
+    def __init__(self, adapted: Trainable, prompts: Iterable[Encoded], pad_id: int, device: torch.device) -> None:
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._shared = read_shared(adapted, prompts, device, worth=_WORTH_SHARING, virtual_alone=True)
 
@@ -149,17 +155,16 @@ class Reader:
     def read_prompts(self, rows: Sequence[Encoded], room: int) -> Prefilled:
         """Read `rows` without the virtual tokens after them. For models that are read in pieces."""
         skipped, shared = (self._shared.ids, self._shared.positions) if self._shared else (0, 0)
-        places = {id(row): place for place, row in enumerate(rows)}
         width = shared + max(len(row.prompt) for row in rows) - skipped
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long, device=self._device)
         layers: list[RoomyLayer] = []
         logits: list[Tensor | None] = [None] * len(rows)
-        for piece in micro_batches(rows, _PIECE, -skipped):
-            last_BV, cache = self._forward([row.prompt[skipped:] for row in piece])
+        for piece in micro_batches(rows, _PIECE, -skipped).places:
+            last_BV, cache = self._forward([rows[place].prompt[skipped:] for place in piece])
             if not layers:
                 layers = [RoomyLayer.empty(layer.keys, layer.values, len(rows), width, room) for layer in cache.layers]
-            for index, row in enumerate(piece):
-                place, length = places[id(row)], shared + len(row.prompt) - skipped
+            for index, place in enumerate(piece):
+                length = shared + len(rows[place].prompt) - skipped
                 for target, source in zip(layers, cache.layers, strict=True):
                     target.place(place, source.keys[index, :, :length], source.values[index, :, :length])
                 mask_BT[place, width - length :] = 1
@@ -171,7 +176,8 @@ class Reader:
     def _append(self, start: Prefilled, suffix_VD: Tensor) -> Prefilled:
         """Read the virtual tokens after prompts that are in the cache."""
         model, mask_BT = self._adapted.model, F.pad(start.mask_BT, (0, len(suffix_VD)), value=1)
-        after_BVD = suffix_VD.to(model.get_input_embeddings().weight.dtype).expand(len(mask_BT), -1, -1)  # type: ignore[operator]
+        dtype = model.get_input_embeddings().weight.dtype  # type: ignore[operator]
+        after_BVD = suffix_VD.to(dtype).repeat(len(mask_BT), 1, 1)  # a copy: models may scale their input in place
         keep = {"logits_to_keep": 1} if accepts(model, "logits_to_keep") else {}
         output = model(
             **keep,

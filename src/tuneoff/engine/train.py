@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tuneoff.engine import checkpoint
-from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, length, steps_per_epoch, total_steps
+from tuneoff.engine.batching import epoch_batches, evaluation_steps, even_pieces, lengths, steps_per_epoch, total_steps
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.forward import Trainable, virtual_tokens
 from tuneoff.engine.gradient import Gradients, loss_of
@@ -78,14 +78,14 @@ def validation_loss(
     with torch.inference_mode():
         shared = read_beginning(adapted, rows, device)
 
-    def look(piece: Sequence[Encoded]) -> tuple[float, int]:
+    def look(piece: Sequence[Encoded]) -> tuple[Tensor, int]:
         with torch.inference_mode():
-            loss = float(loss_of(adapted, piece, shared, held, pad_id, device))
+            loss = loss_of(adapted, piece, shared, held, pad_id, device)
         return loss, sum(len(row.target) for row in piece)
 
     overhead = virtual_tokens(adapted) if shared is None else -shared.ids
     losses = lanes.map(look, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
-    return sum(loss for loss, _ in losses) / sum(count for _, count in losses)
+    return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
 
 
 class _Best:
@@ -342,7 +342,7 @@ class _Training:
                 tokens=self._spec.micro_batch_tokens,
                 held=held,
             )
-            evaluating.tokens += sum(length(row) for row in self._validation)
+            evaluating.tokens += sum(lengths(self._validation))
         if not math.isfinite(now):
             self._diverged(step)
         epoch = step / self._epoch
