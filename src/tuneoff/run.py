@@ -88,6 +88,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             **found,
         )
         write_record(folder, record)
+    with EventWriter(folder / "events.jsonl") as events:  # when nothing is sampled any more, to be the last event
         events.append(Finished(status=record.status))
     return record
 
