@@ -146,7 +146,7 @@ def test_starter_model_and_data_end_to_end(tmp_path):
         prompt=PromptSpec(instruction="Summarize the {aspect} of this paper in one sentence.", max_length=256),
         data=DataSpec(source="starter", max_train_documents=4, max_validation_documents=1, max_test_documents=1),
         method=MethodSpec(name="lora", hyperparameters=defaults("lora")),
-        train=TrainSpec(max_steps=3, batch_size=4),
+        train=TrainSpec(max_steps=3, batch_size=2),
         generate=GenerateSpec(max_new_tokens=24),
     )
     record = run.run(spec, tmp_path, "id", "name")

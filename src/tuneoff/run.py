@@ -91,6 +91,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         write_record(folder, record)
         if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
             work.checkpoints.forget()
+    with EventWriter(folder / "events.jsonl") as events:  # when nothing is sampled any more, to be the last event
         events.append(Finished(status=record.status))
     return record
 
