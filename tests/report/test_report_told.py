@@ -245,6 +245,14 @@ def test_the_page_says_what_was_compared_tuned_and_fixed(fake_study: Callable[..
     assert "10 %, 100 %; at least 50 steps below all" in told
 
 
+def test_what_a_share_of_the_data_lacks_is_told(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("lora",))
+    summary = json.loads((study / "summary.json").read_text())
+    sizes = {"sentences": ["LoRA is better."], "notes": ["At 10 % of the data: seed 1 is left out."]}
+    write_json(study / "summary.json", {**summary, "data_sizes": [sizes]})
+    assert "LoRA is better. At 10 % of the data: seed 1 is left out." in Texts(study).sections["sizes"]
+
+
 def test_an_interrupted_study_can_be_drawn(fake_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     study = fake_study(documents=3, methods=("zero_shot", "lora"))
     (study / "summary.json").unlink(missing_ok=True)

@@ -45,6 +45,18 @@ def test_a_clear_preference_is_shown_and_none_is_not(tmp_path: Path) -> None:
     assert any("no preference is shown" in sentence for sentence in even.sentences)
 
 
+def test_a_few_choices_that_agree_are_no_certainty(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    # Two documents with two texts each: tossing a coin for each document gives this every second time.
+    few = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=4)))
+    assert few.low is not None
+    assert few.low < 0
+    assert any("no preference is shown" in sentence for sentence in few.sentences)
+    many = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=40)))
+    assert many.low is not None
+    assert 0.5 < many.low < many.balance == 1 == many.high
+
+
 def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
     """Two ratings of each document that always agree are worth as much as one: sqrt 2 times the naive width."""
     study = study_folder(tmp_path)

@@ -114,6 +114,7 @@ class DataSizes(_Loose):
     curves: tuple[SizeCurve, ...] = ()
     crossovers: tuple[Crossover, ...] = ()
     sentences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Rung(_Loose):

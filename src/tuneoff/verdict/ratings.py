@@ -1,7 +1,7 @@
 """Blind ratings of a person: who is preferred, how sure that is, and whether ROUGE agrees.
 
 A rating is +1, 0 or -1 for the first method. Its mean has a t interval over document groups (texts of one document do
-not count as independent). It speaks of this rater and these two runs.
+not count as independent), adjusted for few ratings. It speaks of this rater and these two runs.
 """
 
 import json
@@ -81,7 +81,7 @@ def judge_ratings(study: Path, ratings: Ratings) -> Preference:
     for key, value in values.items():
         by_group.setdefault(groups[key], []).append(value)
     balance = fmean(values.values())
-    low, high = _interval(by_group, balance, len(values))
+    low, high = _interval(by_group)
     agreed = []
     for key, value in values.items():
         one, two = scores[0].get(key), scores[1].get(key)
@@ -108,12 +108,18 @@ def _value(rating: Rating, methods: tuple[str, str]) -> int:
     return 0 if rating.preferred is None else 1 if rating.preferred == methods[0] else -1
 
 
-def _interval(by_group: dict[str, list[int]], mean: float, count: int) -> tuple[float | None, float | None]:
-    """t over groups of the linearised ratio of group sums to the number of ratings; None with fewer than two groups."""
-    number = len(by_group)
-    if number < 2:
+def _interval(by_group: dict[str, list[int]]) -> tuple[float | None, float | None]:
+    """t over groups of the linearised ratio of group sums to the number of ratings; None with fewer than two groups.
+
+    One more document is taken to prefer each side (Bonett, Price 2012, Adjusted Wald Confidence Interval for a
+    Difference of Binomial Proportions Based on Paired Data): a few choices that all agree are no certainty.
+    """
+    if len(by_group) < 2:
         return None, None
-    parts = [(sum(values) - mean * len(values)) * number / count for values in by_group.values()]
+    groups = [*by_group.values(), [1], [-1]]
+    number, count = len(groups), sum(map(len, groups))
+    mean = sum(map(sum, groups)) / count
+    parts = [(sum(values) - mean * len(values)) * number / count for values in groups]
     half = float(student.ppf((1 + LEVEL) / 2, number - 1)) * stdev(parts) / math.sqrt(number)
     return max(-1.0, mean - half), min(1.0, mean + half)
 
