@@ -437,7 +437,7 @@ def test_a_bug_is_not_hidden() -> None:
 def test_a_command_that_is_stopped_says_how_to_go_on(
     stop: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*args: object) -> None:
+    def stopped(*args: object, **kwargs: object) -> None:
         raise stop
 
     monkeypatch.setattr("tuneoff.cli.session.prepare", stopped)

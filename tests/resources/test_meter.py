@@ -327,7 +327,7 @@ def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
     train, load = measured.phases["train"], measured.phases["load"]
     assert (train.tokens, load.tokens) == (7, None)
     assert train.cpu_seconds == pytest.approx(0.2, abs=0.05)
-    assert train.wall_seconds >= state["phases"]["train"]["wall_seconds"] + 0.1
+    assert train.wall_seconds >= state["phases"]["train"]["wall_seconds"] + 0.05  # another thread burns a little, too
     assert train.peak_memory_bytes >= state["phases"]["train"]["peak_memory_bytes"]
     seconds = [point.seconds for point in measured.timeline]
     assert seconds == sorted(seconds)
