@@ -128,17 +128,28 @@ def test_whatever_the_budget_the_plan_fits_or_says_that_it_does_not(prepared: Pr
 def test_the_last_rung_can_still_be_judged(prepared: Prepared) -> None:
     plan = budget.choose(prepared, speeds_of(prepared), 1.0)
     assert not plan.fits
-    assert (plan.study.seeds, plan.study.trials, plan.study.fractions) == (2, 1, (1.0,))
-    assert (plan.study.data.max_test_documents, plan.study.data.max_validation_documents) == (50, 40)
-    assert plan.study.train.max_steps == 20
+    assert (plan.study.seeds, plan.study.trials, plan.study.fractions) == (2, 0, (1.0,))
+    assert (plan.study.data.max_test_documents, plan.study.data.max_validation_documents) == (10, 16)
+    assert plan.study.train.max_steps == 10
     assert plan.given_up == (
-        "validation documents 150 -> 40",
-        "test documents 300 -> 50",
-        "trials 4 -> 1 (and a reserve one)",
+        "validation documents 150 -> 16",
+        "test documents 300 -> 10",
+        "trials 4 -> 0 (every method keeps its default setting)",
         "shares of the data 0.1, 0.3, 1 -> 1",
-        "optimiser steps 300 -> 20",
+        "optimiser steps 300 -> 10",
         "seeds 3 -> 2",
     )
+
+
+def test_a_search_is_given_up_before_its_methods_are(prepared: Prepared) -> None:
+    """A trial and its reserve are kept as long as anything else can give way; then all methods keep their defaults."""
+    speeds = speeds_of(prepared)
+    kept = [budget.choose(prepared, speeds, seconds).study for seconds in range(50, 2050, 100)]
+    assert {study.methods for study in kept} == {prepared.study.methods}
+    without = [study for study in kept if not study.trials]
+    assert without
+    assert all(study.train.max_steps is not None and study.train.max_steps <= 20 for study in without)
+    assert [bool(study.trials) for study in kept] == sorted(bool(study.trials) for study in kept)
 
 
 def test_equal_time_is_equal(prepared: Prepared) -> None:

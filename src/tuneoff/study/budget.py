@@ -3,9 +3,10 @@ fits.
 
 What gives way, in this order, each down to a floor: validation documents (100), test documents (200), trials (3),
 shares of the data below 1 (the largest first), validation documents (40), test documents (100), trials (2), optimiser
-steps (50), test documents (50), seeds (2), steps (20), trials (1). At the first rung that fits, test documents come
-back as far as the budget allows, for they decide how small a difference can be seen. When not even the last rung fits,
-it is what is done.
+steps (50), test documents (50), seeds (2), steps (20), trials (1), validation documents (16), test documents (25),
+trials (0: every method keeps its default setting), steps (10), test documents (10). At the first rung that fits, test
+documents come back as far as the budget allows, for they decide how small a difference can be seen. When not even the
+last rung fits, it is what is done.
 """
 
 import dataclasses
@@ -270,6 +271,12 @@ def _ladder(prepared: Prepared) -> Iterator[Callable[[StudySpec], StudySpec]]:
     for most in (35, 20):
         yield steps(most)
     yield trials(1)
+    # Little is seen from here on, but more than the time that was given is worse.
+    yield documents("validation", 16)
+    yield documents("test", 25)
+    yield trials(0)
+    yield steps(10)
+    yield documents("test", 10)
 
 
 def _more_documents(study: StudySpec, prepared: Prepared, speeds: Speeds, seconds: float, processes: int) -> StudySpec:
@@ -299,7 +306,8 @@ def _given_up(asked: StudySpec, study: StudySpec, prepared: Prepared) -> Iterato
         if after is not None and after < min(before or there, there):
             yield f"{split} documents {min(before or there, there)} -> {after}"
     if study.trials < asked.trials:
-        yield f"trials {asked.trials} -> {study.trials} (and a reserve one)"
+        rest = "(and a reserve one)" if study.trials else "(every method keeps its default setting)"
+        yield f"trials {asked.trials} -> {study.trials} {rest}"
     if study.fractions != asked.fractions:
         before, after = (", ".join(f"{share:g}" for share in one.fractions) for one in (asked, study))
         yield f"shares of the data {before} -> {after}"
