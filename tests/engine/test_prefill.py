@@ -165,3 +165,16 @@ def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
     expected = [until_end(ids) for ids in whole]
     assert len({len(ids) for ids in expected}) > 1
     assert write(prompts, ends) == expected
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 8, 32, 64])
+def test_batches_are_alike_and_come_in_pairs_where_rows_are_enough(most: int) -> None:
+    for rows in range(200):
+        for pieces in (1, 4):
+            parts = decode._batches(rows, most, pieces)
+            assert [place for part in parts for place in range(rows)[part]] == list(range(rows))
+            sizes = {part.stop - part.start for part in parts}
+            assert all(1 <= size <= most for size in sizes)
+            assert not sizes or max(sizes) - min(sizes) <= 1
+            fewest = -(-rows // most)
+            assert len(parts) == (fewest + fewest % 2 if pieces > 1 and rows >= 16 and most >= 8 else fewest)

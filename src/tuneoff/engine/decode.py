@@ -5,6 +5,7 @@ Shapes: B rows still running, T positions so far (padding on the left), V vocabu
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from tuneoff.spec import GenerateSpec
 
 # Ended rows leave the batch when no more than this share is still running: leaving costs a copy of the cache.
 _KEEP_UNTIL = 0.8
+# Fewer rows would read all weights for little.
+_WORTH_A_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,17 @@ def generate(
             if progress is not None:
                 progress(len(done))
 
-    lanes.map(write, [order[start : start + spec.batch_size] for start in range(0, len(order), spec.batch_size)])
+    lanes.map(write, [order[part] for part in _batches(len(order), spec.batch_size, lanes.pieces)])
     return [done[index] for index in range(len(prompts))]
+
+
+def _batches(rows: int, most: int, pieces: int) -> list[slice]:
+    """Where rows are cut: at most `most` to a batch, in equal parts, an even number of them where work goes in pieces
+    and rows are enough. Whatever the number of threads: a text may hang on what shares its batch (ties)."""
+    count = math.ceil(rows / most)
+    if pieces > 1 and min(rows // 2, most) >= _WORTH_A_BATCH:
+        count += count % 2
+    return [slice(rows * place // count, rows * (place + 1) // count) for place in range(count)]
 
 
 def _greedy(
