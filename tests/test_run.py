@@ -93,7 +93,6 @@ KILLED = """
 import functools, os, signal, sys
 from pathlib import Path
 from tuneoff import run
-from tuneoff.engine import train
 from tuneoff.events import Generated, StepDone
 from tuneoff.spec import RunSpec
 

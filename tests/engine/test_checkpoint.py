@@ -1,6 +1,7 @@
 """A training that is interrupted comes out as if it had not been."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ class Stopped(BaseException):
 
 
 @pytest.fixture
-def world(tiny_model, tmp_path):
+def world(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_SHARE", math.inf)  # however long keeping takes
     made = World(tiny_model("qwen2"), tmp_path)
     made.notes = []
     made.checkpoints = kept(made)
@@ -163,6 +165,20 @@ def test_a_damaged_state_is_told_and_the_training_begins_anew(world):
     assert (again, told(world)) == (curve, events)
     assert same(weights(adapted), expected)
     assert "could not be used" in world.notes[0]
+
+
+def test_without_its_best_state_a_training_begins_anew(world):
+    """Else every further attempt would fail where it goes back to it."""
+    expected, curve, _ = undisturbed(world, "full", schedule="constant", warmup=0.0)
+    stop_after(world, 9)
+    with pytest.raises(Stopped):
+        world.fit("full", rate=SEARCHED["full"], schedule="constant", warmup=0.0, **EFFORT)
+    [best] = world.scratch.glob("best-*")
+    best.write_bytes(best.read_bytes()[:-9])
+    adapted, again = go_on(world, "full", schedule="constant", warmup=0.0)
+    assert again == curve
+    assert same(weights(adapted), expected)
+    assert "lost or damaged" in world.notes[0]
 
 
 def test_a_state_of_another_run_or_arithmetic_is_not_taken(world):

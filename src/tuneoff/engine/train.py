@@ -113,6 +113,13 @@ class _Best:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         _copy(checkpoint.read(self._path)[0], state)
 
+    def is_whole(self) -> bool:
+        try:
+            checkpoint.read(self._path)
+        except (FileNotFoundError, checkpoint.Damaged):
+            return False
+        return True
+
     def tidy(self, *, all_of_them: bool = False) -> None:
         """Delete the states that were the best before, or all."""
         for file in self._folder.glob("best-*.safetensors"):
@@ -162,6 +169,10 @@ class _Course:
         self.best.loss = math.inf if curve.best_validation_loss is None else curve.best_validation_loss
         self.bad_checks, self.ended = data["bad_checks"], data["ended"]
         self.stopped_early, self.cut_at = curve.stopped_early, curve.cut_at
+
+    def has_its_best(self) -> bool:
+        """Whether there is a whole file to go back to, if one will be needed."""
+        return self.ended or self.best.step is None or self.best.is_whole()
 
 
 def fit(
@@ -238,6 +249,13 @@ class _Training:
             self.course.best.tidy(all_of_them=True)
             return
         tensors, about = found
+        self.course.go_on_from(about["course"])
+        if not self.course.has_its_best():
+            self._checkpoints.note("the best state of an interrupted attempt was lost or damaged; the run began anew")
+            self._checkpoints.forget()
+            self.course = _Course(self._checkpoints.folder)
+            self.course.best.tidy(all_of_them=True)
+            return
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "random": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
@@ -247,7 +265,6 @@ class _Training:
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"], self._device)
-        self.course.go_on_from(about["course"])
         self._checkpoints.note(f"an earlier attempt was interrupted; this one went on from step {self.course.step}")
         self._meter.go_on(about["meter"])
         for _ in range(self.course.step):  # methods number their dropout masks by these calls
