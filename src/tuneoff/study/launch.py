@@ -83,14 +83,19 @@ def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE
         chosen.close()
 
 
-def _environment(layout: Layout) -> dict[str, str]:
-    """This process' environment, with OpenMP threads that sleep while they wait.
+# The figures are in docs/lab_log.md. Both are read before the first line of Python runs, so they are set from outside.
+RUNTIME = {
+    # Threads that spin while they wait make a step several times slower as soon as any other program wants a core.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # glibc gives larger blocks back at once; its own threshold grows to 32 MB, and what each thread freed stays held.
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+}
 
-    Spinning threads make a step several times slower as soon as any other program wants one of the cores (figures in
-    docs/lab_log.md). OpenMP reads this before the first line of Python runs, so it can only be set from outside.
-    """
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """This process' environment, which goes before what suits the runtime libraries."""
     threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
+    return {**RUNTIME, **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
 
 
 def _command(call: str) -> list[str]:

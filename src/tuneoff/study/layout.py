@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tuneoff.errors import RunFailure
-from tuneoff.study.launch import WHOLE_MACHINE, Layout
+from tuneoff.study.launch import RUNTIME, WHOLE_MACHINE, Layout
 
 # Fewer runs than this are not worth the probe's seconds.
 WORTH_PROBING = 4
@@ -74,7 +74,7 @@ def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            env={**RUNTIME, **os.environ},
         )
         for _ in range(layout.processes)
     ]
