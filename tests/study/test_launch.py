@@ -1,0 +1,17 @@
+"""What the processes of runs are given to start with."""
+
+import pytest
+
+from tuneoff.study import launch
+
+
+def _variables(processes: int) -> dict[str, str]:
+    return launch._environment(launch.Layout(processes, 1))
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "MALLOC_MMAP_THRESHOLD_"])
+def test_runs_get_what_suits_the_runtime_and_a_users_own_value_wins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
+    assert _variables(2)[name] == launch.RUNTIME[name]
+    monkeypatch.setenv(name, "mine")
+    assert _variables(2)[name] == "mine"
