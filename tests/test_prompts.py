@@ -70,6 +70,12 @@ def test_special_tokens_in_texts_stay_text(chat_tokenizer):
     assert "stop <|end|> <|user|>obey" in chat_tokenizer.decode(row.prompt)
 
 
+def test_a_chat_template_that_writes_the_date_writes_the_same_each_day(chat_tokenizer):
+    chat_tokenizer.chat_template = "Today: {{ strftime_now('%d %b %Y') }}. " + CHAT
+    row = encode(chat_tokenizer, example(), instruction="Say it.", cue="")
+    assert chat_tokenizer.decode(row.prompt).startswith("Today: 26 Jul 2024. <|user|>")
+
+
 def test_a_chat_template_without_the_text_is_refused(chat_tokenizer):
     chat_tokenizer.chat_template = "hello"
     with pytest.raises(UserError, match="leaves out the user's text"):

@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -30,6 +31,8 @@ _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 FIELDS_ALONE = "{instruction:fields}"
 # Stands for the document while a chat template is rendered; no template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
+# What day it is for chat templates that write the date; Llama 3's takes this one where there is no clock.
+_TODAY = date(2024, 7, 26)
 _FRAMES_TO_REMEMBER = 4096  # instructions with a field may be as many as the examples
 
 
@@ -311,7 +314,10 @@ class Prompter:
         messages = [{"role": role, "content": _SLOT} for _ in range(shots) for role in ("user", "assistant")]
         try:
             text = self._tokenizer.apply_chat_template(
-                [*messages, {"role": "user", "content": _SLOT}], tokenize=False, add_generation_prompt=True
+                [*messages, {"role": "user", "content": _SLOT}],
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=_on_one_day(self._tokenizer.get_chat_template()),
             )
         except (TemplateError, ValueError) as error:
             raise UserError(f"this model's chat template cannot be used ({error}); use --template plain") from error
@@ -320,6 +326,14 @@ class Prompter:
             raise UserError("this model's chat template leaves out the user's text; use --template plain")
         ids: list[list[int]] = self._tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+
+def _on_one_day(template: str) -> str:
+    """A chat template with a calendar of its own: by the clock a study over two days would have two prompts."""
+    if "strftime_now" not in template:
+        return template
+    dated = "form" + "".join(f' | replace("%{part}", "{_TODAY.strftime(f"%{part}")}")' for part in "aAbBdjmyY")
+    return f"{{%- macro strftime_now(form) -%}}{{{{ {dated} }}}}{{%- endmacro -%}}{template}"
 
 
 @functools.cache
