@@ -52,6 +52,8 @@ def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.Cap
         f"3 seeds and 8 test documents tell methods apart that differ by about {seen[1]:.1f} points"
         in capsys.readouterr().out
     )
+    assert main(["compare", *tiny, "--margin=2", "--dry-run"]) == 0
+    assert "a difference of at most 2 points of ROUGE-1 does not matter" in capsys.readouterr().out
     assert main(["train", "lora", *tiny, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
 

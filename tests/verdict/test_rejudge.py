@@ -62,6 +62,16 @@ def test_judging_again_gives_the_same_verdict(tmp_path: Path, capsys: pytest.Cap
         assert " ".join(sentence.split()) in shown
 
 
+def test_a_study_is_judged_by_its_own_margin_unless_another_is_asked_for(told: Path) -> None:
+    path = told / "study.json"
+    plan = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(plan | {"margin": 3.0}), encoding="utf-8")
+    [(_, own)] = rejudge.judge([told])
+    [(_, asked)] = rejudge.judge([told], margin=0.25)
+    _, [scored] = rejudge.rescore(told, RougeDialect())
+    assert (own.verdict.margin, asked.verdict.margin, scored.margin) == (3.0, 0.25, 3.0)
+
+
 def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(study_folder(tmp_path)), "--metric", "length"]) == 2
     assert "needs a metric in which more is better" in capsys.readouterr().err

@@ -260,13 +260,16 @@ def report(
     return DONE
 
 
-Margin = Annotated[float, typer.Option("--margin", metavar="POINTS", help="Differences below it do not matter.")]
+Margin = Annotated[
+    float | None,
+    typer.Option("--margin", metavar="POINTS", help="Differences below it do not matter.", show_default="the study's"),
+]
 
 
 @app.command()
 def judge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
-    margin: Margin = 0.5,
+    margin: Margin = None,
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="What decides.")] = "rouge1",
     ratings: Annotated[
         list[Path] | None,
@@ -288,7 +291,7 @@ def rescore(
     references: Annotated[
         str, typer.Option("--references", metavar="best|first", help="Which of several references counts.")
     ] = "best",
-    margin: Margin = 0.5,
+    margin: Margin = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""

@@ -85,6 +85,7 @@ STUDY_FLAGS = (
     Flag("--halving", ("halving",), bool, EFFORT,
          "Trials of a trained method go one by one, and one that is not among the better half of them after a quarter "
          "or half of its steps is cut there."),
+    Flag("--margin", ("margin",), float, EFFORT, "Points of ROUGE-1 that do not matter in practice.", metavar="POINTS"),
     Flag("--epochs", ("train", "epochs"), float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
          "N"),
     Flag("--max-steps", ("train", "max_steps"), int, EFFORT, "At most so many optimiser steps.", metavar="N"),

@@ -78,6 +78,7 @@ def plan_as_text(prepared: Prepared) -> str:
         lines.append(f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1")
     if (sees := foresight(prepared)) is not None:
         lines.append(f"sees    {sees}")
+        lines.append(f"margin  a difference of at most {study.margin:g} points of ROUGE-1 does not matter")
     width = max(len(run.name) for run in prepared.runs)
     for run in prepared.runs:
         state = "to do" if run in prepared.missing else "done"

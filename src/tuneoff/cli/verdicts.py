@@ -14,7 +14,7 @@ from tuneoff.verdict.outcome import MethodResult, Verdict
 from tuneoff.verdict.ratings import judge_ratings, read_ratings
 
 
-def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[Path], *, as_json: bool) -> str:
+def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
     """The verdicts of studies, and of people who rated the texts of one."""
     if rated and len(folders) != 1:
         raise UserError("--ratings: name the one study whose texts were rated")
@@ -47,8 +47,8 @@ def judged(folders: Sequence[Path], metric: str, margin: float, rated: Sequence[
     return _text(lines)
 
 
-def _check(margin: float) -> None:
-    if not 0 <= margin < math.inf:
+def _check(margin: float | None) -> None:
+    if margin is not None and not 0 <= margin < math.inf:
         raise UserError(f"--margin {margin:g}: points from 0 on")
 
 
@@ -65,7 +65,7 @@ def _verdict(verdict: Verdict) -> list[str]:
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
 
-def rescored(folder: Path, margin: float, *, stemmer: bool, references: str, as_json: bool) -> str:
+def rescored(folder: Path, margin: float | None, *, stemmer: bool, references: str, as_json: bool) -> str:
     """A study under another dialect."""
     _check(margin)
     if references not in ("best", "first"):

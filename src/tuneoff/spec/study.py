@@ -61,6 +61,9 @@ class StudySpec(Frozen):
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
     claims: tuple[ClaimSpec, ...] = ()
+    margin: float = Field(
+        0.5, ge=0, allow_inf_nan=False, description="points of ROUGE-1 that do not matter in practice"
+    )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
     train: TrainSpec = TrainSpec()

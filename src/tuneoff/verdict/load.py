@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
@@ -18,6 +18,7 @@ from tuneoff.record import (
     run_folders,
 )
 from tuneoff.spec.study import ClaimSpec
+from tuneoff.verdict.decide import MARGIN
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.timing import Place, as_alone, place, timing_of
@@ -34,6 +35,7 @@ class Planned(BaseModel):
     methods: tuple[str, ...] = ()
     seeds: int = 0
     claims: tuple[ClaimSpec, ...] = ()
+    margin: float = Field(MARGIN, ge=0, allow_inf_nan=False)
 
 
 def read_planned(study: Path) -> Planned:

@@ -12,8 +12,8 @@ from tuneoff import metrics
 from tuneoff.errors import UserError
 from tuneoff.record import Prediction, read_documents, read_predictions, read_record, read_rows, run_folders
 from tuneoff.spec.run import Frozen
-from tuneoff.verdict.decide import MARGIN, decide
-from tuneoff.verdict.load import OUTSIDE, load_scores
+from tuneoff.verdict.decide import decide
+from tuneoff.verdict.load import OUTSIDE, load_scores, read_planned
 from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.whole import Whole, judge_study
@@ -22,11 +22,11 @@ from tuneoff.verdict.whole import Whole, judge_study
 _SAME_LOSS = 1e-6
 
 
-def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float = MARGIN) -> list[tuple[Path, Whole]]:
+def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float | None = None) -> list[tuple[Path, Whole]]:
     """What every study says of each base model, from its records alone.
 
-    Raises `UserError` for a metric that does not decide (less is better, or it has no direction), or a folder without
-    finished runs.
+    `margin`: in points; None is each study's own. Raises `UserError` for a metric that does not decide (less is better,
+    or it has no direction), or a folder without finished runs.
     """
     known = {name for name, entry in metrics.METRICS.items() if entry.higher_is_better}
     if metric not in known:
@@ -49,9 +49,11 @@ class Rescored(Frozen):
     after: float
 
 
-def rescore(study: Path, dialect: metrics.RougeDialect, margin: float = MARGIN) -> tuple[list[Rescored], list[Verdict]]:
+def rescore(
+    study: Path, dialect: metrics.RougeDialect, margin: float | None = None
+) -> tuple[list[Rescored], list[Verdict]]:
     """Score the stored texts of a study again; the change of each final run and outside system, and the new verdicts.
-    Nothing is written.
+    Nothing is written. `margin`: in points; None is the study's own.
 
     Raises `UserError` when the study was run with --no-texts.
     """
@@ -81,6 +83,7 @@ def rescore(study: Path, dialect: metrics.RougeDialect, margin: float = MARGIN) 
         if rows := read_rows(path, Prediction):
             others[path.stem, 0] = anew(path.stem, path, rows)
     verdicts = []
+    margin = read_planned(study).margin if margin is None else margin
     for scores in load_scores(study):
         rows_of = others | {
             (method, seed): row

@@ -7,7 +7,7 @@ from pathlib import Path
 from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders
 from tuneoff.verdict.claims import Judged, judge_claims
-from tuneoff.verdict.decide import MARGIN, decide
+from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores, read_planned
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Scores
@@ -24,12 +24,14 @@ class Whole:
     claims: tuple[Judged, ...]
 
 
-def judge_study(study: Path, metric: str = "rouge1", margin: float = MARGIN) -> list[Whole]:
-    """Everything anew from the records, one `Whole` for each base model in the order of their names.
+def judge_study(study: Path, metric: str = "rouge1", margin: float | None = None) -> list[Whole]:
+    """Everything anew from the records, one `Whole` for each base model in the order of their names. `margin`: None
+    is the one that the study was planned with.
 
     Raises `UserError` for a folder without final runs on all the data, or a damaged file.
     """
     planned = read_planned(study)
+    margin = planned.margin if margin is None else margin
     records = [read_record(folder) for folder in run_folders(study)]
     fractions = {record.spec.fraction for record in records if record.spec.role == "final"} - {1.0}
     examples = _training_examples(study)
