@@ -52,7 +52,7 @@ def base_model(name: str, dtype: torch.dtype) -> BaseModel:
         hidden_size=768, num_layers=12, num_heads=12, attention_types=[[["global", "local"], 6]], window_size=256,
         vocab_size=50257, max_position_embeddings=2048,
     )  # fmt: skip
-    return dataclasses.replace(base, model=GPTNeoForCausalLM(config).to(dtype).eval())
+    return dataclasses.replace(base, model=GPTNeoForCausalLM(config).to(dtype).requires_grad_(False).eval())
 
 
 def rows(base: BaseModel, split: str, count: int, *, with_target: bool = True, reserved: int = 20) -> list[Encoded]:
