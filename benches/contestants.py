@@ -17,10 +17,10 @@ from typing import Any
 import torch
 import workload
 
-from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import epoch_batches
 from tuneoff.engine.gradient import Gradients
 from tuneoff.engine.optimizer import MasterAdamW
+from tuneoff.engine.paths import use_fast_paths
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import TrainSpec
@@ -83,7 +83,7 @@ def _ours(
     name: str, base: Any, batches: Sequence[Sequence[Encoded]], method: str, dropout: float
 ) -> tuple[list[float], list[float]]:
     assert name in ("ours-bf16", "ours-fp32")
-    use_causal_attention(base.model, base.device)
+    use_fast_paths(base.model, base.device)
     way = build(method, {"lora_dropout": dropout} if method == "lora" else {})
     adapted = way.adapt(base, [], 0)
     optimizer = MasterAdamW(adapted.state().values(), 0.0)

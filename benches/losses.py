@@ -18,11 +18,11 @@ import torch
 import workload
 
 import report
-from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import epoch_batches
 from tuneoff.engine.forward import collate
 from tuneoff.engine.gradient import Gradients
 from tuneoff.engine.optimizer import MasterAdamW
+from tuneoff.engine.paths import use_fast_paths
 from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.engine.train import validation_loss
 from tuneoff.methods import build
@@ -50,7 +50,7 @@ def adapted(method: str, dtype: torch.dtype) -> tuple[Any, Any]:
 def engine(method: str, dtype: torch.dtype, batches: Sequence[Sequence[Encoded]], rows: Any) -> list[float]:
     """Loss of every step, then the validation loss, through tuneoff's engine."""
     base, made = adapted(method, dtype)
-    use_causal_attention(made.model, base.device)
+    use_fast_paths(made.model, base.device)
     optimizer = MasterAdamW(made.state().values(), 0.0)
     made.train_mode(True)
     gradients = Gradients(

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from tuneoff import card, data, metrics, models
-from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.batching import lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.decode import Written, generate
+from tuneoff.engine.manifold import place
+from tuneoff.engine.paths import use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
 from tuneoff.engine.train import Diverged, fit, validation_loss
 from tuneoff.errors import UserError
@@ -120,7 +123,7 @@ class _Work:
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
-            use_causal_attention(base.model, device)
+            use_fast_paths(base.model, device)
             self.provenance = _provenance(spec, dataset)
             # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
             known, held_out = (
@@ -132,6 +135,7 @@ class _Work:
             train = self._encode(prompter, known, "train") if method.trains else []
             validation = self._encode(prompter, held_out, "validation")
             self._count_parameters(adapted)
+            self._place_virtual_tokens(adapted, base, "first")
         if spec.role == "timing":
             validation = validation[:TIMED_TEXTS]
         if method.trains:
@@ -199,6 +203,13 @@ class _Work:
         self.total_parameters = sum(own.values())
         self.details |= adapted.details
 
+    def _place_virtual_tokens(self, adapted: Adapted, base: BaseModel, when: str) -> None:
+        """Keys and values of layers (prefix tuning) have no place among embeddings."""
+        embedding = base.model.get_input_embeddings()
+        for tokens in (adapted.prefix(), adapted.suffix()):
+            if isinstance(tokens, Tensor):
+                self.details[f"{when}_place"] = place(tokens, embedding, embedding.num_embeddings)._asdict()
+
     def _fit(
         self,
         adapted: Adapted,
@@ -228,6 +239,7 @@ class _Work:
         )
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self.details["moved_share"] = moved / max(1, len(before))
+        self._place_virtual_tokens(adapted, base, "trained")
 
     def _validate(self, adapted: Adapted, rows: Sequence[Encoded], base: BaseModel) -> None:
         with self.meter.phase("evaluate") as evaluating:
@@ -344,7 +356,7 @@ def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, st
     base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
     adapted.merge()
-    use_causal_attention(adapted.model, device)  # as the run did
+    use_fast_paths(adapted.model, device)  # as the run did
     adapted.train_mode(False)
     yield from _written_texts(adapted, base, _prompter(spec, base, adapted), texts, fields or {}, spec.generate)
 

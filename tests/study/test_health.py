@@ -70,12 +70,20 @@ def test_a_healthy_study_has_no_finding() -> None:
         (run("lora", train=tuple(2 + place / 10 for place in range(30))), "loss"),
         (run("lora", later=2.5), "overfitting"),
         (run("lora", details={"instruction_share": 0.4}), "instruction"),
+        (run("lora", details={"first_place": {"norm_ratio": 7.5, "nearest_cosine": 1.0}}), "manifold"),
+        (run("lora", details={"first_place": {"norm_ratio": 0.1, "nearest_cosine": 1.0}}), "manifold"),
+        (run("lora", details={"first_place": {"norm_ratio": 1.0, "nearest_cosine": 0.2}}), "manifold"),
         (run("lora", rouge=20), "loss against ROUGE"),
         (run("lora", rouge=25), "loss against ROUGE"),  # it did not rise
     ],
 )
 def test_each_fault_is_found(faulty: Run, check: str) -> None:
     assert checks(HEALTHY[0], faulty) == [(check, "lora-s0")]
+
+
+def test_a_prompt_that_starts_among_the_embeddings_is_healthy() -> None:
+    started = run("soft_prompt", details={"first_place": {"norm_ratio": 0.8, "nearest_cosine": 1.0}})
+    assert checks(HEALTHY[0], started) == []
 
 
 def test_a_soft_prompt_that_is_not_used_is_found() -> None:

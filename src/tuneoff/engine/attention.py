@@ -2,7 +2,8 @@
 
 A mask makes the flash kernel compute the upper half of the scores too; rows that go on from a common beginning need
 none. In bf16 its backward pass costs several times what dense products of short rows cost. Measured in
-docs/performance.md; rows with padding on the left, dropout and other devices keep the usual path.
+docs/performance.md; rows with padding on the left, dropout and other devices keep the usual path. GPT-Neo, for which
+transformers has only an attention that writes all scores down, gets the kernel.
 
 Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T),
 D width of a head.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
+from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
 _NAME = "tuneoff_causal"
 # Above this the probabilities (T x T for each head) cost more than they save.
@@ -107,16 +109,47 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     return mask
 
 
+def _attend_gpt_neo(
+    module: GPTNeoSelfAttention, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
+) -> tuple[Tensor, None]:
+    """In the place of its `_attn`: in fp32 without a scale, and every other layer sees the last `window_size` positions
+    only. `attention_mask`: None, or true where a query may look. Returns (B, H, T, D)."""
+    width_T, width_S = query.shape[2], key.shape[2]
+    dropout = module.attn_dropout.p if module.training else 0.0
+    before, seen = 0, attention_mask
+    if module.attention_type == "local" and width_S > module.config.window_size:
+        window = module.bias[:, :, width_S - width_T : width_S, :width_S]
+        seen = window if attention_mask is None else window & attention_mask
+    elif attention_mask is None and width_T > 1:
+        before = width_S - width_T  # see `_attend`
+    attended = F.scaled_dot_product_attention(
+        F.pad(query, (0, 0, before, 0)).float() if before else query.float(),
+        key.float(),
+        value.float(),
+        seen,
+        dropout,
+        is_causal=seen is None and width_T > 1,
+        scale=1.0,
+    )
+    return attended[:, :, before:].to(value.dtype), None
+
+
 def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
     """Let `model` attend as this module does, on a CPU. True when it does from now on.
 
-    Models whose attention transformers cannot exchange (GPT-Neo, Falcon) stay as they are.
+    Models whose attention transformers cannot exchange (Falcon) stay as they are, but for GPT-Neo.
     """
     if device.type != "cpu":
         return False
-    if getattr(getattr(model, "config", None), "_attn_implementation", None) != "sdpa":
+    usual = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    AttentionMaskInterface.register(_NAME, _mask)
+    if usual == "eager" and (layers := [layer for layer in model.modules() if type(layer) is GPTNeoSelfAttention]):
+        for layer in layers:
+            layer._attn = functools.partial(_attend_gpt_neo, layer)  # type: ignore[assignment]
+        model.config._attn_implementation = _NAME  # type: ignore[union-attr]  # of it GPT-Neo asks for masks alone
+        return True
+    if usual != "sdpa":
         return False
     AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)  # type: ignore[operator]
     return bool(model.config._attn_implementation == _NAME)  # type: ignore[union-attr]

@@ -18,6 +18,9 @@ _MANY = 0.2
 _CLEARLY = 0.5
 # Three seeds: the outer one this many times further from the middle than the other two from each other.
 _APART = 6.0
+# A virtual token this much longer or shorter than the vocabulary's, or this far from the direction of any, is off.
+_LONGER = 2.0
+_ALIKE = 0.5
 # A third of an output's word pairs were there before in the same output.
 _REPEATED = 1 / 3
 
@@ -73,12 +76,29 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
                 f"validation loss rose from {best:.3f} to {validation[-1].loss:.3f} after its best step "
                 f"{record.curve.best_step}; the best checkpoint was kept",
             )
+    if (words := _off_manifold(record.details.get("first_place"))) is not None:
+        yield finding("manifold", words)
     repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPEATED]
     if rows and len(repeated) > _MANY * len(rows):
         yield finding("repetition", f"{len(repeated) / len(rows):.0%} of the outputs repeat themselves")
     copied = record.details.get("instruction_share")
     if isinstance(copied, float) and copied > _MANY / 4:
         yield finding("instruction", f"{copied:.0%} of the outputs hold the instruction itself")
+
+
+def _off_manifold(place: object) -> str | None:
+    """What is wrong with the place where virtual tokens start; see `tuneoff.engine.manifold`."""
+    if not isinstance(place, Mapping):
+        return None
+    ratio, cosine = (place.get(name) for name in ("norm_ratio", "nearest_cosine"))
+    if not (isinstance(ratio, float) and isinstance(cosine, float)):
+        return None
+    if 1 / _LONGER <= ratio <= _LONGER and cosine >= _ALIKE:
+        return None
+    return (
+        f"the virtual tokens start away from the model's own embeddings ({ratio:.2g} times their mean norm, cosine "
+        f"{cosine:.2f} to the nearest): such a prompt learns slowly; start from text, without a network"
+    )
 
 
 def _against_zero_shot(runs: Sequence[tuple[Record, Rows]], anchor: tuple[Record, Rows] | None) -> Iterator[Finding]:
