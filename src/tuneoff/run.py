@@ -20,7 +20,7 @@ from tuneoff.engine.decode import Written, generate
 from tuneoff.engine.manifold import place
 from tuneoff.engine.paths import use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
-from tuneoff.engine.train import Diverged, fit, validation_loss
+from tuneoff.engine.train import Diverged, Training, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.methods import Adapted, Method, build
@@ -222,7 +222,7 @@ class _Work:
             where = {key: self.details[key] for key in ("dtype", "device")}
             self.checkpoints = Checkpoints(self.folder, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
-        self.curve = fit(
+        self.curve = Training(
             adapted,
             train,
             validation,
@@ -236,7 +236,7 @@ class _Work:
             meter=self.meter,
             emit=self.emit,
             cut_above=self.spec.cut_above,
-        )
+        ).fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self.details["moved_share"] = moved / max(1, len(before))
         self._place_virtual_tokens(adapted, base, "trained")

@@ -79,7 +79,7 @@ class _Meter:
 
 
 def fit(adapted, scratch: Path) -> Curve:
-    return train.fit(
+    return train.Training(
         adapted,
         rows(),
         rows(),
@@ -92,7 +92,7 @@ def fit(adapted, scratch: Path) -> Curve:
         checkpoints=Checkpoints(scratch),
         meter=_Meter(),
         emit=lambda event: None,
-    )
+    ).fit()
 
 
 def test_a_run_with_them_is_the_run_without(

@@ -9,7 +9,7 @@ from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.train import fit, validation_loss
+from tuneoff.engine.train import Training, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
 from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
@@ -65,7 +65,7 @@ class World:
         return adapted, curve
 
     def fit_adapted(self, adapted, rate, seed=0, cut_above=(), **spec):
-        return fit(
+        return Training(
             adapted,
             self.train,
             self.validation,
@@ -79,7 +79,7 @@ class World:
             meter=self.meter,
             emit=self.emit,
             cut_above=cut_above,
-        )
+        ).fit()
 
     def emit(self, event):
         self.events.append(event)

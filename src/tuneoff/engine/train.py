@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -175,23 +176,9 @@ class _Course:
         return self.ended or self.best.step is None or self.best.is_whole()
 
 
-def fit(
-    adapted: Learner,
-    train: Sequence[Encoded],
-    validation: Sequence[Encoded],
-    spec: TrainSpec,
-    *,
-    learning_rate: float,
-    weight_decay: float,
-    seed: int,
-    pad_id: int,
-    device: torch.device,
-    checkpoints: Checkpoints,
-    meter: Meter,
-    emit: Callable[[Event], None],
-    cut_above: CutAbove = (),
-) -> Curve:
-    """Train to the end of the effort in `spec`, then go back to the best validation loss. Raises `Diverged`.
+@dataclass
+class Training:
+    """One training: to the end of the effort in `spec`, then back to the best validation loss.
 
     The loss of a batch is its mean over target tokens, however the batch is cut into pieces. At the steps of
     `cut_above` validation comes beside the schedule: such a loss is no candidate for the best, and one above its limit
@@ -199,137 +186,133 @@ def fit(
 
     An attempt that was interrupted goes on from the last of `checkpoints`, and comes out as if it had not been.
     """
-    training = _Training(
-        adapted, train, validation, spec, weight_decay, seed, pad_id, device, checkpoints, meter, emit, dict(cut_above)
-    )
-    try:
-        training.go_on()
-        training.run(learning_rate)
-    except Diverged:
-        checkpoints.forget()
-        raise
-    finally:
-        adapted.train_mode(False)
-        if not checkpoints.there:
-            training.course.best.tidy(all_of_them=True)
-    return training.course.curve()
 
+    adapted: Learner
+    train: Sequence[Encoded]
+    validation: Sequence[Encoded]
+    spec: TrainSpec
+    _: KW_ONLY
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    pad_id: int
+    device: torch.device
+    checkpoints: Checkpoints
+    meter: Meter
+    emit: Callable[[Event], None]
+    cut_above: CutAbove = ()
 
-class _Training:
-    """One training; see `fit`."""
-
-    def __init__(
-        self,
-        adapted: Learner,
-        train: Sequence[Encoded],
-        validation: Sequence[Encoded],
-        spec: TrainSpec,
-        weight_decay: float,
-        seed: int,
-        pad_id: int,
-        device: torch.device,
-        checkpoints: Checkpoints,
-        meter: Meter,
-        emit: Callable[[Event], None],
-        rungs: Mapping[int, float | None],
-    ) -> None:
-        self._adapted, self._train, self._validation, self._spec = adapted, train, validation, spec
-        self._seed, self._pad_id, self._device = seed, pad_id, device
-        self._checkpoints, self._meter, self._emit, self._rungs = checkpoints, meter, emit, rungs
-        self._steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
-        self._epoch = steps_per_epoch(len(train), spec.batch_size)
+    def __post_init__(self) -> None:
+        spec = self.spec
+        self._rungs = dict(self.cut_above)
+        self._steps = total_steps(len(self.train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
+        self._epoch = steps_per_epoch(len(self.train), spec.batch_size)
         self._checks = evaluation_steps(self._steps, self._epoch, spec)
-        self._optimizer = MasterAdamW(adapted.state().values(), weight_decay)
-        self.course = _Course(checkpoints.folder)
+        self._optimizer = MasterAdamW(self.adapted.state().values(), self.weight_decay)
+        self._course = _Course(self.checkpoints.folder)
 
-    def go_on(self) -> None:
+    def fit(self) -> Curve:
+        """Do it, once. Raises `Diverged`."""
+        try:
+            self._go_on()
+            self._run()
+        except Diverged:
+            self.checkpoints.forget()
+            raise
+        finally:
+            self.adapted.train_mode(False)
+            if not self.checkpoints.there:
+                self._course.best.tidy(all_of_them=True)
+        return self._course.curve()
+
+    def _go_on(self) -> None:
         """Take up what an interrupted attempt has left."""
-        found = self._checkpoints.find()
+        found = self.checkpoints.find()
         if found is None:
-            self.course.best.tidy(all_of_them=True)
+            self._course.best.tidy(all_of_them=True)
             return
         tensors, about = found
-        self.course.go_on_from(about["course"])
-        if not self.course.has_its_best():
-            self._checkpoints.note("the best state of an interrupted attempt was lost or damaged; the run began anew")
-            self._checkpoints.forget()
-            self.course = _Course(self._checkpoints.folder)
-            self.course.best.tidy(all_of_them=True)
+        self._course.go_on_from(about["course"])
+        if not self._course.has_its_best():
+            self.checkpoints.note("the best state of an interrupted attempt was lost or damaged; the run began anew")
+            self.checkpoints.forget()
+            self._course = _Course(self.checkpoints.folder)
+            self._course.best.tidy(all_of_them=True)
             return
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "random": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition("/")
             parts[part][name] = tensor
-        _copy(parts["weights"], self._adapted.state())
+        _copy(parts["weights"], self.adapted.state())
         self._optimizer.load(parts["optimizer"])
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"], self._device)
-        self._checkpoints.note(f"an earlier attempt was interrupted; this one went on from step {self.course.step}")
-        self._meter.go_on(about["meter"])
-        for _ in range(self.course.step):  # methods number their dropout masks by these calls
-            self._adapted.train_mode(True)
+            torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
+        self.checkpoints.note(f"an earlier attempt was interrupted; this one went on from step {self._course.step}")
+        self.meter.go_on(about["meter"])
+        for _ in range(self._course.step):  # methods number their dropout masks by these calls
+            self.adapted.train_mode(True)
         self._tell_again()
 
     def _tell_again(self) -> None:
         """The events of this attempt are those of all attempts."""
-        validated = {point.step: point for point in self.course.validations}
+        validated = {point.step: point for point in self._course.validations}
         best = math.inf
-        for point in self.course.points:
-            self._emit(StepDone(steps=self._steps, **point.model_dump()))
+        for point in self._course.points:
+            self.emit(StepDone(steps=self._steps, **point.model_dump()))
             if (seen := validated.get(point.step)) is not None:
                 improved = point.step in self._checks and seen.loss < best
                 best = seen.loss if improved else best
-                self._emit(Validated(best=improved, **seen.model_dump()))
+                self.emit(Validated(best=improved, **seen.model_dump()))
 
     def _keep(self) -> None:
-        with self._meter.phase("load"):  # no cost of the method
-            tensors = {f"weights/{name}": tensor for name, tensor in self._adapted.state().items()}
+        with self.meter.phase("load"):  # no cost of the method
+            tensors = {f"weights/{name}": tensor for name, tensor in self.adapted.state().items()}
             tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state().items()}
             tensors["random/cpu"] = torch.get_rng_state()
-            if self._device.type == "cuda":
-                tensors["random/cuda"] = torch.cuda.get_rng_state(self._device)
-            about = {"course": self.course.as_data(), "meter": self._meter.state()}
-            if self._checkpoints.keep(tensors, about):
-                self.course.best.tidy()
+            if self.device.type == "cuda":
+                tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+            about = {"course": self._course.as_data(), "meter": self.meter.state()}
+            if self.checkpoints.keep(tensors, about):
+                self._course.best.tidy()
 
-    def run(self, learning_rate: float) -> None:
+    def _run(self) -> None:
         """All steps that are left, then back to the best weights."""
-        course, adapted = self.course, self._adapted
+        course, adapted = self._course, self.adapted
         if course.ended:
             return
-        with self._meter.phase("train") as training, contextlib.ExitStack() as ending:
-            wanted = [(self._train, self._steps > self._epoch), (self._validation, len(self._checks) > 1)]
-            held = hold(adapted, wanted, self._pad_id, self._device)
+        with self.meter.phase("train") as training, contextlib.ExitStack() as ending:
+            wanted = [(self.train, self._steps > self._epoch), (self.validation, len(self._checks) > 1)]
+            held = hold(adapted, wanted, self.pad_id, self.device)
             gradients = Gradients(
                 adapted,
                 self._optimizer,
-                pad_id=self._pad_id,
-                device=self._device,
-                tokens=self._spec.micro_batch_tokens,
+                pad_id=self.pad_id,
+                device=self.device,
+                tokens=self.spec.micro_batch_tokens,
                 held=held,
             )
             ending.callback(gradients.close)
             while course.step < self._steps and not course.ended:
                 number, done = divmod(course.step, self._epoch)
-                for examples in epoch_batches(self._train, self._spec.batch_size, self._seed, number)[done:]:
-                    training.tokens += self._step(gradients, examples, learning_rate)
+                for examples in epoch_batches(self.train, self.spec.batch_size, self.seed, number)[done:]:
+                    training.tokens += self._step(gradients, examples)
                     if course.step in self._checks or course.step in self._rungs:
                         self._check(held)
                     if course.ended or course.step == self._steps:
                         break
-                    if self._checkpoints.due():
+                    if self.checkpoints.due():
                         self._keep()
             if course.best.step not in (None, course.step) and course.cut_at is None:
                 course.best.restore(adapted.state())
             course.ended = True
-            if self._checkpoints.there:  # what comes after may be interrupted too
+            if self.checkpoints.there:  # what comes after may be interrupted too
                 self._keep()
 
-    def _step(self, gradients: Gradients, examples: Sequence[Encoded], learning_rate: float) -> int:
-        course, spec = self.course, self._spec
-        rate = rate_at(course.step, self._steps, learning_rate, spec.warmup, spec.schedule)
-        self._adapted.train_mode(True)
+    def _step(self, gradients: Gradients, examples: Sequence[Encoded]) -> int:
+        course, spec = self._course, self.spec
+        rate = rate_at(course.step, self._steps, self.learning_rate, spec.warmup, spec.schedule)
+        self.adapted.train_mode(True)
         loss, tokens = gradients.add(examples)
         norm = self._optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
@@ -338,48 +321,48 @@ class _Training:
         point = TrainPoint(
             step=course.step,
             epoch=course.step / self._epoch,
-            seconds=self._meter.elapsed(),
+            seconds=self.meter.elapsed(),
             loss=loss,
             learning_rate=rate,
             grad_norm=norm,
             tokens=tokens,
         )
         course.points.append(point)
-        self._emit(StepDone(steps=self._steps, **point.model_dump()))
+        self.emit(StepDone(steps=self._steps, **point.model_dump()))
         return tokens
 
     def _check(self, held: HeldPrompts | None) -> None:
-        course, step = self.course, self.course.step
-        with self._meter.phase("evaluate") as evaluating:
+        course, step = self._course, self._course.step
+        with self.meter.phase("evaluate") as evaluating:
             now = validation_loss(
-                self._adapted,
-                self._validation,
-                pad_id=self._pad_id,
-                device=self._device,
-                tokens=self._spec.micro_batch_tokens,
+                self.adapted,
+                self.validation,
+                pad_id=self.pad_id,
+                device=self.device,
+                tokens=self.spec.micro_batch_tokens,
                 held=held,
             )
-            evaluating.tokens += sum(lengths(self._validation))
+            evaluating.tokens += sum(lengths(self.validation))
         if not math.isfinite(now):
             self._diverged(step)
         epoch = step / self._epoch
-        point = ValidationPoint(step=step, epoch=epoch, seconds=self._meter.elapsed(), loss=now)
+        point = ValidationPoint(step=step, epoch=epoch, seconds=self.meter.elapsed(), loss=now)
         course.validations.append(point)
         improved = step in self._checks and course.best.improve(now, step, epoch)
-        self._emit(Validated(best=improved, **point.model_dump()))
+        self.emit(Validated(best=improved, **point.model_dump()))
         if improved and step < self._steps:  # after the last step the weights themselves are the best
-            course.best.keep(self._adapted.state())
-            if not self._checkpoints.there:  # else the last checkpoint goes back to the one before
+            course.best.keep(self.adapted.state())
+            if not self.checkpoints.there:  # else the last checkpoint goes back to the one before
                 course.best.tidy()
         if step in self._checks:
             course.bad_checks = 0 if improved else course.bad_checks + 1
-            if self._spec.patience is not None and course.bad_checks >= self._spec.patience:
+            if self.spec.patience is not None and course.bad_checks >= self.spec.patience:
                 course.ended = course.stopped_early = True
         limit = self._rungs.get(step)
         if limit is not None and now > limit and not course.ended:
             course.ended, course.cut_at = True, step
 
     def _diverged(self, step: int) -> NoReturn:
-        if self.course.best.step is not None:
-            self.course.best.restore(self._adapted.state())
-        raise Diverged(step, self.course.curve())
+        if self._course.best.step is not None:
+            self._course.best.restore(self.adapted.state())
+        raise Diverged(step, self._course.curve())
