@@ -1,5 +1,6 @@
 """Equal trials: what is tried, where the reserve trial goes, and that final runs follow from the trials alone."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -142,6 +143,20 @@ def test_the_number_of_runs_is_known_beforehand(settings: dict[str, object]) -> 
 def _spared(spec: StudySpec) -> int:
     """Runs of zero-shot on smaller shares, searched there and found to be the same as on all the data."""
     return len(spec.fractions) - 1 if spec.trials and spec.search_at == "each" else 0
+
+
+def test_a_share_takes_no_more_steps_than_all_the_data() -> None:
+    """160 examples: 20 steps. A floor of 50 would train longer on a tenth of them."""
+    few, many = (
+        {
+            run.spec.fraction: run.spec.train.min_steps
+            for run in expansion.expand(
+                study(fractions=(0.1, 1.0), trials=0), dataclasses.replace(CONTENTS, examples=examples)
+            ).runs
+        }
+        for examples in (160, 4000)
+    )
+    assert (few, many) == ({0.1: 20, 1.0: None}, {0.1: 50, 1.0: None})
 
 
 def test_fractions_need_the_whole() -> None:

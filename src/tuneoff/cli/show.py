@@ -75,7 +75,10 @@ def plan_as_text(prepared: Prepared) -> str:
         )
     if len(study.fractions) > 1:
         shares = ", ".join(f"{share:g}" for share in study.fractions)
-        lines.append(f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1")
+        lines.append(
+            f"shares  {shares} of the data, nested; at least {study.step_floor} steps on a share below 1, but no more "
+            "than on all of it"
+        )
     if (sees := foresight(prepared)) is not None:
         lines.append(f"sees    {sees}")
         lines.append(f"margin  a difference of at most {study.margin:g} points of ROUGE-1 does not matter")

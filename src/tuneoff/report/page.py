@@ -235,7 +235,12 @@ def _facts(study: StudyFolder) -> list[tuple[str, list[str]]]:
         ("Methods", [", ".join(METHODS[name].title if name in METHODS else name for name in spec.methods)]),
         ("Tuned", [_tuned(spec, summary.search)]),
         ("Fixed by the study", _fixed(spec) or ["nothing: what was not tuned stands at the methods' defaults"]),
-        ("Shares of the data", [f"{shares}; at least {spec.step_floor} steps below all"] if shares != "100 %" else []),
+        (
+            "Shares of the data",
+            [f"{shares}; at least {spec.step_floor} steps below all, but no more than all takes"]
+            if shares != "100 %"
+            else [],
+        ),
         ("Models", [model.name for model in spec.models]),
         ("Data", [summary.data.description, counts]),
         (

@@ -50,7 +50,7 @@ class StudySpec(Frozen):
     step_floor: int = Field(
         50,
         ge=1,
-        description="optimiser steps that a share below 1 takes at least, unless `max_steps` is lower",
+        description="optimiser steps that a share below 1 takes at least, but never more than all the data",
     )
     trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
     search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")

@@ -193,7 +193,7 @@ def _timing(study: StudySpec, prepared: Prepared, speeds: Speeds) -> float:
 
 
 def _steps(study: StudySpec, prepared: Prepared, runs: Repeated) -> int:
-    train = expansion.effort(study, runs.method, runs.fraction)
+    train = expansion.effort(study, runs.method, runs.fraction, len(prepared.dataset.train))
     examples = _train_examples(prepared, runs.fraction)
     return total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
 

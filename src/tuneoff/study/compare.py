@@ -117,7 +117,8 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     dataset = data.load(study.data)
     ids = [example.id for example in dataset.test]
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
-    contents = Contents(dataset.content_hash, {model.name: models.content_hash(model) for model in study.models})
+    hashes = {model.name: models.content_hash(model) for model in study.models}
+    contents = Contents(dataset.content_hash, hashes, examples=len(dataset.train))
     keep_earlier = keep_earlier or plan.keeps_earlier_runs(folder)
     plan.check_folder(folder, study, contents, keep_earlier=keep_earlier)
     if keep_earlier:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneoff import methods
+from tuneoff.engine.batching import total_steps
 from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
 from tuneoff.methods.protocol import Method
@@ -47,12 +48,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Contents:
-    """Hashes of what the names in a study stand for."""
+    """What the names in a study stand for, as hashes, and how many training examples all the data has."""
 
     data: str
     models: Mapping[str, str]  # name -> hash
     # Runs that an earlier version of the numerics did and that count as done: id -> version. None: no such run counts.
     earlier: Mapping[str, int] | None = None
+    examples: int | None = None  # None: unknown
 
     def run_id(self, spec: RunSpec) -> str:
         """The id of a run on these contents; that of an earlier version's where such a run counts."""
@@ -154,13 +156,16 @@ def count(study: StudySpec) -> int:
     return len(study.models) * sum(runs.number for runs in outline(study))
 
 
-def effort(study: StudySpec, method: str, fraction: float) -> TrainSpec:
-    """The training settings of a method's runs on a share of the data."""
+def effort(study: StudySpec, method: str, fraction: float, examples: int | None) -> TrainSpec:
+    """The training settings of a method's runs on a share of the data; it takes no more steps than all `examples`."""
     train = study.train
     if method in study.steps:
         return train.model_copy(update={"max_steps": study.steps[method], "min_steps": study.steps[method]})
     if fraction < 1 and train.min_steps is None:
-        return train.model_copy(update={"min_steps": study.step_floor})
+        floor = study.step_floor
+        if examples is not None:
+            floor = min(floor, total_steps(examples, train.batch_size, train.epochs, train.max_steps))
+        return train.model_copy(update={"min_steps": floor})
     return train
 
 
@@ -273,7 +278,7 @@ class _Expander:
             prompt=study.prompt,
             data=study.data,
             method=resolved,
-            train=effort(study, name, fraction),
+            train=effort(study, name, fraction, self._contents.examples),
             generate=study.generate,
             seed=seed,
             reserved_tokens=self._reserved,
