@@ -242,7 +242,7 @@ def test_the_page_says_what_was_compared_tuned_and_fixed(fake_study: Callable[..
     assert "Zero-shot, LoRA" in told
     assert "3 trials and a reserve one for each method, at each share of the data: lora.learning_rate" in told
     assert "lora.r = 4" in told
-    assert "10 %, 100 %; at least 50 steps below all" in told
+    assert "10 %, 100 %; at least 50 steps below all, but no more than all takes" in told
 
 
 def test_what_a_share_of_the_data_lacks_is_told(fake_study: Callable[..., Path]) -> None:
