@@ -55,7 +55,10 @@ class Visits:
         self.contexts: list[Any] = []
 
     def open(self, study: Path, *, width: int = 1360, scheme: str = "light") -> Visit:
-        context = self.browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
+        # Without smooth scrolling: a busy machine would click where the button was before.
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 850}, color_scheme=scheme, reduced_motion="reduce"
+        )
         self.contexts.append(context)
         context.set_default_timeout(20_000)
         context.add_init_script(
@@ -72,6 +75,12 @@ class Visits:
         )
         page.goto((study / "report.html").as_uri())
         return visit
+
+    def settled(self, study: Path) -> Any:
+        """An open page whose charts all stand: one that is drawn later moves the buttons below it away from a click."""
+        visit = self.open(study)
+        visit.scroll_through()
+        return visit.page
 
 
 @pytest.fixture
@@ -149,7 +158,7 @@ def test_charts_answer_the_pointer(rich_study: Path, visits: Visits) -> None:
 
 
 def test_the_list_is_made_lazily_and_pages_turn(rich_study: Path, visits: Visits) -> None:
-    page = visits.open(rich_study).page
+    page = visits.settled(rich_study)
     documents = read_study(rich_study).documents
     assert page.locator("#list li").count() < 200 < len(documents)
     assert page.locator("#place").inner_text() == "1 of 618"
@@ -171,7 +180,7 @@ def test_the_list_is_made_lazily_and_pages_turn(rich_study: Path, visits: Visits
 
 
 def test_arrows_in_the_search_field_move_the_caret_not_the_page(rich_study: Path, visits: Visits) -> None:
-    page = visits.open(rich_study).page
+    page = visits.settled(rich_study)
     page.locator("#search").fill("clinical")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#count")).to_contain_text(" of 618 texts")
@@ -179,7 +188,7 @@ def test_arrows_in_the_search_field_move_the_caret_not_the_page(rich_study: Path
 
 
 def test_search_finds_documents_and_outputs(rich_study: Path, visits: Visits) -> None:
-    page = visits.open(rich_study).page
+    page = visits.settled(rich_study)
     documents = read_study(rich_study).documents
     page.locator("#search").fill("DOC-0123")
     expect(page.locator("#count")).to_have_text("1 of 618 texts")
@@ -193,7 +202,7 @@ def test_search_finds_documents_and_outputs(rich_study: Path, visits: Visits) ->
 
 
 def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) -> None:
-    page = visits.open(rich_study).page
+    page = visits.settled(rich_study)
     study = read_study(rich_study)
 
     def scores(start: str) -> dict[str, float]:
@@ -215,7 +224,7 @@ def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) ->
 
 
 def test_seeds_and_marks(rich_study: Path, visits: Visits) -> None:
-    page = visits.open(rich_study).page
+    page = visits.settled(rich_study)
     cards = page.locator("#content .card")
     assert cards.count() == 7  # the failed method wrote nothing
     assert "seed 0" in cards.nth(1).inner_text()
