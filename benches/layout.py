@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -48,11 +47,7 @@ def runs_an_hour(processes: int, threads: int, steps: int) -> float:
         )
         for _ in range(processes)
     ]
-    try:
-        answers = [child.communicate()[0] for child in children]
-    finally:  # one that is stopped would leave them at work beside what is measured next
-        for child in children:
-            child.kill()
+    answers = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):
         raise SystemExit("a run failed")
     seconds = [statistics.mean(json.loads(answer.splitlines()[-1])[1:]) for answer in answers]
@@ -64,7 +59,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
     steps = parser.parse_args().steps
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cores = usable_cores()
     layouts = [(processes, cores // processes) for processes in range(1, cores + 1) if cores % processes == 0]
     rates = {}
