@@ -35,7 +35,7 @@ FULL = {
     "start": ["--repeats", "9"],
     "layout": ["--steps", "6"],
     "train": ["--steps", "4", "--rounds", "3"],
-    "train gpt-neo": ["--steps", "3", "--model", "gpt-neo"],
+    "train gpt-neo": ["--steps", "3", "--rounds", "3", "--model", "gpt-neo"],
     "train cold": ["--cold", "40"],
     "decode": ["--documents", "200", "--batch-sizes", "32", "64"],
     "growth": ["--sizes", "1000", "10000", "100000", "1000000"],
