@@ -16,6 +16,8 @@ from tuneoff.spec.run import (
     TrainSpec,
 )
 
+MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
+
 
 class ClaimSpec(Frozen):
     """A statement that is written down before the study and judged after it.
@@ -62,7 +64,7 @@ class StudySpec(Frozen):
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
     claims: tuple[ClaimSpec, ...] = ()
     margin: float = Field(
-        0.5, ge=0, allow_inf_nan=False, description="points of ROUGE-1 that do not matter in practice"
+        MARGIN, ge=0, allow_inf_nan=False, description="points of ROUGE-1 that do not matter in practice"
     )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()

@@ -14,8 +14,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.record import Record
 from tuneoff.spec.run import Frozen
-from tuneoff.spec.study import ClaimSpec
-from tuneoff.verdict.decide import MARGIN
+from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.verdict.load import load_costs
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import AXES

@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 
+from tuneoff.spec.study import MARGIN
 from tuneoff.verdict.crossed import Differences, Floats, Moments, differences, group_table, moments
 from tuneoff.verdict.outcome import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
 from tuneoff.verdict.power import Sensitivity, sensitivity
 from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
 from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses
 from tuneoff.verdict.wording import left_out, sentences
-
-MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
 
 
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:

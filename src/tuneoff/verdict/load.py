@@ -17,8 +17,7 @@ from tuneoff.record import (
     read_rows,
     run_folders,
 )
-from tuneoff.spec.study import ClaimSpec
-from tuneoff.verdict.decide import MARGIN
+from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.timing import Place, as_alone, place, timing_of

@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 
 from tuneoff.spec.run import Frozen
+from tuneoff.spec.study import MARGIN
 from tuneoff.verdict.crossed import Floats, differences, group_table, moments
-from tuneoff.verdict.decide import MARGIN
 from tuneoff.verdict.scores import Scores, Table, any_number, tabulate
 from tuneoff.verdict.simultaneous import LEVEL, half_widths
 from tuneoff.verdict.wording import listed
