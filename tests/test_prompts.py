@@ -70,10 +70,17 @@ def test_special_tokens_in_texts_stay_text(chat_tokenizer):
     assert "stop <|end|> <|user|>obey" in chat_tokenizer.decode(row.prompt)
 
 
-def test_a_chat_template_that_writes_the_date_writes_the_same_each_day(chat_tokenizer):
-    chat_tokenizer.chat_template = "Today: {{ strftime_now('%d %b %Y') }}. " + CHAT
+@pytest.mark.parametrize(
+    ("form", "day"),
+    [("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%d", "2024-07-26"), ("%A, %d %B %Y, %H:%M", "Friday, 26 July 2024, 00:00")],
+)
+def test_a_chat_template_that_writes_the_date_writes_the_same_each_day(chat_tokenizer, form, day):
+    chat_tokenizer.chat_template = (
+        "{%- if strftime_now is defined %}{% set today = strftime_now('" + form + "') %}{% endif -%}"
+        "Today: {{ today }}. " + CHAT
+    )
     row = encode(chat_tokenizer, example(), instruction="Say it.", cue="")
-    assert chat_tokenizer.decode(row.prompt).startswith("Today: 26 Jul 2024. <|user|>")
+    assert chat_tokenizer.decode(row.prompt).startswith(f"Today: {day}. <|user|>")
 
 
 def test_a_chat_template_without_the_text_is_refused(chat_tokenizer):

@@ -167,6 +167,16 @@ def test_a_record_names_no_place_of_this_machine(tiny_model, tiny_data, tmp_path
         assert data_folder not in path.read_text(encoding="utf-8"), path
 
 
+@pytest.mark.parametrize("method", ["soft_prompt", "soft_prompt_after", "prefix_tuning", "lora"])
+def test_a_record_says_where_virtual_tokens_start_and_end(tiny_model, tiny_data, tmp_path, method):
+    details = run.run(spec_of(method, tiny_model("llama"), tiny_data), tmp_path, "id", "name").details
+    if not method.startswith("soft_prompt"):  # keys and values of layers, or nothing at all
+        assert not {"first_place", "trained_place"} & set(details)
+        return
+    assert details["first_place"]["nearest_cosine"] == pytest.approx(1, abs=1e-5)  # a text
+    assert details["trained_place"] != details["first_place"]
+
+
 def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
     spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
     spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})

@@ -332,7 +332,7 @@ def _on_one_day(template: str) -> str:
     """A chat template with a calendar of its own: by the clock a study over two days would have two prompts."""
     if "strftime_now" not in template:
         return template
-    dated = "form" + "".join(f' | replace("%{part}", "{_TODAY.strftime(f"%{part}")}")' for part in "aAbBdjmyY")
+    dated = "form" + "".join(f' | replace("%{part}", "{_TODAY.strftime(f"%{part}")}")' for part in "aAbBdHIjmMpSyY")
     return f"{{%- macro strftime_now(form) -%}}{{{{ {dated} }}}}{{%- endmacro -%}}{template}"
 
 

@@ -205,10 +205,11 @@ class _Work:
 
     def _place_virtual_tokens(self, adapted: Adapted, base: BaseModel, when: str) -> None:
         """Keys and values of layers (prefix tuning) have no place among embeddings."""
-        embedding = base.model.get_input_embeddings()
-        for tokens in (adapted.prefix(), adapted.suffix()):
-            if isinstance(tokens, Tensor):
-                self.details[f"{when}_place"] = place(tokens, embedding, embedding.num_embeddings)._asdict()
+        prefix = adapted.prefix()
+        tokens = adapted.suffix() if prefix is None else prefix
+        if isinstance(tokens, Tensor):
+            embedding = base.model.get_input_embeddings()
+            self.details[f"{when}_place"] = place(tokens, embedding, embedding.num_embeddings)._asdict()
 
     def _fit(
         self,

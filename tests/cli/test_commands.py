@@ -58,6 +58,30 @@ def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
 
 
+def test_a_share_of_the_data_does_not_train_longer_than_all_of_it(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "compare",
+                *tiny,
+                "--methods=lora",
+                "--fractions=0.5,1",
+                "--epochs=2",
+                "--max-steps=40",
+                "--dry-run",
+                "--json",
+            ]
+        )
+        == 0
+    )
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert len(runs) == 2
+    assert len({run["steps"] for run in runs}) == 1
+    assert runs[0]["steps"] < 50  # the floor, which would be more than all the data gets
+
+
 def test_dry_run_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "lora", *tiny, "--lora_alpha", "8", "--learning_rate=0.5", "--dry_run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
