@@ -69,6 +69,20 @@ def test_plain_lines_tell_phase_loss_speed_and_time_left(tmp_path: Path) -> None
     ]
 
 
+def test_the_time_left_of_a_run_that_goes_on_counts_its_own_steps_only(tmp_path: Path) -> None:
+    lines = shown(
+        [
+            PhaseStarted(phase="load", seconds=0.0),
+            step(1, 12.0),
+            step(6, 60.0),  # what the earlier attempt has told
+            PhaseStarted(phase="train", seconds=61.0),
+            step(7, 65.0),
+        ],
+        tmp_path,
+    )
+    assert lines[-1].endswith("train, step 7 of 10, loss 2.5, 4 tokens/s, 12 s left")
+
+
 def test_plain_lines_are_few(tmp_path: Path) -> None:
     events: list[Event] = [PhaseStarted(phase="train", seconds=0.0)]
     for number in range(1, 1001):

@@ -44,6 +44,7 @@ class _State:
         self.phase = "starting"
         self.entered: dict[str, float] = {}  # seconds at which each phase was first entered
         self.done: tuple[int, int] | None = None
+        self._done_before = 0  # steps of an earlier attempt: they are told again before this one trains
         self._unit = "step"
         self._seconds = 0.0
         self._loss: float | None = None
@@ -52,9 +53,11 @@ class _State:
     def take(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
+            if event.phase == "train" and event.phase not in self.entered and self.done is not None:
+                self._done_before = self.done[0]
             self.entered.setdefault(event.phase, event.seconds)
             if event.phase == "generate":
-                self.done = None
+                self.done, self._done_before = None, 0
         elif isinstance(event, StepDone):
             self.done, self._unit, self._seconds = (event.step, event.steps), "step", event.seconds
             self._loss = event.loss
@@ -86,9 +89,9 @@ class _State:
     def _seconds_left(self) -> float | None:
         """Of training or of generation, at the mean speed so far, evaluations included."""
         start = self.entered.get("train" if self._unit == "step" else "generate")
-        if self.done is None or start is None or not 0 < self.done[0] < self.done[1]:
+        if self.done is None or start is None or not self._done_before < self.done[0] < self.done[1]:
             return None
-        return (self._seconds - start) / self.done[0] * (self.done[1] - self.done[0])
+        return (self._seconds - start) / (self.done[0] - self._done_before) * (self.done[1] - self.done[0])
 
 
 @dataclass(frozen=True)
