@@ -187,9 +187,8 @@ class _Work:
         self.details[f"{split}_cut_share"] = share
         self.details[f"{split}_examples"] = len(rows)
         if share > _LOUD_SHARE:
-            self._note(
-                f"{share:.0%} of the {split} documents were cut to fit --max-length {self.spec.prompt.max_length}"
-            )
+            most = self.spec.prompt.max_length
+            self._note(f"{100 * share:.0f} % of the {split} documents were cut to fit --max-length {most}")
         if too_long:
             self._note(
                 f"{len(too_long)} {split} examples were left out: their targets leave no room for a document "
@@ -282,7 +281,7 @@ class _Work:
         for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
             share = self.scores.get(metric)
             if share is not None and share > _LOUD_SHARE:
-                self._note(f"{share:.0%} of the outputs {words}")
+                self._note(f"{100 * share:.0f} % of the outputs {words}")
 
     def _holds_instruction(self, text: str, example: data.Example) -> bool:
         return _plain(fill(self.spec.prompt.instruction, example.fields)) in _plain(text)

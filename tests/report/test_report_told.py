@@ -267,4 +267,70 @@ def test_the_search_is_told_by_names_and_shares(fake_study: Callable[..., Path])
     write_json(study / "search.json", {"cells": [{**cell, "trials": trials}]})
     summarize(study)
     told = Texts(study).sections["search"]
-    assert "LoRA 30 % learning_rate 0.001: 2.5000 0.001 7 1 min 15 s" in told
+    assert "LoRA 30 % learning_rate 0.001 2.5000 0.001 7 1 min 15 s" in told
+
+
+def test_the_answer_stands_before_how_it_was_reached(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("zero_shot", "lora"))
+    cell = {"model": "starter", "method": "full", "fraction": 1.0, "hyperparameter": "learning_rate", "trials": []}
+    write_json(study / "search.json", {"cells": [cell]})
+    budget(study)
+    summarize(study)
+    page = Texts(study)
+    order = ["results-title", "charts-title", "compared", "budget", "search", "documents-title", "provenance-title"]
+    assert [name for name in page.sections if name in order] == order
+    assert "Full fine-tuning 100 %" in page.sections["search"], "a method without a final run has its name too"
+
+
+def test_notes_that_seeds_or_methods_share_stand_once(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("zero_shot", "lora"))
+    summary = json.loads((study / "summary.json").read_text())
+    unstopped = "% of the outputs never stopped by themselves"
+    for row in summary["rows"]:
+        row["notes"] = ["measured in company"] if row["kind"] == "method" else []
+        if row["name"] == "lora":
+            row["notes"] += [f"98 {unstopped}", f"95 {unstopped}", f"96 {unstopped}", "1 % of 2 % is lost"]
+    write_json(study / "summary.json", summary)
+    told = Texts(study).sections["results-title"]
+    assert "Zero-shot, LoRA measured in company" in told
+    assert f"LoRA 95 to 98 {unstopped}" in told
+    assert told.count("never stopped") == told.count("in company") == 1
+    assert "1 % of 2 % is lost" in told
+
+
+def test_ratings_saved_in_the_folder_are_judged_on_the_page(
+    fake_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = fake_study(documents=6, methods=("zero_shot", "lora"))
+    assert "judged here" in Texts(study).sections["readers"], "how ratings come onto the page"
+    runs = [folder.name for folder in run_folders(study)]
+    ratings = [{"id": f"doc-{place:04d}", "preferred": "lora" if place else None} for place in range(6)]
+    of = {"kind": "tuneoff ratings", "study": "x", "runs": sorted(runs), "methods": ["lora", "zero_shot"]}
+    write_json(study / "ratings-ada.json", {**of, "ratings": ratings})
+    (study / "ratings-bob.json").write_text(HOSTILE)
+    page = Texts(study)
+    told = page.sections["readers"]
+    assert "ratings-ada.json : Of 6 texts 5 were preferred from lora, 0 from zero_shot, 1 alike." in told
+    assert "ratings-bob.json : left out: " in told
+    (study / "ratings-bob.json").unlink()
+    capsys.readouterr()
+    assert main(["judge", str(study)]) == 0
+    assert "5 were preferred from lora" in capsys.readouterr().out
+
+
+def test_settings_and_machine_are_told_without_marks_of_a_language(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("lora",))
+    chosen = {"target_modules": ("q_proj", "v_proj"), "keep_instruction": True}
+    each(
+        study,
+        lambda record: {
+            "spec": record.spec.model_copy(
+                update={"method": record.spec.method.model_copy(update={"hyperparameters": chosen})}
+            )
+        },
+    )
+    summary = json.loads((study / "summary.json").read_text())
+    write_json(study / "summary.json", {**summary, "machine": {"accelerators": [], "os": "Linux", "memory_bytes": 8e9}})
+    told = Texts(study).sections["provenance-title"]
+    for words in ("target_modules q_proj, v_proj", "keep_instruction true", "accelerators none", "OS Linux", "8.00 GB"):
+        assert words in told

@@ -94,4 +94,4 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(run_folders(study)) == 5
     path = rated(study, lambda place, better: better)
     assert main(["judge", str(study), "--ratings", str(path)]) == 0
-    assert "ROUGE-1 agrees with the rater on 100%" in capsys.readouterr().out
+    assert "ROUGE-1 agrees with the rater on 100 %" in capsys.readouterr().out

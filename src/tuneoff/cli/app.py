@@ -273,7 +273,11 @@ def judge(
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="What decides.")] = "rouge1",
     ratings: Annotated[
         list[Path] | None,
-        typer.Option("--ratings", metavar="FILE", help="Ratings saved from rating.html of the one study. Repeatable."),
+        typer.Option(
+            "--ratings",
+            metavar="FILE",
+            help="Ratings of the one study that lie elsewhere than in its folder (ratings*.json). Repeatable.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:

@@ -11,7 +11,7 @@ from tuneoff.metrics import RougeDialect, signature
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
 from tuneoff.verdict.outcome import MethodResult, Verdict
-from tuneoff.verdict.ratings import judge_ratings, read_ratings
+from tuneoff.verdict.ratings import judge_ratings, read_ratings, saved_ratings
 
 
 def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
@@ -21,7 +21,9 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
     _check(margin)
     found = rejudge.judge(folders, metric, margin)
     apart = rejudge.apart(folders)
-    people = [judge_ratings(folders[0], read_ratings(path)) for path in rated]
+    saved = {path.resolve(): (study, path) for study in folders for path in saved_ratings(study)}
+    saved |= {path.resolve(): (folders[0], path) for path in rated}
+    people = [(path, judge_ratings(study, read_ratings(path))) for study, path in saved.values()]
     if as_json:
         rows: list[dict[str, Any]] = [
             {
@@ -33,7 +35,7 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
             for study, whole in found
         ]
         rows += [{"between": one.model_dump(mode="json")} for one in apart]
-        return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for one in people)])
+        return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for _, one in people)])
     lines = []
     for study, whole in found:
         verdict = whole.verdict
@@ -42,7 +44,7 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
         lines += [f"  Amounts of data: {said}" for said in (whole.sizes.sentences if whole.sizes else ())]
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
     lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
-    for path, one in zip(rated, people, strict=True):
+    for path, one in people:
         lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]
     return _text(lines)
 

@@ -6,7 +6,8 @@ scripts and of the style sheet, and forbids everything else.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
@@ -26,6 +28,9 @@ from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
 from tuneoff.report.table import COSTS, Table, build, member_of, primary_metric
 from tuneoff.spec import StudySpec
 from tuneoff.verdict.mixture import arithmetic
+from tuneoff.verdict.ratings import judge_ratings, read_ratings, saved_ratings
+
+_PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
 
 @dataclass(frozen=True)
@@ -123,16 +128,19 @@ _TIMELINE = "One line a run, from its own start."
 
 def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: list[Figure], *, rated: bool) -> str:
     table = build(study.summary.rows, records, cast)
-    titles = {row.name: row.title for row in study.summary.rows if row.kind == "method"}
+    titles = {name: method.title for name, method in METHODS.items()}
+    titles |= {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
     scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
     template = environment()
     template.filters["score_title"] = quantities.title
+    template.filters["plain"] = quantities.plain
     template.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
     charts = {"dark": DARK, "figures": {one.name: figures.specification(one.chart) for one in drawn}}
     return template.from_string(source("page.html.j2")).render(
         policy=policy(scripts, style),
         rating=rating.PAGE if rated else None,
+        rated=_rated(study.path),
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json(charts)),  # noqa: S704 - escaped there
@@ -148,7 +156,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
             (folder, study.records[folder], cast.of(records[folder]) if folder in records else None)
             for folder in {**records, **study.records}
         ],
-        bytes_text=quantities.size,
+        machine=_machine(study.summary.machine),
         seconds_text=quantities.seconds,
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
@@ -187,17 +195,51 @@ def _headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
     ]
 
 
-def _notes(study: StudyFolder, several: bool) -> list[tuple[str, str, int]]:
-    """The notes of all rows: whose, what, and in how many runs."""
-    counted: dict[tuple[str, str], int] = {}
+def _notes(study: StudyFolder, several: bool) -> list[tuple[str, str]]:
+    """The notes of all rows: whose, and what. What several rows say stands once."""
+    said: dict[str, list[str]] = {}
     for row in study.summary.rows:
         label = f"{row.title} · {model_label(row.model)}" if several and row.model else row.title
-        for note in row.notes:
-            counted[label, note] = counted.get((label, note), 0) + 1
+        for note in _merged(row.notes):
+            said.setdefault(note, []).append(label)
     for one in study.summary.mixed:
         if not one.grave:
-            counted[model_label(one.model) if several else "All methods", one.words] = 1
-    return [(label, note, times) for (label, note), times in counted.items()]
+            said.setdefault(one.words, []).append(model_label(one.model) if several else "All methods")
+    return [(", ".join(labels), note) for note, labels in said.items()]
+
+
+def _merged(notes: Iterable[str]) -> list[str]:
+    """Notes of seeds that differ in one percentage alone, as one with its range."""
+    shares: dict[tuple[str, str], set[int]] = {}
+    for note in notes:
+        parts = _PERCENTAGE.split(note)
+        before, share, after = parts if len(parts) == 3 else (note, "", "")
+        shares.setdefault((before, after), set()).update({int(share)} if share else ())
+    return [
+        before + " to ".join(str(share) for share in sorted({min(found), max(found)})) + after if found else before
+        for (before, after), found in shares.items()
+    ]
+
+
+def _rated(study: Path) -> list[tuple[str, Sequence[str]]]:
+    """The ratings that people saved in the folder: the file, and what it shows or why it is left out."""
+    found: list[tuple[str, Sequence[str]]] = []
+    for path in saved_ratings(study):
+        try:
+            found.append((path.name, judge_ratings(study, read_ratings(path)).sentences))
+        except UserError as error:
+            found.append((path.name, [f"left out: {error}"]))
+    return found
+
+
+def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the machine is, as terms and texts."""
+    facts = []
+    for name, value in sorted(machine.items()):
+        term = {"cpu": "CPU", "os": "OS"}.get(name, name.removesuffix("_bytes").replace("_", " "))
+        measured = name.endswith("_bytes") and isinstance(value, int | float)
+        facts.append((term, quantities.size(value) if measured else quantities.plain(value)))
+    return facts
 
 
 def _budget(budget: Budget, titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:

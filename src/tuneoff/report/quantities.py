@@ -7,6 +7,15 @@ from tuneoff.metrics.table import METRICS
 MISSING = "–"
 
 
+def plain(value: object) -> str:
+    """A setting or a fact without the marks of a programming language: `all-linear`, `true`, `none`."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def seconds(value: float) -> str:
     """Duration: `0.4 s`, `12 s`, `4 min 05 s`, `2 h 03 min`."""
     if value == 0:

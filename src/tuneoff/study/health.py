@@ -80,10 +80,10 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
         yield finding("manifold", words)
     repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPEATED]
     if rows and len(repeated) > _MANY * len(rows):
-        yield finding("repetition", f"{len(repeated) / len(rows):.0%} of the outputs repeat themselves")
+        yield finding("repetition", f"{100 * len(repeated) / len(rows):.0f} % of the outputs repeat themselves")
     copied = record.details.get("instruction_share")
     if isinstance(copied, float) and copied > _MANY / 4:
-        yield finding("instruction", f"{copied:.0%} of the outputs hold the instruction itself")
+        yield finding("instruction", f"{100 * copied:.0f} % of the outputs hold the instruction itself")
 
 
 def _off_manifold(place: object) -> str | None:

@@ -187,7 +187,7 @@ def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
     if not shares:
         return Judged(text=claim.text, outcome="undecided", why="no finished run with a curve")
     outcome = _of_all([share <= 0.5 for share in shares.values()], planned)
-    words = ", ".join(f"seed {seed} at {share:.0%}" for seed, share in sorted(shares.items()))
+    words = ", ".join(f"seed {seed} at {100 * share:.0f} %" for seed, share in sorted(shares.items()))
     return Judged(text=claim.text, outcome=outcome, why=f"lowest validation loss: {words} of the training")
 
 

@@ -62,6 +62,11 @@ def read_ratings(path: Path) -> Ratings:
         raise UserError(f"{path}: no file of ratings; save one with the button of rating.html") from error
 
 
+def saved_ratings(study: Path) -> list[Path]:
+    """The files of ratings in a study folder."""
+    return sorted(study.glob("ratings*.json"))
+
+
 def judge_ratings(study: Path, ratings: Ratings) -> Preference:
     """Raises `UserError` for ratings of another study, or none."""
     groups = {document.id: document.group for document in read_documents(study)}
@@ -141,11 +146,11 @@ def _sentences(
     else:
         who = first if low > 0 else second if high < 0 else None
         lines.append(
-            f"The balance lies between {low:+.0%} and {high:+.0%} for {first}: "
+            f"The balance lies between {100 * low:+.0f} and {100 * high:+.0f} % for {first}: "
             + (f"this rater prefers {who}." if who else "no preference is shown.")
         )
     if agreement is not None:
         lines.append(
-            f"ROUGE-1 agrees with the rater on {agreement:.0%} of {agreed_of} texts; one half would be chance."
+            f"ROUGE-1 agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; one half would be chance."
         )
     return tuple(lines)
