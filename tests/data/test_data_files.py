@@ -111,6 +111,7 @@ def test_csv_column_twice(tmp_path: Path) -> None:
 def test_missing_file_names_a_close_one(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}")
     assert "no such file; did you mean 'train.jsonl'?" in refused(tmp_path / "trian.jsonl")
+    assert "no such file; check the path" in refused(tmp_path / "other.jsonl"), "an extension in common is no likeness"
     assert "check the path" in refused(tmp_path / "nowhere" / "train.jsonl")
 
 

@@ -205,6 +205,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         load(DataSpec(source=path))
     with pytest.raises(UserError, match="no such folder, and it is no hub name"):
         load(DataSpec(source=str(tmp_path / "nowhere" / "at all")))
+    with pytest.raises(UserError, match=r"no such file; did you mean 'train\.jsonl'"):
+        load(DataSpec(source=str(tmp_path / "tarin.jsonl")))
 
 
 def test_report_names_counts_reasons_and_first_places(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def open_file(name: str) -> Table:
     if path.is_dir():
         raise UserError(f"{path}: a folder stands where a data file was expected; name one of the files in it")
     if not path.exists():
-        raise UserError(f"{path}: there is no such file{_similar(path)}")
+        raise no_such_file(path)
     if path.suffix.lower() not in READERS:
         known = ", ".join(READERS)
         raise UserError(f"{path}: the extension {path.suffix!r} is not one that can be read; use one of {known}")
@@ -56,13 +56,15 @@ def local_path(name: str) -> Path:
     return path
 
 
-def _similar(path: Path) -> str:
+def no_such_file(path: Path) -> UserError:
+    """What to say of a data file that is missing, with a file beside it that is called nearly so."""
+    missing = f"{path}: there is no such file"
     try:
-        siblings = [sibling.name for sibling in path.parent.iterdir() if sibling.suffix.lower() in READERS]
+        beside = {other.stem: other.name for other in path.parent.iterdir() if other.suffix.lower() in READERS}
     except OSError:
-        return f", nor a folder {str(path.parent)!r} that can be listed; check the path"
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; check the path"
+        return UserError(f"{missing}, nor a folder {str(path.parent)!r} that can be listed; check the path")
+    close = difflib.get_close_matches(path.stem, beside, n=1)
+    return UserError(f"{missing}; did you mean {beside[close[0]]!r}?" if close else f"{missing}; check the path")
 
 
 def jsonl_rows(path: Path) -> Rows:

@@ -13,7 +13,7 @@ from tuneoff.data.arrow import is_saved_folder, open_saved_folder
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import find_columns
 from tuneoff.data.example import Dataset, Dropped, Split
-from tuneoff.data.files import local_path, open_file
+from tuneoff.data.files import READERS, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
 from tuneoff.data.splits import count_documents, cut_off, first_groups, first_of
 from tuneoff.data.starter import open_starter
@@ -170,6 +170,8 @@ def _open(spec: DataSpec) -> tuple[str, dict[Split, Table]]:
         return folder.resolve().name, _by_split(str(folder), open_saved_folder(folder))
     if folder.exists():
         raise UserError(f"{folder}: a file, where a folder or a hub name was expected; give it with --train-file")
+    if folder.suffix.lower() in READERS:  # nobody calls a data set of the hub so, and asking there takes half a minute
+        raise no_such_file(folder)
     if not HUB_NAME.fullmatch(spec.source):
         raise UserError(f"{spec.source}: there is no such folder, and it is no hub name either; check the path")
     return spec.source, _by_split(spec.source, open_hub(spec.source, spec.config))
