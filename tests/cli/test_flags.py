@@ -25,6 +25,19 @@ def test_every_flag_leads_to_a_field_of_the_study(flag) -> None:
     assert flag.path[-1] in kind.model_fields
 
 
+@pytest.mark.parametrize("flag", STUDY_FLAGS, ids=lambda flag: flag.name)
+def test_help_shows_the_default_of_the_study(flag) -> None:
+    found = StudySpec(data=DataSpec(source="starter")).model_dump()
+    for key in flag.path:
+        found = found[0 if key == "*" else key]
+    if flag.name == "--model":
+        found = [model["name"] for model in found]
+    values = list(found) if isinstance(found, list | tuple) else [found]
+    shown = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    nothing = found is None or found is False or flag.path == ("data", "source")
+    assert flag.default == (None if nothing else shown)
+
+
 def test_no_two_flags_share_a_name_or_a_field() -> None:
     names = [name for flag in STUDY_FLAGS for name in (flag.name, *flag.also)]
     assert len(set(names)) == len(names)

@@ -72,6 +72,17 @@ def test_a_study_is_judged_by_its_own_margin_unless_another_is_asked_for(told: P
     assert (own.verdict.margin, asked.verdict.margin, scored.margin) == (3.0, 0.25, 3.0)
 
 
+def test_a_choice_that_differs_from_the_planned_one_is_told(told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*flags: str) -> str:
+        assert main(["judge", str(told), *flags]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "exploratory, unless" not in said("--margin", "0.5", "--metric", "rouge1")
+    assert "Judged by a margin of 1 points instead of 0.5: exploratory, unless" in said("--margin", "1")
+    both = "Judged by ROUGE-2 instead of ROUGE-1 and a margin of 2 points instead of 0.5: exploratory, unless"
+    assert both in said("--margin", "2", "--metric", "rouge2")
+
+
 def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(study_folder(tmp_path)), "--metric", "length"]) == 2
     assert "needs a metric in which more is better" in capsys.readouterr().err

@@ -116,7 +116,13 @@ def compare(
     study: StudyFile = None,
     preset: Preset = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", metavar="A,B", help="Methods to compare; see `tuneoff methods`.")
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="A,B",
+            help="Methods to compare; see `tuneoff methods`.",
+            show_default="zero_shot,soft_prompt,lora,full",
+        ),
     ] = None,
     set_: Settings = None,
     predictions: Outside = None,

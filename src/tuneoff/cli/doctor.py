@@ -8,7 +8,7 @@ from tuneoff import data, models, resources
 from tuneoff.data import starter
 from tuneoff.disk_cache import cache_folder
 
-OPTIONAL = {"datasets": "data sets by hub name: pip install 'tuneoff[hub]'", "wandb": "pip install 'tuneoff[wandb]'"}
+OPTIONAL = {"datasets": "data sets by hub name: pip install datasets", "wandb": "pip install wandb"}
 
 
 def examine() -> dict[str, Any]:

@@ -27,7 +27,7 @@ def open_hub(
     except ImportError as error:
         message = (
             f"the data set {name!r} stands on the Hugging Face hub, and reading it needs the package datasets: "
-            "`pip install 'tuneoff[hub]'`, or give local files with --train-file"
+            "`pip install datasets`, or give local files with --train-file"
         )
         raise UserError(message) from error
     try:

@@ -47,7 +47,7 @@ class WandbTracker:
         try:
             self._wandb: Any = importlib.import_module("wandb")
         except ImportError as error:
-            raise UserError("--report-to wandb: not installed; run: pip install 'tuneoff[wandb]'") from error
+            raise UserError("--report-to wandb: not installed; run: pip install wandb") from error
         self._folder = folder
         self._run: Any = None
         known = type(self._wandb.Settings()).model_fields

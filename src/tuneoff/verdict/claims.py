@@ -1,8 +1,8 @@
-"""Claims that were written down before the study, each judged: supported, contradicted or undecided.
+"""Claims that stand in the study file, each judged: supported, contradicted or undecided.
 
 Claims about quality are read off the simultaneous intervals of the verdict (at a share of the data off the bands of
 `sizes`), so all of them together are right with the level of that one procedure. Claims about costs, losses and best
-epochs are read off the seeds: supported when all seeds say so, contradicted when all say the contrary.
+epochs are read off the seeds: supported when all seeds say so, contradicted when none does.
 """
 
 from collections.abc import Sequence

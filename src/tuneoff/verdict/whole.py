@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff.errors import UserError
+from tuneoff.metrics.table import METRICS
 from tuneoff.record import read_record, run_folders
 from tuneoff.verdict.claims import Judged, judge_claims
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores, read_planned
+from tuneoff.verdict.load import Planned, load_scores, read_planned
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Scores
 from tuneoff.verdict.sizes import SizeVerdict, judge_sizes
+from tuneoff.verdict.wording import listed
+
+DECIDES = "rouge1"  # the metric of every study; others can be asked for later
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Whole:
     claims: tuple[Judged, ...]
 
 
-def judge_study(study: Path, metric: str = "rouge1", margin: float | None = None) -> list[Whole]:
+def judge_study(study: Path, metric: str = DECIDES, margin: float | None = None) -> list[Whole]:
     """Everything anew from the records, one `Whole` for each base model in the order of their names. `margin`: None
     is the one that the study was planned with.
 
@@ -32,6 +36,7 @@ def judge_study(study: Path, metric: str = "rouge1", margin: float | None = None
     """
     planned = read_planned(study)
     margin = planned.margin if margin is None else margin
+    otherwise = _otherwise(metric, margin, planned)
     records = [read_record(folder) for folder in run_folders(study)]
     fractions = {record.spec.fraction for record in records if record.spec.role == "final"} - {1.0}
     examples = _training_examples(study)
@@ -39,12 +44,24 @@ def judge_study(study: Path, metric: str = "rouge1", margin: float | None = None
     found = []
     for scores in load_scores(study, metric):
         verdict = decide(scores, margin)
+        verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *otherwise)})
         shares = {share: own for share, blocks in smaller.items() for own in blocks if own.block == scores.block}
         sizes = judge_sizes({**shares, 1.0: scores}, examples, margin)
         own = [record for record in records if scores.block in (None, record.spec.model.name)]
         claims = judge_claims(planned.claims, own, verdict, sizes, margin, seeds=planned.seeds)
         found.append(Whole(scores, verdict, sizes, tuple(claims)))
     return found
+
+
+def _otherwise(metric: str, margin: float, planned: Planned) -> list[str]:
+    """What a verdict says that is reached by another choice than the one that was made before the runs."""
+    titles = [METRICS[name].title for name in (metric, DECIDES)]
+    chosen = [" instead of ".join(titles)] if metric != DECIDES else []
+    if margin != planned.margin:
+        chosen.append(f"a margin of {margin:g} points instead of {planned.margin:g}")
+    if not chosen:
+        return []
+    return [f"Judged by {listed(chosen)}: exploratory, unless that was chosen before the results were seen."]
 
 
 def _training_examples(study: Path) -> int:
