@@ -70,6 +70,12 @@ class Resources(Frozen):
     processes: int = 1  # runs that shared the machine, this one included
     timeline: tuple[TimelinePoint, ...] = ()
 
+    @property
+    def scarce_peak_bytes(self) -> float:
+        """Peak of the memory that runs out first: the accelerator's where it was measured, else the process's own."""
+        readings = [phase.accelerator_peak_bytes.value for phase in self.phases.values()]
+        return max((value for value in readings if value is not None), default=float(self.peak_memory_bytes))
+
 
 class TrainPoint(Frozen):
     """One optimiser step. `loss` is in nats per target token."""
@@ -129,6 +135,11 @@ class Prediction(Frozen):
     scores: dict[str, float | None] = {}
     tokens: int | None = None
     stopped: bool | None = None
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there was a text, which `--no-texts` kept out of the folder."""
+        return not self.text and self.scores.get("empty") == 0
 
 
 class Document(Frozen):

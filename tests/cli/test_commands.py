@@ -415,6 +415,8 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
     )
     records = [Record(run_id="0", name="full-s0", status=each, spec=spec, started_at="") for each in status]
     assert StudyResult(Path(), tuple(records), (), {}).exit_code == code
+    under_way = StudyResult(Path(), tuple(records), (), {}, complete=False)
+    assert under_way.exit_code == (code or 3), "a method whose trials did not end has no final run"
 
 
 @pytest.mark.parametrize(

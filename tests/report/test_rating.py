@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tuneoff.record import read_predictions, run_folders, write_predictions
+from tuneoff.report import render
 from tuneoff.report.rating import PAGE
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
@@ -40,3 +43,17 @@ def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
     assert "default-src &#39;none&#39;" in text
     assert "http" not in seen.replace("http-equiv", "")
     assert "rating.html" in (rich_study / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_page_of_an_earlier_time_keeps_no_texts(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=6, methods=("zero_shot", "lora"))
+    render(study)
+    assert pairs_of(study / PAGE)["pairs"]
+    for folder in run_folders(study):  # what --no-texts does
+        rows = read_predictions(folder)
+        write_predictions(
+            folder, (row.model_copy(update={"text": "", "scores": row.scores | {"empty": 0}}) for row in rows)
+        )
+    render(study)
+    assert not (study / PAGE).exists()
+    assert "by lora" not in (study / "report.html").read_text(encoding="utf-8")

@@ -61,6 +61,11 @@ def budget(study: Path, **what: Any) -> None:
     write_json(study / BUDGET_FILE, {**as_data(plan, spec, 1200.0, "examples", {}), **what})
 
 
+def searches(study: Path) -> None:
+    """Make it a study with a trial for each method."""
+    write_json(study / "study.json", {**json.loads((study / "study.json").read_text()), "trials": 1})
+
+
 def each(study: Path, change: Callable[[Record], dict[str, Any]]) -> list[Record]:
     """Change all records of a folder; the new ones."""
     made = []
@@ -266,6 +271,9 @@ def test_the_search_is_told_by_names_and_shares(fake_study: Callable[..., Path])
     trials = [{"value": 0.001, "validation_loss": 2.5, "status": "finished", "steps": 7, "seconds": 75.0}]
     write_json(study / "search.json", {"cells": [{**cell, "trials": trials}]})
     summarize(study)
+    assert "search" not in Texts(study).sections, "a search of an earlier choice: this study has no trials"
+    searches(study)
+    summarize(study)
     told = Texts(study).sections["search"]
     assert "LoRA 30 % learning_rate 0.001 2.5000 0.001 7 1 min 15 s" in told
 
@@ -274,6 +282,7 @@ def test_the_answer_stands_before_how_it_was_reached(fake_study: Callable[..., P
     study = fake_study(documents=2, methods=("zero_shot", "lora"))
     cell = {"model": "starter", "method": "full", "fraction": 1.0, "hyperparameter": "learning_rate", "trials": []}
     write_json(study / "search.json", {"cells": [cell]})
+    searches(study)
     budget(study)
     summarize(study)
     page = Texts(study)
@@ -334,3 +343,26 @@ def test_settings_and_machine_are_told_without_marks_of_a_language(fake_study: C
     told = Texts(study).sections["provenance-title"]
     for words in ("target_modules q_proj, v_proj", "keep_instruction true", "accelerators none", "OS Linux", "8.00 GB"):
         assert words in told
+
+
+def test_a_report_knows_what_came_after_the_last_one(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    assert main(["report", str(study)]) == 0
+    first = json.loads((study / "summary.json").read_text())
+    each(study, lambda record: {"notes": ("a word of a later run",), "finished_at": "2026-12-01T00:00:00+00:00"})
+    assert main(["report", str(study)]) == 0
+    assert "a word of a later run" in (study / "report.html").read_text(encoding="utf-8")
+    assert (
+        first["created_at"]
+        < json.loads((study / "summary.json").read_text())["created_at"]
+        == "2026-12-01T00:00:00+00:00"
+    )
+
+
+def test_outside_systems_of_an_earlier_choice_have_no_row(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"), outside={"api": "An API", "gone": "Gone"})
+    spec = json.loads((study / "study.json").read_text())
+    write_json(study / "study.json", {**spec, "predictions": {"api": "api.jsonl"}})
+    summary = summarize(study)
+    assert [row["name"] for row in summary["rows"] if row["kind"] == "outside"] == ["api"]
+    assert "gone" not in json.dumps(summary["verdict"])

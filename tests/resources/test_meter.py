@@ -13,7 +13,7 @@ from tuneoff.record import TimelinePoint
 from tuneoff.resources import Meter, machine, sensors
 from tuneoff.resources.machine import cpu_model
 from tuneoff.resources.memory import MemoryPeak
-from tuneoff.resources.meter import halved
+from tuneoff.resources.meter import PROCESSES_VARIABLE, halved
 from tuneoff.resources.nvidia import Nvidia
 
 MB = 1 << 20
@@ -332,6 +332,17 @@ def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
     seconds = [point.seconds for point in measured.timeline]
     assert seconds == sorted(seconds)
     assert len(seconds) > len(state["timeline"])
+
+
+def test_seconds_in_company_stay_seconds_in_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROCESSES_VARIABLE, "2")
+    with Meter() as first, first.phase("train"):
+        state = json.loads(json.dumps(first.state()))
+    monkeypatch.setenv(PROCESSES_VARIABLE, "1")
+    with Meter() as second, second.phase("train"):
+        assert second.resources().processes == 1
+        second.go_on(state)
+        assert second.resources().processes == 2
 
 
 def test_machine_is_plain_json_without_the_name_of_the_host() -> None:

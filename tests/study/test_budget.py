@@ -141,6 +141,23 @@ def test_the_last_rung_can_still_be_judged(prepared: Prepared) -> None:
     )
 
 
+def test_documents_that_outside_systems_wrote_for_do_not_give_way(prepared: Prepared) -> None:
+    outside = prepared.folder.parent / "api.jsonl"
+    outside.write_text("\n".join(json.dumps({"id": row.id, "text": "x"}) for row in prepared.dataset.test))
+    with_outside = prepare(prepared.study.model_copy(update={"predictions": {"api": str(outside)}}), prepared.folder)
+    plan = budget.choose(with_outside, speeds_of(prepared), 1.0)
+    assert plan.study.data.max_test_documents is None
+    assert not any("test documents" in line for line in plan.given_up)
+    assert prepare(plan.study, prepared.folder).outside["api"]
+
+
+def test_halving_is_given_up_with_the_search(prepared: Prepared) -> None:
+    halved = prepare(prepared.study.model_copy(update={"halving": True}), prepared.folder)
+    plan = budget.choose(halved, speeds_of(prepared), 1.0)
+    assert (plan.study.trials, plan.study.halving) == (0, False)
+    assert prepare(plan.study, prepared.folder).study == plan.study
+
+
 def test_a_search_is_given_up_before_its_methods_are(prepared: Prepared) -> None:
     """A trial and its reserve are kept as long as anything else can give way; then all methods keep their defaults."""
     speeds = speeds_of(prepared)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuneoff.errors import UserError
+from tuneoff.errors import RunFailure, UserError
 from tuneoff.study import layout
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 
@@ -31,6 +31,12 @@ def test_the_fastest_that_fits_is_chosen(
 
 def test_the_probe_works_in_processes_of_its_own() -> None:
     assert layout.rate(Layout(2, 1), 2, seconds=0.3) > 0
+
+
+def test_a_probe_that_dies_while_it_works_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_WORK", 'import sys\nprint("ready", flush=True)\nsys.stdin.readline()\nsys.exit(1)')
+    with pytest.raises(RunFailure, match="--workers 1"):
+        layout.rate(Layout(2, 1), 2, seconds=0.1)
 
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1", "100000"])

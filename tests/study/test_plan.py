@@ -210,6 +210,11 @@ def test_a_damaged_study_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         claim(tmp_path, study())
+    (tmp_path / "study.json").write_text(study().model_dump_json())
+    (tmp_path / "plan.json").write_text("[]")
+    assert not plan.keeps_earlier_runs(tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        claim(tmp_path, study())
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -145,6 +145,11 @@ def test_the_coursework_is_kept_as_it_was() -> None:
         ("data.source = 'starter'\npredictions = {'../x' = 'y'}\n", ["line 2", "../x"]),
         ("data.source = 'starter'\npredictions = {LEAD-1 = 'y'}\n", ["line 2", "LEAD-1"]),
         ("name = \n", ["not TOML", "line 1"]),
+        ("data.source = 'starter'\nmodels = 'starter'\n", ["line 2", "`models` is a list"]),
+        ("data.source = 'starter'\nmodels = [3]\n", ["line 2", "`models` is a list"]),
+        ("data.source = 'starter'\nhyperparameters.lora.r = [1, 2]\n", ["line 2", "`r` should be a number", "[1, 2]"]),
+        ("data.source = 'starter'\nsteps = {lroa = 100}\n", ["line 2", "lroa", "does not compare"]),
+        ("data.source = 'starter'\nsteps = {lora = 0}\n", ["line 2", "`lora`", "not 0"]),
     ],
 )
 def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, toml: str, words: list[str]) -> None:
@@ -167,6 +172,11 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, toml: str, words: 
 def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path, override: Override, words: list[str]) -> None:
     message = complaint(tmp_path, TOML, override)
     assert all(word in message for word in words), message
+
+
+def test_models_that_are_no_list_meet_a_flag_for_every_model(tmp_path: Path) -> None:
+    override = Override(("models", "*", "precision"), "fp32", "--precision")
+    assert "`models` is a list" in complaint(tmp_path, "data.source = 'starter'\nmodels = 'starter'\n", override)
 
 
 def test_hyperparameters_of_methods_that_do_not_run_are_left_out(study_file: Path) -> None:

@@ -97,6 +97,31 @@ def test_a_training_that_stopped_early_is_measured_against_its_plan(tmp_path: Pa
     assert found.outcome == "supported"  # epoch 9 of 20, although it stopped after 10
 
 
+@pytest.mark.parametrize(
+    ("effort", "outcome"),
+    [
+        ({"epochs": 100.0, "max_steps": 20}, "supported"),  # step 9 of 20
+        ({"epochs": 100.0, "max_steps": 12}, "contradicted"),  # step 9 of 12
+        ({"epochs": 1.0, "min_steps": 20}, "supported"),
+        ({"epochs": 1.0, "min_steps": 20, "max_steps": 15}, "contradicted"),
+    ],
+)
+def test_the_plan_of_a_training_counts_its_steps_too(tmp_path: Path, effort: dict[str, float], outcome: str) -> None:
+    study = study_folder(tmp_path)
+    records = [
+        record.model_copy(
+            update={
+                "spec": record.spec.model_copy(update={"train": record.spec.train.model_copy(update=effort)}),
+                "curve": record.curve.model_copy(update={"stopped_early": True}),
+            }
+        )
+        for record in trained(study, {0: 9.0, 1: 9.0}, checks=(5, 9))
+    ]
+    claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
+    [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+    assert found.outcome == outcome, found.why
+
+
 def test_seeds_that_are_planned_and_missing_leave_an_order_undecided(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     records = [read_record(folder) for folder in run_folders(study)]

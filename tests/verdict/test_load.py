@@ -7,7 +7,8 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Prediction, Reading, TrainPoint, read_record, write_jsonl, write_record
+from tuneoff.record import Prediction, Reading, TrainPoint, read_record, run_folders, write_jsonl, write_record
+from tuneoff.report.readings import peak_bytes
 from tuneoff.verdict import decide
 from tuneoff.verdict.load import load_costs, load_scores
 
@@ -30,6 +31,33 @@ def test_a_study_is_one_family_with_groups_and_costs(tmp_path) -> None:
     verdict = decide(scores)
     assert (verdict.documents, verdict.groups, verdict.seeds) == (40, 20, (0, 1))
     assert any("40 test examples of 20 documents" in sentence for sentence in verdict.sentences)
+
+
+def test_memory_is_that_which_runs_out_first(tmp_path) -> None:
+    folder = add_run(tmp_path / "study", "lora", 0, {"a": 1.0})
+    record = read_record(folder)
+    assert load_costs([record])["peak_memory_bytes"].value == 2000
+    assert record.resources is not None
+    measured = {
+        name: phase.model_copy(update={"accelerator_peak_bytes": Reading(value=9e9, unit="B", source="a card")})
+        for name, phase in record.resources.phases.items()
+    }
+    card = record.model_copy(update={"resources": record.resources.model_copy(update={"phases": measured})})
+    assert load_costs([card])["peak_memory_bytes"].value == peak_bytes(card) == 9e9
+
+
+def test_a_model_has_its_name_at_a_share_that_other_models_lack(tmp_path) -> None:
+    study = study_folder(tmp_path, models=("one", "two"))
+    for folder in run_folders(study):
+        record = read_record(folder)
+        if record.spec.method.name == "zero_shot":  # it would stand in at every share
+            shutil.rmtree(folder)
+        elif record.spec.model.name == "one":
+            small = folder.with_name(f"{folder.name}-small")
+            shutil.copytree(folder, small)
+            write_record(small, record.model_copy(update={"spec": record.spec.model_copy(update={"fraction": 0.1})}))
+    assert [scores.block for scores in load_scores(study, fraction=0.1)] == ["one"]
+    assert [scores.block for scores in load_scores(study)] == ["one", "two"]
 
 
 def test_energy_adds_training_and_generation(tmp_path) -> None:

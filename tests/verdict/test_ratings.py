@@ -89,6 +89,31 @@ def test_ratings_of_another_study_are_refused(tmp_path: Path, capsys: pytest.Cap
     assert "no file of ratings" in capsys.readouterr().err
 
 
+def test_ratings_in_the_folder_never_take_the_verdict_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_folder(tmp_path)
+    rated(study, lambda place, better: better).rename(study / "ratings.json")
+    (study / "ratings-deep.json").write_text("[" * 100_000)
+    content = json.loads((study / "ratings.json").read_text())
+    (study / "ratings-none.json").write_text(json.dumps(content | {"ratings": []}))
+    assert main(["judge", str(study)]) == 0
+    out = capsys.readouterr().out
+    assert "LoRA" in out
+    assert "ROUGE-1 agrees with the rater on 100 %" in out
+    assert out.count("left out: ") == 2
+    assert main(["judge", str(study), "--json"]) == 0
+    told = [row for row in json.loads(capsys.readouterr().out) if "ratings" in row]
+    assert ["problem" in row["ratings"] for row in told] == [True, True, False]
+
+
+def test_ratings_of_runs_that_the_plan_no_longer_names_are_refused(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    path = rated(study, lambda place, better: better)
+    kept = [folder.name for folder in run_folders(study) if folder.name != RUNS[0]]
+    (study / "plan.json").write_text(json.dumps({"runs": kept}))
+    with pytest.raises(UserError, match=f"holds no run {RUNS[0]}"):
+        judge_ratings(study, read_ratings(path))
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     assert len(run_folders(study)) == 5

@@ -115,6 +115,37 @@ def test_rescoring_needs_texts(tmp_path: Path) -> None:
         rejudge.rescore(study, RougeDialect())
 
 
+def test_texts_that_were_left_out_are_not_scored_as_empty(told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folders(told)[0]
+    rows = [row.model_copy(update={"scores": row.scores | {"empty": 0.0}}) for row in read_predictions(folder)]
+    write_predictions(folder, rows)
+    assert main(["rescore", str(told)]) == 0
+    write_predictions(folder, (row.model_copy(update={"text": ""}) for row in rows))
+    capsys.readouterr()
+    assert main(["rescore", str(told)]) == 2
+    assert f"{folder}: its texts were kept out of the folder (--no-texts)" in capsys.readouterr().err
+
+
+def test_studies_without_a_document_in_common_are_refused(told: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told, other)
+    folders = run_folders(other)
+    for folder in folders[1:]:
+        write_predictions(
+            folder, (row.model_copy(update={"id": f"other {row.id}"}) for row in read_predictions(folder))
+        )
+    found = rejudge.diff(told, other)
+    assert [run.total is None for run in found.runs] == [run.documents == 0 for run in found.runs]
+    assert sum(run.total is None for run in found.runs) == len(folders) - 1
+    assert "Runs without a number share no test document." in found.sentences
+    assert not any("texts were not kept" in sentence for sentence in found.sentences)
+    write_predictions(
+        folders[0], (row.model_copy(update={"id": f"other {row.id}"}) for row in read_predictions(folders[0]))
+    )
+    with pytest.raises(UserError, match="share no test document"):
+        rejudge.diff(told, other)
+
+
 def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(told, other)

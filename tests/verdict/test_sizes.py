@@ -112,6 +112,26 @@ def test_a_curve_that_is_flat_pays_nowhere() -> None:
         assert said.endswith("doubling gains less than 0.5 points at every amount that was tried.")
 
 
+def test_what_no_amount_of_data_changes_has_no_curve() -> None:
+    """Zero-shot's one run stands for all seeds, of which one share has fewer: sums round differently."""
+    shares = study((40, 40, 40), (45, 46, 47))
+    rng = np.random.default_rng(1)
+    fixed = {f"d{index}": float(value) for index, value in enumerate(rng.uniform(0, 100, 200))}
+    for share, scores in shares.items():
+        rows = {key: row for key, row in scores.scores.items() if share > 0.1 or key[1] < 2}
+        shares[share] = replace(
+            scores,
+            methods=("lora", "full", "zero_shot"),
+            scores=rows | {("zero_shot", 0): fixed},
+            deterministic=frozenset({"zero_shot"}),
+        )
+    found = judge_sizes(shares, 1000)
+    assert found is not None
+    curves = {curve.method: curve for curve in found.curves}
+    assert curves["zero_shot"].gain_of_doubling is None
+    assert curves["full"].gain_of_doubling is not None
+
+
 def test_crossover_sets_cover() -> None:
     """At least 93 % of 200 simulated studies hold the true crossing: judged by the 99.9 % binomial band."""
     found = simulate_sizes(200)

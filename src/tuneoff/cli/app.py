@@ -260,7 +260,7 @@ def report(
     from tuneoff.report import render
     from tuneoff.study.summary import summarize
 
-    if (folder / "study.json").exists() and not (folder / "summary.json").exists():  # the study was interrupted
+    if (folder / "study.json").exists():  # there may be runs that the last summary does not know
         summarize(folder)
     print(render(folder)[0])
     return DONE

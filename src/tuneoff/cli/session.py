@@ -35,13 +35,14 @@ class StudyResult:
     records: tuple[Record, ...]
     folders: tuple[Path, ...]  # of the runs, in the order of the records
     summary: dict[str, Any]
+    complete: bool = True  # no final run is missing for want of a trial that did not end
 
     @property
     def exit_code(self) -> int:
         """0 when all final runs finished, 3 when some did not, 1 when none did. A trial may diverge."""
         finals = [record for record in self.records if record.spec.role == "final"]
         finished = sum(record.status == "finished" for record in finals)
-        if finals and finished == len(finals):
+        if finals and finished == len(finals) and self.complete:
             return DONE
         return SOME_FAILED if finished else FAILED
 
@@ -83,7 +84,7 @@ def run_study(
     timing = len(spec.models) * len(spec.methods) if side_by_side.processes > 1 else 0
     with Progress(prepared.total + timing, done_before=done, quiet=quiet) as progress:
         watch = _Watch(spec.name, progress, trackers, keep_texts)
-        folders, records, summary = carry_out(
+        done_now = carry_out(
             prepared,
             on_start=watch.start,
             on_event=watch.event,
@@ -92,17 +93,17 @@ def run_study(
             layout=side_by_side,
         )
     page = report.render(folder)[0]
-    for record in records:
+    for record in done_now.records:
         if quiet and record.failure is not None:
             _tell(f"{record.name} {record.status}: {record.failure.message}")
     if not quiet:
         if budget is not None:
             _tell(f"the whole took {duration(time.perf_counter() - began)} of a budget of {budget}")
-        if problem := (summary["budget"] or {}).get("problem"):
+        if problem := (done_now.summary["budget"] or {}).get("problem"):
             _tell(problem)
         print(result_as_text(folder))
         print(f"report: {page}")
-    return StudyResult(folder, tuple(records), folders, summary)
+    return StudyResult(folder, done_now.records, done_now.folders, done_now.summary, done_now.complete)
 
 
 def planned(

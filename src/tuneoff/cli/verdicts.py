@@ -11,7 +11,7 @@ from tuneoff.metrics import RougeDialect, signature
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
 from tuneoff.verdict.outcome import MethodResult, Verdict
-from tuneoff.verdict.ratings import judge_ratings, read_ratings, saved_ratings
+from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
 
 
 def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
@@ -21,9 +21,10 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
     _check(margin)
     found = rejudge.judge(folders, metric, margin)
     apart = rejudge.apart(folders)
-    saved = {path.resolve(): (study, path) for study in folders for path in saved_ratings(study)}
-    saved |= {path.resolve(): (folders[0], path) for path in rated}
-    people = [(path, judge_ratings(study, read_ratings(path))) for study, path in saved.values()]
+    asked = [(path, judge_ratings(folders[0], read_ratings(path))) for path in rated]
+    known = {path.resolve() for path in rated}
+    saved = [(path, one) for study in folders for path, one in saved_ratings(study) if path.resolve() not in known]
+    people = [*asked, *saved]
     if as_json:
         rows: list[dict[str, Any]] = [
             {
@@ -35,7 +36,7 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
             for study, whole in found
         ]
         rows += [{"between": one.model_dump(mode="json")} for one in apart]
-        return json.dumps([*rows, *({"ratings": one.model_dump(mode="json")} for _, one in people)])
+        return json.dumps([*rows, *({"ratings": _as_data(path, one)} for path, one in people)])
     lines = []
     for study, whole in found:
         verdict = whole.verdict
@@ -45,8 +46,14 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
     lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
     for path, one in people:
-        lines += [f"{path}", *(f"  {sentence}" for sentence in one.sentences)]
+        lines += [f"{path}", *(f"  {sentence}" for sentence in ([one] if isinstance(one, str) else one.sentences))]
     return _text(lines)
+
+
+def _as_data(path: Path, one: Preference | str) -> dict[str, Any]:
+    if isinstance(one, str):
+        return {"file": str(path), "problem": one}
+    return {"file": str(path), **one.model_dump(mode="json")}
 
 
 def _check(margin: float | None) -> None:
@@ -94,7 +101,7 @@ def drifted(first: Path, second: Path, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(found.model_dump(mode="json"))
     lines = [
-        f"  {run.run:<44} {run.total:+6.2f}"
+        f"  {run.run:<44} {'     –' if run.total is None else f'{run.total:+6.2f}'}"
         + ("" if run.training is None else f"  training {run.training:+6.2f}, scoring {run.scoring:+6.2f}")
         for run in found.runs
     ]

@@ -180,7 +180,7 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
                 continue
             texts: list[Any] = [None] * len(documents)
             for prediction in source[name]:
-                if prediction.id in place:
+                if prediction.id in place and not prediction.left_out:
                     texts[place[prediction.id]] = [prediction.text, prediction.scores]
             seed = study.records[name].spec.seed if name in study.records else 0
             outputs.append({"seed": seed, "texts": texts})

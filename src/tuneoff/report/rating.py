@@ -19,13 +19,13 @@ def write(study: StudyFolder) -> Path | None:
 
     None, and no page, where there are no such texts (a study without texts, or one method).
     """
-    rated = _best_two(study)
+    path = study.path / PAGE
+    rated = _best_two(study) or []
     texts = {document.id: document for document in study.documents if document.document}
-    if rated is None or not texts:
-        return None
     outputs = [{row.id: row.text for row in study.predictions.get(run, [])} for _, run in rated]
-    ids = sorted(key for key in texts if outputs[0].get(key, "") != outputs[1].get(key, ""))
+    ids = sorted(key for key in texts if outputs and outputs[0].get(key, "") != outputs[1].get(key, ""))
     if not ids:
+        path.unlink(missing_ok=True)  # one of an earlier time would keep its texts
         return None
     rng = random.Random(f"{study.summary.name}/rating")
     rng.shuffle(ids)
@@ -59,9 +59,13 @@ def write(study: StudyFolder) -> Path | None:
             pairs=Markup(embedded_json(data)),  # noqa: S704 - escaped there
         )
     )
-    path = study.path / PAGE
     write_text_atomic(path, page)
     return path
+
+
+def _has_texts(study: StudyFolder, run: str) -> bool:
+    rows = study.predictions.get(run, [])
+    return bool(rows) and not any(row.left_out for row in rows)
 
 
 def _best_two(study: StudyFolder) -> list[tuple[Row, str]] | None:
@@ -73,6 +77,6 @@ def _best_two(study: StudyFolder) -> list[tuple[Row, str]] | None:
     own = sorted((row for row in rows if row.model == first.model), key=lambda row: -(row.score("rouge1").mean or 0.0))[
         :2
     ]
-    found = [(row, next((run for run in row.runs if study.predictions.get(run)), None)) for row in own]
+    found = [(row, next((run for run in row.runs if _has_texts(study, run)), None)) for row in own]
     usable = [(row, run) for row, run in found if run is not None]
     return usable if len(usable) == 2 else None

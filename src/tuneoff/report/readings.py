@@ -91,12 +91,8 @@ def all_seconds(record: Record) -> float | None:
 
 
 def peak_bytes(record: Record) -> float | None:
-    """Accelerator memory where it was measured: that is what runs out first. Else the process's resident memory."""
-    if record.resources is None:
-        return None
-    readings = [phase.accelerator_peak_bytes.value for phase in record.resources.phases.values()]
-    measured = [value for value in readings if value is not None]
-    return max(measured) if measured else float(record.resources.peak_memory_bytes)
+    """Peak of the memory that runs out first."""
+    return None if record.resources is None else record.resources.scarce_peak_bytes
 
 
 def artefact_bytes(record: Record) -> float | None:

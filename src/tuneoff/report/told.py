@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.report import quantities
 from tuneoff.report.folder import Budget, Search, StudyFolder
 from tuneoff.report.palette import model_label
 from tuneoff.report.table import Table
 from tuneoff.spec import StudySpec
-from tuneoff.verdict.ratings import judge_ratings, read_ratings, saved_ratings
+from tuneoff.verdict.ratings import saved_ratings
 
 _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
@@ -71,13 +70,7 @@ def _merged(notes: Iterable[str]) -> list[str]:
 
 def rated(study: Path) -> list[tuple[str, Sequence[str]]]:
     """The ratings that people saved in the folder: the file, and what it shows or why it is left out."""
-    found: list[tuple[str, Sequence[str]]] = []
-    for path in saved_ratings(study):
-        try:
-            found.append((path.name, judge_ratings(study, read_ratings(path)).sentences))
-        except UserError as error:
-            found.append((path.name, [f"left out: {error}"]))
-    return found
+    return [(path.name, [one] if isinstance(one, str) else one.sentences) for path, one in saved_ratings(study)]
 
 
 def machine(about: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -81,6 +81,7 @@ class Meter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: Exception | None = None
+        self._processes = int(os.environ.get(PROCESSES_VARIABLE, "1"))
 
     def __enter__(self) -> Self:
         self._nvidia = self._nvidia if self._nvidia is not None else Nvidia()
@@ -115,6 +116,7 @@ class Meter:
             self._charge()
             return {
                 "seconds": self.elapsed(),
+                "processes": self._processes,
                 "phases": {
                     name: {**dataclasses.asdict(phase), "accelerator": phase.accelerator.model_dump()}
                     for name, phase in self._phases.items()
@@ -126,6 +128,8 @@ class Meter:
         """Add what an earlier attempt had measured when it kept its state."""
         with self._lock:
             self._start -= state["seconds"]
+            # Seconds of an attempt that had company are no costs of a run alone, whatever this one has.
+            self._processes = max(self._processes, state.get("processes", 1))
             for name, told in state["phases"].items():
                 phase = self._phases.setdefault(name, PhaseMeter())
                 phase.add(PhaseMeter(**{**told, "accelerator": Reading.model_validate(told["accelerator"])}))
@@ -153,7 +157,7 @@ class Meter:
                 peak_memory_bytes=max(peaks),
                 memory_source=self._memory.source,
                 threads=_threads(),
-                processes=int(os.environ.get(PROCESSES_VARIABLE, "1")),
+                processes=self._processes,
                 timeline=tuple(self._timeline),
             )
 

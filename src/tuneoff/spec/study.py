@@ -1,7 +1,7 @@
 """A study: which models and methods are compared, on what, with how much effort."""
 
 from pathlib import PurePath
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -57,7 +57,7 @@ class StudySpec(Frozen):
     trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
     search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
     halving: bool = Field(False, description="trials of trained methods go one by one, and bad ones are cut early")
-    steps: dict[str, int] = Field(
+    steps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {}, description="optimiser steps by method, where methods get equal time; the others take those of `train`"
     )
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")

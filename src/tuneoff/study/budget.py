@@ -231,6 +231,8 @@ def _ladder(prepared: Prepared) -> Iterator[Callable[[StudySpec], StudySpec]]:
     def documents(split: Literal["validation", "test"], most: int) -> Callable[[StudySpec], StudySpec]:
         def fewer(study: StudySpec) -> StudySpec:
             name = f"max_{split}_documents"
+            if split == "test" and study.predictions:  # outside systems wrote texts for just these documents
+                return study
             if min(getattr(study.data, name) or most + 1, _documents(prepared, split)) <= most:
                 return study
             return study.model_copy(update={"data": study.data.model_copy(update={name: most})})
@@ -238,7 +240,11 @@ def _ladder(prepared: Prepared) -> Iterator[Callable[[StudySpec], StudySpec]]:
         return fewer
 
     def trials(most: int) -> Callable[[StudySpec], StudySpec]:
-        return lambda study: study.model_copy(update={"trials": min(study.trials, most)})
+        def fewer(study: StudySpec) -> StudySpec:
+            kept = min(study.trials, most)
+            return study.model_copy(update={"trials": kept, "halving": study.halving and kept > 0})
+
+        return fewer
 
     def share(study: StudySpec) -> StudySpec:
         return study.model_copy(update={"fractions": (*study.fractions[:-2], 1.0)})

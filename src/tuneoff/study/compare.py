@@ -170,6 +170,17 @@ def check_prompts(prepared: Prepared) -> None:
         prompter.encode(list(kinds.values()), with_target=False)
 
 
+@dataclass(frozen=True)
+class CarriedOut:
+    """Folders and records of all runs of a study, trials too, and its summary. `complete`: no further run would follow
+    from trials that did not end."""
+
+    folders: tuple[Path, ...]
+    records: tuple[Record, ...]
+    summary: dict[str, Any]
+    complete: bool
+
+
 def carry_out(
     prepared: Prepared,
     *,
@@ -179,8 +190,8 @@ def carry_out(
     keep_texts: bool = True,
     start_method: str | None = None,
     layout: Layout = WHOLE_MACHINE,
-) -> tuple[tuple[Path, ...], list[Record], dict[str, Any]]:
-    """Do what is missing; returns the folders and records of all runs of the study, trials too, and the summary.
+) -> CarriedOut:
+    """Do what is missing.
 
     A run that fails is a record with a status: the study goes on. `keep_texts=False` leaves documents and written
     texts out of the folder. Raises `UserError` when another process works in the folder.
@@ -225,7 +236,8 @@ def carry_out(
             if not keep_texts:
                 _forget_texts(folder / run.folder for run in prepared.runs)
         there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())
-        return there, [read_record(run) for run in there], summarize(folder)
+        complete = _look(prepared).expansion.complete
+        return CarriedOut(there, tuple(read_record(run) for run in there), summarize(folder), complete)
 
 
 def _to_time(prepared: Prepared) -> list[PlannedRun]:

@@ -17,6 +17,7 @@ from tuneoff.study.launch import RUNTIME, WHOLE_MACHINE, Layout
 # Fewer runs than this are not worth the probe's seconds.
 WORTH_PROBING = 4
 _SECONDS = 4.0
+_FAILED = "the probe of how runs should share this machine has failed; give --workers 1"
 # A layout must be this much faster before times are measured on a shared machine.
 _GAIN = 1.05
 
@@ -82,12 +83,15 @@ def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
         for child in children:
             assert child.stdout is not None
             if child.stdout.readline() != "ready\n":
-                raise RunFailure("the probe of how runs should share this machine has failed; give --workers 1")
+                raise RunFailure(_FAILED)
         for child in children:
             assert child.stdin is not None
             child.stdin.write("\n")
             child.stdin.flush()
-        counts = [int(child.communicate()[0]) for child in children]
+        told = [child.communicate()[0] for child in children]
+        if any(child.returncode != 0 for child in children):
+            raise RunFailure(_FAILED)
+        counts = [int(text) for text in told]
     finally:
         for child in children:
             child.kill()

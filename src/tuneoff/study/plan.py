@@ -100,7 +100,7 @@ def keeps_earlier_runs(study_folder: Path) -> bool:
         found = json.loads((study_folder / "plan.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return found.get("numerics") == NUMERICS_VERSION and "earlier_numerics" in found
+    return isinstance(found, dict) and found.get("numerics") == NUMERICS_VERSION and "earlier_numerics" in found
 
 
 def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequence[PlannedRun]) -> None:
@@ -133,7 +133,9 @@ def check_folder(study_folder: Path, study: StudySpec, contents: Contents, *, ke
     try:
         earlier = StudySpec.model_validate_json(path.read_text(encoding="utf-8"))
         fingerprint = json.loads((study_folder / "plan.json").read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        if not isinstance(fingerprint, dict):
+            raise TypeError("plan.json is no table")
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, OSError, TypeError) as error:
         raise UserError(f"{path}: damaged or from another version of tuneoff; choose another --output") from error
     changes = [*differences(earlier, study), *_changed_contents(fingerprint, contents)]
     if not (changes or keep_earlier) and fingerprint.get("numerics") != NUMERICS_VERSION:

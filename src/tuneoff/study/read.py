@@ -155,6 +155,7 @@ def read_study(
     source, folder = _open(file, preset)
     document = _parse(source) if source else {}
     _check_tables(document, source)
+    _check_models(document, source)
     if isinstance(document.get("models"), list):
         document["models"] = [{"name": entry} if isinstance(entry, str) else entry for entry in document["models"]]
     if folder is not None:
@@ -201,6 +202,13 @@ def _check_tables(document: Mapping[str, Any], source: _Source | None) -> None:
         if key in document and not isinstance(document[key], dict):
             where = source.place((key,)) if source else None
             raise UserError(f"{where or 'study'}: `{key}` is a table; write [{key}] and its keys below it")
+
+
+def _check_models(document: Mapping[str, Any], source: _Source | None) -> None:
+    models = document.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(entry, str | dict) for entry in models):
+        where = source.place(("models",)) if source else None
+        raise UserError(f'{where or "study"}: `models` is a list of names or tables, such as models = ["starter"]')
 
 
 def _anchor(document: dict[str, Any], folder: Path) -> None:
@@ -265,6 +273,8 @@ def _explain(
     """One sentence for the first error; unknown keys first, since a misspelt key is often the cause of the others."""
     error = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     path: KeyPath = error["loc"]
+    setting = path[:1] == ("hyperparameters",) and len(path) > 3  # what follows is a branch of the type
+    path = path[:3] if setting else path
     place = _place(path, source, overrides)
     key = str(next((part for part in reversed(path) if isinstance(part, str)), "study"))
     if error["type"] == "extra_forbidden":
@@ -275,6 +285,8 @@ def _explain(
         return message if place == "study" or not message[:1].islower() else _prefixed(path, place, message)
     if error["type"] == "missing":
         return f"{place}: `{key}` is missing"
+    if setting:
+        message = "should be a number, a text, true, false or a list of texts"
     return f"{place}: `{key}` {message.removeprefix('Input ')}, not {_shown(document, path)}"
 
 
@@ -311,6 +323,10 @@ def _with_known_methods(study: StudySpec, source: _Source | None, overrides: Seq
         if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
             place = _place(("predictions", name), source, overrides)
             raise UserError(f"{place}: the row name {name!r} is taken or not made of letters, digits and . _ -")
+    for name in study.steps:
+        if name not in study.methods:
+            place = _place(("steps", name), source, overrides)
+            raise UserError(f"{place}: `steps` is about {name}, which the study does not compare")
     for name, values in study.hyperparameters.items():
         for key, value in values.items():
             path = ("hyperparameters", name, key)

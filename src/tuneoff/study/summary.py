@@ -27,6 +27,7 @@ from tuneoff.record import (
 from tuneoff.study.budget_file import told
 from tuneoff.study.health import examine
 from tuneoff.verdict.bootstrap import group_interval
+from tuneoff.verdict.load import outside_files
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost
@@ -61,11 +62,12 @@ def summarize(study: Path) -> dict[str, Any]:
         whole = judged.get(model) or judged[None]
         rows += _method_rows(model, own, groups, whole.verdict, whole.scores.costs)
     rows += _other_rows(study, groups)
-    search = _read(study / "search.json")
+    searched = _read(study / "study.json").get("trials", 1)  # a file of an earlier choice may lie there
+    search = _read(study / "search.json") if searched else {}
     finals = [(record, read_predictions(folder)) for folder, record in records.items() if record.spec.role == "final"]
     summary = {
         "name": _read(study / "study.json").get("name", study.name),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created_at": max(filter(None, (record.finished_at for record in records.values())), default=_now()),
         "tuneoff_version": __version__,
         "primary_metric": PRIMARY,
         "signature": next((run.record.signature for run in runs), None),
@@ -92,6 +94,10 @@ def summarize(study: Path) -> dict[str, Any]:
     plain: dict[str, Any] = plain_numbers(summary)
     write_json(study / "summary.json", plain)
     return plain
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _planned(study: Path) -> list[Path]:
@@ -165,10 +171,13 @@ def _shared(runs: Sequence[_Run]) -> list[str]:
 
 
 def _other_rows(study: Path, groups: Mapping[str, str]) -> Iterable[dict[str, Any]]:
-    for kind, folder in (("extractive", "baselines"), ("outside", "outside")):
-        paths = {path.stem: path for path in sorted((study / folder).glob("*.jsonl"))}
-        names = [name for name in EXTRACTIVE_ROWS if name in paths] if kind == "extractive" else list(paths)
-        for name in names:
+    baselines = [study / "baselines" / f"{name}.jsonl" for name in EXTRACTIVE_ROWS]
+    for kind, files in (
+        ("extractive", [path for path in baselines if path.exists()]),
+        ("outside", outside_files(study)),
+    ):
+        paths = {path.stem: path for path in files}
+        for name in paths:
             predictions = read_rows(paths[name], Prediction)
             yield {
                 "name": name,

@@ -1,8 +1,8 @@
 """Claims that stand in the study file, each judged: supported, contradicted or undecided.
 
-Claims about quality are read off the simultaneous intervals of the verdict (at a share of the data off the bands of
-`sizes`), so all of them together are right with the level of that one procedure. Claims about costs, losses and best
-epochs are read off the seeds: supported when all seeds say so, contradicted when none does.
+Claims about quality are read off the simultaneous intervals of the verdict, all of them together right with its level;
+those at a share of the data off the bands of `sizes`, which are a second procedure of the same level. Claims about
+costs, losses and best epochs are read off the seeds: supported when all seeds say so, contradicted when none does.
 """
 
 from collections.abc import Sequence
@@ -192,8 +192,12 @@ def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
 
 
 def _end(record: Record) -> float | None:
-    """The epoch at which training was to end; None without a curve."""
+    """The epoch at which training was to end; None without a curve. For one that patience ended: what was planned."""
     if not record.curve.train:
         return None
-    done, effort = record.curve.train[-1].epoch, record.spec.train
-    return max(done, effort.epochs) if record.curve.stopped_early and effort.max_steps is None else done
+    last, effort = record.curve.train[-1], record.spec.train
+    if not record.curve.stopped_early:
+        return last.epoch
+    steps_an_epoch = last.step / last.epoch
+    planned = max(effort.epochs * steps_an_epoch, effort.min_steps or 0)
+    return max(last.step, min(planned, effort.max_steps or planned)) / steps_an_epoch

@@ -34,6 +34,7 @@ class Planned(BaseModel):
     methods: tuple[str, ...] = ()
     seeds: int = 0
     claims: tuple[ClaimSpec, ...] = ()
+    predictions: dict[str, str] = {}
     margin: float = Field(MARGIN, ge=0, allow_inf_nan=False)
 
 
@@ -62,13 +63,16 @@ def load_scores(study: Path, metric: str = "rouge1", *, fraction: float = 1.0) -
     records = _on(fraction, [entry for entry in everything if entry[0].spec.role == "final"])
     if not records:
         raise UserError(f"{study}: no run there to judge; name the folder that `tuneoff compare` wrote")
-    models = sorted({record.spec.model.name for record, _ in records})
+    # Of all shares, so that a model goes by the same name at each of them while others are still to come.
+    models = sorted({record.spec.model.name for record, _ in everything if record.spec.role == "final"})
     groups, no_groups = _groups(study)
     outside = _outside(study, metric)
     planned = read_planned(study)
     blocks = []
     for model in models:
         own = [(record, folder) for record, folder in records if record.spec.model.name == model]
+        if not own:
+            continue
         block = _block(own, metric, outside, timing, planned, model if len(models) > 1 else None)
         blocks.append(
             Scores(
@@ -196,9 +200,17 @@ def _damaged(path: Path) -> UserError:
     return UserError(f"{path}: damaged or from another version of tuneoff; restore it or run the study again")
 
 
-def _outside(study: Path, metric: str) -> dict[str, dict[str, float | None]]:
+def outside_files(study: Path) -> list[Path]:
+    """The outputs of outside systems that the study compares; a folder may hold others, of an earlier choice."""
     paths = sorted((study / OUTSIDE).glob("*.jsonl"))
-    return {path.stem: _metric(read_rows(path, Prediction), metric) for path in paths}
+    if not (study / "study.json").exists():
+        return paths
+    named = read_planned(study).predictions
+    return [path for path in paths if path.stem in named]
+
+
+def _outside(study: Path, metric: str) -> dict[str, dict[str, float | None]]:
+    return {path.stem: _metric(read_rows(path, Prediction), metric) for path in outside_files(study)}
 
 
 def _groups(study: Path) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -252,7 +264,7 @@ def _generate_seconds(record: Record) -> Cost:
 def _peak_memory(record: Record) -> Cost:
     if record.resources is None:
         return Cost(None, "the record holds no resources")
-    return Cost(float(record.resources.peak_memory_bytes))
+    return Cost(record.resources.scarce_peak_bytes)
 
 
 def _artefact(record: Record) -> Cost:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from scipy.stats import t as student
 
 from tuneoff.errors import UserError
-from tuneoff.record import read_documents, read_predictions
+from tuneoff.record import read_documents, read_predictions, run_folders
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.simultaneous import LEVEL
 
@@ -58,22 +58,29 @@ def read_ratings(path: Path) -> Ratings:
         return Ratings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no file of ratings; save one with the button of rating.html") from error
 
 
-def saved_ratings(study: Path) -> list[Path]:
-    """The files of ratings in a study folder."""
-    return sorted(study.glob("ratings*.json"))
+def saved_ratings(study: Path) -> list[tuple[Path, Preference | str]]:
+    """What the files of ratings in a study folder show, or why one is left out: they never take the verdict away."""
+    found: list[tuple[Path, Preference | str]] = []
+    for path in sorted(study.glob("ratings*.json")):
+        try:
+            found.append((path, judge_ratings(study, read_ratings(path))))
+        except UserError as error:
+            found.append((path, f"left out: {error}"))
+    return found
 
 
 def judge_ratings(study: Path, ratings: Ratings) -> Preference:
     """Raises `UserError` for ratings of another study, or none."""
     groups = {document.id: document.group for document in read_documents(study)}
     scores = []
+    there = {folder.name: folder for folder in run_folders(study)}
     for run in ratings.runs:
-        folder = study / "runs" / run
-        if Path(run).name != run or not folder.is_dir():
+        folder = there.get(run)
+        if folder is None:
             raise UserError(f"{study}: holds no run {run}; these ratings belong to another study")
         scores.append({row.id: row.scores.get("rouge1") for row in read_predictions(folder)})
     known = [rating for rating in ratings.ratings if rating.id in groups]

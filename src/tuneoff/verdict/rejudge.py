@@ -13,7 +13,7 @@ from tuneoff.errors import UserError
 from tuneoff.record import Prediction, read_documents, read_predictions, read_record, read_rows, run_folders
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import OUTSIDE, load_scores, read_planned
+from tuneoff.verdict.load import load_scores, outside_files, read_planned
 from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.whole import Whole, judge_study
@@ -67,6 +67,10 @@ def rescore(
     def anew(name: str, place: Path, rows: Sequence[Prediction]) -> dict[str, float | None]:
         if any(row.id not in documents for row in rows):
             raise UserError(f"{place}: texts of documents that documents.jsonl does not have; restore it")
+        if any(row.left_out for row in rows):
+            raise UserError(
+                f"{place}: its texts were kept out of the folder (--no-texts), so nothing can be scored again"
+            )
         new = {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)["rouge1"] for row in rows}
         changed.append(Rescored(run=name, before=_mean(rows), after=fmean(new.values())))
         return dict(new)
@@ -79,7 +83,7 @@ def rescore(
             continue
         found[record.spec.model.name, record.spec.method.name, record.spec.seed] = anew(record.name, folder, rows)
     others: dict[tuple[str, int], Mapping[str, float | None]] = {}
-    for path in sorted((study / OUTSIDE).glob("*.jsonl")):
+    for path in outside_files(study):
         if rows := read_rows(path, Prediction):
             others[path.stem, 0] = anew(path.stem, path, rows)
     verdicts = []
@@ -101,14 +105,14 @@ def _mean(rows: Iterable[Prediction]) -> float:
 class RunDrift(Frozen):
     """One run in two studies. Points of ROUGE-1, second minus first, over the documents that both have.
 
-    `total` is `training` (texts that are not the same) plus `scoring` (the same text, another score). `same_texts` is
-    a share; None where texts were not kept, and then nothing can be separated. `loss` is the difference of the
-    validation losses.
+    `total` is `training` (texts that are not the same) plus `scoring` (the same text, another score); None where no
+    document is in both. `same_texts` is a share; None where texts were not kept, and then nothing can be separated.
+    `loss` is the difference of the validation losses.
     """
 
     run: str
     documents: int
-    total: float
+    total: float | None
     training: float | None
     scoring: float | None
     same_texts: float | None
@@ -142,6 +146,8 @@ def diff(first: Path, second: Path) -> Drift:
         raise UserError(
             f"{first} and {second} share no finished run; runs are matched by model, method, seed and share"
         )
+    if not any(one[name].rows.keys() & two[name].rows.keys() for name in shared):
+        raise UserError(f"{first} and {second} share no test document; nothing of them can be compared")
     runs = tuple(_drift(name, one[name], two[name]) for name in shared)
     settings = sorted({change for name in shared for change in _changes(one[name], two[name])})
     return Drift(
@@ -185,7 +191,7 @@ def _drift(name: str, one: _Run, two: _Run) -> RunDrift:
     return RunDrift(
         run=name,
         documents=len(pairs),
-        total=sum(apart) / count,
+        total=sum(apart) / count if pairs else None,
         training=sum(each for each, alike in zip(apart, same, strict=True) if not alike) / count if texts else None,
         scoring=sum(each for each, alike in zip(apart, same, strict=True) if alike) / count if texts else None,
         same_texts=sum(same) / count if texts else None,
@@ -215,12 +221,14 @@ def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]
     yield f"{len(runs)} runs are in both; in {len(moved)} of them training ended at another validation loss."
     known = [run for run in runs if run.training is not None]
     if known:
-        most = max(known, key=lambda run: abs(run.total))
+        most = max(known, key=lambda run: abs(run.total or 0.0))
         yield (
             f"The largest change is {most.total:+.2f} points ({most.run}): {most.training:+.2f} from other texts, "
             f"{most.scoring:+.2f} from other scores of the same texts."
         )
-    if len(known) < len(runs):
+    if any(run.total is None for run in runs):
+        yield "Runs without a number share no test document."
+    if any(run.total is not None and run.training is None for run in runs):
         yield "Where texts were not kept, drift of training and of scoring cannot be told apart."
     if settings:
         more = f"; and {len(settings) - 5} more (--json has all)" if len(settings) > 5 else ""

@@ -33,6 +33,7 @@ Outcome = Literal["located", "throughout", "undetermined"]
 _DRAWS = 400
 _SEED = 20261124
 _EXPONENTS = np.linspace(0.05, 2.0, 40)
+_SAME = 1e-9  # points: sums over more or fewer seeds round differently
 
 
 class SizePoint(Frozen):
@@ -248,7 +249,7 @@ def _curve(
         for fraction, mean in zip(tables, means, strict=True)
     )
     sizes = np.array([counts[fraction] for fraction in tables], dtype=float)
-    if len(sizes) < 3 or np.ptp(means) == 0:
+    if len(sizes) < 3 or np.ptp(means) < _SAME:
         return SizeCurve(method=name, title=title, points=points)
     drawn = _drawn_means(tables, row)
     fitted = _fit(sizes, means[None])
