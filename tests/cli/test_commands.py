@@ -222,6 +222,7 @@ def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for method in json.loads(capsys.readouterr().out):
         for key in method["hyperparameters"]:
             assert f"{method['name']}.{key} = " in text
+    assert "peft:TYPE" in text
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

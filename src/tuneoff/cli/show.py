@@ -147,6 +147,7 @@ def methods_as_text() -> str:
                 searched = f"  ({len(kind.choices[key])} values to try)"
             written = types[key].__name__ if isinstance(types[key], type) else "names"
             lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
+    lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
     return "\n".join(lines)
 
 
