@@ -52,7 +52,7 @@ def test_cnn_dailymail_by_its_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"pip install 'tuneoff\[hub\]'.*--train-file"):
+    with pytest.raises(UserError, match=r"pip install datasets.*--train-file"):
         load(DataSpec(source="someone/something"))
 
 
