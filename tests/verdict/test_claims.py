@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
+from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Record, TrainPoint, ValidationPoint, read_record, run_folders
+from tuneoff.record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
 from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.claims import check_claims, judge_claims
 from tuneoff.verdict.decide import decide
@@ -44,6 +44,23 @@ def test_costs_need_every_seed(tmp_path: Path) -> None:
     assert judged(study, **order) == "supported"
     assert judged(study, **(order | {"methods": ["zero_shot", "lora"]})) == "contradicted"
     assert judged(study, **(order | {"methods": ["lora", "full"]})) == "contradicted"  # alike is not larger
+
+
+def test_an_order_of_times_in_company_is_undecided_until_they_are_measured_alone(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    order = {"kind": "cost_order", "cost": "train_seconds", "methods": ["lora", "zero_shot"]}
+    for folder in run_folders(study):
+        record = read_record(folder)
+        assert record.resources is not None
+        company = record.resources.model_copy(update={"processes": 2})
+        write_record(folder, record.model_copy(update={"resources": company}))
+    assert judged(study, **order) == "undecided"
+    assert judged(study, **(order | {"cost": "artefact_bytes"})) == "supported"
+    for method in ("lora", "zero_shot"):
+        folder = add_run(study, method, 9, {}, seconds=5.0)
+        record = read_record(folder)
+        write_record(folder, record.model_copy(update={"spec": record.spec.model_copy(update={"role": "timing"})}))
+    assert judged(study, **order) == "supported"
 
 
 def trained(study: Path, best: dict[int, float], checks: tuple[int, ...] = (3, 9, 10)) -> list[Record]:

@@ -20,8 +20,12 @@ from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import AXES
 from tuneoff.verdict.sizes import SizeVerdict
 from tuneoff.verdict.timing import as_alone, place, timing_of
+from tuneoff.verdict.wording import listed
 
 Outcome = Literal["supported", "contradicted", "undecided"]
+
+# Costs that company on the machine changes.
+_OF_CLOCKS = ("train_seconds", "generate_seconds", "energy_joules")
 
 
 class Judged(Frozen):
@@ -50,7 +54,20 @@ def judge_claims(
         for record in records
         if record.status == "finished" and record.spec.role == "final"
     ]
-    return [_judge(claim, finished, verdict, sizes, margin, seeds) for claim in claims]
+    in_company = {
+        record.spec.method.name
+        for record in finished
+        if record.resources is not None and record.resources.processes > 1 and place(record) not in timing
+    }
+    found = []
+    for claim in claims:
+        if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and in_company & set(claim.methods):
+            names = listed(sorted(in_company & set(claim.methods)))
+            why = f"{claim.cost} of {names} was measured while runs shared the machine, and no timing run is there"
+            found.append(Judged(text=claim.text, outcome="undecided", why=why))
+        else:
+            found.append(_judge(claim, finished, verdict, sizes, margin, seeds))
+    return found
 
 
 def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions: Sequence[float], file: Path) -> None:
