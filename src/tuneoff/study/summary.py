@@ -32,9 +32,7 @@ from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost
 from tuneoff.verdict.timing import as_alone, place, timing_of
-from tuneoff.verdict.whole import judge_study
-
-PRIMARY = "rouge1"
+from tuneoff.verdict.whole import DECIDES, judge_study
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "name": _read(study / "study.json").get("name", study.name),
         "created_at": max(filter(None, (record.finished_at for record in records.values())), default=_now()),
         "tuneoff_version": __version__,
-        "primary_metric": PRIMARY,
+        "primary_metric": DECIDES,
         "signature": next((run.record.signature for run in runs), None),
         "machine": next((run.record.provenance["machine"] for run in runs if "machine" in run.record.provenance), {}),
         "data": _read(study / "data.json"),
@@ -152,7 +150,7 @@ def _method_rows(
             "status": dict(Counter(run.record.status for run in own)),
             "runs": [run.folder.name for run in own],
             "scores": _scores([run.predictions for run in finished], groups),
-            "gain_over_zero_shot": {PRIMARY: _gain(method, verdict)},
+            "gain_over_zero_shot": {DECIDES: _gain(method, verdict)},
             "costs": _costs(finished, costs.get(method, {})),
             "best_epoch": _mean(epochs) if method not in METHODS or METHODS[method].trains else None,
             "validation_loss": _mean(losses),

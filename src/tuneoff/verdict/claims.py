@@ -19,7 +19,7 @@ from tuneoff.verdict.load import load_costs
 from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import AXES
 from tuneoff.verdict.sizes import SizeVerdict
-from tuneoff.verdict.timing import as_alone, place, timing_of
+from tuneoff.verdict.timing import as_alone, in_company, place, timing_of
 from tuneoff.verdict.wording import listed
 
 Outcome = Literal["supported", "contradicted", "undecided"]
@@ -54,15 +54,11 @@ def judge_claims(
         for record in records
         if record.status == "finished" and record.spec.role == "final"
     ]
-    in_company = {
-        record.spec.method.name
-        for record in finished
-        if record.resources is not None and record.resources.processes > 1 and place(record) not in timing
-    }
+    shared = {record.spec.method.name for record in finished if in_company(record, timing)}
     found = []
     for claim in claims:
-        if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and in_company & set(claim.methods):
-            names = listed(sorted(in_company & set(claim.methods)))
+        if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and shared & set(claim.methods):
+            names = listed(sorted(shared & set(claim.methods)))
             why = f"{claim.cost} of {names} was measured while runs shared the machine, and no timing run is there"
             found.append(Judged(text=claim.text, outcome="undecided", why=why))
         else:

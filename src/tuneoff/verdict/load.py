@@ -20,7 +20,7 @@ from tuneoff.record import (
 from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
-from tuneoff.verdict.timing import Place, as_alone, place, timing_of
+from tuneoff.verdict.timing import Place, as_alone, in_company, place, timing_of
 from tuneoff.verdict.wording import listed
 
 OUTSIDE = "outside"
@@ -175,7 +175,7 @@ def _shared(kept: Mapping[str, list[Record]], timing: Mapping[Place, Record]) ->
         METHODS[name].title if name in METHODS else name: record.resources.processes
         for name, records in kept.items()
         for record in records
-        if record.resources and record.resources.processes > 1 and place(record) not in timing
+        if record.resources and in_company(record, timing)
     }
     if company:
         most = max(company.values())

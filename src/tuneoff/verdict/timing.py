@@ -1,6 +1,6 @@
 """What a run would have cost alone, when it shared the machine with others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tuneoff.record import PhaseResources, Reading, Record
 
@@ -19,6 +19,11 @@ def timing_of(records: Iterable[Record]) -> dict[Place, Record]:
 def place(record: Record) -> Place:
     """Base model and method of a run."""
     return record.spec.model.name, record.spec.method.name
+
+
+def in_company(record: Record, timing: Mapping[Place, Record]) -> bool:
+    """Whether the times of a run are no costs of a run alone: it shared the machine, and no timing run stands in."""
+    return record.resources is not None and record.resources.processes > 1 and place(record) not in timing
 
 
 def as_alone(record: Record, timing: Record | None) -> Record:
