@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tuneoff import card, data, metrics, models
+from tuneoff.engine import fused
 from tuneoff.engine.batching import lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.decode import Written, generate
@@ -121,6 +122,7 @@ class _Work:
             device = pick_device()
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
+            self.details["kernels"] = "tuneoff" if fused.are_here(device) else "torch"
             dataset = data.load(spec.data)
             base = models.load(spec.model, device, dtype)
             use_fast_paths(base.model, device)
@@ -219,7 +221,7 @@ class _Work:
     ) -> None:
         rates = self.spec.method.hyperparameters
         if self.spec.role != "timing":
-            where = {key: self.details[key] for key in ("dtype", "device")}
+            where = {key: self.details[key] for key in ("dtype", "device", "kernels")}
             self.checkpoints = Checkpoints(self.folder, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
         self.curve = Training(

@@ -22,6 +22,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
+from tuneoff.engine import fused
+
 _NAME = "tuneoff_causal"
 # Above this the probabilities (T x T for each head) cost more than they save.
 _LONGEST = 512
@@ -37,8 +39,11 @@ class ShortCausal(torch.autograd.Function):
         grouped = (rows * shared, heads // shared * width_T, width_D)
         q = q_BHTD.reshape(grouped)
         k, v = (states.reshape(rows * shared, width_S, width_D) for states in (k_BKSD, v_BKSD))
-        mask = _causal(width_T, width_S, heads // shared, q.dtype, q.device)
-        weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), -1)
+        if _kernels_take(q, width_S, scale):
+            weights = fused.attend_(torch.bmm(q, k.transpose(1, 2)), scale, width_T)
+        else:
+            mask = _causal(width_T, width_S, heads // shared, q.dtype, q.device)
+            weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), -1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scale, ctx.shape = scale, (q_BHTD.shape, k_BKSD.shape)
         return torch.bmm(weights, v).view(q_BHTD.shape)
@@ -50,10 +55,17 @@ class ShortCausal(torch.autograd.Function):
         gradient = gradients[0].reshape(q.shape)
         grad_v = torch.bmm(weights.transpose(1, 2), gradient)
         grad_weights = torch.bmm(gradient, v.transpose(1, 2))
-        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
-        grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
+        if _kernels_take(q, weights.shape[-1], ctx.scale):
+            grad_scores = fused.attend_back_(grad_weights, weights, ctx.scale, shape_q[2])
+        else:
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        grad_q = torch.bmm(grad_scores, k)
+        grad_k = torch.bmm(grad_scores.transpose(1, 2), q)
         return grad_q.view(shape_q), grad_k.view(shape_k), grad_v.view(shape_k), None
+
+
+def _kernels_take(q: Tensor, width_S: int, scale: float) -> bool:
+    return fused.are_here(q.device) and width_S <= fused.LONGEST and scale > 0
 
 
 @functools.lru_cache(maxsize=8)

@@ -83,18 +83,38 @@ def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batch
 
 
 def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, multiple: int) -> Batches:
-    """Like `micro_batches`, in a multiple of so many pieces (if there are rows enough), the largest first."""
+    """Cut a batch into pieces as equal as can be, in a multiple of so many if there are rows enough; the largest first.
+
+    A piece holds at most `tokens` tokens, padding and `overhead` virtual tokens a row included, or a quarter more where
+    that may spare several pieces. A row that is longer than that stands alone, and its tokens are the limit for others.
+    """
     known = lengths(batch)
+    order = sorted(range(len(batch)), key=known.__getitem__, reverse=True)
+
+    def cut(most: int) -> list[list[int]]:
+        pieces: list[list[int]] = []
+        for place in order:
+            if pieces and (len(pieces[-1]) + 1) * (known[pieces[-1][0]] + overhead) <= most:
+                pieces[-1].append(place)
+            else:
+                pieces.append([place])
+        return pieces
 
     def cost(piece: Sequence[int]) -> int:
-        return len(piece) * (max(known[place] for place in piece) + overhead)
+        return len(piece) * (known[piece[0]] + overhead)
 
-    pieces = list(micro_batches(batch, tokens, overhead).places)
+    most = tokens if multiple == 1 else tokens * 5 // 4
+    count = math.ceil(len(cut(most)) / multiple) * multiple
+    low, high = known[order[0]] + overhead, max(most, known[order[0]] + overhead)
+    while low < high:  # the smallest limit that makes do with `count` pieces
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(cut(middle)) <= count else (middle + 1, high)
+    pieces = cut(low)
     while len(pieces) % multiple and any(len(piece) > 1 for piece in pieces):
         largest = max((piece for piece in pieces if len(piece) > 1), key=cost)
         pieces.remove(largest)
-        half = len(largest) // 2  # the longer rows lie behind
-        pieces += [largest[: len(largest) - half], largest[len(largest) - half :]]
+        half = len(largest) // 2  # the longer rows lie in front
+        pieces += [largest[:half], largest[half:]]
     return Batches(batch, sorted(pieces, key=cost, reverse=True))
 
 

@@ -53,12 +53,12 @@ class Gradients:
         tokens: int,
         held: HeldPrompts | None = None,
     ) -> None:
-        """`tokens`: how many the forward passes that are under way may hold in all, padding included. `held`: prompts
+        """`tokens`: how many a forward pass may hold, or two side by side together, padding included. `held`: prompts
         that do not change."""
         self._held = held
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._lanes = Lanes(device)
-        self._tokens = max(1, tokens // self._lanes.pieces)
+        self._tokens = max(1, tokens // self._lanes.share)
         self._turns = Turns(optimizer.parameters, optimizer.take)
         self._draws: bool | None = None
 

@@ -41,6 +41,8 @@ class Lanes:
         # piece (dropout masks) must be the same whatever the machine.
         self.pieces = _MOST if device.type == "cpu" else 1
         self.count = min(self._threads, self.pieces)
+        # A forward pass holds this share of the tokens that the settings allow: what two lanes hold together is all.
+        self.share = 2 if self.pieces > 1 else 1
         self._each = max(1, self._threads // self.count)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, alone: bool = False) -> list[Result]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tuneoff.engine import fused
 from tuneoff.engine.lanes import current_piece
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class _LowRankLinear(torch.autograd.Function):
         factors_NI: Tensor | None,
         scale: float,
     ) -> Tensor:
-        dropped_NI = x_NI if factors_NI is None else x_NI * factors_NI
+        dropped_NI = x_NI if factors_NI is None else fused.multiply(x_NI, factors_NI)
         hidden_NR = dropped_NI @ a_RI.T
         y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
         y_NO.addmm_(hidden_NR, b_OR.T, alpha=scale)
@@ -88,7 +89,7 @@ class _LowRankLinear(torch.autograd.Function):
         x_NI, weight_OI, a_RI, b_OR, factors_NI, hidden_NR = ctx.saved_tensors
         scaled_NR = (gradient_NO @ b_OR).mul_(ctx.scale)
         grad_b_OR = (gradient_NO.T @ hidden_NR).mul_(ctx.scale)
-        dropped_NI = x_NI if factors_NI is None else x_NI * factors_NI
+        dropped_NI = x_NI if factors_NI is None else fused.multiply(x_NI, factors_NI)
         grad_a_RI = scaled_NR.T @ dropped_NI
         grad_x_NI = None
         if ctx.needs_input_grad[0]:
@@ -96,7 +97,7 @@ class _LowRankLinear(torch.autograd.Function):
             if factors_NI is None:
                 grad_x_NI.addmm_(scaled_NR, a_RI)
             else:
-                grad_x_NI.add_((scaled_NR @ a_RI).mul_(factors_NI))
+                fused.add_product_(grad_x_NI, scaled_NR @ a_RI, factors_NI)
         return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None, None
 
 

@@ -7,9 +7,11 @@ from torch import nn
 
 from tuneoff.engine.activation import use_fused_activations
 from tuneoff.engine.attention import use_causal_attention
+from tuneoff.engine.llama import use_fused_layers
 
 
 def use_fast_paths(model: nn.Module, device: torch.device) -> None:
     """Let `model` take them wherever it can. Results are the same but for the order of floating-point operations."""
     use_fused_activations(model)
+    use_fused_layers(model, device)
     use_causal_attention(model, device)

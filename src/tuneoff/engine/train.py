@@ -85,7 +85,7 @@ def validation_loss(
         return loss, sum(len(row.target) for row in piece)
 
     overhead = virtual_tokens(adapted) if shared is None else -shared.ids
-    losses = lanes.map(look, even_pieces(rows, max(1, tokens // lanes.pieces), overhead, lanes.pieces))
+    losses = lanes.map(look, even_pieces(rows, max(1, tokens // lanes.share), overhead, lanes.pieces))
     return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
 
 

@@ -125,6 +125,9 @@ _BY_ITSELF = "; scores may differ for that alone"
 _ASPECTS = (
     _Aspect("arithmetic", arithmetic, grave=True, so=_BY_ITSELF),
     _Aspect("tuneoff's numerics", _numerics, grave=True, so=_BY_ITSELF),
+    _Aspect(
+        "kernels", lambda record: _text(record.details, "kernels"), of_costs=True, so="; their times do not compare"
+    ),
     _Aspect("machine", _machine, of_costs=True, so="; their times and energy do not compare"),
     *(_Aspect(name, _library(name)) for name in LIBRARIES),
 )

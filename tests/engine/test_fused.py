@@ -1,0 +1,190 @@
+"""The kernels compute what transformers' chains of operations compute, whatever the number of threads."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tiny import ARCHITECTURES
+from tuneoff.engine import fused
+from tuneoff.engine.llama import use_fused_layers
+
+CPU = torch.device("cpu")
+DTYPES = [torch.float32, torch.bfloat16]
+needs_kernels = pytest.mark.skipif(not fused.are_here(CPU), reason="no C compiler when tuneoff was installed")
+# fp32: sums in another order. bf16 has 8 bits; where a chain rounds twice and a kernel once, the last of them differs.
+CLOSE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2}}
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None or sys.platform != "linux", reason="needs a compiler")
+def test_they_are_built_where_there_is_a_compiler() -> None:
+    assert fused.are_here(CPU)
+    assert not fused.are_here(torch.device("meta"))
+
+
+def made(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def through(function, *inputs: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[no-untyped-def]
+    """The output and the gradients of all inputs, for a gradient of the output that is not the same everywhere."""
+    leaves = [one.clone().requires_grad_() for one in inputs]
+    y = function(*leaves)
+    return [y.detach(), *torch.autograd.grad(y, leaves, made(*y.shape, dtype=y.dtype, seed=9))]
+
+
+def alike(mine: list[torch.Tensor], usual: list[torch.Tensor]) -> None:
+    for one, other in zip(mine, usual, strict=True):
+        size = max(1.0, float(other.abs().max()))
+        torch.testing.assert_close(one / size, other / size, **CLOSE[one.dtype])
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 5, 48), (1, 1, 7), (3, 130, 65)])
+def test_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    norm = LlamaRMSNorm(shape[-1], eps=1e-5).to(dtype)
+
+    def usual(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(norm, {"weight": weight}, (x,))
+
+    inputs = made(*shape, dtype=dtype), made(shape[-1], dtype=dtype, seed=1)
+    alike(through(lambda x, weight: fused.normalize(x, weight, 1e-5), *inputs), through(usual, *inputs))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rotation(dtype: torch.dtype, rows: int) -> None:
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    angles = made(rows, 6, 4, seed=1).repeat(1, 1, 2)
+    tables = angles.cos().to(dtype), angles.sin().to(dtype)
+    x_BTHD = made(3, 6, 5, 8, dtype=dtype)  # as projections leave them, seen through `transpose`
+    mine = through(lambda x: fused.rotate(x.transpose(1, 2), *tables), x_BTHD)
+    usual = through(lambda x: apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), *tables)[0], x_BTHD)
+    alike(mine, usual)
+    assert fused.rotate(x_BTHD.transpose(1, 2)[..., :6], *tables) is None  # a part of the width alone
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gate(dtype: torch.dtype) -> None:
+    inputs = made(3, 50, dtype=dtype) * 4, made(3, 50, dtype=dtype, seed=1)
+    alike(through(fused.gate, *inputs), through(lambda gate, up: F.silu(gate) * up, *inputs))
+    far = torch.tensor([-1e4, -90.0, 0.0, 90.0, 1e4, float("nan")], dtype=dtype)
+    mine, usual = fused.gate(far, torch.ones_like(far)), F.silu(far)
+    torch.testing.assert_close(mine, usual, equal_nan=True)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (3, 20), (1, 5), (40, fused.LONGEST)])
+def test_attention_weights(dtype: torch.dtype, queries: int, keys: int) -> None:
+    scores = made(2, 3 * queries, keys, dtype=dtype) * 5
+    mask = torch.full((queries, keys), float("-inf")).triu(1 + keys - queries).repeat(3, 1)
+    usual_scores = scores.float().requires_grad_()
+    usual = torch.softmax(0.3 * usual_scores + mask, -1)
+    gradient = made(*scores.shape, dtype=dtype, seed=1)
+    (back,) = torch.autograd.grad(usual, usual_scores, gradient.float())
+    weights = fused.attend_(scores.clone(), 0.3, queries)
+    torch.testing.assert_close(weights.float(), usual.detach(), **CLOSE[dtype])
+    torch.testing.assert_close(
+        fused.attend_back_(gradient.clone(), weights, 0.3, queries).float(), back, **CLOSE[dtype]
+    )
+    assert (weights[:, :queries].float().triu(1 + keys - queries) == 0).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_are_rounded_as_torch_rounds(dtype: torch.dtype) -> None:
+    """Bit by bit, over all bf16 numbers: infinities, subnormal numbers and what is no number included."""
+    x = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(torch.bfloat16).to(dtype)
+    factors = x.flip(0).roll(12345)
+    torch.testing.assert_close(fused.multiply(x, factors), x * factors, rtol=0, atol=0, equal_nan=True)
+    total = made(2**16, dtype=dtype)
+    expected = (total.double() + x.double() * factors.double()).to(dtype)
+    mine = fused.add_product_(total.clone(), x, factors)
+    finite = expected.isfinite() & mine.isfinite()
+    torch.testing.assert_close(mine[finite], expected[finite], rtol=2**-7 if dtype == torch.bfloat16 else 1e-6, atol=0)
+
+
+@needs_kernels
+def test_the_number_of_threads_changes_nothing() -> None:
+    x, weight = made(64, 700), made(700, seed=1)
+    angles = made(1, 64, 350, seed=2).repeat(1, 1, 2)
+    work = [
+        lambda: through(lambda x, weight: fused.normalize(x, weight, 1e-6), x, weight),
+        lambda: through(lambda x: fused.rotate(x.view(1, 1, 64, 700), angles.cos(), angles.sin()), x),
+        lambda: through(fused.gate, x, x.flip(0)),
+        lambda: [fused.attend_(x.clone(), 0.5, 64), fused.multiply(x, x), fused.add_product_(x.clone(), x, x)],
+    ]
+    before = torch.get_num_threads()
+    outcomes = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            outcomes.append([tensor for one in work for tensor in one()])
+    finally:
+        torch.set_num_threads(before)
+    for other in outcomes[1:]:
+        for mine, theirs in zip(outcomes[0], other, strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def logits_and_gradients(folder: str, *, exchange: bool) -> tuple[int, list[torch.Tensor]]:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    changed = use_fused_layers(model, CPU) if exchange else 0
+    ids = torch.randint(3, 50, (2, 12), generator=torch.Generator().manual_seed(0))
+    logits = model(ids).logits
+    logits.square().mean().backward()
+    return changed, [logits.detach(), *(weight.grad for weight in model.parameters())]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_models_compute_the_same(tiny_model, architecture: str) -> None:  # type: ignore[no-untyped-def]
+    """All weights get the same gradients. What is not written as in Llama is not touched: of Gemma 3 all but the
+    rotation."""
+    changed, mine = logits_and_gradients(tiny_model(architecture), exchange=True)
+    _, usual = logits_and_gradients(tiny_model(architecture), exchange=False)
+    assert bool(changed) == (architecture in ("llama", "qwen2", "gemma3") and fused.are_here(CPU))
+    for one, other in zip(mine, usual, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # another order of operations
+
+
+def test_without_kernels_everything_stays(tiny_model, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    _, usual = logits_and_gradients(tiny_model("llama"), exchange=False)
+    monkeypatch.setattr(fused, "_kernels", dict)
+    changed, mine = logits_and_gradients(tiny_model("llama"), exchange=True)
+    assert changed == 0
+    assert all(torch.equal(one, other) for one, other in zip(mine, usual, strict=True))
+    x = made(4, 6)
+    assert torch.equal(fused.multiply(x, x), x * x)
+    assert torch.equal(fused.gate(x, x), F.silu(x) * x)
+
+
+def test_one_model_is_exchanged_and_no_other(tiny_model) -> None:  # type: ignore[no-untyped-def]
+    """transformers' own classes and functions stay as they are."""
+    from transformers import AutoModelForCausalLM
+    from transformers.models.llama import modeling_llama
+
+    before = modeling_llama.apply_rotary_pos_emb, modeling_llama.LlamaRMSNorm.forward, modeling_llama.LlamaMLP.forward
+    use_fused_layers(AutoModelForCausalLM.from_pretrained(tiny_model("llama")), CPU)
+    after = modeling_llama.apply_rotary_pos_emb, modeling_llama.LlamaRMSNorm.forward, modeling_llama.LlamaMLP.forward
+    assert before == after
+
+
+@needs_kernels
+def test_a_norm_that_rounds_elsewhere_is_not_taken() -> None:
+    """OLMo 2 multiplies by the weight before it rounds."""
+    from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+    assert use_fused_layers(Olmo2RMSNorm(8), CPU) == 0
+    assert use_fused_layers(Qwen3RMSNorm(8), CPU) == 1
