@@ -141,6 +141,18 @@ def test_the_last_rung_can_still_be_judged(prepared: Prepared) -> None:
     )
 
 
+def test_a_third_seed_goes_late(prepared: Prepared) -> None:
+    """Steps, documents and all but one trial go first: two seeds hardly tell how far seeds lie apart."""
+    speeds = speeds_of(prepared)
+    whole = budget.estimate(prepared.study, prepared, speeds)
+    plans = [budget.choose(prepared, speeds, whole * part / 400).study for part in range(1, 60)]
+    assert {2, 3} == {plan.seeds for plan in plans}
+    for plan in plans:
+        if plan.seeds == 2:
+            assert (plan.train.max_steps, plan.data.max_validation_documents) == (10, 16)
+            assert plan.trials <= 1
+
+
 def test_documents_that_outside_systems_wrote_for_do_not_give_way(prepared: Prepared) -> None:
     outside = prepared.folder.parent / "api.jsonl"
     outside.write_text("\n".join(json.dumps({"id": row.id, "text": "x"}) for row in prepared.dataset.test))
