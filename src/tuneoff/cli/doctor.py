@@ -15,6 +15,7 @@ def examine() -> dict[str, Any]:
     """Versions, machine, arithmetic, sensors, starter model and data. Loads torch for the arithmetic."""
     import torch
 
+    from tuneoff.engine import fused
     from tuneoff.engine.precision import choose_dtype, gemm_rate, pick_device
 
     device = pick_device()
@@ -28,6 +29,7 @@ def examine() -> dict[str, Any]:
             "chosen": str(choose_dtype("auto", device)).removeprefix("torch."),
             "gemm_flops_per_second": rates,
         },
+        "kernels": fused.are_here(device),
         "sensors": [sensor.model_dump(mode="json") for sensor in resources.sensors()],
         "starter": {
             "model": {"present": models.starter_file() is not None, "install": models.STARTER_INSTALL},
@@ -44,6 +46,12 @@ def _version(name: str) -> str | None:
         return None
 
 
+_KERNELS = {
+    True: "tuneoff's own between matrix products",
+    False: "PyTorch's alone: there was no C compiler when tuneoff was installed; install one, then tuneoff again",
+}
+
+
 def as_text(found: Mapping[str, Any]) -> str:
     """The findings for people, one a line."""
     machine, precision = found["machine"], found["precision"]
@@ -54,6 +62,8 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"device     {found['device']}, {found['threads']} threads",
         f"precision  {precision['chosen']} ({rates} in a small matrix product)",
     ]
+    if found["device"] == "cpu":
+        lines.append(f"kernels    {_KERNELS[found['kernels']]}")
     for sensor in found["sensors"]:
         lines.append(f"sensor     {sensor['name']}: {_reading(sensor['reading'])}")
     for name, part in found["starter"].items():
