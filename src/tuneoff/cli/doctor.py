@@ -48,7 +48,7 @@ def _version(name: str) -> str | None:
 
 _KERNELS = {
     True: "tuneoff's own between matrix products",
-    False: "PyTorch's alone: there was no C compiler when tuneoff was installed; install one, then tuneoff again",
+    False: "PyTorch's alone: tuneoff's were not built (that needs a C compiler when tuneoff is installed)",
 }
 
 

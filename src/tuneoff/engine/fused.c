@@ -11,9 +11,16 @@
 #include <stdint.h>
 #include <string.h>
 
-/* One file for every x86-64: the loader takes the version that this processor knows. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+/* What fused.py expects: raise it there and here with every change of a function's name or arguments. */
+#define INTERFACE 1
+
+/* One file for every x86-64: glibc's loader takes the version that this processor knows. GCC 12 brought the levels. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if __GNUC__ >= 12
 #define VERSIONS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define VERSIONS __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#endif
 #else
 #define VERSIONS
 #endif
@@ -64,6 +71,9 @@ static inline float exponential(float x) {
     return series * bits_to_float((uint32_t)((int32_t)n + 127) << 23);
 }
 
+/* 1 / (1 + e^-x). Where e^-x would leave a float's range it is 0, so that x times it is too. */
+static inline float sigmoid(float x) { return x < -87.0f ? 0.0f : 1.0f / (1.0f + exponential(-x)); }
+
 /* Calls `call` for the rows `from` to `to` of each thread. */
 #define SHARE_OUT(rows, threads, call)                                                      \
     do {                                                                                    \
@@ -84,6 +94,8 @@ static inline float exponential(float x) {
 #define NAME(name) JOINED(name, TYPE)
 #define LOAD(value) JOINED(load, TYPE)(value)
 #define STORE(value) JOINED(store, TYPE)(value)
+
+long fused_interface(void) { return INTERFACE; }
 
 #define TYPE float
 #include "fused.c"
@@ -192,7 +204,7 @@ VERSIONS static void NAME(gate_elements)(const TYPE *gate, const TYPE *up, TYPE 
 #pragma omp simd
     for (long i = from; i < to; i++) {
         float g = LOAD(gate[i]);
-        y[i] = STORE(LOAD(STORE(g / (1.0f + exponential(-g)))) * LOAD(up[i]));
+        y[i] = STORE(LOAD(STORE(g * sigmoid(g))) * LOAD(up[i]));
     }
 }
 
@@ -204,9 +216,9 @@ VERSIONS static void NAME(gate_back_elements)(const TYPE *gradient, const TYPE *
                                               TYPE *grad_up, long from, long to) {
 #pragma omp simd
     for (long i = from; i < to; i++) {
-        float g = LOAD(gate[i]), d = LOAD(gradient[i]), sigmoid = 1.0f / (1.0f + exponential(-g));
-        grad_gate[i] = STORE(d * LOAD(up[i]) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
-        grad_up[i] = STORE(d * g * sigmoid);
+        float g = LOAD(gate[i]), d = LOAD(gradient[i]), s = sigmoid(g);
+        grad_gate[i] = STORE(d * LOAD(up[i]) * s * (1.0f + g * (1.0f - s)));
+        grad_up[i] = STORE(d * g * s);
     }
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _SUFFIXES = {torch.float32: "float", torch.bfloat16: "bfloat16"}
@@ -32,6 +33,8 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "multiply": [_POINTER] * 3 + [_COUNT],
     "add_product": [_POINTER] * 3 + [_COUNT],
 }
+# As in fused.c: a library that was built of another version of it is left alone.
+INTERFACE = 1
 # A thread more costs about as much as so many elements.
 _WORTH_A_THREAD = 16384
 # The longest row of attention weights that the kernels take.
@@ -46,7 +49,10 @@ def _kernels() -> dict[tuple[str, torch.dtype], Any]:
         return {}
     try:
         library = ctypes.CDLL(found.origin)
-    except OSError:  # built for another machine
+        interface = library.fused_interface()
+    except (OSError, AttributeError):  # built for another machine, or long ago
+        return {}
+    if interface != INTERFACE:
         return {}
     kernels: dict[tuple[str, torch.dtype], Any] = {}
     for name, arguments in _ARGUMENTS.items():
@@ -86,12 +92,13 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
         width = x.shape[-1]
         rows = x.numel() // width
-        y, scale = torch.empty_like(x), torch.empty(rows)
+        y, scale = torch.empty_like(x), torch.empty(rows, dtype=torch.float32, device=x.device)
         _run("normalize", x, x, weight_D, y, scale, rows, width, epsilon)
         ctx.save_for_backward(x, weight_D, scale)
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_D, scale = ctx.saved_tensors
         gradient, width = gradients[0].contiguous(), x.shape[-1]
@@ -100,7 +107,7 @@ class _Normalize(torch.autograd.Function):
             grad_x = torch.empty_like(x)
             _run("normalize_input", x, gradient, x, weight_D, scale, grad_x, len(scale), width)
         if ctx.needs_input_grad[1]:
-            sums_D = torch.empty(width)
+            sums_D = torch.empty(width, dtype=torch.float32, device=x.device)
             _run("normalize_weight", x, gradient, x, scale, sums_D, len(scale), width)
             grad_weight = sums_D.to(weight_D.dtype)
         return grad_x, grad_weight, None
@@ -118,14 +125,17 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor:
         ctx.save_for_backward(cosines_BTD, sines_BTD)
-        return _rotated(x_BHTD, torch.empty(x_BHTD.shape, dtype=x_BHTD.dtype), cosines_BTD, sines_BTD, back=False)
+        return _rotated(
+            x_BHTD, torch.empty_like(x_BHTD, memory_format=torch.contiguous_format), cosines_BTD, sines_BTD, back=False
+        )
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0] if gradients[0].stride(-1) == 1 else gradients[0].contiguous()
         rows, heads, length, width = gradient.shape
         # In the order in which the projection before wrote it: its backward pass needs no copy.
-        grad_x = torch.empty((rows, length, heads, width), dtype=gradient.dtype).transpose(1, 2)
+        grad_x = gradient.new_empty((rows, length, heads, width)).transpose(1, 2)
         return _rotated(gradient, grad_x, *ctx.saved_tensors, back=True), None, None
 
 
@@ -160,6 +170,7 @@ class _Gate(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)

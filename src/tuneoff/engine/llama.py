@@ -44,16 +44,24 @@ def use_fused_layers(model: nn.Module, device: torch.device) -> int:
 
 
 def _is_the_same(one: Any, other: Any) -> bool:
-    """Whether two functions were written alike, but for their descriptions."""
+    """Whether two functions were written alike but for their descriptions, and the functions that they call too.
 
-    def written(function: Any) -> object:
-        code = getattr(function, "__code__", None)
-        if code is None:
-            return function
-        constants = [constant for constant in code.co_consts if not isinstance(constant, str)]
-        return code.co_code, code.co_names, code.co_varnames, constants
+    Models differ in helpers of the same name: NanoChat's `rotate_half` turns the other way.
+    """
+    if one is other:
+        return True
+    if not (isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType)):
+        return False
+    if _written(one) != _written(other):
+        return False
+    called = [(one.__globals__.get(name), other.__globals__.get(name)) for name in one.__code__.co_names]
+    return all(_is_the_same(*pair) for pair in called if isinstance(pair[1], types.FunctionType))
 
-    return bool(written(one) == written(other))
+
+def _written(function: types.FunctionType) -> tuple[object, ...]:
+    code = function.__code__
+    constants = [constant for constant in code.co_consts if not isinstance(constant, str)]
+    return code.co_code, code.co_names, code.co_varnames, constants, function.__defaults__
 
 
 def _with_global(function: Any, name: str, value: Any) -> Callable[..., Any]:

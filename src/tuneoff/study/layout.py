@@ -25,16 +25,16 @@ _WORK = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
 from transformers import LlamaConfig, LlamaModel
-from tuneoff.engine.attention import use_causal_attention
 from tuneoff.engine.lanes import Lanes
+from tuneoff.engine.paths import use_fast_paths
 from tuneoff.engine.precision import choose_dtype
 device = torch.device("cpu")
 dtype = choose_dtype("auto", device)
 shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
 model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
-use_causal_attention(model, device)
+use_fast_paths(model, device)
 lanes = Lanes(device)
-pieces = [rows.requires_grad_() for rows in torch.randn(4, 256, 576, dtype=dtype).chunk(lanes.pieces)]
+pieces = [rows.requires_grad_() for rows in torch.randn(8, 256, 576, dtype=dtype).chunk(lanes.pieces)]
 def backward(rows):
     model(inputs_embeds=rows).last_hidden_state.float().square().mean().backward()
 def step():
