@@ -4,9 +4,9 @@ fits.
 What gives way, in this order, each down to a floor: validation documents (100), test documents (200), trials (3),
 shares of the data below 1 (the largest first), validation documents (40), test documents (100), trials (2), optimiser
 steps (50), test documents (50), steps (20), trials (1), validation documents (16), test documents (25), steps (10),
-seeds (2), trials (0: every method keeps its default setting), test documents (10). A third seed goes late: two hardly
-tell how far seeds lie apart. At the first rung that fits, test documents come back as far as the budget allows,
-for they too decide how small a difference can be seen. When not even the last rung fits, it is what is done.
+test documents (16), seeds (2), trials (0: every method keeps its default setting), test documents (10). A third seed
+goes late: two hardly tell how far seeds lie apart. At the first rung that fits, test documents come back as far as the
+budget allows, for they too decide how small a difference can be seen. When not even the last rung fits, it is done.
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ from tuneoff.study.halving import rungs
 from tuneoff.study.launch import WHOLE_MACHINE, Layout
 
 _STEPS = 3
-_PROBED_EXAMPLES = 16  # the fewest texts that are written in two batches side by side, as a study's are
+# Texts are written in two batches side by side, as a study's are; fewer in a batch take longer each.
+_PROBED_EXAMPLES = {"validation": 16, "test": 24}
 # Lengths are averaged over so many training examples.
 _SAMPLE = 200
 
@@ -75,7 +76,7 @@ def probe(
     """A few optimiser steps, validation and test examples of every method, in runs like those of the study."""
     test, validation = prepared.dataset.test, prepared.dataset.validation
     few = {
-        f"max_{name}_documents": max(1, math.ceil(_PROBED_EXAMPLES * data.count_documents(split) / len(split)))
+        f"max_{name}_documents": max(1, math.ceil(_PROBED_EXAMPLES[name] * data.count_documents(split) / len(split)))
         for name, split in (("test", test), ("validation", validation))
     }
     began: dict[str, float] = {}
@@ -279,6 +280,7 @@ def _ladder(prepared: Prepared) -> Iterator[Callable[[StudySpec], StudySpec]]:
     yield documents("validation", 16)
     yield documents("test", 25)
     yield steps(10)
+    yield documents("test", 16)
     # Little is seen from here on, but more than the time that was given is worse.
     yield lambda study: study.model_copy(update={"seeds": min(study.seeds, 2)})
     yield trials(0)

@@ -88,7 +88,8 @@ RUNTIME = {
     # Threads that spin while they wait make a step several times slower as soon as any other program wants a core.
     "OMP_WAIT_POLICY": "PASSIVE",
     # glibc gives larger blocks back at once; its own threshold grows to 32 MB, and what each thread freed stays held.
-    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    # Much lower, new memory costs more than the products of fast bf16 that are done in it.
+    "MALLOC_MMAP_THRESHOLD_": str(2**24),
 }
 
 
