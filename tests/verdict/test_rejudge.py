@@ -83,6 +83,16 @@ def test_a_choice_that_differs_from_the_planned_one_is_told(told: Path, capsys: 
     assert both in said("--margin", "2", "--metric", "rouge2")
 
 
+def test_rescoring_tells_the_same(told: Path) -> None:
+    def said(dialect: RougeDialect, margin: float | None = None) -> str:
+        _, [verdict] = rejudge.rescore(told, dialect, margin)
+        return " ".join(verdict.sentences)
+
+    assert "exploratory, unless" not in said(RougeDialect())
+    assert "Judged by a margin of 2 points instead of 0.5: exploratory" in said(RougeDialect(), 2.0)
+    assert "Judged by another ROUGE dialect than the study's: exploratory" in said(RougeDialect(stemmer=False))
+
+
 def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(study_folder(tmp_path)), "--metric", "length"]) == 2
     assert "needs a metric in which more is better" in capsys.readouterr().err

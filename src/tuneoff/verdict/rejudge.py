@@ -16,7 +16,7 @@ from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores, outside_files, read_planned
 from tuneoff.verdict.mixture import Mixture, across, arithmetic
 from tuneoff.verdict.outcome import Verdict
-from tuneoff.verdict.whole import Whole, judge_study
+from tuneoff.verdict.whole import Whole, chosen_otherwise, judge_study
 
 # A training that ends this close to another one has the same validation loss.
 _SAME_LOSS = 1e-6
@@ -87,14 +87,19 @@ def rescore(
         if rows := read_rows(path, Prediction):
             others[path.stem, 0] = anew(path.stem, path, rows)
     verdicts = []
-    margin = read_planned(study).margin if margin is None else margin
+    planned = read_planned(study)
+    margin = planned.margin if margin is None else margin
+    otherwise = chosen_otherwise(
+        planned, margin, dialect=dialect != metrics.RougeDialect()
+    )  # studies are scored by the defaults
     for scores in load_scores(study):
         rows_of = others | {
             (method, seed): row
             for (model, method, seed), row in found.items()
             if scores.block in (None, model) and (method, seed) in scores.scores
         }
-        verdicts.append(decide(replace(scores, scores=rows_of), margin))
+        verdict = decide(replace(scores, scores=rows_of), margin)
+        verdicts.append(verdict.model_copy(update={"sentences": (*verdict.sentences, *otherwise)}))
     return changed, verdicts
 
 

@@ -36,7 +36,7 @@ def judge_study(study: Path, metric: str = DECIDES, margin: float | None = None)
     """
     planned = read_planned(study)
     margin = planned.margin if margin is None else margin
-    otherwise = _otherwise(metric, margin, planned)
+    otherwise = chosen_otherwise(planned, margin, metric)
     records = [read_record(folder) for folder in run_folders(study)]
     fractions = {record.spec.fraction for record in records if record.spec.role == "final"} - {1.0}
     examples = _training_examples(study)
@@ -53,10 +53,13 @@ def judge_study(study: Path, metric: str = DECIDES, margin: float | None = None)
     return found
 
 
-def _otherwise(metric: str, margin: float, planned: Planned) -> list[str]:
-    """What a verdict says that is reached by another choice than the one that was made before the runs."""
+def chosen_otherwise(planned: Planned, margin: float, metric: str = DECIDES, *, dialect: bool = False) -> list[str]:
+    """What a verdict says that is reached by another choice than the one that was made before the runs. `dialect`:
+    scores are of another ROUGE dialect than the study's."""
     titles = [METRICS[name].title for name in (metric, DECIDES)]
     chosen = [" instead of ".join(titles)] if metric != DECIDES else []
+    if dialect:
+        chosen.append("another ROUGE dialect than the study's")
     if margin != planned.margin:
         chosen.append(f"a margin of {margin:g} points instead of {planned.margin:g}")
     if not chosen:
