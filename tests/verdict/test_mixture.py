@@ -15,7 +15,7 @@ from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.mixture import across, arithmetic, mixtures
 
 ALIKE: dict[str, Any] = {
-    "details": {"dtype": "bfloat16", "device": "cpu"},
+    "details": {"dtype": "bfloat16", "device": "cpu", "kernels": "tuneoff"},
     "provenance": {
         "numerics_version": 3,
         "machine": {"cpu": "EPYC", "usable_cores": 2, "accelerators": []},
@@ -79,6 +79,7 @@ def test_another_arithmetic_is_told_loudly_and_in_the_verdict(study: Path) -> No
 @pytest.mark.parametrize(
     ("what", "aspect", "grave"),
     [
+        ({"details": ALIKE["details"] | {"kernels": "torch"}}, "kernels", True),
         ({"details": {"dtype": "bfloat16", "device": "cuda:0"}}, "arithmetic", True),
         ({"provenance": provenance(numerics_version=2)}, "tuneoff's numerics", True),
         ({"provenance": provenance(machine={"cpu": "EPYC", "usable_cores": 8})}, "machine", False),

@@ -1,8 +1,8 @@
 /* What stands between the matrix products of a decoder layer, each in one pass over memory.
  *
  * Written once for both number types: the file includes itself for float and for bfloat16. Everything is computed in
- * float and rounded to the tensors' type where PyTorch's own chain of operations rounds, but for `rotate`, which rounds
- * once. Rows are shared out among `threads` threads; no sum goes over rows of different threads, so their number
+ * float; `normalize` and `gate` round to the tensors' type where PyTorch's chain of operations does, the others once, at
+ * the end. Rows are shared out among `threads` threads; no sum goes over rows of different threads, so their number
  * changes no result. The formulas stand in fused.py.
  */
 #ifndef TYPE

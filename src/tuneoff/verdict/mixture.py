@@ -103,6 +103,11 @@ def _numerics(record: Record) -> str | None:
     return None if version is None else f"version {version}"
 
 
+def _kernels(record: Record) -> str | None:
+    name = _text(record.details, "kernels")
+    return None if name is None else f"those of {name}"
+
+
 def _library(name: str) -> Callable[[Record], str | None]:
     return lambda record: _text(record.provenance.get("versions"), name)
 
@@ -125,9 +130,7 @@ _BY_ITSELF = "; scores may differ for that alone"
 _ASPECTS = (
     _Aspect("arithmetic", arithmetic, grave=True, so=_BY_ITSELF),
     _Aspect("tuneoff's numerics", _numerics, grave=True, so=_BY_ITSELF),
-    _Aspect(
-        "kernels", lambda record: _text(record.details, "kernels"), of_costs=True, so="; their times do not compare"
-    ),
+    _Aspect("kernels", _kernels, grave=True, of_costs=True, so=_BY_ITSELF),
     _Aspect("machine", _machine, of_costs=True, so="; their times and energy do not compare"),
     *(_Aspect(name, _library(name)) for name in LIBRARIES),
 )

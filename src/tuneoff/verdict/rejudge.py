@@ -89,9 +89,8 @@ def rescore(
     verdicts = []
     planned = read_planned(study)
     margin = planned.margin if margin is None else margin
-    otherwise = chosen_otherwise(
-        planned, margin, dialect=dialect != metrics.RougeDialect()
-    )  # studies are scored by the defaults
+    # Studies are scored by the default dialect.
+    otherwise = chosen_otherwise(planned, margin, dialect=dialect != metrics.RougeDialect())
     for scores in load_scores(study):
         rows_of = others | {
             (method, seed): row
