@@ -22,6 +22,19 @@ def test_usual_names(document: str, summary: str) -> None:
     assert columns == Columns(document, summary)
 
 
+@pytest.mark.parametrize("name", ["id", "ID", " Id "])
+def test_the_id_is_found_in_any_case(name: str) -> None:
+    row = {name: "x", "document": "d", "summary": "s"}
+    result = to_example(Row(1, row), find_columns(table(row), None, None)[0], "train")
+    assert not isinstance(result, Rejected)
+    assert (result[0].id, result[0].fields) == ("x", {})
+
+
+def test_of_two_ids_the_one_spelt_as_usual_is_taken() -> None:
+    row = {"ID": "x", "id": "y", "document": "d", "summary": "s"}
+    assert find_columns(table(row), None, None)[0].identity == "id"
+
+
 def test_order_of_preference_and_given_names() -> None:
     row = {"text": "t", "document": "d", "target": "x", "summary": "s"}
     assert find_columns(table(row), None, None)[0] == Columns("document", "summary")

@@ -79,6 +79,33 @@ def test_csv_separator_is_found_in_the_header(tmp_path: Path, name: str, mark: s
     assert read(path) == [Row(2, {"text": "a", "summary": "b"})]
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "mark"),
+    [
+        ("a.tsv", "", "\t"),
+        ("a.csv", "\r\n  \r\n", ";"),
+        ("a.csv", "sep=;\r\n", ";"),
+        ("a.csv", "\ufeffSEP=|\r\n\r\n", "|"),
+        ("a.csv", "\nsep=\t\n", "\t"),
+        ("a.tsv", "sep=,\n", ","),
+    ],
+)
+def test_csv_header_below_blank_lines_and_a_line_that_names_the_separator(
+    tmp_path: Path, name: str, start: str, mark: str
+) -> None:
+    path = tmp_path / name
+    header = mark.join(["text", "summary", "a, b, c; d; e" if mark not in ",;" else "note"])
+    path.write_text(f"{start}{header}\na{mark}b{mark}c\n", encoding="utf-8", newline="")
+    (row,) = read(path)
+    assert row == Row(start.count("\n") + 2, dict(zip(header.split(mark), "abc", strict=True)))
+
+
+def test_csv_error_below_a_separator_line_names_the_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('sep=;\ntext;summary\na;b\n"open;c\n')
+    assert f"{path}, line 4: not CSV" in refused(path)
+
+
 def test_csv_row_with_another_number_of_fields_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,summary\na,b\nonly\na,b,c\n")

@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tuneoff.data.example import Example, Split, group_of
@@ -24,6 +24,7 @@ class Columns:
 
     document: str
     summary: str
+    identity: str = ID_NAME
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def find_columns(table: Table, document: str | None, summary: str | None) -> tup
     columns = Columns(
         _column(table.name, list(seen), document, DOCUMENT_NAMES, "document"),
         _column(table.name, list(seen), summary, SUMMARY_NAMES, "summary"),
+        ID_NAME if ID_NAME in seen else _usual(seen, (ID_NAME,)) or ID_NAME,
     )
     if columns.document == columns.summary:
         raise UserError(f"{table.name}: the column {columns.document!r} was given for both document and summary")
@@ -72,12 +74,19 @@ def _column(table: str, there: list[str], given: str | None, usual: tuple[str, .
         close = difflib.get_close_matches(given, there, n=1)
         way_out = f"did you mean {close[0]!r}?" if close else f"give another --{what}-column"
         raise UserError(f"{table}: there is no column {given!r} for the {what}; {way_out} (columns: {names})")
-    folded = {name.strip().lower(): name for name in reversed(there)}
-    found = next((folded[name] for name in usual if name in folded), None)
+    found = _usual(there, usual)
     if found is None:
         way_out = f"name it with --{what}-column"
         raise UserError(f"{table}: none of its columns has a usual name for the {what}; {way_out} (columns: {names})")
     return found
+
+
+def _usual(there: Iterable[str], usual: tuple[str, ...]) -> str | None:
+    """The first column that is called by one of the `usual` names, the earlier of them first."""
+    folded: dict[str, str] = {}
+    for name in there:
+        folded.setdefault(name.strip().lower(), name)
+    return next((folded[name] for name in usual if name in folded), None)
 
 
 def to_example(row: Row | Unreadable, columns: Columns, split: Split) -> tuple[Example, int] | Rejected:
@@ -98,9 +107,11 @@ def to_example(row: Row | Unreadable, columns: Columns, split: Split) -> tuple[E
     fields = {
         name: str(value)
         for name, value in row.values.items()
-        if name and name not in (columns.document, columns.summary, ID_NAME) and isinstance(value, str | int | float)
+        if name
+        and name not in (columns.document, columns.summary, columns.identity)
+        and isinstance(value, str | int | float)
     }
-    identity = row.values.get(ID_NAME)
+    identity = row.values.get(columns.identity)
     identity = str(identity).strip() if isinstance(identity, str | int | float) else ""
     if any(_is_broken(text) for item in fields.items() for text in item) or _is_broken(identity):
         return Rejected("a field beside document and summary is not text (NUL or bytes that are not UTF-8)")

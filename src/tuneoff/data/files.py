@@ -3,7 +3,9 @@
 import csv
 import difflib
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,8 @@ Rows = Iterator[Row | Unreadable]
 # csv keeps its limit in a C long, which has 32 bits on Windows.
 LARGEST_CSV_FIELD = 2**31 - 1
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# Excel reads this line before the header, and people write it so that it opens their file.
+_SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
 
 
 def open_file(name: str) -> Table:
@@ -47,6 +51,8 @@ def open_file(name: str) -> Table:
 
 def local_path(name: str) -> Path:
     """The path of a name with `~` resolved. Raises `UserError` for what no file can be called or nobody may look at."""
+    if "\0" in name:  # `exists` says no to it, `resolve` raises
+        raise UserError(f"{name[:200]!r}: holds a NUL character, as no path does; check it")
     try:
         path = Path(name).expanduser()
         path.exists()
@@ -109,23 +115,25 @@ def _json_object(path: Path, number: int, text: str) -> dict[str, object]:
     return value
 
 
-def csv_rows(path: Path) -> Rows:
-    """CSV with a header line; separated by commas, semicolons or tabs, whichever the header has most of.
+def csv_rows(path: Path, delimiter: str | None = None) -> Rows:
+    """CSV with a header line. Separated by `delimiter`; None: by commas, semicolons or tabs, whichever the header has
+    most of. A line `sep=;` before the header goes before both.
 
     A row's number is the line it starts on. Bytes that are not UTF-8 come out as lone surrogates, which the check of
     texts finds. Raises `UserError` with the line number where the quoting is broken.
     """
     csv.field_size_limit(LARGEST_CSV_FIELD)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        header_line = stream.readline()
+        above, delimiter = _opening(stream, delimiter)
         stream.seek(0)
-        delimiter = max(",;\t", key=header_line.count)
+        for _ in range(above):
+            stream.readline()
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         header: list[str] | None = None
-        start = 1
+        start = above + 1
         try:
             for values in reader:
-                number, start = start, reader.line_num + 1
+                number, start = start, above + reader.line_num + 1
                 if not values:
                     continue
                 if header is None:
@@ -141,6 +149,17 @@ def csv_rows(path: Path) -> Rows:
             raise UserError(message) from error
 
 
+def _opening(lines: Iterable[str], delimiter: str | None) -> tuple[int, str]:
+    """How many lines stand above the header, and what separates its names."""
+    for above, line in enumerate(lines):
+        if not line.strip():
+            continue
+        if (said := _SEPARATOR_LINE.fullmatch(line)) is not None:
+            return above + 1, said[1]
+        return above, delimiter or max(",;\t", key=line.count)
+    return 0, delimiter or ","
+
+
 def _header(path: Path, values: list[str]) -> list[str]:
     header = [value.strip() for value in values]
     twice = next((name for at, name in enumerate(header) if name and name in header[:at]), None)
@@ -154,6 +173,6 @@ READERS: dict[str, tuple[Callable[[Path], Rows], Literal["line", "row"]]] = {
     ".ndjson": (jsonl_rows, "line"),
     ".json": (jsonl_rows, "line"),
     ".csv": (csv_rows, "line"),
-    ".tsv": (csv_rows, "line"),
+    ".tsv": (partial(csv_rows, delimiter="\t"), "line"),
     ".parquet": (parquet_rows, "row"),
 }
