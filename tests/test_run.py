@@ -182,7 +182,7 @@ def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny
     spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})
     plain = data.load
 
-    def with_fields(wanted):
+    def with_fields(wanted, _):
         found = plain(wanted)
         splits = {
             name: [dataclasses.replace(row, fields={"aspect": "Aim"}) for row in getattr(found, name)]

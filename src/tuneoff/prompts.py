@@ -72,6 +72,11 @@ def worded(instruction: str, prompting: Prompting) -> str:
     return re.sub(r"\{instruction(:fields)?\}", lambda match: parts[match[0]], prompting.wording)
 
 
+def fields_of(instruction: str) -> tuple[str, ...]:
+    """The names of the fields that an instruction is filled with."""
+    return tuple(dict.fromkeys(_FIELD.findall(instruction)))
+
+
 def fill(instruction: str, fields: Mapping[str, str]) -> str:
     """`instruction` with each `{name}` replaced by the example's field. Raises `UserError` for a field there is not."""
 

@@ -25,7 +25,7 @@ from tuneoff.engine.train import Diverged, Training, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.methods import Adapted, Method, build
-from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fill
+from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
 from tuneoff.record import (
     ARTEFACT,
     NUMERICS_VERSION,
@@ -123,7 +123,7 @@ class _Work:
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
             self.details["kernels"] = "tuneoff" if fused.are_here(device) else "torch"
-            dataset = data.load(spec.data)
+            dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
             base = models.load(spec.model, device, dtype)
             use_fast_paths(base.model, device)
             self.provenance = _provenance(spec, dataset)

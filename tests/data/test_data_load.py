@@ -25,9 +25,9 @@ def write(folder: Path, name: str, rows: Rows) -> str:
     return str(path)
 
 
-def load_rows(folder: Path, rows: Mapping[str, Rows], **more: Any) -> Dataset:
+def load_rows(folder: Path, rows: Mapping[str, Rows], *wanted: str, **more: Any) -> Dataset:
     files = {f"{split}_file": write(folder, split, of) for split, of in rows.items()}
-    return load(DataSpec(**files, **more))
+    return load(DataSpec(**files, **more), wanted)
 
 
 def pair(n: int, **more: Any) -> dict[str, Any]:
@@ -191,6 +191,30 @@ def test_a_split_that_cleaning_empties_is_refused_with_the_reasons(tmp_path: Pat
         load_rows(tmp_path, {"train": [pair(1), pair(2)]})
 
 
+def test_rows_without_a_field_of_the_instruction_are_dropped_and_told(tmp_path: Path) -> None:
+    aspects: list[Any] = ["aim", None, "aim", ["a", "b"], ""]
+    rows = {
+        "train": [pair(n, aspect=aspect) for n, aspect in enumerate(aspects)] + [pair(9)],
+        "validation": [pair(10, aspect="aim")],
+        "test": [pair(20, aspect=7)],
+    }
+    dataset = load_rows(tmp_path, rows, "aspect")
+    assert [example.id for example in dataset.train] == ["train-1", "train-3", "train-5"]
+    at = tmp_path / "train.jsonl"
+    assert cleaning_report(dataset) == [
+        f"train: 3 rows dropped, nothing to fill {{aspect}} of the instruction with ({at}:2, {at}:4, {at}:6)"
+    ]
+    assert len(load_rows(tmp_path, rows).train) == 6
+
+
+def test_a_field_that_a_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    rows = {"train": [pair(1, aspect="aim")], "validation": [pair(2)], "test": [pair(3, aspect="aim")]}
+    with pytest.raises(UserError, match=r"train\.jsonl: .*'aspcet' for \{aspcet\} .*; did you mean 'aspect'\?"):
+        load_rows(tmp_path, rows, "aspcet")
+    with pytest.raises(UserError, match=r"validation\.jsonl: there is no column 'aspect' .*; correct --instruction"):
+        load_rows(tmp_path, rows, "aspect")
+
+
 def test_the_same_file_for_two_splits_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "train", [pair(1)])
     with pytest.raises(UserError, match="given for both train and test"):
@@ -223,6 +247,21 @@ def test_report_names_counts_reasons_and_first_places(tmp_path: Path) -> None:
         "train: 1 row left out, beyond the number of documents asked for",
         f"test: 1 row kept, duplicate pair ({tmp_path / 'test.jsonl'}:2)",
     ]
+
+
+def test_test_examples_without_a_word_for_rouge_are_counted(tmp_path: Path) -> None:
+    russian = [{"document": f"текст {n}", "summary": ["краткое изложение", "ещё одно"]} for n in range(2)]
+    rows = {"train": [pair(60)], "validation": [pair(50)], "test": [*russian, *(pair(n) for n in range(8))]}
+    dataset = load_rows(tmp_path, rows)
+    assert dataset.wordless == 2
+    assert cleaning_report(dataset)[-1].startswith("CAUTION: 2 of 10 test examples have no summary with a word")
+    russian[0]["summary"][1] = "в 2020 году"
+    rows["test"] += [pair(n) for n in range(10, 30)]
+    dataset = load_rows(tmp_path, rows)
+    assert dataset.wordless == 1
+    assert not [line for line in cleaning_report(dataset) if "CAUTION" in line]
+    cut = load_rows(tmp_path, {"train": [{**row, "summary": "изложение"} for row in rows["test"]]})
+    assert cut.wordless == len(cut.test)
 
 
 def test_columns_may_differ_between_files_unless_given(tmp_path: Path) -> None:

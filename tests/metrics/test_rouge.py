@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from tuneoff.metrics import RougeDialect, rouge, sentences, signature
+from tuneoff.metrics import RougeDialect, has_words, rouge, sentences, signature
 from tuneoff.metrics.rouge import rouge1
 
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
@@ -152,3 +152,13 @@ def test_signature_tells_every_choice_apart():
         f"rouge-score-rs:{version('rouge-score-rs')}|stemmer:porter|lsum-sentences:newline"
         "|references:best-rouge1|f-measure:x100"
     )
+
+
+@given(st.text())
+def test_a_reference_has_words_when_it_can_be_met(text: str) -> None:
+    assert has_words(text) == (rouge(text, [text], RougeDialect())["rouge1"] > 0)
+
+
+def test_scripts_other_than_latin_have_no_words() -> None:
+    assert not any(map(has_words, ["", "краткое изложение", "一个总结。", "ملخص", "é —"]))
+    assert all(map(has_words, ["в 2020", "BERT 模型", "für"]))

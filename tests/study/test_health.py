@@ -59,6 +59,18 @@ def checks(*runs: Run, search: dict[str, object] | None = None) -> list[tuple[st
     return [(finding.check, finding.where) for finding in examine(list(runs), search)]
 
 
+def test_many_test_examples_without_a_word_for_rouge_are_told() -> None:
+    def told(wordless: int) -> list[str]:
+        return [found.words for found in examine(HEALTHY, None, {"wordless": wordless, "counts": {"test": 100}})]
+
+    assert told(5) == []
+    assert told(6) == [
+        "6 of 100 test examples have no summary with a word that ROUGE knows (a-z and 0-9 alone): "
+        "they score 0 whatever is written"
+    ]
+    assert examine(HEALTHY, None, {"counts": {"test": 100}}) == [], "data.json of an earlier version"
+
+
 def test_a_healthy_study_has_no_finding() -> None:
     assert checks(*HEALTHY) == []
 

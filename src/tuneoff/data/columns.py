@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tuneoff.data.example import Example, Split, group_of
@@ -20,11 +20,12 @@ COLUMNS_TO_LIST = 20
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that matter in one table."""
+    """The names that matter in one table. `wanted`: fields that every example must have."""
 
     document: str
     summary: str
     identity: str = ID_NAME
+    wanted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class Rejected:
     reason: str
 
 
-def find_columns(table: Table, document: str | None, summary: str | None) -> tuple[Columns, Table]:
+def find_columns(
+    table: Table, document: str | None, summary: str | None, wanted: Sequence[str] = ()
+) -> tuple[Columns, Table]:
     """The columns of a table, as given or by their usual names, and the table with all its rows still to be read.
 
-    Raises `UserError` when the table has no row, or not these columns.
+    `wanted`: names of fields that the instruction is filled with. Raises `UserError` when the table has no row, or not
+    these columns.
     """
     seen: dict[str, None] = {}
     first: list[Row | Unreadable] = []
@@ -59,26 +63,40 @@ def find_columns(table: Table, document: str | None, summary: str | None) -> tup
         _column(table.name, list(seen), document, DOCUMENT_NAMES, "document"),
         _column(table.name, list(seen), summary, SUMMARY_NAMES, "summary"),
         ID_NAME if ID_NAME in seen else _usual(seen, (ID_NAME,)) or ID_NAME,
+        tuple(wanted),
     )
     if columns.document == columns.summary:
         raise UserError(f"{table.name}: the column {columns.document!r} was given for both document and summary")
+    for name in wanted:
+        if name not in seen:
+            of = f"{{{name}}} of the instruction"
+            raise _no_column(table.name, list(seen), name, of, "correct --instruction or add the column")
     return columns, Table(table.name, table.unit, itertools.chain(first, table.rows), table.files)
 
 
 def _column(table: str, there: list[str], given: str | None, usual: tuple[str, ...], what: str) -> str:
-    names = ", ".join(repr(name) for name in there[:COLUMNS_TO_LIST])
-    names += f" and {len(there) - COLUMNS_TO_LIST} more" if len(there) > COLUMNS_TO_LIST else ""
     if given is not None:
         if given in there:
             return given
-        close = difflib.get_close_matches(given, there, n=1)
-        way_out = f"did you mean {close[0]!r}?" if close else f"give another --{what}-column"
-        raise UserError(f"{table}: there is no column {given!r} for the {what}; {way_out} (columns: {names})")
+        raise _no_column(table, there, given, f"the {what}", f"give another --{what}-column")
     found = _usual(there, usual)
     if found is None:
         way_out = f"name it with --{what}-column"
-        raise UserError(f"{table}: none of its columns has a usual name for the {what}; {way_out} (columns: {names})")
+        raise UserError(
+            f"{table}: none of its columns has a usual name for the {what}; {way_out} (columns: {_listed(there)})"
+        )
     return found
+
+
+def _no_column(table: str, there: list[str], name: str, of: str, way_out: str) -> UserError:
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else way_out
+    return UserError(f"{table}: there is no column {name!r} for {of}; {hint} (columns: {_listed(there)})")
+
+
+def _listed(there: list[str]) -> str:
+    names = ", ".join(repr(name) for name in there[:COLUMNS_TO_LIST])
+    return names + (f" and {len(there) - COLUMNS_TO_LIST} more" if len(there) > COLUMNS_TO_LIST else "")
 
 
 def _usual(there: Iterable[str], usual: tuple[str, ...]) -> str | None:
@@ -111,6 +129,9 @@ def to_example(row: Row | Unreadable, columns: Columns, split: Split) -> tuple[E
         and name not in (columns.document, columns.summary, columns.identity)
         and isinstance(value, str | int | float)
     }
+    lacking = next((name for name in columns.wanted if name not in fields), None)
+    if lacking is not None:
+        return Rejected(f"nothing to fill {{{lacking}}} of the instruction with")
     identity = row.values.get(columns.identity)
     identity = str(identity).strip() if isinstance(identity, str | int | float) else ""
     if any(_is_broken(text) for item in fields.items() for text in item) or _is_broken(identity):

@@ -20,6 +20,7 @@ from tuneoff.data.starter import open_starter
 from tuneoff.data.store import Examples, Rows, RowWriter, content_hash
 from tuneoff.data.table import Table
 from tuneoff.errors import UserError
+from tuneoff.metrics import has_words
 from tuneoff.spec import DataSpec
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -29,20 +30,21 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 
 
-def load(spec: DataSpec) -> Dataset:
+def load(spec: DataSpec, wanted: Sequence[str] = ()) -> Dataset:
     """Read, clean and split the data of a spec. The same spec on the same data gives the same data set.
 
-    Later splits are read first: a document that stands in two of them stays in test, else in validation. Raises
-    `UserError` for what cannot be read, for columns that are not there, and for a split that would be empty.
+    `wanted`: names of fields that the instruction is filled with; a row that lacks one is dropped. Later splits are
+    read first: a document that stands in two of them stays in test, else in validation. Raises `UserError` for what
+    cannot be read, for columns that are not there, and for a split that would be empty.
     """
     name, tables = _open(spec)
     before = _states(tables)
-    key = _key(spec, name, tables) if _worth_keeping(before) else None
+    key = _key(spec, wanted, name, tables) if _worth_keeping(before) else None
     kept = disk_cache.find("examples", key) if key is not None else None
     if kept is not None:
         return _dataset(kept)
     with disk_cache.Keeper("examples", key) as keeper:
-        tables_of_file = _read(spec, name, tables, keeper)
+        tables_of_file = _read(spec, wanted, name, tables, keeper)
         # What was written while it was read is nobody's content.
         return _dataset(keeper.finish(tables_of_file, keep=_states(tables) == before))
 
@@ -62,7 +64,7 @@ def _worth_keeping(states: list[tuple[int, int]] | None) -> bool:
     return states is not None and sum(size for size, _ in states) >= disk_cache.WORTH_KEEPING_BYTES
 
 
-def _key(spec: DataSpec, name: str, tables: Mapping[Split, Table]) -> str | None:
+def _key(spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table]) -> str | None:
     """Names are part of it because the report of cleaning holds them; the code, because cleaning may change."""
     try:
         files = {
@@ -71,7 +73,9 @@ def _key(spec: DataSpec, name: str, tables: Mapping[Split, Table]) -> str | None
         }
     except OSError:
         return None
-    return disk_cache.key_of(spec=spec.model_dump(mode="json"), name=name, files=files, code=_own_code())
+    return disk_cache.key_of(
+        spec=spec.model_dump(mode="json"), wanted=list(wanted), name=name, files=files, code=_own_code()
+    )
 
 
 @functools.cache
@@ -79,9 +83,13 @@ def _own_code() -> str:
     return " ".join(disk_cache.file_digest(file) for file in sorted(Path(__file__).parent.glob("*.py")))
 
 
-def _read(spec: DataSpec, name: str, tables: Mapping[Split, Table], keeper: disk_cache.Keeper) -> Mapping[str, bytes]:
+def _read(
+    spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table], keeper: disk_cache.Keeper
+) -> Mapping[str, bytes]:
     """Clean, split and write the examples; returns the tables that go with them."""
-    found = {split: find_columns(table, spec.document_column, spec.summary_column) for split, table in tables.items()}
+    found = {
+        split: find_columns(table, spec.document_column, spec.summary_column, wanted) for split, table in tables.items()
+    }
     limits: dict[Split, int | None] = {
         "train": spec.max_train_documents,
         "validation": spec.max_validation_documents,
@@ -120,6 +128,7 @@ def _read(spec: DataSpec, name: str, tables: Mapping[Split, Table], keeper: disk
         "content_hash": content_hash(in_order),
         "description": _description(name, in_order, missing),
         "left_out": {split: count for split, count in left_out.items() if count},
+        "wordless": sum(not any(map(has_words, example.references)) for example in in_order["test"]),
     }
     return {
         "ends": rows.ends.tobytes(),
@@ -145,6 +154,7 @@ def _dataset(kept: disk_cache.Kept) -> Dataset:
         content_hash=meta["content_hash"],
         description=meta["description"],
         left_out=meta["left_out"],
+        wordless=meta["wordless"],
     )
 
 

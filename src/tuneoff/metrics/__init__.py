@@ -5,7 +5,7 @@ from math import fsum
 
 from tuneoff.metrics import text as _text
 from tuneoff.metrics.extractive import lead, oracle_sentence
-from tuneoff.metrics.rouge import RougeDialect, rouge, signature
+from tuneoff.metrics.rouge import RougeDialect, has_words, rouge, signature
 from tuneoff.metrics.sentences import sentences
 from tuneoff.metrics.table import METRICS, Metric
 
@@ -13,6 +13,7 @@ __all__ = [
     "METRICS",
     "Metric",
     "RougeDialect",
+    "has_words",
     "lead",
     "means",
     "oracle_sentence",

@@ -8,11 +8,13 @@ from math import fsum
 from typing import Literal
 
 from rouge_score_rs import RougeScorer
+from rouge_score_rs.tokenizers import DefaultTokenizer
 
 from tuneoff.metrics.sentences import SENTENCE_RULE_VERSION, sentences
 
 _PACKAGE = "rouge-score-rs"
 _TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_TOKENIZER = DefaultTokenizer()  # what `RougeScorer` takes by itself; the stemmer leaves no word out
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ def rouge(prediction: str, references: Sequence[str], dialect: RougeDialect) -> 
     best = max(per_reference, key=lambda scores: scores["rouge1"])  # the first of equals
     means = {f"{name}_mean": fsum(scores[name] for scores in per_reference) / len(per_reference) for name in _TYPES}
     return best | means
+
+
+def has_words(text: str) -> bool:
+    """Whether ROUGE sees a word in the text: it keeps `a-z` and `0-9` alone, so a reference in another script scores 0
+    against every text."""
+    return bool(_TOKENIZER.tokenize(text))
 
 
 def rouge1(prediction: str, references: Sequence[str], dialect: RougeDialect) -> float:

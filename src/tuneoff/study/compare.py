@@ -19,7 +19,7 @@ from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.methods.protocol import Method
 from tuneoff.metrics import RougeDialect
-from tuneoff.prompts import Prompter
+from tuneoff.prompts import Prompter, fields_of
 from tuneoff.record import (
     ARTEFACT,
     BUDGET_FILE,
@@ -114,7 +114,12 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     """
     built = expansion.resolve(study)
     plan.check_writable(folder)
-    dataset = data.load(study.data)
+    dataset = data.load(study.data, fields_of(study.prompt.instruction))
+    if dataset.wordless == len(dataset.test):
+        raise UserError(
+            "no summary of the test data has a word that ROUGE knows (a-z and 0-9 alone), so that every text would "
+            "score 0; give data in Latin letters, or transliterate the summaries"
+        )
     ids = [example.id for example in dataset.test]
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
     hashes = {model.name: models.content_hash(model) for model in study.models}
@@ -267,6 +272,7 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
             "counts": prepared.counts,
             "cleaning": _without_places(data.cleaning_report(dataset), prepared.study.data),
             "content_hash": dataset.content_hash,
+            "wordless": dataset.wordless,
         },
     )
     _write_other_rows(prepared, keep_texts)

@@ -7,6 +7,7 @@ What a run notes about itself while it goes on (texts cut, outputs that are empt
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
+from tuneoff.data import wordless_caution
 from tuneoff.methods import METHODS
 from tuneoff.record import Prediction, Record
 from tuneoff.spec.run import Frozen
@@ -36,8 +37,13 @@ class Finding(Frozen):
 Rows = Sequence[Prediction]
 
 
-def examine(runs: Sequence[tuple[Record, Rows]], search: Mapping[str, object] | None = None) -> list[Finding]:
-    """All findings on the final runs of one study at every share of the data, in a fixed order. Pure."""
+def examine(
+    runs: Sequence[tuple[Record, Rows]],
+    search: Mapping[str, object] | None = None,
+    about: Mapping[str, object] | None = None,
+) -> list[Finding]:
+    """All findings on the final runs of one study at every share of the data, in a fixed order. `search` and `about`:
+    its `search.json` and `data.json`. Pure."""
     finished = [(record, rows) for record, rows in runs if record.status == "finished"]
     found = [finding for record, rows in finished for finding in _of_run(record, rows)]
     for model, share in dict.fromkeys((record.spec.model.name, record.spec.fraction) for record, _ in finished):
@@ -45,7 +51,7 @@ def examine(runs: Sequence[tuple[Record, Rows]], search: Mapping[str, object] | 
         here = [(record, rows) for record, rows in own if record.spec.fraction == share]
         found += _against_zero_shot(here, _zero_shot(here) or _zero_shot(own))
         found += _seeds(here, share)
-    return [*found, *_edges(search)]
+    return [*_wordless(about or {}), *found, *_edges(search)]
 
 
 def _zero_shot(runs: Sequence[tuple[Record, Rows]]) -> tuple[Record, Rows] | None:
@@ -157,6 +163,15 @@ def _seeds(runs: Sequence[tuple[Record, Rows]], share: float) -> Iterator[Findin
                     words=f"seed {record.spec.seed} stands apart: {value:.1f} against "
                     f"{fmean(float(other or 0) for other in others):.1f} of the others",
                 )
+
+
+def _wordless(about: Mapping[str, object]) -> Iterator[Finding]:
+    wordless, counts = about.get("wordless"), about.get("counts")
+    tests = counts.get("test") if isinstance(counts, Mapping) else None
+    if not (isinstance(wordless, int) and isinstance(tests, int)):
+        return
+    if (words := wordless_caution(wordless, tests)) is not None:
+        yield Finding(check="words", where="the test data", words=words)
 
 
 def _edges(search: Mapping[str, object] | None) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ def summarize(study: Path) -> dict[str, Any]:
     rows += _other_rows(study, groups)
     searched = _read(study / "study.json").get("trials", 1)  # a file of an earlier choice may lie there
     search = _read(study / "search.json") if searched else {}
+    about = _read(study / "data.json")
     finals = [(record, read_predictions(folder)) for folder, record in records.items() if record.spec.role == "final"]
     summary = {
         "name": _read(study / "study.json").get("name", study.name),
@@ -70,7 +71,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "primary_metric": DECIDES,
         "signature": next((run.record.signature for run in runs), None),
         "machine": next((run.record.provenance["machine"] for run in runs if "machine" in run.record.provenance), {}),
-        "data": _read(study / "data.json"),
+        "data": about,
         "rows": rows,
         "verdict": _verdict([whole.verdict for whole in judged.values()]),
         "claims": [
@@ -82,7 +83,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "search": search or None,
         "budget": told(study, records.values()),
         "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
-        "health": [finding.model_dump(mode="json") for finding in examine(finals, search)],
+        "health": [finding.model_dump(mode="json") for finding in examine(finals, search, about)],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
             for folder, record in records.items()

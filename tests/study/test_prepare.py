@@ -1,0 +1,70 @@
+"""What is refused or told before anything is done: the data against the instruction and against what can be scored."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.data import cleaning_report
+from tuneoff.errors import UserError
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
+from tuneoff.study.compare import Prepared, prepare
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Prepared]:
+    """Prepares a study of zero-shot on rows, with an instruction."""
+
+    def of(rows: Rows, instruction: str = "Summarize.") -> Prepared:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        study = StudySpec(
+            name="s",
+            models=(ModelSpec(name=str(tiny_model("gpt_neo"))),),
+            methods=("zero_shot",),
+            data=DataSpec(train_file=str(path)),
+            prompt=PromptSpec(instruction=instruction),
+        )
+        return prepare(study, tmp_path / "out")
+
+    return of
+
+
+def rows(summary: str = "a summary", **fields: Any) -> Rows:
+    return [{"document": f"text {n}", "summary": f"{summary}", **fields} for n in range(30)]
+
+
+def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(prepared: Callable[..., Prepared]) -> None:
+    aspects = rows(aspect="aim")
+    aspects[17]["aspect"] = None
+    found = prepared(aspects, "Summarize the {aspect}.")
+    assert sum(found.counts.values()) == 29
+    [line] = cleaning_report(found.dataset)
+    assert "nothing to fill {aspect} of the instruction with" in line
+    assert "rows.jsonl:18" in line
+
+
+def test_a_field_that_no_row_has_is_refused(prepared: Callable[..., Prepared]) -> None:
+    with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
+        prepared(rows(year=1999), "Summarize the {aspect}.")
+    with pytest.raises(UserError, match=r"no row of it is left for train .*nothing to fill \{aspect\}.*: 30"):
+        prepared(rows(aspect=None), "Summarize the {aspect}.")
+
+
+@pytest.mark.parametrize("summary", ["краткое изложение", "一个总结", "ملخص قصير"])
+def test_summaries_that_rouge_cannot_read_are_refused(prepared: Callable[..., Prepared], summary: str) -> None:
+    with pytest.raises(UserError, match=r"no summary of the test data has a word that ROUGE knows") as caught:
+        prepared(rows(summary))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepared]) -> None:
+    mixed = rows("краткое изложение")
+    for row in mixed[::2]:
+        row["summary"] = "BERT"
+    found = prepared(mixed)
+    assert 0 < found.dataset.wordless < found.counts["test"]
