@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
         tracker.start(name, "starter", spec())
         for event in EVENTS:
             tracker.event(event)
-        tracker.finish(record(name, status), [figure], PREDICTIONS)
+        tracker.finish(record(name, status), lambda: [figure], lambda: PREDICTIONS)
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
         told = read_back(path)
         told["tables"] = [json.loads(table.read_text()) for table in path.parent.glob("files/media/table/**/*.json")]

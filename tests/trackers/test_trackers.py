@@ -12,8 +12,11 @@ from fake_tracked import EVENTS, LOSSES, record, spec
 from tuneoff import trackers
 from tuneoff.errors import UserError
 from tuneoff.events import Event
+from tuneoff.record import Record, write_record
 from tuneoff.spec import RunSpec
-from tuneoff.trackers import Guarded, open_tracker
+from tuneoff.study.execute import Job, Outcome
+from tuneoff.study.progress import Progress
+from tuneoff.trackers import Figures, Guarded, Predictions, open_tracker
 
 pytestmark = pytest.mark.xdist_group("offline runs")
 
@@ -39,7 +42,9 @@ class Broken:
     def event(self, event: Event) -> None:
         self._called("event")
 
-    def finish(self, *_: Any) -> None:
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+        figures()
+        predictions()
         self._called("finish")
 
 
@@ -67,6 +72,27 @@ def test_a_tracker_that_raises_is_switched_off_with_one_line(
 def test_ctrl_c_inside_a_tracker_is_no_error_of_the_tracker() -> None:
     with pytest.raises(KeyboardInterrupt):
         feed(Guarded(Broken("event", KeyboardInterrupt()), "wandb"))
+
+
+@pytest.mark.parametrize("damaged", ["record.json", "predictions.jsonl"])
+def test_what_a_tracker_is_shown_is_made_under_guard_too(
+    damaged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneoff.cli.session import _Watch
+
+    ended = record("lora-s0", "finished")
+    write_record(tmp_path, ended)
+    (tmp_path / damaged).write_text("{")
+    broken = Broken("never", ConnectionError())
+    with Progress(2, quiet=True) as progress:
+        watch = _Watch("study", progress, [Guarded(broken, "wandb")], keep_texts=True)
+        for _ in range(2):
+            watch.finish(Outcome(Job(spec(), "id", "lora-s0", tmp_path), ended))
+    assert broken.calls == []
+    err = capsys.readouterr().err
+    assert err.startswith("wandb is switched off, the runs go on (UserError: ")
+    assert damaged in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

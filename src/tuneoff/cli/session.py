@@ -12,7 +12,7 @@ from tuneoff.cli import DONE, FAILED, SOME_FAILED
 from tuneoff.cli.show import foresight, result_as_text
 from tuneoff.errors import UserError
 from tuneoff.events import Event
-from tuneoff.record import Record, read_predictions
+from tuneoff.record import Prediction, Record, read_predictions
 from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
 from tuneoff.study import layout
@@ -191,11 +191,14 @@ class _Watch:
 
     def finish(self, outcome: Outcome) -> None:
         self.progress.finish(outcome)
-        if not self.trackers:
-            return
         finished, folder = outcome.record.status == "finished", outcome.job.folder
-        figures = [path for path in report.run_figures(folder) if path.suffix == ".png"] if finished else []
-        predictions = read_predictions(folder) if self.keep_texts else []
+
+        def figures() -> list[Path]:
+            return [path for path in report.run_figures(folder) if path.suffix == ".png"] if finished else []
+
+        def predictions() -> list[Prediction]:
+            return read_predictions(folder) if self.keep_texts else []
+
         for tracker in self.trackers:
             tracker.finish(outcome.record, figures, predictions)
 

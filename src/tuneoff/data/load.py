@@ -118,8 +118,8 @@ def _read(
     splits = {split: Examples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
     if missing:
         shares = {"validation": spec.validation_share, "test": spec.test_share}
-        wanted = {split: shares[split] for split in missing}
-        for split, part in cut_off(splits["train"], wanted, spec.split_seed, tables["train"].name).items():
+        cut = {split: shares[split] for split in missing}
+        for split, part in cut_off(splits["train"], cut, spec.split_seed, tables["train"].name).items():
             assert isinstance(part, Examples)
             splits[split], left_out[split] = first_of(part, limits[split], spec.split_seed)
     in_order = {split: splits[split] for split in SPLIT_NAMES}

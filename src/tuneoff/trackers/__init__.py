@@ -11,6 +11,9 @@ from tuneoff.events import Event
 from tuneoff.record import Prediction, Record
 from tuneoff.spec import RunSpec
 
+Figures = Callable[[], Sequence[Path]]
+Predictions = Callable[[], Sequence[Prediction]]
+
 
 class Tracker(Protocol):
     """Follows one run after the other. What it may log of the configuration is the spec and nothing else."""
@@ -23,8 +26,9 @@ class Tracker(Protocol):
         """The run has told something."""
         ...
 
-    def finish(self, record: Record, figures: Sequence[Path] = (), predictions: Sequence[Prediction] = ()) -> None:
-        """The run has ended. `figures` are PNG files."""
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+        """The run has ended. `figures` draws PNG files, `predictions` reads what was written: either may fail, and
+        then it is the tracker that does."""
         ...
 
 
@@ -41,7 +45,7 @@ class Guarded:
     def event(self, event: Event) -> None:
         self._try(lambda tracker: tracker.event(event))
 
-    def finish(self, record: Record, figures: Sequence[Path] = (), predictions: Sequence[Prediction] = ()) -> None:
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
         self._try(lambda tracker: tracker.finish(record, figures, predictions))
 
     def _try(self, call: Callable[[Tracker], None]) -> None:

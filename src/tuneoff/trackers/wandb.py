@@ -17,6 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.events import Event, Sampled, StepDone, Validated
 from tuneoff.record import Prediction, Record, Resources
 from tuneoff.spec import RunSpec
+from tuneoff.trackers import Figures, Predictions
 
 PROJECT = "tuneoff"
 PUBLIC_HOST = "api.wandb.ai"  # `wandb login` has written it for years, and new releases still accept it
@@ -109,13 +110,13 @@ class WandbTracker:
             return
         self._run.log(row)
 
-    def finish(self, record: Record, figures: Sequence[Path] = (), predictions: Sequence[Prediction] = ()) -> None:
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
         """Log what the record adds, then close the run (its exit code tells whether it finished)."""
         summary = self._run.summary
         summary.update(dict(_summary(record)))
-        media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_page(path)) for path in figures}
-        if predictions:
-            media["predictions"] = self._table(predictions)
+        media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_page(path)) for path in figures()}
+        if rows := predictions():
+            media["predictions"] = self._table(rows)
         if media:
             self._run.log(media)
         run, self._run = self._run, None
