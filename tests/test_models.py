@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import write_tokenizer
+from tiny import config_of, write_tokenizer
 from tuneoff import models
 from tuneoff.errors import UserError
 from tuneoff.spec import ModelSpec
@@ -158,3 +158,58 @@ def test_a_model_that_keeps_nothing_in_a_cache_is_refused(kind, tmp_path):
     write_tokenizer(tmp_path)
     with pytest.raises(UserError, match=f"{kind}ForCausalLM does not keep"):
         load(tmp_path)
+
+
+def test_a_model_without_its_head_is_refused(tiny_model, tmp_path):
+    """transformers would draw a head, another one for each run of a study."""
+    import transformers
+
+    transformers.LlamaModel(config_of("llama")).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match=r"1 weights of a LlamaForCausalLM are not there \(first: lm_head.weight\)"):
+        load(tmp_path)
+
+
+def test_a_model_that_reads_both_ways_is_refused(tmp_path):
+    """Its loss would be low, for it sees the tokens that it is asked for."""
+    import transformers
+
+    size = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.RobertaConfig(**size, intermediate_size=64, eos_token_id=0, pad_token_id=0)
+    transformers.RobertaForCausalLM(config).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match="RobertaForCausalLM reads a text in both directions"):
+        load(tmp_path)
+
+
+def test_padding_has_an_embedding_though_the_tokenizers_own_has_none(folder):
+    base = load(folder)
+    base.tokenizer.add_tokens([f"<|more{number}|>" for number in range(9)])
+    base.tokenizer.add_special_tokens({"pad_token": "<|padding|>"})
+    rows = base.model.get_input_embeddings().num_embeddings
+    assert base.tokenizer.pad_token_id >= rows > base.pad_id
+
+
+def test_artefacts_take_no_place_of_this_machine_for_a_name(folder):
+    spec = ModelSpec(name=str(folder))
+    assert models.load(spec, CPU, torch.float32).model.config.name_or_path == str(folder)  # as it was typed
+    assert models.public_name(ModelSpec()) == models.STARTER_HUB_NAME
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_is_fetched_from_the_hub_and_hashed_where_it_may_run(trusted, folder, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def fetch(name, revision, allow_patterns):
+        assert (name, revision) == ("owner/name", "main")
+        assert ("*.py" in allow_patterns) == trusted
+        return str(folder)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    spec = ModelSpec(name="owner/name", revision="main", trust_remote_code=trusted)
+    assert models.locate(spec) == folder
+    before = models.content_hash(spec)
+    (folder / "code").mkdir()
+    (folder / "code" / "modeling.py").write_text("VERSION = 2")
+    assert (models.content_hash(spec) != before) == trusted

@@ -234,3 +234,19 @@ def test_frames_are_forgotten_at_some_number(tokenizer, monkeypatch):
     for number in range(10):
         prompter.encode([example(question=f"number {number}")], with_target=True)
         assert len(prompter._frames) <= 4
+
+
+def test_a_model_that_thinks_aloud_is_asked_not_to(chat_tokenizer):
+    chat_tokenizer.chat_template = CHAT + "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    row = encode(chat_tokenizer, example(), instruction="Say it.", cue="")
+    assert "think" not in chat_tokenizer.decode(row.prompt)
+
+
+def test_an_example_whose_field_fills_the_prompt_is_left_out_alone(tokenizer):
+    prompter = Prompter(tokenizer, PromptSpec(instruction="On {aspect}:", max_length=60), max_new_tokens=4)
+    some = [example(aspect="results"), example(aspect=sentence(1, 80)), example(aspect="aims")]
+    rows, too_long = prompter.encode(some, with_target=False)
+    assert len(rows) == 2
+    assert [row.tokens > 60 for row in too_long] == [True]
+    with pytest.raises(UserError, match="is smaller than the prompt"):
+        prompter.encode(some[1:2], with_target=False)

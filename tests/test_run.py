@@ -15,6 +15,7 @@ from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present
 from tuneoff.events import Finished, StepDone, read_events
 from tuneoff.methods import METHODS, defaults
+from tuneoff.methods.lora import LowRank
 from tuneoff.record import read_predictions, read_record
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
     assert events[-1] == Finished(status="finished")
     # The folder alone is enough to use the result: the same documents give the same texts.
-    documents = [example.document for example in load(spec.data).test]
+    documents = load(spec.data).test
     assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
 
 
@@ -216,7 +217,8 @@ def test_norms_are_taken_where_there_is_double_precision():
 
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model, tiny_data, tmp_path, monkeypatch):
-    run.run(spec_of(name, tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    spec = spec_of(name, tiny_model("llama"), tiny_data)
+    run.run(spec, tmp_path, "id", "name")
     seen = []
     real = run.generate
     monkeypatch.setattr(
@@ -226,5 +228,29 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
             seen.append(adapted.model.config._attn_implementation) or real(adapted, *rest, **named)
         ),
     )
-    assert len(list(run.summarize_texts(tmp_path, ["a paper", "another"]))) == 2
+    assert len(list(run.summarize_texts(tmp_path, load(spec.data).test[:2]))) == 2
     assert seen == ["tuneoff_causal"]
+
+
+def test_a_type_of_peft_that_cannot_be_merged_is_told_in_the_record(tiny_model, tiny_data, tmp_path, monkeypatch):
+    def refuse(_adapted):
+        raise NotImplementedError
+
+    monkeypatch.setattr(LowRank, "merge", refuse)
+    record = run.run(spec_of("peft:LOHA", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    assert record.status == "finished", record.failure
+    assert record.details["merged"] is False
+
+
+def test_a_checkout_around_an_environment_is_not_ours(tmp_path, monkeypatch):
+    assert run._commit() is not None
+    place = tmp_path / "venv" / "run.py"
+    place.parent.mkdir()
+    place.write_text("")
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(run, "__file__", str(place))
+    assert run._commit() is None

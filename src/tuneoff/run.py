@@ -159,6 +159,7 @@ class _Work:
     ) -> list[Written]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
+            self.details |= adapted.details
             rows = prompts() if callable(prompts) else prompts
             written = generate(
                 adapted,
@@ -193,7 +194,7 @@ class _Work:
             self._note(f"{100 * share:.0f} % of the {split} documents were cut to fit --max-length {most}")
         if too_long:
             self._note(
-                f"{len(too_long)} {split} examples were left out: their targets leave no room for a document "
+                f"{len(too_long)} {split} examples were left out: instruction and target leave no room for a document "
                 f"(first: {too_long[0].id}, {too_long[0].tokens} tokens)"
             )
 
@@ -320,19 +321,22 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that tuneoff runs from; None when it was installed from a package."""
-    here = Path(__file__).resolve().parent
-    try:
-        top = subprocess.run(  # noqa: S603 - fixed words, the user's own git
-            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return top.stdout.strip()
+    """The commit of the checkout that tuneoff runs from; None when it was installed from a package, even into a
+    virtual environment inside somebody's repository."""
+    here = Path(__file__).resolve()
+    said = ""
+    for question in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+        try:
+            said = subprocess.run(  # noqa: S603 - fixed words, the user's own git
+                ["git", "-C", str(here.parent), *question],  # noqa: S607
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+            ).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return said
 
 
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:

@@ -242,3 +242,11 @@ def test_states_are_kept_seldom_where_they_cost_much(tmp_path, monkeypatch):
     now = 570.0
     assert states.due()
     assert not Checkpoints(tmp_path, clock=lambda: 1e9).due()
+
+
+def test_what_is_forgotten_takes_the_best_states_along(world):
+    """A run that has ended leaves neither: of full tuning each is a whole model."""
+    checkpoint.write(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
+    world.checkpoints.keep({"x": torch.ones(2)}, {})
+    world.checkpoints.forget()
+    assert not list(world.scratch.glob("*.safetensors"))

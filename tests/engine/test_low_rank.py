@@ -116,3 +116,12 @@ def test_masks_are_drawn_anew_and_follow_the_seed():
     assert torch.equal(first, again[0])
     assert torch.equal(second, again[1])
     assert not torch.equal(first, other[0])
+
+
+def test_a_bias_that_trains_gets_its_gradient():
+    net = get_peft_model(Net(bias=True), LoraConfig(r=4, target_modules=["first", "second"], bias="all"))
+    fuse(net, 0.0, seed=0)
+    net(torch.randn(3, 24)).square().sum().backward()
+    trained = {name: parameter.grad for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert sum("bias" in name for name in trained) == 2
+    assert all(gradient is not None for gradient in trained.values())

@@ -24,3 +24,11 @@ def test_a_chosen_precision_is_not_probed(monkeypatch):
 def test_probe_measures_something_real():
     assert precision.has_fast_bf16(CPU) in {True, False}
     assert 1e7 < precision.gemm_rate(torch.float32, CPU, width=64) < 1e15
+
+
+def test_an_accelerator_is_asked_for_products_that_take_it_a_while(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "_rate", lambda _dtype, _device, width, *_: asked.append(width) or 1.0)
+    for device in ("cpu", "cuda"):
+        precision.gemm_rate(torch.float32, torch.device(device))
+    assert asked[1] >= 4096 > asked[0]

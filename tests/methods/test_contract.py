@@ -1,12 +1,13 @@
 """What every entry of METHODS promises, over several architectures."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from tiny import ARCHITECTURES, example_row, pairs
+from tiny import ARCHITECTURES, example_row, pairs, write_tokenizer
 from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import micro_batches
@@ -354,3 +355,71 @@ def test_types_that_peft_does_not_have_in_layers_are_refused():
 def test_what_peft_refuses_is_one_sentence(tiny_model):
     with pytest.raises(UserError, match="peft:LOHA: PEFT refuses this"):
         build("peft:LOHA", {"r": -1}).adapt(load(tiny_model("llama")), [], 0)
+
+
+FROZEN_BASE = [name for name in TRAINED if name not in ("full", "last_layers")]
+
+
+@pytest.mark.parametrize("name", FROZEN_BASE)
+def test_dropout_of_a_base_that_does_not_learn_is_off(name, tiny_model):
+    """By one rule for all methods: noise that some of them have and others have not would be compared too."""
+    base = load(tiny_model("gpt2"))
+    assert base.model.config.resid_pdrop > 0
+    method = build(name, {"lora_dropout": 0.0} if "lora" in name or name == "dora" else {})
+    adapted = method.adapt(base, [], 0)
+    adapted.train_mode(True)
+    rows = encoded(base)
+    assert torch.equal(logits(adapted, rows), logits(adapted, rows))
+
+
+def test_dropout_of_blocks_that_learn_is_on(tiny_model):
+    base = load(tiny_model("gpt2"))
+    adapted = build("last_layers", {"num_layers": 1}).adapt(base, [], 0)
+    adapted.train_mode(True)
+    below, top = base.model.transformer.h
+    assert not any(module.training for module in below.modules())
+    assert all(module.training for module in top.modules())
+    assert not base.model.transformer.drop.training
+    adapted.train_mode(False)
+    assert not any(module.training for module in base.model.modules())
+
+
+def test_the_norm_of_the_embeddings_is_no_last_layer(tmp_path):
+    from transformers import AutoModelForCausalLM, BloomConfig
+
+    size = {"vocab_size": 400, "hidden_size": 32, "n_layer": 3, "n_head": 4}
+    AutoModelForCausalLM.from_config(BloomConfig(**size, bos_token_id=0, eos_token_id=0)).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    adapted = build("last_layers", {"num_layers": 1}).adapt(load(tmp_path), [], 0)
+    assert {name.split(".")[1] for name in adapted.state()} == {"h", "ln_f"}
+    assert all(name.split(".")[2] == "2" for name in adapted.state() if ".h." in name)
+
+
+@pytest.mark.parametrize("name", ["full", "last_layers"])
+def test_a_tuned_model_takes_the_place_of_the_base(name, tiny_model, tmp_path):
+    base = load(tiny_model("llama"))
+    method = build(name, {})
+    method.adapt(base, [], 0).save(tmp_path)
+    old = base.model
+    assert method.restore(base, tmp_path).model is base.model
+    assert {parameter.device.type for parameter in old.parameters()} == {"meta"}
+
+
+def test_what_an_author_set_for_writing_does_not_act_on_beams(tiny_model):
+    spec = GenerateSpec(max_new_tokens=8, num_beams=2)
+    written = []
+    for penalty in (1.0, 50.0):
+        base = load(tiny_model("llama"))
+        base.model.generation_config.repetition_penalty = penalty
+        adapted = build("zero_shot", {}).adapt(base, [], 0)
+        written.append(generate(adapted, encoded(base), spec, stop_ids=base.stop_ids, pad_id=0, device=CPU))
+        assert base.model.generation_config.repetition_penalty == penalty
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("name", ["lora", "soft_prompt", "prefix_tuning"])
+def test_an_adapter_names_its_base_as_it_was_typed(name, tiny_model, tmp_path):
+    spec = ModelSpec(name=str(tiny_model("llama")), revision="v2")
+    build(name, {}).adapt(models.load(spec, CPU, torch.float32), [], 0).save(tmp_path)
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["revision"]) == (spec.name, "v2")

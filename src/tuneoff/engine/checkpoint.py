@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BEST = "best-{step}.safetensors"
 _FILE = "checkpoint.safetensors"
 _LEAST_SECONDS = 60.0  # between two states
 _SHARE = 0.02  # of the time may go into keeping states
@@ -135,6 +136,7 @@ class Checkpoints:
         return kept
 
     def forget(self) -> None:
-        """Delete the state."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """Delete the state, and the best ones that it could go back to."""
+        for file in (self._path, *self.folder.glob(BEST.format(step="*"))):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)

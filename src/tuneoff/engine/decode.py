@@ -5,6 +5,7 @@ Shapes: B rows still running, T positions so far (padding on the left), V vocabu
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,8 @@ def generate(
             if progress is not None:
                 progress(len(done))
 
-    lanes.map(write, [order[part] for part in _batches(len(order), spec.batch_size, lanes.pieces)])
+    with _without_own_settings(adapted.model):
+        lanes.map(write, [order[part] for part in _batches(len(order), spec.batch_size, lanes.pieces)])
     return [done[index] for index in range(len(prompts))]
 
 
@@ -118,6 +120,17 @@ def _greedy(
         logits_BV = output.logits[:, -1]
     for prompt, text, end in zip(rows, texts, stopped, strict=True):
         yield Written(prompt.id, tuple(text), end)
+
+
+@contextlib.contextmanager
+def _without_own_settings(model: nn.Module) -> Iterator[None]:
+    """What a model's author sets for its writing (a repetition penalty) would act on beams, and on nothing else."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _beams(

@@ -89,6 +89,8 @@ class Gradients:
     def _draws_numbers(self, row: Encoded) -> bool:
         """Whether a pass draws from torch's generator (dropout). All threads share it, so such a model gets one piece
         after the other: only then it draws the same numbers each time."""
+        if self._lanes.pieces == 1:  # so it is anyway; and an accelerator's generator would not be put back here
+            return True
         before = torch.get_rng_state()
         with torch.no_grad(), as_piece(_LOOK):  # the masks of the batch must not depend on this
             target_loss(self._adapted, collate([row], self._pad_id, self._device))

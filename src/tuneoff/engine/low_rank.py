@@ -123,7 +123,8 @@ def _forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool 
 def fuse(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
     """Let every plain LoRA layer over an `nn.Linear` in `model` compute as one function; returns its dropout masks.
 
-    Layers of any other kind (transposed weights, DoRA and other variants, several adapters) stay as PEFT made them.
+    Layers of any other kind (transposed weights, DoRA and other variants, several adapters, a bias that trains) stay as
+    PEFT made them.
     """
     from peft.tuners.lora import Linear as LoraLinear
 
@@ -137,7 +138,7 @@ def fuse(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
 def _is_plain(layer: Any) -> bool:
     if type(layer.base_layer) is not nn.Linear or layer.fan_in_fan_out or layer.lora_variant:
         return False
-    if len(layer.active_adapters) != 1:
+    if len(layer.active_adapters) != 1 or any(each.requires_grad for each in layer.base_layer.parameters()):
         return False
     (name,) = layer.active_adapters
     a, b = layer.lora_A[name], layer.lora_B[name]

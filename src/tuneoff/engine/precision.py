@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-# A GEMM of this width takes about 1 ms on one modern core and is large enough to reach the kernels that matter.
+# A product of this width takes about 1 ms on one modern core and is large enough to reach the kernels that matter.
 _PROBE_WIDTH = 256
+# On an accelerator that one would be over before it could be timed: this one takes it milliseconds.
+_ACCELERATOR_WIDTH = 4096
 # bf16 halves the traffic of weights, but its rounding costs accuracy: it must be clearly faster to be worth it.
 _WORTH_IT = 1.5
 
@@ -26,9 +28,10 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def gemm_rate(dtype: torch.dtype, device: torch.device, width: int = _PROBE_WIDTH, repeats: int = 5) -> float:
+def gemm_rate(dtype: torch.dtype, device: torch.device, width: int | None = None, repeats: int = 5) -> float:
     """Best rate of a square matrix product on all threads, in floating-point operations a second."""
-    return _rate(dtype, device, width, repeats, time.perf_counter)
+    standard = _PROBE_WIDTH if device.type == "cpu" else _ACCELERATOR_WIDTH
+    return _rate(dtype, device, width or standard, repeats, time.perf_counter)
 
 
 def _rate(dtype: torch.dtype, device: torch.device, width: int, repeats: int, clock: Callable[[], float]) -> float:

@@ -58,9 +58,7 @@ class Diverged(Exception):
     """The loss or the gradient is no number any more; `curve` holds what came before."""
 
     def __init__(self, step: int, curve: Curve) -> None:
-        super().__init__(
-            f"the loss is not finite at step {step}; lower the learning rate (the last finite weights were kept)"
-        )
+        super().__init__(f"the loss is not finite at step {step}; lower the learning rate")
         self.curve = curve
 
 
@@ -100,7 +98,7 @@ class _Best:
 
     @property
     def _path(self) -> Path:
-        return self._folder / f"best-{self.step}.safetensors"
+        return self._folder / checkpoint.BEST.format(step=self.step)
 
     def improve(self, loss: float, step: int, epoch: float) -> bool:
         if not loss < self.loss:
@@ -123,7 +121,7 @@ class _Best:
 
     def tidy(self, *, all_of_them: bool = False) -> None:
         """Delete the states that were the best before, or all."""
-        for file in self._folder.glob("best-*.safetensors"):
+        for file in self._folder.glob(checkpoint.BEST.format(step="*")):
             if all_of_them or file != self._path:
                 with contextlib.suppress(OSError):
                     file.unlink()
@@ -248,6 +246,8 @@ class Training:
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
+        if "mps" in parts["random"]:
+            torch.mps.set_rng_state(parts["random"]["mps"])
         self.checkpoints.note(f"an earlier attempt was interrupted; this one went on from step {self._course.step}")
         self.meter.go_on(about["meter"])
         for _ in range(self._course.step):  # methods number their dropout masks by these calls
@@ -272,6 +272,8 @@ class Training:
             tensors["random/cpu"] = torch.get_rng_state()
             if self.device.type == "cuda":
                 tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+            if self.device.type == "mps":
+                tensors["random/mps"] = torch.mps.get_rng_state()
             about = {"course": self._course.as_data(), "meter": self.meter.state()}
             if self.checkpoints.keep(tensors, about):
                 self._course.best.tidy()

@@ -75,7 +75,14 @@ class Full:
         return FullyTuned(base.model, base.tokenizer)
 
     def restore(self, base: BaseModel, folder: Path) -> FullyTuned:
-        model = type(base.model).from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
-        model.to(base.device)
-        model.eval()
-        return FullyTuned(model, base.tokenizer)
+        replace_model(base, folder)
+        return FullyTuned(base.model, base.tokenizer)
+
+
+def replace_model(base: BaseModel, folder: Path) -> None:
+    """Put a tuned model in the place of the base, never both of them in memory."""
+    kind = type(base.model)
+    base.model.to("meta")
+    base.model = kind.from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
+    base.model.to(base.device)
+    base.model.eval()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tuneoff.errors import UserError
-from tuneoff.methods.full import FullyTuned
+from tuneoff.methods.full import FullyTuned, replace_model
 from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 class PartlyTuned(FullyTuned):
     """A model whose last blocks train; autograd stops below them by itself, for nothing there wants a gradient."""
 
+    tuned: Sequence[nn.Module] = field(default_factory=list)
+
     def state(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
+
+    def train_mode(self, on: bool) -> None:
+        self.model.eval()  # dropout of blocks that do not learn is only noise on the gradient
+        for module in self.tuned:
+            module.train(on)
 
 
 @dataclass(frozen=True)
@@ -57,19 +64,19 @@ class LastLayers:
                 f"last_layers.num_layers = {self.num_layers}: this model has {len(blocks)} blocks; "
                 "choose at most as many"
             )
-        for module in [*blocks[-self.num_layers :], *norms]:
+        tuned = [*blocks[-self.num_layers :], *norms]
+        for module in tuned:
             module.requires_grad_(True)
-        return PartlyTuned(base.model, base.tokenizer, {"blocks": len(blocks), "tuned_blocks": self.num_layers})
+        details = {"blocks": len(blocks), "tuned_blocks": self.num_layers}
+        return PartlyTuned(base.model, base.tokenizer, details, tuned=tuned)
 
     def restore(self, base: BaseModel, folder: Path) -> PartlyTuned:
-        model = type(base.model).from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
-        model.to(base.device)
-        model.eval()
-        return PartlyTuned(model, base.tokenizer)
+        replace_model(base, folder)
+        return PartlyTuned(base.model, base.tokenizer)
 
 
 def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The decoder's blocks in order (its longest list of modules), and the norms that stand beside that list."""
+    """The decoder's blocks in order (its longest list of modules), and the norms that follow that list."""
     from torch import nn
 
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
@@ -77,5 +84,6 @@ def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.
         raise UserError(f"last_layers: {type(model).__name__} has no list of blocks to choose from; use full or lora")
     longest = max(lists, key=len)
     owner = next(module for module in model.modules() if any(child is longest for child in module.children()))
-    norms = [child for child in owner.children() if "norm" in type(child).__name__.lower()]
-    return list(longest), norms
+    children = list(owner.children())
+    behind = children[next(place for place, child in enumerate(children) if child is longest) :]  # BLOOM has one before
+    return list(longest), [child for child in behind if "norm" in type(child).__name__.lower()]

@@ -50,9 +50,17 @@ class LowRank:
         return {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
 
     def train_mode(self, on: bool) -> None:
-        self.model.train(on)
-        if on and self._masks is not None:
-            self._masks.renew()
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import ModulesToSaveWrapper
+
+        # As with a soft prompt: dropout of a model that does not learn is only noise on the gradient.
+        self.model.eval()
+        if on:
+            for module in self.model.modules():
+                if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
+                    module.train()
+            if self._masks is not None:
+                self._masks.renew()
 
     def save(self, folder: Path) -> Literal["peft"]:
         self.peft_model.save_pretrained(folder, save_embedding_layers=False)
@@ -107,7 +115,7 @@ Schulman et al. 2025, LoRA Without Regret"
 
         seed_everything(seed)
         # The optimiser keeps fp32 masters itself, so the adapter computes in the dtype of the model.
-        adapted = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+        adapted = get_peft_model(base.model, config, autocast_adapter_dtype=False, revision=base.revision)
         return LowRank(adapted, self.lora_dropout, seed)
 
     def _check_targets(self, model: nn.Module) -> None:

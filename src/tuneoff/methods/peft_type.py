@@ -76,7 +76,10 @@ class PeftAdapter:
         seed_everything(seed)
         try:
             adapted = get_peft_model(
-                base.model, config_class(task_type=TaskType.CAUSAL_LM, **given), autocast_adapter_dtype=False
+                base.model,
+                config_class(task_type=TaskType.CAUSAL_LM, **given),
+                autocast_adapter_dtype=False,
+                revision=base.revision,
             )
         except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
             raise UserError(f"{self.name}: PEFT refuses this ({error})") from error

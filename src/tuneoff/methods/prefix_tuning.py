@@ -33,6 +33,7 @@ class Prefixed:
     model: PreTrainedModel
     states_VLHW: Tensor
     details: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None  # of the model, where it has one
     prompting: Prompting = AS_GIVEN
 
     def prefix(self) -> Past:
@@ -65,6 +66,7 @@ class Prefixed:
             num_transformer_submodules=1,
             encoder_hidden_size=heads * width,
             base_model_name_or_path=self.model.config.name_or_path,
+            revision=self.revision,
             inference_mode=True,
         )
         written.save_pretrained(folder)
@@ -123,9 +125,8 @@ class PrefixTuning:
             )
         # fp32 whatever the model computes in: these few numbers are all that is learned.
         states_VLHW = torch.nn.Parameter(torch.stack(layers, dim=1).float().clone())
-        return Prefixed(
-            base.model, states_VLHW, {"initial_tokens": len(ids), "virtual_tokens": self.num_virtual_tokens}
-        )
+        details = {"initial_tokens": len(ids), "virtual_tokens": self.num_virtual_tokens}
+        return Prefixed(base.model, states_VLHW, details, base.revision)
 
     def restore(self, base: BaseModel, folder: Path) -> Prefixed:
         import torch

@@ -35,6 +35,7 @@ class Prompted:
     details: dict[str, Any] = field(default_factory=dict)
     prompting: Prompting = AS_GIVEN
     network: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    revision: str | None = None  # of the model, where it has one
 
     def prefix(self) -> Tensor:
         return residual.projected(self.prompt_VD, self.network) if self.network else self.prompt_VD
@@ -62,6 +63,7 @@ class Prompted:
             num_attention_heads=config.num_attention_heads,
             num_transformer_submodules=1,
             base_model_name_or_path=config.name_or_path,
+            revision=self.revision,
             inference_mode=True,
         )
         written.save_pretrained(folder)
@@ -113,7 +115,7 @@ class SoftPrompt:
         prompt_VD, details = text_embeddings(base, self.name, self.initial_prompt, self.num_virtual_tokens)
         bottleneck = self.residual_bottleneck
         network = residual.network(prompt_VD.shape[1], bottleneck, base.device) if bottleneck else {}
-        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting, network)
+        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting, network, base.revision)
 
     def restore(self, base: BaseModel, folder: Path) -> Prompted:
         import torch
