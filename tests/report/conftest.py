@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tuneoff.data import Example
 from tuneoff.record import (
     Artefact,
     Curve,
-    Document,
     Failure,
     PhaseResources,
     Prediction,
@@ -29,7 +29,8 @@ from tuneoff.record import (
     write_record,
 )
 from tuneoff.report import render
-from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, RunSpec, StudySpec
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, StudySpec
+from tuneoff.study.compare import document_row, without_texts
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "length", "novelty", "repetition")
 TITLES = {"zero_shot": "Zero-shot", "soft_prompt": "Soft prompt", "lora": "LoRA", "full": "Full fine-tuning"}
@@ -61,6 +62,7 @@ def _scores(quality: float, chance: random.Random) -> dict[str, float | None]:
         "rougeL": one * 0.81,
         "rougeLsum": one * 0.84,
         "length": float(chance.randint(9, 40)),
+        "empty": 0.0,
         "repetition": chance.random() * 0.1,
         "novelty": None if chance.random() < 0.02 else chance.random() * 0.4,
     }
@@ -176,6 +178,7 @@ class FakeStudy:
         hostile: str | None = None,
         accelerator: bool = False,
         name: str = "starter",
+        instruction: str = "Summarize the following text in one sentence.",
     ) -> Path:
         chance = random.Random(7)
         spec = StudySpec(
@@ -184,6 +187,7 @@ class FakeStudy:
             methods=methods,
             seeds=seeds,
             data=DataSpec(source="starter"),
+            prompt=PromptSpec(instruction=instruction),
         )
         ids = [f"doc-{index:04d}" for index in range(documents)]
         chosen = [chance.sample(SENTENCES, 5) for _ in ids]
@@ -205,7 +209,7 @@ class FakeStudy:
                         else [
                             Prediction(
                                 id=identity,
-                                text=hostile or chance.choice(texts_) + f" (by {method}, seed {seed})",
+                                text=(hostile or chance.choice(texts_)) + f" (by {method}, seed {seed})",
                                 scores=_scores(quality, chance),
                                 tokens=24,
                                 stopped=True,
@@ -239,7 +243,7 @@ class FakeStudy:
                         provenance={"commit": "3f7b1f4", "versions": {"torch": "2.13.0", "transformers": "5.3.0"}},
                     )
                     write_record(folder, record)
-                    write_predictions(folder, predictions if texts else [])
+                    write_predictions(folder, predictions if texts else without_texts(predictions))
                     runs.append(record)
                     if bad:
                         failures.append({"run": run_name, "message": message})
@@ -258,7 +262,8 @@ class FakeStudy:
                 for identity, texts_ in zip(ids, chosen, strict=True)
             ]
             place = self.folder / ("baselines" if kind == "extractive" else "outside") / f"{other}.jsonl"
-            write_jsonl(place, [row.model_dump(mode="json") for row in outputs if texts])
+            kept = outputs if texts else without_texts(outputs)
+            write_jsonl(place, [row.model_dump(mode="json") for row in kept])
             rows.append(
                 {
                     "name": other,
@@ -274,20 +279,17 @@ class FakeStudy:
                     "notes": [],
                 }
             )
-        if texts:
-            write_documents(
-                self.folder,
-                [
-                    Document(
-                        id=identity,
-                        group=f"g{index // 3}",
-                        document=hostile or " ".join(texts_),
-                        references=(hostile or texts_[-1], texts_[1]) if index % 2 else (hostile or texts_[-1],),
-                        fields={"aspect": ("challenge", "approach", "outcome")[index % 3]},
-                    )
-                    for index, (identity, texts_) in enumerate(zip(ids, chosen, strict=True))
-                ],
+        examples = [
+            Example(
+                id=identity,
+                group=f"g{index // 3}",
+                document=hostile or " ".join(texts_),
+                references=(hostile or texts_[-1], texts_[1]) if index % 2 else (hostile or texts_[-1],),
+                fields={"aspect": ("challenge", "approach", "outcome")[index % 3]},
             )
+            for index, (identity, texts_) in enumerate(zip(ids, chosen, strict=True))
+        ]
+        write_documents(self.folder, (document_row(example, texts) for example in examples))
         write_json(self.folder / "study.json", spec.model_dump(mode="json"))
         write_json(
             self.folder / "summary.json",

@@ -223,6 +223,27 @@ def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) ->
     assert page.locator("#list .value").first.inner_text() == f"+{max(lead.values()):.1f}"
 
 
+def test_the_best_card_follows_the_direction_of_the_score(rich_study: Path, visits: Visits) -> None:
+    page = visits.settled(rich_study)
+    study = read_study(rich_study)
+    first = study.documents[0].id
+
+    def values(metric: str) -> list[float | None]:
+        runs = [rows for name, rows in study.predictions.items() if "-s0-" in name]
+        rows = [row for run in (*runs, study.other_predictions["api"]) for row in run]
+        return [row.scores[metric] for row in rows if row.id == first]
+
+    best = page.locator("#content .card .score.best")
+    page.locator("#metric").select_option(label="ROUGE-1")
+    assert best.inner_text().split() == [f"{max(value or 0 for value in values('rouge1')):.1f}", "best"]
+    page.locator("#metric").select_option(label="Repetition")
+    lowest = min(value for value in values("repetition") if value is not None)
+    assert best.first.inner_text().split() == [f"{lowest:.2f}", "best"]
+    for neither in ("Length", "Novelty", "Empty"):  # no direction; no direction; nobody is ahead
+        page.locator("#metric").select_option(label=neither)
+        assert best.count() == 0
+
+
 def test_seeds_and_marks(rich_study: Path, visits: Visits) -> None:
     page = visits.settled(rich_study)
     cards = page.locator("#content .card")

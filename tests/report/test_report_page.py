@@ -114,6 +114,7 @@ def test_a_study_without_texts_says_so(textless_study: Path) -> None:
     page = Page(textless_study / "report.html")
     assert "made without texts" in page.text
     assert page.data("reader-data")["documents"] == []
+    assert "reader" not in [value for _, name, value in page.attributes if name == "id"]
 
 
 def test_the_policy_names_exactly_the_scripts_of_the_page(hostile_study: Path) -> None:
@@ -197,6 +198,14 @@ def test_the_reader_holds_every_output_with_its_scores(rich_study: Path) -> None
     assert text == expected.text
     titles = [metric["title"] for metric in reader["metrics"]]
     assert scores[titles.index("ROUGE-1")] == expected.scores["rouge1"]
+
+
+def test_the_reader_knows_which_direction_of_a_score_is_a_merit(rich_study: Path) -> None:
+    metrics = Page(rich_study / "report.html").data("reader-data")["metrics"]
+    directions = {metric["title"]: metric["higher_is_better"] for metric in metrics}
+    assert directions["ROUGE-1"] is True
+    assert directions["Repetition"] is False
+    assert directions["Length"] is None
 
 
 def row(name: str, quality: float | None, model: str = "m", **costs: Any) -> Row:

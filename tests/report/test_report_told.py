@@ -291,6 +291,18 @@ def test_the_answer_stands_before_how_it_was_reached(fake_study: Callable[..., P
     assert "Full fine-tuning 100 %" in page.sections["search"], "a method without a final run has its name too"
 
 
+def test_models_with_one_last_name_are_told_apart(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, models=("org-a/gpt2", "org-b/gpt2"), methods=("zero_shot", "lora"))
+    page = Texts(study)
+    text = (study / "report.html").read_text(encoding="utf-8")
+    assert "LoRA on org-" in page.sections[""]
+    for model in ("org-a/gpt2", "org-b/gpt2"):
+        assert f"<span>{model}</span>" in text, "the block of the table"
+        assert f'<span class="badge">{model}</span>' in text, "further scores"
+        assert f"Zero-shot · {model}" in page.sections["results-title"], "notes"
+        assert f'"label":"LoRA · {model}"' in text, "the reader"
+
+
 def test_notes_that_seeds_or_methods_share_stand_once(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("zero_shot", "lora"))
     summary = json.loads((study / "summary.json").read_text())

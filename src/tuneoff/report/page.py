@@ -19,10 +19,10 @@ from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record, plain_numbers, write_text_atomic
 from tuneoff.report import figures, quantities, rating, told
 from tuneoff.report.company import alone, of_clocks, of_costs
-from tuneoff.report.folder import Row, StudyFolder, read_study
+from tuneoff.report.folder import StudyFolder, read_study
 from tuneoff.report.hostile import embedded_json
 from tuneoff.report.html import environment, policy, source
-from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast, model_label
+from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast
 from tuneoff.report.table import COSTS, build, member_of, primary_metric
 from tuneoff.verdict.mixture import arithmetic
 
@@ -126,6 +126,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
     titles |= {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
     scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
+    reader = _reader(study, cast)
     template = environment()
     template.filters["score_title"] = quantities.title
     template.filters["plain"] = quantities.plain
@@ -138,14 +139,15 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json(charts)),  # noqa: S704 - escaped there
-        reader_json=Markup(embedded_json(_reader(study, cast))),  # noqa: S704 - escaped there
+        reader_json=Markup(embedded_json(reader)),  # noqa: S704 - escaped there
+        readable=bool(reader["documents"]),
         study=study,
         summary=study.summary,
         spec=study.spec,
         cast=list(cast),
         table=table,
         figures=drawn,
-        headline=told.headline(study, table),
+        headline=told.headline(study, table, cast),
         runs=[
             (folder, study.records[folder], cast.of(records[folder]) if folder in records else None)
             for folder in {**records, **study.records}
@@ -155,7 +157,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
         facts=told.facts(study),
-        notes=told.notes(study, len(cast.models) > 1),
+        notes=told.notes(study, cast),
         confounds=[one for one in study.summary.mixed if one.grave],
         budget=told.budget(study.summary.budget, titles) if study.summary.budget else None,
         titles=titles,
@@ -169,7 +171,7 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
     if not any(one.document for one in documents):  # a study made with --no-texts keeps ids and groups only
         return {"documents": [], "systems": [], "metrics": [], "primary": None}
     place = {document.id: index for index, document in enumerate(documents)}
-    systems = []
+    systems: list[dict[str, Any]] = []
     for row in study.summary.rows:
         names = list(row.runs) if row.kind == "method" else [row.name]
         source = study.predictions if row.kind == "method" else study.other_predictions
@@ -186,7 +188,13 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
             outputs.append({"seed": seed, "texts": texts})
         if outputs:
             systems.append(
-                _system(row, cast, outputs, member.slot if member else None, member.glyph if member else "○")
+                {
+                    "label": cast.label(row.title, row.model),
+                    "kind": row.kind,
+                    "slot": member.slot if member else None,
+                    "glyph": member.glyph if member else "○",
+                    "outputs": outputs,
+                }
             )
     present = {
         metric: None
@@ -207,16 +215,15 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
         ],
         "systems": systems,
         "metrics": [
-            {"title": quantities.title(name), "digits": METRICS[name].digits if name in METRICS else 2}
+            {
+                "title": quantities.title(name),
+                "digits": METRICS[name].digits if name in METRICS else 2,
+                "higher_is_better": METRICS[name].higher_is_better if name in METRICS else None,
+            }
             for name in order
         ],
         "primary": order.index("rouge1") if "rouge1" in order else 0,
     }
-
-
-def _system(row: Row, cast: Cast, outputs: list[dict[str, Any]], slot: int | None, glyph: str) -> dict[str, Any]:
-    label = f"{row.title} · {model_label(row.model)}" if row.model and len(cast.models) > 1 else row.title
-    return {"label": label, "kind": row.kind, "slot": slot, "glyph": glyph, "outputs": outputs}
 
 
 def _style() -> str:

@@ -87,11 +87,20 @@ class Cast:
             self.members[model, method] = Member(
                 model=model,
                 method=method,
-                label=f"{title} · {self.shown[model]}" if len(models) > 1 else title,
+                label=self.label(title, model),
                 slot=slots.get(method, 0),
                 shape=SHAPES[(models.index(model) if len(models) > 1 else methods.index(method)) % len(SHAPES)],
                 dash=((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))[models.index(model) % 4],
             )
+
+    def apart(self, model: str | None) -> str | None:
+        """A model for people, no longer than tells it from the others; None where there are no others."""
+        return self.shown.get(model, model) if model and len(self.models) > 1 else None
+
+    def label(self, title: str, model: str | None) -> str:
+        """A method on a model for people."""
+        shown = self.apart(model)
+        return f"{title} · {shown}" if shown else title
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members.values())

@@ -32,6 +32,13 @@
   function scoreOf(system, index, metric) {
     return outputOf(system, index)?.[1][metric] ?? null;
   }
+  // What the best of some scores is; nothing where all are alike or neither direction is a merit.
+  function bestOf(values, metric) {
+    const known = values.filter((value) => value !== null);
+    const higher = metrics[metric]?.higher_is_better ?? null;
+    if (higher === null || new Set(known).size < 2) return null;
+    return higher ? Math.max(...known) : Math.min(...known);
+  }
   function written(value, metric, signed) {
     if (value === null) return "–";
     const text = Math.abs(value).toFixed(metrics[metric].digits);
@@ -204,9 +211,9 @@
     const known = state.mark === "novel" ? words(one.text) : words(one.references.join(" "));
     const test = state.mark === "" ? null : (word) => known.has(word) === (state.mark === "shared");
     const values = systems.filter((system) => system.kind !== "extractive").map((system) => scoreOf(system, index, state.metric));
-    const best = Math.max(...values.filter((value) => value !== null));
+    const best = bestOf(values, state.metric);
     const cards = make("div", "cards");
-    for (const system of systems) cards.append(card(system, index, values.length > 1 && system.kind !== "extractive" ? best : null, test));
+    for (const system of systems) cards.append(card(system, index, system.kind !== "extractive" ? best : null, test));
     const scored = metrics.length > 0 ? `Outputs, with ${metrics[state.metric].title}` : "Outputs";
     content.replaceChildren(about, source, references, make("h3", "", scored), cards);
   }

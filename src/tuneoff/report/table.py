@@ -7,7 +7,7 @@ from tuneoff.metrics.table import METRICS
 from tuneoff.record import Record
 from tuneoff.report import quantities
 from tuneoff.report.folder import Interval, Row
-from tuneoff.report.palette import Cast, Member, model_label
+from tuneoff.report.palette import Cast, Member
 
 QUALITY = ("rouge1", "rouge2", "rougeL")
 # cost -> column title, how to write it, whether less is better (None: neither)
@@ -109,7 +109,7 @@ def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Tab
         # What a failed method would have cost is no merit either.
         peers = [row for row in own if not row.status or row.status.get("finished")]
         lines = tuple(_line(row, peers, table, member_of(row, records, cast), scale, anchor) for row in own)
-        table.blocks.append(Block(model_label(model) if model and len(cast.models) > 1 else None, lines))
+        table.blocks.append(Block(cast.apart(model), lines))
     table.others = [_line(row, [], table, None, scale, None) for row in rows if row.kind != "method"]
     shown = {primary, *table.quality}
     table.more_metrics = tuple(
@@ -117,7 +117,7 @@ def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Tab
     )
     for row in rows:
         cells = [_score_cell(row, name, methods) for name in table.more_metrics]
-        table.more.append((row.title, model_label(row.model) if row.model and len(cast.models) > 1 else "", cells))
+        table.more.append((row.title, cast.apart(row.model) or "", cells))
     return table
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tuneoff.methods import METHODS
 from tuneoff.report import quantities
 from tuneoff.report.folder import Budget, Search, StudyFolder
-from tuneoff.report.palette import model_label
+from tuneoff.report.palette import Cast
 from tuneoff.report.table import Table
 from tuneoff.spec import StudySpec
 from tuneoff.verdict.ratings import saved_ratings
@@ -16,7 +16,7 @@ from tuneoff.verdict.ratings import saved_ratings
 _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
 
-def headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
+def headline(study: StudyFolder, table: Table, cast: Cast) -> tuple[str, list[str]]:
     """The answer and what qualifies it: the verdict where there is one, else what was measured, without a claim."""
     verdict = study.summary.verdict
     if verdict and verdict.sentences:
@@ -27,7 +27,7 @@ def headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
         return "No method has a score yet.", ["No run of this study finished with generated texts."]
     several = len(table.blocks) > 1
     best, highest = max(scored, key=lambda pair: pair[1])
-    where = f" on {model_label(best.model)}" if several and best.model else ""
+    where = f" on {model}" if (model := cast.apart(best.model)) else ""
     name = quantities.title(metric).replace("-", "\N{NON-BREAKING HYPHEN}")
     said = f"{best.title}{where} scored highest: {name}\N{NO-BREAK SPACE}{quantities.score(metric, highest)}"
     anchor = next((pair for pair in scored if pair[0].name == "zero_shot" and pair[0].model == best.model), None)
@@ -42,16 +42,15 @@ def headline(study: StudyFolder, table: Table) -> tuple[str, list[str]]:
     ]
 
 
-def notes(study: StudyFolder, several: bool) -> list[tuple[str, str]]:
+def notes(study: StudyFolder, cast: Cast) -> list[tuple[str, str]]:
     """The notes of all rows: whose, and what. What several rows say stands once."""
     said: dict[str, list[str]] = {}
     for row in study.summary.rows:
-        label = f"{row.title} · {model_label(row.model)}" if several and row.model else row.title
         for note in _merged(row.notes):
-            said.setdefault(note, []).append(label)
+            said.setdefault(note, []).append(cast.label(row.title, row.model))
     for one in study.summary.mixed:
         if not one.grave:
-            said.setdefault(one.words, []).append(model_label(one.model) if several else "All methods")
+            said.setdefault(one.words, []).append(cast.apart(one.model) or "All methods")
     return [(", ".join(labels), note) for note, labels in said.items()]
 
 

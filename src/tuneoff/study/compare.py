@@ -264,7 +264,7 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
     plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
     if prepared.budget is not None:
         write_json(folder / BUDGET_FILE, prepared.budget)
-    write_documents(folder, (_document(example, keep_texts) for example in dataset.test))
+    write_documents(folder, (document_row(example, keep_texts) for example in dataset.test))
     write_json(
         folder / "data.json",
         {
@@ -289,8 +289,8 @@ def _without_places(lines: Iterable[str], spec: DataSpec) -> list[str]:
     return named
 
 
-def _document(example: Example, keep_texts: bool) -> Document:
-    """Id and group always: resampling draws groups."""
+def document_row(example: Example, keep_texts: bool) -> Document:
+    """A test example as the folder keeps it. Id and group always: resampling draws groups."""
     if not keep_texts:
         return Document(id=example.id, group=example.group, document="", references=())
     return Document(
@@ -311,7 +311,7 @@ def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
     for name, texts in prepared.outside.items():
         places[prepared.folder / "outside" / f"{name}.jsonl"] = predictions.outside_rows(texts, examples, dialect)
     for path, rows in places.items():
-        kept = rows if keep_texts else _without_texts(rows)
+        kept = rows if keep_texts else without_texts(rows)
         write_jsonl(path, (row.model_dump(mode="json") for row in kept))
 
 
@@ -323,8 +323,9 @@ def _forget_texts(folders: Iterable[Path]) -> None:
         for name in left.files if left is not None and left.format == "prompt" else ():  # it is made of documents
             (folder / ARTEFACT / name).unlink(missing_ok=True)
         if rows := read_predictions(folder):
-            write_predictions(folder, _without_texts(rows))
+            write_predictions(folder, without_texts(rows))
 
 
-def _without_texts(rows: Iterable[Prediction]) -> list[Prediction]:
+def without_texts(rows: Iterable[Prediction]) -> list[Prediction]:
+    """What `--no-texts` leaves of outputs."""
     return [row.model_copy(update={"text": ""}) for row in rows]
