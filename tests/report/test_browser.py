@@ -282,6 +282,18 @@ def test_without_texts_the_rest_of_the_page_stands(textless_study: Path, visits:
     assert visit.complaints == []
 
 
+def test_the_rating_page_shows_hostile_texts_as_they_are(hostile_study: Path, visits: Visits) -> None:
+    visit = visits.open(hostile_study)
+    page = visit.page
+    page.goto((hostile_study / "rating.html").as_uri())
+    assert "in one sentence." in page.locator("#instruction").inner_text()
+    for place in ("#document", "#references", "#left", "#right"):
+        text = page.locator(place).inner_text()
+        assert "⟨U+202E⟩gnp.exe⟨U+202C⟩ ⟨U+0007⟩⟨U+0000⟩" in text, place
+        assert "\u202e" not in text
+    assert visit.complaints == []
+
+
 def test_ratings_are_saved_by_the_button_and_judged(
     rich_study: Path, visits: Visits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.record import read_predictions, run_folders, write_predictions
-from tuneoff.report import render
+from tuneoff.record import read_documents, read_predictions, run_folders, write_predictions
+from tuneoff.report import figures, render
 from tuneoff.report.rating import PAGE
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
@@ -43,6 +43,17 @@ def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
     assert "default-src &#39;none&#39;" in text
     assert "http" not in seen.replace("http-equiv", "")
     assert "rating.html" in (rich_study / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "write", lambda *_: [])
+    study = fake_study(documents=6, methods=("zero_shot", "lora"), instruction="State the {aspect} of this paper.")
+    render(study)
+    fields = {document.id: document.fields for document in read_documents(study)}
+    pairs = pairs_of(study / PAGE)["pairs"]
+    assert len(pairs) == 6
+    for pair in pairs:
+        assert pair["instruction"] == f"State the {fields[pair['id']]['aspect']} of this paper."
 
 
 def test_a_page_of_an_earlier_time_keeps_no_texts(fake_study: Callable[..., Path]) -> None:

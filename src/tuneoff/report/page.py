@@ -125,7 +125,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
-    scripts = [vega_bundle(), source("charts.js"), source("reader.js")]
+    scripts = [vega_bundle(), source("charts.js"), source("visible.js") + source("reader.js")]
     reader = _reader(study, cast)
     template = environment()
     template.filters["score_title"] = quantities.title

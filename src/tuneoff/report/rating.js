@@ -10,10 +10,11 @@
     const done = choices.filter((choice) => choice !== null).length;
     const pair = data.pairs[place];
     element("place").textContent = `Text ${place + 1} of ${data.pairs.length}, ${done} rated`;
-    element("document").textContent = pair.document;
-    element("references").textContent = pair.references.length ? `Reference: ${pair.references[0]}` : "";
-    element("left").textContent = pair.texts[0];
-    element("right").textContent = pair.texts[1];
+    element("instruction").textContent = pair.instruction ? visible(`Asked for: ${pair.instruction}`) : "";
+    element("document").textContent = visible(pair.document);
+    element("references").textContent = pair.references.length ? visible(`Reference: ${pair.references[0]}`) : "";
+    element("left").textContent = visible(pair.texts[0]);
+    element("right").textContent = visible(pair.texts[1]);
     for (const button of document.querySelectorAll("[data-choice]")) {
       button.setAttribute("aria-pressed", String(choices[place] === button.dataset.choice));
     }

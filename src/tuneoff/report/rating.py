@@ -5,6 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from tuneoff.prompts import fill
 from tuneoff.record import write_text_atomic
 from tuneoff.report.folder import Row, StudyFolder
 from tuneoff.report.hostile import embedded_json
@@ -35,6 +36,7 @@ def write(study: StudyFolder) -> Path | None:
         pairs.append(
             {
                 "id": key,
+                "instruction": fill(study.spec.prompt.instruction, texts[key].fields),
                 "document": texts[key].document,
                 "references": texts[key].references[:1],
                 "texts": [outputs[side].get(key, "") for side in order],
@@ -47,7 +49,7 @@ def write(study: StudyFolder) -> Path | None:
         "runs": [run for _, run in rated],
         "pairs": pairs,
     }
-    style, script = source("rating.css"), source("rating.js")
+    style, script = source("rating.css"), source("visible.js") + source("rating.js")
     page = (
         environment()
         .from_string(source("rating.html.j2"))
