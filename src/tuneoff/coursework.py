@@ -5,8 +5,16 @@ from collections.abc import Sequence
 
 from tuneoff.cli import guard
 from tuneoff.cli.app import dispatch
+from tuneoff.cli.flags import STUDY_FLAGS, normalized
 from tuneoff.cli.session import StudyResult
+from tuneoff.errors import UserError
+from tuneoff.methods import METHODS, defaults
 
+LEARNING_RATE = "--learning-rate"
+# What only training reads; batches of validation texts are bounded by tokens too.
+OF_TRAINING = {LEARNING_RATE} | {
+    flag.name for flag in STUDY_FLAGS if flag.path[0] == "train" and flag.path[1] != "micro_batch_tokens"
+}
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL")
 # Figures: SmolLM2-135M-Instruct on SciTLDR, 200 test documents, one epoch; zero-shot had a ROUGE-1 of 31.9.
 KNOWN = {
@@ -25,8 +33,45 @@ def main(method: str, typed: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if typed is None else typed)
     if not {"-h", "--help"} & set(arguments):
         print(f"note: of the coursework's settings, {KNOWN[method]}", file=sys.stderr)
-    command = ["train", method, "--preset", "coursework", *with_starter(arguments)]
-    return guard(lambda: dispatch(command, then=finish))
+
+    def work() -> int:
+        own = for_method(method, with_starter(arguments))
+        return dispatch(["train", method, "--preset", "coursework", *own], then=finish)
+
+    return guard(work)
+
+
+def for_method(method: str, typed: Sequence[str]) -> list[str]:
+    """The one command line of all four programs as `tuneoff train METHOD` takes it.
+
+    `--initial_prompt` is the instruction where no virtual tokens begin from it. What only training reads is taken where
+    nothing trains too; one line on stderr tells.
+    """
+    spelt: list[str] = []
+    idle: list[str] = []
+    rest = iter(typed)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        name = f"--{normalized(flag.removeprefix('--'))}" if flag.startswith("--") else ""
+        if name == "--initial-prompt" and "initial_prompt" not in defaults(method):
+            spelt.append(f"--instruction{equals}{value}")
+            continue
+        if name in OF_TRAINING and not METHODS[method].trains:
+            idle.append(flag)
+            if name == LEARNING_RATE:  # the others are the study's and checked there, this one is the method's
+                _check_number(flag, value if equals else next(rest, ""))
+                continue
+        spelt.append(argument)
+    if idle:
+        print(f"note: nothing is trained here, so these change nothing: {', '.join(idle)}", file=sys.stderr)
+    return spelt
+
+
+def _check_number(flag: str, text: str) -> None:
+    try:
+        float(text)
+    except ValueError as error:
+        raise UserError(f"{flag} {text}: not a number") from error
 
 
 def with_starter(typed: Sequence[str]) -> list[str]:

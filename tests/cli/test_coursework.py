@@ -1,6 +1,7 @@
 """The coursework's four programs: the settings they keep, and one of them from end to end."""
 
 import ast
+import json
 import runpy
 import subprocess
 import sys
@@ -48,6 +49,40 @@ def test_help_of_a_program() -> None:
 )
 def test_the_starter_keeps_the_other_settings(typed: list[str], meant: list[str]) -> None:
     assert coursework.with_starter(typed) == meant
+
+
+LINE = "--initial_prompt SUMMARY: --batch_size 8 --epochs 10 --learning_rate 5e-5 --max_length 128"
+
+
+@pytest.mark.parametrize("method", PROGRAMS.values())
+def test_every_program_takes_the_one_command_line(
+    method: str, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny[0].partition("=")[2]
+    files = [flag for flag in tiny if "-file=" in flag]
+    line = ["--model_name", model, *LINE.split(), *files, "--max_new_tokens=8", "--dry_run", "--json"]
+    assert coursework.main(method, line) == 0
+    out, err = capsys.readouterr()
+    [run] = json.loads(out)["runs"]
+    spec = run["spec"]
+    values = spec["method"]["hyperparameters"]
+    soft = method == "soft_prompt"
+    assert spec["prompt"]["instruction"] == ("SUMMARIZE" if soft else "SUMMARY:")
+    assert values.get("initial_prompt") == ("SUMMARY:" if soft else None)
+    assert (spec["prompt"]["max_length"], spec["model"]["name"]) == (128, model)
+    idle = "these change nothing: --batch_size, --epochs, --learning_rate"
+    if method == "zero_shot":
+        assert idle in err
+        assert err.count("\n") == 2  # with the note on the coursework's settings
+    else:
+        assert (spec["train"]["epochs"], spec["train"]["batch_size"], values["learning_rate"]) == (10, 8, 5e-5)
+        assert "these change nothing" not in err
+
+
+def test_what_the_baseline_does_not_need_is_a_number_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed in (["--learning_rate=fast"], ["--learning_rate"], ["--epochs", "many"]):
+        assert coursework.main("zero_shot", typed) == 2
+        assert typed[0].partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_wrong_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,6 +112,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "--max-length", "many"], ["--max-length", "integer"]),
         (["compare", "--epochs"], ["--epochs"]),
         (["train"], ["METHOD"]),
+        (["train", "lora", "--initial_prompt", "x"], ["lora has no such hyper-parameter", "soft_prompt"]),
+        (["train", "peft:LOHA", "--lora_alpha", "8"], ["peft:LOHA has no such hyper-parameter", "lora"]),
+        (["train", "lora", "--lora_alfa", "8"], ["did you mean --lora-alpha?"]),
+        (["train", "--lora_alpha", "8"], ["tuneoff train lora --lora-alpha VALUE"]),
+        (["report", "--lora_alpha", "8"], ["tuneoff report --help"]),
+        (["compare", "--warmup_steps", "100"], ["--warmup 100", "share of all optimiser steps", "--warmup 0.05"]),
+        (["compare", "--warmup", "nan"], ["share of all optimiser steps"]),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(

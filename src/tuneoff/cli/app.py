@@ -393,7 +393,7 @@ def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | No
     try:
         returned = invoke(arguments)
     except UsageError as error:
-        return complain(usage_sentence(error), USAGE)
+        return complain(usage_sentence(error, typed_method(arguments)), USAGE)
     if returned == INTERRUPTED:  # typer turns Ctrl-C into a code
         raise KeyboardInterrupt
     if isinstance(returned, int):
@@ -405,10 +405,19 @@ def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | No
 
 def _with_settings(arguments: Sequence[str]) -> list[str]:
     """`tuneoff train METHOD` takes the method's hyper-parameters as flags too."""
-    if not arguments or arguments[0] != "train":
+    method = typed_method(arguments)
+    if method is None:
         return list(arguments)
-    from tuneoff.methods import METHODS, defaults
+    from tuneoff.methods import defaults
+
+    return with_settings(method, defaults(method), arguments)
+
+
+def typed_method(arguments: Sequence[str]) -> str | None:
+    """The method of `tuneoff train METHOD`, None where none is named. A wrong type of `peft:` is one too."""
+    if not arguments or arguments[0] != "train":
+        return None
+    from tuneoff.methods import METHODS, peft_type
 
     named = (argument.replace("-", "_") for argument in arguments[1:])
-    method = next((name for name in named if name in METHODS), None)
-    return with_settings(method, defaults(method), arguments) if method else list(arguments)
+    return next((name for name in named if name in METHODS or name.startswith(peft_type.PREFIX)), None)

@@ -150,6 +150,8 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
             given.append((flag.path, [{"name": name} for name in value], flag.name))
         elif flag.path == ("fractions",):
             given.append((flag.path, _shares(str(value)), f"{flag.name} {value}"))
+        elif flag.path == ("train", "warmup"):
+            given.append((flag.path, _share_of_steps(value), flag.name))
         else:
             given.append((flag.path, value, flag.name))
     return given
@@ -161,6 +163,15 @@ def _shares(text: str) -> list[float]:
         return sorted({1.0, *(float(part) for part in text.split(",") if part.strip())})
     except ValueError as error:
         raise UserError(f"--fractions {text}: shares of the data between commas, for example 0.1,0.5,1") from error
+
+
+def _share_of_steps(value: float) -> float:
+    if not 0 <= value < 1:  # transformers' --warmup_steps takes either
+        raise UserError(
+            f"--warmup {value:g}: here it is a share of all optimiser steps, from 0 to below 1, and not a number of "
+            "them; give what part of the steps it should be, for example --warmup 0.05 for 100 of 2000"
+        )
+    return value
 
 
 def outside_predictions(texts: Sequence[str]) -> list[tuple[tuple[str, ...], Any, str]]:
