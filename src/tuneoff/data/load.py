@@ -191,7 +191,7 @@ def _refuse_same_file(given: Mapping[Split, str]) -> None:
     """The same file twice would leave the training data without a document: better to say so than to drop them all."""
     by_path: dict[Path, Split] = {}
     for split, file in given.items():
-        other = by_path.setdefault(Path(file).expanduser().resolve(), split)
+        other = by_path.setdefault(local_path(file).resolve(), split)
         if other != split:
             raise UserError(f"{file}: given for both {other} and {split}; leave one out and it is cut off the other")
 
