@@ -350,13 +350,23 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
     }
 
 
-def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, str] | None = None) -> Iterator[str]:
-    """New documents through a finished run, one summary each, in order. Raises `UserError` for a run that is none."""
+def summarize_texts(run_folder: Path, documents: Sequence[data.Example]) -> Iterator[str]:
+    """New documents through a finished run, one summary each, in order. Their references are not looked at.
+
+    Raises `UserError` for a run that cannot be used, before any model is loaded, and for a document without room.
+    """
     record = read_record(run_folder)
     if record.spec.role != "final":
         raise UserError(f"{run_folder}: a {record.spec.role} run leaves nothing to use; name a final run")
     if record.status != "finished":
         raise UserError(f"{run_folder}: this run is {record.status}, so there is nothing to use; run it again")
+    kept = () if record.artefact is None else record.artefact.files
+    for file in kept:
+        if file != "README.md" and not (run_folder / ARTEFACT / file).exists():
+            raise UserError(
+                f"{run_folder}: {ARTEFACT}/{file} is missing, perhaps since records were copied without their weights; "
+                f"copy {ARTEFACT}/ from where the run was made, or delete this folder and run the study again"
+            )
     spec = record.spec
     device = pick_device()
     base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
@@ -364,23 +374,15 @@ def summarize_texts(run_folder: Path, texts: Sequence[str], fields: dict[str, st
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did
     adapted.train_mode(False)
-    yield from _written_texts(adapted, base, _prompter(spec, base, adapted), texts, fields or {}, spec.generate)
+    yield from _written_texts(adapted, base, _prompter(spec, base, adapted), documents, spec.generate)
 
 
 def _written_texts(
-    adapted: Adapted,
-    base: BaseModel,
-    prompter: Prompter,
-    texts: Sequence[str],
-    fields: dict[str, str],
-    spec: GenerateSpec,
+    adapted: Adapted, base: BaseModel, prompter: Prompter, documents: Sequence[data.Example], spec: GenerateSpec
 ) -> Iterator[str]:
-    for start in range(0, len(texts), spec.batch_size):
-        part = texts[start : start + spec.batch_size]
-        examples = [
-            data.Example(id=str(start + place), document=text, references=(), group="", fields=fields)
-            for place, text in enumerate(part)
-        ]
-        prompts, _ = prompter.encode(examples, with_target=False)
+    for start in range(0, len(documents), spec.batch_size):
+        prompts, too_long = prompter.encode(documents[start : start + spec.batch_size], with_target=False)
+        if too_long:
+            raise UserError(f"document {too_long[0].id}: its fields leave no room for its text; shorten them")
         for row in generate(adapted, prompts, spec, stop_ids=base.stop_ids, pad_id=base.pad_id, device=base.device):
             yield prompter.decode(row.ids)

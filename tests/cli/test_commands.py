@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,8 +159,10 @@ def test_folder_that_cannot_be_written(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    err = complaint(["compare", *tiny, f"--output={tmp_path / 'file' / 'study'}"], capsys)
-    assert "--output" in err
+    for place in (tmp_path / "file", tmp_path / "file" / "study"):
+        for more in ([], ["--dry-run"]):
+            err = complaint(["compare", *tiny, f"--output={place}", *more], capsys)
+            assert f"{tmp_path / 'file'}: is a file, not a folder; choose another --output" in err
     closed = tmp_path / "closed"
     closed.mkdir()
     closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -200,7 +205,10 @@ def test_field_that_the_data_does_not_have(tiny: list[str], capsys: pytest.Captu
 
 
 def test_unknown_tracker_and_outside_file(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "wandb" in complaint(["compare", *tiny, "--report-to=wanbd"], capsys)
+    for more in ([], ["--dry-run"]):
+        assert "did you mean wandb?" in complaint(["compare", *tiny, "--report-to=wanbd", *more], capsys)
+    assert main(["train", "lora", *tiny, "--report-to=none", "--dry-run"]) == 0
+    capsys.readouterr()
     outputs = tmp_path / "outputs.jsonl"
     outputs.write_text('{"id": "d32", "text": "short"}\n')
     assert "7 of 8 test documents are missing" in complaint(["compare", *tiny, f"--predictions=api={outputs}"], capsys)
@@ -212,7 +220,34 @@ def test_what_is_no_study_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     document = tmp_path / "document.txt"
     document.write_text("A text.")
     assert "record.json" in complaint(["summarize", str(tmp_path), str(document)], capsys)
-    assert "empty" in complaint(["summarize", str(tmp_path), os.devnull], capsys)
+    for command in (["report"], ["judge"], ["rescore"], ["diff", str(tmp_path)], ["summarize"]):
+        err = complaint([*command, str(document)], capsys)
+        assert f"{document}: a file, where a folder was expected" in err
+
+
+def test_a_path_that_no_file_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study.toml"
+    for lines in ('train_file = "a\\u0000b.jsonl"', 'train_file = "a.jsonl"\ntest_file = "a\\u0000b.jsonl"'):
+        study.write_text(f"[data]\n{lines}\n")
+        assert "NUL" in complaint(["compare", str(study)], capsys)
+    assert "~no-such-user" in complaint(["compare", "--train-file=~no-such-user/train.jsonl"], capsys)
+
+
+def test_what_is_written_to_a_file_never_fails_on_a_character(tmp_path: Path) -> None:
+    """Under a locale that has no word for them, as on Windows."""
+    code = "from tuneoff.cli import guard; guard(lambda: print('\\u2212 \\U0001f40d \\ud800') or 0)"
+    surroundings = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60, env=surroundings)
+    assert done.stdout.decode() == "\u2212 \U0001f40d \\ud800" + os.linesep
+    assert not done.stderr
+
+
+def test_peft_types_have_their_hyperparameters_as_flags(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "peft:LOHA", *tiny, "--r", "4", "--rank_dropout=0.5", "--dry-run", "--json"]) == 0
+    [run] = json.loads(capsys.readouterr().out)["runs"]
+    values = run["spec"]["method"]["hyperparameters"]
+    assert (values["r"], values["rank_dropout"]) == (4, 0.5)
+    assert "no such type" in complaint(["train", "peft:LOHO", *tiny, "--r=4"], capsys)
 
 
 def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,6 +333,51 @@ def test_a_finished_run_writes_more_texts(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in lines] == list(documents)
     assert {line["id"]: line["text"] for line in lines} == texts
+
+
+@one_process
+def test_a_run_that_cannot_be_used_is_told_before_a_model_loads(
+    study: tuple[Path, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tuneoff.models.load", lambda *_: pytest.fail("a model was loaded"))
+    made = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    document = tmp_path / "document.txt"
+    document.write_text("A text.")
+    record = json.loads((made / "record.json").read_text())
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "record.json").write_text(json.dumps(record))
+    err = complaint(["summarize", str(without), str(document)], capsys)
+    assert "artefact/adapter_config.json is missing" in err
+    assert "copy artefact/" in err
+    record["spec"]["prompt"]["instruction"] = "Say the {aspect}."
+    (without / "record.json").write_text(json.dumps(record))
+    assert "--field aspect=VALUE" in complaint(["summarize", str(without), str(document)], capsys)
+    assert "artefact/" in complaint(["summarize", str(without), str(document), "--field", "aspect=goal"], capsys)
+    assert "empty" in complaint(["summarize", str(made), os.devnull], capsys)
+
+
+@one_process
+def test_a_field_that_leaves_no_room_is_told(
+    study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document that is left out would give the summaries behind it to the wrong documents."""
+    made = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    run = shutil.copytree(made, tmp_path / "run")
+    record = json.loads((run / "record.json").read_text())
+    record["spec"]["prompt"]["instruction"] = "Say the {aspect}."
+    (run / "record.json").write_text(json.dumps(record))
+    file = tmp_path / "new.jsonl"
+    rows = [{"id": "long", "text": "A text.", "aspect": "goal " * 200}, {"text": "A text.", "aspect": "goal"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "document long: its fields leave no room" in complaint(["summarize", str(run), str(file)], capsys)
+    assert main(["summarize", str(run), str(file), "--field=aspect=goal", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["id"], second["id"]) == ("long", "2")
+    assert first["text"] == second["text"]
 
 
 @one_process

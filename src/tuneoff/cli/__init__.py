@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 could not be done, 2 a mistake in what was asked for, 3 so
 130 interrupted (Ctrl-C), 143 terminated.
 """
 
+import io
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guard(work: Callable[[], int]) -> int:
     """Call `work` and turn what ends it early into a sentence and an exit code."""
+    _take_every_character()
     _terminate_like_an_interrupt()
     try:
         return work()
@@ -51,6 +53,14 @@ def complain(message: str, code: int) -> int:
     """One sentence on stderr. It may quote a file's content, so control codes are made harmless."""
     print(f"tuneoff: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
+
+
+def _take_every_character() -> None:
+    """What is written never fails on a character. A file or pipe gets UTF-8, as all files of tuneoff are; a terminal
+    keeps its encoding, and what it has no character for is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in tests, and without a console, they may be something else
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _terminate_like_an_interrupt() -> None:

@@ -11,6 +11,7 @@ import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
 from tuneoff.cli.usage import usage_sentence
+from tuneoff.errors import UserError
 
 if TYPE_CHECKING:
     from tuneoff.cli.session import StudyResult
@@ -213,8 +214,14 @@ def train(
 def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool, **options: Any) -> "int | StudyResult":
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
     from tuneoff.cli import session, show
+    from tuneoff.study.plan import check_writable
+    from tuneoff.trackers import TRACKERS, open_tracker
 
+    check_writable(folder)  # before anybody looks for a budget in it
     if dry_run:
+        for name in options["report_to"] or ():
+            if name not in ("none", *TRACKERS):
+                open_tracker(name, folder)  # says what is wrong with the name; others would be opened in earnest
         wanted = {
             key: options[key] for key in ("workers", "budget", "equal", "keep_earlier", "quiet") if key in options
         }
@@ -231,25 +238,41 @@ def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool,
 def summarize(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run: runs/STUDY/runs/RUN.")],
     file: Annotated[
-        str, typer.Argument(metavar="[FILE|-]", help="One document, or JSONL with one document a line. `-`: stdin.")
+        str,
+        typer.Argument(
+            metavar="[FILE|-]", help="One text, or documents as JSON lines, .csv, .tsv or .parquet. `-`: stdin."
+        ),
     ] = "-",
     field: Annotated[
         list[str] | None,
-        typer.Option("--field", metavar="NAME=VALUE", help="A {NAME} of the run's instruction. Repeatable."),
+        typer.Option(
+            "--field",
+            metavar="NAME=VALUE",
+            help="A {NAME} of the run's instruction, before a column of that name. Repeatable.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
 ) -> int:
     """Write summaries of new documents with a finished run."""
-    from tuneoff.cli.documents import fields_of, read_texts
-    from tuneoff.run import summarize_texts
+    from tuneoff.cli.documents import fields_of, read_documents
+    from tuneoff.record import read_record
 
-    named = read_texts(file)
-    for name, text in zip(named, summarize_texts(run, list(named.values()), fields_of(field or ())), strict=True):
+    documents = read_documents(file, read_record(_no_file(run)).spec, fields_of(field or ()))
+    from tuneoff.run import summarize_texts  # loads torch, for which a mistake in the documents should not wait
+
+    for document, text in zip(documents, summarize_texts(run, documents), strict=True):
         print(
-            json.dumps({"id": name, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
+            json.dumps({"id": document.id, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
             flush=True,
         )
     return DONE
+
+
+def _no_file(folder: Path) -> Path:
+    """The folder that was named. Raises `UserError` for what is there and is no folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file, where a folder was expected; name the folder that `tuneoff compare` wrote")
+    return folder
 
 
 @app.command()
@@ -260,7 +283,7 @@ def report(
     from tuneoff.report import render
     from tuneoff.study.summary import summarize
 
-    if (folder / "study.json").exists():  # there may be runs that the last summary does not know
+    if (_no_file(folder) / "study.json").exists():  # there may be runs that the last summary does not know
         summarize(folder)
     print(render(folder)[0])
     return DONE
@@ -290,7 +313,7 @@ def judge(
     """Draw the verdict anew from the records of one or more studies. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.judged(folders, metric, margin, ratings or (), as_json=as_json))
+    print(verdicts.judged([_no_file(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
     return DONE
 
 
@@ -307,7 +330,7 @@ def rescore(
     """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.rescored(folder, margin, stemmer=stemmer, references=references, as_json=as_json))
+    print(verdicts.rescored(_no_file(folder), margin, stemmer=stemmer, references=references, as_json=as_json))
     return DONE
 
 
@@ -320,7 +343,7 @@ def diff(
     """Compare two studies run by run: what came from training, and what from scoring."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.drifted(first, second, as_json=as_json))
+    print(verdicts.drifted(_no_file(first), _no_file(second), as_json=as_json))
     return DONE
 
 

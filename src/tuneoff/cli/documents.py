@@ -1,53 +1,124 @@
-"""New documents for `tuneoff summarize`: one text, or JSONL with one document a line."""
+"""New documents for `tuneoff summarize`: a data file as training reads it, JSON lines, or one plain text."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuneoff.data import Example
+from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME
+from tuneoff.data.files import READERS, open_file
+from tuneoff.data.table import Row, Table, Unreadable
 from tuneoff.errors import UserError
+from tuneoff.prompts import fill
+from tuneoff.spec import RunSpec
 
-TEXT_KEYS = ("document", "text", "article", "dialogue", "source")
 
+def read_documents(source: str, spec: RunSpec, given: Mapping[str, str]) -> list[Example]:
+    """The documents of a file or, for `-`, of standard input. Ids come from a column `id` or are the line's number;
+    the other columns are fields, and `given` goes before them.
 
-def read_texts(source: str) -> dict[str, str]:
-    """Id -> text. `-` is standard input; JSONL is told by its content, its ids from `id` or the line number.
-
-    Raises `UserError` for a file that cannot be read, holds nothing, or mixes JSONL with other lines.
+    `spec` is of the run that will write: its data's own column is looked for first, and a field that its instruction
+    names must be there. Raises `UserError` for what cannot be read or used, with its line.
     """
+    table = open_file(source) if Path(source).suffix.lower() in READERS else _without_extension(source)
+    found: dict[str, Example] = {}
+    for row in table.rows:
+        place = table.where(row.number)
+        example = _example(place, row, spec.data.document_column, given)
+        _check_fields(place, spec.prompt.instruction, example.fields)
+        if example.id in found:
+            raise UserError(f"{place}: the id {example.id!r} was there before; ids must differ")
+        found[example.id] = example
+    if not found:
+        raise _nothing_in(table.name)
+    return list(found.values())
+
+
+def _nothing_in(name: str) -> UserError:
+    return UserError(f"{name}: empty; give a text, or JSONL with a `document` in each line")
+
+
+def _without_extension(source: str) -> Table:
+    """JSON lines, told by the first of them, or else one plain text."""
     name = "standard input" if source == "-" else source
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 text; convert it first") from error
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     if not text.strip():
-        raise UserError(f"{name}: empty; give a text, or JSONL with a `document` in each line")
-    if not text.lstrip().startswith("{"):
-        return {"1": text.strip()}
-    texts: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            key, document = _row(f"{name}, line {number}", number, line)
-            if key in texts:
-                raise UserError(f"{name}, line {number}: the id {key!r} was there before; ids must differ")
-            texts[key] = document
-    return texts
+        raise _nothing_in(name)
+    lines = text.split("\n")  # not at U+2028 and its like, which may stand inside a text
+    first = next(number for number, line in enumerate(lines, 1) if line.strip())
+    if isinstance(_json(f"{name}:{first}", lines[first - 1]), dict):
+        return Table(name, "line", _json_rows(name, lines))
+    if isinstance(_json(name, text), dict | list):
+        raise UserError(
+            f"{name}: JSON, but not one object a line; write it as JSON lines, without brackets around them"
+        )
+    return Table(name, "line", iter([Row(1, {DOCUMENT_NAMES[0]: text.strip()})]))
 
 
-def _row(place: str, number: int, line: str) -> tuple[str, str]:
+def _json_rows(name: str, lines: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _json(f"{name}:{number}", line)
+        if not isinstance(row, dict):
+            raise UserError(f"{name}:{number}: not a JSON object on one line, which the first line is")
+        yield Row(number, row)
+
+
+def _json(place: str, text: str) -> Any:
+    """The value of a JSON object or array, None for other texts. Raises `UserError` for what is too large to read."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
     try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place}: not a JSON object")
-    key = next((key for key in TEXT_KEYS if isinstance(row.get(key), str) and row[key].strip()), None)
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
+        raise UserError(f"{place}: JSON that cannot be read (a number too long or nested too deep); mend it") from error
+
+
+def _example(place: str, row: Row | Unreadable, column: str | None, given: Mapping[str, str]) -> Example:
+    if isinstance(row, Unreadable):
+        raise UserError(f"{place}: {row.reason}; mend the row or leave it out")
+    usual: dict[str, str] = {}  # by their folded names, as training finds them
+    for name in row.values:
+        usual.setdefault(name.strip().lower(), name)
+    wanted = [*([column] if column else []), *(usual.get(name, name) for name in DOCUMENT_NAMES)]
+    texts = ((name, value) for name in wanted if isinstance(value := row.values.get(name), str) and value.strip())
+    key, document = next(texts, (None, ""))
     if key is None:
-        raise UserError(f"{place}: no text under {', '.join(TEXT_KEYS)}")
-    return str(row.get("id", number)), row[key]
+        raise UserError(f"{place}: no text under {', '.join(wanted)}")
+    id_name = usual.get(ID_NAME, ID_NAME)
+    plain = {name: str(value) for name, value in row.values.items() if isinstance(value, str | int | float)}
+    identity = plain.get(id_name, "").strip() or str(row.number)
+    fields = {name: value for name, value in plain.items() if name and name not in (key, id_name)} | dict(given)
+    for text in (identity, document, *fields, *fields.values()):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = f"{place}: not text (bytes that are not UTF-8, or half of a character's \\u escapes); mend it"
+            raise UserError(message) from error
+    return Example(identity, document.strip(), references=(), group="", fields=fields)
+
+
+def _check_fields(place: str, instruction: str, fields: Mapping[str, str]) -> None:
+    named: defaultdict[str, str] = defaultdict(str)
+    fill(instruction, named)  # which asks for every field
+    for name in named:
+        if name not in fields:
+            raise UserError(
+                f"{place}: the run's instruction names the field {{{name}}}, which has no value here; give "
+                f"--field {name}=VALUE, or a column {name} of JSON lines or CSV"
+            )
 
 
 def fields_of(texts: Sequence[str]) -> dict[str, str]:
