@@ -17,7 +17,7 @@ from tuneoff.events import Finished, StepDone, read_events
 from tuneoff.methods import METHODS, defaults
 from tuneoff.methods.lora import LowRank
 from tuneoff.record import read_predictions, read_record
-from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
+from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, ScoreSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
@@ -60,6 +60,16 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     # The folder alone is enough to use the result: the same documents give the same texts.
     documents = load(spec.data).test
     assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
+
+
+def test_texts_are_scored_by_the_words_that_were_asked_for(tiny_model, tiny_data, tmp_path):
+    spec = spec_of("zero_shot", tiny_model("gpt_neo"), tiny_data)
+    asked = spec.model_copy(update={"score": ScoreSpec(words="characters")})
+    english, characters = (run.run(each, tmp_path / each.score.words, "id", "name") for each in (spec, asked))
+    assert "|words:characters|" in characters.signature
+    assert "words" not in english.signature
+    assert characters.scores["rouge1"] > english.scores["rouge1"]  # chance texts share letters sooner than words
+    assert characters.scores["length"] == english.scores["length"]
 
 
 def test_the_same_spec_gives_the_same_texts_and_losses(tiny_model, tiny_data, tmp_path):

@@ -82,7 +82,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             finished_at=_now(),
             curve=work.curve,
             scores=work.scores,
-            signature=metrics.signature(metrics.RougeDialect()),
+            signature=metrics.signature(metrics.RougeDialect.of(spec.score.words)),
             resources=meter.resources(),
             trainable_parameters=work.trainable_parameters,
             total_parameters=work.total_parameters,
@@ -269,10 +269,10 @@ class _Work:
 
     def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[Written]) -> None:
         places = {example.id: place for place, example in enumerate(examples)}
-        predictions = []
+        dialect, predictions = metrics.RougeDialect.of(self.spec.score.words), []
         for row in written:
             example, text = examples[places[row.id]], prompter.decode(row.ids)
-            scores = metrics.score(text, example.document, example.references, stopped=row.stopped)
+            scores = metrics.score(text, example.document, example.references, dialect, stopped=row.stopped)
             predictions.append(
                 Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
             )

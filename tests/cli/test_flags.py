@@ -7,7 +7,7 @@ import pytest
 from tuneoff.cli import main
 from tuneoff.cli.flags import ALIASES, INSTEAD, STUDY_FLAGS, normalized, overrides_of, with_settings
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, TrainSpec
 
 COMMANDS = ("compare", "train", "summarize", "report", "methods", "doctor")
 
@@ -20,7 +20,13 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("flag", STUDY_FLAGS, ids=lambda flag: flag.name)
 def test_every_flag_leads_to_a_field_of_the_study(flag) -> None:
-    sections = {"data": DataSpec, "generate": GenerateSpec, "prompt": PromptSpec, "train": TrainSpec}
+    sections = {
+        "data": DataSpec,
+        "generate": GenerateSpec,
+        "prompt": PromptSpec,
+        "score": ScoreSpec,
+        "train": TrainSpec,
+    }
     kind = ModelSpec if flag.path[:2] == ("models", "*") else sections.get(flag.path[0], StudySpec)
     assert flag.path[-1] in kind.model_fields
 

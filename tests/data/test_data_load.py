@@ -249,21 +249,6 @@ def test_report_names_counts_reasons_and_first_places(tmp_path: Path) -> None:
     ]
 
 
-def test_test_examples_without_a_word_for_rouge_are_counted(tmp_path: Path) -> None:
-    russian = [{"document": f"текст {n}", "summary": ["краткое изложение", "ещё одно"]} for n in range(2)]
-    rows = {"train": [pair(60)], "validation": [pair(50)], "test": [*russian, *(pair(n) for n in range(8))]}
-    dataset = load_rows(tmp_path, rows)
-    assert dataset.wordless == 2
-    assert cleaning_report(dataset)[-1].startswith("CAUTION: 2 of 10 test examples have no summary with a word")
-    russian[0]["summary"][1] = "в 2020 году"
-    rows["test"] += [pair(n) for n in range(10, 30)]
-    dataset = load_rows(tmp_path, rows)
-    assert dataset.wordless == 1
-    assert not [line for line in cleaning_report(dataset) if "CAUTION" in line]
-    cut = load_rows(tmp_path, {"train": [{**row, "summary": "изложение"} for row in rows["test"]]})
-    assert cut.wordless == len(cut.test)
-
-
 def test_columns_may_differ_between_files_unless_given(tmp_path: Path) -> None:
     files = {
         "train": [{"text": "a", "tldr": "x"}],

@@ -2,13 +2,14 @@
 
 import random
 from importlib.metadata import version
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from tuneoff.metrics import RougeDialect, has_words, rouge, sentences, signature
+from tuneoff.metrics import RougeDialect, Words, rouge, sentences, signature
 from tuneoff.metrics.rouge import rouge1
 
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
@@ -141,8 +142,8 @@ def test_lone_surrogates_do_not_stop_it():
 
 def test_signature_tells_every_choice_apart():
     dialects = [
-        RougeDialect(stemmer, split, multi)
-        for stemmer in (True, False)
+        RougeDialect(words, stemmer, split, multi)
+        for words, stemmer in (("english", True), ("english", False), ("unicode", False), ("characters", False))
         for split in ("newline", "punctuation")
         for multi in ("best", "first")
     ]
@@ -154,11 +155,27 @@ def test_signature_tells_every_choice_apart():
     )
 
 
-@given(st.text())
-def test_a_reference_has_words_when_it_can_be_met(text: str) -> None:
-    assert has_words(text) == (rouge(text, [text], RougeDialect())["rouge1"] > 0)
+@given(st.text(), st.sampled_from(get_args(Words)))
+def test_a_text_equals_itself_where_it_has_what_is_counted(text: str, words: Words) -> None:
+    dialect = RougeDialect.of(words)
+    assert bool(dialect.tokenizer.tokenize(text)) == (rouge(text, [text], dialect)["rouge1"] > 0)
 
 
-def test_scripts_other_than_latin_have_no_words() -> None:
-    assert not any(map(has_words, ["", "краткое изложение", "一个总结。", "ملخص", "é —"]))
-    assert all(map(has_words, ["в 2020", "BERT 模型", "für"]))
+@pytest.mark.parametrize("text", ["краткое изложение", "一个总结。", "ملخص"])
+def test_other_scripts_count_where_they_are_asked_for(text: str) -> None:
+    scores = {words: rouge(text, [text], RougeDialect.of(words))["rouge1"] for words in get_args(Words)}
+    assert scores == {"english": 0, "unicode": 100, "characters": 100}
+
+
+def test_words_of_any_script_are_counted_whole() -> None:
+    one, other = "für die Prüfung", "für die Übung"
+    assert rouge(one, [other], RougeDialect.of("unicode"))["rouge1"] == pytest.approx(200 / 3)
+    # f, r, die, pr, fung against f, r, die, bung
+    assert rouge(one, [other], RougeDialect.of("english"))["rouge1"] == pytest.approx(600 / 9)
+    assert rouge("模型 好", ["模型 坏"], RougeDialect.of("characters"))["rouge1"] == pytest.approx(200 / 3)
+
+
+def test_the_stemmer_goes_with_english_alone() -> None:
+    assert [RougeDialect.of(words).stemmer for words in get_args(Words)] == [True, False, False]
+    with pytest.raises(ValueError, match="stemmer"):
+        RougeDialect(words="unicode")

@@ -195,6 +195,7 @@ def test_without_halving_specs_and_names_are_what_they_were() -> None:
     for run in plain.runs:
         settings = run.spec.model_dump(mode="json")
         assert settings.pop("cut_above") == []
+        assert settings.pop("score") == {"words": "english"}
         for key in expansion.LOCATIONS:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}

@@ -59,16 +59,11 @@ def checks(*runs: Run, search: dict[str, object] | None = None) -> list[tuple[st
     return [(finding.check, finding.where) for finding in examine(list(runs), search)]
 
 
-def test_many_test_examples_without_a_word_for_rouge_are_told() -> None:
-    def told(wordless: int) -> list[str]:
-        return [found.words for found in examine(HEALTHY, None, {"wordless": wordless, "counts": {"test": 100}})]
-
-    assert told(5) == []
-    assert told(6) == [
-        "6 of 100 test examples have no summary with a word that ROUGE knows (a-z and 0-9 alone): "
-        "they score 0 whatever is written"
-    ]
-    assert examine(HEALTHY, None, {"counts": {"test": 100}}) == [], "data.json of an earlier version"
+def test_what_rouge_does_not_see_of_the_test_data_is_told() -> None:
+    [found] = examine(HEALTHY, None, {"caution": "half of it is Greek"})
+    assert (found.where, found.words) == ("the test data", "half of it is Greek")
+    assert not examine(HEALTHY, None, {"caution": None})
+    assert not examine(HEALTHY, None, {}), "data.json of an earlier version"
 
 
 def test_a_healthy_study_has_no_finding() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from tuneoff import metrics
+from tuneoff.cli.show import plan_as_text
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec
 from tuneoff.study.compare import Prepared, prepare
 
 Rows = list[dict[str, Any]]
@@ -19,7 +21,7 @@ Rows = list[dict[str, Any]]
 def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Prepared]:
     """Prepares a study of zero-shot on rows, with an instruction."""
 
-    def of(rows: Rows, instruction: str = "Summarize.") -> Prepared:
+    def of(rows: Rows, instruction: str = "Summarize.", words: metrics.Words = "english") -> Prepared:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         study = StudySpec(
@@ -28,6 +30,7 @@ def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[...,
             methods=("zero_shot",),
             data=DataSpec(train_file=str(path)),
             prompt=PromptSpec(instruction=instruction),
+            score=ScoreSpec(words=words),
         )
         return prepare(study, tmp_path / "out")
 
@@ -56,10 +59,18 @@ def test_a_field_that_no_row_has_is_refused(prepared: Callable[..., Prepared]) -
 
 
 @pytest.mark.parametrize("summary", ["краткое изложение", "一个总结", "ملخص قصير"])
-def test_summaries_that_rouge_cannot_read_are_refused(prepared: Callable[..., Prepared], summary: str) -> None:
-    with pytest.raises(UserError, match=r"no summary of the test data has a word that ROUGE knows") as caught:
+def test_summaries_that_rouge_cannot_read_are_refused_with_the_way_out(
+    prepared: Callable[..., Prepared], summary: str
+) -> None:
+    with pytest.raises(UserError, match="every text would score 0; add --rouge-words unicode") as caught:
         prepared(rows(summary))
     assert "\n" not in str(caught.value)
+    assert prepared(rows(summary), words="unicode").unread.caution is None
+
+
+def test_summaries_of_marks_alone_are_refused_in_any_dialect(prepared: Callable[..., Prepared]) -> None:
+    with pytest.raises(UserError, match="every text would score 0; correct the data"):
+        prepared(rows("?!"), words="unicode")
 
 
 def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepared]) -> None:
@@ -67,4 +78,12 @@ def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepa
     for row in mixed[::2]:
         row["summary"] = "BERT"
     found = prepared(mixed)
-    assert 0 < found.dataset.wordless < found.counts["test"]
+    assert 0 < found.unread.wordless < found.counts["test"]
+    assert "test examples have no summary with a word" in str(found.unread.caution)
+    told = plan_as_text(found)
+    assert f"CAUTION: {found.unread.caution}" in told
+
+
+def test_words_that_rouge_cuts_are_told_from_one_in_a_hundred_on(prepared: Callable[..., Prepared]) -> None:
+    assert "33.3 % of the words" in str(prepared(rows("für die Modelle")).unread.caution)
+    assert prepared(rows("for the models"), words="english").unread.caution is None

@@ -93,6 +93,27 @@ def test_rescoring_tells_the_same(told: Path) -> None:
     assert "Judged by another ROUGE dialect than the study's: exploratory" in said(RougeDialect(stemmer=False))
 
 
+def test_other_words_are_another_dialect_unless_they_are_the_studys(
+    told: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*flags: str) -> str:
+        assert main(["rescore", str(told), *flags]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    other = "Judged by another ROUGE dialect than the study's"
+    assert other not in said()
+    assert other in said("--rouge-words", "unicode")
+    path = told / "study.json"
+    plan = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(plan | {"score": {"words": "unicode"}}), encoding="utf-8")
+    own = said()
+    assert "|words:unicode|" in own
+    assert other not in own
+    assert other in said("--rouge-words", "english")
+    assert main(["rescore", str(told), "--rouge-words", "letters"]) == 2
+    assert "choose english, unicode or characters" in capsys.readouterr().err
+
+
 def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(study_folder(tmp_path)), "--metric", "length"]) == 2
     assert "needs a metric in which more is better" in capsys.readouterr().err

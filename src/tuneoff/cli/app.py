@@ -324,13 +324,20 @@ def rescore(
     references: Annotated[
         str, typer.Option("--references", metavar="best|first", help="Which of several references counts.")
     ] = "best",
+    words: Annotated[
+        str | None,
+        typer.Option(
+            "--rouge-words", metavar="english|unicode|characters", help="What is counted; by default as in the study."
+        ),
+    ] = None,
     margin: Margin = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.rescored(_no_file(folder), margin, stemmer=stemmer, references=references, as_json=as_json))
+    _no_file(folder)
+    print(verdicts.rescored(folder, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
     return DONE
 
 

@@ -112,6 +112,9 @@ STUDY_FLAGS = (
     Flag("--max-new-tokens", ("generate", "max_new_tokens"), int, GENERATION, "Longest text written, in tokens.",
          ("--max-target-length",), "N", default="64"),
     Flag("--num-beams", ("generate", "num_beams"), int, GENERATION, "1 is greedy decoding.", metavar="N", default="1"),
+    Flag("--rouge-words", ("score", "words"), str, GENERATION,
+         "What ROUGE counts: English words (a-z, 0-9, stemmed), words of any script, or characters (as for Chinese).",
+         metavar="english|unicode|characters", default="english"),
     Flag("--generate-batch-size", ("generate", "batch_size"), int, GENERATION, "Texts written at a time.",
          ("--per-device-eval-batch-size",), "N", default="32"),
 )  # fmt: skip

@@ -207,6 +207,8 @@ def _announce(prepared: Prepared) -> None:
     _tell(prepared.dataset.description)
     for line in data.cleaning_report(prepared.dataset):
         _tell(line)
+    if prepared.unread.caution:
+        _tell(f"CAUTION: {prepared.unread.caution}")
     total, missing = prepared.total, prepared.total - len(prepared.runs) + len(prepared.missing)
     there = f", {total - missing} of them done already" if missing < total else ""
     if (sees := foresight(prepared)) is not None:

@@ -55,6 +55,7 @@ def plan_as_text(prepared: Prepared) -> str:
         f"study   {study.name}, folder {prepared.folder}",
         f"data    {prepared.dataset.description}",
         *(f"        {line}" for line in cleaning_report(prepared.dataset)),
+        *(f"        CAUTION: {caution}" for caution in [prepared.unread.caution] if caution),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
         f"        at most {study.prompt.max_length} tokens, {reserved} of them kept for virtual tokens",

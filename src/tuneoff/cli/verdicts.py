@@ -3,13 +3,15 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
-from tuneoff.metrics import RougeDialect, signature
+from tuneoff.metrics import RougeDialect, Words, signature
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
+from tuneoff.verdict.load import read_planned
 from tuneoff.verdict.outcome import MethodResult, Verdict
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
 
@@ -74,12 +76,19 @@ def _verdict(verdict: Verdict) -> list[str]:
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
 
-def rescored(folder: Path, margin: float | None, *, stemmer: bool, references: str, as_json: bool) -> str:
-    """A study under another dialect."""
+def rescored(
+    folder: Path, margin: float | None, *, stemmer: bool, references: str, words: str | None, as_json: bool
+) -> str:
+    """A study under another dialect; without `words` those that it was scored by."""
     _check(margin)
     if references not in ("best", "first"):
         raise UserError(f"--references {references}: choose best or first")
-    dialect = RougeDialect(stemmer=stemmer, multi_reference="best" if references == "best" else "first")
+    if words not in (None, *get_args(Words)):
+        raise UserError(f"--rouge-words {words}: choose {', '.join(get_args(Words)[:-1])} or {get_args(Words)[-1]}")
+    counted = read_planned(folder).score.words if words is None else cast(Words, words)
+    dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
+    if not stemmer:
+        dialect = replace(dialect, stemmer=False)
     changed, verdicts = rejudge.rescore(folder, dialect, margin)
     if as_json:
         found: dict[str, Any] = {

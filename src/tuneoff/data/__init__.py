@@ -1,6 +1,6 @@
 """Documents and their summaries: read, cleaned, split by document. Imports neither torch nor transformers."""
 
-from tuneoff.data.clean import cleaning_report, wordless_caution
+from tuneoff.data.clean import cleaning_report
 from tuneoff.data.example import Dataset, Dropped, Example, Split, group_of
 from tuneoff.data.load import load
 from tuneoff.data.splits import count_documents, take_fraction
@@ -20,5 +20,4 @@ __all__ = [
     "starter_location",
     "starter_present",
     "take_fraction",
-    "wordless_caution",
 ]

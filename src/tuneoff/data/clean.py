@@ -12,8 +12,6 @@ from tuneoff.data.table import Table
 
 DUPLICATE = "duplicate pair"
 PLACES_TO_NAME = 3
-# So many texts that score 0 for their script alone pull every mean down by a twentieth.
-WORDLESS_SHARE = 0.05
 
 
 class Cleaner:
@@ -105,19 +103,7 @@ def cleaning_report(dataset: Dataset) -> list[str]:
             lines.append(f"{split}: {_rows(len(where))} {'kept' if kept else 'dropped'}, {reason} ({named})")
         if left_out := dataset.left_out.get(split, 0):
             lines.append(f"{split}: {_rows(left_out)} left out, beyond the number of documents asked for")
-    if (caution := wordless_caution(dataset.wordless, len(dataset.test))) is not None:
-        lines.append(f"CAUTION: {caution}")
     return lines
-
-
-def wordless_caution(wordless: int, tests: int) -> str | None:
-    """What to say of `wordless` test examples among all; None where they are few."""
-    if wordless <= WORDLESS_SHARE * tests:
-        return None
-    return (
-        f"{wordless} of {tests} test examples have no summary with a word that ROUGE knows (a-z and 0-9 alone): "
-        "they score 0 whatever is written"
-    )
 
 
 def _rows(count: int) -> str:

@@ -40,7 +40,6 @@ class Dataset:
     content_hash: str  # 16 hex digits over ids, texts, fields and splits
     description: str  # one line for people: name, counts, source
     left_out: Mapping[Split, int] = field(default_factory=dict)  # good rows beyond `max_*_documents`
-    wordless: int = 0  # test examples without a reference in which ROUGE sees a word: they score 0 whatever is written
 
 
 def group_of(document: str) -> str:

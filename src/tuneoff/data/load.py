@@ -20,7 +20,6 @@ from tuneoff.data.starter import open_starter
 from tuneoff.data.store import Examples, Rows, RowWriter, content_hash
 from tuneoff.data.table import Table
 from tuneoff.errors import UserError
-from tuneoff.metrics import has_words
 from tuneoff.spec import DataSpec
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -128,7 +127,6 @@ def _read(
         "content_hash": content_hash(in_order),
         "description": _description(name, in_order, missing),
         "left_out": {split: count for split, count in left_out.items() if count},
-        "wordless": sum(not any(map(has_words, example.references)) for example in in_order["test"]),
     }
     return {
         "ends": rows.ends.tobytes(),
@@ -154,7 +152,6 @@ def _dataset(kept: disk_cache.Kept) -> Dataset:
         content_hash=meta["content_hash"],
         description=meta["description"],
         left_out=meta["left_out"],
-        wordless=meta["wordless"],
     )
 
 

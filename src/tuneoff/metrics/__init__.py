@@ -5,15 +5,17 @@ from math import fsum
 
 from tuneoff.metrics import text as _text
 from tuneoff.metrics.extractive import lead, oracle_sentence
-from tuneoff.metrics.rouge import RougeDialect, has_words, rouge, signature
+from tuneoff.metrics.rouge import RougeDialect, Words, rouge, signature
 from tuneoff.metrics.sentences import sentences
 from tuneoff.metrics.table import METRICS, Metric
+from tuneoff.metrics.unread import Unread, unread
 
 __all__ = [
     "METRICS",
     "Metric",
     "RougeDialect",
-    "has_words",
+    "Unread",
+    "Words",
     "lead",
     "means",
     "oracle_sentence",
@@ -21,6 +23,7 @@ __all__ = [
     "score",
     "sentences",
     "signature",
+    "unread",
 ]
 
 _DEFAULT_DIALECT = RougeDialect()

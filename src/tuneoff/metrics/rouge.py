@@ -8,28 +8,47 @@ from math import fsum
 from typing import Literal
 
 from rouge_score_rs import RougeScorer
-from rouge_score_rs.tokenizers import DefaultTokenizer
+from rouge_score_rs.tokenizers import CharacterTokenizer, DefaultTokenizer, Tokenizer, UnicodeTokenizer
 
 from tuneoff.metrics.sentences import SENTENCE_RULE_VERSION, sentences
 
 _PACKAGE = "rouge-score-rs"
 _TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-_TOKENIZER = DefaultTokenizer()  # what `RougeScorer` takes by itself; the stemmer leaves no word out
+Words = Literal["english", "unicode", "characters"]
 
 
 @dataclass(frozen=True)
 class RougeDialect:
     """Every choice that moves a ROUGE value.
 
-    `stemmer`: Porter's stemmer on words of more than three letters. `sentence_split`: how ROUGE-Lsum finds sentences:
-    at line breaks (rouge-score's way), or also at punctuation by `sentences`. `multi_reference`: `best` takes all four
-    values from the reference with the best ROUGE-1 (the earlier one on a tie); `first` ignores every reference but the
-    first, also in the means.
+    `words`: what is counted. `english`: runs of a-z and 0-9 in lower case, as everybody counts English; `unicode`:
+    words of any script by UAX #29 (an ideograph is one); `characters`: letters and digits one by one, as is usual for
+    Chinese. `stemmer`: Porter's stemmer on English words of more than three letters. `sentence_split`: how ROUGE-Lsum
+    finds sentences: at line breaks (rouge-score's way), or also at punctuation by `sentences`. `multi_reference`:
+    `best` takes all four values from the reference with the best ROUGE-1 (the earlier one on a tie); `first` ignores
+    every reference but the first, also in the means.
     """
 
+    words: Words = "english"
     stemmer: bool = True
     sentence_split: Literal["newline", "punctuation"] = "newline"
     multi_reference: Literal["best", "first"] = "best"
+
+    def __post_init__(self) -> None:
+        if self.stemmer and self.words != "english":
+            raise ValueError("the stemmer knows English words alone")
+
+    @classmethod
+    def of(cls, words: Words) -> "RougeDialect":
+        """The usual dialect for such words: the stemmer knows English alone."""
+        return cls(words=words, stemmer=words == "english")
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to what is counted of it."""
+        if self.words == "english":
+            return DefaultTokenizer(self.stemmer)
+        return UnicodeTokenizer() if self.words == "unicode" else CharacterTokenizer()
 
 
 def signature(dialect: RougeDialect) -> str:
@@ -37,8 +56,10 @@ def signature(dialect: RougeDialect) -> str:
     split = {"newline": "newline", "punctuation": f"punctuation-v{SENTENCE_RULE_VERSION}"}[dialect.sentence_split]
     reference = {"best": "best-rouge1", "first": "first"}[dialect.multi_reference]
     stemmer = "porter" if dialect.stemmer else "none"
+    words = "" if dialect.words == "english" else f"|words:{dialect.words}"  # signatures are older than other words
     return (
-        f"{_PACKAGE}:{version(_PACKAGE)}|stemmer:{stemmer}|lsum-sentences:{split}|references:{reference}|f-measure:x100"
+        f"{_PACKAGE}:{version(_PACKAGE)}{words}|stemmer:{stemmer}|lsum-sentences:{split}|references:{reference}"
+        "|f-measure:x100"
     )
 
 
@@ -48,7 +69,7 @@ def rouge(prediction: str, references: Sequence[str], dialect: RougeDialect) -> 
     `rouge1`, `rouge2`, `rougeL`, `rougeLsum` come from one and the same reference, chosen by the dialect; the same
     names with `_mean` are means over the references. An empty text scores 0. Raises `ValueError` without a reference.
     """
-    scorer = _scorer(_TYPES, dialect.stemmer)
+    scorer = _scorer(_TYPES, dialect)
     candidate = _lines(prediction, dialect)
     per_reference = []
     for reference in _used(references, dialect):
@@ -59,15 +80,9 @@ def rouge(prediction: str, references: Sequence[str], dialect: RougeDialect) -> 
     return best | means
 
 
-def has_words(text: str) -> bool:
-    """Whether ROUGE sees a word in the text: it keeps `a-z` and `0-9` alone, so a reference in another script scores 0
-    against every text."""
-    return bool(_TOKENIZER.tokenize(text))
-
-
 def rouge1(prediction: str, references: Sequence[str], dialect: RougeDialect) -> float:
     """ROUGE-1 alone, as in `rouge`: what the search for an oracle sentence needs."""
-    found = _scorer(("rouge1",), dialect.stemmer).score_multi(list(_used(references, dialect)), prediction)
+    found = _scorer(("rouge1",), dialect).score_multi(list(_used(references, dialect)), prediction)
     return 100.0 * float(found["rouge1"].fmeasure)
 
 
@@ -85,5 +100,5 @@ def _lines(text: str, dialect: RougeDialect) -> str:
 
 
 @lru_cache
-def _scorer(types: tuple[str, ...], stemmer: bool) -> RougeScorer:
-    return RougeScorer(list(types), use_stemmer=stemmer)
+def _scorer(types: tuple[str, ...], dialect: RougeDialect) -> RougeScorer:
+    return RougeScorer(list(types), use_stemmer=dialect.stemmer, tokenizer=dialect.tokenizer)

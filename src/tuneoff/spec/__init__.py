@@ -10,6 +10,7 @@ from tuneoff.spec.run import (
     ModelSpec,
     PromptSpec,
     RunSpec,
+    ScoreSpec,
     TrainSpec,
     content_hash,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "PromptSpec",
     "RunSpec",
+    "ScoreSpec",
     "StudySpec",
     "TrainSpec",
     "content_hash",

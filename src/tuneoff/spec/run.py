@@ -108,6 +108,15 @@ class GenerateSpec(Frozen):
     batch_size: int = Field(32, ge=1)
 
 
+class ScoreSpec(Frozen):
+    """How texts are scored."""
+
+    words: Literal["english", "unicode", "characters"] = Field(
+        "english",
+        description="what ROUGE counts: runs of a-z and 0-9, stemmed; words of any script; or characters",
+    )
+
+
 class MethodSpec(Frozen):
     """A name of the `METHODS` registry and its hyper-parameters (all of them when resolved)."""
 
@@ -125,6 +134,7 @@ class RunSpec(Frozen):
     method: MethodSpec
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
+    score: ScoreSpec = ScoreSpec()
     seed: int = Field(0, ge=0)
     reserved_tokens: int = Field(0, ge=0)
     fraction: Fraction = Field(1.0, description="share of the training and validation groups, drawn by the seed")

@@ -13,6 +13,7 @@ from tuneoff.spec.run import (
     ModelSpec,
     PromptSpec,
     Scalar,
+    ScoreSpec,
     TrainSpec,
 )
 
@@ -70,6 +71,7 @@ class StudySpec(Frozen):
     prompt: PromptSpec = PromptSpec()
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
+    score: ScoreSpec = ScoreSpec()
 
     def without_places(self) -> "StudySpec":
         """The same with the names of data files alone; see `DataSpec.without_places`."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneoff import data, models, predictions
+from tuneoff import data, metrics, models, predictions
 from tuneoff.data import Dataset, Example
 from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
 from tuneoff.errors import UserError
@@ -58,6 +58,7 @@ class Prepared:
     outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
     expansion: Expansion  # as far as it is known
     missing: tuple[PlannedRun, ...]  # known, without a finished record in the folder
+    unread: metrics.Unread  # what ROUGE does not see of the test summaries
     budget: Mapping[str, Any] | None = None  # the plan that made it fit, for `budget.json`
 
     @property
@@ -115,10 +116,12 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     built = expansion.resolve(study)
     plan.check_writable(folder)
     dataset = data.load(study.data, fields_of(study.prompt.instruction))
-    if dataset.wordless == len(dataset.test):
+    unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
+    if unread.wordless == unread.examples:
+        other = {"english": "unicode"}.get(study.score.words)
+        way_out = f"add --rouge-words {other}, which counts words of any script" if other else "correct the data"
         raise UserError(
-            "no summary of the test data has a word that ROUGE knows (a-z and 0-9 alone), so that every text would "
-            "score 0; give data in Latin letters, or transliterate the summaries"
+            f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
         )
     ids = [example.id for example in dataset.test]
     outside = {name: predictions.read_outside(path, ids) for name, path in study.predictions.items()}
@@ -128,7 +131,7 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     plan.check_folder(folder, study, contents, keep_earlier=keep_earlier)
     if keep_earlier:
         contents = dataclasses.replace(contents, earlier=plan.earlier_runs(folder))
-    prepared = _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), ()))
+    prepared = _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), (), unread))
     if study.halving and not any(run.spec.cut_above for run in prepared.runs):
         raise UserError(
             f"--halving: no trial of this study can be cut, for none has done {MIN_STEPS} steps and its warm-up by "
@@ -272,7 +275,7 @@ def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
             "counts": prepared.counts,
             "cleaning": _without_places(data.cleaning_report(dataset), prepared.study.data),
             "content_hash": dataset.content_hash,
-            "wordless": dataset.wordless,
+            "caution": prepared.unread.caution,
         },
     )
     _write_other_rows(prepared, keep_texts)
@@ -303,7 +306,7 @@ def document_row(example: Example, keep_texts: bool) -> Document:
 
 
 def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
-    dialect, examples = RougeDialect(), prepared.dataset.test
+    dialect, examples = RougeDialect.of(prepared.study.score.words), prepared.dataset.test
     places: dict[Path, list[Prediction]] = {
         prepared.folder / "baselines" / f"{name}.jsonl": rows
         for name, rows in predictions.extractive_rows(examples, dialect).items()

@@ -280,6 +280,7 @@ class _Expander:
             method=resolved,
             train=effort(study, name, fraction, self._contents.examples),
             generate=study.generate,
+            score=study.score,
             seed=seed,
             reserved_tokens=self._reserved,
             fraction=fraction,
@@ -317,8 +318,10 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
         settings["data"].pop(key)
     settings["model"].pop("name")
     settings["model"].pop("revision")
-    if not spec.cut_above:  # runs without it keep the names that they had before there was such a setting
-        settings.pop("cut_above")
+    # Runs without them keep the names that they had before there were such settings.
+    for key in ("cut_above", "score"):
+        if getattr(spec, key) == RunSpec.model_fields[key].default:
+            settings.pop(key)
     return content_hash(
         {"spec": settings, "model": model_hash, "data": data_hash, "numerics": numerics or NUMERICS_VERSION}
     )

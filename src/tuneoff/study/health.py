@@ -7,7 +7,6 @@ What a run notes about itself while it goes on (texts cut, outputs that are empt
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
-from tuneoff.data import wordless_caution
 from tuneoff.methods import METHODS
 from tuneoff.record import Prediction, Record
 from tuneoff.spec.run import Frozen
@@ -51,7 +50,7 @@ def examine(
         here = [(record, rows) for record, rows in own if record.spec.fraction == share]
         found += _against_zero_shot(here, _zero_shot(here) or _zero_shot(own))
         found += _seeds(here, share)
-    return [*_wordless(about or {}), *found, *_edges(search)]
+    return [*_unread(about or {}), *found, *_edges(search)]
 
 
 def _zero_shot(runs: Sequence[tuple[Record, Rows]]) -> tuple[Record, Rows] | None:
@@ -165,13 +164,9 @@ def _seeds(runs: Sequence[tuple[Record, Rows]], share: float) -> Iterator[Findin
                 )
 
 
-def _wordless(about: Mapping[str, object]) -> Iterator[Finding]:
-    wordless, counts = about.get("wordless"), about.get("counts")
-    tests = counts.get("test") if isinstance(counts, Mapping) else None
-    if not (isinstance(wordless, int) and isinstance(tests, int)):
-        return
-    if (words := wordless_caution(wordless, tests)) is not None:
-        yield Finding(check="words", where="the test data", words=words)
+def _unread(about: Mapping[str, object]) -> Iterator[Finding]:
+    if isinstance(caution := about.get("caution"), str):
+        yield Finding(check="words", where="the test data", words=caution)
 
 
 def _edges(search: Mapping[str, object] | None) -> Iterator[Finding]:

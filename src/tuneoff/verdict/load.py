@@ -17,6 +17,7 @@ from tuneoff.record import (
     read_rows,
     run_folders,
 )
+from tuneoff.spec import ScoreSpec
 from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.verdict.mixture import mixtures
 from tuneoff.verdict.scores import AXES, Cost, Scores
@@ -36,6 +37,7 @@ class Planned(BaseModel):
     claims: tuple[ClaimSpec, ...] = ()
     predictions: dict[str, str] = {}
     margin: float = Field(MARGIN, ge=0, allow_inf_nan=False)
+    score: ScoreSpec = ScoreSpec()
 
 
 def read_planned(study: Path) -> Planned:

@@ -89,8 +89,7 @@ def rescore(
     verdicts = []
     planned = read_planned(study)
     margin = planned.margin if margin is None else margin
-    # Studies are scored by the default dialect.
-    otherwise = chosen_otherwise(planned, margin, dialect=dialect != metrics.RougeDialect())
+    otherwise = chosen_otherwise(planned, margin, dialect=dialect != metrics.RougeDialect.of(planned.score.words))
     for scores in load_scores(study):
         rows_of = others | {
             (method, seed): row
