@@ -67,6 +67,15 @@ def test_a_learning_curve_tells_what_doubling_brings() -> None:
     assert curve.gain_low is not None
     assert curve.gain_high is not None
     assert curve.gain_low < truth < curve.gain_high
+    assert curve.pays_until == pytest.approx(549, rel=0.3)  # 40 (1 - 1/sqrt 2) / sqrt n = 0.5
+
+
+def test_where_labels_stop_paying_is_not_guessed_far_beyond_what_was_tried() -> None:
+    means = tuple(80 - 60 * size**-0.05 for size in (100, 300, 1000))
+    found = judge_sizes(study(means, means, noise=0.1), 1000)
+    assert found is not None
+    assert found.curves[0].pays_until is None
+    assert not any("doubling gains less" in sentence for sentence in found.sentences)
 
 
 def test_one_share_is_no_curve() -> None:
@@ -89,6 +98,22 @@ def test_a_method_without_a_share_is_named_and_takes_no_seeds_from_the_others() 
     assert found.sentences[0] == "Not judged over amounts of data: soft prompt has no finished run at some share."
     assert not any("Only one training seed" in sentence for sentence in found.sentences)
     assert found.crossovers == judge_sizes(study((40, 41, 42), (35, 36, 37)), 1000).crossovers  # type: ignore[union-attr]
+
+
+def test_a_share_that_many_methods_lack_waits_for_them() -> None:
+    """A study under way does its smallest shares last: what is complete is judged before."""
+    shares = study((40, 41, 42), (35, 36, 37))
+    for share in (0.3, 1.0):
+        more = {(name, seed): shares[share].scores["lora", seed] for name in ("dora", "rslora") for seed in range(3)}
+        shares[share] = replace(
+            shares[share], methods=("lora", "full", "dora", "rslora"), scores={**shares[share].scores, **more}
+        )
+    found = judge_sizes(shares, 1000)
+    assert found is not None
+    assert found.sentences[0] == "Not judged: 10 % of the data, where runs of some methods are missing."
+    assert {curve.method for curve in found.curves} == {"lora", "full", "dora", "rslora"}
+    assert [point.fraction for point in found.crossovers[0].band] == [0.3, 1.0]
+    assert not any("has no finished run" in sentence for sentence in found.sentences)
 
 
 def test_shares_with_one_seed_and_notes_of_single_shares_are_told() -> None:

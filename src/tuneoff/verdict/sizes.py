@@ -33,6 +33,8 @@ Outcome = Literal["located", "throughout", "undetermined"]
 _DRAWS = 400
 _SEED = 20261124
 _EXPONENTS = np.linspace(0.05, 2.0, 40)
+# A curve through a few shares says nothing about amounts so many times as large as what was tried.
+_SIGHT = 100
 _SAME = 1e-9  # points: sums over more or fewer seeds round differently
 
 
@@ -100,10 +102,12 @@ def judge_sizes(
     shares: Mapping[float, Scores], examples: int, margin: float = MARGIN, level: float = LEVEL
 ) -> SizeVerdict | None:
     """Judge one base model at several shares of `examples` training examples. None with fewer than two shares, two
-    methods or two document groups that all shares have."""
-    fractions = sorted(shares)
-    named = list(dict.fromkeys(name for fraction in fractions for name in shares[fraction].methods))
-    methods = [name for name in named if all(_has_run(shares[fraction], name) for fraction in fractions)]
+    methods or two document groups that all shares have.
+
+    Where runs are missing, the largest complete part is judged, and what is not in it is named.
+    """
+    named = list(dict.fromkeys(name for fraction in sorted(shares) for name in shares[fraction].methods))
+    fractions, methods = _complete(shares, named)
     # Who lacks a share is left out first: the seeds that such a method lacks shall not be missing from the others.
     tables = {fraction: tabulate(replace(shares[fraction], methods=tuple(methods))) for fraction in fractions}
     methods = [name for name in methods if all(name in each.methods for each in tables.values())]
@@ -125,20 +129,40 @@ def judge_sizes(
         curves=curves,
         crossovers=crossovers,
         sentences=(
-            *_limits(kept, without),
+            *_limits(kept, without, sorted(set(shares) - set(fractions))),
             *_sentences(crossovers, curves, titles, margin),
         ),
         notes=tuple(_notes(tables)),
     )
 
 
+def _complete(shares: Mapping[float, Scores], named: list[str]) -> tuple[list[float], list[str]]:
+    """Shares, the largest one among them, and methods that have runs at all of these: those with the most seeds in all
+    their cells, of equal ones those of more shares."""
+    *smaller, largest = sorted(shares)
+    have = {share: {name for name in named if _has_run(shares[share], name)} for share in shares}
+    found: tuple[list[float], list[str]] = ([largest], [])
+    most = 0
+    for count in range(1, len(smaller) + 1):
+        for some in itertools.combinations(smaller, count):
+            these = [*some, largest]
+            methods = [name for name in named if all(name in have[share] for share in these)]
+            tables = [tabulate(replace(shares[share], methods=tuple(methods))) for share in these]
+            seeds = len(methods) * sum(len(table.seeds) for table in tables)
+            if len(methods) > 1 and seeds >= most:
+                found, most = (these, methods), seeds
+    return found
+
+
 def _has_run(scores: Scores, method: str) -> bool:
     return any(any_number(row) for (name, _), row in scores.scores.items() if name == method)
 
 
-def _limits(tables: Mapping[float, Table], without: list[str]) -> list[str]:
-    """Whom the statements are not about."""
+def _limits(tables: Mapping[float, Table], without: list[str], unjudged: list[float]) -> list[str]:
+    """What the statements are not about."""
     lines = []
+    if unjudged:
+        lines.append(f"Not judged: {_shares(unjudged)} of the data, where runs of some methods are missing.")
     if without:
         have = "has" if len(without) == 1 else "have"
         lines.append(f"Not judged over amounts of data: {listed(without)} {have} no finished run at some share.")
@@ -261,7 +285,7 @@ def _curve(
         gain_of_doubling=float(_gain(fitted, sizes[-1])[0]),
         gain_low=float(low),
         gain_high=float(high),
-        pays_until=_pays_until(fitted[0], margin),
+        pays_until=_pays_until(fitted[0], margin, sizes[-1]),
     )
 
 
@@ -305,15 +329,16 @@ def _gain(fitted: Floats, size: float) -> Floats:
     return gain
 
 
-def _pays_until(fitted: Floats, margin: float) -> int | None:
-    """The amount from which doubling gains less than the margin; 0 for a curve that does not rise."""
+def _pays_until(fitted: Floats, margin: float, tried: float) -> int | None:
+    """The amount from which doubling gains less than the margin; 0 for a curve that does not rise, None for an amount
+    too far beyond what was tried."""
     _, scale, exponent = fitted
     if margin <= 0:
         return None
     if scale <= 0:
         return 0
     amount = (scale * (1.0 - 2.0**-exponent) / margin) ** (1.0 / exponent)
-    return round(amount) if amount < 1e9 else None
+    return round(amount) if amount <= _SIGHT * tried else None
 
 
 def _sentences(
