@@ -10,7 +10,7 @@ import torch
 from tiny import ARCHITECTURES, example_row, pairs, write_tokenizer
 from tuneoff import models
 from tuneoff.data import Example, group_of
-from tuneoff.engine.batching import micro_batches
+from tuneoff.engine.batching import even_pieces
 from tuneoff.engine.decode import generate
 from tuneoff.engine.forward import collate, target_logits, target_loss, virtual_tokens
 from tuneoff.engine.optimizer import MasterAdamW
@@ -280,7 +280,7 @@ def test_bf16_learns_too(name, tiny_model):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_micro_batches_leave_the_gradient_as_it_is(name, tiny_model):
+def test_pieces_leave_the_gradient_as_it_is(name, tiny_model):
     base = load(tiny_model("gpt_neo"))
     rows = encoded(base)
     adapted = build(name, {"lora_dropout": 0.0} if name == "lora" else {}).adapt(base, examples(), 0)
@@ -294,7 +294,7 @@ def test_micro_batches_leave_the_gradient_as_it_is(name, tiny_model):
             (target_loss(adapted, collate(piece, 0, CPU)) / targets).backward()
         return [tensor.grad.clone() for tensor in adapted.state().values() if tensor.grad is not None]
 
-    pieces = micro_batches(rows, 100, virtual_tokens(adapted))
+    pieces = even_pieces(rows, 100, virtual_tokens(adapted), 1)
     assert len(pieces) > 1
     for whole, part in zip(gradient([rows]), gradient(pieces), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-4)

@@ -63,25 +63,6 @@ def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: in
     return Batches(rows, batches)
 
 
-def micro_batches(batch: Sequence[Encoded], tokens: int, overhead: int) -> Batches:
-    """Cut a batch into pieces of at most `tokens` tokens, padding and `overhead` virtual tokens a row included.
-
-    A row that is longer than that stands alone.
-    """
-    known = lengths(batch)
-    pieces: list[list[int]] = []
-    longest = 0
-    for place in sorted(range(len(batch)), key=known.__getitem__):
-        width = known[place] + overhead
-        longest = max(longest, width)
-        if pieces and (len(pieces[-1]) + 1) * longest <= tokens:
-            pieces[-1].append(place)
-        else:
-            pieces.append([place])
-            longest = width
-    return Batches(batch, pieces)
-
-
 def even_pieces(batch: Sequence[Encoded], tokens: int, overhead: int, multiple: int) -> Batches:
     """Cut a batch into pieces as equal as can be, in a multiple of so many if there are rows enough; the largest first.
 

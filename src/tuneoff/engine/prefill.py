@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from tuneoff.engine.batching import micro_batches
+from tuneoff.engine.batching import even_pieces
 from tuneoff.engine.cache import RoomyLayer, decoding_cache
 from tuneoff.engine.forward import Past, Trainable, accepts, logits_where, virtual_tokens, with_prefix
 from tuneoff.prompts import Encoded
@@ -159,7 +159,7 @@ class Reader:
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long, device=self._device)
         layers: list[RoomyLayer] = []
         logits: list[Tensor | None] = [None] * len(rows)
-        for piece in micro_batches(rows, _PIECE, -skipped).places:
+        for piece in even_pieces(rows, _PIECE, -skipped, 1).places:
             last_BV, cache = self._forward([rows[place].prompt[skipped:] for place in piece])
             if not layers:
                 layers = [RoomyLayer.empty(layer.keys, layer.values, len(rows), width, room) for layer in cache.layers]

@@ -91,7 +91,7 @@ class TrainSpec(Frozen):
     max_steps: int | None = Field(None, ge=1)
     min_steps: int | None = Field(None, ge=1, description="at least so many optimiser steps, however few the examples")
     batch_size: int = Field(8, ge=1, description="examples per optimiser step")
-    micro_batch_tokens: int = Field(1024, ge=1, description="tokens that one forward pass may hold, padding included")
+    micro_batch_tokens: int = Field(1024, ge=1, description="tokens that are worked on at a time, padding included")
     warmup: Annotated[float, Field(ge=0, lt=1), AllowInfNan(False)] = 0.06
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: Positive = 1.0
