@@ -314,6 +314,14 @@ class FakeStudy:
                 }
                 if verdict
                 else None,
+                "use": {
+                    "run": rows[0]["runs"][0],
+                    "method": rows[0]["name"],
+                    "title": rows[0]["title"],
+                    "model": hostile or "starter",
+                    "seed": 0,
+                    "why": hostile or "the highest mean",
+                },
                 "failures": failures,
             },
         )

@@ -236,7 +236,12 @@ def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool,
 
 @app.command()
 def summarize(
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run: runs/STUDY/runs/RUN.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of a study, whose winner writes, or of one run: runs/STUDY/runs/RUN."
+        ),
+    ],
     file: Annotated[
         str,
         typer.Argument(
@@ -251,13 +256,22 @@ def summarize(
             help="A {NAME} of the run's instruction, before a column of that name. Repeatable.",
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", metavar="NAME", help="Of a study: this method's run instead of the winner."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Of a study of several models: a run on this one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
 ) -> int:
-    """Write summaries of new documents with a finished run."""
+    """Write summaries of new documents with the winner of a study, or with any finished run."""
     from tuneoff.cli.documents import fields_of, read_documents
+    from tuneoff.cli.verdicts import run_to_use
     from tuneoff.record import read_record
 
-    documents = read_documents(file, read_record(_no_file(run)).spec, fields_of(field or ()))
+    run = run_to_use(_no_file(run), method, model)
+    documents = read_documents(file, read_record(run).spec, fields_of(field or ()))
     from tuneoff.run import summarize_texts  # loads torch, for which a mistake in the documents should not wait
 
     for document, text in zip(documents, summarize_texts(run, documents), strict=True):

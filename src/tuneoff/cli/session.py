@@ -10,6 +10,7 @@ from typing import Any
 from tuneoff import data, models, report
 from tuneoff.cli import DONE, FAILED, SOME_FAILED
 from tuneoff.cli.show import foresight, result_as_text
+from tuneoff.cli.verdicts import handed_over
 from tuneoff.errors import UserError
 from tuneoff.events import Event
 from tuneoff.record import Prediction, Record, read_predictions
@@ -25,6 +26,7 @@ from tuneoff.study.launch import WHOLE_MACHINE, Layout
 from tuneoff.study.printable import printable
 from tuneoff.study.progress import Progress, duration
 from tuneoff.trackers import Tracker, open_tracker
+from tuneoff.verdict.winner import Winner
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ def run_study(
             _tell(problem)
         print(result_as_text(folder))
         print(f"report: {page}")
+        if done_now.summary["use"] is not None:
+            print(f"to use: tuneoff summarize {folder} FILE")
+            print(printable(f"        {handed_over(Winner.model_validate(done_now.summary['use']))}"))
     return StudyResult(folder, done_now.records, done_now.folders, done_now.summary, done_now.complete)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tuneoff.verdict import peft_results, rejudge
 from tuneoff.verdict.load import read_planned
 from tuneoff.verdict.outcome import MethodResult, Verdict
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
+from tuneoff.verdict.winner import Winner, find_winner
 
 
 def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
@@ -102,6 +104,24 @@ def rescored(
     for verdict in verdicts:
         lines += _verdict(verdict)
     return _text(lines)
+
+
+def run_to_use(folder: Path, method: str | None, model: str | None) -> Path:
+    """The folder of the run that a study hands over, told on stderr; `folder` itself where it is a run's."""
+    if (folder / "record.json").exists() or not (folder / "runs").exists():
+        if method is not None or model is not None:
+            raise UserError(
+                f"{folder}: a run has one method and one model; name the study's folder to choose among its"
+            )
+        return folder
+    found = find_winner(folder, method.replace("-", "_") if method else None, model)
+    print(printable(handed_over(found)), file=sys.stderr)
+    return folder / "runs" / found.run
+
+
+def handed_over(winner: Winner) -> str:
+    """Which run, and why."""
+    return f"{winner.title} on {winner.model}, seed {winner.seed} ({winner.why}): runs/{winner.run}"
 
 
 def drifted(first: Path, second: Path, *, as_json: bool) -> str:

@@ -229,6 +229,16 @@ class FailedRun(_Loose):
     message: str
 
 
+class Use(_Loose):
+    """The run that the study hands over."""
+
+    run: str
+    title: str
+    model: str
+    seed: int
+    why: str = ""
+
+
 class Summary(_Loose):
     """`summary.json`."""
 
@@ -240,6 +250,7 @@ class Summary(_Loose):
     data: Data = Data()
     rows: tuple[Row, ...] = ()
     verdict: Verdict | None = None
+    use: Use | None = None
     failures: tuple[FailedRun, ...] = ()
     data_sizes: tuple[DataSizes, ...] = ()
     search: Search | None = None

@@ -33,6 +33,7 @@ from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import Cost
 from tuneoff.verdict.timing import as_alone, place, timing_of
 from tuneoff.verdict.whole import DECIDES, judge_study
+from tuneoff.verdict.winner import choose
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "data": about,
         "rows": rows,
         "verdict": _verdict([whole.verdict for whole in judged.values()]),
+        "use": winner.model_dump(mode="json") if (winner := choose(judged.values(), records)) else None,
         "claims": [
             {"model": block, **claim.model_dump(mode="json")}
             for block, whole in judged.items()
