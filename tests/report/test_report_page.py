@@ -153,6 +153,12 @@ def test_the_page_says_what_to_use(rich_study: Path) -> None:
     assert f"<bdi>{use['title']}</bdi> on <bdi>starter</bdi>, seed 0: the highest mean." in page
 
 
+def test_what_to_use_asks_for_the_fields_of_the_instruction(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("zero_shot",), instruction="State the {aspect} of this paper.")
+    render(study)
+    assert "tuneoff summarize DIR FILE --field aspect=VALUE<" in (study / "report.html").read_text(encoding="utf-8")
+
+
 def test_hostile_text_is_text(hostile_study: Path, rich_study: Path) -> None:
     page, harmless = Page(hostile_study / "report.html"), Page(rich_study / "report.html")
     assert page.tags.count("script") == harmless.tags.count("script") == 5

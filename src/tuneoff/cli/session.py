@@ -13,6 +13,7 @@ from tuneoff.cli.show import foresight, result_as_text
 from tuneoff.cli.verdicts import handed_over
 from tuneoff.errors import UserError
 from tuneoff.events import Event
+from tuneoff.prompts import fields_of
 from tuneoff.record import Prediction, Record, read_predictions
 from tuneoff.resources import usable_cores
 from tuneoff.spec import StudySpec
@@ -106,7 +107,8 @@ def run_study(
         print(result_as_text(folder))
         print(f"report: {page}")
         if done_now.summary["use"] is not None:
-            print(f"to use: tuneoff summarize {folder} FILE")
+            fields = "".join(f" --field {name}=VALUE" for name in fields_of(spec.prompt.instruction))
+            print(printable(f"to use: tuneoff summarize {folder} FILE{fields}"))
             print(printable(f"        {handed_over(Winner.model_validate(done_now.summary['use']))}"))
     return StudyResult(folder, done_now.records, done_now.folders, done_now.summary, done_now.complete)
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tuneoff.methods import METHODS
 from tuneoff.metrics.table import METRICS
+from tuneoff.prompts import fields_of
 from tuneoff.record import Record, plain_numbers, write_text_atomic
 from tuneoff.report import figures, quantities, rating, told
 from tuneoff.report.company import alone, of_clocks, of_costs
@@ -143,6 +144,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         readable=bool(reader["documents"]),
         study=study,
         summary=study.summary,
+        fields=fields_of(study.spec.prompt.instruction),
         spec=study.spec,
         cast=list(cast),
         table=table,
