@@ -43,12 +43,22 @@ def test_a_change_is_located_between_the_shares_that_show_it() -> None:
     assert pair.estimate is not None
     assert 200 < pair.estimate < 400
     assert any("between 100 and 1000 examples" in sentence for sentence in found.sentences)
+    means = {curve.method: [point.mean for point in curve.points] for curve in found.curves}
+    ahead = [max(means, key=lambda name: means[name][place]) for place in range(3)]
+    assert (ahead[0], ahead[2]) == ("lora", "full")
+    middle = "lora at 100 and 300 and full at 1000" if ahead[1] == "lora" else "lora at 100 and full at 300 and 1000"
+    assert found.sentences[0] == f"The highest mean is that of {middle} examples."
+    assert "It is not shown" not in " ".join(found.sentences)
 
 
 def test_one_method_throughout() -> None:
     found = judge_sizes(study((40, 41, 42), (35, 36, 37)), 1000)
     assert found is not None
     assert (found.crossovers[0].outcome, found.crossovers[0].small) == ("throughout", "lora")
+    assert found.sentences[:2] == (
+        "lora has the highest mean at every amount of data that was tried.",
+        "It is not shown that the amount of data changes which of two methods is better.",
+    )
 
 
 def test_nothing_is_made_of_noise() -> None:

@@ -341,10 +341,24 @@ def _pays_until(fitted: Floats, margin: float, tried: float) -> int | None:
     return round(amount) if amount <= _SIGHT * tried else None
 
 
+def _highest(curves: tuple[SizeCurve, ...]) -> str:
+    """Which means are highest, without a claim that they are so in truth."""
+    amounts: dict[str, list[str]] = {}
+    for place, point in enumerate(curves[0].points):
+        best = max(curves, key=lambda curve: curve.points[place].mean)
+        amounts.setdefault(best.title, []).append(f"{point.examples}")
+    if len(amounts) == 1:
+        return f"{next(iter(amounts))} has the highest mean at every amount of data that was tried."
+    where = [f"{title} at {listed(at)}" for title, at in amounts.items()]
+    return f"The highest mean is that of {listed(where)} examples."
+
+
 def _sentences(
     crossovers: tuple[Crossover, ...], curves: tuple[SizeCurve, ...], titles: Mapping[str, str], margin: float
 ) -> list[str]:
-    lines = []
+    lines = [_highest(curves)]
+    if not any(pair.outcome == "located" for pair in crossovers):
+        lines.append("It is not shown that the amount of data changes which of two methods is better.")
     for pair in crossovers:
         if pair.outcome == "located":
             assert pair.small is not None
