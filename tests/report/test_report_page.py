@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tuneoff.errors import UserError
 from tuneoff.record import read_record, run_folders, write_json
-from tuneoff.report import render
-from tuneoff.report.folder import Row, read_study
+from tuneoff.report import render, told
+from tuneoff.report.folder import Finding, Row, read_study
 from tuneoff.report.hostile import all_visible, embedded_json, visible
 from tuneoff.report.palette import Cast
 from tuneoff.report.table import build
@@ -260,10 +260,30 @@ def test_a_failed_method_is_best_at_nothing_and_equal_numbers_share_the_mark() -
 def test_a_missing_cost_points_to_its_reason_once() -> None:
     reasons = {"energy_joules": "no counter"}
     rows = [row(name, 20.0, energy_joules=None, reasons=reasons) for name in ("lora", "full")]
-    table = build(rows, {}, Cast([]))
+    measured = row("zero_shot", 20.0, energy_joules=5.0)
+    table = build([*rows, measured], {}, Cast([]))
     assert table.footnotes == ["Energy: no counter"]
-    assert [line.costs[0].note for line in table.blocks[0].lines] == [1, 1]
-    assert [line.costs[0].text for line in table.blocks[0].lines] == ["–", "–"]
+    assert [line.costs[0].note for line in table.blocks[0].lines] == [1, 1, None]
+    assert [line.costs[0].text for line in table.blocks[0].lines] == ["–", "–", "5 J"]
+    assert table.unmeasured == ()
+
+
+def test_a_cost_that_nothing_measured_takes_no_column(rich_study: Path) -> None:
+    reasons = {"energy_joules": "no counter"}
+    table = build([row(name, 20.0, energy_joules=None, reasons=reasons) for name in ("lora", "full")], {}, Cast([]))
+    assert (table.costs, table.footnotes) == ((), [])
+    assert table.unmeasured == ("Energy: no counter",)
+    page = (rich_study / "report.html").read_text(encoding="utf-8")
+    assert "<p>Not measured. Energy: the machine exposes no RAPL domain.</p>" in page
+
+
+def test_many_findings_of_a_kind_do_not_push_the_results_away() -> None:
+    many = [Finding(check="overfit", where=f"lora-s{seed}", words="rose") for seed in range(13)]
+    few = [Finding(check="seed", where=name, words="apart") for name in ("lora", "full")]
+    (shown, more), (all_of_them, none) = told.findings([*many[:5], *few, *many[5:]])
+    assert [*shown, *more] == many
+    assert (len(shown), all_of_them, none) == (2, few, [])
+    assert told.findings(many[:4]) == [(many[:4], [])]
 
 
 @pytest.mark.parametrize("name", ["study.json", "summary.json"])

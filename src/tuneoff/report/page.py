@@ -160,6 +160,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
         facts=told.facts(study),
         notes=told.notes(study, cast),
+        health=told.findings(study.summary.health),
         confounds=[one for one in study.summary.mixed if one.grave],
         budget=told.budget(study.summary.budget, titles) if study.summary.budget else None,
         titles=titles,

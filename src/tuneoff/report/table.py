@@ -68,7 +68,8 @@ class Block:
 
 @dataclass
 class Table:
-    """The whole comparison. `footnotes` say why a number is missing, counted from 1."""
+    """The whole comparison. `footnotes` say why a number is missing, counted from 1; `unmeasured` why a whole cost has
+    no number, and so no column."""
 
     primary: str
     quality: tuple[str, ...]
@@ -76,6 +77,7 @@ class Table:
     blocks: list[Block] = field(default_factory=list)
     others: list[Line] = field(default_factory=list)
     footnotes: list[str] = field(default_factory=list)
+    unmeasured: tuple[str, ...] = ()
     intervals: bool = False
     more: list[tuple[str, str, list[Cell]]] = field(default_factory=list)  # row title, model, further scores
     more_metrics: tuple[str, ...] = ()
@@ -97,9 +99,15 @@ def build(rows: Sequence[Row], records: Mapping[str, Record], cast: Cast) -> Tab
     primary = primary_metric(rows) or "rouge1"
     present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
     methods = [row for row in rows if row.kind == "method"]
-    costs = tuple(name for name in COSTS if any(name in row.costs for row in methods))
     table = Table(
-        primary=primary, quality=tuple(name for name in QUALITY if name in present and name != primary), costs=costs
+        primary=primary,
+        quality=tuple(name for name in QUALITY if name in present and name != primary),
+        costs=tuple(name for name in COSTS if any(row.cost(name) is not None for row in methods)),
+    )
+    table.unmeasured = tuple(
+        f"{COSTS[name][0]}: {'; '.join(reasons)}"
+        for name in COSTS
+        if name not in table.costs and (reasons := dict.fromkeys(filter(None, (row.reason(name) for row in methods))))
     )
     table.intervals = any(row.score(primary).low is not None for row in rows)
     scale = _scale(rows, primary)

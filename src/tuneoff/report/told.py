@@ -7,12 +7,13 @@ from typing import Any
 
 from tuneoff.methods import METHODS
 from tuneoff.report import quantities
-from tuneoff.report.folder import Budget, Search, StudyFolder
+from tuneoff.report.folder import Budget, Finding, Search, StudyFolder
 from tuneoff.report.palette import Cast
 from tuneoff.report.table import Table
 from tuneoff.spec import StudySpec
 from tuneoff.verdict.ratings import saved_ratings
 
+_ALL_SHOWN, _FIRST = 4, 2  # findings of one kind: as many all stand on the page; of more, so many
 _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
 
@@ -52,6 +53,15 @@ def notes(study: StudyFolder, cast: Cast) -> list[tuple[str, str]]:
         if not one.grave:
             said.setdefault(one.words, []).append(cast.apart(one.model) or "All methods")
     return [(", ".join(labels), note) for note, labels in said.items()]
+
+
+def findings(health: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
+    """What health checks have seen, by check: what stands on the page, and what is folded up behind it. Of many of a
+    kind the first ones say what it is."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in health:
+        kinds.setdefault(finding.check, []).append(finding)
+    return [(found, []) if len(found) <= _ALL_SHOWN else (found[:_FIRST], found[_FIRST:]) for found in kinds.values()]
 
 
 def _merged(notes: Iterable[str]) -> list[str]:
