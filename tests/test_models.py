@@ -183,11 +183,20 @@ def test_a_model_that_reads_both_ways_is_refused(tmp_path):
 
 
 def test_padding_has_an_embedding_though_the_tokenizers_own_has_none(folder):
+    tokenizer = models.load_tokenizer(ModelSpec(name=str(folder)))
+    tokenizer.add_tokens([f"<|more{number}|>" for number in range(9)])
+    tokenizer.add_special_tokens({"pad_token": "<|padding|>"})
+    tokenizer.save_pretrained(folder)
     base = load(folder)
-    base.tokenizer.add_tokens([f"<|more{number}|>" for number in range(9)])
-    base.tokenizer.add_special_tokens({"pad_token": "<|padding|>"})
     rows = base.model.get_input_embeddings().num_embeddings
     assert base.tokenizer.pad_token_id >= rows > base.pad_id
+
+
+def test_a_file_beside_the_weights_names_the_model_too(folder):
+    """Runs of folders that hold a GGUF file beside their safetensors keep their names."""
+    before = models.content_hash(ModelSpec(name=str(folder)))
+    (folder / "model-q4.gguf").write_bytes(b"GGUF")
+    assert models.content_hash(ModelSpec(name=str(folder))) != before
 
 
 def test_artefacts_take_no_place_of_this_machine_for_a_name(folder):

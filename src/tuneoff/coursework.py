@@ -62,6 +62,8 @@ def for_method(method: str, typed: Sequence[str]) -> list[str]:
                 _check_number(flag, value if equals else next(rest, ""))
                 continue
         spelt.append(argument)
+    if len([one for one in spelt if one.partition("=")[0] == "--instruction"]) > 1:
+        raise UserError("--initial_prompt is the instruction in this program; give it or --instruction, not both")
     if idle:
         print(f"note: nothing is trained here, so these change nothing: {', '.join(idle)}", file=sys.stderr)
     return spelt

@@ -46,6 +46,7 @@ class BaseModel:
     device: torch.device
     dtype: torch.dtype  # of the weights and of the arithmetic
     name: str  # as the user typed it
+    pad_id: int  # never attended to nor part of a loss: any id will do that has an embedding
     revision: str | None = None  # of a hub id
 
     @property
@@ -54,14 +55,6 @@ class BaseModel:
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         more = configured if isinstance(configured, list) else [configured]
         return frozenset(token for token in [self.tokenizer.eos_token_id, *more] if token is not None)
-
-    @property
-    def pad_id(self) -> int:
-        """A valid token id for padding; padding is never attended to nor part of a loss, so any id will do."""
-        rows = self.model.get_input_embeddings().num_embeddings
-        # Many tokenizers were given a padding token that their model has no embedding for.
-        wanted = [self.tokenizer.pad_token_id, *sorted(self.stop_ids)]
-        return next((token for token in wanted if token is not None and token < rows), 0)
 
 
 def starter_file() -> Path | None:
@@ -141,7 +134,7 @@ def _check_folder(folder: Path, *, trust_remote_code: bool) -> None:
 def content_hash(spec: ModelSpec) -> str:
     """16 hex digits over the bytes of every file of the model; remembered by path, size and time of change."""
     path = locate(spec)
-    suffixes = _suffixes(spec)
+    suffixes = _suffixes(spec) | {".gguf"}  # which in a folder is not read, but runs of such models are named by it
     # Code that comes with a model may lie in folders below it; what else lies there is not read.
     below = sorted(path.rglob("*.py")) if ".py" in suffixes else []
     beside = sorted(file for file in path.iterdir() if file.suffix in suffixes - {".py"}) if path.is_dir() else [path]
@@ -290,8 +283,21 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     # Where the weights lie on this machine is no name for others: artefacts take theirs from here.
     model.name_or_path = model.config.name_or_path = public_name(spec)
     return BaseModel(
-        model=model, tokenizer=tokenizer, device=device, dtype=dtype, name=spec.name, revision=spec.revision
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        name=spec.name,
+        pad_id=_pad_id(model, tokenizer),
+        revision=spec.revision,
     )
+
+
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Many tokenizers were given a padding token that their model has no embedding for."""
+    rows = model.get_input_embeddings().num_embeddings
+    wanted = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in wanted if token is not None and token < rows), 0)
 
 
 def public_name(spec: ModelSpec) -> str:

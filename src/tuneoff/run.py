@@ -363,6 +363,11 @@ def summarize_texts(run_folder: Path, documents: Sequence[data.Example]) -> Iter
     kept = () if record.artefact is None else record.artefact.files
     for file in kept:
         if file != "README.md" and not (run_folder / ARTEFACT / file).exists():
+            if record.artefact is not None and record.artefact.format == "prompt":
+                raise UserError(
+                    f"{run_folder}: {ARTEFACT}/{file} is missing, for it holds documents and the study keeps none "
+                    "(--no-texts); run it without --no-texts in another folder, or use another method"
+                )
             raise UserError(
                 f"{run_folder}: {ARTEFACT}/{file} is missing, perhaps since records were copied without their weights; "
                 f"copy {ARTEFACT}/ from where the run was made, or delete this folder and run the study again"

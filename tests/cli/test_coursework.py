@@ -85,6 +85,11 @@ def test_what_the_baseline_does_not_need_is_a_number_all_the_same(capsys: pytest
         assert typed[0].partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_an_instruction_by_two_names_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert coursework.main("lora", ["--initial_prompt", "SUM", "--instruction=Say it."]) == 2
+    assert "give it or --instruction, not both" in capsys.readouterr().err
+
+
 def test_wrong_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert coursework.main("lora", ["--learning_rat", "1"]) == 2
     assert "did you mean --learning-rate?" in capsys.readouterr().err

@@ -82,6 +82,12 @@ def test_an_array_on_standard_input_is_refused(stdin) -> None:
             texts_of("-")
 
 
+def test_a_broken_first_line_makes_no_text_of_json_lines(stdin) -> None:
+    stdin(b'{"document": "a b c"\n{"document": "d e f"}\n')
+    with pytest.raises(UserError, match="standard input:1: not a JSON object on one line, which later lines are"):
+        texts_of("-")
+
+
 def test_the_column_of_the_runs_own_data_comes_first(tmp_path: Path) -> None:
     file = tmp_path / "new.jsonl"
     file.write_text('{"document": "a", "body": "b"}\n{"document": "c"}\n')

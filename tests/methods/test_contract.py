@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -384,15 +385,33 @@ def test_dropout_of_blocks_that_learn_is_on(tiny_model):
     assert not any(module.training for module in base.model.modules())
 
 
-def test_the_norm_of_the_embeddings_is_no_last_layer(tmp_path):
-    from transformers import AutoModelForCausalLM, BloomConfig
+@pytest.mark.parametrize("kind", ["Bloom", "OPT"])
+def test_of_the_norms_beside_the_blocks_the_final_one_is_tuned(kind, tmp_path):
+    """BLOOM has one of the embeddings too; OPT names its final one before the blocks."""
+    import transformers
 
-    size = {"vocab_size": 400, "hidden_size": 32, "n_layer": 3, "n_head": 4}
-    AutoModelForCausalLM.from_config(BloomConfig(**size, bos_token_id=0, eos_token_id=0)).save_pretrained(tmp_path)
+    size = {"vocab_size": 400, "hidden_size": 32, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if kind == "Bloom":
+        config = transformers.BloomConfig(**size, n_layer=3, n_head=4)
+    else:
+        config = transformers.OPTConfig(
+            **size, num_hidden_layers=3, num_attention_heads=4, ffn_dim=64, word_embed_proj_dim=32
+        )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     adapted = build("last_layers", {"num_layers": 1}).adapt(load(tmp_path), [], 0)
-    assert {name.split(".")[1] for name in adapted.state()} == {"h", "ln_f"}
-    assert all(name.split(".")[2] == "2" for name in adapted.state() if ".h." in name)
+    outside = {name.split(".")[-2] for name in adapted.state() if not re.search(r"\.(h|layers)\.", name)}
+    assert outside == {"ln_f" if kind == "Bloom" else "final_layer_norm"}
+    assert all(".2." in name for name in adapted.state() if re.search(r"\.(h|layers)\.", name))
+
+
+def test_an_embedding_that_is_adapted_pads_as_before(tiny_model):
+    base = load(tiny_model("llama"))
+    adapted = build("lora", {"target_modules": ("embed_tokens", "q_proj")}).adapt(base, [], 0)
+    assert base.pad_id == 0
+    generate(
+        adapted, encoded(base), GenerateSpec(max_new_tokens=2), stop_ids=base.stop_ids, pad_id=base.pad_id, device=CPU
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "last_layers"])

@@ -321,6 +321,7 @@ class FakeStudy:
                     "model": hostile or "starter",
                     "seed": 0,
                     "why": hostile or "the highest mean",
+                    "card": True,
                 },
                 "failures": failures,
             },

@@ -51,6 +51,19 @@ def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(prepa
     assert "rows.jsonl:18" in line
 
 
+@pytest.mark.parametrize("name", ["document", "summary", "id"])
+def test_what_is_no_field_is_told_to_be_none(prepared: Callable[..., Prepared], name: str) -> None:
+    with pytest.raises(UserError, match="take it out of --instruction"):
+        prepared(rows(id="x"), f"Summarize: {{{name}}}")
+
+
+def test_a_column_that_begins_late_is_looked_for_no_longer(prepared: Callable[..., Prepared]) -> None:
+    late = [dict(row, document=f"{row['document']} {part}") for part in range(5) for row in rows()]
+    late[-1]["aspect"] = "aim"
+    with pytest.raises(UserError, match=r"no column 'aspect' in the first 100 rows for \{aspect\}"):
+        prepared(late, "Summarize the {aspect}.")
+
+
 def test_a_field_that_no_row_has_is_refused(prepared: Callable[..., Prepared]) -> None:
     with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
         prepared(rows(year=1999), "Summarize the {aspect}.")
@@ -82,6 +95,15 @@ def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepa
     assert "test examples have no summary with a word" in str(found.unread.caution)
     told = plan_as_text(found)
     assert f"CAUTION: {found.unread.caution}" in told
+
+
+def test_what_other_dialects_do_not_see_is_told_in_their_words(prepared: Callable[..., Prepared]) -> None:
+    mixed = rows("краткое изложение")
+    for row in mixed[::2]:
+        row["summary"] = "?!"
+    said = str(prepared(mixed, words="unicode").unread.caution)
+    assert "have no summary with a letter or digit" in said
+    assert "--rouge-words" not in said
 
 
 def test_words_that_rouge_cuts_are_told_from_one_in_a_hundred_on(prepared: Callable[..., Prepared]) -> None:

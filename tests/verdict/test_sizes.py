@@ -105,25 +105,60 @@ def test_a_method_without_a_share_is_named_and_takes_no_seeds_from_the_others() 
     shares[1.0] = replace(late, methods=(*late.methods, "soft_prompt"), scores=under_way)
     found = judge_sizes(shares, 1000)
     assert found is not None
-    assert found.sentences[0] == "Not judged over amounts of data: soft prompt has no finished run at some share."
+    waits = "Not judged at 10 %, 30 % and 100 % of the data, where runs are missing: soft prompt."
+    assert found.sentences[0] == waits
     assert not any("Only one training seed" in sentence for sentence in found.sentences)
     assert found.crossovers == judge_sizes(study((40, 41, 42), (35, 36, 37)), 1000).crossovers  # type: ignore[union-attr]
 
 
-def test_a_share_that_many_methods_lack_waits_for_them() -> None:
-    """A study under way does its smallest shares last: what is complete is judged before."""
-    shares = study((40, 41, 42), (35, 36, 37))
-    for share in (0.3, 1.0):
-        more = {(name, seed): shares[share].scores["lora", seed] for name in ("dora", "rslora") for seed in range(3)}
-        shares[share] = replace(
-            shares[share], methods=("lora", "full", "dora", "rslora"), scores={**shares[share].scores, **more}
-        )
-    found = judge_sizes(shares, 1000)
+def with_later(shares: dict[float, Scores], at: tuple[float, ...], seeds: int = 3) -> dict[float, Scores]:
+    """The same with two worse methods that have runs at some shares alone."""
+    more = dict(shares)
+    for share in at:
+        rows = {
+            (name, seed): {document: value - 10 for document, value in shares[share].scores["lora", seed].items()}
+            for name in ("dora", "rslora")
+            for seed in range(seeds)
+        }
+        methods = (*shares[share].methods, "dora", "rslora")
+        more[share] = replace(shares[share], methods=methods, scores={**shares[share].scores, **rows})
+    return more
+
+
+def test_a_pair_is_judged_where_both_have_their_runs() -> None:
+    """A study under way does its smallest shares last: what others lack there hides nothing of those that have it."""
+    shares = study((20, 50, 52), (45, 40, 42))
+    found = judge_sizes(with_later(shares, (0.3, 1.0)), 1000)
     assert found is not None
-    assert found.sentences[0] == "Not judged: 10 % of the data, where runs of some methods are missing."
-    assert {curve.method for curve in found.curves} == {"lora", "full", "dora", "rslora"}
+    assert found.sentences[0] == "Not judged at 10 % of the data, where runs are missing: dora and rslora."
+    pairs = {(pair.first, pair.second): pair for pair in found.crossovers}
+    assert [point.fraction for point in pairs["lora", "full"].band] == [0.1, 0.3, 1.0]
+    assert [point.fraction for point in pairs["lora", "dora"].band] == [0.3, 1.0]
+    assert (pairs["lora", "full"].outcome, pairs["lora", "full"].low, pairs["lora", "full"].high) == (
+        "located",
+        100,
+        300,
+    )
+    assert pairs["lora", "dora"].outcome == "throughout"
+    assert "lora is better than dora, rslora at every amount of data that was judged." in found.sentences
+    assert {curve.method: len(curve.points) for curve in found.curves}["dora"] == 2
+
+
+def test_runs_under_way_take_no_seeds_from_the_others() -> None:
+    shares = study((40, 41, 42), (35, 36, 37))
+    found = judge_sizes(with_later(with_later(shares, (0.3, 1.0)), (0.1,), seeds=1), 1000)
+    assert found is not None
+    assert found.sentences[0] == "Not judged at 10 % of the data, where runs are missing: dora and rslora."
+    assert all(point.covers_seeds for pair in found.crossovers for point in pair.band)
+
+
+def test_a_share_without_a_common_seed_waits() -> None:
+    shares = study((40, 41, 42), (35, 36, 37))
+    apart = {key: row for key, row in shares[0.1].scores.items() if key in {("lora", 0), ("full", 1)}}
+    found = judge_sizes(shares | {0.1: replace(shares[0.1], scores=apart)}, 1000)
+    assert found is not None
+    assert found.sentences[0] == "Not judged at 10 % of the data, where runs are missing: lora and full."
     assert [point.fraction for point in found.crossovers[0].band] == [0.3, 1.0]
-    assert not any("has no finished run" in sentence for sentence in found.sentences)
 
 
 def test_shares_with_one_seed_and_notes_of_single_shares_are_told() -> None:

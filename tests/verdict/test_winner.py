@@ -54,7 +54,7 @@ def test_an_outside_system_is_nothing_to_hand_over(study: Path) -> None:
     [whole] = judge_study(study)
     assert whole.verdict.best == "api"
     assert find_winner(study).method in {"lora", "full"}
-    assert find_winner(study).why.startswith("the highest mean; of its")
+    assert find_winner(study).why.startswith("the highest mean but for api, which leaves nothing to use; of its")
 
 
 def test_of_several_models_the_better_one_unless_one_is_asked_for(tmp_path: Path) -> None:
@@ -63,8 +63,25 @@ def test_of_several_models_the_better_one_unless_one_is_asked_for(tmp_path: Path
     assert find_winner(made).model == max(best, key=best.__getitem__)
     assert find_winner(made, model="a/x").model == "a/x"
     assert find_winner(made, model="b/y").model == "b/y"
+    assert find_winner(made, model="b/y").why.startswith("the highest mean on that model")
     with pytest.raises(UserError, match=r"--model c/z: the study has no finished run of it; there are a/x, b/y"):
         find_winner(made, model="c/z")
+
+
+def test_examples_that_were_kept_out_of_the_folder_cannot_be_handed_over(tmp_path: Path) -> None:
+    """Few-shot leaves documents, which --no-texts takes out again."""
+    for name, mean in (("few_shot", 60.0), ("lora", 30.0)):
+        folder = add_run(tmp_path, name, 0, {"a": mean, "b": mean + 1})
+        record = read_record(folder)
+        kind = "prompt" if name == "few_shot" else "peft"
+        left = record.artefact.model_copy(update={"format": kind, "files": ("shots.json",) if kind == "prompt" else ()})
+        write_record(folder, record.model_copy(update={"artefact": left}))
+    assert find_winner(tmp_path).method == "lora"
+    shots = tmp_path / "runs" / "starter-few_shot-s0" / "artefact" / "shots.json"
+    shots.parent.mkdir()
+    shots.write_text("[]")
+    assert find_winner(tmp_path).method == "few_shot"
+    assert not find_winner(tmp_path).card
 
 
 def test_one_method_alone_is_handed_over_without_a_verdict(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def _without_extension(source: str) -> Table:
         raise UserError(
             f"{name}: JSON, but not one object a line; write it as JSON lines, without brackets around them"
         )
+    if any(isinstance(_json(f"{name}:{at}", line), dict) for at, line in enumerate(lines[first:], first + 1)):
+        raise UserError(f"{name}:{first}: not a JSON object on one line, which later lines are; mend the line")
     return Table(name, "line", iter([Row(1, {DOCUMENT_NAMES[0]: text.strip()})]))
 
 

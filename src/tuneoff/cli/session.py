@@ -1,5 +1,6 @@
 """A study as a person sees it: what is going to be done, progress, trackers, the report, the table."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def run_study(
         print(f"report: {page}")
         if done_now.summary["use"] is not None:
             fields = "".join(f" --field {name}=VALUE" for name in fields_of(spec.prompt.instruction))
-            print(printable(f"to use: tuneoff summarize {folder} FILE{fields}"))
+            print(printable(f"to use: tuneoff summarize {shlex.quote(str(folder))} FILE{fields}"))
             print(printable(f"        {handed_over(Winner.model_validate(done_now.summary['use']))}"))
     return StudyResult(folder, done_now.records, done_now.folders, done_now.summary, done_now.complete)
 

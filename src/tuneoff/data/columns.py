@@ -68,9 +68,15 @@ def find_columns(
     if columns.document == columns.summary:
         raise UserError(f"{table.name}: the column {columns.document!r} was given for both document and summary")
     for name in wanted:
+        if name in (columns.document, columns.summary, columns.identity):
+            raise UserError(
+                f"{table.name}: the instruction names {{{name}}}, which is no field: the document follows it by "
+                "itself, and summaries and ids are no part of a prompt; take it out of --instruction"
+            )
         if name not in seen:
             of = f"{{{name}}} of the instruction"
-            raise _no_column(table.name, list(seen), name, of, "correct --instruction or add the column")
+            looked = f" in the first {good} rows" if good == ROWS_TO_LOOK_AT else ""
+            raise _no_column(table.name, list(seen), name, of, "correct --instruction or add the column", looked)
     return columns, Table(table.name, table.unit, itertools.chain(first, table.rows), table.files)
 
 
@@ -88,10 +94,10 @@ def _column(table: str, there: list[str], given: str | None, usual: tuple[str, .
     return found
 
 
-def _no_column(table: str, there: list[str], name: str, of: str, way_out: str) -> UserError:
+def _no_column(table: str, there: list[str], name: str, of: str, way_out: str, looked: str = "") -> UserError:
     close = difflib.get_close_matches(name, there, n=1)
     hint = f"did you mean {close[0]!r}?" if close else way_out
-    return UserError(f"{table}: there is no column {name!r} for {of}; {hint} (columns: {_listed(there)})")
+    return UserError(f"{table}: there is no column {name!r}{looked} for {of}; {hint} (columns: {_listed(there)})")
 
 
 def _listed(there: list[str]) -> str:

@@ -76,7 +76,7 @@ class LastLayers:
 
 
 def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The decoder's blocks in order (its longest list of modules), and the norms that follow that list."""
+    """The decoder's blocks in order (its longest list of modules), and the norms beside them but of the embeddings."""
     from torch import nn
 
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
@@ -84,6 +84,10 @@ def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.
         raise UserError(f"last_layers: {type(model).__name__} has no list of blocks to choose from; use full or lora")
     longest = max(lists, key=len)
     owner = next(module for module in model.modules() if any(child is longest for child in module.children()))
-    children = list(owner.children())
-    behind = children[next(place for place, child in enumerate(children) if child is longest) :]  # BLOOM has one before
-    return list(longest), [child for child in behind if "norm" in type(child).__name__.lower()]
+    # Not by their order: BLOOM has a norm of the embeddings, OPT names its final norm before the blocks.
+    norms = [
+        child
+        for name, child in owner.named_children()
+        if "norm" in type(child).__name__.lower() and "embed" not in name
+    ]
+    return list(longest), norms

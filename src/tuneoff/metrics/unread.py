@@ -14,9 +14,10 @@ _LOST_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Unread:
-    """`wordless` of `examples` have no reference with a word that counts: they score 0 whatever is written. `lost` of
-    all `words` (of any script) are not counted as they stand: left out, or cut at a letter."""
+    """By `dialect`, `wordless` of `examples` have no reference with a word that counts: they score 0 whatever is
+    written. `lost` of all `words` (of any script) are not counted as they stand: left out, or cut at a letter."""
 
+    dialect: RougeDialect
     examples: int
     wordless: int
     words: int
@@ -26,10 +27,12 @@ class Unread:
     def caution(self) -> str | None:
         """What to tell a person; None where nothing is amiss."""
         if self.wordless > _WORDLESS_SHARE * self.examples:
+            said = f"{self.wordless} of {self.examples} test examples have no summary"
+            if self.dialect.words != "english":
+                return f"{said} with a letter or digit: they score 0 whatever is written"
             return (
-                f"{self.wordless} of {self.examples} test examples have no summary with a word that this ROUGE counts "
-                "(a-z and 0-9 alone): they score 0 whatever is written; --rouge-words unicode counts words of any "
-                "script"
+                f"{said} with a word that this ROUGE counts (a-z and 0-9 alone): they score 0 whatever is written; "
+                "--rouge-words unicode counts words of any script"
             )
         if self.lost > _LOST_SHARE * self.words:
             return (
@@ -50,4 +53,4 @@ def unread(references: Iterable[Sequence[str]], dialect: RougeDialect) -> Unread
             found = [word for text in texts for word in words(text)]
             total += len(found)
             lost += sum(any(letter.isalnum() and not letter.isascii() for letter in word) for word in found)
-    return Unread(examples, wordless, total, lost)
+    return Unread(dialect, examples, wordless, total, lost)

@@ -237,6 +237,7 @@ class Use(_Loose):
     model: str
     seed: int
     why: str = ""
+    card: bool = False
 
 
 class Summary(_Loose):

@@ -104,68 +104,67 @@ def judge_sizes(
     """Judge one base model at several shares of `examples` training examples. None with fewer than two shares, two
     methods or two document groups that all shares have.
 
-    Where runs are missing, the largest complete part is judged, and what is not in it is named.
+    Where runs are missing, each share is judged over the methods that are ready there, each pair of methods over the
+    shares where both are; what waits is named.
     """
     named = list(dict.fromkeys(name for fraction in sorted(shares) for name in shares[fraction].methods))
-    fractions, methods = _complete(shares, named)
-    # Who lacks a share is left out first: the seeds that such a method lacks shall not be missing from the others.
-    tables = {fraction: tabulate(replace(shares[fraction], methods=tuple(methods))) for fraction in fractions}
-    methods = [name for name in methods if all(name in each.methods for each in tables.values())]
-    documents = set.intersection(*(set(each.documents) for each in tables.values()))
-    if len(fractions) < 2 or len(methods) < 2 or len(documents) < 2:
+    ready = {fraction: _ready(shares[fraction]) for fraction in sorted(shares)}
+    tables = {share: tabulate(replace(shares[share], methods=names)) for share, names in ready.items() if names}
+    if len(tables) < 2:
         return None
-    kept = {fraction: _narrowed(table, methods, sorted(documents)) for fraction, table in tables.items()}
+    documents = sorted(set.intersection(*(set(table.documents) for table in tables.values())))
+    if len(documents) < 2:
+        return None
+    kept = {share: _narrowed(table, documents) for share, table in tables.items()}
     if any(len(np.unique(table.group_of)) < 2 for table in kept.values()):
         return None
-    title = shares[fractions[-1]].title
-    counts = {fraction: max(1, round(fraction * examples)) for fraction in fractions}
+    title = shares[max(shares)].title
+    counts = {fraction: max(1, round(fraction * examples)) for fraction in shares}
     crossovers = crossovers_of(kept, counts, level)
-    curves = tuple(_curve(name, title(name), kept, counts, margin) for name in methods)
-    titles = {name: title(name) for name in methods}
-    without = [title(name) for name in named if name not in methods]
+    curves = tuple(
+        _curve(name, title(name), own, counts, margin)
+        for name in named
+        if len(own := {share: table for share, table in kept.items() if name in table.methods}) > 1
+    )
+    waiting = {title(name): [share for share in sorted(shares) if name not in ready[share]] for name in named}
     return SizeVerdict(
-        block=shares[fractions[-1]].block,
+        block=shares[max(shares)].block,
         level=level,
         curves=curves,
         crossovers=crossovers,
         sentences=(
-            *_limits(kept, without, sorted(set(shares) - set(fractions))),
-            *_sentences(crossovers, curves, titles, margin),
+            *_limits(kept, waiting),
+            *_sentences(
+                crossovers, curves, {name: title(name) for name in named}, margin, whole=not any(waiting.values())
+            ),
         ),
         notes=tuple(_notes(tables)),
     )
 
 
-def _complete(shares: Mapping[float, Scores], named: list[str]) -> tuple[list[float], list[str]]:
-    """Shares, the largest one among them, and methods that have runs at all of these: those with the most seeds in all
-    their cells, of equal ones those of more shares."""
-    *smaller, largest = sorted(shares)
-    have = {share: {name for name in named if _has_run(shares[share], name)} for share in shares}
-    found: tuple[list[float], list[str]] = ([largest], [])
-    most = 0
-    for count in range(1, len(smaller) + 1):
-        for some in itertools.combinations(smaller, count):
-            these = [*some, largest]
-            methods = [name for name in named if all(name in have[share] for share in these)]
-            tables = [tabulate(replace(shares[share], methods=tuple(methods))) for share in these]
-            seeds = len(methods) * sum(len(table.seeds) for table in tables)
-            if len(methods) > 1 and seeds >= most:
-                found, most = (these, methods), seeds
+def _ready(scores: Scores) -> tuple[str, ...]:
+    """The methods, two at least, that have the most seeds in all: one whose runs are under way would take the seeds
+    that it lacks from all others."""
+    runs = {
+        method: {seed for (name, seed), row in scores.scores.items() if name == method and any_number(row)}
+        for method in scores.methods
+    }
+    fixed = {name for name in scores.methods if runs[name] and name in scores.deterministic}
+    found, most = (tuple(name for name in scores.methods if name in fixed), 0) if len(fixed) > 1 else ((), 0)
+    for least in sorted({len(runs[name]) for name in scores.methods if name not in fixed} - {0}):
+        some = [name for name in scores.methods if name in fixed or len(runs[name]) >= least]
+        shared = set.intersection(*(runs[name] for name in some if name not in fixed))
+        if len(some) > 1 and len(some) * len(shared) > most:
+            found, most = tuple(some), len(some) * len(shared)
     return found
 
 
-def _has_run(scores: Scores, method: str) -> bool:
-    return any(any_number(row) for (name, _), row in scores.scores.items() if name == method)
-
-
-def _limits(tables: Mapping[float, Table], without: list[str], unjudged: list[float]) -> list[str]:
-    """What the statements are not about."""
+def _limits(tables: Mapping[float, Table], waiting: Mapping[str, list[float]]) -> list[str]:
+    """What the statements are not about. `waiting`: the shares at which each method has not all its runs."""
     lines = []
-    if unjudged:
-        lines.append(f"Not judged: {_shares(unjudged)} of the data, where runs of some methods are missing.")
-    if without:
-        have = "has" if len(without) == 1 else "have"
-        lines.append(f"Not judged over amounts of data: {listed(without)} {have} no finished run at some share.")
+    for shares in dict.fromkeys(tuple(found) for found in waiting.values() if found):
+        titles = [title for title, found in waiting.items() if tuple(found) == shares]
+        lines.append(f"Not judged at {_shares(list(shares))} of the data, where runs are missing: {listed(titles)}.")
     alone = [share for share, table in tables.items() if len(table.seeds) == 1 and table.varies.any()]
     if alone:
         lines.append(
@@ -191,23 +190,22 @@ def _shares(fractions: list[float]) -> str:
     return listed([f"{100 * share:g} %" for share in fractions])
 
 
-def _narrowed(table: Table, methods: list[str], documents: list[str]) -> Table:
-    rows = [table.methods.index(name) for name in methods]
+def _narrowed(table: Table, documents: list[str]) -> Table:
     columns = [table.documents.index(name) for name in documents]
     _, groups = np.unique(table.group_of[columns], return_inverse=True)
     return Table(
-        tuple(methods),
+        table.methods,
         table.seeds,
         tuple(documents),
-        table.values[np.ix_(rows, range(len(table.seeds)), columns)],
-        table.varies[rows],
+        table.values[:, :, columns],
+        table.varies,
         groups.astype(np.intp),
         table.notes,
     )
 
 
 def crossovers_of(tables: Mapping[float, Table], counts: Mapping[float, int], level: float) -> tuple[Crossover, ...]:
-    """Every pair of methods over the shares, in ascending order; `counts` are examples at each share."""
+    """Every pair of methods over the shares that have both, in ascending order; `counts` are examples at each share."""
     level = 1.0 - (1.0 - level) / len(tables)
     bands: dict[tuple[str, str], list[BandPoint]] = {}
     for fraction, table in tables.items():
@@ -223,7 +221,7 @@ def crossovers_of(tables: Mapping[float, Table], counts: Mapping[float, int], le
                 covers_seeds=len(table.seeds) > 1 or not (table.varies[first] or table.varies[second]),
             )
             bands.setdefault((table.methods[first], table.methods[second]), []).append(point)
-    return tuple(_crossover(pair, band) for pair, band in bands.items())
+    return tuple(_crossover(pair, band) for pair, band in bands.items() if len(band) > 1)
 
 
 def _crossover(pair: tuple[str, str], band: list[BandPoint]) -> Crossover:
@@ -266,8 +264,8 @@ def _estimate(band: list[BandPoint]) -> int | None:
 def _curve(
     name: str, title: str, tables: Mapping[float, Table], counts: Mapping[float, int], margin: float
 ) -> SizeCurve:
-    row = next(iter(tables.values())).methods.index(name)
-    means = np.array([table.values[row].mean() for table in tables.values()])
+    own = {share: table.values[table.methods.index(name)] for share, table in tables.items()}  # (S, N) each
+    means = np.array([values.mean() for values in own.values()])
     points = tuple(
         SizePoint(fraction=fraction, examples=counts[fraction], mean=float(mean))
         for fraction, mean in zip(tables, means, strict=True)
@@ -275,7 +273,7 @@ def _curve(
     sizes = np.array([counts[fraction] for fraction in tables], dtype=float)
     if len(sizes) < 3 or np.ptp(means) < _SAME:
         return SizeCurve(method=name, title=title, points=points)
-    drawn = _drawn_means(tables, row)
+    drawn = _drawn_means(tables, name)
     fitted = _fit(sizes, means[None])
     low, high = np.quantile(_gain(_fit(sizes, drawn), sizes[-1]), [0.025, 0.975])
     return SizeCurve(
@@ -289,13 +287,14 @@ def _curve(
     )
 
 
-def _drawn_means(tables: Mapping[float, Table], row: int) -> Floats:
+def _drawn_means(tables: Mapping[float, Table], name: str) -> Floats:
     """(draws, F) means of one method when groups and seeds are drawn anew, the same draw at every share."""
     rng = np.random.default_rng(_SEED)
     first = next(iter(tables.values()))
     n_groups = int(first.group_of.max()) + 1
     seeds = min(len(table.seeds) for table in tables.values())
-    grouped = [group_table(table.values[row : row + 1], table.group_of)[0, :seeds] for table in tables.values()]
+    rows = [table.values[table.methods.index(name)][None] for table in tables.values()]
+    grouped = [group_table(row, table.group_of)[0, :seeds] for row, table in zip(rows, tables.values(), strict=True)]
     stacked = np.stack(grouped)  # (F, S, G)
     means = np.empty((_DRAWS, len(grouped)))
     for place in range(_DRAWS):
@@ -341,22 +340,30 @@ def _pays_until(fitted: Floats, margin: float, tried: float) -> int | None:
     return round(amount) if amount <= _SIGHT * tried else None
 
 
-def _highest(curves: tuple[SizeCurve, ...]) -> str:
+def _highest(curves: tuple[SizeCurve, ...], tried: str) -> str:
     """Which means are highest, without a claim that they are so in truth."""
+    means = {(point.examples, point.mean, curve.title) for curve in curves for point in curve.points}
     amounts: dict[str, list[str]] = {}
-    for place, point in enumerate(curves[0].points):
-        best = max(curves, key=lambda curve: curve.points[place].mean)
-        amounts.setdefault(best.title, []).append(f"{point.examples}")
+    for examples in sorted({examples for examples, _, _ in means}):
+        _, title = max((mean, title) for at, mean, title in means if at == examples)
+        amounts.setdefault(title, []).append(f"{examples}")
     if len(amounts) == 1:
-        return f"{next(iter(amounts))} has the highest mean at every amount of data that was tried."
+        return f"{next(iter(amounts))} has the highest mean at every amount of data that was {tried}."
     where = [f"{title} at {listed(at)}" for title, at in amounts.items()]
     return f"The highest mean is that of {listed(where)} examples."
 
 
 def _sentences(
-    crossovers: tuple[Crossover, ...], curves: tuple[SizeCurve, ...], titles: Mapping[str, str], margin: float
+    crossovers: tuple[Crossover, ...],
+    curves: tuple[SizeCurve, ...],
+    titles: Mapping[str, str],
+    margin: float,
+    *,
+    whole: bool,
 ) -> list[str]:
-    lines = [_highest(curves)]
+    """`whole`: no run is missing at any share."""
+    amounts = "tried" if whole else "judged"
+    lines = [_highest(curves, amounts)] if curves else []
     if not any(pair.outcome == "located" for pair in crossovers):
         lines.append("It is not shown that the amount of data changes which of two methods is better.")
     for pair in crossovers:
@@ -376,7 +383,7 @@ def _sentences(
         elif pair.outcome == "undetermined":
             open_pairs.append(f"{titles[pair.first]} and {titles[pair.second]}")
     for name, others in throughout.items():
-        lines.append(f"{titles[name]} is better than {', '.join(others)} at every amount of data that was tried.")
+        lines.append(f"{titles[name]} is better than {', '.join(others)} at every amount of data that was {amounts}.")
     if open_pairs:
         lines.append(f"Whether the better one changes with the amount is undetermined for {'; '.join(open_pairs)}.")
     for curve in curves:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tuneoff.errors import UserError
-from tuneoff.record import Record, read_record, run_folders
+from tuneoff.record import ARTEFACT, Record, read_record, run_folders
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.whole import DECIDES, Whole, judge_study
 from tuneoff.verdict.wording import listed
@@ -21,6 +21,7 @@ class Winner(Frozen):
     model: str
     seed: int
     why: str
+    card: bool = False  # whether its artefact has a README.md that tells how to load it
 
 
 def find_winner(study: Path, method: str | None = None, model: str | None = None) -> Winner:
@@ -29,7 +30,7 @@ def find_winner(study: Path, method: str | None = None, model: str | None = None
     Raises `UserError` where no run has finished, or none of that name.
     """
     records = {folder: read_record(folder) for folder in run_folders(study)}
-    usable = {folder: record for folder, record in records.items() if _is_usable(record)}
+    usable = {folder: record for folder, record in records.items() if _is_usable(folder, record)}
     if not usable:
         raise UserError(f"{study}: no finished run on all the data there; name the folder that `tuneoff compare` wrote")
     for flag, name, known in (
@@ -58,7 +59,7 @@ def choose(
             folders = [
                 folder
                 for folder, record in records.items()
-                if _is_usable(record)
+                if _is_usable(folder, record)
                 and record.spec.method.name == name
                 and record.spec.model.name == (whole.scores.block or record.spec.model.name)
                 and method in (None, name)
@@ -69,16 +70,20 @@ def choose(
                 found.append((means.get(name, alone), whole, folders))
     if not found:
         return None
-    _, whole, folders = max(found, key=lambda one: one[0])
+    mean, whole, folders = max(found, key=lambda one: one[0])
     folder = min(folders, key=lambda folder: (_loss(records[folder]), records[folder].spec.seed))
     spec = records[folder].spec
     others = [whole.scores.title(name) for name in whole.verdict.best_set if name != spec.method.name]
+    better = [result.title for result in whole.verdict.methods if result.mean > mean]
     if method is not None:
         why = "the method that was asked for"
-    elif others and spec.method.name in whole.verdict.best_set:
-        why = f"the highest mean; {listed(others)} may be the best too, which --method NAME takes"
     else:
-        why = "the highest mean"
+        why = "the highest mean" if model is None else "the highest mean on that model"
+        if better:
+            leave = "leaves" if len(better) == 1 else "leave"
+            why += f" but for {listed(better)}, which {leave} nothing to use"
+        elif others and spec.method.name in whole.verdict.best_set:
+            why += f"; {listed(others)} may be the best too, which --method NAME takes"
     if len(folders) > 1:
         why += f"; of its {len(folders)} seeds the one with the lowest validation loss"
     return Winner(
@@ -88,11 +93,17 @@ def choose(
         model=spec.model.name,
         seed=spec.seed,
         why=why,
+        card=(artefact := records[folder].artefact) is not None and "README.md" in artefact.files,
     )
 
 
-def _is_usable(record: Record) -> bool:
-    return record.spec.is_main and record.status == "finished"
+def _is_usable(folder: Path, record: Record) -> bool:
+    if not record.spec.is_main or record.status != "finished":
+        return False
+    artefact = record.artefact
+    if artefact is None or artefact.format != "prompt":
+        return True
+    return all((folder / ARTEFACT / name).exists() for name in artefact.files)  # which --no-texts takes out
 
 
 def _loss(record: Record) -> float:
