@@ -8,6 +8,7 @@ import base64
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def read_back(path: Path) -> dict[str, Any]:
     return told
 
 
+def read_whole(path: Path) -> dict[str, Any]:
+    """wandb's own process writes the file, and on a busy machine its end comes after `finish` has returned."""
+    end = time.monotonic() + 30
+    while "exit_code" not in (told := read_back(path)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return told
+
+
 def value_of(item: Any) -> Any:
     """Newer releases have a typed value beside the JSON text."""
     if item.value_json:
@@ -77,7 +86,7 @@ def main(folder: Path) -> None:
             tracker.event(event)
         tracker.finish(record(name, status), lambda: [figure], lambda: PREDICTIONS)
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
-        told = read_back(path)
+        told = read_whole(path)
         told["tables"] = [json.loads(table.read_text()) for table in path.parent.glob("files/media/table/**/*.json")]
         told["pages"] = [page.read_text() for page in path.parent.glob("files/media/html/**/*.html")]
         print(json.dumps(told))
