@@ -180,7 +180,7 @@ def dequantised(gguf: Path) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         # The reader draws a progress bar of its own, whatever it is told.
-        with _quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
                 model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -210,7 +210,8 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """No messages and no progress bars of transformers inside."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -230,7 +231,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
 
     path = locate(spec)
     folder = dequantised(path) if path.is_file() else path
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
@@ -250,7 +251,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     tokenizer = load_tokenizer(spec)
     path = locate(spec)
     folder = dequantised(path) if path.is_file() else path
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 folder,

@@ -81,8 +81,11 @@ class Full:
 
 def replace_model(base: BaseModel, folder: Path) -> None:
     """Put a tuned model in the place of the base, never both of them in memory."""
+    from tuneoff.models import quiet_transformers
+
     kind = type(base.model)
     base.model.to("meta")
-    base.model = kind.from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
+    with quiet_transformers():
+        base.model = kind.from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
     base.model.to(base.device)
     base.model.eval()
