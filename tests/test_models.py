@@ -199,9 +199,12 @@ def test_a_file_beside_the_weights_names_the_model_too(folder):
     assert models.content_hash(ModelSpec(name=str(folder))) != before
 
 
-def test_artefacts_take_no_place_of_this_machine_for_a_name(folder):
-    spec = ModelSpec(name=str(folder))
-    assert models.load(spec, CPU, torch.float32).model.config.name_or_path == str(folder)  # as it was typed
+def test_artefacts_take_no_place_of_this_machine_for_a_name(folder, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    model = models.load(ModelSpec(name="owner/name"), CPU, torch.float32).model
+    assert (model.name_or_path, model.config.name_or_path) == ("owner/name", "owner/name")
     assert models.public_name(ModelSpec()) == models.STARTER_HUB_NAME
 
 

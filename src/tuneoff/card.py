@@ -81,11 +81,11 @@ Hyper-parameters:
 def _loaded(spec: ModelSpec) -> str:
     """What loads the base model without tuneoff."""
     file = _gguf(spec)
-    named: dict[str, object] = {"gguf_file": file} if file else {}
+    given = [json.dumps("THE FOLDER OF THAT FILE" if file else models.public_name(spec))]
+    if file:
+        given.append(f"gguf_file={json.dumps(file)}")
     if spec.revision:
-        named["revision"] = spec.revision
-    words = ["THE FOLDER OF THAT FILE" if file else models.public_name(spec)]
-    given = [*map(json.dumps, words), *(f"{name}={json.dumps(value)}" for name, value in named.items())]
+        given.append(f"revision={json.dumps(spec.revision)}")
     if spec.trust_remote_code:
         given.append("trust_remote_code=True")
     return f"AutoModelForCausalLM.from_pretrained({', '.join(given)})"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tuneoff.cli.documents import fields_of, read_documents
+from tuneoff.cli.documents import given_fields, read_documents
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
@@ -154,13 +154,13 @@ def test_other_columns_are_fields_and_those_given_go_before_them(tmp_path: Path)
 
 
 def test_fields() -> None:
-    assert fields_of(["aspect=the approach", "tone=a=b", "empty="]) == {
+    assert given_fields(["aspect=the approach", "tone=a=b", "empty="]) == {
         "aspect": "the approach",
         "tone": "a=b",
         "empty": "",
     }
     with pytest.raises(UserError, match="not of the form NAME=VALUE"):
-        fields_of(["aspect"])
+        given_fields(["aspect"])
 
 
 def test_reading_documents_loads_no_torch() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from tuneoff.metrics import RougeDialect, Words, rouge, sentences, signature
+from tuneoff.metrics import RougeDialect, rouge, sentences, signature
 from tuneoff.metrics.rouge import rouge1
+from tuneoff.spec import Words
 
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 PEERS = {stemmer: rouge_scorer.RougeScorer(TYPES, use_stemmer=stemmer) for stemmer in (True, False)}

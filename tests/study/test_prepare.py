@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tuneoff import metrics
-from tuneoff.cli.show import plan_as_text
+from tuneoff.cli.show import plan_as_json, plan_as_text
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words
 from tuneoff.study.compare import Prepared, prepare
 
 Rows = list[dict[str, Any]]
@@ -21,7 +20,7 @@ Rows = list[dict[str, Any]]
 def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Prepared]:
     """Prepares a study of zero-shot on rows, with an instruction."""
 
-    def of(rows: Rows, instruction: str = "Summarize.", words: metrics.Words = "english") -> Prepared:
+    def of(rows: Rows, instruction: str = "Summarize.", words: Words = "english") -> Prepared:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         study = StudySpec(
@@ -94,6 +93,7 @@ def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepa
     assert 0 < found.unread.wordless < found.counts["test"]
     assert "test examples have no summary with a word" in str(found.unread.caution)
     told = plan_as_text(found)
+    assert plan_as_json(found)["data"]["caution"] == found.unread.caution
     assert f"CAUTION: {found.unread.caution}" in told
 
 

@@ -266,12 +266,12 @@ def summarize(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
 ) -> int:
     """Write summaries of new documents with the winner of a study, or with any finished run."""
-    from tuneoff.cli.documents import fields_of, read_documents
+    from tuneoff.cli.documents import given_fields, read_documents
     from tuneoff.cli.verdicts import run_to_use
     from tuneoff.record import read_record
 
     run = run_to_use(_no_file(run), method, model)
-    documents = read_documents(file, read_record(run).spec, fields_of(field or ()))
+    documents = read_documents(file, read_record(run).spec, given_fields(field or ()))
     from tuneoff.run import summarize_texts  # loads torch, for which a mistake in the documents should not wait
 
     for document, text in zip(documents, summarize_texts(run, documents), strict=True):
@@ -350,8 +350,8 @@ def rescore(
     """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
     from tuneoff.cli import verdicts
 
-    _no_file(folder)
-    print(verdicts.rescored(folder, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
+    study = _no_file(folder)
+    print(verdicts.rescored(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
     return DONE
 
 

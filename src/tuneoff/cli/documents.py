@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME
 from tuneoff.data.files import READERS, open_file
 from tuneoff.data.table import Row, Table, Unreadable
 from tuneoff.errors import UserError
-from tuneoff.prompts import fill
+from tuneoff.prompts import fields_of
 from tuneoff.spec import RunSpec
 
 
@@ -113,9 +112,7 @@ def _example(place: str, row: Row | Unreadable, column: str | None, given: Mappi
 
 
 def _check_fields(place: str, instruction: str, fields: Mapping[str, str]) -> None:
-    named: defaultdict[str, str] = defaultdict(str)
-    fill(instruction, named)  # which asks for every field
-    for name in named:
+    for name in fields_of(instruction):
         if name not in fields:
             raise UserError(
                 f"{place}: the run's instruction names the field {{{name}}}, which has no value here; give "
@@ -123,7 +120,7 @@ def _check_fields(place: str, instruction: str, fields: Mapping[str, str]) -> No
             )
 
 
-def fields_of(texts: Sequence[str]) -> dict[str, str]:
+def given_fields(texts: Sequence[str]) -> dict[str, str]:
     """`NAME=VALUE` of --field: what the run's instruction names beside the document."""
     fields: dict[str, str] = {}
     for text in texts:

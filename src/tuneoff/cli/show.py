@@ -26,7 +26,11 @@ def plan_as_json(prepared: Prepared) -> dict[str, Any]:
     return {
         "name": prepared.study.name,
         "folder": str(prepared.folder),
-        "data": {"description": prepared.dataset.description, "counts": prepared.counts},
+        "data": {
+            "description": prepared.dataset.description,
+            "counts": prepared.counts,
+            "caution": prepared.unread.caution,
+        },
         "sees": None
         if sees is None
         else {"smallest_difference": sees.smallest_difference, "smallest_margin": sees.smallest_margin},

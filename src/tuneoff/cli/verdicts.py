@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
-from tuneoff.metrics import RougeDialect, Words, signature
+from tuneoff.metrics import RougeDialect, signature
+from tuneoff.spec import Words
 from tuneoff.study.printable import printable
 from tuneoff.verdict import peft_results, rejudge
 from tuneoff.verdict.load import read_planned

@@ -5,7 +5,7 @@ from math import fsum
 
 from tuneoff.metrics import text as _text
 from tuneoff.metrics.extractive import lead, oracle_sentence
-from tuneoff.metrics.rouge import RougeDialect, Words, rouge, signature
+from tuneoff.metrics.rouge import RougeDialect, rouge, signature
 from tuneoff.metrics.sentences import sentences
 from tuneoff.metrics.table import METRICS, Metric
 from tuneoff.metrics.unread import Unread, unread
@@ -15,7 +15,6 @@ __all__ = [
     "Metric",
     "RougeDialect",
     "Unread",
-    "Words",
     "lead",
     "means",
     "oracle_sentence",

@@ -11,10 +11,10 @@ from rouge_score_rs import RougeScorer
 from rouge_score_rs.tokenizers import CharacterTokenizer, DefaultTokenizer, Tokenizer, UnicodeTokenizer
 
 from tuneoff.metrics.sentences import SENTENCE_RULE_VERSION, sentences
+from tuneoff.spec import Words
 
 _PACKAGE = "rouge-score-rs"
 _TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-Words = Literal["english", "unicode", "characters"]
 
 
 @dataclass(frozen=True)

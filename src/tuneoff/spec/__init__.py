@@ -12,6 +12,7 @@ from tuneoff.spec.run import (
     RunSpec,
     ScoreSpec,
     TrainSpec,
+    Words,
     content_hash,
 )
 from tuneoff.spec.study import StudySpec
@@ -29,5 +30,6 @@ __all__ = [
     "ScoreSpec",
     "StudySpec",
     "TrainSpec",
+    "Words",
     "content_hash",
 ]

@@ -13,6 +13,7 @@ Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
 Scalar = bool | int | float | str | tuple[str, ...] | None
+Words = Literal["english", "unicode", "characters"]  # what ROUGE counts
 # (optimiser step, highest validation loss with which to go on there; None: only look).
 CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
 
@@ -111,7 +112,7 @@ class GenerateSpec(Frozen):
 class ScoreSpec(Frozen):
     """How texts are scored."""
 
-    words: Literal["english", "unicode", "characters"] = Field(
+    words: Words = Field(
         "english",
         description="what ROUGE counts: runs of a-z and 0-9, stemmed; words of any script; or characters",
     )

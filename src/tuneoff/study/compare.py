@@ -118,8 +118,8 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     dataset = data.load(study.data, fields_of(study.prompt.instruction))
     unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
     if unread.wordless == unread.examples:
-        other = {"english": "unicode"}.get(study.score.words)
-        way_out = f"add --rouge-words {other}, which counts words of any script" if other else "correct the data"
+        english = study.score.words == "english"
+        way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
         raise UserError(
             f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
         )

@@ -52,9 +52,7 @@ def choose(
     finished runs on all the data; of their seeds the one with the lowest validation loss."""
     found: list[tuple[float, Whole, list[Path]]] = []
     for whole in judged:
-        means = {
-            result.method: result.mean for result in whole.verdict.methods
-        }  # none where there was nothing to judge
+        means = {result.method: result.mean for result in whole.verdict.methods}  # none where nothing was judged
         for name in whole.scores.methods:
             folders = [
                 folder
