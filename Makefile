@@ -37,10 +37,10 @@ format: $(VENV)/dev.stamp  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what can be made again; studies in runs/ stay
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/tuneoff/engine/*.so
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/tuneoff/engine/kernels/*.so
 
 # What a comparison needs. Bytecode is compiled of what is used, by using it once, which saves a minute. The starter packages' own dependencies belong to other programs, so they stay out.
-$(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/fused.c
+$(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/kernels/fused.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
 	$(PIP) install --quiet --no-compile -c constraints.txt -e .

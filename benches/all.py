@@ -19,7 +19,7 @@ import torch
 
 import report
 from tuneoff.engine.precision import has_fast_bf16
-from tuneoff.resources import machine
+from tuneoff.profiling import machine
 
 HERE = Path(__file__).parent
 AFTERWARDS = ("report", "verdict", "trackers")  # packages that no bench runs

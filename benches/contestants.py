@@ -18,9 +18,9 @@ import torch
 import workload
 
 from tuneoff.engine.batching import epoch_batches
-from tuneoff.engine.gradient import Gradients
+from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.optimizer import MasterAdamW
-from tuneoff.engine.paths import use_fast_paths
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import TrainSpec

@@ -19,8 +19,8 @@ import workload
 
 import report
 from tuneoff import metrics
-from tuneoff.engine import decode
-from tuneoff.engine.paths import use_fast_paths
+from tuneoff.engine import generation
+from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.precision import has_fast_bf16
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
@@ -44,7 +44,7 @@ class _Plain:
 
 def ours(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[int]]:
     """New tokens by tuneoff's engine, of a model that takes its paths."""
-    written = decode.generate(
+    written = generation.generate(
         _Plain(base.model),
         prompts,
         GenerateSpec(max_new_tokens=NEW, batch_size=batch_size),

@@ -3,7 +3,7 @@
     python benches/halving.py [--methods lora soft_prompt] [--trials 4] [--steps 12] [--output DIR]
 
 Each rate is trained once, to its end, with a look at the rungs; such a look changes nothing else. Both searches are
-then what `tuneoff.study.expansion` makes of these records, each with its own reserve trial; for the halved one the
+then what `tuneoff.study.planner` makes of these records, each with its own reserve trial; for the halved one the
 records are read as far as its limits let them go. A run is deterministic, so these are the decisions that it takes.
 With `--output` the runs are kept, and the same command goes on where an earlier one stopped.
 """
@@ -23,12 +23,12 @@ import report
 from tuneoff import models
 from tuneoff.data import Dataset, load
 from tuneoff.engine.batching import total_steps
-from tuneoff.record import Record, read_record
+from tuneoff.results.run_record import Record, read_record
 from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec
-from tuneoff.study import expansion
-from tuneoff.study.execute import Job, execute
-from tuneoff.study.expansion import Cell, Contents, Halving, PlannedRun
+from tuneoff.study import planner
+from tuneoff.study.executor import Job, execute
 from tuneoff.study.halving import rungs
+from tuneoff.study.planner import Cell, Contents, Halving, PlannedRun
 
 # In nats a token; the same below which the health checks call a rise of validation loss a flutter.
 LOSS = 0.02
@@ -51,7 +51,7 @@ class Audit:
         study = self.study.model_copy(update={"halving": halved})
         while True:
             seen = Halving(lambda _spec: self.steps, self.rungs_of)
-            found = expansion.expand(study, self.contents, self.loss_of, seen)
+            found = planner.expand(study, self.contents, self.loss_of, seen)
             missing = [run for run in found.runs if run.spec.role == "trial" and _rate(run.spec) not in self.records]
             if not missing:
                 return found.cells[0]
@@ -67,7 +67,7 @@ class Audit:
     def _train(self, run: PlannedRun) -> Record:
         looks = tuple((step, None) for step in rungs(self.steps, run.spec.train.warmup))
         spec = run.spec.model_copy(update={"cut_above": looks})
-        run_id = expansion.run_id_of(spec, self.contents.models[spec.model.name], self.contents.data)
+        run_id = planner.run_id_of(spec, self.contents.models[spec.model.name], self.contents.data)
         folder = self.folder / f"{spec.method.name}-{run_id}"
         if (folder / "record.json").exists() and read_record(folder).status in ("finished", "diverged"):
             return read_record(folder)

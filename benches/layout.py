@@ -21,9 +21,9 @@ import torch
 
 import report
 from tuneoff.engine.precision import has_fast_bf16
-from tuneoff.resources import usable_cores
-from tuneoff.study import layout
-from tuneoff.study.launch import RUNTIME
+from tuneoff.profiling import usable_cores
+from tuneoff.study import concurrency
+from tuneoff.study.launcher import RUNTIME
 
 NEEDED = 3e9  # bytes of one of these runs, generously
 RUN = """
@@ -65,7 +65,7 @@ def main() -> None:
     for processes, threads in layouts:
         rates[processes] = runs_an_hour(processes, threads, steps)
         print(f"{processes} processes x {threads} threads: {rates[processes]:.0f} runs an hour", file=sys.stderr)
-    chosen = layout.choose(len(layouts) * 8, NEEDED, psutil.virtual_memory().available, cores)
+    chosen = concurrency.choose(len(layouts) * 8, NEEDED, psutil.virtual_memory().available, cores)
     print(f"the probe chooses {chosen.processes} processes", file=sys.stderr)
     report.show(
         [report.at_least("8 throughput against the best layout", 0.95, rates[chosen.processes] / max(rates.values()))]

@@ -19,12 +19,12 @@ import workload
 
 import report
 from tuneoff.engine.batching import epoch_batches
-from tuneoff.engine.forward import collate
-from tuneoff.engine.gradient import Gradients
+from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.kernels import use_fast_paths
+from tuneoff.engine.loss import collate
 from tuneoff.engine.optimizer import MasterAdamW
-from tuneoff.engine.paths import use_fast_paths
 from tuneoff.engine.precision import has_fast_bf16
-from tuneoff.engine.train import validation_loss
+from tuneoff.engine.trainer import validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import TrainSpec

@@ -25,7 +25,7 @@ import torch
 
 import report
 from tuneoff.engine.precision import has_fast_bf16
-from tuneoff.study.launch import RUNTIME
+from tuneoff.study.launcher import RUNTIME
 
 HERE = Path(__file__)
 Plan = dict[tuple[str, float], tuple[str, ...]]  # (method, dropout) -> contestants

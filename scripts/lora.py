@@ -5,7 +5,7 @@ The same code as `tuneoff train lora`; `--help` lists the flags.
 
 import sys
 
-from tuneoff.coursework import main
+from tuneoff.cli.coursework import main
 
 if __name__ == "__main__":
     sys.exit(main("lora"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiny import config_of, example_row, write_tokenizer
-from tuneoff.resources import usable_cores
+from tuneoff.profiling import usable_cores
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

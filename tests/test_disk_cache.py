@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tuneoff import disk_cache
-from tuneoff.disk_cache import Keeper, Kept, cache_folder, find, key_of
+from tuneoff import cache
+from tuneoff.cache import Keeper, Kept, cache_folder, find, key_of
 from tuneoff.errors import UserError
 
 KIND = "tokens"
@@ -132,11 +132,11 @@ def test_a_cache_that_cannot_be_made_is_no_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_disk_that_fills_up_on_the_way_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    write, room = disk_cache._write_all, 1024 + 5
+    write, room = cache._write_all, 1024 + 5
 
     def full(file, data: bytes) -> None:
         nonlocal room
-        if isinstance(file, disk_cache.tempfile.SpooledTemporaryFile):
+        if isinstance(file, cache.tempfile.SpooledTemporaryFile):
             write(file, data)
             return
         write(file, data[:room])
@@ -144,7 +144,7 @@ def test_a_disk_that_fills_up_on_the_way_is_no_error(monkeypatch: pytest.MonkeyP
             raise OSError(28, "No space left on device")
         room -= len(data)
 
-    monkeypatch.setattr(disk_cache, "_write_all", full)
+    monkeypatch.setattr(cache, "_write_all", full)
     key = key_of()
     kept = keep(key, b"0123456789")
     assert kept.read(0, 10) == b"0123456789"
@@ -156,7 +156,7 @@ def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatc
     keys = [key_of(of=number) for number in range(4)]
     size = 1024 + 100 + 8
     held = []
-    monkeypatch.setattr(disk_cache, "MAX_BYTES", 3 * size)
+    monkeypatch.setattr(cache, "MAX_BYTES", 3 * size)
     for age, key in enumerate(keys[:3]):
         held.append(keep(key, bytes(100)))
         os.utime(cache_folder() / KIND / key, (age, age))
@@ -164,7 +164,7 @@ def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatc
     keep(keys[3], bytes(100))
     assert {path.name for path in files()} == {keys[0], keys[2], keys[3]}
     assert held[1].read(0, 100) == bytes(100)  # who has it open keeps it
-    monkeypatch.setattr(disk_cache, "MAX_BYTES", 1)
+    monkeypatch.setattr(cache, "MAX_BYTES", 1)
     keep(keys[1], bytes(100))
     assert {path.name for path in files()} == {keys[1]}
 

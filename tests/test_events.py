@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.events import (
+from tuneoff.results.events import (
     Event,
     EventWriter,
     Finished,

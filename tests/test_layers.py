@@ -13,30 +13,30 @@ PACKAGE = Path(tuneoff.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    "disk_cache": 0,
+    "cache": 0,
     "errors": 0,
     "metrics": 0,
     "spec": 0,
+    "stats": 0,
+    "text": 0,
     "data": 1,
-    "events": 1,
-    "record": 1,
+    "results": 1,
     "engine": 2,
     "models": 2,
-    "predictions": 2,
+    "profiling": 2,
     "prompts": 2,
-    "resources": 2,
-    "tokens": 2,
+    "tokenization": 2,
+    "export": 3,
     "methods": 3,
-    "card": 3,
     "run": 4,
     "study": 5,
     "verdict": 5,
     "report": 6,
     "trackers": 6,
-    "cli": 7,
-    "coursework": 7,
+    "api": 7,
+    "cli": 8,
 }
-LIGHT = ("data", "metrics", "record", "report", "spec", "verdict")
+LIGHT = ("data", "metrics", "report", "results", "spec", "stats", "verdict")
 HEAVY = {"accelerate", "peft", "torch", "transformers"}
 
 
@@ -92,7 +92,7 @@ def test_the_light_rooms_load_no_torch() -> None:
 
 
 def test_names_of_methods_are_checked_without_torch() -> None:
-    loaded = loaded_by("import tuneoff.methods, tuneoff.study.plan, tuneoff.study.read, tuneoff.study.compare")
+    loaded = loaded_by("import tuneoff.methods, tuneoff.study.plan, tuneoff.spec.toml, tuneoff.study.runner")
     assert loaded & HEAVY == set()
 
 

@@ -7,7 +7,7 @@ import pytest
 from tuneoff.data.example import Example, group_of
 from tuneoff.errors import UserError
 from tuneoff.metrics import METRICS, RougeDialect, score
-from tuneoff.predictions import EXTRACTIVE_ROWS, extractive_rows, outside_rows, read_outside
+from tuneoff.results.baselines import EXTRACTIVE_ROWS, extractive_rows, outside_rows, read_outside
 
 IDS = ["paper-1", "paper-2", "3"]
 

@@ -13,10 +13,10 @@ import torch
 
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present
-from tuneoff.events import Finished, StepDone, read_events
 from tuneoff.methods import METHODS, defaults
 from tuneoff.methods.lora import LowRank
-from tuneoff.record import read_predictions, read_record
+from tuneoff.results.events import Finished, StepDone, read_events
+from tuneoff.results.run_record import read_predictions, read_record
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, ScoreSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -89,9 +89,9 @@ def test_what_goes_wrong_is_a_record(tiny_data, tmp_path):
 
 def test_a_diverged_run_is_a_readable_record(tiny_model, tiny_data, tmp_path, monkeypatch):
     """Losses that are no number have no word in JSON: the record must not hold one."""
-    from tuneoff.engine import train
+    from tuneoff.engine import trainer
 
-    monkeypatch.setattr(train, "validation_loss", lambda *args, **kwargs: float("nan"))
+    monkeypatch.setattr(trainer, "validation_loss", lambda *args, **kwargs: float("nan"))
     run.run(spec_of("full", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
     record = read_record(tmp_path)
     assert record.status == "diverged"
@@ -104,7 +104,7 @@ KILLED = """
 import functools, os, signal, sys
 from pathlib import Path
 from tuneoff import run
-from tuneoff.events import Generated, StepDone
+from tuneoff.results.events import Generated, StepDone
 from tuneoff.spec import RunSpec
 
 run.Checkpoints = functools.partial(run.Checkpoints, least_seconds=-1e9)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiny import sentence
-from tuneoff import disk_cache, models, prompts, tokens
+from tuneoff import cache, models, prompts, tokenization
 from tuneoff.data import Examples, load, take_fraction
 from tuneoff.prompts import Prompter, Prompting
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec
@@ -89,7 +89,7 @@ def test_ids_are_those_of_a_plain_call(tokenizer: Any, texts: list[str]) -> None
         return tokenizer(part, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
     expected = plain(texts) if texts else []
-    made = tokens.make(tokenizer, texts)
+    made = tokenization.make(tokenizer, texts)
     assert [made.first(place) for place in range(len(made))] == expected
     assert [made.first(place, 2) for place in range(len(made))] == [ids[:2] for ids in expected]
     assert made.lengths.tolist() == [len(ids) for ids in expected]
@@ -101,32 +101,32 @@ def test_ids_are_those_of_a_plain_call(tokenizer: Any, texts: list[str]) -> None
 
 def test_parts_of_any_size_give_the_same(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [sentence(index, index % 20) for index in range(40)]
-    whole = tokens.make(tokenizer, texts)
+    whole = tokenization.make(tokenizer, texts)
     for texts_at_once, characters in ((1, 10**6), (7, 10**6), (1000, 50)):
-        monkeypatch.setattr(tokens, "_TEXTS_AT_ONCE", texts_at_once)
-        monkeypatch.setattr(tokens, "_CHARACTERS_AT_ONCE", characters)
-        parts = tokens.make(tokenizer, texts)
+        monkeypatch.setattr(tokenization, "_TEXTS_AT_ONCE", texts_at_once)
+        monkeypatch.setattr(tokenization, "_CHARACTERS_AT_ONCE", characters)
+        parts = tokenization.make(tokenizer, texts)
         assert [parts.first(place) for place in range(40)] == [whole.first(place) for place in range(40)]
 
 
 def test_a_tokenizer_is_known_by_its_content(tmp_path: Path) -> None:
     one, other = make("byte_bpe", tmp_path), make("byte_bpe", tmp_path)
-    assert tokens.content(one) == tokens.content(other) is not None
+    assert tokenization.content(one) == tokenization.content(other) is not None
     other.add_tokens(["paper"])
-    assert tokens.content(one) != tokens.content(other)
-    assert tokens.content(make("bert_in_python", tmp_path)) is None
+    assert tokenization.content(one) != tokenization.content(other)
+    assert tokenization.content(make("bert_in_python", tmp_path)) is None
 
     class Own(type(one)):  # type: ignore[misc]
         """Might do anything with a text."""
 
     one.__class__ = Own
-    assert tokens.content(one) is None
+    assert tokenization.content(one) is None
 
 
 @pytest.fixture
 def data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(disk_cache, "WORTH_KEEPING_BYTES", 0)
+    monkeypatch.setattr(cache, "WORTH_KEEPING_BYTES", 0)
     monkeypatch.setattr("tuneoff.prompts.WORTH_KEEPING_BYTES", 0)
     path = tmp_path / "a.jsonl"
     rows = [
@@ -177,13 +177,13 @@ def test_what_is_kept_is_not_tokenized_again(
     train = load(DataSpec(train_file=data_file)).train
     assert isinstance(train, Examples)
     asked: list[str] = []
-    plain_ids = tokens.plain_ids
+    plain_ids = tokenization.plain_ids
 
     def ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
         asked.extend(texts)
         return plain_ids(tokenizer, texts)
 
-    monkeypatch.setattr(tokens, "plain_ids", ids)
+    monkeypatch.setattr(tokenization, "plain_ids", ids)
 
     def texts_for(examples: Any, **prompt: Any) -> int:
         asked.clear()
@@ -219,7 +219,7 @@ def test_another_way_of_making_texts_finds_no_ids_of_the_old(
 
     def count() -> int:
         Prompter(tokenizer, PromptSpec(max_length=200), max_new_tokens=8).encode(examples, with_target=True)
-        return len(list((disk_cache.cache_folder() / "tokens").iterdir()))
+        return len(list((cache.cache_folder() / "tokens").iterdir()))
 
     assert count() == count() == 2  # documents and targets
     monkeypatch.setattr(prompts, "_own_code", lambda: "a later version")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.disk_cache import cache_folder, file_digest
+from tuneoff.cache import cache_folder, file_digest
 from tuneoff.errors import UserError
 from tuneoff.spec import ModelSpec
 
@@ -246,7 +246,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from tuneoff.engine.forward import accepts
+    from tuneoff.engine.loss import accepts
 
     tokenizer = load_tokenizer(spec)
     path = locate(spec)

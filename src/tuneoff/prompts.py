@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
-from tuneoff import tokens
+from tuneoff import tokenization
+from tuneoff.cache import WORTH_KEEPING_BYTES, file_digest
 from tuneoff.data import Example, Examples
-from tuneoff.disk_cache import WORTH_KEEPING_BYTES, file_digest
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
 
@@ -99,10 +99,10 @@ class _Pieces:
     row's text is the one at `document_at` (N,) or `target_at` (N,)."""
 
     examples: Sequence[Example]
-    documents: tokens.Tokens
+    documents: tokenization.Tokens
     document_at: npt.NDArray[np.int64]
     kept: npt.NDArray[np.int64]  # (N,) document tokens in the prompt
-    targets: tokens.Tokens | None
+    targets: tokenization.Tokens | None
     target_at: npt.NDArray[np.int64]
 
 
@@ -208,33 +208,33 @@ class Prompter:
         return text.strip()
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        return tokens.plain_ids(self._tokenizer, texts)
+        return tokenization.plain_ids(self._tokenizer, texts)
 
     def _tokens(
         self, examples: Sequence[Example], part: Literal["document", "target"]
-    ) -> tuple[tokens.Tokens, npt.NDArray[np.int64]]:
+    ) -> tuple[tokenization.Tokens, npt.NDArray[np.int64]]:
         """Ids of documents or targets, and where among them each example's are."""
         key = None
         if isinstance(examples, Examples) and examples.text_bytes >= WORTH_KEEPING_BYTES:
             # The whole split serves every share of it; where nobody has made it, a share is not made to pay for it.
-            if (found := tokens.find(self._key(examples.whole, part))) is not None:
+            if (found := tokenization.find(self._key(examples.whole, part))) is not None:
                 return found, examples.within
             key = self._key(examples, part)
-            if (found := tokens.find(key)) is not None:
+            if (found := tokenization.find(key)) is not None:
                 return found, np.arange(len(examples))
         texts = (example.document if part == "document" else self._target_text(example) for example in examples)
-        return tokens.make(self._tokenizer, texts, key), np.arange(len(examples))
+        return tokenization.make(self._tokenizer, texts, key), np.arange(len(examples))
 
     def _key(self, examples: Examples, part: str) -> str | None:
         if examples.content is None or self._content is None:
             return None
         # All else that prompts hold stands around these ids, so it is no part of the key.
         lead = [self._target_lead] if part == "target" else []
-        return tokens.key_of(self._content, [*examples.content, part, *lead, _own_code()])
+        return tokenization.key_of(self._content, [*examples.content, part, *lead, _own_code()])
 
     @functools.cached_property
     def _content(self) -> str | None:
-        return tokens.content(self._tokenizer)
+        return tokenization.content(self._tokenizer)
 
     @property
     def _target_lead(self) -> str:

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tuneoff import card, data, metrics, models
-from tuneoff.engine import fused
+from tuneoff import data, metrics, models
 from tuneoff.engine.batching import lengths
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.decode import Written, generate
-from tuneoff.engine.manifold import place
-from tuneoff.engine.paths import use_fast_paths
+from tuneoff.engine.generation import Written, generate
+from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
-from tuneoff.engine.train import Diverged, Training, validation_loss
+from tuneoff.engine.trainer import Diverged, Training, validation_loss
 from tuneoff.errors import UserError
-from tuneoff.events import Event, EventWriter, Finished, Generated, Note, Validated
+from tuneoff.export import model_card
 from tuneoff.methods import Adapted, Method, build
+from tuneoff.methods.embedding_alignment import place
+from tuneoff.profiling import Meter, machine
 from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
-from tuneoff.record import (
+from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
+from tuneoff.results.run_record import (
     ARTEFACT,
     NUMERICS_VERSION,
     Artefact,
@@ -39,7 +40,6 @@ from tuneoff.record import (
     write_predictions,
     write_record,
 )
-from tuneoff.resources import Meter, machine
 from tuneoff.spec import TIMED_TEXTS, GenerateSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class _Work:
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
         if kind in ("peft", "transformers", "tensors", "embeddings"):
-            card.write(folder, self.spec, method, kind, adapted.prompting)
+            model_card.write(folder, self.spec, method, kind, adapted.prompting)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff import coursework
+from tuneoff.cli import coursework
 from tuneoff.methods import METHODS
-from tuneoff.record import read_record, run_folders
+from tuneoff.results.run_record import read_record, run_folders
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROGRAMS = {"baseline": "zero_shot", "soft_prompt_tuning": "soft_prompt", "lora": "lora", "full_fine_tuning": "full"}

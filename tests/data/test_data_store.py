@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tuneoff import disk_cache
+from tuneoff import cache
 from tuneoff.data import Dataset, Example, load, take_fraction
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.splits import cut_off, first_groups, first_of
@@ -35,7 +35,7 @@ def write(path: Path, count: int) -> str:
 @pytest.fixture(autouse=True)
 def _keep_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(disk_cache, "WORTH_KEEPING_BYTES", 0)
+    monkeypatch.setattr(cache, "WORTH_KEEPING_BYTES", 0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 
 
 def kept_files() -> list[Path]:
-    return [path for path in disk_cache.cache_folder().rglob("*") if path.is_file()]
+    return [path for path in cache.cache_folder().rglob("*") if path.is_file()]
 
 
 def test_the_content_hash_is_over_the_examples_as_they_are(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_damaged_file_of_the_cache_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_small_file_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_cache, "WORTH_KEEPING_BYTES", 10**6)
+    monkeypatch.setattr(cache, "WORTH_KEEPING_BYTES", 10**6)
     assert load(DataSpec(train_file=write(tmp_path / "a.jsonl", 60))).train[0].document
     assert kept_files() == []
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiny import ARCHITECTURES
-from tuneoff.engine.activation import use_fused_activations
+from tuneoff.engine.kernels.activation import use_fused_activations
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tuneoff.engine.attention import ShortCausal, use_causal_attention
+from tuneoff.engine.kernels.attention import ShortCausal, use_causal_attention
 
 CPU = torch.device("cpu")
 

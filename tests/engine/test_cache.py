@@ -1,7 +1,7 @@
 import torch
 from transformers import DynamicCache
 
-from tuneoff.engine.cache import RoomyLayer, decoding_cache
+from tuneoff.engine.kv_cache import RoomyLayer, decoding_cache
 
 
 def test_holds_what_the_usual_cache_holds():

@@ -9,9 +9,9 @@ from training_world import World
 
 from tuneoff.engine import checkpoint
 from tuneoff.engine.checkpoint import Checkpoints, Damaged
-from tuneoff.engine.train import _Best
-from tuneoff.events import StepDone, Validated
+from tuneoff.engine.trainer import _Best
 from tuneoff.methods import METHODS, build
+from tuneoff.results.events import StepDone, Validated
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from tiny import ARCHITECTURES
-from tuneoff.engine import fused
-from tuneoff.engine.llama import use_fused_layers
+from tuneoff.engine.kernels import fused
+from tuneoff.engine.kernels.llama import use_fused_layers
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]

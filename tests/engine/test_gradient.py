@@ -8,10 +8,10 @@ import torch
 from tiny import example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example
-from tuneoff.engine import gradient
-from tuneoff.engine.attention import use_causal_attention
-from tuneoff.engine.forward import collate, target_loss
-from tuneoff.engine.gradient import Gradients
+from tuneoff.engine import gradients
+from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.kernels.attention import use_causal_attention
+from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.methods import METHODS, build
 from tuneoff.prompts import Prompter
@@ -79,9 +79,9 @@ def test_pieces_and_a_shared_beginning_change_nothing(tiny_model, name, architec
 def test_the_beginning_is_computed_once(tiny_model, monkeypatch):
     made, rows = adapted(tiny_model("llama"), "full")
     seen = []
-    real = gradient.collate
+    real = gradients.collate
     monkeypatch.setattr(
-        gradient, "collate", lambda piece, *rest: seen.extend(len(row.prompt) for row in piece) or real(piece, *rest)
+        gradients, "collate", lambda piece, *rest: seen.extend(len(row.prompt) for row in piece) or real(piece, *rest)
     )
     gradients_of(made, rows)
     whole = sum(len(row.prompt) for row in rows)
@@ -114,13 +114,13 @@ def test_a_model_that_draws_from_torchs_generator_goes_piece_by_piece(tiny_model
     made.model.train()
     assert any(isinstance(module, torch.nn.Dropout) and module.p for module in made.model.modules())
     asked = []
-    real = gradient.Lanes.map
+    real = gradients.Lanes.map
 
     def watched(self, work, items, *, alone=False):
         asked.append(alone)
         return real(self, work, items, alone=alone)
 
-    monkeypatch.setattr(gradient.Lanes, "map", watched)
+    monkeypatch.setattr(gradients.Lanes, "map", watched)
     gradients_of(made, rows)
     assert asked == [True]
     made.model.eval()

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from tuneoff import models
-from tuneoff.engine import held, train
+from tuneoff.engine import prompt_cache, trainer
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.forward import collate, target_loss
-from tuneoff.engine.held import HeldPrompts, hold
+from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.prefill import read_shared
+from tuneoff.engine.prompt_cache import HeldPrompts, hold
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
-from tuneoff.record import Curve
+from tuneoff.results.run_record import Curve
 from tuneoff.spec import ModelSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -79,7 +79,7 @@ class _Meter:
 
 
 def fit(adapted, scratch: Path) -> Curve:
-    return train.Training(
+    return trainer.Training(
         adapted,
         rows(),
         rows(),
@@ -99,7 +99,7 @@ def test_a_run_with_them_is_the_run_without(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
-    monkeypatch.setattr(train, "hold", lambda *args: None)
+    monkeypatch.setattr(trainer, "hold", lambda *args: None)
     always = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
     for mine, other in zip(once.train, always.train, strict=True):
         assert mine.loss == pytest.approx(other.loss, rel=1e-4)  # as above, and nine steps on it
@@ -112,7 +112,7 @@ def test_memory_decides_about_time_and_about_no_bit(
     """Nothing, some or all of it kept: the same losses and the same weights."""
     results = []
     for free in (0, 60_000, PLENTY):
-        monkeypatch.setattr(held, "_free", lambda device, free=free: free)
+        monkeypatch.setattr(prompt_cache, "_free", lambda device, free=free: free)
         adapted = adapt(load(tiny_model("qwen2")))
         results.append((fit(adapted, tmp_path), adapted.prompt_VD.detach()))
     for curve, prompt_VD in results[1:]:

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from tuneoff.engine.lanes import Lanes, Turns, current_piece
+from tuneoff.engine.parallel import Lanes, Turns, current_piece
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tuneoff.engine.low_rank import DropoutPool, fuse
+from tuneoff.engine.kernels.low_rank import DropoutPool, fuse
 
 
 class Net(nn.Module):

@@ -5,8 +5,8 @@ import torch
 
 from tiny import ARCHITECTURES
 from tuneoff import models
-from tuneoff.engine.manifold import place
 from tuneoff.methods import build
+from tuneoff.methods.embedding_alignment import place
 from tuneoff.spec import ModelSpec
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tuneoff import models
-from tuneoff.engine import decode, prefill
-from tuneoff.engine.attention import use_causal_attention
+from tuneoff.engine import generation, prefill
+from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec, ModelSpec
 
@@ -46,7 +46,7 @@ def _write(adapted: _Adapted, prompts: list[Encoded], *, at_once: bool) -> list[
     with pytest.MonkeyPatch.context() as patch:
         if at_once:
             patch.setattr(prefill, "reads_in_pieces", lambda model: False)
-        texts = decode.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
+        texts = generation.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
     return [row.ids for row in texts]
 
 
@@ -106,7 +106,7 @@ def test_attention_without_masks_over_keys_read_before(
 def test_validation_loss_is_the_same_when_the_shots_are_read_once(
     tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, architecture: str
 ) -> None:
-    from tuneoff.engine import train
+    from tuneoff.engine import trainer
 
     base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
     rows = [dataclasses.replace(row, target=(7, 9, 1)) for row in _prompts(80)]
@@ -119,10 +119,10 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
             return {}
 
     def loss() -> float:
-        return train.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
+        return trainer.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
 
     once = loss()
-    monkeypatch.setattr(train, "read_beginning", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trainer, "read_beginning", lambda *args, **kwargs: None)
     assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes
 
 
@@ -154,7 +154,7 @@ def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
     spec = GenerateSpec(max_new_tokens=8, batch_size=8)
 
     def write(some: list[Encoded], stop_ids: frozenset[int]) -> list[tuple[int, ...]]:
-        return [row.ids for row in decode.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)]
+        return [row.ids for row in generation.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)]
 
     whole = [write([prompt], frozenset({400}))[0] for prompt in prompts]
     ends = frozenset({whole[0][1], whole[1][2], whole[2][4]})  # so rows end at different times
@@ -171,7 +171,7 @@ def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
 def test_batches_are_alike_and_come_in_pairs_where_rows_are_enough(most: int) -> None:
     for rows in range(200):
         for pieces in (1, 4):
-            parts = decode._batches(rows, most, pieces)
+            parts = generation._batches(rows, most, pieces)
             assert [place for part in parts for place in range(rows)[part]] == list(range(rows))
             sizes = {part.stop - part.start for part in parts}
             assert all(1 <= size <= most for size in sizes)

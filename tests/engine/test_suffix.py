@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from tiny import ARCHITECTURES
 from tuneoff import models
-from tuneoff.engine.decode import generate
-from tuneoff.engine.forward import collate, target_loss
-from tuneoff.engine.train import validation_loss
+from tuneoff.engine.generation import generate
+from tuneoff.engine.loss import collate, target_loss
+from tuneoff.engine.trainer import validation_loss
 from tuneoff.methods import build
 from tuneoff.methods.soft_prompt_after import Followed
 from tuneoff.prompts import Encoded

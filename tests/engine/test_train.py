@@ -4,9 +4,9 @@ import pytest
 import torch
 from training_world import World
 
-from tuneoff.engine.train import Diverged
-from tuneoff.events import StepDone, Validated
+from tuneoff.engine.trainer import Diverged
 from tuneoff.methods import METHODS, build
+from tuneoff.results.events import StepDone, Validated
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
@@ -41,7 +41,7 @@ def test_the_loss_falls(world, name):
 
 def test_goes_back_to_the_best_weights_and_leaves_no_file(world, monkeypatch):
     """The validation losses are given, so that the second of four is the best whatever the training does."""
-    from tuneoff.engine import train as loop
+    from tuneoff.engine import trainer as loop
 
     losses, seen = iter([3.0, 2.0, 2.5, 4.0]), []
     adapted = build("full", {}).adapt(world.load(), [], 0)
@@ -103,16 +103,16 @@ def test_a_loss_that_is_no_number_ends_the_run(world):
 
 def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
     adapted = build("full", {}).adapt(world.load(), [], 0)
-    from tuneoff.engine import gradient
+    from tuneoff.engine import gradients
 
-    real, calls = gradient.loss_at, []
+    real, calls = gradients.loss_at, []
 
     def poisoned(logits, targets):
         calls.append(targets)
         loss = real(logits, targets)
         return loss * float("nan") if torch.is_grad_enabled() and len(calls) > 25 else loss  # in the second epoch
 
-    monkeypatch.setattr(gradient, "loss_at", poisoned)
+    monkeypatch.setattr(gradients, "loss_at", poisoned)
     with pytest.raises(Diverged) as caught:
         world.fit_adapted(adapted, 1e-3, epochs=5)
     monkeypatch.undo()

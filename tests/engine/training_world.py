@@ -9,7 +9,7 @@ from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.train import Training, validation_loss
+from tuneoff.engine.trainer import Training, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
 from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec

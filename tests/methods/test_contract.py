@@ -12,8 +12,8 @@ from tiny import ARCHITECTURES, example_row, pairs, write_tokenizer
 from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import even_pieces
-from tuneoff.engine.decode import generate
-from tuneoff.engine.forward import collate, target_logits, target_loss, virtual_tokens
+from tuneoff.engine.generation import generate
+from tuneoff.engine.loss import collate, target_logits, target_loss, virtual_tokens
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, build, defaults

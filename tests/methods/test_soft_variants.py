@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tiny import ARCHITECTURES, example_row
-from tuneoff import card, models
+from tuneoff import models
 from tuneoff.data import Example
-from tuneoff.engine.forward import collate, target_logits, target_loss
+from tuneoff.engine.loss import collate, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
+from tuneoff.export import model_card
 from tuneoff.methods import build, defaults
 from tuneoff.prompts import Encoded, Prompter
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
@@ -88,7 +89,7 @@ def test_the_card_states_the_prompt_as_it_was_worded(tiny_model, tmp_path):
         data=DataSpec(source="starter"),
         method=MethodSpec(name="soft_prompt", hyperparameters=defaults("soft_prompt")),
     )
-    card.write(tmp_path, spec, method, "peft", method.adapt(load(tiny_model("qwen2")), [], 0).prompting)
+    model_card.write(tmp_path, spec, method, "peft", method.adapt(load(tiny_model("qwen2")), [], 0).prompting)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert '"instruction": "{aspect}"' in text
     assert "Secretly" not in text

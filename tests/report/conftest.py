@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tuneoff.data import Example
-from tuneoff.record import (
+from tuneoff.report import render
+from tuneoff.results.run_record import (
     Artefact,
     Curve,
     Failure,
@@ -28,9 +29,8 @@ from tuneoff.record import (
     write_predictions,
     write_record,
 )
-from tuneoff.report import render
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, StudySpec
-from tuneoff.study.compare import document_row, without_texts
+from tuneoff.study.runner import document_row, without_texts
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "length", "novelty", "repetition")
 TITLES = {"zero_shot": "Zero-shot", "soft_prompt": "Soft prompt", "lora": "LoRA", "full": "Full fine-tuning"}

@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tuneoff.cli import main
 from tuneoff.report.folder import read_study
-from tuneoff.report.palette import HUES
+from tuneoff.report.theme import HUES
 
 CHROMIUM = Path("/usr/bin/chromium")
 

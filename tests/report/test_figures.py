@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.record import Record, Resources, TimelinePoint, read_record, run_folders, write_record
-from tuneoff.report import figures, readings, run_figures
-from tuneoff.report.palette import DARK, Cast
+from tuneoff.report import chart_data, figures, run_figures
+from tuneoff.report.theme import DARK, Cast
+from tuneoff.results.run_record import Record, Resources, TimelinePoint, read_record, run_folders, write_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -91,22 +91,22 @@ def test_thinning_keeps_the_peak() -> None:
         TimelinePoint(seconds=float(at), phase="train", memory_bytes=9_000 if at == 777 else at % 50, cpu=1.0)
         for at in range(10_000)
     )
-    thin = readings.thin(points)
-    assert len(thin) <= readings.TIMELINE_POINTS
+    thin = chart_data.thin(points)
+    assert len(thin) <= chart_data.TIMELINE_POINTS
     assert max(point.memory_bytes for point in thin) == 9_000
-    assert readings.thin(points[:7]) == list(points[:7])
+    assert chart_data.thin(points[:7]) == list(points[:7])
 
 
 def test_energy_is_unknown_when_one_phase_has_no_reading(rich_study: Path) -> None:
     record = records_of(rich_study)[0]
     assert record.resources is not None
-    assert readings.joules(record) is None
+    assert chart_data.joules(record) is None
     known = {
         name: phase.model_copy(update={"energy": phase.energy.model_copy(update={"value": 2.0})})
         for name, phase in record.resources.phases.items()
     }
     whole = Resources(phases=known, peak_memory_bytes=1, threads=1)
-    assert readings.joules(record.model_copy(update={"resources": whole})) == 2.0 * len(known)
+    assert chart_data.joules(record.model_copy(update={"resources": whole})) == 2.0 * len(known)
 
 
 def test_run_figures_draw_loss_and_resources_with_the_accelerator(fake_study: Callable[..., Path]) -> None:

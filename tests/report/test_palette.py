@@ -1,4 +1,4 @@
-from tuneoff.report.palette import DARK, HUES, INK, MUTED, NEUTRAL, PAPER
+from tuneoff.report.theme import DARK, HUES, INK, MUTED, NEUTRAL, PAPER
 
 
 def luminance(colour: str) -> float:

@@ -1,6 +1,6 @@
 import pytest
 
-from tuneoff.report import quantities
+from tuneoff.report import formatting
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from tuneoff.report import quantities
     ],
 )
 def test_seconds(value: float, text: str) -> None:
-    assert quantities.seconds(value) == text
+    assert formatting.seconds(value) == text
 
 
 @pytest.mark.parametrize(
@@ -25,27 +25,27 @@ def test_seconds(value: float, text: str) -> None:
     [(0, "0 B"), (512, "512 B"), (49_000, "49.0 kB"), (999_900, "1.00 MB"), (538e6, "538 MB"), (2.61e9, "2.61 GB")],
 )
 def test_size(value: float, text: str) -> None:
-    assert quantities.size(value) == text
+    assert formatting.size(value) == text
 
 
 def test_count_is_in_full_until_it_is_long() -> None:
-    assert quantities.count(11_520) == "11,520"
-    assert quantities.count(4_884_480) == "4.88 M"
-    assert quantities.count(134_515_008) == "135 M"
+    assert formatting.count(11_520) == "11,520"
+    assert formatting.count(4_884_480) == "4.88 M"
+    assert formatting.count(134_515_008) == "135 M"
 
 
 def test_a_score_that_does_not_exist_is_a_dash_and_never_zero() -> None:
-    assert quantities.score("rouge1", None) == quantities.MISSING
-    assert quantities.score("rouge1", float("nan")) == quantities.MISSING
-    assert quantities.score("rouge1", 0.0) == "0.0"
+    assert formatting.score("rouge1", None) == formatting.MISSING
+    assert formatting.score("rouge1", float("nan")) == formatting.MISSING
+    assert formatting.score("rouge1", 0.0) == "0.0"
 
 
 def test_signed_scores() -> None:
-    assert quantities.score("rouge1", 14.42, signed=True) == "+14.4"
-    assert quantities.score("rouge1", -0.61, signed=True) == "−0.6"
-    assert quantities.score("rouge1", -0.04, signed=True) == "0.0"
+    assert formatting.score("rouge1", 14.42, signed=True) == "+14.4"
+    assert formatting.score("rouge1", -0.61, signed=True) == "−0.6"
+    assert formatting.score("rouge1", -0.04, signed=True) == "0.0"
 
 
 def test_an_unknown_metric_has_a_name_for_people() -> None:
-    assert quantities.title("rougeL") == "ROUGE-L"
-    assert quantities.title("my_own_score") == "My own score"
+    assert formatting.title("rougeL") == "ROUGE-L"
+    assert formatting.title("my_own_score") == "My own score"

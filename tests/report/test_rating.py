@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.record import read_documents, read_predictions, run_folders, write_predictions
 from tuneoff.report import figures, render
 from tuneoff.report.rating import PAGE
+from tuneoff.results.run_record import read_documents, read_predictions, run_folders, write_predictions
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 

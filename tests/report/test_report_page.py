@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneoff.errors import UserError
-from tuneoff.record import read_record, run_folders, write_json
-from tuneoff.report import render, told
+from tuneoff.report import render, sections
+from tuneoff.report.escaping import all_visible, embedded_json, visible
 from tuneoff.report.folder import Finding, Row, read_study
-from tuneoff.report.hostile import all_visible, embedded_json, visible
-from tuneoff.report.palette import Cast
 from tuneoff.report.table import build
+from tuneoff.report.theme import Cast
+from tuneoff.results.run_record import read_record, run_folders, write_json
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 
@@ -280,10 +280,10 @@ def test_a_cost_that_nothing_measured_takes_no_column(rich_study: Path) -> None:
 def test_many_findings_of_a_kind_do_not_push_the_results_away() -> None:
     many = [Finding(check="overfit", where=f"lora-s{seed}", words="rose") for seed in range(13)]
     few = [Finding(check="seed", where=name, words="apart") for name in ("lora", "full")]
-    (shown, more), (all_of_them, none) = told.findings([*many[:5], *few, *many[5:]])
+    (shown, more), (all_of_them, none) = sections.findings([*many[:5], *few, *many[5:]])
     assert [*shown, *more] == many
     assert (len(shown), all_of_them, none) == (2, few, [])
-    assert told.findings(many[:4]) == [(many[:4], [])]
+    assert sections.findings(many[:4]) == [(many[:4], [])]
 
 
 @pytest.mark.parametrize("name", ["study.json", "summary.json"])

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tuneoff.resources import energy
-from tuneoff.resources.energy import EnergyMeter, nvidia_counters, rapl_counters
-from tuneoff.resources.nvidia import Nvidia
+from tuneoff.profiling import energy
+from tuneoff.profiling.energy import EnergyMeter, nvidia_counters, rapl_counters
+from tuneoff.profiling.nvidia import Nvidia
 
 MAX_RANGE = 262_143_328_850  # micro-joules, a common value
 

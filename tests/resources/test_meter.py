@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tuneoff.events import Event, PhaseStarted, Sampled
-from tuneoff.record import TimelinePoint
-from tuneoff.resources import Meter, machine, sensors
-from tuneoff.resources.machine import cpu_model
-from tuneoff.resources.memory import MemoryPeak
-from tuneoff.resources.meter import PROCESSES_VARIABLE, halved
-from tuneoff.resources.nvidia import Nvidia
+from tuneoff.profiling import Meter, machine, sensors
+from tuneoff.profiling.machine import cpu_model
+from tuneoff.profiling.memory import MemoryPeak
+from tuneoff.profiling.meter import PROCESSES_VARIABLE, halved
+from tuneoff.profiling.nvidia import Nvidia
+from tuneoff.results.events import Event, PhaseStarted, Sampled
+from tuneoff.results.run_record import TimelinePoint
 
 MB = 1 << 20
 

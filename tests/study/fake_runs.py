@@ -6,12 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from tuneoff.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
-from tuneoff.record import Record, write_record
+from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.results.run_record import Record, write_record
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
-from tuneoff.study.execute import Job
+from tuneoff.study.executor import Job
 
-PRELOAD = ("tuneoff.record", "fake_runs")
+PRELOAD = ("tuneoff.results.run_record", "fake_runs")
 STATE: list[str] = []
 
 

@@ -7,7 +7,7 @@ import pytest
 from fake_runs import job
 
 from tuneoff.errors import UserError
-from tuneoff.record import BUDGET_FILE, Record, write_json
+from tuneoff.results.run_record import BUDGET_FILE, Record, write_json
 from tuneoff.spec import DataSpec, StudySpec
 from tuneoff.study.budget_file import Plan, Speed, as_data, earlier, told
 

@@ -12,10 +12,10 @@ import pytest
 from fake_runs import PRELOAD, job
 
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.events import Event, Finished, PhaseStarted, StepDone
-from tuneoff.record import Record, read_record, write_record
-from tuneoff.study.execute import Job, Outcome, execute
-from tuneoff.study.launch import Layout, choose_start_method
+from tuneoff.results.events import Event, Finished, PhaseStarted, StepDone
+from tuneoff.results.run_record import Record, read_record, write_record
+from tuneoff.study.executor import Job, Outcome, execute
+from tuneoff.study.launcher import Layout, choose_start_method
 
 METHODS = ["forkserver", "spawn"]
 
@@ -301,9 +301,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from fake_runs import job, PRELOAD
-from tuneoff.study import launch
-from tuneoff.study.execute import execute
-launch.GRACE_SECONDS = 1.0
+from tuneoff.study import launcher
+from tuneoff.study.executor import execute
+launcher.GRACE_SECONDS = 1.0
 print("started", flush=True)
 folder = Path({folder!r})
 outcomes = execute([job(folder), job(folder / "next")], on_event=lambda job, event: None, preload=PRELOAD,

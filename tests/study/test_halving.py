@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 from tuneoff.cli import main
-from tuneoff.record import Curve, PhaseResources, Reading, Record, Resources, ValidationPoint, read_record, write_record
+from tuneoff.results.run_record import (
+    Curve,
+    PhaseResources,
+    Reading,
+    Record,
+    Resources,
+    ValidationPoint,
+    read_record,
+    write_record,
+)
 from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, content_hash
-from tuneoff.study import expansion, halving, plan, search, searches
-from tuneoff.study.expansion import Contents, Expansion, Halving, PlannedRun
+from tuneoff.study import halving, plan, planner, search, searches
+from tuneoff.study.planner import Contents, Expansion, Halving, PlannedRun
 from tuneoff.study.search import Trial
 from tuneoff.study.searches import Whole
 
@@ -112,7 +121,7 @@ class World:
         spec = study(**settings)
         found = []
         while True:
-            one = expansion.expand(spec, CONTENTS, self.loss_of, Halving(lambda _spec: STEPS, self.rungs_of))
+            one = planner.expand(spec, CONTENTS, self.loss_of, Halving(lambda _spec: STEPS, self.rungs_of))
             found.append(one)
             before = len(self.done)
             self.done |= {run.run_id for run in one.runs}
@@ -190,16 +199,16 @@ def test_without_halving_specs_and_names_are_what_they_were() -> None:
     def loss_of(run: PlannedRun) -> float:
         return float(int(run.run_id, 16) % 97)
 
-    plain = expansion.expand(study(halving=False, methods=("zero_shot", "lora")), CONTENTS, loss_of)
+    plain = planner.expand(study(halving=False, methods=("zero_shot", "lora")), CONTENTS, loss_of)
     assert plain.complete
     for run in plain.runs:
         settings = run.spec.model_dump(mode="json")
         assert settings.pop("cut_above") == []
         assert settings.pop("score") == {"words": "english"}
-        for key in expansion.LOCATIONS:
+        for key in planner.LOCATIONS:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}
-        before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": expansion.NUMERICS_VERSION}
+        before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": planner.NUMERICS_VERSION}
         assert run.run_id == content_hash(before)
     assert [value_of(run) for run in plain.runs if run.name.startswith("lora-trial")][:3] == [LOW, MIDDLE, HIGH]
     halved = World({}).rounds(methods=("zero_shot", "lora"))[0]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tuneoff.record import Curve, Prediction, Record, TrainPoint, ValidationPoint
+from tuneoff.results.run_record import Curve, Prediction, Record, TrainPoint, ValidationPoint
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
-from tuneoff.study.health import examine
+from tuneoff.verdict.diagnostics import examine
 
 Run = tuple[Record, list[Prediction]]
 

@@ -3,14 +3,14 @@
 import pytest
 
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.study import layout
-from tuneoff.study.launch import WHOLE_MACHINE, Layout
+from tuneoff.study import concurrency
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 
 
 def test_every_even_split_is_tried() -> None:
-    assert layout.layouts(6, 99) == [WHOLE_MACHINE, Layout(2, 3), Layout(3, 2), Layout(6, 1)]
-    assert layout.layouts(6, 2) == [WHOLE_MACHINE, Layout(2, 3)]
-    assert layout.layouts(1, 99) == [WHOLE_MACHINE]
+    assert concurrency.layouts(6, 99) == [WHOLE_MACHINE, Layout(2, 3), Layout(3, 2), Layout(6, 1)]
+    assert concurrency.layouts(6, 2) == [WHOLE_MACHINE, Layout(2, 3)]
+    assert concurrency.layouts(1, 99) == [WHOLE_MACHINE]
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,20 @@ def test_every_even_split_is_tried() -> None:
 def test_the_fastest_that_fits_is_chosen(
     monkeypatch: pytest.MonkeyPatch, runs: int, free: float, rates: dict[int, float], chosen: Layout
 ) -> None:
-    monkeypatch.setattr(layout, "rate", lambda one, cores: rates[one.processes])
-    assert layout.choose(runs, 10.0, free, 4) == chosen
+    monkeypatch.setattr(concurrency, "rate", lambda one, cores: rates[one.processes])
+    assert concurrency.choose(runs, 10.0, free, 4) == chosen
 
 
 def test_the_probe_works_in_processes_of_its_own() -> None:
-    assert layout.rate(Layout(2, 1), 2, seconds=0.3) > 0
+    assert concurrency.rate(Layout(2, 1), 2, seconds=0.3) > 0
 
 
 def test_a_probe_that_dies_while_it_works_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_WORK", 'import sys\nprint("ready", flush=True)\nsys.stdin.readline()\nsys.exit(1)')
+    monkeypatch.setattr(
+        concurrency, "_WORK", 'import sys\nprint("ready", flush=True)\nsys.stdin.readline()\nsys.exit(1)'
+    )
     with pytest.raises(RunFailure, match="--workers 1"):
-        layout.rate(Layout(2, 1), 2, seconds=0.1)
+        concurrency.rate(Layout(2, 1), 2, seconds=0.1)
 
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1", "100000"])

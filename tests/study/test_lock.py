@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.study import lock
-from tuneoff.study.lock import study_lock
+from tuneoff.results import lock
+from tuneoff.results.lock import study_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tuneoff.study.lock import study_lock
+from tuneoff.results.lock import study_lock
 with study_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

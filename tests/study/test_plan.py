@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.record import Record, write_json, write_record
+from tuneoff.results.run_record import Record, write_json, write_record
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec, TrainSpec
-from tuneoff.study import expansion, plan
-from tuneoff.study.expansion import Contents, PlannedRun
+from tuneoff.study import plan, planner
+from tuneoff.study.planner import Contents, PlannedRun
 
 DATA = DataSpec(source="starter")
 CONTENTS = Contents("d" * 16, {"starter": "a" * 16, "a/b": "b" * 16, "c/b": "c" * 16})
@@ -20,7 +20,7 @@ def study(**settings: object) -> StudySpec:
 
 
 def runs_of(**settings: object) -> list[PlannedRun]:
-    return list(expansion.expand(study(**settings), CONTENTS).runs)
+    return list(planner.expand(study(**settings), CONTENTS).runs)
 
 
 def ids_of(**settings: object) -> set[str]:
@@ -43,7 +43,7 @@ def test_a_study_that_is_interrupted_has_all_the_data_first() -> None:
 
 def test_every_hyperparameter_is_filled_in() -> None:
     [run] = runs_of(methods=("lora",), hyperparameters={"lora": {"r": 4}})
-    assert run.spec.method.hyperparameters == {**expansion.methods.defaults("lora"), "r": 4}
+    assert run.spec.method.hyperparameters == {**planner.methods.defaults("lora"), "r": 4}
 
 
 def test_a_hyperparameter_that_came_later_leaves_older_runs_their_ids() -> None:
@@ -54,7 +54,7 @@ def test_a_hyperparameter_that_came_later_leaves_older_runs_their_ids() -> None:
     assert later.items() <= values.items()
     before = {key: value for key, value in values.items() if key not in later}
     older = run.spec.model_copy(update={"method": run.spec.method.model_copy(update={"hyperparameters": before})})
-    assert expansion.run_id_of(older, CONTENTS.models["starter"], CONTENTS.data) == run.run_id
+    assert planner.run_id_of(older, CONTENTS.models["starter"], CONTENTS.data) == run.run_id
     for key, value in (("keep_instruction", False), ("residual_bottleneck", 8)):
         assert ids_of(methods=("soft_prompt",), hyperparameters={"soft_prompt": {key: value}}) != {run.run_id}
 
@@ -80,9 +80,9 @@ def test_a_run_is_named_by_what_goes_into_it() -> None:
     assert before == ids_of(hyperparameters={"lora": {"r": 16}})  # the default, spelt out
     assert not before & ids_of(train=TrainSpec(epochs=2))
     assert len(before & ids_of(hyperparameters={"lora": {"r": 4}})) == len(before) - 1
-    assert not before & {run.run_id for run in expansion.expand(study(), Contents("e" * 16, CONTENTS.models)).runs}
+    assert not before & {run.run_id for run in planner.expand(study(), Contents("e" * 16, CONTENTS.models)).runs}
     assert not before & {
-        run.run_id for run in expansion.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16})).runs
+        run.run_id for run in planner.expand(study(), Contents(CONTENTS.data, {"starter": "z" * 16})).runs
     }
 
 
@@ -94,7 +94,7 @@ def test_a_run_is_not_named_by_where_files_lie() -> None:
 
 def test_a_new_version_of_the_numerics_names_runs_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids_of()
-    monkeypatch.setattr(expansion, "NUMERICS_VERSION", expansion.NUMERICS_VERSION + 1)
+    monkeypatch.setattr(planner, "NUMERICS_VERSION", planner.NUMERICS_VERSION + 1)
     assert not before & ids_of()
 
 
@@ -119,7 +119,7 @@ def test_only_a_finished_record_of_this_very_run_is_done(tmp_path: Path) -> None
 
 
 def claim(folder: Path, spec: StudySpec, contents: Contents = CONTENTS) -> None:
-    plan.claim(folder, spec, contents, expansion.expand(spec, contents).runs)
+    plan.claim(folder, spec, contents, planner.expand(spec, contents).runs)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_study_of_an_earlier_version_goes_on_when_one_says_so(
     claim(tmp_path, study())
     finish(tmp_path, first)
     finish(tmp_path, second, "failed")
-    for module in (plan, expansion):
+    for module in (plan, planner):
         monkeypatch.setattr(module, "NUMERICS_VERSION", now + 1)
     with pytest.raises(UserError, match=rf"begun with version {now} of tuneoff's numerics.*--keep-earlier.*--output"):
         claim(tmp_path, study())
@@ -186,7 +186,7 @@ def test_a_study_of_an_earlier_version_goes_on_when_one_says_so(
 
     kept = dataclasses.replace(CONTENTS, earlier=plan.earlier_runs(tmp_path))
     assert kept.earlier == {first.run_id: now}
-    runs = expansion.expand(study(), kept).runs
+    runs = planner.expand(study(), kept).runs
     assert [run.run_id in {old.run_id for old in before} for run in runs] == [True, False, False, False]
     assert [plan.is_done(tmp_path, run) for run in runs] == [True, False, False, False]
     claim(tmp_path, study(), kept)

@@ -11,7 +11,7 @@ from tuneoff.cli.show import plan_as_json, plan_as_text
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words
-from tuneoff.study.compare import Prepared, prepare
+from tuneoff.study.runner import Prepared, prepare
 
 Rows = list[dict[str, Any]]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from fake_runs import job
 
-from tuneoff.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
-from tuneoff.record import Failure, Record
-from tuneoff.study.execute import Outcome
+from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.results.run_record import Failure, Record
+from tuneoff.study.executor import Outcome
 from tuneoff.study.progress import PLAIN_SECONDS, Progress, duration
 
 

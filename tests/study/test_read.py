@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.study.read import Override, line_of, parse_setting, presets, read_study
+from tuneoff.spec.toml import Override, line_of, parse_setting, presets, read_study
 
 TOML = """# a study
 name = "mine"

@@ -9,8 +9,8 @@ import pytest
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.study import expansion, plan, search
-from tuneoff.study.expansion import Contents, Expansion, PlannedRun
+from tuneoff.study import plan, planner, search
+from tuneoff.study.planner import Contents, Expansion, PlannedRun
 from tuneoff.study.search import Trial
 
 CONTENTS = Contents("d" * 16, {"starter": "a" * 16})
@@ -31,7 +31,7 @@ def best_at(rate: float):  # type: ignore[no-untyped-def]
 
 
 def expanded(loss_of: object = None, **settings: object) -> Expansion:
-    return expansion.expand(study(**settings), CONTENTS, *([loss_of] if loss_of else []))  # type: ignore[list-item]
+    return planner.expand(study(**settings), CONTENTS, *([loss_of] if loss_of else []))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -137,7 +137,7 @@ def test_every_share_is_searched_unless_said_otherwise() -> None:
 )
 def test_the_number_of_runs_is_known_beforehand(settings: dict[str, object]) -> None:
     spec = study(methods=tuple(METHODS), **settings)
-    assert expansion.count(spec) == len(expansion.expand(spec, CONTENTS, best_at(1e-3)).runs) + _spared(spec)
+    assert planner.count(spec) == len(planner.expand(spec, CONTENTS, best_at(1e-3)).runs) + _spared(spec)
 
 
 def _spared(spec: StudySpec) -> int:
@@ -150,7 +150,7 @@ def test_a_share_takes_no_more_steps_than_all_the_data() -> None:
     few, many = (
         {
             run.spec.fraction: run.spec.train.min_steps
-            for run in expansion.expand(
+            for run in planner.expand(
                 study(fractions=(0.1, 1.0), trials=0), dataclasses.replace(CONTENTS, examples=examples)
             ).runs
         }
@@ -165,7 +165,7 @@ def test_fractions_need_the_whole() -> None:
 
 
 def test_a_diverged_trial_counts_as_tried(tmp_path: Path) -> None:
-    from tuneoff.record import Record, write_record
+    from tuneoff.results.run_record import Record, write_record
 
     [run, *_] = expanded(methods=("lora",), trials=1).runs
     assert plan.trial_loss(tmp_path, run) is None

@@ -1,7 +1,7 @@
 """A run as a tracker sees it."""
 
-from tuneoff.events import Event, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
-from tuneoff.record import Artefact, Curve, PhaseResources, Prediction, Reading, Record, Resources, Status
+from tuneoff.results.events import Event, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.results.run_record import Artefact, Curve, PhaseResources, Prediction, Reading, Record, Resources, Status
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 LOSSES = [3.5, 3.0, 2.75]

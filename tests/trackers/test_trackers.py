@@ -11,10 +11,10 @@ from fake_tracked import EVENTS, LOSSES, record, spec
 
 from tuneoff import trackers
 from tuneoff.errors import UserError
-from tuneoff.events import Event
-from tuneoff.record import Record, write_record
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Record, write_record
 from tuneoff.spec import RunSpec
-from tuneoff.study.execute import Job, Outcome
+from tuneoff.study.executor import Job, Outcome
 from tuneoff.study.progress import Progress
 from tuneoff.trackers import Figures, Guarded, Predictions, open_tracker
 

@@ -6,7 +6,7 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
+from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
 from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.claims import check_claims, judge_claims
 from tuneoff.verdict.decide import decide

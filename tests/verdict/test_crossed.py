@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.verdict.crossed import differences, group_table, moments
-from tuneoff.verdict.simultaneous import half_widths, single_half_widths
+from tuneoff.stats.multiple_comparisons import half_widths, single_half_widths
+from tuneoff.stats.variance_components import differences, group_table, moments
 
 
 def random_table(methods: int, seeds: int, groups: int, seed: int = 0, seed_sd: float = 1.0) -> np.ndarray:

@@ -7,8 +7,16 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.record import Prediction, Reading, TrainPoint, read_record, run_folders, write_jsonl, write_record
-from tuneoff.report.readings import peak_bytes
+from tuneoff.report.chart_data import peak_bytes
+from tuneoff.results.run_record import (
+    Prediction,
+    Reading,
+    TrainPoint,
+    read_record,
+    run_folders,
+    write_jsonl,
+    write_record,
+)
 from tuneoff.verdict import decide
 from tuneoff.verdict.load import load_costs, load_scores
 

@@ -8,11 +8,11 @@ import pytest
 from verdict_study import add_run, study_folder
 
 from tuneoff.cli import main
-from tuneoff.record import Record, read_record, run_folders, write_record
-from tuneoff.verdict import rejudge
+from tuneoff.results.run_record import Record, read_record, run_folders, write_record
+from tuneoff.verdict import rescoring
+from tuneoff.verdict.confounds import across, arithmetic, mixtures
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
-from tuneoff.verdict.mixture import across, arithmetic, mixtures
 
 ALIKE: dict[str, Any] = {
     "details": {"dtype": "bfloat16", "device": "cpu", "kernels": "tuneoff"},
@@ -171,4 +171,4 @@ def test_judging_several_studies_tells_it(study: Path, tmp_path: Path, capsys: p
     assert between["between"]["aspect"] == "arithmetic"
     assert main(["judge", str(study), str(study)]) == 0
     assert "CAUTION" not in capsys.readouterr().out
-    assert "arithmetic: bfloat16 -> float32" in rejudge.diff(study, other).settings
+    assert "arithmetic: bfloat16 -> float32" in rescoring.diff(study, other).settings

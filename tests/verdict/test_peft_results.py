@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.verdict.peft_results import AXES, examples_behind, import_peft
+from tuneoff.verdict.importers import AXES, examples_behind, import_peft
 
 EXAMPLES = 1319  # GSM8K's test split, which PEFT's comparison uses
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.verdict.power import Components, expected, plan
+from tuneoff.stats.power import Components, expected, plan
 
 FOUR = np.array([False, True, True, True])
 

@@ -8,7 +8,7 @@ from verdict_study import study_folder
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.record import read_documents, read_predictions, run_folders
+from tuneoff.results.run_record import read_documents, read_predictions, run_folders
 from tuneoff.verdict.ratings import judge_ratings, read_ratings
 
 RUNS = ("starter-lora-s0", "starter-full-s0")

@@ -10,7 +10,7 @@ from verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge
-from tuneoff.record import (
+from tuneoff.results.run_record import (
     Document,
     Prediction,
     read_documents,
@@ -22,7 +22,7 @@ from tuneoff.record import (
     write_predictions,
     write_record,
 )
-from tuneoff.verdict import rejudge
+from tuneoff.verdict import rescoring
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
 
@@ -50,7 +50,7 @@ def told(tmp_path: Path) -> Path:
 def test_judging_again_gives_the_same_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     expected = decide(load_scores(study)[0])
-    assert [(path, whole.verdict) for path, whole in rejudge.judge([study, study])] == [(study, expected)] * 2
+    assert [(path, whole.verdict) for path, whole in rescoring.judge([study, study])] == [(study, expected)] * 2
     assert main(["judge", str(study), "--json"]) == 0
     [found] = json.loads(capsys.readouterr().out)
     assert found["best"] == expected.best
@@ -66,9 +66,9 @@ def test_a_study_is_judged_by_its_own_margin_unless_another_is_asked_for(told: P
     path = told / "study.json"
     plan = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.write_text(json.dumps(plan | {"margin": 3.0}), encoding="utf-8")
-    [(_, own)] = rejudge.judge([told])
-    [(_, asked)] = rejudge.judge([told], margin=0.25)
-    _, [scored] = rejudge.rescore(told, RougeDialect())
+    [(_, own)] = rescoring.judge([told])
+    [(_, asked)] = rescoring.judge([told], margin=0.25)
+    _, [scored] = rescoring.rescore(told, RougeDialect())
     assert (own.verdict.margin, asked.verdict.margin, scored.margin) == (3.0, 0.25, 3.0)
 
 
@@ -85,7 +85,7 @@ def test_a_choice_that_differs_from_the_planned_one_is_told(told: Path, capsys: 
 
 def test_rescoring_tells_the_same(told: Path) -> None:
     def said(dialect: RougeDialect, margin: float | None = None) -> str:
-        _, [verdict] = rejudge.rescore(told, dialect, margin)
+        _, [verdict] = rescoring.rescore(told, dialect, margin)
         return " ".join(verdict.sentences)
 
     assert "exploratory, unless" not in said(RougeDialect())
@@ -120,9 +120,9 @@ def test_a_metric_without_a_direction_decides_nothing(tmp_path: Path, capsys: py
 
 
 def test_rescoring_changes_what_the_dialect_changes(told: Path) -> None:
-    same, _ = rejudge.rescore(told, RougeDialect())
+    same, _ = rescoring.rescore(told, RougeDialect())
     assert all(row.after == pytest.approx(row.before) for row in same)
-    plain, [verdict] = rejudge.rescore(told, RougeDialect(stemmer=False))
+    plain, [verdict] = rescoring.rescore(told, RougeDialect(stemmer=False))
     assert all(row.after < row.before for row in plain)  # "model" is no "models" without a stemmer
     assert {result.method for result in verdict.methods} == {"zero_shot", "lora", "full"}
     shown = {result.method: result.mean for result in verdict.methods}
@@ -132,7 +132,7 @@ def test_rescoring_changes_what_the_dialect_changes(told: Path) -> None:
 def test_outside_systems_are_scored_again_too(told: Path) -> None:
     rows = [row.model_dump(mode="json") for row in read_predictions(run_folders(told)[0])]
     write_jsonl(told / "outside" / "api.jsonl", rows)
-    plain, [verdict] = rejudge.rescore(told, RougeDialect(stemmer=False))
+    plain, [verdict] = rescoring.rescore(told, RougeDialect(stemmer=False))
     shown = {result.method: result.mean for result in verdict.methods}
     [api] = [row for row in plain if row.run == "api"]
     assert api.after < api.before
@@ -143,7 +143,7 @@ def test_rescoring_needs_texts(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     write_documents(study, [row.model_copy(update={"references": ()}) for row in read_documents(study)])
     with pytest.raises(UserError, match="--no-texts"):
-        rejudge.rescore(study, RougeDialect())
+        rescoring.rescore(study, RougeDialect())
 
 
 def test_texts_that_were_left_out_are_not_scored_as_empty(told: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,7 @@ def test_studies_without_a_document_in_common_are_refused(told: Path, tmp_path: 
         write_predictions(
             folder, (row.model_copy(update={"id": f"other {row.id}"}) for row in read_predictions(folder))
         )
-    found = rejudge.diff(told, other)
+    found = rescoring.diff(told, other)
     assert [run.total is None for run in found.runs] == [run.documents == 0 for run in found.runs]
     assert sum(run.total is None for run in found.runs) == len(folders) - 1
     assert "Runs without a number share no test document." in found.sentences
@@ -174,7 +174,7 @@ def test_studies_without_a_document_in_common_are_refused(told: Path, tmp_path: 
         folders[0], (row.model_copy(update={"id": f"other {row.id}"}) for row in read_predictions(folders[0]))
     )
     with pytest.raises(UserError, match="share no test document"):
-        rejudge.diff(told, other)
+        rescoring.diff(told, other)
 
 
 def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_drift_is_told_apart(told: Path, tmp_path: Path) -> None:
             for row in read_predictions(trained)
         ],
     )
-    runs = {run.run: run for run in rejudge.diff(told, other).runs}
+    runs = {run.run: run for run in rescoring.diff(told, other).runs}
     lora, full = runs["starter/lora/seed 0/share 1"], runs["starter/full/seed 0/share 1"]
     assert (lora.training, lora.scoring, lora.same_texts) == pytest.approx((0, 1, 1))
     assert (full.training, full.scoring, full.same_texts) == pytest.approx((2, 0, 0))
@@ -213,13 +213,13 @@ def test_settings_that_are_not_listed_are_counted(told: Path, tmp_path: Path) ->
         train = {"epochs": 9.0, "max_steps": 9, "min_steps": 9, "batch_size": 9, "warmup": 0.9, "patience": 9}
         spec = record.spec.model_copy(update={"train": record.spec.train.model_copy(update=train)})
         write_record(folder, record.model_copy(update={"spec": spec}))
-    assert any("; and 1 more (--json has all)." in said for said in rejudge.diff(told, other).sentences)
+    assert any("; and 1 more (--json has all)." in said for said in rescoring.diff(told, other).sentences)
 
 
 def test_studies_that_share_nothing_are_refused(told: Path, tmp_path: Path) -> None:
     other = study_folder(tmp_path / "b", models=("org/other",))
     with pytest.raises(UserError, match="share no finished run"):
-        rejudge.diff(told, other)
+        rescoring.diff(told, other)
 
 
 @pytest.mark.parametrize("margin", ["nan", "inf", "-1"])

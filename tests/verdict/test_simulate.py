@@ -7,7 +7,8 @@ import pytest
 from verdict_study import study_folder
 
 from tuneoff.errors import UserError
-from tuneoff.verdict.crossed import differences, moments
+from tuneoff.stats.multiple_comparisons import half_widths
+from tuneoff.stats.variance_components import differences, moments
 from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.scores import Scores
 from tuneoff.verdict.simulate import (
@@ -21,7 +22,6 @@ from tuneoff.verdict.simulate import (
     population_of,
     simulate,
 )
-from tuneoff.verdict.simultaneous import half_widths
 
 STUDIES = 200
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.verdict.crossed import Differences, pairs
-from tuneoff.verdict.simultaneous import half_widths, losses, one_sided_widths, single_half_widths
+from tuneoff.stats.multiple_comparisons import half_widths, losses, one_sided_widths, single_half_widths
+from tuneoff.stats.variance_components import Differences, pairs
 
 
 def independent(methods: int, df: int, variance: float = 1.0) -> Differences:

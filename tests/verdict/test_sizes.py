@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.scores import Scores
 from tuneoff.verdict.simulate import binomial_band, simulate_sizes
-from tuneoff.verdict.sizes import judge_sizes
 
 SHARES = (0.1, 0.3, 1.0)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from verdict_study import add_run
 
-from tuneoff.record import Reading, Record, read_record, write_record
+from tuneoff.results.run_record import Reading, Record, read_record, write_record
+from tuneoff.verdict.costs import as_alone, timing_of
 from tuneoff.verdict.load import load_scores
-from tuneoff.verdict.timing import as_alone, timing_of
 
 
 def changed(folder: Path, *, role: str, processes: int, tokens: int, seconds: float, joules: float) -> Record:

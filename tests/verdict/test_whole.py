@@ -9,9 +9,9 @@ from verdict_study import study_folder
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.record import TrainPoint, read_record, write_record
-from tuneoff.study.summary import summarize
-from tuneoff.verdict.whole import judge_study
+from tuneoff.results.run_record import TrainPoint, read_record, write_record
+from tuneoff.verdict.judge import judge_study
+from tuneoff.verdict.summarize import summarize
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from verdict_study import add_run, study_folder
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.record import read_documents, read_record, run_folders, write_jsonl, write_record
-from tuneoff.study.summary import summarize
-from tuneoff.verdict.whole import judge_study
-from tuneoff.verdict.winner import find_winner
+from tuneoff.results.run_record import read_documents, read_record, run_folders, write_jsonl, write_record
+from tuneoff.verdict.judge import judge_study
+from tuneoff.verdict.selection import find_winner
+from tuneoff.verdict.summarize import summarize
 
 
 def with_loss(folder: Path, loss: float | None) -> None:

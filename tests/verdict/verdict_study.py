@@ -1,11 +1,11 @@
-"""A study folder with records and scores, written by the functions of `tuneoff.record`."""
+"""A study folder with records and scores, written by the functions of `tuneoff.results.run_record`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from tuneoff.record import (
+from tuneoff.results.run_record import (
     Artefact,
     Document,
     Failure,

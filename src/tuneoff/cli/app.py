@@ -144,7 +144,7 @@ def compare(
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
-    from tuneoff.study.read import Override, parse_setting, read_study
+    from tuneoff.spec.toml import Override, parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods is not None:
@@ -191,7 +191,7 @@ def train(
     given: Mapping[str, Any],
 ) -> "int | StudyResult":
     """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
-    from tuneoff.study.read import Override, parse_setting, read_study
+    from tuneoff.spec.toml import Override, parse_setting, read_study
 
     method = method.replace("-", "_")
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
@@ -268,7 +268,7 @@ def summarize(
     """Write summaries of new documents with the winner of a study, or with any finished run."""
     from tuneoff.cli.documents import given_fields, read_documents
     from tuneoff.cli.verdicts import run_to_use
-    from tuneoff.record import read_record
+    from tuneoff.results.run_record import read_record
 
     run = run_to_use(_no_file(run), method, model)
     documents = read_documents(file, read_record(run).spec, given_fields(field or ()))
@@ -295,7 +295,7 @@ def report(
 ) -> int:
     """Draw the report of a study again from what is on disk."""
     from tuneoff.report import render
-    from tuneoff.study.summary import summarize
+    from tuneoff.verdict.summarize import summarize
 
     if (_no_file(folder) / "study.json").exists():  # there may be runs that the last summary does not know
         summarize(folder)

@@ -4,9 +4,9 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from tuneoff import data, models, resources
+from tuneoff import data, models, profiling
+from tuneoff.cache import cache_folder
 from tuneoff.data import starter
-from tuneoff.disk_cache import cache_folder
 
 OPTIONAL = {"datasets": "data sets by hub name: pip install datasets", "wandb": "pip install wandb"}
 
@@ -15,14 +15,14 @@ def examine() -> dict[str, Any]:
     """Versions, machine, arithmetic, sensors, starter model and data. Loads torch for the arithmetic."""
     import torch
 
-    from tuneoff.engine import fused
+    from tuneoff.engine.kernels import fused
     from tuneoff.engine.precision import choose_dtype, gemm_rate, pick_device
 
     device = pick_device()
     rates = {str(dtype).removeprefix("torch."): gemm_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     return {
         "versions": models.versions() | {name: _version(name) for name in OPTIONAL},
-        "machine": resources.machine(),
+        "machine": profiling.machine(),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "precision": {
@@ -30,7 +30,7 @@ def examine() -> dict[str, Any]:
             "gemm_flops_per_second": rates,
         },
         "kernels": fused.are_here(device),
-        "sensors": [sensor.model_dump(mode="json") for sensor in resources.sensors()],
+        "sensors": [sensor.model_dump(mode="json") for sensor in profiling.sensors()],
         "starter": {
             "model": {"present": models.starter_file() is not None, "install": models.STARTER_INSTALL},
             "data": {"present": data.starter_present(), "install": starter.INSTALL},

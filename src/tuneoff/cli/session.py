@@ -13,22 +13,22 @@ from tuneoff.cli import DONE, FAILED, SOME_FAILED
 from tuneoff.cli.show import foresight, result_as_text
 from tuneoff.cli.verdicts import handed_over
 from tuneoff.errors import UserError
-from tuneoff.events import Event
+from tuneoff.profiling import usable_cores
 from tuneoff.prompts import fields_of
-from tuneoff.record import Prediction, Record, read_predictions
-from tuneoff.resources import usable_cores
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Prediction, Record, read_predictions
 from tuneoff.spec import StudySpec
-from tuneoff.study import layout
+from tuneoff.study import concurrency
 from tuneoff.study.budget import fit
 from tuneoff.study.budget_file import Equal, earlier
-from tuneoff.study.compare import Prepared, carry_out, check_prompts, prepare
 from tuneoff.study.duration import parse_duration
-from tuneoff.study.execute import Job, Outcome
-from tuneoff.study.launch import WHOLE_MACHINE, Layout
+from tuneoff.study.executor import Job, Outcome
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.printable import printable
 from tuneoff.study.progress import Progress, duration
+from tuneoff.study.runner import Prepared, carry_out, check_prompts, prepare
 from tuneoff.trackers import Tracker, open_tracker
-from tuneoff.verdict.winner import Winner
+from tuneoff.verdict.selection import Winner
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def _layout(prepared: Prepared, workers: str, *, alone: bool) -> Layout:
     if workers == "auto":
         import psutil
 
-        need = max(layout.memory_of_a_run(models.locate(model)) for model in prepared.study.models)
-        return layout.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
+        need = max(concurrency.memory_of_a_run(models.locate(model)) for model in prepared.study.models)
+        return concurrency.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
     if not workers.isdecimal() or not 1 <= int(workers) <= cores:
         raise UserError(f"--workers {workers}: a number from 1 to {cores} (the processors here), or auto")
     return Layout(int(workers), max(1, cores // int(workers)))

@@ -9,10 +9,10 @@ from typing import Any
 from tuneoff import methods
 from tuneoff.data import cleaning_report, count_documents
 from tuneoff.report.folder import Interval, read_study
-from tuneoff.report.quantities import MISSING, score, title
+from tuneoff.report.formatting import MISSING, score, title
 from tuneoff.report.table import COSTS, QUALITY
-from tuneoff.study.compare import Prepared
 from tuneoff.study.printable import printable
+from tuneoff.study.runner import Prepared
 
 # As much as a terminal has room for; the report shows all.
 SHOWN_COSTS = 4

@@ -10,13 +10,13 @@ from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, signature
+from tuneoff.results.verdict import MethodResult, Verdict
 from tuneoff.spec import Words
 from tuneoff.study.printable import printable
-from tuneoff.verdict import peft_results, rejudge
+from tuneoff.verdict import importers, rescoring
 from tuneoff.verdict.load import read_planned
-from tuneoff.verdict.outcome import MethodResult, Verdict
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
-from tuneoff.verdict.winner import Winner, find_winner
+from tuneoff.verdict.selection import Winner, find_winner
 
 
 def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
@@ -24,8 +24,8 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
     if rated and len(folders) != 1:
         raise UserError("--ratings: name the one study whose texts were rated")
     _check(margin)
-    found = rejudge.judge(folders, metric, margin)
-    apart = rejudge.apart(folders)
+    found = rescoring.judge(folders, metric, margin)
+    apart = rescoring.apart(folders)
     asked = [(path, judge_ratings(folders[0], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
     saved = [(path, one) for study in folders for path, one in saved_ratings(study) if path.resolve() not in known]
@@ -92,7 +92,7 @@ def rescored(
     dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
     if not stemmer:
         dialect = replace(dialect, stemmer=False)
-    changed, verdicts = rejudge.rescore(folder, dialect, margin)
+    changed, verdicts = rescoring.rescore(folder, dialect, margin)
     if as_json:
         found: dict[str, Any] = {
             "signature": signature(dialect),
@@ -127,7 +127,7 @@ def handed_over(winner: Winner) -> str:
 
 def drifted(first: Path, second: Path, *, as_json: bool) -> str:
     """Two studies compared."""
-    found = rejudge.diff(first, second)
+    found = rescoring.diff(first, second)
     if as_json:
         return json.dumps(found.model_dump(mode="json"))
     lines = [
@@ -142,7 +142,7 @@ def drifted(first: Path, second: Path, *, as_json: bool) -> str:
 
 def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
     """PEFT's own comparison."""
-    found = peft_results.import_peft(files)
+    found = importers.import_peft(files)
     if as_json:
         return json.dumps([verdict.model_dump(mode="json") for verdict in found])
     lines: list[str] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneoff import disk_cache
+from tuneoff import cache
 from tuneoff.data.arrow import is_saved_folder, open_saved_folder
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import find_columns
@@ -39,10 +39,10 @@ def load(spec: DataSpec, wanted: Sequence[str] = ()) -> Dataset:
     name, tables = _open(spec)
     before = _states(tables)
     key = _key(spec, wanted, name, tables) if _worth_keeping(before) else None
-    kept = disk_cache.find("examples", key) if key is not None else None
+    kept = cache.find("examples", key) if key is not None else None
     if kept is not None:
         return _dataset(kept)
-    with disk_cache.Keeper("examples", key) as keeper:
+    with cache.Keeper("examples", key) as keeper:
         tables_of_file = _read(spec, wanted, name, tables, keeper)
         # What was written while it was read is nobody's content.
         return _dataset(keeper.finish(tables_of_file, keep=_states(tables) == before))
@@ -60,30 +60,29 @@ def _states(tables: Mapping[Split, Table]) -> list[tuple[int, int]] | None:
 
 
 def _worth_keeping(states: list[tuple[int, int]] | None) -> bool:
-    return states is not None and sum(size for size, _ in states) >= disk_cache.WORTH_KEEPING_BYTES
+    return states is not None and sum(size for size, _ in states) >= cache.WORTH_KEEPING_BYTES
 
 
 def _key(spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table]) -> str | None:
     """Names are part of it because the report of cleaning holds them; the code, because cleaning may change."""
     try:
         files = {
-            split: [table.name, *(disk_cache.file_digest(file) for file in table.files)]
-            for split, table in tables.items()
+            split: [table.name, *(cache.file_digest(file) for file in table.files)] for split, table in tables.items()
         }
     except OSError:
         return None
-    return disk_cache.key_of(
+    return cache.key_of(
         spec=spec.model_dump(mode="json"), wanted=list(wanted), name=name, files=files, code=_own_code()
     )
 
 
 @functools.cache
 def _own_code() -> str:
-    return " ".join(disk_cache.file_digest(file) for file in sorted(Path(__file__).parent.glob("*.py")))
+    return " ".join(cache.file_digest(file) for file in sorted(Path(__file__).parent.glob("*.py")))
 
 
 def _read(
-    spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table], keeper: disk_cache.Keeper
+    spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table], keeper: cache.Keeper
 ) -> Mapping[str, bytes]:
     """Clean, split and write the examples; returns the tables that go with them."""
     found = {
@@ -136,7 +135,7 @@ def _read(
     }
 
 
-def _dataset(kept: disk_cache.Kept) -> Dataset:
+def _dataset(kept: cache.Kept) -> Dataset:
     tables = kept.tables
     meta = json.loads(tables["meta"])
     rows = Rows(kept.read, np.frombuffer(tables["ends"], np.int64), np.frombuffer(tables["groups"], np.uint64))

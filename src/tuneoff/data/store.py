@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from tuneoff.cache import Keeper
 from tuneoff.data.example import Example, Split
-from tuneoff.disk_cache import Keeper
 
 if TYPE_CHECKING:
     import numpy.typing as npt

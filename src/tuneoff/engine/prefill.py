@@ -20,8 +20,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from tuneoff.engine.batching import even_pieces
-from tuneoff.engine.cache import RoomyLayer, decoding_cache
-from tuneoff.engine.forward import Past, Trainable, accepts, logits_where, virtual_tokens, with_prefix
+from tuneoff.engine.kv_cache import RoomyLayer, decoding_cache
+from tuneoff.engine.loss import Past, Trainable, accepts, logits_where, virtual_tokens, with_prefix
 from tuneoff.prompts import Encoded
 
 # Tokens of one piece. Larger ones fall out of the processor's caches (docs/performance.md).

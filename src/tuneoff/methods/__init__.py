@@ -9,6 +9,7 @@ from typing import Any
 
 from tuneoff.errors import UserError
 from tuneoff.methods import peft_type
+from tuneoff.methods.base import Adapted, Method
 from tuneoff.methods.bitfit import BitFit
 from tuneoff.methods.dora import Dora
 from tuneoff.methods.few_shot import FewShot
@@ -18,7 +19,6 @@ from tuneoff.methods.last_layers import LastLayers
 from tuneoff.methods.ln_tuning import LnTuning
 from tuneoff.methods.lora import Lora
 from tuneoff.methods.prefix_tuning import PrefixTuning
-from tuneoff.methods.protocol import Adapted, Method
 from tuneoff.methods.rslora import RsLora
 from tuneoff.methods.soft_prompt import SoftPrompt
 from tuneoff.methods.soft_prompt_after import SoftPromptAfter

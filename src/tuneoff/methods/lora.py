@@ -34,7 +34,7 @@ class LowRank:
 
     def __post_init__(self) -> None:
         self.model = self.peft_model.get_base_model()
-        from tuneoff.engine.low_rank import fuse
+        from tuneoff.engine.kernels.low_rank import fuse
 
         self._masks = fuse(self.model, self.dropout, self.seed)
         matched = [name.rsplit(".", 1)[-1] for name in self.peft_model.base_model.targeted_module_names]

@@ -19,7 +19,7 @@ from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
     from tuneoff.data import Example
-    from tuneoff.methods.protocol import Method
+    from tuneoff.methods.base import Method
     from tuneoff.models import BaseModel
 
 PREFIX = "peft:"

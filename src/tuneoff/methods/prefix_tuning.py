@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneoff.data import Example
-    from tuneoff.engine.forward import Past
+    from tuneoff.engine.loss import Past
     from tuneoff.models import BaseModel
 
 _TENSOR = "prompt_embeddings"  # PEFT's name for it
@@ -37,7 +37,7 @@ class Prefixed:
     prompting: Prompting = AS_GIVEN
 
     def prefix(self) -> Past:
-        from tuneoff.engine.forward import Past
+        from tuneoff.engine.loss import Past
 
         states_LHVW = self.states_VLHW.permute(1, 2, 0, 3)
         return Past([(states_LHVW[place], states_LHVW[place + 1]) for place in range(0, len(states_LHVW), 2)])

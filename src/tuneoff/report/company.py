@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tuneoff.record import Record
-from tuneoff.report.palette import Cast
-from tuneoff.verdict.timing import Place, as_alone, place
+from tuneoff.report.theme import Cast
+from tuneoff.results.run_record import Record
+from tuneoff.verdict.costs import Place, as_alone, place
 
 
 def alone(records: Sequence[Record], timing: Mapping[Place, Record]) -> list[Record]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
-from tuneoff.record import Record, read_record
-from tuneoff.report import quantities, readings
+from tuneoff.report import chart_data, formatting
 from tuneoff.report.company import of_clocks
-from tuneoff.report.hostile import all_visible
-from tuneoff.report.palette import BAND, GRID, INK, MUTED, PAPER, Cast
+from tuneoff.report.escaping import all_visible
+from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, Cast
+from tuneoff.results.run_record import Record, read_record
 
 if TYPE_CHECKING:
     from tuneoff.report.folder import Crossover, SizeCurve
@@ -38,9 +38,9 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
     panels = []
     for model in cast.models:
         own = [record for record in records if record.spec.model.name == model]
-        train = [row for record in own for row in readings.train_rows(record, cast)]
-        validation = [row for record in own for row in readings.validation_rows(record, cast)]
-        level = [row for record in own for row in readings.level_rows(record, cast)]
+        train = [row for record in own for row in chart_data.train_rows(record, cast)]
+        validation = [row for record in own for row in chart_data.validation_rows(record, cast)]
+        level = [row for record in own for row in chart_data.level_rows(record, cast)]
         if not (train or validation or level):
             continue
         x = alt.X("epoch:Q", title="epochs: passes over the training data", axis=alt.Axis(tickCount=6))
@@ -120,11 +120,11 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
         }
         for record in records
         if record.resources is not None
-        for point in readings.thin(record.resources.timeline)
+        for point in chart_data.thin(record.resources.timeline)
     ]
     if not points:
         return None
-    bands = readings.phases(records[0]) if len(records) == 1 else []
+    bands = chart_data.phases(records[0]) if len(records) == 1 else []
     panels = []
     for field, title in (("memory", "Memory, GB"), ("cpu", "Processor, cores in use"), ("accelerator", "GPU use, %")):
         rows = [row for row in points if field in row]
@@ -196,7 +196,7 @@ def quality_against(
         )
     if not rows:
         return None
-    heading = f"{quantities.title(metric)} against {title.split(',')[0]}"
+    heading = f"{formatting.title(metric)} against {title.split(',')[0]}"
     scale = (
         alt.Scale(type="symlog", constant=1, padding=14, nice=False)
         if cost == "size"
@@ -204,7 +204,7 @@ def quality_against(
     )
     axis = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000]) if cost == "size" else alt.Axis(tickCount=5)
     x = alt.X("cost:Q", title=title, scale=scale, axis=axis)
-    y = alt.Y("quality:Q", title=quantities.title(metric), scale=alt.Scale(zero=False, padding=14))
+    y = alt.Y("quality:Q", title=formatting.title(metric), scale=alt.Scale(zero=False, padding=14))
     members = list(cast)
     shape = alt.Shape(
         "method:N",
@@ -215,7 +215,7 @@ def quality_against(
     tip = [
         alt.Tooltip("method:N", title="method"),
         alt.Tooltip("run:N", title="run"),
-        alt.Tooltip("quality:Q", title=quantities.title(metric), format=".2f"),
+        alt.Tooltip("quality:Q", title=formatting.title(metric), format=".2f"),
         alt.Tooltip("shown:N", title=title.split(",")[0]),
     ]
     layers = []
@@ -378,16 +378,16 @@ _CONFIG: dict[str, Any] = {
 
 
 _RESOURCES = (
-    ("Training time", lambda record: readings.phase_seconds(record, "train"), quantities.seconds),
-    ("Generation time", lambda record: readings.phase_seconds(record, "generate"), quantities.seconds),
-    ("Peak memory", readings.peak_bytes, quantities.size),
-    ("Size on disk", readings.artefact_bytes, quantities.size),
-    ("Trainable parameters", readings.trainable, quantities.count),
-    ("Energy", readings.joules, quantities.energy),
+    ("Training time", lambda record: chart_data.phase_seconds(record, "train"), formatting.seconds),
+    ("Generation time", lambda record: chart_data.phase_seconds(record, "generate"), formatting.seconds),
+    ("Peak memory", chart_data.peak_bytes, formatting.size),
+    ("Size on disk", chart_data.artefact_bytes, formatting.size),
+    ("Trainable parameters", chart_data.trainable, formatting.count),
+    ("Energy", chart_data.joules, formatting.energy),
 )
 _AXES = {
-    "time": ("time of the whole run, minutes", readings.all_seconds, 60.0),
-    "memory": ("peak memory, GB", readings.peak_bytes, 1e9),
-    "size": ("size on disk, MB", readings.artefact_bytes, 1e6),
+    "time": ("time of the whole run, minutes", chart_data.all_seconds, 60.0),
+    "memory": ("peak memory, GB", chart_data.peak_bytes, 1e9),
+    "size": ("size on disk, MB", chart_data.artefact_bytes, 1e6),
 }
-_SHOW = {"time": quantities.seconds, "memory": quantities.size, "size": quantities.size}
+_SHOW = {"time": formatting.seconds, "memory": formatting.size, "size": formatting.size}

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneoff.errors import UserError
-from tuneoff.record import Document, Prediction, Record, read_jsonl, read_record, run_folders
+from tuneoff.results.run_record import Document, Prediction, Record, read_jsonl, read_record, run_folders
 from tuneoff.spec import StudySpec
-from tuneoff.verdict.timing import Place, timing_of
+from tuneoff.verdict.costs import Place, timing_of
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from tuneoff.report.hostile import visible
+from tuneoff.report.escaping import visible
 
 
 def source(name: str) -> str:

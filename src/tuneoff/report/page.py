@@ -17,15 +17,15 @@ from markupsafe import Markup
 from tuneoff.methods import METHODS
 from tuneoff.metrics.table import METRICS
 from tuneoff.prompts import fields_of
-from tuneoff.record import Record, plain_numbers, write_text_atomic
-from tuneoff.report import figures, quantities, rating, told
+from tuneoff.report import figures, formatting, rating, sections
 from tuneoff.report.company import alone, of_clocks, of_costs
+from tuneoff.report.escaping import embedded_json
 from tuneoff.report.folder import StudyFolder, read_study
-from tuneoff.report.hostile import embedded_json
 from tuneoff.report.html import environment, policy, source
-from tuneoff.report.palette import DARK, HUES, NEUTRAL, Cast
 from tuneoff.report.table import COSTS, build, member_of, primary_metric
-from tuneoff.verdict.mixture import arithmetic
+from tuneoff.report.theme import DARK, HUES, NEUTRAL, Cast
+from tuneoff.results.run_record import Record, plain_numbers, write_text_atomic
+from tuneoff.verdict.confounds import arithmetic
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _figures(study: StudyFolder, records: list[Record], cast: Cast) -> Iterator[
                 costs, cost, cast, metric=metric, intervals=intervals, baselines=levels, note=said
             )
             if chart is not None:
-                title = f"{quantities.title(metric)} against {cost}"
+                title = f"{formatting.title(metric)} against {cost}"
                 yield Figure(f"quality_against_{cost}", title, _with(_QUALITY[cost], said), False, chart)
     for place, sizes in enumerate(study.summary.data_sizes):
         model = sizes.block or (cast.models[0] if cast.models else "")
@@ -126,17 +126,17 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in study.summary.rows if row.kind == "method"}
     style = _style()
-    scripts = [vega_bundle(), source("charts.js"), source("visible.js") + source("reader.js")]
+    scripts = [vega_bundle(), source("charts.js"), source("escaping.js") + source("reader.js")]
     reader = _reader(study, cast)
     template = environment()
-    template.filters["score_title"] = quantities.title
-    template.filters["plain"] = quantities.plain
+    template.filters["score_title"] = formatting.title
+    template.filters["plain"] = formatting.plain
     template.filters["pretty"] = lambda value: json.dumps(plain_numbers(value), indent=1, ensure_ascii=False)
     charts = {"dark": DARK, "figures": {one.name: figures.specification(one.chart) for one in drawn}}
     return template.from_string(source("page.html.j2")).render(
         policy=policy(scripts, style),
         rating=rating.PAGE if rated else None,
-        rated=told.rated(study.path),
+        rated=sections.rated(study.path),
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json(charts)),  # noqa: S704 - escaped there
@@ -149,20 +149,20 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         cast=list(cast),
         table=table,
         figures=drawn,
-        headline=told.headline(study, table, cast),
+        headline=sections.headline(study, table, cast),
         runs=[
             (folder, study.records[folder], cast.of(records[folder]) if folder in records else None)
             for folder in {**records, **study.records}
         ],
-        machine=told.machine(study.summary.machine),
-        seconds_text=quantities.seconds,
+        machine=sections.machine(study.summary.machine),
+        seconds_text=formatting.seconds,
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.more_metrics],
         cost_titles={name: title for name, (title, _, _) in COSTS.items()},
-        facts=told.facts(study),
-        notes=told.notes(study, cast),
-        health=told.findings(study.summary.health),
+        facts=sections.facts(study),
+        notes=sections.notes(study, cast),
+        health=sections.findings(study.summary.health),
         confounds=[one for one in study.summary.mixed if one.grave],
-        budget=told.budget(study.summary.budget, titles) if study.summary.budget else None,
+        budget=sections.budget(study.summary.budget, titles) if study.summary.budget else None,
         titles=titles,
         arithmetic=arithmetic,
     )
@@ -219,7 +219,7 @@ def _reader(study: StudyFolder, cast: Cast) -> dict[str, Any]:
         "systems": systems,
         "metrics": [
             {
-                "title": quantities.title(name),
+                "title": formatting.title(name),
                 "digits": METRICS[name].digits if name in METRICS else 2,
                 "higher_is_better": METRICS[name].higher_is_better if name in METRICS else None,
             }

@@ -6,10 +6,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from tuneoff.prompts import fill
-from tuneoff.record import write_text_atomic
+from tuneoff.report.escaping import embedded_json
 from tuneoff.report.folder import Row, StudyFolder
-from tuneoff.report.hostile import embedded_json
 from tuneoff.report.html import environment, policy, source
+from tuneoff.results.run_record import write_text_atomic
 
 PAGE = "rating.html"
 PAIRS = 100
@@ -49,7 +49,7 @@ def write(study: StudyFolder) -> Path | None:
         "runs": [run for _, run in rated],
         "pairs": pairs,
     }
-    style, script = source("rating.css"), source("visible.js") + source("rating.js")
+    style, script = source("rating.css"), source("escaping.js") + source("rating.js")
     page = (
         environment()
         .from_string(source("rating.html.j2"))

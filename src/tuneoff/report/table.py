@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuneoff.metrics.table import METRICS
-from tuneoff.record import Record
-from tuneoff.report import quantities
+from tuneoff.report import formatting
 from tuneoff.report.folder import Interval, Row
-from tuneoff.report.palette import Cast, Member
+from tuneoff.report.theme import Cast, Member
+from tuneoff.results.run_record import Record
 
 QUALITY = ("rouge1", "rouge2", "rougeL")
 # cost -> column title, how to write it, whether less is better (None: neither)
 COSTS: dict[str, tuple[str, Callable[[float], str], bool | None]] = {
-    "train_seconds": ("Training time", quantities.seconds, True),
-    "generate_seconds": ("Generation time", quantities.seconds, True),
-    "peak_memory_bytes": ("Peak memory", quantities.size, True),
-    "artefact_bytes": ("Size on disk", quantities.size, True),
-    "trainable_parameters": ("Trainable parameters", quantities.count, None),
-    "tokens_per_second": ("Training tokens", quantities.rate, False),
-    "energy_joules": ("Energy", quantities.energy, True),
+    "train_seconds": ("Training time", formatting.seconds, True),
+    "generate_seconds": ("Generation time", formatting.seconds, True),
+    "peak_memory_bytes": ("Peak memory", formatting.size, True),
+    "artefact_bytes": ("Size on disk", formatting.size, True),
+    "trainable_parameters": ("Trainable parameters", formatting.count, None),
+    "tokens_per_second": ("Training tokens", formatting.rate, False),
+    "energy_joules": ("Energy", formatting.energy, True),
 }
 
 
@@ -160,7 +160,7 @@ def _line(
         badges=tuple(badges),
         primary=_score_cell(row, table.primary, peers),
         strip=_strip(row.score(table.primary), scale, anchor),
-        gain=Cell(quantities.score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)),
+        gain=Cell(formatting.score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)),
         quality=tuple(_score_cell(row, name, peers) for name in table.quality),
         loss=_loss_cell(row, peers),
         costs=tuple(_cost_cell(row, name, peers, table) for name in table.costs),
@@ -171,7 +171,7 @@ def _range(metric: str, value: Interval, *, signed: bool = False) -> str:
     if value.low is None or value.high is None:
         return ""
     return (
-        f"{quantities.score(metric, value.low, signed=signed)} to {quantities.score(metric, value.high, signed=signed)}"
+        f"{formatting.score(metric, value.low, signed=signed)} to {formatting.score(metric, value.high, signed=signed)}"
     )
 
 
@@ -200,13 +200,13 @@ def _score_cell(row: Row, metric: str, peers: list[Row]) -> Cell:
     best = False
     if value.mean is not None and higher is not None and row in peers:
         others = [peer.score(metric).mean for peer in peers if peer.model == row.model]
-        best = _leads(value.mean, others, lambda number: quantities.score(metric, number), less=not higher)
-    return Cell(quantities.score(metric, value.mean), _range(metric, value), best)
+        best = _leads(value.mean, others, lambda number: formatting.score(metric, number), less=not higher)
+    return Cell(formatting.score(metric, value.mean), _range(metric, value), best)
 
 
 def _loss_cell(row: Row, peers: list[Row]) -> Cell:
     if row.validation_loss is None:
-        return Cell(quantities.MISSING)
+        return Cell(formatting.MISSING)
     epoch = "" if not row.best_epoch else f"epoch {row.best_epoch:.3g}"
     losses = [peer.validation_loss for peer in peers]
     best = row in peers and _leads(row.validation_loss, losses, lambda loss: f"{loss:.3f}", less=True)
@@ -219,11 +219,11 @@ def _cost_cell(row: Row, name: str, peers: list[Row], table: Table) -> Cell:
     if value is None:
         reason = row.reason(name)
         if reason is None:
-            return Cell(quantities.MISSING)
+            return Cell(formatting.MISSING)
         note = f"{COSTS[name][0]}: {reason}"
         if note not in table.footnotes:
             table.footnotes.append(note)
-        return Cell(quantities.MISSING, note=table.footnotes.index(note) + 1)
+        return Cell(formatting.MISSING, note=table.footnotes.index(note) + 1)
     # A cost of nothing is no merit: zero-shot trains nothing.
     paid = [cost for peer in peers if (cost := peer.cost(name))]
     best = less is not None and row in peers and value > 0 and _leads(value, paid, write, less=less)

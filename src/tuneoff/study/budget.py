@@ -21,17 +21,17 @@ from typing import Literal
 from tuneoff import data, models
 from tuneoff.engine.batching import evaluation_steps, lengths, steps_per_epoch, total_steps
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.events import Event
 from tuneoff.prompts import Prompter
-from tuneoff.record import Record
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Record
 from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, ModelSpec, StudySpec
-from tuneoff.study import expansion
+from tuneoff.study import planner
 from tuneoff.study.budget_file import Equal, Plan, Speed, Speeds, as_data
-from tuneoff.study.compare import Prepared, prepare
-from tuneoff.study.execute import Job, Outcome, execute
-from tuneoff.study.expansion import Repeated
+from tuneoff.study.executor import Job, Outcome, execute
 from tuneoff.study.halving import rungs
-from tuneoff.study.launch import WHOLE_MACHINE, Layout
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.planner import Repeated
+from tuneoff.study.runner import Prepared, prepare
 
 _STEPS = 3
 # Texts are written in two batches side by side, as a study's are; fewer in a batch take longer each.
@@ -93,7 +93,7 @@ def probe(
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         bare = prepared.study.model_copy(update={"trials": 0, "fractions": (1.0,), "seeds": 1})
         jobs = []
-        for run in expansion.expand(bare, prepared.contents).runs:
+        for run in planner.expand(bare, prepared.contents).runs:
             train = run.spec.train.model_copy(update={"max_steps": _STEPS, "min_steps": None, "eval_steps": None})
             spec = run.spec.model_copy(update={"train": train, "data": run.spec.data.model_copy(update=few)})
             jobs.append(Job(spec, run.run_id, f"probe of {run.name}", Path(folder) / run.run_id))
@@ -158,7 +158,7 @@ def estimate(study: StudySpec, prepared: Prepared, speeds: Speeds, processes: in
     total = 0.0
     one_by_one: list[float] = []  # one trial of each halved search
     for model in study.models:
-        for runs in expansion.outline(study):
+        for runs in planner.outline(study):
             speed = speeds[model.name, runs.method]
             checks = 1
             halved = False
@@ -194,7 +194,7 @@ def _timing(study: StudySpec, prepared: Prepared, speeds: Speeds) -> float:
 
 
 def _steps(study: StudySpec, prepared: Prepared, runs: Repeated) -> int:
-    train = expansion.effort(study, runs.method, runs.fraction, len(prepared.dataset.train))
+    train = planner.effort(study, runs.method, runs.fraction, len(prepared.dataset.train))
     examples = _train_examples(prepared, runs.fraction)
     return total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneoff.errors import UserError
-from tuneoff.record import BUDGET_FILE, Record
+from tuneoff.results.run_record import BUDGET_FILE, Record
 from tuneoff.spec import StudySpec, content_hash
 from tuneoff.spec.run import Finite
 

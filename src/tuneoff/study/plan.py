@@ -14,12 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tuneoff import methods, record
+from tuneoff import methods
 from tuneoff.errors import UserError
-from tuneoff.record import NUMERICS_VERSION, write_json
+from tuneoff.results import run_record
+from tuneoff.results.lock import LOCK_FILE
+from tuneoff.results.run_record import NUMERICS_VERSION, write_json
 from tuneoff.spec import StudySpec
-from tuneoff.study.expansion import LOCATIONS, Contents, PlannedRun, hyperparameters_of
-from tuneoff.study.lock import LOCK_FILE
+from tuneoff.study.planner import LOCATIONS, Contents, PlannedRun, hyperparameters_of
 
 # None of these touches a run that is there: they add runs and rows, or are compared one by one.
 MAY_GROW = (
@@ -43,7 +44,7 @@ def is_done(study_folder: Path, run: PlannedRun) -> bool:
     if not (folder / "record.json").exists():
         return False
     try:
-        found = record.read_record(folder)
+        found = run_record.read_record(folder)
     except UserError:
         return False  # damaged: run it again
     return _ended(found) and found.run_id == run.run_id
@@ -55,7 +56,7 @@ def trial_loss(study_folder: Path, run: PlannedRun) -> float | None:
     if not (folder / "record.json").exists():
         return None
     try:
-        found = record.read_record(folder)
+        found = run_record.read_record(folder)
     except UserError:
         return None
     if found.run_id != run.run_id or found.status in ("interrupted", "running"):
@@ -69,7 +70,7 @@ def trial_rungs(study_folder: Path, run: PlannedRun) -> dict[int, float]:
     """Validation losses by step at the rungs that a halved trial reached; none where it diverged or did not end."""
     if not is_done(study_folder, run):
         return {}
-    found = record.read_record(study_folder / run.folder)
+    found = run_record.read_record(study_folder / run.folder)
     if found.status != "finished":
         return {}
     steps = {step for step, _ in run.spec.cut_above}
@@ -81,7 +82,7 @@ def earlier_runs(study_folder: Path) -> dict[str, int]:
     found = {}
     for file in sorted(study_folder.glob("runs/*/record.json")):
         try:
-            one = record.read_record(file.parent)
+            one = run_record.read_record(file.parent)
         except UserError:
             continue  # damaged: it is run again
         version = one.provenance.get("numerics_version")
@@ -90,7 +91,7 @@ def earlier_runs(study_folder: Path) -> dict[str, int]:
     return found
 
 
-def _ended(one: record.Record) -> bool:
+def _ended(one: run_record.Record) -> bool:
     return one.status == "finished" or (one.status == "diverged" and one.spec.role == "trial")
 
 

@@ -18,8 +18,8 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
-from tuneoff.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
-from tuneoff.study.execute import Job, Outcome
+from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.study.executor import Job, Outcome
 from tuneoff.study.printable import printable
 
 PLAIN_SECONDS = 5.0

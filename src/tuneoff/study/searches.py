@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff.record import Record, plain_numbers, read_record, write_json
+from tuneoff.results.run_record import Record, plain_numbers, read_record, write_json
 from tuneoff.spec import RunSpec
 from tuneoff.study import search
-from tuneoff.study.expansion import Cell, PlannedRun
+from tuneoff.study.planner import Cell, PlannedRun
 from tuneoff.study.search import Trial
 
 

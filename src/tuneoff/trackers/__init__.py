@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tuneoff.errors import UserError
-from tuneoff.events import Event
-from tuneoff.record import Prediction, Record
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Prediction, Record
 from tuneoff.spec import RunSpec
 
 Figures = Callable[[], Sequence[Path]]

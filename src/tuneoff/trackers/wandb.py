@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tuneoff.errors import UserError
-from tuneoff.events import Event, Sampled, StepDone, Validated
-from tuneoff.record import Prediction, Record, Resources
+from tuneoff.results.events import Event, Sampled, StepDone, Validated
+from tuneoff.results.run_record import Prediction, Record, Resources
 from tuneoff.spec import RunSpec
 from tuneoff.trackers import Figures, Predictions
 

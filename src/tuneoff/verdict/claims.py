@@ -12,15 +12,15 @@ from typing import Literal
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.record import Record
+from tuneoff.results.run_record import Record
+from tuneoff.results.verdict import Verdict
 from tuneoff.spec.run import Frozen
 from tuneoff.spec.study import MARGIN, ClaimSpec
+from tuneoff.verdict.costs import as_alone, in_company, place, timing_of
+from tuneoff.verdict.data_sizes import SizeVerdict
 from tuneoff.verdict.load import load_costs
-from tuneoff.verdict.outcome import Verdict
 from tuneoff.verdict.scores import AXES
-from tuneoff.verdict.sizes import SizeVerdict
-from tuneoff.verdict.timing import as_alone, in_company, place, timing_of
-from tuneoff.verdict.wording import listed
+from tuneoff.verdict.sentences import listed
 
 Outcome = Literal["supported", "contradicted", "undecided"]
 

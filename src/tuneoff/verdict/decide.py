@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
+from tuneoff.results.verdict import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
 from tuneoff.spec.study import MARGIN
-from tuneoff.verdict.crossed import Differences, Floats, Moments, differences, group_table, moments
-from tuneoff.verdict.outcome import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
-from tuneoff.verdict.power import Sensitivity, sensitivity
+from tuneoff.stats.multiple_comparisons import LEVEL, half_widths, losses
+from tuneoff.stats.power import Sensitivity, sensitivity
+from tuneoff.stats.variance_components import Differences, Floats, Moments, differences, group_table, moments
 from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
-from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses
-from tuneoff.verdict.wording import left_out, sentences
+from tuneoff.verdict.sentences import left_out, sentences
 
 
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:

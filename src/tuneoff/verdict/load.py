@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.record import (
+from tuneoff.results.run_record import (
     PhaseResources,
     Prediction,
     Record,
@@ -19,10 +19,10 @@ from tuneoff.record import (
 )
 from tuneoff.spec import ScoreSpec
 from tuneoff.spec.study import MARGIN, ClaimSpec
-from tuneoff.verdict.mixture import mixtures
+from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.costs import Place, as_alone, in_company, place, timing_of
 from tuneoff.verdict.scores import AXES, Cost, Scores
-from tuneoff.verdict.timing import Place, as_alone, in_company, place, timing_of
-from tuneoff.verdict.wording import listed
+from tuneoff.verdict.sentences import listed
 
 OUTSIDE = "outside"
 

@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError
 from scipy.stats import t as student
 
 from tuneoff.errors import UserError
-from tuneoff.record import read_documents, read_predictions, run_folders
+from tuneoff.results.run_record import read_documents, read_predictions, run_folders
 from tuneoff.spec.run import Frozen
-from tuneoff.verdict.simultaneous import LEVEL
+from tuneoff.stats.multiple_comparisons import LEVEL
 
 
 class Rating(Frozen):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tuneoff.verdict.crossed import Booleans, Floats, Integers
-from tuneoff.verdict.wording import listed
+from tuneoff.stats.variance_components import Booleans, Floats, Integers
+from tuneoff.verdict.sentences import listed
 
 
 @dataclass(frozen=True)

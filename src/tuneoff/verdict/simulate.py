@@ -23,12 +23,12 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from tuneoff.errors import UserError
-from tuneoff.verdict.crossed import Booleans, Floats, Integers, differences, moments
+from tuneoff.stats.multiple_comparisons import LEVEL, half_widths, losses, single_half_widths
+from tuneoff.stats.power import Components, plan
+from tuneoff.stats.variance_components import Booleans, Floats, Integers, differences, moments
+from tuneoff.verdict.data_sizes import crossovers_of
 from tuneoff.verdict.load import load_scores
-from tuneoff.verdict.power import Components, plan
 from tuneoff.verdict.scores import Scores, Table, tabulate
-from tuneoff.verdict.simultaneous import LEVEL, half_widths, losses, single_half_widths
-from tuneoff.verdict.sizes import crossovers_of
 
 SEED_SDS = (
     0.3,

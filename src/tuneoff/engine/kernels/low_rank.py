@@ -1,0 +1,145 @@
+"""A linear layer with a low-rank product beside it, as one autograd function.
+
+PEFT's own forward writes the base product, the low-rank product, its scaled copy and their sum one after the other, and
+keeps what autograd asks for. Here the low-rank product is added in place to the base product, the input is kept once,
+and dropout costs one multiplication.
+
+Shapes: N tokens (all leading dimensions flattened), I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneoff.engine.kernels import fused
+from tuneoff.engine.parallel import current_piece
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class DropoutPool:
+    """Dropout masks for all layers of a model as windows, at random places, of one pool of random factors.
+
+    A factor is 0 with probability p, else 1 / (1 - p). Within one window the factors are independent. Windows of
+    different layers may overlap at different places, which a mask for one layer and step never shows. Drawing a mask
+    for every layer from the CPU's random generator costs more than the layer's products.
+
+    Each piece of a batch has a pool of its own: what a piece draws depends on the seed, the step and its number, not on
+    what other threads do.
+    """
+
+    def __init__(self, p: float, seed: int) -> None:
+        self.p = p
+        self._seed = seed
+        self._step = 0
+        self._local = threading.local()
+
+    def renew(self) -> None:
+        """Draw all factors anew; once an optimiser step."""
+        self._step += 1
+
+    def window(self, like: Tensor) -> Tensor:
+        """Factors in the shape of `like`."""
+        mine, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_piece()}"
+        if getattr(mine, "stream", None) != stream:
+            mine.stream, mine.places = stream, random.Random(stream)
+            mine.generator = torch.Generator().manual_seed(mine.places.getrandbits(63))
+            mine.factors = torch.empty(0, dtype=like.dtype, device=like.device)
+        size = like.numel()
+        if len(mine.factors) < 2 * size:
+            kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=mine.generator)
+            mine.factors = kept.div_(1 - self.p).to(like.device, like.dtype)
+        start = mine.places.randrange(len(mine.factors) - size + 1)
+        window: Tensor = mine.factors[start : start + size].view_as(like)
+        return window
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """y = x W' + b + scale * (m * x) A' B', where m are dropout factors and ' is the transpose."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_NI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        a_RI: Tensor,
+        b_OR: Tensor,
+        factors_NI: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        dropped_NI = x_NI if factors_NI is None else fused.multiply(x_NI, factors_NI)
+        hidden_NR = dropped_NI @ a_RI.T
+        y_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+        y_NO.addmm_(hidden_NR, b_OR.T, alpha=scale)
+        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, factors_NI, hidden_NR)
+        ctx.scale = scale
+        return y_NO
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_NO,) = gradients
+        x_NI, weight_OI, a_RI, b_OR, factors_NI, hidden_NR = ctx.saved_tensors
+        scaled_NR = (gradient_NO @ b_OR).mul_(ctx.scale)
+        grad_b_OR = (gradient_NO.T @ hidden_NR).mul_(ctx.scale)
+        dropped_NI = x_NI if factors_NI is None else fused.multiply(x_NI, factors_NI)
+        grad_a_RI = scaled_NR.T @ dropped_NI
+        grad_x_NI = None
+        if ctx.needs_input_grad[0]:
+            grad_x_NI = gradient_NO @ weight_OI
+            if factors_NI is None:
+                grad_x_NI.addmm_(scaled_NR, a_RI)
+            else:
+                fused.add_product_(grad_x_NI, scaled_NR @ a_RI, factors_NI)
+        return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None, None
+
+
+def _forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool | None, x: Tensor) -> Tensor:
+    if layer.disable_adapters or layer.merged:
+        return peft_forward(x)
+    (name,) = layer.active_adapters
+    base = layer.base_layer
+    flat_NI = x.reshape(-1, x.shape[-1])
+    factors_NI = pool.window(flat_NI) if pool is not None and layer.training else None
+    y_NO: Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
+        flat_NI,
+        base.weight,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        factors_NI,
+        layer.scaling[name],
+    )
+    return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
+
+
+def fuse(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
+    """Let every plain LoRA layer over an `nn.Linear` in `model` compute as one function; returns its dropout masks.
+
+    Layers of any other kind (transposed weights, DoRA and other variants, several adapters, a bias that trains) stay as
+    PEFT made them.
+    """
+    from peft.tuners.lora import Linear as LoraLinear
+
+    pool = DropoutPool(dropout, seed) if dropout else None
+    for layer in model.modules():
+        if type(layer) is LoraLinear and _is_plain(layer):
+            layer.forward = functools.partial(_forward, layer, layer.forward, pool)
+    return pool
+
+
+def _is_plain(layer: Any) -> bool:
+    if type(layer.base_layer) is not nn.Linear or layer.fan_in_fan_out or layer.lora_variant:
+        return False
+    if len(layer.active_adapters) != 1 or any(each.requires_grad for each in layer.base_layer.parameters()):
+        return False
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name], layer.lora_B[name]
+    return b.bias is None and a.weight.dtype == layer.base_layer.weight.dtype

@@ -1,0 +1,1 @@
+"""What happened in runs and studies, on disk and in memory. Imports no torch."""

@@ -1,0 +1,117 @@
+"""Rows of the comparison that no run of ours wrote: outputs of outside systems, and sentences of the documents."""
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from tuneoff.data.example import Example
+from tuneoff.data.files import open_file
+from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.errors import UserError
+from tuneoff.metrics import RougeDialect, lead, oracle_sentence, score
+from tuneoff.results.run_record import Prediction
+
+EXTRACTIVE_ROWS = ("LEAD-1", "LEAD-3", "oracle-1")
+
+_SHOWN = 60  # characters of a foreign id or key in a message
+
+
+def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
+    """The texts that an outside system wrote for the test documents `ids`: id -> text, in the order of `ids`.
+
+    The file is JSONL with `id` and `text` in each object (other keys are ignored; CSV and Parquet with these columns
+    do too); an empty text is a valid output. Raises `UserError` with file and line for a row that cannot be read, a
+    missing key, an id that is no test document or stands twice, and with the count when test documents are missing.
+    """
+    table = open_file(str(path))
+    wanted = frozenset(ids)
+    texts: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for row in table.rows:
+        where = table.where(row.number)
+        identity = _identity(row, where)
+        if identity not in wanted:
+            hint = _hint(identity, ids)
+            raise UserError(f"{where}: no test document has the id {_quoted(identity)}; {hint}")
+        if identity in texts:
+            first = places[identity]
+            raise UserError(f"{where}: the id {_quoted(identity)} stood already at {first}; keep one of the two")
+        texts[identity] = _text(row, where)
+        places[identity] = where
+    _check_complete(table, ids, texts)
+    return {identity: texts[identity] for identity in ids}
+
+
+def outside_rows(texts: Mapping[str, str], examples: Iterable[Example], dialect: RougeDialect) -> list[Prediction]:
+    """Score the texts of an outside system, one prediction for each example and in their order. `texts` holds every
+    example's id, as `read_outside` makes sure. Whether the system stopped by itself is not known."""
+    return [_row(example, texts[example.id], dialect) for example in examples]
+
+
+def extractive_rows(examples: Iterable[Example], dialect: RougeDialect) -> dict[str, list[Prediction]]:
+    """The rows of `EXTRACTIVE_ROWS`, scored by the same rule as every model, in the order of the examples."""
+    rows: dict[str, list[Prediction]] = {name: [] for name in EXTRACTIVE_ROWS}
+    for example in examples:
+        texts = (
+            lead(example.document, 1),
+            lead(example.document, 3),
+            oracle_sentence(example.document, example.references, dialect),
+        )
+        for name, text in zip(EXTRACTIVE_ROWS, texts, strict=True):
+            rows[name].append(_row(example, text, dialect))
+    return rows
+
+
+def _row(example: Example, text: str, dialect: RougeDialect) -> Prediction:
+    return Prediction(id=example.id, text=text, scores=score(text, example.document, example.references, dialect))
+
+
+def _identity(row: Row | Unreadable, where: str) -> str:
+    value = _value(row, "id", where)
+    if not isinstance(value, str | int | float):
+        raise UserError(f"{where}: the id is {_kind(value)}; write the id of a test document as text")
+    return str(value).strip()  # as the ids of the data are read
+
+
+def _text(row: Row | Unreadable, where: str) -> str:
+    value = _value(row, "text", where)
+    if not isinstance(value, str):
+        raise UserError(f'{where}: the text is {_kind(value)}; write it as text ("" for an empty output)')
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: the text holds half a character (a lone surrogate); write it as UTF-8") from error
+    return value
+
+
+def _value(row: Row | Unreadable, key: str, where: str) -> object:
+    if isinstance(row, Unreadable):
+        raise UserError(f"{where}: cannot be read ({row.reason}); mend the line")
+    if key not in row.values:
+        there = ", ".join(_quoted(name) for name in list(row.values)[:8]) or "none"
+        raise UserError(f"{where}: there is no key {key!r}; each line needs id and text (keys here: {there})")
+    return row.values[key]
+
+
+def _check_complete(table: Table, ids: Collection[str], texts: Mapping[str, str]) -> None:
+    missing = [identity for identity in ids if identity not in texts]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise UserError(
+            f"{table.name}: {len(missing)} of {len(ids)} test documents {verb} missing, the first is "
+            f'{_quoted(missing[0])}; add a line for each ("text": "" for an empty output)'
+        )
+
+
+def _hint(identity: str, ids: Collection[str]) -> str:
+    close = difflib.get_close_matches(identity, ids, n=1) if len(identity) <= _SHOWN else []
+    return f"did you mean {_quoted(close[0])}?" if close else "remove the line or correct its id"
+
+
+def _quoted(text: str) -> str:
+    """`text` with its control codes escaped, cut to a readable length."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else f"of type {type(value).__name__}"

@@ -1,0 +1,187 @@
+"""The living form of a record: one JSON object a line, appended to `events.jsonl` while a run works.
+
+The run's process appends; the parent process follows, for the progress display, for trackers, and to write the record
+of a run that was killed. Events serve display and salvage only (the record is the truth), so a reader takes every line
+that can be read and leaves out the others, such as the half line that a killed process leaves at the end.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from tuneoff.results.run_record import Curve, Phase, Status, TimelinePoint, TrainPoint, ValidationPoint
+from tuneoff.spec.run import Frozen
+
+# JSON has no word for NaN and infinities; a diverging loss must still be told, so they are written as strings.
+_NAN_AS_TEXT = ConfigDict(ser_json_inf_nan="strings")
+
+
+class PhaseStarted(Frozen):
+    """The run entered `phase` (or came back to it), `seconds` after the start of the run."""
+
+    kind: Literal["phase"] = "phase"
+    phase: Phase
+    seconds: float
+
+
+class StepDone(Frozen):
+    """One optimiser step of `steps`. `loss` in nats per target token, `seconds` since the start of the run,
+    `tokens` processed in this step without padding."""
+
+    model_config = _NAN_AS_TEXT
+    kind: Literal["step"] = "step"
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+class Validated(Frozen):
+    """Validation loss in nats per target token after `step` optimiser steps; `best` so far or not."""
+
+    model_config = _NAN_AS_TEXT
+    kind: Literal["validated"] = "validated"
+    step: int
+    epoch: float
+    loss: float
+    best: bool
+    seconds: float
+
+
+class Sampled(TimelinePoint):
+    """One sample of the meter's timeline."""
+
+    kind: Literal["sampled"] = "sampled"
+
+
+class Generated(Frozen):
+    """`done` of `total` texts are written, `seconds` after the start of the run."""
+
+    kind: Literal["generated"] = "generated"
+    done: int
+    total: int
+    seconds: float
+
+
+class Note(Frozen):
+    """Something that people should know."""
+
+    kind: Literal["note"] = "note"
+    text: str
+
+
+class Finished(Frozen):
+    """The last event of a run that ended by itself."""
+
+    kind: Literal["finished"] = "finished"
+    status: Status
+
+
+Event = PhaseStarted | StepDone | Validated | Sampled | Generated | Note | Finished
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+class EventWriter:
+    """Appends events to a file, each by one write: a reader sees whole lines but for a killed writer's last one.
+
+    Safe to call from several threads. Not synced to the disk: after a power cut the last events may be missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._stream = path.open("ab", buffering=0)
+        self._end_half_line(path)
+
+    def _end_half_line(self, path: Path) -> None:
+        """A writer that was killed may have left half a line: the next event must not be glued to it."""
+        with path.open("rb") as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":
+                    self._stream.write(b"\n")
+
+    def append(self, event: Event) -> None:
+        """Write one event. Raises `OSError` when the disk refuses."""
+        line = event.model_dump_json().encode() + b"\n"
+        with self._lock:
+            written = self._stream.write(line)
+            while written < len(line):  # a nearly full disk takes a part
+                written += self._stream.write(line[written:])
+
+    def close(self) -> None:
+        """Close the file; appending afterwards is a `ValueError`."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
+    for line in lines:
+        try:
+            yield _EVENT.validate_json(line)
+        except ValidationError:
+            continue
+
+
+def read_events(path: Path) -> list[Event]:
+    """Every whole event of a file, in order; empty when there is no file."""
+    return Follower(path).poll()
+
+
+class Follower:
+    """Reads a growing file of events piece by piece."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def poll(self) -> list[Event]:
+        """Events that were completed since the last call; starts again when the file has become shorter."""
+        try:
+            with self._path.open("rb") as stream:
+                if stream.seek(0, os.SEEK_END) < self._offset:
+                    self._offset = 0
+                stream.seek(self._offset)
+                data = stream.read()
+        except FileNotFoundError:
+            return []
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return list(_parse(complete.split(b"\n")[:-1]))
+
+
+def curve_of(events: Iterable[Event]) -> Curve:
+    """The curve that events tell. Points that are not finite are left out: a record cannot hold them."""
+    train: list[TrainPoint] = []
+    validation: list[ValidationPoint] = []
+    best: Validated | None = None
+    for event in events:
+        if isinstance(event, StepDone) and math.isfinite(event.loss + event.grad_norm):
+            train.append(TrainPoint.model_validate(event.model_dump(exclude={"kind", "steps"})))
+        elif isinstance(event, Validated) and math.isfinite(event.loss):
+            validation.append(ValidationPoint.model_validate(event.model_dump(exclude={"kind", "best"})))
+            best = event if event.best else best
+    return Curve(
+        train=tuple(train),
+        validation=tuple(validation),
+        best_step=best.step if best else None,
+        best_epoch=best.epoch if best else None,
+        best_validation_loss=best.loss if best else None,
+    )

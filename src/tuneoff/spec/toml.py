@@ -1,0 +1,354 @@
+"""A study from a preset, a TOML file and flags: flags override the file, the file overrides defaults.
+
+The TOML mirrors `StudySpec`; `models` may also be a list of names. Every complaint names its place: file and line, or
+the flag. Relative paths in a file are relative to that file, relative paths in flags to the working folder.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tuneoff import methods
+from tuneoff.errors import UserError
+from tuneoff.results.baselines import EXTRACTIVE_ROWS
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
+from tuneoff.spec.run import Frozen
+from tuneoff.verdict.claims import check_claims
+
+KeyPath = tuple[str | int, ...]
+
+SECTIONS: dict[str, type[Frozen]] = {
+    "data": DataSpec,
+    "generate": GenerateSpec,
+    "models": ModelSpec,
+    "prompt": PromptSpec,
+    "train": TrainSpec,
+}
+FILE_KEYS = ("train_file", "validation_file", "test_file")
+TO_EVERY_MODEL = "*"
+ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also a file's name
+
+
+@dataclass(frozen=True)
+class Override:
+    """One value typed on the command line. `path` leads into the study; `*` behind `models` means every model."""
+
+    path: tuple[str, ...]
+    value: Any
+    flag: str  # as typed, for messages
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A TOML text and the name under which messages speak of it."""
+
+    name: str
+    text: str
+
+    def place(self, path: KeyPath) -> str | None:
+        """`name, line n` of a key or table, None when it does not stand in the text."""
+        line = line_of(self.text, path)
+        return f"{self.name}, line {line}" if line else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean x?` when a known word is close, otherwise the list of known words."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(names)}"
+
+
+def presets() -> dict[str, str]:
+    """Studies that come with the package: name -> TOML text."""
+    folder = resources.files("tuneoff") / "presets"
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def line_of(text: str, path: KeyPath) -> int | None:
+    """The line (from 1) on which `path` first stands in a valid TOML text.
+
+    A prefix of the text that ends between two statements is valid TOML itself, so the statement that brings the key is
+    the one behind the longest valid prefix without it. That needs no second TOML grammar.
+    """
+    lines = text.splitlines()
+    after = 0
+    for count in range(1, len(lines) + 1):
+        try:
+            found: Any = tomllib.loads("\n".join(lines[:count]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue
+        if _holds(found, path):
+            statement = (n for n in range(after, count) if lines[n].strip() and not lines[n].lstrip().startswith("#"))
+            return next(statement, after) + 1
+        after = count
+    return None
+
+
+def _holds(value: Any, path: KeyPath) -> bool:
+    for key in path:
+        if isinstance(value, dict) and key in value:
+            value = value[str(key)]
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return False
+    return True
+
+
+def parse_setting(text: str, method: str | None = None) -> Override:
+    """`lora.learning_rate=1e-3` -> an override. `method` stands in for a missing prefix (`tuneoff train`).
+
+    The value is text where the method wants text, names between commas where it wants names, otherwise TOML.
+    """
+    flag = f"--set {text}"
+    key, equals, value = (part.strip() for part in text.partition("="))
+    owner, dot, name = key.partition(".")
+    if not dot and method is not None:
+        owner, name = method, key
+    if not equals or not owner or not name:
+        form = "NAME=VALUE" if method is not None else "METHOD.NAME=VALUE, for example lora.learning_rate=1e-3"
+        raise UserError(f"{flag}: not of the form {form}")
+    owner = owner.replace("-", "_")
+    known = owner in methods.METHODS or owner.startswith(methods.peft_type.PREFIX)
+    default = methods.defaults(owner).get(name) if known else None
+    return Override(("hyperparameters", owner, name), _value(value, default), flag)
+
+
+def _value(text: str, default: Any) -> Any:
+    """What was typed, as the type of the default."""
+    if isinstance(default, str):
+        return text
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(","))
+    try:
+        parsed = tomllib.loads(f"value = {text}\n")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def read_study(
+    file: Path | None = None,
+    preset: str | None = None,
+    overrides: Sequence[Override] = (),
+) -> StudySpec:
+    """The study that a file or a preset describes, with `overrides` on top; checked down to every hyper-parameter.
+
+    Raises `UserError` for a file that is missing or no TOML, an unknown key, method or hyper-parameter, a value out of
+    range, and for an override that would do nothing.
+    """
+    if file is not None and preset is not None:
+        raise UserError(f"both a study file ({file}) and --preset {preset} were given: keep one of them")
+    source, folder = _open(file, preset)
+    document = _parse(source) if source else {}
+    _check_tables(document, source)
+    _check_models(document, source)
+    if isinstance(document.get("models"), list):
+        document["models"] = [{"name": entry} if isinstance(entry, str) else entry for entry in document["models"]]
+    if folder is not None:
+        _anchor(document, folder)
+    _apply(document, overrides)
+    document.setdefault("data", {})
+    document.setdefault("name", _name_from(document["data"]))
+    try:
+        study = StudySpec.model_validate(document)
+    except ValidationError as error:
+        raise UserError(_explain(error.errors(), document, source, overrides)) from error
+    return _with_known_methods(study, source, overrides)
+
+
+def _open(file: Path | None, preset: str | None) -> tuple[_Source | None, Path | None]:
+    if preset is not None:
+        known = presets()
+        if preset not in known:
+            raise UserError(f"--preset {preset}: no such preset{did_you_mean(preset, known)}")
+        return _Source(f"preset {preset}", known[preset]), None
+    if file is None:
+        return None, None
+    try:
+        return _Source(str(file), file.read_text(encoding="utf-8-sig")), file.parent
+    except FileNotFoundError as error:
+        hint = " (for the built-in study: --preset starter)" if str(file) in presets() else ""
+        raise UserError(f"{file}: no such study file{hint}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text, so no TOML study") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def _parse(source: _Source) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source.name}: not TOML: {error}") from error
+
+
+def _check_tables(document: Mapping[str, Any], source: _Source | None) -> None:
+    """Sections are tables. Overrides are written into them, so this comes before the full validation."""
+    for key in ("data", "generate", "hyperparameters", "predictions", "prompt", "train"):
+        if key in document and not isinstance(document[key], dict):
+            where = source.place((key,)) if source else None
+            raise UserError(f"{where or 'study'}: `{key}` is a table; write [{key}] and its keys below it")
+
+
+def _check_models(document: Mapping[str, Any], source: _Source | None) -> None:
+    models = document.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(entry, str | dict) for entry in models):
+        where = source.place(("models",)) if source else None
+        raise UserError(f'{where or "study"}: `models` is a list of names or tables, such as models = ["starter"]')
+
+
+def _anchor(document: dict[str, Any], folder: Path) -> None:
+    """Make relative paths of a study file relative to its folder. A name that is no path there stays a hub name."""
+    data = document.get("data", {})
+    for key in FILE_KEYS:
+        if isinstance(data.get(key), str):
+            data[key] = str(folder / data[key])
+    predictions = document.get("predictions", {})
+    for name, path in predictions.items():
+        if isinstance(path, str):
+            predictions[name] = str(folder / path)
+    models = document.get("models")
+    named = [data, *(models if isinstance(models, list) else [])]
+    for entry, key in zip(named, ["source", *["name"] * (len(named) - 1)], strict=True):
+        name = entry.get(key) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name != "starter" and (folder / name).exists():
+            entry[key] = str(folder / name)
+
+
+def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
+    typed = {override.path for override in overrides}
+    data = document.setdefault("data", {})
+    # Data on the command line replace those of the study, and what the study says about their columns goes with them.
+    if ("data", "source") in typed or ("data", "train_file") in typed:
+        for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column"):
+            data.pop(key, None)
+    # Names of models first, then what holds for every one of them.
+    for override in sorted(overrides, key=lambda override: TO_EVERY_MODEL in override.path):
+        if TO_EVERY_MODEL in override.path:
+            models = document.get("models", [ModelSpec().model_dump()])
+            document["models"] = [{**model, override.path[-1]: override.value} for model in models]
+            continue
+        table = document
+        for key in override.path[:-1]:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise UserError(f"{override.flag}: the study has no table to put it into")
+        table[override.path[-1]] = override.value
+
+
+def _name_from(data: Mapping[str, Any]) -> str:
+    """A study's name from its data: that of the file or hub name; for a `train.jsonl` that of its folder."""
+    source = data.get("source")
+    if isinstance(source, str):
+        words = Path(source).name
+    elif isinstance(train := data.get("train_file"), str):
+        path = Path(train)
+        words = path.absolute().parent.name if path.stem in ("train", "training") else path.stem
+    else:
+        words = ""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-.")[:64]
+    return slug or "study"
+
+
+def _explain(
+    errors: Sequence[ErrorDetails],
+    document: Mapping[str, Any],
+    source: _Source | None,
+    overrides: Sequence[Override],
+) -> str:
+    """One sentence for the first error; unknown keys first, since a misspelt key is often the cause of the others."""
+    error = min(errors, key=lambda error: error["type"] != "extra_forbidden")
+    path: KeyPath = error["loc"]
+    setting = path[:1] == ("hyperparameters",) and len(path) > 3  # what follows is a branch of the type
+    path = path[:3] if setting else path
+    place = _place(path, source, overrides)
+    key = str(next((part for part in reversed(path) if isinstance(part, str)), "study"))
+    if error["type"] == "extra_forbidden":
+        owner: type[Frozen] = SECTIONS.get(str(path[0]), StudySpec) if len(path) > 1 else StudySpec
+        return f"{place}: unknown key `{key}`{did_you_mean(key, owner.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return message if place == "study" or not message[:1].islower() else _prefixed(path, place, message)
+    if error["type"] == "missing":
+        return f"{place}: `{key}` is missing"
+    if setting:
+        message = "should be a number, a text, true, false or a list of texts"
+    return f"{place}: `{key}` {message.removeprefix('Input ')}, not {_shown(document, path)}"
+
+
+def _prefixed(path: KeyPath, place: str, message: str) -> str:
+    return message if path == ("data",) else f"{place}: {message}"
+
+
+def _shown(document: Any, path: KeyPath) -> str:
+    """The offending value as typed, short."""
+    for key in path:
+        try:
+            document = document[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    text = repr(document)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _place(path: KeyPath, source: _Source | None, overrides: Sequence[Override]) -> str:
+    wanted = tuple(TO_EVERY_MODEL if isinstance(part, int) else part for part in path)
+    for override in overrides:
+        length = len(override.path)
+        if wanted[:length] == override.path or override.path == ("models",) == path[:1]:
+            return override.flag
+    return (source.place(path) if source else None) or "study"
+
+
+def _with_known_methods(study: StudySpec, source: _Source | None, overrides: Sequence[Override]) -> StudySpec:
+    """Check names and values against the registry; keep the hyper-parameters of the methods that will run."""
+    for name in study.methods:
+        with _placed(_place(("methods",), source, overrides)):
+            methods.build(name, {})
+    for name in study.predictions:
+        if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
+            place = _place(("predictions", name), source, overrides)
+            raise UserError(f"{place}: the row name {name!r} is taken or not made of letters, digits and . _ -")
+    for name in study.steps:
+        if name not in study.methods:
+            place = _place(("steps", name), source, overrides)
+            raise UserError(f"{place}: `steps` is about {name}, which the study does not compare")
+    for name, values in study.hyperparameters.items():
+        for key, value in values.items():
+            path = ("hyperparameters", name, key)
+            place = _place(path, source, overrides)
+            with _placed(place):
+                methods.build(name, {key: value})
+            if name not in study.methods and any(override.path == path for override in overrides):
+                chosen = ", ".join(study.methods)
+                raise UserError(
+                    f"{place}: {name} is not among the methods of this study ({chosen}); add it to --methods"
+                )
+        with _placed(_place(("hyperparameters", name), source, overrides)):
+            methods.build(name, values)
+    check_claims(study.claims, study.methods, study.fractions, Path(source.name if source else "study"))
+    kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
+    return study.model_copy(update={"hyperparameters": kept})
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Put the place in front of a `UserError` that leaves the block."""
+    try:
+        yield
+    except UserError as error:
+        raise (error if place == "study" else UserError(f"{place}: {error}")) from error

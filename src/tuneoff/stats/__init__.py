@@ -1,0 +1,1 @@
+"""Statistics over arrays: numbers in, numbers out. Imports nothing of tuneoff."""

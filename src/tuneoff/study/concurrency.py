@@ -1,0 +1,108 @@
+"""How many runs share the machine: a short probe of every layout, once for a study.
+
+Operations of one training's size seldom use all cores well, so several runs side by side, each on its share of the
+threads, may do more in an hour. The probe lets each layout go forward and backward through two layers of the starter
+model's shape and takes the fastest; memory bounds how many runs there may be. (Large products alone do not tell: they
+use all cores well.)
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tuneoff.errors import RunFailure
+from tuneoff.study.launcher import RUNTIME, WHOLE_MACHINE, Layout
+
+# Fewer runs than this are not worth the probe's seconds.
+WORTH_PROBING = 4
+_SECONDS = 4.0
+_FAILED = "the probe of how runs should share this machine has failed; give --workers 1"
+# A layout must be this much faster before times are measured on a shared machine.
+_GAIN = 1.05
+
+_WORK = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+from transformers import LlamaConfig, LlamaModel
+from tuneoff.engine.parallel import Lanes
+from tuneoff.engine.kernels import use_fast_paths
+from tuneoff.engine.precision import choose_dtype
+device = torch.device("cpu")
+dtype = choose_dtype("auto", device)
+shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
+use_fast_paths(model, device)
+lanes = Lanes(device)
+pieces = [rows.requires_grad_() for rows in torch.randn(8, 256, 576, dtype=dtype).chunk(lanes.pieces)]
+def backward(rows):
+    model(inputs_embeds=rows).last_hidden_state.float().square().mean().backward()
+def step():
+    lanes.map(backward, pieces)
+step()
+print("ready", flush=True)
+sys.stdin.readline()
+end, count = time.perf_counter() + float(sys.argv[2]), 0
+while time.perf_counter() < end:
+    step()
+    count += 1
+print(count)
+"""
+
+
+def layouts(cores: int, most: int) -> list[Layout]:
+    """The whole machine, and every even split into at most `most` processes."""
+    shared = [Layout(count, cores // count) for count in range(2, min(cores, most) + 1) if cores % count == 0]
+    return [WHOLE_MACHINE, *shared]
+
+
+def choose(runs: int, bytes_of_a_run: float, free_bytes: float, cores: int) -> Layout:
+    """The layout for `runs` runs that need about `bytes_of_a_run` each. Raises `RunFailure` when a probe breaks."""
+    fits = int(free_bytes * 0.8 // max(1.0, bytes_of_a_run))
+    several = layouts(cores, min(fits, runs))
+    if runs < WORTH_PROBING or len(several) == 1:
+        return WHOLE_MACHINE
+    rates = {layout: rate(layout, cores) for layout in several}
+    best = max(several, key=lambda layout: rates[layout])
+    return best if rates[best] > _GAIN * rates[WHOLE_MACHINE] else WHOLE_MACHINE
+
+
+def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
+    """Steps a second of all processes of a layout together. They start at the same time, after their imports."""
+    children = [
+        subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _WORK, str(layout.threads or cores), str(seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**RUNTIME, **os.environ},
+        )
+        for _ in range(layout.processes)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            if child.stdout.readline() != "ready\n":
+                raise RunFailure(_FAILED)
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        told = [child.communicate()[0] for child in children]
+        if any(child.returncode != 0 for child in children):
+            raise RunFailure(_FAILED)
+        counts = [int(text) for text in told]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    return sum(counts) / seconds
+
+
+def memory_of_a_run(model: Path) -> float:
+    """A bound in bytes for what a run of a model folder or GGUF file needs: full tuning with weights and gradients in
+    16 bits, fp32 masters and two moments is 18 bytes a parameter (2 in the file, in a GGUF about 0.6), and activations.
+    """
+    files = [model] if model.is_file() else list(model.glob("*.safetensors"))
+    each = 30.0 if model.is_file() else 9.0
+    return each * sum(file.stat().st_size for file in files) + 3e9

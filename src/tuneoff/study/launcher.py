@@ -1,0 +1,295 @@
+"""Starts the processes of runs: forked from a server that has the imports done, or spawned one by one."""
+
+import contextlib
+import difflib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, cast
+
+from tuneoff.errors import RunFailure, UserError
+from tuneoff.profiling import PROCESSES_VARIABLE
+
+StartMethod = Literal["forkserver", "spawn"]
+START_METHOD_VARIABLE = "TUNEOFF_START_METHOD"
+GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How runs share the machine. `threads` of each process; None: all that there are."""
+
+    processes: int = 1
+    threads: int | None = None
+
+
+WHOLE_MACHINE = Layout()
+
+
+class Process(Protocol):
+    """A running job."""
+
+    pid: int
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code (minus the signal's number when killed), or None when it still runs after `timeout` s."""
+        ...
+
+    def stop(self) -> None:
+        """End it: first politely, after some seconds by force. It is gone when this returns."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts one job at a time."""
+
+    def start(self, job: Mapping[str, Any], log: Path) -> Process: ...
+
+    def close(self) -> None: ...
+
+
+def choose_start_method(wanted: str | None = None) -> StartMethod:
+    """`wanted`, else the environment's TUNEOFF_START_METHOD, else what suits the system.
+
+    Forking is left to Linux: system libraries of macOS do not survive it, Windows has none. Raises `UserError`.
+    """
+    place = "start_method" if wanted else START_METHOD_VARIABLE
+    method = wanted or os.environ.get(START_METHOD_VARIABLE)
+    if not method:
+        return "forkserver" if sys.platform.startswith("linux") else "spawn"
+    known = ("forkserver", "spawn") if hasattr(os, "fork") else ("spawn",)
+    if method not in known:
+        close = difflib.get_close_matches(method, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose {' or '.join(known)}"
+        raise UserError(f"{place}: there is no start method {method!r} on this system; {hint}")
+    return cast(StartMethod, method)
+
+
+@contextlib.contextmanager
+def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE_MACHINE) -> Iterator[Launcher]:
+    """A launcher that is closed, with whatever it has started, at the end."""
+    chosen: Launcher = Forkserver(preload, layout) if method == "forkserver" else Spawner(layout)
+    try:
+        yield chosen
+    finally:
+        chosen.close()
+
+
+# The figures are in docs/lab_log.md. Both are read before the first line of Python runs, so they are set from outside.
+RUNTIME = {
+    # Threads that spin while they wait make a step several times slower as soon as any other program wants a core.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # glibc gives larger blocks back at once; its own threshold grows to 32 MB, and what each thread freed stays held.
+    # Much lower, new memory costs more than the products of fast bf16 that are done in it.
+    "MALLOC_MMAP_THRESHOLD_": str(2**24),
+}
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """This process' environment, which goes before what suits the runtime libraries."""
+    threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
+    return {**RUNTIME, **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
+
+
+def _command(call: str) -> list[str]:
+    """Python that finds the same modules as this process and runs `call` of the worker module."""
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from tuneoff.study import worker; {call}"]
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[dict[str, Any]]:
+    """Processes started inside never see Ctrl-C, not even while Python starts up: an ignored signal is inherited."""
+    if sys.platform == "win32":
+        yield {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield {"start_new_session": True}  # only the main thread may ignore a signal
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield {}
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Spawned:
+    """A job in a fresh interpreter. Its stdin stays open for as long as this process lives."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def wait(self, timeout: float) -> int | None:
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        self._hang_up()
+        return code
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+class Spawner:
+    """Starts each job in a fresh interpreter."""
+
+    def __init__(self, layout: Layout = WHOLE_MACHINE) -> None:
+        self._layout = layout
+        self._current: Spawned | None = None
+
+    def start(self, job: Mapping[str, Any], log: Path) -> Spawned:
+        with log.open("ab") as stream, _deaf_to_interrupts() as options:
+            process = subprocess.Popen(  # noqa: S603 - this very Python
+                _command("worker.single()"),
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                env=_environment(self._layout),
+                **options,
+            )
+        self._current = Spawned(process)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code and log tell why
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+        return self._current
+
+    def close(self) -> None:
+        if self._current is not None:
+            self._current.stop()
+
+
+class Forked:
+    """A job forked from the server, which waits for it and tells its exit code."""
+
+    def __init__(self, server: "Forkserver", pid: int) -> None:
+        self._server = server
+        self.pid = pid
+        self._code: int | None = None
+
+    def wait(self, timeout: float) -> int | None:
+        if self._code is None:
+            answer = self._server.answer(timeout)
+            if answer is not None:
+                self._code = answer["exit"] if "exit" in answer else self._lost()
+        return self._code
+
+    def _lost(self) -> int:
+        """The server has died: nobody would reap its child, nobody would stop it with us."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        return -signal.SIGKILL
+
+    def stop(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+                self.wait(GRACE_SECONDS)
+
+
+class Forkserver:
+    """A process that has imported `preload` and forks a child for each job. Started with the first job."""
+
+    def __init__(self, preload: Sequence[str], layout: Layout = WHOLE_MACHINE) -> None:
+        self._preload = tuple(preload)
+        self._layout = layout
+        self._server: subprocess.Popen[bytes] | None = None
+        self._chatter: IO[bytes] | None = None
+        self._current: Forked | None = None
+        self._buffer = b""
+
+    def start(self, job: Mapping[str, Any], log: Path) -> Forked:
+        if self._server is None or self._server.poll() is not None:
+            self._boot()
+        assert self._server is not None
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps({**job, "log": str(log)}).encode() + b"\n")
+        self._server.stdin.flush()
+        self._current = Forked(self, int(self._expect("pid")))
+        return self._current
+
+    def answer(self, timeout: float | None) -> dict[str, Any] | None:
+        """The server's next answer, None after `timeout` seconds without one, `{}` when the server has died."""
+        assert self._server is not None
+        assert self._server.stdout is not None
+        pipe = self._server.stdout.fileno()
+        while b"\n" not in self._buffer:
+            readable, _, _ = select.select([pipe], [], [], timeout)
+            if not readable:
+                return None
+            data = os.read(pipe, 65536)
+            if not data:
+                return {}
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return cast(dict[str, Any], json.loads(line))
+
+    def close(self) -> None:
+        if self._current is not None:
+            self._current.stop()
+        self._end_server()
+
+    def _boot(self) -> None:
+        self._end_server()
+        self._buffer = b""
+        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        with _deaf_to_interrupts() as options:
+            self._server = subprocess.Popen(  # noqa: S603 - this very Python
+                _command(f"worker.serve({self._preload!r})"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._chatter,
+                env=_environment(self._layout),
+                **options,
+            )
+        self._expect("ready")
+
+    def _expect(self, key: str) -> Any:
+        answer = self.answer(None) or {}
+        if key in answer:
+            return answer[key]
+        raise RunFailure(f"the process that runs are started from has failed: {answer.get('error') or self._said()}")
+
+    def _said(self) -> str:
+        assert self._chatter is not None
+        self._chatter.seek(0)
+        lines = self._chatter.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _end_server(self) -> None:
+        if self._server is not None:
+            for stream in (self._server.stdin, self._server.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            try:
+                self._server.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+        if self._chatter is not None:
+            self._chatter.close()
+            self._chatter = None
