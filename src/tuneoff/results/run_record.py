@@ -1,37 +1,23 @@
-"""What happened in one run. The only reader and writer of run folders and study folders.
+"""What happened in one run: the models of `record.json` and `predictions.jsonl`. `RunDir` reads and writes the files."""
 
-A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl` and `artefact/`. A study folder holds
-`runs/<run name>-<run id>/`, `documents.jsonl`, `study.json` (the StudySpec), `plan.json` (contents and the runs
-that belong to it), `data.json` (counts and cleaning), `summary.json`, `report.html`, `figures/`.
-"""
+from typing import Any, Literal
 
-import json
-import math
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
-from pydantic import ValidationError
-
-from tuneoff.errors import UserError
 from tuneoff.spec import RunSpec
 from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
-# Part of every run's name: raise it when a change of the engine moves any loss, weight or generated token.
+# Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
 NUMERICS_VERSION = 8
-
-BUDGET_FILE = "budget.json"
-ARTEFACT = "artefact"  # a run's folder for what it leaves
 
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
+ArtefactFormat = Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
 
 
 class Reading(Frozen):
-    """A measured number with its unit and source, or no number and the reason why there is none."""
+    """A measured number with its unit and source; without a number, the reason why there is none."""
 
     value: float | None
     unit: str
@@ -40,24 +26,30 @@ class Reading(Frozen):
 
 
 class PhaseResources(Frozen):
-    """Cost of one phase. Energy covers the whole machine unless its source says otherwise."""
+    """Cost of one phase."""
 
     wall_seconds: float
     cpu_seconds: float
-    tokens: int | None = None  # tokens processed, padding not counted
-    peak_memory_bytes: int  # resident set of this process, highest value seen during the phase
+    tokens: int | None = None
+    """Tokens processed, without padding."""
+    peak_memory_bytes: int
+    """Largest resident set of this process during the phase."""
     accelerator_peak_bytes: Reading
     energy: Reading
+    """Of the whole machine, unless the source says otherwise."""
 
 
 class TimelinePoint(Frozen):
-    """One sample, `seconds` after the start of the run. `cpu` is cores in use; `accelerator` is use in 0..1."""
+    """One sample of what a run uses."""
 
     seconds: float
+    """Since the start of the run."""
     phase: str
     memory_bytes: int
     cpu: float
+    """Cores in use."""
     accelerator: float | None = None
+    """Utilisation in 0..1."""
 
 
 class Resources(Frozen):
@@ -65,16 +57,23 @@ class Resources(Frozen):
 
     phases: dict[str, PhaseResources]
     peak_memory_bytes: int
-    memory_source: str | None = None  # where the peaks come from
+    memory_source: str | None = None
+    """Where the memory peaks come from."""
     threads: int
-    processes: int = 1  # runs that shared the machine, this one included
+    processes: int = 1
+    """Concurrent runs on the machine, including this one."""
     timeline: tuple[TimelinePoint, ...] = ()
 
     @property
-    def scarce_peak_bytes(self) -> float:
-        """Peak of the memory that runs out first: the accelerator's where it was measured, else the process's own."""
+    def limiting_peak_bytes(self) -> float:
+        """Peak of the memory that is exhausted first: the accelerator's if it was measured, else the process's."""
         readings = [phase.accelerator_peak_bytes.value for phase in self.phases.values()]
         return max((value for value in readings if value is not None), default=float(self.peak_memory_bytes))
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall time of all phases."""
+        return sum(phase.wall_seconds for phase in self.phases.values())
 
 
 class TrainPoint(Frozen):
@@ -99,7 +98,7 @@ class ValidationPoint(Frozen):
 
 
 class Curve(Frozen):
-    """Losses over a run; empty for a method that trains nothing (it still has one validation point, step 0)."""
+    """Losses of a run. A method that trains nothing has one validation point, at step 0, and no training points."""
 
     train: tuple[TrainPoint, ...] = ()
     validation: tuple[ValidationPoint, ...] = ()
@@ -107,16 +106,19 @@ class Curve(Frozen):
     best_epoch: float | None = None
     best_validation_loss: float | None = None
     stopped_early: bool = False
-    cut_at: int | None = None  # the step at which a trial was stopped, its loss being above the spec's `cut_above`
+    cut_at: int | None = None
+    """Step at which a trial was pruned because its loss exceeded the limit in the spec's `cut_above`."""
 
 
 class Artefact(Frozen):
-    """What a run leaves for use. `bytes` counts every file as written; `format` tensors: some of the
-    base's own parameters; prompt: examples for the prompt."""
+    """The saved result of a run."""
 
-    format: Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
+    format: ArtefactFormat
+    """`tensors`: some of the base model's own parameters. `prompt`: examples for the prompt."""
     bytes: int
+    """Size of all files on disk."""
     files: tuple[str, ...] = ()
+    """Paths relative to the artefact folder."""
 
 
 class Failure(Frozen):
@@ -128,18 +130,23 @@ class Failure(Frozen):
 
 
 class Prediction(Frozen):
-    """One generated text. `stopped` says that the model ended it itself (EOS)."""
+    """One generated text with its scores."""
 
     id: str
     text: str
     scores: dict[str, float | None] = {}
     tokens: int | None = None
     stopped: bool | None = None
+    """Whether the model ended the text itself (EOS). None if that is unknown."""
 
     @property
-    def left_out(self) -> bool:
-        """Whether there was a text, which `--no-texts` kept out of the folder."""
+    def text_withheld(self) -> bool:
+        """Whether there was a text that `--no-texts` kept out of the folder."""
         return not self.text and self.scores.get("empty") == 0
+
+    def without_text(self) -> "Prediction":
+        """The prediction as `--no-texts` stores it."""
+        return self.model_copy(update={"text": ""})
 
 
 class Document(Frozen):
@@ -152,147 +159,143 @@ class Document(Frozen):
     fields: dict[str, str] = {}
 
 
+class _Sparse(BaseModel):
+    """Fields that are None are not written: older records do not have all of them. Unknown keys are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class EmbeddingPosition(Frozen):
+    """Where virtual tokens lie relative to the model's own token embeddings."""
+
+    norm_ratio: float
+    """Mean norm of the virtual tokens divided by that of the model's embeddings."""
+    nearest_cosine: float
+    """Mean cosine similarity to the nearest embedding of the model."""
+
+
+class RunDetails(_Sparse):
+    """What engine and method report about a run. Further keys come from methods of other packages."""
+
+    __pydantic_extra__: dict[str, JsonValue]
+
+    device: str | None = None
+    dtype: str | None = None
+    """Number format of weights and products, such as `bfloat16`."""
+    kernels: str | None = None
+    """`tuneoff` if the C kernels were used, `torch` otherwise."""
+    template: str | None = None
+    """Prompt template in use: `chat` or `plain`."""
+    train_cut_share: float | None = None
+    """Fraction of training documents that were truncated."""
+    validation_cut_share: float | None = None
+    test_cut_share: float | None = None
+    train_examples: int | None = None
+    """Training examples that fit into the prompt."""
+    validation_examples: int | None = None
+    test_examples: int | None = None
+    first_place: EmbeddingPosition | None = None
+    """Of virtual tokens before training."""
+    trained_place: EmbeddingPosition | None = None
+    """Of virtual tokens after training."""
+    moved_share: float | None = None
+    """Fraction of the trainable tensors that training changed."""
+    instruction_share: float | None = None
+    """Fraction of outputs that repeat the instruction."""
+    target_modules: dict[str, int] | None = None
+    """Adapted modules by name, with their number."""
+    merged: bool | None = None
+    """False if the adapter cannot be merged into the weights for generation."""
+    shots: tuple[str, ...] | None = None
+    """Ids of the examples in a few-shot prompt."""
+    initial_tokens: int | None = None
+    """Tokens of the text that the virtual tokens were initialised from."""
+    virtual_tokens: int | None = None
+    blocks: int | None = None
+    """Transformer blocks of the model."""
+    tuned_blocks: int | None = None
+
+
+class Accelerator(Frozen):
+    """One accelerator of a machine."""
+
+    name: str
+    memory_bytes: int | None = None
+
+
+class Machine(_Sparse):
+    """The machine of a run. Contains no name of the host or of its user."""
+
+    cpu: str | None = None
+    physical_cores: int | None = None
+    logical_cores: int | None = None
+    usable_cores: int | None = None
+    """Processors that the process may run on."""
+    memory_bytes: int | None = None
+    architecture: str | None = None
+    os: str | None = None
+    python: str | None = None
+    accelerators: tuple[Accelerator, ...] | None = None
+
+
+class DataProvenance(Frozen):
+    """Which data a run used."""
+
+    description: str
+    content_hash: str
+
+
+class ModelProvenance(Frozen):
+    """Which weights a run started from."""
+
+    name: str
+    content_hash: str
+
+
+class Provenance(_Sparse):
+    """Where the numbers of a run come from."""
+
+    versions: dict[str, str] | None = None
+    """Versions of Python and of each package that can change a number."""
+    machine: Machine | None = None
+    commit: str | None = None
+    """Commit of the tuneoff checkout; None for an installed package."""
+    numerics_version: int | None = None
+    data: DataProvenance | None = None
+    model: ModelProvenance | None = None
+
+
 class Record(Frozen):
-    """One run: spec, status, curve, scores, resources, provenance."""
+    """One run: spec, status, curve, scores, costs and environment."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
-    name: str  # e.g. lora-s0
+    name: str
+    """For people, such as `lora-s0`."""
     status: Status
     spec: RunSpec
     started_at: str
     finished_at: str | None = None
     failure: Failure | None = None
     curve: Curve = Curve()
-    scores: dict[str, float | None] = {}  # means over the test documents, see metrics.METRICS for units
-    signature: str | None = None  # the ROUGE dialect
+    scores: dict[str, float | None] = {}
+    """Means over the test documents; `metrics.METRICS` gives the units."""
+    signature: str | None = None
+    """The ROUGE variant."""
     resources: Resources | None = None
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     artefact: Artefact | None = None
-    notes: tuple[str, ...] = ()  # warnings for people: truncation, unmatched stop, dead soft prompt ...
-    details: dict[str, Any] = {}  # kept by method and engine: matched modules, template, precision, cut share
-    provenance: dict[str, Any] = {}  # versions, machine, commit, data and model hashes
+    notes: tuple[str, ...] = ()
+    """Warnings for people, for example about truncation."""
+    details: RunDetails = RunDetails()
+    provenance: Provenance = Provenance()
 
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write to a temporary file beside `path`, sync it, then rename: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def plain_numbers(value: Any) -> Any:
-    """`value` with NaN and infinities replaced by None: JSON has no word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: plain_numbers(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_numbers(item) for item in value]
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_text_atomic(path, json.dumps(plain_numbers(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_text_atomic(path, "".join(json.dumps(plain_numbers(row), ensure_ascii=False) + "\n" for row in rows))
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file that tuneoff wrote. A broken line is a `UserError` with file and line."""
-    with path.open("rb") as stream:  # decoded line by line, so that what is no text has a place too
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                why = error.msg if isinstance(error, json.JSONDecodeError) else error.reason
-                message = f"{path}, line {number}: not JSON ({why}); restore the file or run again"
-                raise UserError(message) from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: not a JSON object; restore the file or run again")
-            yield row
-
-
-Row = TypeVar("Row", bound=Frozen)
-
-
-def read_rows(path: Path, row: type[Row]) -> list[Row]:
-    """The lines of a JSONL file that tuneoff wrote, each as a `row`. Raises `UserError` for a damaged file."""
-    try:
-        return [row.model_validate(value) for value in read_jsonl(path)]
-    except ValidationError as error:
-        message = f"{path}: damaged or from another version of tuneoff; restore it or run the study again"
-        raise UserError(message) from error
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json` into a run folder."""
-    write_json(folder / "record.json", record.model_dump(mode="json"))
-
-
-def read_record(folder: Path) -> Record:
-    """The record of a run folder. Raises `UserError` when there is none or it cannot be read."""
-    path = folder / "record.json"
-    try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no record.json there; name a run folder (runs/<study>/runs/<run>)") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        message = f"{path}: damaged or from another version of tuneoff; delete the folder to run it again"
-        raise UserError(message) from error
-
-
-def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
-    """Write `predictions.jsonl` into a run folder."""
-    write_jsonl(folder / "predictions.jsonl", (row.model_dump(mode="json") for row in predictions))
-
-
-def read_predictions(folder: Path) -> list[Prediction]:
-    """The predictions of a run folder; empty when the run wrote none. Raises `UserError` for a damaged file."""
-    path = folder / "predictions.jsonl"
-    return read_rows(path, Prediction) if path.exists() else []
-
-
-def write_documents(study: Path, documents: Iterable[Document]) -> None:
-    """Write `documents.jsonl` into a study folder."""
-    write_jsonl(study / "documents.jsonl", (row.model_dump(mode="json") for row in documents))
-
-
-def read_documents(study: Path) -> list[Document]:
-    """The test documents of a study folder, in order; their texts are empty after `--no-texts`.
-
-    Raises `UserError` for a damaged file.
-    """
-    path = study / "documents.jsonl"
-    return read_rows(path, Document) if path.exists() else []
-
-
-def run_folders(study: Path) -> list[Path]:
-    """Folders of a study that hold a record, by name. Runs that `plan.json` does not name are of an earlier plan."""
-    folders = sorted(path.parent for path in (study / "runs").glob("*/record.json"))
-    plan = study / "plan.json"
-    if not plan.exists():
-        return folders
-    try:
-        planned = set(json.loads(plan.read_text(encoding="utf-8"))["runs"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{plan}: damaged; delete it to see every run of the folder") from error
-    return [folder for folder in folders if folder.name in planned]
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do: a trial may diverge, any other run must finish."""
+        return self.status == "finished" or (self.status == "diverged" and self.spec.role == "trial")

@@ -1,0 +1,94 @@
+"""JSON and JSON Lines files that tuneoff writes: atomic, synced to the disk, without NaN."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from tuneoff.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a temporary file next to `path`, sync it, then rename it: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def finite_or_none(value: Any) -> Any:
+    """`value` with NaN and infinities replaced by None, which JSON can express."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
+    """Write `value` as indented JSON, atomically."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    write_text_atomic(path, json.dumps(finite_or_none(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
+    """Write one JSON object per line, atomically."""
+    plain = (finite_or_none(row.model_dump(mode="json")) for row in rows)
+    write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
+
+
+def read_json(path: Path, model: type[Model], way_out: str) -> Model | None:
+    """The file as a `model`; None without a file. Raises `UserError`, which ends in `way_out`, for a damaged file."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged or written by another version of tuneoff; {way_out}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
+
+
+def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(stream, 1):  # decoded line by line, so that invalid UTF-8 has a line number too
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = getattr(error, "msg", None) or getattr(error, "reason", None) or "nested too deeply"
+            raise UserError(f"{path}, line {number}: not JSON ({why}); restore the file or run again") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: not a JSON object; restore the file or run again")
+        yield row
+
+
+def read_jsonl(path: Path, model: type[Model]) -> list[Model]:
+    """The lines of a JSON Lines file as `model`s; empty without a file. Raises `UserError` for a damaged file."""
+    try:
+        with path.open("rb") as stream:
+            return [model.model_validate(row) for row in _objects(path, stream)]
+    except FileNotFoundError:
+        return []
+    except ValidationError as error:
+        message = f"{path}: damaged or written by another version of tuneoff; restore it or run the study again"
+        raise UserError(message) from error

@@ -1,0 +1,361 @@
+"""The one owner of study folders and run folders: every path, every read and every write.
+
+A study folder holds:
+
+    study.json        the `StudySpec`
+    plan.json         hashes of the contents, and the runs that belong to the study
+    data.json         counts of examples, and what cleaning did
+    budget.json       the plan that fits the study into its time limit
+    search.json       the trials and the chosen settings
+    documents.jsonl   the test examples
+    baselines/, outside/    predictions of sentence baselines and of outside systems
+    runs/<name>-<id>/       one folder for each run
+    summary.json, report.html, rating.html, figures/    what the study found
+
+A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl`, `log.txt`, `artefact/` and, until the run has
+ended, a checkpoint.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tuneoff.errors import UserError
+from tuneoff.results.json_files import read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
+from tuneoff.results.lock import LOCK_FILE, study_lock
+from tuneoff.results.run_record import Document, Prediction, Record
+from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile
+from tuneoff.results.summary import Summary
+from tuneoff.spec import StudySpec
+
+_RUN_AGAIN = "restore it or run the study again"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`<name>-<id>`."""
+        return self.path.name
+
+    @property
+    def artefact(self) -> Path:
+        """Folder of what the run leaves for use."""
+        return self.path / "artefact"
+
+    @property
+    def events(self) -> Path:
+        """The event log that grows while the run works."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the run printed."""
+        return self.path / "log.txt"
+
+    @property
+    def _record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def _predictions(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    def has_record(self) -> bool:
+        """Whether a record exists, readable or not."""
+        return self._record.exists()
+
+    def read_record(self) -> Record:
+        """The record. Raises `UserError` if there is none or it is damaged."""
+        record = read_json(self._record, Record, "delete the folder to repeat the run")
+        if record is None:
+            raise UserError(f"{self.path}: contains no record.json; name a run folder (runs/<study>/runs/<run>)")
+        return record
+
+    def write_record(self, record: Record) -> None:
+        """Write `record.json`."""
+        write_json(self._record, record)
+
+    def read_predictions(self) -> list[Prediction]:
+        """The predictions, empty if the run wrote none. Raises `UserError` for a damaged file."""
+        return read_jsonl(self._predictions, Prediction)
+
+    def write_predictions(self, predictions: Iterable[Prediction]) -> None:
+        """Write `predictions.jsonl`."""
+        write_jsonl(self._predictions, predictions)
+
+    def has_artefact_files(self, record: Record) -> bool:
+        """Whether every file that the record lists is still there."""
+        files = record.artefact.files if record.artefact else ()
+        return all((self.artefact / name).exists() for name in files)
+
+    def discard_results(self) -> None:
+        """Remove record, predictions, events and log of an earlier attempt; its checkpoint stays."""
+        for path in (self._record, self._predictions, self.events, self.log):
+            path.unlink(missing_ok=True)
+
+    def withhold_texts(self, record: Record, predictions: Iterable[Prediction]) -> None:
+        """Remove generated texts, and prompts that were made from documents (`--no-texts`)."""
+        if record.artefact is not None and record.artefact.format == "prompt":
+            for name in record.artefact.files:
+                (self.artefact / name).unlink(missing_ok=True)
+        rows = [row.without_text() for row in predictions]
+        if rows:
+            self.write_predictions(rows)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as read from its folder. The predictions are read when they are first used, and then kept."""
+
+    dir: RunDir
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+        return self.dir.name
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """What the run wrote for the test documents."""
+        return self.dir.read_predictions()
+
+    def withhold_texts(self) -> "StoredRun":
+        """The run after its texts were removed from the folder and from memory."""
+        rows = self.predictions
+        self.dir.withhold_texts(self.record, rows)
+        stripped = StoredRun(self.dir, self.record)
+        stripped.__dict__["predictions"] = [row.without_text() for row in rows]
+        return stripped
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study folder that was read once: spec, plan, records, predictions.
+
+    `runs` are those that belong to the study; a folder may hold others, of an earlier choice of methods. `spec` is
+    None for a folder without `study.json`: records can be judged without it.
+    """
+
+    dir: "StudyDir"
+    spec: StudySpec | None
+    plan: PlanFile
+    data: DataFile
+    budget: BudgetFile | UserError | None
+    search: SearchFile | None
+    runs: tuple[StoredRun, ...]
+
+    @property
+    def path(self) -> Path:
+        """The study folder."""
+        return self.dir.path
+
+    @property
+    def name(self) -> str:
+        """The study's name; that of its folder if nothing else is known."""
+        return self.spec.name if self.spec else self.path.name
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of all runs, in the order of `runs`."""
+        return [run.record for run in self.runs]
+
+    def run(self, name: str) -> StoredRun | None:
+        """The run in the folder `name`."""
+        return next((run for run in self.runs if run.name == name), None)
+
+    @cached_property
+    def documents(self) -> list[Document]:
+        """The test documents, in order. Their texts are empty after `--no-texts`."""
+        return self.dir.read_documents()
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Group of each test document by its id; empty if the folder holds no documents."""
+        return {document.id: document.group for document in self.documents}
+
+    @cached_property
+    def baselines(self) -> dict[str, list[Prediction]]:
+        """Predictions of the sentence baselines, by name."""
+        return self.dir.read_baselines()
+
+    @cached_property
+    def outside(self) -> dict[str, list[Prediction]]:
+        """Predictions of the outside systems that the study compares, by name."""
+        return self.dir.read_outside(None if self.spec is None else set(self.spec.predictions))
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """A study folder."""
+
+    path: Path
+
+    def run_dir(self, name: str) -> RunDir:
+        """The folder of the run `name`, whether it exists or not."""
+        return RunDir(self.path / "runs" / name)
+
+    @property
+    def report(self) -> Path:
+        """The report page."""
+        return self.path / "report.html"
+
+    @property
+    def rating_page(self) -> Path:
+        """The page for blind ratings."""
+        return self.path / "rating.html"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the charts."""
+        return self.path / "figures"
+
+    def ratings(self) -> list[Path]:
+        """Files of ratings that people saved in the folder."""
+        return sorted(self.path.glob("ratings*.json"))
+
+    def is_study(self) -> bool:
+        """Whether the folder has a `study.json`."""
+        return (self.path / "study.json").exists()
+
+    def has_foreign_files(self) -> bool:
+        """Whether the folder holds anything although it is not a study."""
+        return self.path.is_dir() and any(entry.name != LOCK_FILE for entry in self.path.iterdir())
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, which is made if it is missing. Raises `UserError` if another process holds it."""
+        with study_lock(self.path):
+            yield
+
+    def check_writable(self) -> None:
+        """Raise `UserError` unless the nearest existing folder takes new files. Leaves nothing behind."""
+        existing = self.path.absolute()
+        while not existing.exists():
+            existing = existing.parent
+        if not existing.is_dir():
+            raise UserError(f"{existing}: is a file, not a folder; choose another --output")
+        try:
+            handle, name = tempfile.mkstemp(dir=existing, prefix=".tuneoff-")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+        os.close(handle)
+        Path(name).unlink()
+
+    def read_spec(self) -> StudySpec | None:
+        """`study.json`; None without one."""
+        return read_json(self.path / "study.json", StudySpec, "choose another --output")
+
+    def write_spec(self, spec: StudySpec) -> None:
+        """Write `study.json`, without paths of this machine."""
+        write_json(self.path / "study.json", spec.without_places())
+
+    def read_plan(self) -> PlanFile | None:
+        """`plan.json`; None without one."""
+        return read_json(self.path / "plan.json", PlanFile, "delete it to see every run of the folder")
+
+    def write_plan(self, plan: PlanFile) -> None:
+        """Write `plan.json`."""
+        write_text = plan.model_dump(mode="json", exclude_none=True)
+        write_json(self.path / "plan.json", write_text)
+
+    def read_data(self) -> DataFile | None:
+        """`data.json`; None without one."""
+        return read_json(self.path / "data.json", DataFile, _RUN_AGAIN)
+
+    def write_data(self, data: DataFile) -> None:
+        """Write `data.json`."""
+        write_json(self.path / "data.json", data)
+
+    def read_budget(self) -> BudgetFile | None:
+        """`budget.json`; None without one."""
+        return read_json(self.path / "budget.json", BudgetFile, "delete it to plan again, or choose another --output")
+
+    def write_budget(self, budget: BudgetFile) -> None:
+        """Write `budget.json`."""
+        write_json(self.path / "budget.json", budget)
+
+    def read_search(self) -> SearchFile | None:
+        """`search.json`; None without one."""
+        return read_json(self.path / "search.json", SearchFile, _RUN_AGAIN)
+
+    def write_search(self, search: SearchFile) -> None:
+        """Write `search.json`."""
+        write_json(self.path / "search.json", search)
+
+    def read_documents(self) -> list[Document]:
+        """The test documents, empty without `documents.jsonl`."""
+        return read_jsonl(self.path / "documents.jsonl", Document)
+
+    def write_documents(self, documents: Iterable[Document]) -> None:
+        """Write `documents.jsonl`."""
+        write_jsonl(self.path / "documents.jsonl", documents)
+
+    def read_baselines(self) -> dict[str, list[Prediction]]:
+        """Predictions of the sentence baselines, by name."""
+        return {path.stem: read_jsonl(path, Prediction) for path in sorted((self.path / "baselines").glob("*.jsonl"))}
+
+    def write_baselines(self, rows: Mapping[str, Iterable[Prediction]]) -> None:
+        """Write `baselines/<name>.jsonl`."""
+        for name, predictions in rows.items():
+            write_jsonl(self.path / "baselines" / f"{name}.jsonl", predictions)
+
+    def read_outside(self, names: set[str] | None = None) -> dict[str, list[Prediction]]:
+        """Predictions of outside systems by name. `names`: only these; None: all that the folder holds."""
+        paths = sorted((self.path / "outside").glob("*.jsonl"))
+        return {path.stem: read_jsonl(path, Prediction) for path in paths if names is None or path.stem in names}
+
+    def write_outside(self, rows: Mapping[str, Iterable[Prediction]]) -> None:
+        """Write `outside/<name>.jsonl`."""
+        for name, predictions in rows.items():
+            write_jsonl(self.path / "outside" / f"{name}.jsonl", predictions)
+
+    def write_summary(self, summary: Summary) -> None:
+        """Write `summary.json`."""
+        write_json(self.path / "summary.json", summary)
+
+    def write_page(self, path: Path, text: str) -> None:
+        """Write one of the pages of the study, `report` or `rating_page`."""
+        write_text_atomic(path, text)
+
+    def run_dirs(self) -> list[RunDir]:
+        """Every run folder with a record, by name, whether the run belongs to the study or not."""
+        return [RunDir(path.parent) for path in sorted((self.path / "runs").glob("*/record.json"))]
+
+    def read_runs(self, *, skip_damaged: bool = False) -> list[StoredRun]:
+        """Every run of the folder. `skip_damaged`: leave out records that cannot be read; otherwise a `UserError`."""
+        found = []
+        for folder in self.run_dirs():
+            try:
+                found.append(StoredRun(folder, folder.read_record()))
+            except UserError:
+                if not skip_damaged:
+                    raise
+        return found
+
+    def load(self, runs: Iterable[StoredRun] | None = None) -> StoredStudy:
+        """Read the folder once. `runs`: all runs of the folder, if they were read before.
+
+        Raises `UserError` for a damaged file.
+        """
+        spec, plan = self.read_spec(), self.read_plan() or PlanFile()
+        known = self.read_runs() if runs is None else sorted(runs, key=lambda run: run.name)
+        if plan.runs is not None:
+            planned = set(plan.runs)
+            known = [run for run in known if run.name in planned]
+        budget: BudgetFile | UserError | None
+        try:
+            budget = self.read_budget()
+        except UserError as error:
+            budget = error  # a damaged plan takes nothing away from the results
+        search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
+        return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(known))

@@ -1,0 +1,169 @@
+"""What a study folder stores about the study as a whole: the models of its JSON files. `StudyDir` reads and writes them.
+
+The keys are on disk in folders of users and keep their names.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tuneoff.spec.run import Finite, Frozen, Scalar
+
+Effort = Literal["examples", "time"]  # what the trained methods get an equal amount of
+
+
+class _Tolerant(BaseModel):
+    """Keys of a later version are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PlanFile(_Tolerant):
+    """`plan.json`: hashes of the contents, and the runs that belong to the study."""
+
+    data: str | None = None
+    models: dict[str, str] = {}
+    numerics: int | None = None
+    earlier_numerics: tuple[int, ...] | None = None
+    """Versions of the numerics whose finished runs count; None if no earlier run counts."""
+    runs: tuple[str, ...] | None = None
+    """Names of run folders."""
+
+
+class DataFile(_Tolerant):
+    """`data.json`: what the study was run on."""
+
+    description: str = ""
+    counts: dict[str, int] = {}
+    """Examples of each split."""
+    cleaning: tuple[str, ...] = ()
+    content_hash: str | None = None
+    caution: str | None = None
+    """What ROUGE does not see of the test data."""
+
+    @property
+    def train_examples(self) -> int:
+        """Training examples of all the data; 0 if unknown."""
+        return self.counts.get("train", 0)
+
+
+class Speed(Frozen):
+    """Seconds that one method needs on one model."""
+
+    start: float
+    step: float
+    """One optimiser step on examples of mean length."""
+    check: float
+    """One validation example."""
+    write: float
+    """One test example."""
+
+
+class MeasuredSpeed(Speed):
+    """A speed, with the model and the method that it belongs to."""
+
+    model: str
+    method: str
+
+
+class ReducedSettings(_Tolerant):
+    """The settings that a budget may change."""
+
+    max_validation_documents: int | None
+    max_test_documents: int | None
+    trials: int
+    fractions: tuple[float, ...]
+    max_steps: int | None
+    min_steps: int | None
+    step_floor: int
+    seeds: int
+    steps: dict[str, int]
+
+
+class BudgetFile(_Tolerant):
+    """`budget.json`: the plan that fits a study into its time limit."""
+
+    asked: str
+    """Hash of the request that the plan answers."""
+    budget_seconds: Finite | None = None
+    """None with `--equal time` alone, and in files of an earlier version."""
+    equal: Effort = "examples"
+    seconds: Finite
+    """Planned duration of all runs."""
+    fits: bool
+    given_up: tuple[str, ...]
+    """What was reduced, in words."""
+    measured: tuple[MeasuredSpeed, ...] = ()
+    settings: ReducedSettings
+
+
+class PruningCheck(_Tolerant):
+    """An early look at a trial: pruned if its validation loss is above the limit."""
+
+    step: int
+    cut_above: float | None = None
+    validation_loss: float | None = None
+
+
+class TrialResult(_Tolerant):
+    """One trial of a search."""
+
+    value: Scalar
+    validation_loss: float | None = None
+    status: str = ""
+    seconds: float | None = None
+    steps: int | None = None
+    run: str = ""
+    cut_at: int | None = None
+    """Step at which the trial was pruned."""
+    rungs: tuple[PruningCheck, ...] = ()
+
+    @property
+    def loss_when_pruned(self) -> float | None:
+        """Validation loss at the check that pruned the trial."""
+        return next((check.validation_loss for check in self.rungs if check.step == self.cut_at), None)
+
+
+class PruningSavings(_Tolerant):
+    """What pruning saved, compared with trials that all run to their end."""
+
+    steps: int
+    seconds: float | None = None
+
+
+class SearchCell(_Tolerant):
+    """The trials of one method on one model and one fraction of the data."""
+
+    model: str
+    method: str
+    fraction: float = 1.0
+    hyperparameter: str
+    trials: tuple[TrialResult, ...] = ()
+    reserve_because: str | None = None
+    """Why the refinement trial tried its value."""
+    chosen: Scalar = None
+    on_edge: bool | None = None
+    saved: PruningSavings | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all trials together."""
+        return sum(trial.steps or 0 for trial in self.trials)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of all trials together; None if one has no time."""
+        known = [trial.seconds for trial in self.trials if trial.seconds is not None]
+        return sum(known) if known and len(known) == len(self.trials) else None
+
+
+class SearchFile(_Tolerant):
+    """`search.json`: how the settings of the final runs were chosen."""
+
+    criterion: str = "validation loss"
+    cells: tuple[SearchCell, ...] = ()
+
+    @property
+    def pruned(self) -> bool:
+        """Whether trials could be pruned."""
+        return any(cell.saved for cell in self.cells)

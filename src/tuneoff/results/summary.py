@@ -1,0 +1,309 @@
+"""What a study found: one typed model, written by the verdict and read by report, terminal, `--json` and Python.
+
+All scores are in points of their metric. `summary.json` holds the same model; each version rewrites it from the records.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import SerializeAsAny
+
+from tuneoff.results.costs import Cost
+from tuneoff.results.run_record import Machine
+from tuneoff.results.study_state import DataFile, Effort, SearchFile
+from tuneoff.spec.run import Frozen
+
+Decision = Literal["better", "worse", "tie", "no difference shown"]
+Relevance = Literal["matters", "too small to matter", "not settled"]
+ClaimOutcome = Literal["supported", "contradicted", "undecided"]
+CrossoverOutcome = Literal["located", "throughout", "undetermined"]
+RowKind = Literal["method", "extractive", "outside"]
+
+
+class MethodResult(Frozen):
+    """One method compared with the unknown best method."""
+
+    method: str
+    title: str
+    mean: float
+    seed_means: tuple[float, ...]
+    seed_sd: float | None
+    """None if the seed changes nothing, or with a single seed."""
+    may_be_best: bool
+    """Whether no other method is shown to be better."""
+    regret_bound: float
+    """Upper bound on how far the method's true mean lies below the best one's, simultaneous for all methods (95 %)."""
+    not_worse: bool
+    """Whether the regret bound is at most the margin."""
+
+
+class PairResult(Frozen):
+    """`first` minus `second`. The interval is simultaneous for all pairs (95 %)."""
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    standard_error: float
+    df: float | None
+    """Satterthwaite's degrees of freedom; None if there is no error."""
+    decision: Decision
+    """About `first`: better or worse if the interval excludes zero; a tie if it excludes every difference beyond the
+    margin."""
+    size: Relevance
+    """Whether the difference is beyond the margin."""
+    smallest_detectable: float
+
+
+class Recommendation(Frozen):
+    """The cheapest method on one axis among those that are not worse than the best by more than the margin.
+
+    If no method is shown to be so: the cheapest among those that may be the best, and `settled` is False.
+    """
+
+    axis: str
+    title: str
+    unit: str
+    method: str | None
+    cost: float | None
+    settled: bool = False
+    regret_bound: float | None = None
+    equally_cheap: tuple[str, ...] = ()
+    without_cost: tuple[str, ...] = ()
+    reason: str | None = None
+    """Why there is no recommendation."""
+
+
+class Verdict(Frozen):
+    """What a study says about its methods on one model, and with what certainty."""
+
+    metric: str
+    unit: str = "points"
+    level: float
+    margin: float
+    block: str | None
+    """The base model, if the study has several."""
+    methods: tuple[MethodResult, ...]
+    left_out: tuple[str, ...] = ()
+    """Titles of methods that the study compares and that have no finished, scored run."""
+    pairs: tuple[PairResult, ...]
+    best: str | None
+    """The method with the highest mean."""
+    best_set: tuple[str, ...]
+    """Methods that may be the best."""
+    recommendations: tuple[Recommendation, ...]
+    smallest_detectable: float | None
+    smallest_margin: float | None
+    seeds: tuple[int, ...]
+    documents: int
+    groups: int
+    covers_seeds: bool
+    """False with a single seed: the intervals then hold for these trained models, not for the methods."""
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class SizePoint(Frozen):
+    """Mean of one method at one fraction of the data, over seeds and documents."""
+
+    fraction: float
+    examples: int
+    mean: float
+
+
+class SizeCurve(Frozen):
+    """One method over the fractions of the data."""
+
+    method: str
+    title: str
+    points: tuple[SizePoint, ...]
+    gain_of_doubling: float | None = None
+    """Points that twice the data would add, by the fitted curve; None with fewer than three fractions."""
+    gain_low: float | None = None
+    gain_high: float | None = None
+    pays_until: int | None = None
+    """Number of examples from which doubling gains less than the margin; 0: from the first on; None: out of range."""
+
+
+class BandPoint(Frozen):
+    """`first` minus `second` at one fraction. The bands are simultaneous for all pairs and fractions."""
+
+    fraction: float
+    examples: int
+    difference: float
+    low: float
+    high: float
+    covers_seeds: bool = True
+    """False with a single seed: the band then holds for these trained models only."""
+
+
+class Crossover(Frozen):
+    """Where the better method of a pair changes."""
+
+    first: str
+    second: str
+    outcome: CrossoverOutcome
+    small: str | None
+    """The better method on little data."""
+    large: str | None
+    """The better method on much data; equal to `small` for the outcome `throughout`."""
+    low: int | None
+    high: int | None
+    """The change lies between `low` and `high` examples."""
+    estimate: int | None
+    """Number of examples at which the straight lines between the means cross."""
+    band: tuple[BandPoint, ...]
+
+
+class DataSizeVerdict(Frozen):
+    """How the comparison on one model changes with the amount of data."""
+
+    block: str | None
+    level: float
+    curves: tuple[SizeCurve, ...]
+    crossovers: tuple[Crossover, ...]
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class JudgedClaim(Frozen):
+    """A claim of the study file, with what the study says about it."""
+
+    text: str
+    outcome: ClaimOutcome
+    why: str
+    model: str | None = None
+
+
+class Confound(Frozen):
+    """Something in which the runs of one base model differ besides the method."""
+
+    aspect: str
+    model: str
+    changes_scores: bool
+    """Whether it changes losses and texts by itself."""
+    words: str
+
+    @property
+    def sentence(self) -> str:
+        """The words as a sentence of the verdict."""
+        if self.changes_scores:
+            return f"Caution: {self.words}."
+        return f"{self.words[:1].upper()}{self.words[1:]}."
+
+
+class Finding(Frozen):
+    """What a diagnostic found. `where` is a run's name or a method's."""
+
+    check: str
+    where: str
+    words: str
+
+
+class ModelToUse(Frozen):
+    """The run that a study hands over, by the name of its folder, and why it is that one."""
+
+    run: str
+    method: str
+    title: str
+    model: str
+    seed: int
+    why: str
+    card: bool = False
+    """Whether the artefact has a README.md with loading code."""
+
+
+class BudgetReport(Frozen):
+    """How the study was fitted into its time limit. With a `problem`, nothing else is known."""
+
+    problem: str | None = None
+    budget_seconds: float | None = None
+    equal: Effort = "examples"
+    reduced: tuple[str, ...] = ()
+    """What was reduced, in words."""
+    steps: dict[str, int] = {}
+    fits: bool = True
+    planned_seconds: float | None = None
+    took_seconds: float | None = None
+
+
+class FailedRun(Frozen):
+    """A run that did not finish."""
+
+    run: str
+    message: str
+
+
+class Interval(Frozen):
+    """A mean with its 95 % interval; None where there is no number."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class ComparisonRow(Frozen):
+    """One row of the comparison: a method on a model, a sentence baseline or an outside system."""
+
+    name: str
+    title: str
+    kind: RowKind
+    model: str | None = None
+    seeds: int = 1
+    status: dict[str, int] = {}
+    """Number of runs by status."""
+    runs: tuple[str, ...] = ()
+    """Names of run folders."""
+    scores: dict[str, Interval] = {}
+    """By metric: mean over seeds and documents, with a bootstrap interval over document groups."""
+    gain: Interval | None = None
+    """Over zero-shot in the primary metric, with the simultaneous interval of the verdict."""
+    costs: dict[str, Cost] = {}
+    """By the name of a `CostAxis`."""
+    best_epoch: float | None = None
+    validation_loss: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def score(self, metric: str) -> Interval:
+        """A score, empty if the row has none."""
+        return self.scores.get(metric, Interval())
+
+    def cost(self, axis: str) -> float | None:
+        """A cost in the unit of its axis; None if it was not measured."""
+        found = self.costs.get(axis)
+        return found.value if found else None
+
+
+class Summary(Frozen):
+    """What a study found."""
+
+    name: str
+    created_at: str
+    tuneoff_version: str
+    primary_metric: str
+    signature: str | None = None
+    """The ROUGE variant."""
+    machine: SerializeAsAny[Machine] = Machine()
+    data: DataFile = DataFile()
+    rows: tuple[ComparisonRow, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    """One for each base model."""
+    winner: ModelToUse | None = None
+    claims: tuple[JudgedClaim, ...] = ()
+    data_sizes: tuple[DataSizeVerdict, ...] = ()
+    search: SearchFile | None = None
+    budget: BudgetReport | None = None
+    confounds: tuple[Confound, ...] = ()
+    diagnostics: tuple[Finding, ...] = ()
+    failures: tuple[FailedRun, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The verdicts in sentences, the answer first."""
+        return tuple(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        for verdict in self.verdicts:
+            for sentence in verdict.sentences:
+                yield f"{verdict.block}: {sentence}" if verdict.block else sentence
