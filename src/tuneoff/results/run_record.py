@@ -1,4 +1,4 @@
-"""What happened in one run: the models of `record.json` and `predictions.jsonl`. `RunDir` reads and writes the files."""
+"""What happened in one run: the models of `record.json` and `predictions.jsonl`, which `RunDir` reads and writes."""
 
 from typing import Any, Literal
 
@@ -160,7 +160,7 @@ class Document(Frozen):
 
 
 class _Sparse(BaseModel):
-    """Fields that are None are not written: older records do not have all of them. Unknown keys are kept as they are."""
+    """Fields that are None are not written: older records do not have all of them. Unknown keys are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -1,4 +1,4 @@
-"""What a study folder stores about the study as a whole: the models of its JSON files. `StudyDir` reads and writes them.
+"""What a study folder stores about the study as a whole: the models of the JSON files that `StudyDir` reads and writes.
 
 The keys are on disk in folders of users and keep their names.
 """

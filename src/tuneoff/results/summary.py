@@ -1,6 +1,6 @@
 """What a study found: one typed model, written by the verdict and read by report, terminal, `--json` and Python.
 
-All scores are in points of their metric. `summary.json` holds the same model; each version rewrites it from the records.
+Scores are in points of their metric. `summary.json` holds the same model; each version rewrites it from the records.
 """
 
 from collections.abc import Iterator
