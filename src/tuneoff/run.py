@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from tuneoff import data, metrics, models
@@ -28,19 +29,21 @@ from tuneoff.profiling import Meter, machine
 from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
-    ARTEFACT,
     NUMERICS_VERSION,
     Artefact,
     Curve,
+    DataProvenance,
     Failure,
+    ModelProvenance,
     Prediction,
+    Provenance,
     Record,
+    RunDetails,
+    Status,
     ValidationPoint,
-    read_record,
-    write_predictions,
-    write_record,
 )
-from tuneoff.spec import TIMED_TEXTS, GenerateSpec, RunSpec
+from tuneoff.results.study_dir import RunDir, StoredRun
+from tuneoff.spec import TIMED_TEXTS, RunSpec
 
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
@@ -54,29 +57,30 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
 
     What goes wrong becomes a record with a status and a reason; nothing is raised but what ends the process.
     """
+    run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "events.jsonl").unlink(missing_ok=True)  # of an attempt that was interrupted
+    run_dir.events.unlink(missing_ok=True)  # of an attempt that was interrupted
     started = _now()
-    with EventWriter(folder / "events.jsonl") as events, Meter(events=events.append) as meter:
-        work = _Work(spec, run_id, folder, meter, events.append)
-        found: dict[str, Any] = {"status": "finished"}
+    with EventWriter(run_dir.events) as events, Meter(events=events.append) as meter:
+        work = _Work(spec, run_id, run_dir, meter, events.append)
+        status: Status = "finished"
+        failure = None
         try:
             work.do()
         except Diverged as error:
             work.curve = error.curve
-            found = {"status": "diverged", "failure": Failure(type="Diverged", message=str(error))}
+            status, failure = "diverged", Failure(type="Diverged", message=str(error))
         except UserError as error:
-            found = {"status": "failed", "failure": Failure(type="UserError", message=str(error))}
+            status, failure = "failed", Failure(type="UserError", message=str(error))
         except Exception as error:
-            trace = traceback.format_exc()
             message = f"{type(error).__name__}: {error}"
-            found = {
-                "status": "failed",
-                "failure": Failure(type=type(error).__name__, message=message, traceback=trace),
-            }
+            failure = Failure(type=type(error).__name__, message=message, traceback=traceback.format_exc())
+            status = "failed"
         record = Record(
             run_id=run_id,
             name=name,
+            status=status,
+            failure=failure,
             spec=spec.without_places(),
             started_at=started,
             finished_at=_now(),
@@ -90,12 +94,11 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             notes=tuple(work.notes),
             details=work.details,
             provenance=work.provenance,
-            **found,
         )
-        write_record(folder, record)
+        run_dir.write_record(record)
         if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
             work.checkpoints.forget()
-    with EventWriter(folder / "events.jsonl") as events:  # when nothing is sampled any more, to be the last event
+    with EventWriter(run_dir.events) as events:  # when nothing is sampled any more, to be the last event
         events.append(Finished(status=record.status))
     return record
 
@@ -103,17 +106,19 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
 class _Work:
     """The steps of one run, and what is known of it so far (a run that fails half-way leaves that in its record)."""
 
-    def __init__(self, spec: RunSpec, run_id: str, folder: Path, meter: Meter, emit: Callable[[Event], None]) -> None:
-        self.spec, self.run_id, self.folder, self.meter, self.emit = spec, run_id, folder, meter, emit
+    def __init__(
+        self, spec: RunSpec, run_id: str, run_dir: RunDir, meter: Meter, emit: Callable[[Event], None]
+    ) -> None:
+        self.spec, self.run_id, self.run_dir, self.meter, self.emit = spec, run_id, run_dir, meter, emit
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
-        self.details: dict[str, Any] = {}
-        self.provenance: dict[str, Any] = {}
+        self.details = RunDetails()
+        self.provenance = Provenance()
         self.artefact: Artefact | None = None
         self.trainable_parameters: int | None = None
         self.total_parameters: int | None = None
-        self.checkpoints = Checkpoints(folder)  # keeps no state until it is known what is computed
+        self.checkpoints = Checkpoints(run_dir.path)  # keeps no state until it is known what is computed
 
     def do(self) -> None:
         spec = self.spec
@@ -121,8 +126,11 @@ class _Work:
             method = build(spec.method.name, spec.method.hyperparameters)
             device = pick_device()
             dtype = choose_dtype(spec.model.precision, device)
-            self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-            self.details["kernels"] = "tuneoff" if fused.are_here(device) else "torch"
+            self._report(
+                device=str(device),
+                dtype=str(dtype).removeprefix("torch."),
+                kernels="tuneoff" if fused.are_here(device) else "torch",
+            )
             dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
             base = models.load(spec.model, device, dtype)
             use_fast_paths(base.model, device)
@@ -133,7 +141,7 @@ class _Work:
             )
             adapted = method.adapt(base, known, spec.seed)
             prompter = _prompter(spec, base, adapted)
-            self.details["template"] = prompter.template
+            self._report(template=prompter.template)
             train = self._encode(prompter, known, "train") if method.trains else []
             validation = self._encode(prompter, held_out, "validation")
             self._count_parameters(adapted)
@@ -159,7 +167,7 @@ class _Work:
     ) -> list[Written]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
-            self.details |= adapted.details
+            self._report(**adapted.details)
             rows = prompts() if callable(prompts) else prompts
             written = generate(
                 adapted,
@@ -172,6 +180,10 @@ class _Work:
             )
             generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.ids) for row in written)
         return written
+
+    def _report(self, **details: JsonValue) -> None:
+        """Add facts to the record's details; checked, so that a method of another package cannot break the record."""
+        self.details = RunDetails.model_validate(self.details.model_dump() | details)
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -187,8 +199,7 @@ class _Work:
     def _report_lengths(self, rows: EncodedRows, too_long: Sequence[TooLong], split: str) -> None:
         cut = int((rows.cuts > 0).sum())
         share = cut / len(rows) if rows else 0.0
-        self.details[f"{split}_cut_share"] = share
-        self.details[f"{split}_examples"] = len(rows)
+        self._report(**{f"{split}_cut_share": share, f"{split}_examples": len(rows)})
         if share > _LOUD_SHARE:
             most = self.spec.prompt.max_length
             self._note(f"{100 * share:.0f} % of the {split} documents were cut to fit --max-length {most}")
@@ -203,7 +214,7 @@ class _Work:
         own = {id(parameter): parameter.numel() for parameter in adapted.model.parameters()}
         own |= {id(tensor): tensor.numel() for tensor in adapted.state().values()}
         self.total_parameters = sum(own.values())
-        self.details |= adapted.details
+        self._report(**adapted.details)
 
     def _place_virtual_tokens(self, adapted: Adapted, base: BaseModel, when: str) -> None:
         """Keys and values of layers (prefix tuning) have no place among embeddings."""
@@ -211,7 +222,8 @@ class _Work:
         tokens = adapted.suffix() if prefix is None else prefix
         if isinstance(tokens, Tensor):
             embedding = base.model.get_input_embeddings()
-            self.details[f"{when}_place"] = place(tokens, embedding, embedding.num_embeddings)._asdict()
+            position = place(tokens, embedding, embedding.num_embeddings)._asdict()
+            self._report(**{f"{when}_place": position})
 
     def _fit(
         self,
@@ -222,8 +234,8 @@ class _Work:
     ) -> None:
         rates = self.spec.method.hyperparameters
         if self.spec.role != "timing":
-            where = {key: self.details[key] for key in ("dtype", "device", "kernels")}
-            self.checkpoints = Checkpoints(self.folder, {"run": self.run_id, **where}, note=self._note)
+            where = {key: getattr(self.details, key) for key in ("dtype", "device", "kernels")}
+            self.checkpoints = Checkpoints(self.run_dir.path, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
         self.curve = Training(
             adapted,
@@ -241,7 +253,7 @@ class _Work:
             cut_above=self.spec.cut_above,
         ).fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
-        self.details["moved_share"] = moved / max(1, len(before))
+        self._report(moved_share=moved / max(1, len(before)))
         self._place_virtual_tokens(adapted, base, "trained")
 
     def _validate(self, adapted: Adapted, rows: Sequence[Encoded], base: BaseModel) -> None:
@@ -255,7 +267,7 @@ class _Work:
         self.curve = Curve(validation=(point,), best_step=0, best_epoch=0.0, best_validation_loss=loss)
 
     def _save(self, method: Method, adapted: Adapted) -> None:
-        folder = self.folder / ARTEFACT
+        folder = self.run_dir.artefact
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
         if kind in ("peft", "transformers", "tensors", "embeddings"):
@@ -278,8 +290,8 @@ class _Work:
             )
         if self.spec.prompt.instruction.strip():
             held = sum(self._holds_instruction(row.text, examples[places[row.id]]) for row in predictions)
-            self.details["instruction_share"] = held / max(1, len(predictions))
-        write_predictions(self.folder, predictions)
+            self._report(instruction_share=held / max(1, len(predictions)))
+        self.run_dir.write_predictions(predictions)
         self.scores = metrics.means(row.scores for row in predictions)
         for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
             share = self.scores.get(metric)
@@ -339,55 +351,89 @@ def _commit() -> str | None:
     return said
 
 
-def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
-    return {
-        "versions": {"python": platform.python_version(), **models.versions()},
-        "machine": machine(),
-        "commit": _commit(),
-        "numerics_version": NUMERICS_VERSION,
-        "data": {"description": dataset.description, "content_hash": dataset.content_hash},
-        "model": {"name": spec.model.name, "content_hash": models.content_hash(spec.model)},
-    }
+def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
+    return Provenance(
+        versions={"python": platform.python_version(), **models.versions()},
+        machine=machine(),
+        commit=_commit(),
+        numerics_version=NUMERICS_VERSION,
+        data=DataProvenance(description=dataset.description, content_hash=dataset.content_hash),
+        model=ModelProvenance(name=spec.model.name, content_hash=models.content_hash(spec.model)),
+    )
 
 
-def summarize_texts(run_folder: Path, documents: Sequence[data.Example]) -> Iterator[str]:
-    """New documents through a finished run, one summary each, in order. Their references are not looked at.
+def load_adapted(run: StoredRun) -> Generator:
+    """The tuned model of a finished run, ready to generate.
 
-    Raises `UserError` for a run that cannot be used, before any model is loaded, and for a document without room.
+    Raises `UserError` for a run that cannot be used, before any model is loaded.
     """
-    record = read_record(run_folder)
+    record, run_dir = run.record, run.dir
     if record.spec.role != "final":
-        raise UserError(f"{run_folder}: a {record.spec.role} run leaves nothing to use; name a final run")
+        raise UserError(f"{run_dir.path}: a {record.spec.role} run leaves nothing to use; name a final run")
     if record.status != "finished":
-        raise UserError(f"{run_folder}: this run is {record.status}, so there is nothing to use; run it again")
+        raise UserError(f"{run_dir.path}: this run is {record.status}, so there is nothing to use; run it again")
     kept = () if record.artefact is None else record.artefact.files
     for file in kept:
-        if file != "README.md" and not (run_folder / ARTEFACT / file).exists():
+        if file != "README.md" and not (run_dir.artefact / file).exists():
             if record.artefact is not None and record.artefact.format == "prompt":
                 raise UserError(
-                    f"{run_folder}: {ARTEFACT}/{file} is missing, for it holds documents and the study keeps none "
+                    f"{run_dir.path}: artefact/{file} is missing because it holds documents and the study keeps none "
                     "(--no-texts); run it without --no-texts in another folder, or use another method"
                 )
             raise UserError(
-                f"{run_folder}: {ARTEFACT}/{file} is missing, perhaps since records were copied without their weights; "
-                f"copy {ARTEFACT}/ from where the run was made, or delete this folder and run the study again"
+                f"{run_dir.path}: artefact/{file} is missing, perhaps because records were copied without their "
+                "weights; copy artefact/ from where the run was made, or delete this folder and run the study again"
             )
     spec = record.spec
     device = pick_device()
     base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
-    adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
+    adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_dir.artefact)
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did
     adapted.train_mode(False)
-    yield from _written_texts(adapted, base, _prompter(spec, base, adapted), documents, spec.generate)
+    return Generator(adapted, base, _prompter(spec, base, adapted), spec)
 
 
-def _written_texts(
-    adapted: Adapted, base: BaseModel, prompter: Prompter, documents: Sequence[data.Example], spec: GenerateSpec
-) -> Iterator[str]:
-    for start in range(0, len(documents), spec.batch_size):
-        prompts, too_long = prompter.encode(documents[start : start + spec.batch_size], with_target=False)
-        if too_long:
-            raise UserError(f"document {too_long[0].id}: its fields leave no room for its text; shorten them")
-        for row in generate(adapted, prompts, spec, stop_ids=base.stop_ids, pad_id=base.pad_id, device=base.device):
-            yield prompter.decode(row.ids)
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """A tuned model that writes texts for new documents, as its run did."""
+
+    adapted: Adapted
+    base: BaseModel
+    prompter: Prompter
+    spec: RunSpec
+
+    def texts(self, documents: Sequence[data.Example]) -> Iterator[str]:
+        """One text for each document, in order. References are ignored.
+
+        Raises `UserError` for a document whose fields leave no room for its text.
+        """
+        settings = self.spec.generate
+        for start in range(0, len(documents), settings.batch_size):
+            batch = documents[start : start + settings.batch_size]
+            prompts, too_long = self.prompter.encode(batch, with_target=False)
+            if too_long:
+                raise UserError(f"document {too_long[0].id}: its fields leave no room for its text; shorten them")
+            rows = generate(
+                self.adapted,
+                prompts,
+                settings,
+                stop_ids=self.base.stop_ids,
+                pad_id=self.base.pad_id,
+                device=self.base.device,
+            )
+            for row in rows:
+                yield self.prompter.decode(row.ids)
+
+    def generate(self, documents: Sequence[str]) -> list[str]:
+        """One text for each document. Raises `UserError` if the run's instruction needs more than a document."""
+        needed = fields_of(self.spec.prompt.instruction)
+        if needed:
+            raise UserError(
+                f"the run's instruction needs {', '.join(needed)} for each document; use `tuneoff summarize --field`"
+            )
+        examples = [
+            data.Example(id=str(number), document=text, references=(), split="test", group="")
+            for number, text in enumerate(documents, 1)
+        ]
+        return list(self.texts(examples))

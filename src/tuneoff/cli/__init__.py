@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.study.printable import printable
+from tuneoff.text import sanitize
 
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
@@ -51,7 +51,7 @@ def guard(work: Callable[[], int]) -> int:
 
 def complain(message: str, code: int) -> int:
     """One sentence on stderr. It may quote a file's content, so control codes are made harmless."""
-    print(f"tuneoff: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"tuneoff: {sanitize(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

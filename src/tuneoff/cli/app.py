@@ -14,7 +14,8 @@ from tuneoff.cli.usage import usage_sentence
 from tuneoff.errors import UserError
 
 if TYPE_CHECKING:
-    from tuneoff.cli.session import StudyResult
+    from tuneoff.api import Study
+    from tuneoff.cli.study import StudyFlags
     from tuneoff.spec import StudySpec
 
 OUTPUT = "What comes out"
@@ -84,6 +85,15 @@ Workers = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What carries out the runs: `local`, or an executor of another package.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(
@@ -132,6 +142,7 @@ def compare(
     report_to: ReportTo = None,
     no_texts: NoTexts = False,
     workers: Workers = "1",
+    engine: Engine = "local",
     budget: Budget = None,
     equal: Equal = "examples",
     quiet: Quiet = False,
@@ -139,12 +150,14 @@ def compare(
     as_json: AsJson = False,
     *,
     given: Mapping[str, Any],
-) -> "int | StudyResult":
+) -> "int | Study":
     """Compare ways of adapting a model on your documents, under equal effort.
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
-    from tuneoff.spec.toml import Override, parse_setting, read_study
+    from tuneoff.cli.study import StudyFlags
+    from tuneoff.spec.toml import Override
+    from tuneoff.study.study_file import parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods is not None:
@@ -152,19 +165,17 @@ def compare(
         overrides.append(Override(("methods",), names, "--methods"))
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)
-    return _carry_out(
-        spec,
-        output or Path("runs") / spec.name,
-        report_to=report_to,
-        keep_texts=not no_texts,
-        keep_earlier=keep_earlier,
-        workers=workers,
+    flags = StudyFlags(
         budget=budget,
         equal=equal,
+        workers=workers,
+        engine=engine,
+        report_to=report_to or (),
+        keep_texts=not no_texts,
+        keep_earlier=keep_earlier,
         quiet=quiet,
-        dry_run=dry_run,
-        as_json=as_json,
     )
+    return _carry_out(spec, output or Path("runs") / spec.name, flags, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -189,9 +200,11 @@ def train(
     as_json: AsJson = False,
     *,
     given: Mapping[str, Any],
-) -> "int | StudyResult":
+) -> "int | Study":
     """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
-    from tuneoff.spec.toml import Override, parse_setting, read_study
+    from tuneoff.cli.study import StudyFlags
+    from tuneoff.spec.toml import Override
+    from tuneoff.study.study_file import parse_setting, read_study
 
     method = method.replace("-", "_")
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
@@ -200,38 +213,27 @@ def train(
     if learning_rate is not None:
         overrides.append(Override(("hyperparameters", method, "learning_rate"), learning_rate, "--learning-rate"))
     spec = read_study(study, preset, overrides)
-    return _carry_out(
-        spec,
-        output or Path("runs") / f"{spec.name}-{method}",
-        report_to=report_to,
-        keep_texts=not no_texts,
-        quiet=quiet,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    flags = StudyFlags(report_to=report_to or (), keep_texts=not no_texts, quiet=quiet)
+    return _carry_out(spec, output or Path("runs") / f"{spec.name}-{method}", flags, dry_run=dry_run, as_json=as_json)
 
 
-def _carry_out(spec: "StudySpec", folder: Path, *, dry_run: bool, as_json: bool, **options: Any) -> "int | StudyResult":
+def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run: bool, as_json: bool) -> "int | Study":
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
-    from tuneoff.cli import session, show
-    from tuneoff.study.plan import check_writable
+    from tuneoff.cli import plans
+    from tuneoff.cli import study as studies
     from tuneoff.trackers import TRACKERS, open_tracker
 
-    check_writable(folder)  # before anybody looks for a budget in it
     if dry_run:
-        for name in options["report_to"] or ():
+        for name in flags.report_to:
             if name not in ("none", *TRACKERS):
-                open_tracker(name, folder)  # says what is wrong with the name; others would be opened in earnest
-        wanted = {
-            key: options[key] for key in ("workers", "budget", "equal", "keep_earlier", "quiet") if key in options
-        }
-        prepared = session.planned(spec, folder, **wanted)[0]
-        print(json.dumps(show.plan_as_json(prepared)) if as_json else show.plan_as_text(prepared))
+                open_tracker(name, folder)  # says what is wrong with the name; known ones would really be opened
+        prepared = studies.plan_study(spec, folder, flags)
+        print(json.dumps(plans.plan_as_json(prepared)) if as_json else plans.plan_as_text(prepared))
         return DONE
-    result = session.run_study(spec, folder, **options)
+    study = studies.run_study(spec, folder, flags)
     if as_json:
-        print(json.dumps(result.summary, ensure_ascii=False))
-    return result
+        print(study.summary.model_dump_json())
+    return study
 
 
 @app.command()
@@ -268,13 +270,12 @@ def summarize(
     """Write summaries of new documents with the winner of a study, or with any finished run."""
     from tuneoff.cli.documents import given_fields, read_documents
     from tuneoff.cli.verdicts import run_to_use
-    from tuneoff.results.run_record import read_record
 
-    run = run_to_use(_no_file(run), method, model)
-    documents = read_documents(file, read_record(run).spec, given_fields(field or ()))
-    from tuneoff.run import summarize_texts  # loads torch, for which a mistake in the documents should not wait
+    chosen = run_to_use(_folder(run), method, model)
+    documents = read_documents(file, chosen.record.spec, given_fields(field or ()))
+    from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
-    for document, text in zip(documents, summarize_texts(run, documents), strict=True):
+    for document, text in zip(documents, load_adapted(chosen).texts(documents), strict=True):
         print(
             json.dumps({"id": document.id, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
             flush=True,
@@ -282,24 +283,21 @@ def summarize(
     return DONE
 
 
-def _no_file(folder: Path) -> Path:
-    """The folder that was named. Raises `UserError` for what is there and is no folder."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: a file, where a folder was expected; name the folder that `tuneoff compare` wrote")
-    return folder
+def _folder(path: Path) -> Path:
+    """The folder that was named. Raises `UserError` for anything else that exists."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: a file, where a folder was expected; name the folder that `tuneoff compare` wrote")
+    return path
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
 ) -> int:
-    """Draw the report of a study again from what is on disk."""
-    from tuneoff.report import render
-    from tuneoff.verdict.summarize import summarize
+    """Write the report of a study again from its records."""
+    from tuneoff.api import load_study
 
-    if (_no_file(folder) / "study.json").exists():  # there may be runs that the last summary does not know
-        summarize(folder)
-    print(render(folder)[0])
+    print(load_study(_folder(folder)).report())
     return DONE
 
 
@@ -327,7 +325,7 @@ def judge(
     """Draw the verdict anew from the records of one or more studies. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.judged([_no_file(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
+    print(verdicts.judged([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
     return DONE
 
 
@@ -350,7 +348,7 @@ def rescore(
     """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
     from tuneoff.cli import verdicts
 
-    study = _no_file(folder)
+    study = _folder(folder)
     print(verdicts.rescored(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
     return DONE
 
@@ -364,7 +362,7 @@ def diff(
     """Compare two studies run by run: what came from training, and what from scoring."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.drifted(_no_file(first), _no_file(second), as_json=as_json))
+    print(verdicts.compared(_folder(first), _folder(second), as_json=as_json))
     return DONE
 
 
@@ -385,9 +383,9 @@ def list_methods(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """List the methods with their hyper-parameters and defaults."""
-    from tuneoff.cli import show
+    from tuneoff.cli import plans
 
-    print(json.dumps(show.methods_as_json()) if as_json else show.methods_as_text())
+    print(json.dumps(plans.methods_as_json()) if as_json else plans.methods_as_text())
     return DONE
 
 
@@ -415,21 +413,19 @@ def top(
         print(context.get_help())
 
 
-def invoke(arguments: Sequence[str]) -> "int | StudyResult":
+def invoke(arguments: Sequence[str]) -> "int | Study":
     """Run the command that `arguments` name: what it returns, or the code with which the command line ended early."""
     fancy = app.rich_markup_mode
     if list(arguments) in ([], ["--help"]):
         app.rich_markup_mode = None  # the panels of rich take longer to load than all the rest of this command
     try:
-        returned: int | StudyResult | None = app(
-            args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False
-        )
+        returned: int | Study | None = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
     finally:
         app.rich_markup_mode = fancy
     return DONE if returned is None else returned
 
 
-def dispatch(arguments: Sequence[str], then: "Callable[[StudyResult], None] | None" = None) -> int:
+def dispatch(arguments: Sequence[str], then: "Callable[[Study], None] | None" = None) -> int:
     """Run a command; its exit code. A wrong flag or command is one sentence on stderr and code 2.
 
     `then` is called with the result of a study that was carried out.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tuneoff.cli import guard
 from tuneoff.cli.app import dispatch
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
-from tuneoff.cli.session import StudyResult
+from tuneoff.api import Study
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 
@@ -88,18 +88,18 @@ def with_starter(typed: Sequence[str]) -> list[str]:
     return replaced
 
 
-def finish(result: StudyResult) -> None:
+def finish(study: Study) -> None:
     """Draw the graphs of every finished run; print the scores of the first one."""
     from tuneoff.report import run_figures
 
-    finished = [pair for pair in zip(result.records, result.folders, strict=True) if pair[0].status == "finished"]
-    for _, folder in finished:
-        for path in run_figures(folder):
+    finished = [run for run in study.stored.runs if run.record.status == "finished"]
+    for run in finished:
+        for path in run_figures(run):
             print(f"graph: {path}", file=sys.stderr)
     if finished:
-        record, folder = finished[0]
-        print(f"weights: {folder / 'artefact'}", file=sys.stderr)
-        print(f"ROUGE Scores: { ({name: _share(record.scores.get(name)) for name in ROUGE_NAMES}) }")
+        first = finished[0]
+        print(f"weights: {first.dir.artefact}", file=sys.stderr)
+        print(f"ROUGE Scores: { ({name: _share(first.record.scores.get(name)) for name in ROUGE_NAMES}) }")
 
 
 def _share(points: float | None) -> float | None:

@@ -22,7 +22,7 @@ def examine() -> dict[str, Any]:
     rates = {str(dtype).removeprefix("torch."): gemm_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     return {
         "versions": models.versions() | {name: _version(name) for name in OPTIONAL},
-        "machine": profiling.machine(),
+        "machine": profiling.machine().model_dump(mode="json"),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "precision": {

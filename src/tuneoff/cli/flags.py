@@ -13,16 +13,16 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.errors import UserError
+from tuneoff.options import OPTION_PATHS
 
 DATA, MODEL, PROMPT, EFFORT, GENERATION = "Data", "Model", "Prompt", "Effort, the same for every method", "Generation"
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag. `path` leads into the study; `*` behind `models` means every model."""
+    """One flag."""
 
     name: str
-    path: tuple[str, ...]
     type: Any
     panel: str
     help: str
@@ -37,86 +37,91 @@ class Flag:
         return f"{self.help} Also {names}." if names else self.help
 
     @property
+    def path(self) -> tuple[str, ...]:
+        """Where its value belongs in `StudySpec`."""
+        return OPTION_PATHS[self.parameter]
+
+    @property
     def parameter(self) -> str:
         """The name of the function parameter that typer fills."""
         return self.name.removeprefix("--").replace("-", "_")
 
 
 STUDY_FLAGS = (
-    Flag("--data", ("data", "source"), str, DATA, "`starter`, a folder written by `datasets`, or a hub name.",
+    Flag("--data", str, DATA, "`starter`, a folder written by `datasets`, or a hub name.",
          ("--dataset-name",), "NAME"),
-    Flag("--data-config", ("data", "config"), str, DATA, "Configuration of a hub data set.",
+    Flag("--data-config", str, DATA, "Configuration of a hub data set.",
          ("--dataset-config-name",), "NAME"),
-    Flag("--train-file", ("data", "train_file"), str, DATA, "Training examples: .jsonl, .csv or .parquet.",
+    Flag("--train-file", str, DATA, "Training examples: .jsonl, .csv or .parquet.",
          metavar="FILE"),
-    Flag("--validation-file", ("data", "validation_file"), str, DATA,
+    Flag("--validation-file", str, DATA,
          "Validation examples; without it a tenth of the training documents.", metavar="FILE"),
-    Flag("--test-file", ("data", "test_file"), str, DATA,
+    Flag("--test-file", str, DATA,
          "Test examples; without it a tenth of the training documents.", metavar="FILE"),
-    Flag("--document-column", ("data", "document_column"), str, DATA, "Column of the documents.",
+    Flag("--document-column", str, DATA, "Column of the documents.",
          ("--text-column",), "NAME"),
-    Flag("--summary-column", ("data", "summary_column"), str, DATA, "Column of the texts wanted.", metavar="NAME"),
-    Flag("--max-train-documents", ("data", "max_train_documents"), int, DATA, "Train on at most so many documents.",
+    Flag("--summary-column", str, DATA, "Column of the texts wanted.", metavar="NAME"),
+    Flag("--max-train-documents", int, DATA, "Train on at most so many documents.",
          metavar="N"),
-    Flag("--max-validation-documents", ("data", "max_validation_documents"), int, DATA,
+    Flag("--max-validation-documents", int, DATA,
          "Validate on at most so many documents.", metavar="N"),
-    Flag("--max-test-documents", ("data", "max_test_documents"), int, DATA, "Score at most so many documents.",
+    Flag("--max-test-documents", int, DATA, "Score at most so many documents.",
          metavar="N"),
-    Flag("--model", ("models",), list[str], MODEL,
+    Flag("--model", list[str], MODEL,
          "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL",
          default="starter"),
-    Flag("--revision", ("models", "*", "revision"), str, MODEL, "Branch, tag or commit of a hub model.",
+    Flag("--revision", str, MODEL, "Branch, tag or commit of a hub model.",
          ("--model-revision",), "REV"),
-    Flag("--precision", ("models", "*", "precision"), str, MODEL, "Arithmetic of the model.",
+    Flag("--precision", str, MODEL, "Arithmetic of the model.",
          metavar="auto|fp32|bf16", default="auto"),
-    Flag("--trust-remote-code", ("models", "*", "trust_remote_code"), bool, MODEL,
+    Flag("--trust-remote-code", bool, MODEL,
          "Run code that comes with the model. Only for authors you trust."),
-    Flag("--instruction", ("prompt", "instruction"), str, PROMPT, "What the model is told; may name {columns}.",
+    Flag("--instruction", str, PROMPT, "What the model is told; may name {columns}.",
          metavar="TEXT", default="Summarize the following text in one sentence."),
-    Flag("--cue", ("prompt", "cue"), str, PROMPT, "Stands between the document and the summary.",
+    Flag("--cue", str, PROMPT, "Stands between the document and the summary.",
          metavar="TEXT", default="Summary:"),
-    Flag("--template", ("prompt", "template"), str, PROMPT, "How instruction, document and cue are put together.",
+    Flag("--template", str, PROMPT, "How instruction, document and cue are put together.",
          metavar="auto|chat|plain", default="auto"),
-    Flag("--max-length", ("prompt", "max_length"), int, PROMPT,
+    Flag("--max-length", int, PROMPT,
          "Tokens of prompt, virtual tokens and target together; longer documents are cut.", metavar="N", default="512"),
-    Flag("--seeds", ("seeds",), int, EFFORT, "Number of seeds, paired across methods.", metavar="N", default="1"),
-    Flag("--trials", ("trials",), int, EFFORT,
+    Flag("--seeds", int, EFFORT, "Number of seeds, paired across methods.", metavar="N", default="1"),
+    Flag("--trials", int, EFFORT,
          "Settings tried for each method before a reserve one; 0 takes the defaults.", metavar="N", default="0"),
-    Flag("--fractions", ("fractions",), str, EFFORT, "Shares of the data to compare on, for example 0.1,0.25,1.",
+    Flag("--fractions", str, EFFORT, "Shares of the data to compare on, for example 0.1,0.25,1.",
          metavar="LIST", default="1"),
-    Flag("--search-at", ("search_at",), str, EFFORT, "Trials at each share of the data, or at all of it alone.",
+    Flag("--search-at", str, EFFORT, "Trials at each share of the data, or at all of it alone.",
          metavar="each|full", default="each"),
-    Flag("--halving", ("halving",), bool, EFFORT,
+    Flag("--halving", bool, EFFORT,
          "Trials of a trained method go one by one, and one that is not among the better half of them after a quarter "
          "or half of its steps is cut there."),
-    Flag("--margin", ("margin",), float, EFFORT, "Points of ROUGE-1 that do not matter in practice.",
+    Flag("--margin", float, EFFORT, "Points of ROUGE-1 that do not matter in practice.",
          metavar="POINTS", default="0.5"),
-    Flag("--epochs", ("train", "epochs"), float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
+    Flag("--epochs", float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
          "N", default="1"),
-    Flag("--max-steps", ("train", "max_steps"), int, EFFORT, "At most so many optimiser steps.", metavar="N"),
-    Flag("--min-steps", ("train", "min_steps"), int, EFFORT, "At least so many optimiser steps.", metavar="N"),
-    Flag("--batch-size", ("train", "batch_size"), int, EFFORT, "Examples an optimiser step.",
+    Flag("--max-steps", int, EFFORT, "At most so many optimiser steps.", metavar="N"),
+    Flag("--min-steps", int, EFFORT, "At least so many optimiser steps.", metavar="N"),
+    Flag("--batch-size", int, EFFORT, "Examples an optimiser step.",
          ("--per-device-train-batch-size",), "N", default="8"),
-    Flag("--micro-batch-tokens", ("train", "micro_batch_tokens"), int, EFFORT,
+    Flag("--micro-batch-tokens", int, EFFORT,
          "Tokens worked on at a time (on a CPU by two passes side by side); lower it when memory runs out.",
          metavar="N", default="1024"),
-    Flag("--warmup", ("train", "warmup"), float, EFFORT, "Share of the steps in which the learning rate rises.",
+    Flag("--warmup", float, EFFORT, "Share of the steps in which the learning rate rises.",
          ("--warmup-ratio", "--warmup-steps"), "SHARE", default="0.06"),
-    Flag("--schedule", ("train", "schedule"), str, EFFORT, "Course of the learning rate.", ("--lr-scheduler-type",),
+    Flag("--schedule", str, EFFORT, "Course of the learning rate.", ("--lr-scheduler-type",),
          "cosine|linear|constant", default="cosine"),
-    Flag("--max-grad-norm", ("train", "max_grad_norm"), float, EFFORT, "Gradients are clipped to this norm.",
+    Flag("--max-grad-norm", float, EFFORT, "Gradients are clipped to this norm.",
          metavar="X", default="1"),
-    Flag("--eval-steps", ("train", "eval_steps"), int, EFFORT,
+    Flag("--eval-steps", int, EFFORT,
          "Validation loss every N steps, beside the end of each epoch.", metavar="N"),
-    Flag("--patience", ("train", "patience"), int, EFFORT, "Stop after N evaluations without a better loss.",
+    Flag("--patience", int, EFFORT, "Stop after N evaluations without a better loss.",
          ("--early-stopping-patience",), "N"),
-    Flag("--max-new-tokens", ("generate", "max_new_tokens"), int, GENERATION, "Longest text written, in tokens.",
+    Flag("--max-new-tokens", int, GENERATION, "Longest text written, in tokens.",
          ("--max-target-length",), "N", default="64"),
-    Flag("--num-beams", ("generate", "num_beams"), int, GENERATION, "1 is greedy decoding.", metavar="N", default="1"),
-    Flag("--rouge-words", ("score", "words"), str, GENERATION,
+    Flag("--num-beams", int, GENERATION, "1 is greedy decoding.", metavar="N", default="1"),
+    Flag("--rouge-words", str, GENERATION,
          "What ROUGE counts: English words (a-z, 0-9, stemmed), words of any script, or characters (as for Chinese).",
          metavar="english|unicode|characters", default="english"),
-    Flag("--generate-batch-size", ("generate", "batch_size"), int, GENERATION, "Texts written at a time.",
+    Flag("--generate-batch-size", int, GENERATION, "Texts written at a time.",
          ("--per-device-eval-batch-size",), "N", default="32"),
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Literal
 from tuneoff import models
 from tuneoff.methods import Method
 from tuneoff.prompts import Prompting, worded
-from tuneoff.results.run_record import write_text_atomic
+from tuneoff.results.json_files import write_text_atomic
 from tuneoff.spec import ModelSpec, RunSpec
 
 _LOADING = {

@@ -5,14 +5,13 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from tuneoff.profiling.energy import SYSTEM_POWERCAP, nvidia_counters, rapl_counters
 from tuneoff.profiling.memory import SYSTEM_PROC, MemoryPeak
 from tuneoff.profiling.nvidia import Nvidia
-from tuneoff.results.run_record import Reading
+from tuneoff.results.run_record import Machine, Reading
 from tuneoff.spec.run import Frozen
 
 
@@ -23,23 +22,23 @@ class Sensor(Frozen):
     reading: Reading
 
 
-def machine(nvidia: Nvidia | None = None) -> dict[str, Any]:
+def machine(nvidia: Nvidia | None = None) -> Machine:
     """The machine for a record's provenance. Memory in bytes; `usable_cores` is what this process may run on.
 
     Holds no name of the host or of its user.
     """
     nvidia = nvidia if nvidia is not None else Nvidia()
-    return {
-        "cpu": cpu_model(),
-        "physical_cores": psutil.cpu_count(logical=False),
-        "logical_cores": psutil.cpu_count(),
-        "usable_cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "architecture": platform.machine(),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "accelerators": nvidia.describe(),
-    }
+    return Machine(
+        cpu=cpu_model(),
+        physical_cores=psutil.cpu_count(logical=False),
+        logical_cores=psutil.cpu_count(),
+        usable_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        architecture=platform.machine(),
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        accelerators=nvidia.describe(),
+    )
 
 
 def usable_cores() -> int:

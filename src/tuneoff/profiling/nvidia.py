@@ -5,6 +5,8 @@ import os
 from types import ModuleType
 from typing import Any
 
+from tuneoff.results.run_record import Accelerator
+
 MILLI = 1e-3
 
 
@@ -67,7 +69,7 @@ class Nvidia:
         except self._nvml.NVMLError as error:
             raise OSError(str(error)) from error
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> tuple[Accelerator, ...]:
         """Name and memory (bytes; None when the driver does not tell) of each device."""
         described = []
         for device in self._devices:
@@ -76,5 +78,5 @@ class Nvidia:
                 memory: int | None = int(self._nvml.nvmlDeviceGetMemoryInfo(device).total)
             except self._nvml.NVMLError as error:
                 name, memory = f"NVIDIA device ({error})", None
-            described.append({"name": name, "memory_bytes": memory})
-        return described
+            described.append(Accelerator(name=name, memory_bytes=memory))
+        return tuple(described)

@@ -42,7 +42,7 @@ class ClaimSpec(Frozen):
 
 
 class StudySpec(Frozen):
-    """Everything that a comparison needs. Names of methods and hyper-parameters are checked by `study.plan`,
+    """Everything that a comparison needs. Names of methods and hyper-parameters are checked by `study.study_file`,
     which knows the registry; this class only knows shapes."""
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9._-]{1,64}$")

@@ -6,10 +6,8 @@ the flag. Relative paths in a file are relative to that file, relative paths in 
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tuneoff import methods
 from tuneoff.errors import UserError
-from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.spec.run import Frozen
-from tuneoff.verdict.claims import check_claims
+from tuneoff.text import did_you_mean
 
 KeyPath = tuple[str | int, ...]
 
@@ -35,7 +31,6 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 FILE_KEYS = ("train_file", "validation_file", "test_file")
 TO_EVERY_MODEL = "*"
-ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also a file's name
 
 
 @dataclass(frozen=True)
@@ -58,13 +53,6 @@ class _Source:
         """`name, line n` of a key or table, None when it does not stand in the text."""
         line = line_of(self.text, path)
         return f"{self.name}, line {line}" if line else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean x?` when a known word is close, otherwise the list of known words."""
-    names = sorted(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(names)}"
 
 
 def presets() -> dict[str, str]:
@@ -108,47 +96,33 @@ def _holds(value: Any, path: KeyPath) -> bool:
     return True
 
 
-def parse_setting(text: str, method: str | None = None) -> Override:
-    """`lora.learning_rate=1e-3` -> an override. `method` stands in for a missing prefix (`tuneoff train`).
+@dataclass(frozen=True)
+class SourcedSpec:
+    """A study with the places that its settings come from, for messages."""
 
-    The value is text where the method wants text, names between commas where it wants names, otherwise TOML.
-    """
-    flag = f"--set {text}"
-    key, equals, value = (part.strip() for part in text.partition("="))
-    owner, dot, name = key.partition(".")
-    if not dot and method is not None:
-        owner, name = method, key
-    if not equals or not owner or not name:
-        form = "NAME=VALUE" if method is not None else "METHOD.NAME=VALUE, for example lora.learning_rate=1e-3"
-        raise UserError(f"{flag}: not of the form {form}")
-    owner = owner.replace("-", "_")
-    known = owner in methods.METHODS or owner.startswith(methods.peft_type.PREFIX)
-    default = methods.defaults(owner).get(name) if known else None
-    return Override(("hyperparameters", owner, name), _value(value, default), flag)
+    spec: StudySpec
+    source: _Source | None
+    overrides: Sequence[Override]
 
+    @property
+    def name(self) -> str:
+        """Name of the file or preset."""
+        return self.source.name if self.source else "study"
 
-def _value(text: str, default: Any) -> Any:
-    """What was typed, as the type of the default."""
-    if isinstance(default, str):
-        return text
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(","))
-    try:
-        parsed = tomllib.loads(f"value = {text}\n")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if set(parsed) == {"value"} else text
+    def place(self, path: KeyPath) -> str:
+        """The flag, or the file and line, that a setting comes from; `study` if neither is known."""
+        return _place(path, self.source, self.overrides)
 
 
-def read_study(
+def read_toml(
     file: Path | None = None,
     preset: str | None = None,
     overrides: Sequence[Override] = (),
-) -> StudySpec:
-    """The study that a file or a preset describes, with `overrides` on top; checked down to every hyper-parameter.
+) -> SourcedSpec:
+    """The study that a file or a preset describes, with `overrides` applied.
 
-    Raises `UserError` for a file that is missing or no TOML, an unknown key, method or hyper-parameter, a value out of
-    range, and for an override that would do nothing.
+    Raises `UserError` for a file that is missing or not TOML, an unknown key, or a value out of range. Names of methods
+    and hyper-parameters are not checked here: that needs the registry.
     """
     if file is not None and preset is not None:
         raise UserError(f"both a study file ({file}) and --preset {preset} were given: keep one of them")
@@ -167,7 +141,7 @@ def read_study(
         study = StudySpec.model_validate(document)
     except ValidationError as error:
         raise UserError(_explain(error.errors(), document, source, overrides)) from error
-    return _with_known_methods(study, source, overrides)
+    return SourcedSpec(study, source, overrides)
 
 
 def _open(file: Path | None, preset: str | None) -> tuple[_Source | None, Path | None]:
@@ -312,43 +286,3 @@ def _place(path: KeyPath, source: _Source | None, overrides: Sequence[Override])
         if wanted[:length] == override.path or override.path == ("models",) == path[:1]:
             return override.flag
     return (source.place(path) if source else None) or "study"
-
-
-def _with_known_methods(study: StudySpec, source: _Source | None, overrides: Sequence[Override]) -> StudySpec:
-    """Check names and values against the registry; keep the hyper-parameters of the methods that will run."""
-    for name in study.methods:
-        with _placed(_place(("methods",), source, overrides)):
-            methods.build(name, {})
-    for name in study.predictions:
-        if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
-            place = _place(("predictions", name), source, overrides)
-            raise UserError(f"{place}: the row name {name!r} is taken or not made of letters, digits and . _ -")
-    for name in study.steps:
-        if name not in study.methods:
-            place = _place(("steps", name), source, overrides)
-            raise UserError(f"{place}: `steps` is about {name}, which the study does not compare")
-    for name, values in study.hyperparameters.items():
-        for key, value in values.items():
-            path = ("hyperparameters", name, key)
-            place = _place(path, source, overrides)
-            with _placed(place):
-                methods.build(name, {key: value})
-            if name not in study.methods and any(override.path == path for override in overrides):
-                chosen = ", ".join(study.methods)
-                raise UserError(
-                    f"{place}: {name} is not among the methods of this study ({chosen}); add it to --methods"
-                )
-        with _placed(_place(("hyperparameters", name), source, overrides)):
-            methods.build(name, values)
-    check_claims(study.claims, study.methods, study.fractions, Path(source.name if source else "study"))
-    kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
-    return study.model_copy(update={"hyperparameters": kept})
-
-
-@contextmanager
-def _placed(place: str) -> Iterator[None]:
-    """Put the place in front of a `UserError` that leaves the block."""
-    try:
-        yield
-    except UserError as error:
-        raise (error if place == "study" else UserError(f"{place}: {error}")) from error

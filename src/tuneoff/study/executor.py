@@ -1,6 +1,11 @@
-"""Carries out runs, each in a process of its own, and sees to it that each leaves a record whatever happens to it."""
+"""Carries out runs, each in a process of its own, and makes sure that each leaves a record, whatever happens to it.
+
+`Executor` is the protocol; `LocalExecutor` uses this machine. Other packages register theirs by the entry point group
+`tuneoff.executors`.
+"""
 
 import contextlib
+import queue
 import signal
 import threading
 from collections import deque
@@ -8,146 +13,219 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from tuneoff.errors import UserError
+from tuneoff.plugins import Registry
 from tuneoff.results.events import Event, Follower, Note, PhaseStarted, Sampled, StepDone, curve_of
-from tuneoff.results.run_record import Failure, Record, Status, read_record, write_record
+from tuneoff.results.run_record import Failure, Record, Status
+from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import RunSpec
 from tuneoff.study.launcher import WHOLE_MACHINE, Launcher, Layout, choose_start_method, launcher
-from tuneoff.study.printable import printable
+from tuneoff.text import did_you_mean, sanitize
 
 TICK_SECONDS = 0.1
-LOG_FILE = "log.txt"
 SIGTERM_EXIT = 128 + 15
 _TAIL_BYTES, _TAIL_LINES = 4000, 15
-# Files of an earlier attempt that must not be taken for this one's.
-_STALE = ("record.json", "events.jsonl", "predictions.jsonl", LOG_FILE)
 _ASKED_TO_STOP = {"SIGTERM", "SIGINT", "SIGHUP"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to carry out: its folder is the run's own."""
+    """A run to carry out, with the folder that it writes into."""
 
     spec: RunSpec
     run_id: str
     name: str
-    folder: Path
+    dir: RunDir
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A job and its record, which also stands in the job's folder."""
+class Observer(Protocol):
+    """Is informed about runs. Its methods are never called concurrently."""
 
-    job: Job
-    record: Record
+    def started(self, job: Job) -> None:
+        """A run starts."""
+        ...
+
+    def event(self, job: Job, event: Event) -> None:
+        """A run reports something."""
+        ...
+
+    def ended(self, job: Job, run: StoredRun) -> None:
+        """A run has ended, in whatever way."""
+        ...
 
 
-def execute(
-    jobs: Sequence[Job],
-    *,
-    on_event: Callable[[Job, Event], None],
-    on_start: Callable[[Job], None] | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
-    preload: tuple[str, ...] = ("tuneoff.run",),
-    start_method: str | None = None,
-    target: str = "tuneoff.run:run",
-    layout: Layout = WHOLE_MACHINE,
-    more: Callable[[], Sequence[Job]] = tuple,
-) -> list[Outcome]:
-    """Do `jobs` one after the other, or as many at a time as `layout` has processes; the callbacks are never called at
-    the same time. When all are done, `more` says which jobs have become known by them, until there are none.
+class SilentObserver:
+    """Ignores everything."""
+
+    def started(self, job: Job) -> None:
+        pass
+
+    def event(self, job: Job, event: Event) -> None:
+        pass
+
+    def ended(self, job: Job, run: StoredRun) -> None:
+        pass
+
+
+class Observers:
+    """Several observers as one, informed in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def started(self, job: Job) -> None:
+        for observer in self._observers:
+            observer.started(job)
+
+    def event(self, job: Job, event: Event) -> None:
+        for observer in self._observers:
+            observer.event(job, event)
+
+    def ended(self, job: Job, run: StoredRun) -> None:
+        for observer in self._observers:
+            observer.ended(job, run)
+
+
+class Executor(Protocol):
+    """Carries out runs. A context: what it has started ends with it."""
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        """Carry out `jobs` and yield each run when it has ended; the order is that of the ends.
+
+        A run that fails, crashes or is killed has a record that says so, and the next one starts.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class LocalExecutor:
+    """Runs on this machine: one after another, or as many concurrently as the layout has processes.
+
     `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
-    `record.json`.
-
-    A run that fails, crashes or is killed has a record that says so, and the next one starts. On Ctrl-C and SIGTERM
-    the current run is stopped and recorded as interrupted; then KeyboardInterrupt or SystemExit(143) is raised.
-    What a run prints goes into `log.txt` of its folder. Raises `UserError` for an unknown start method and
-    `RunFailure` when no process can be started at all.
+    `record.json`. What a run prints goes into `log.txt` of its folder. On Ctrl-C and SIGTERM the current runs are
+    stopped and recorded as interrupted; then KeyboardInterrupt or SystemExit(143) is raised.
     """
-    method = choose_start_method(start_method)
-    one_at_a_time = threading.Lock()
-    never = threading.Event()
 
-    def tell(job: Job, event: Event) -> None:
-        with one_at_a_time:
-            on_event(job, event)
+    def __init__(
+        self,
+        layout: Layout = WHOLE_MACHINE,
+        *,
+        preload: tuple[str, ...] = ("tuneoff.run",),
+        start_method: str | None = None,
+        target: str = "tuneoff.run:run",
+    ) -> None:
+        """Raises `UserError` for an unknown start method."""
+        self._layout, self._preload, self._target = layout, preload, target
+        self._method = choose_start_method(start_method)
+        self._launcher: Launcher | None = None  # its imports take seconds, so it is kept
+        self._resources = contextlib.ExitStack()
 
-    def do(job: Job, started: Launcher, stop: threading.Event) -> Outcome:
-        if on_start is not None:
-            with one_at_a_time:
-                on_start(job)
-        outcome = Outcome(job, _carry_out(job, started, tell, target, stop))
-        if on_outcome is not None:
-            with one_at_a_time:
-                on_outcome(outcome)
-        return outcome
+    def __enter__(self) -> Self:
+        return self
 
-    outcomes: list[Outcome] = []
-    started: Launcher | None = None  # its imports take seconds: once is enough
-    with _sigterm_raises(), contextlib.ExitStack() as opened:
-        while jobs:
-            if layout.processes > 1 and len(jobs) > 1:
-                outcomes += _side_by_side(jobs, do, lambda: launcher(method, preload, layout), layout.processes)
-            else:
-                started = started or opened.enter_context(launcher(method, preload, WHOLE_MACHINE))
-                outcomes += [do(job, started, never) for job in jobs]
-            jobs = more()
-    return outcomes
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._launcher = None
+        self._resources.close()
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        """See `Executor.run`. Raises `RunFailure` if no process can be started at all."""
+        with _sigterm_raises():
+            if self._layout.processes > 1 and len(jobs) > 1:
+                yield from self._run_concurrently(jobs, _Serialized(observer))
+                return
+            never = threading.Event()
+            for job in jobs:
+                if self._launcher is None:
+                    opened = launcher(self._method, self._preload, WHOLE_MACHINE)
+                    self._launcher = self._resources.enter_context(opened)
+                yield self._carry_out(job, self._launcher, observer, never)
+
+    def _run_concurrently(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        """Each worker is a thread with a launcher of its own. The first error of a worker ends all and is raised."""
+        waiting = deque(jobs)
+        stop = threading.Event()
+        results: queue.SimpleQueue[StoredRun | BaseException | None] = queue.SimpleQueue()  # None: a worker has ended
+
+        def work() -> None:
+            try:
+                with launcher(self._method, self._preload, self._layout) as started:
+                    while not stop.is_set():
+                        try:
+                            job = waiting.popleft()
+                        except IndexError:
+                            return
+                        results.put(self._carry_out(job, started, observer, stop))
+            except _Stopped:
+                pass
+            except BaseException as error:
+                stop.set()
+                results.put(error)
+            finally:
+                results.put(None)
+
+        threads = [threading.Thread(target=work) for _ in range(min(self._layout.processes, len(jobs)))]
+        for thread in threads:
+            thread.start()
+        working, failure = len(threads), None
+        try:
+            while working:
+                try:
+                    # Not `join`: an interrupted one takes a thread that is still working for ended (CPython 3.11).
+                    result = results.get(timeout=TICK_SECONDS)
+                except queue.Empty:
+                    continue
+                if result is None:
+                    working -= 1
+                elif isinstance(result, BaseException):
+                    failure = failure or result
+                else:
+                    yield result
+        finally:
+            with _interrupts_ignored():
+                stop.set()
+                for thread in threads:
+                    thread.join()
+        if failure is not None:
+            raise failure
+
+    def _carry_out(self, job: Job, started: Launcher, observer: Observer, stop: threading.Event) -> StoredRun:
+        observer.started(job)
+        run = StoredRun(job.dir, _carry_out(job, started, observer.event, self._target, stop))
+        observer.ended(job, run)
+        return run
+
+
+class _Serialized:
+    """Calls an observer from several threads, one call at a time."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self._lock = observer, threading.Lock()
+
+    def started(self, job: Job) -> None:
+        with self._lock:
+            self._observer.started(job)
+
+    def event(self, job: Job, event: Event) -> None:
+        with self._lock:
+            self._observer.event(job, event)
+
+    def ended(self, job: Job, run: StoredRun) -> None:
+        with self._lock:
+            self._observer.ended(job, run)
 
 
 class _Stopped(Exception):
-    """Another thread wants the runs to end."""
-
-
-def _side_by_side(
-    jobs: Sequence[Job],
-    do: Callable[[Job, Launcher, threading.Event], Outcome],
-    open_launcher: Callable[[], contextlib.AbstractContextManager[Launcher]],
-    workers: int,
-) -> list[Outcome]:
-    """Each worker is a thread with a launcher of its own. The first error of any worker ends all and is raised."""
-    waiting = deque(enumerate(jobs))
-    outcomes: dict[int, Outcome] = {}
-    errors: list[BaseException] = []
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            with open_launcher() as started:
-                while not stop.is_set():
-                    try:
-                        place, job = waiting.popleft()
-                    except IndexError:
-                        return
-                    outcomes[place] = do(job, started, stop)
-        except _Stopped:
-            pass
-        except BaseException as error:
-            errors.append(error)
-            stop.set()
-        finally:
-            ended.release()
-
-    threads = [threading.Thread(target=work) for _ in range(min(workers, len(jobs)))]
-    ended = threading.Semaphore(0)
-    for thread in threads:
-        thread.start()
-    try:
-        # Not `join`: one that is interrupted takes a thread that still works for ended (CPython 3.11).
-        for _ in threads:
-            while not ended.acquire(timeout=TICK_SECONDS):
-                pass
-    except (KeyboardInterrupt, SystemExit):
-        with _interrupts_ignored():
-            stop.set()
-            for thread in threads:
-                thread.join()
-        raise
-    if errors:
-        raise errors[0]
-    return [outcomes[place] for place in sorted(outcomes)]
+    """Another thread ended the study."""
 
 
 def _carry_out(
@@ -157,11 +235,10 @@ def _carry_out(
     target: str,
     stop: threading.Event,
 ) -> Record:
-    job.folder.mkdir(parents=True, exist_ok=True)
-    for name in _STALE:
-        (job.folder / name).unlink(missing_ok=True)
+    job.dir.path.mkdir(parents=True, exist_ok=True)
+    job.dir.discard_results()  # an earlier attempt's must not be taken for this one's
     began = _now()
-    follower = Follower(job.folder / "events.jsonl")
+    follower = Follower(job.dir.events)
     events: list[Event] = []
 
     def pump() -> None:
@@ -173,12 +250,12 @@ def _carry_out(
         "spec": job.spec.model_dump(mode="json"),
         "run_id": job.run_id,
         "name": job.name,
-        "folder": str(job.folder),
+        "folder": str(job.dir.path),
         "target": target,
     }
     process = None
     try:
-        process = started.start(message, job.folder / LOG_FILE)
+        process = started.start(message, job.dir.log)
         code = None
         while code is None:
             if stop.is_set():
@@ -193,20 +270,20 @@ def _carry_out(
             by = {KeyboardInterrupt: "by Ctrl-C", SystemExit: "by SIGTERM"}.get(type(reason), "with the whole study")
             failure = Failure(type="Interrupted", message=f"stopped {by} {_where(events)}")
             if _own_record(job) is None:
-                write_record(job.folder, _salvaged(job, began, events, "interrupted", failure))
+                job.dir.write_record(_salvaged(job, began, events, "interrupted", failure))
         raise
     record = _own_record(job)
     if record is None:
-        status, failure = _autopsy(code, events, job.folder / LOG_FILE)
+        status, failure = _autopsy(code, events, job.dir.log)
         record = _salvaged(job, began, events, status, failure)
-        write_record(job.folder, record)
+        job.dir.write_record(record)
     return record
 
 
 def _own_record(job: Job) -> Record | None:
     """The record that the run itself has written, unless it is missing, damaged or not final."""
     try:
-        record = read_record(job.folder)
+        record = job.dir.read_record()
     except UserError:
         return None
     return record if record.status != "running" else None
@@ -276,7 +353,7 @@ def _tail(log: Path) -> str:
     except FileNotFoundError:
         return ""
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    return "\n".join([printable(line.rstrip()) for line in lines if line.strip()][-_TAIL_LINES:])
+    return "\n".join([sanitize(line.rstrip()) for line in lines if line.strip()][-_TAIL_LINES:])
 
 
 @contextlib.contextmanager
@@ -312,3 +389,22 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+MakeExecutor = Callable[[Layout], Executor]
+
+
+def _check_executor(name: str, found: object) -> MakeExecutor:
+    if not callable(found):
+        raise ValueError(f"{name} is not a function that takes a layout and returns an executor")
+    return found
+
+
+EXECUTORS: Registry[MakeExecutor] = Registry("tuneoff.executors", {"local": LocalExecutor}, _check_executor)
+
+
+def open_executor(name: str, layout: Layout) -> Executor:
+    """The executor `name` for runs that share the machine as `layout` says. Raises `UserError` for an unknown name."""
+    if name not in EXECUTORS:
+        raise UserError(f"--engine: unknown executor {name!r}{did_you_mean(name, EXECUTORS)}")
+    return EXECUTORS[name](layout)

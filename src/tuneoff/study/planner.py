@@ -1,4 +1,8 @@
-"""From a study to its runs: every default filled in, every run named by the content of what goes into it."""
+"""From a study to its runs: every default filled in, every run identified by the content of what goes into it. Pure.
+
+The planner is asked and told: `next_runs` returns the runs that are known and not done, and learns what came of them
+through `completed`, which grows with the results. The final runs of a method follow from its trials.
+"""
 
 import dataclasses
 import math
@@ -9,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneoff import methods
-from tuneoff.engine.batching import total_steps
+from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
 from tuneoff.errors import UserError
 from tuneoff.methods import kind_of
 from tuneoff.methods.base import Method
-from tuneoff.results.run_record import NUMERICS_VERSION
+from tuneoff.results.run_record import NUMERICS_VERSION, Record
+from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, TrialResult
 from tuneoff.spec import (
     TIMED_STEPS,
-    CutAbove,
     MethodSpec,
     ModelSpec,
     RunSpec,
@@ -25,113 +29,135 @@ from tuneoff.spec import (
     content_hash,
 )
 from tuneoff.spec.run import Scalar
-from tuneoff.study import halving, search
-from tuneoff.study.search import Trial
+from tuneoff.study import search
+from tuneoff.study.search import Schedule, Trial
 
-# Where a file lies does not change what is in it: in a run's id the contents stand for these.
+# Where a file lies does not change its content: in a run's id, content hashes stand for these.
 LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
+
+Completed = Mapping[str, Record]  # run id -> record
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study. `folder` is relative to the study folder."""
+    """One run of a study."""
 
     spec: RunSpec
     run_id: str
     name: str
 
     @property
-    def folder(self) -> Path:
-        """`runs/<name>-<id>`."""
-        return Path("runs") / f"{self.name}-{self.run_id}"
+    def folder(self) -> str:
+        """Name of its folder in `runs/`."""
+        return f"{self.name}-{self.run_id}"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What the names in a study stand for, as hashes, and how many training examples all the data has."""
+class ContentHashes:
+    """What the names in a study refer to, as hashes; and the sizes of the training data, from which schedules follow.
+
+    `earlier` maps ids of runs that an earlier version of the numerics completed, and that count, to that version.
+    `train_examples` is the number of training examples of all the data, `examples_at` that of a (fraction, seed).
+    """
 
     data: str
-    models: Mapping[str, str]  # name -> hash
-    # Runs that an earlier version of the numerics did and that count as done: id -> version. None: no such run counts.
+    models: Mapping[str, str]
     earlier: Mapping[str, int] | None = None
-    examples: int | None = None  # None: unknown
+    train_examples: int | None = None
+    examples_at: Callable[[float, int], int] | None = None
 
     def run_id(self, spec: RunSpec) -> str:
-        """The id of a run on these contents; that of an earlier version's where such a run counts."""
+        """The id of a run on these contents; that of an earlier version if such a run counts."""
         hashes, earlier = (self.models[spec.model.name], self.data), self.earlier or {}
         before = (run_id_of(spec, *hashes, numerics=version) for version in sorted(set(earlier.values())))
         return next((run_id for run_id in before if run_id in earlier), run_id_of(spec, *hashes))
 
+    def schedule(self, spec: RunSpec) -> Schedule:
+        """The schedule of a run that is not stopped early; a method that trains nothing validates once, at step 0.
 
-def resolve(study: StudySpec) -> dict[str, Method]:
-    """The study's methods with all hyper-parameters filled in. Raises `UserError` for a name or value that is wrong."""
+        Raises `ValueError` if the number of training examples is unknown.
+        """
+        if not kind_of(spec.method.name).trains:
+            return Schedule(0, frozenset({0}))
+        examples = self.train_examples
+        if spec.fraction < 1:
+            examples = self.examples_at(spec.fraction, spec.seed) if self.examples_at else None
+        if examples is None:
+            raise ValueError(f"the number of training examples at fraction {spec.fraction:g} is unknown")
+        train = spec.train
+        steps = total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
+        return Schedule(steps, evaluation_steps(steps, steps_per_epoch(examples, train.batch_size), train))
+
+
+@dataclass(frozen=True)
+class TrialGroup:
+    """The trials of one method on one model and one fraction. `chosen` is None until all of them have ended."""
+
+    model: str
+    method: str
+    fraction: float
+    hyperparameter: str
+    tried: tuple[tuple[PlannedRun, Trial], ...]
+    refinement_reason: str | None
+    chosen: Scalar
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The runs that are known so far, and the searches behind them. `complete`: no unknown run will follow."""
+
+    runs: tuple[PlannedRun, ...]
+    searches: tuple[TrialGroup, ...]
+    complete: bool
+
+    def missing(self, completed: Completed) -> tuple[PlannedRun, ...]:
+        """The known runs that have not ended."""
+        return tuple(run for run in self.runs if not is_done(run, completed))
+
+
+def is_done(run: PlannedRun, completed: Completed) -> bool:
+    """Whether a record says that this run has ended."""
+    found = completed.get(run.run_id)
+    return found is not None and found.ended
+
+
+def next_runs(study: StudySpec, hashes: ContentHashes, completed: Completed) -> tuple[PlannedRun, ...]:
+    """The runs that can be carried out now: known and not done."""
+    return plan(study, hashes, completed).missing(completed)
+
+
+def plan(study: StudySpec, hashes: ContentHashes, completed: Completed) -> StudyPlan:
+    """The runs of a study: models x methods x fractions of the data x seeds, seeds paired across methods.
+
+    With trials, the final runs of a method are known when all its trials have ended. A method whose seed changes
+    nothing runs once; if its setting on a smaller fraction is the one on all the data, it needs no run there.
+    `reserved_tokens` is the largest overhead of all methods, so that every method sees the same part of each document.
+
+    With pruning, trials are known one by one: the limits of a trial follow from the earlier ones.
+    """
+    return _Planner(study, hashes, completed).plan()
+
+
+def build_methods(study: StudySpec) -> dict[str, Method]:
+    """The study's methods with all hyper-parameters. Raises `UserError` for a wrong name or value."""
     return {name: methods.build(name, study.hyperparameters.get(name, {})) for name in study.methods}
+
+
+def reserved_tokens(study: StudySpec) -> int:
+    """The largest overhead of all methods, in virtual tokens: every method leaves so much room."""
+    return max(method.overhead_tokens for method in build_methods(study).values())
 
 
 def hyperparameters_of(method: Method) -> dict[str, Any]:
     """All hyper-parameters of a built method."""
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
-        raise TypeError(f"{method!r} is no dataclass instance")
+        raise TypeError(f"{method!r} is not a dataclass instance")
     return dataclasses.asdict(method)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The trials of one method on one model and one share of the data. `chosen` is None until all of them are done."""
-
-    model: str
-    method: str
-    fraction: float
-    name: str  # the hyper-parameter that is searched
-    tried: tuple[tuple[PlannedRun, Trial], ...]
-    reserve_because: str | None
-    chosen: Scalar
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """The runs that are known so far, and the searches behind them. `complete`: no run will come that is not known."""
-
-    runs: tuple[PlannedRun, ...]
-    cells: tuple[Cell, ...]
-    complete: bool
-
-
-LossOf = Callable[[PlannedRun], float | None]
-
-
-def _no_losses(_run: PlannedRun) -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class Halving:
-    """What the limits of halved trials follow from: the optimiser steps of a run that goes to its end, and a trial's
-    losses by step at the rungs it reached (`Trial.rungs`)."""
-
-    steps_of: Callable[[RunSpec], int]
-    rungs_of: Callable[[PlannedRun], Mapping[int, float]]
-
-
-def expand(
-    study: StudySpec, contents: Contents, loss_of: LossOf = _no_losses, halved: Halving | None = None
-) -> Expansion:
-    """The runs of a study: models x methods x shares of the data x seeds, seeds paired across methods.
-
-    With trials, the final runs of a method are known when all its trials have a loss (`loss_of`, None for one that was
-    not run yet). A method whose seed changes nothing runs once; where its setting is the one it has on all the data, a
-    smaller share needs no run of its own. `reserved_tokens` is the largest overhead of all methods: every method then
-    sees the same part of each document.
-
-    A study with halving needs `halved` for its trials: each is known when the one before it has a loss, for its limits
-    follow from the earlier ones.
-    """
-    return _Expander(study, contents, loss_of, halved).expand()
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """`number` runs of one method that differ in nothing that costs time."""
+class RunGroup:
+    """`number` runs of one method that cost the same."""
 
     method: str
     fraction: float
@@ -139,16 +165,17 @@ class Repeated:
     number: int
 
 
-def outline(study: StudySpec) -> Iterator[Repeated]:
-    """The runs of a study on one model, at most, before anything is known of its trials."""
+def outline(study: StudySpec) -> Iterator[RunGroup]:
+    """The runs of a study on one model, at most, before any trial has ended."""
     for name in study.methods:
-        tries = bool(study.trials) and search.searched(name, study.hyperparameters.get(name, {})) is not None
-        alike = not kind_of(name).seeded and (not tries or study.search_at == "full")
+        fixed = study.hyperparameters.get(name, {})
+        tries = bool(study.trials) and search.searched_hyperparameter(name, fixed) is not None
+        same_everywhere = not kind_of(name).seeded and (not tries or study.search_at == "full")
         for fraction in study.fractions:
             if tries and (fraction == 1 or study.search_at == "each"):
-                yield Repeated(name, fraction, "trial", study.trials + 1)
-            if fraction == 1 or not alike:
-                yield Repeated(name, fraction, "final", study.seeds if kind_of(name).seeded else 1)
+                yield RunGroup(name, fraction, "trial", study.trials + 1)
+            if fraction == 1 or not same_everywhere:
+                yield RunGroup(name, fraction, "final", study.seeds if kind_of(name).seeded else 1)
 
 
 def count(study: StudySpec) -> int:
@@ -157,7 +184,7 @@ def count(study: StudySpec) -> int:
 
 
 def effort(study: StudySpec, method: str, fraction: float, examples: int | None) -> TrainSpec:
-    """The training settings of a method's runs on a share of the data; it takes no more steps than all `examples`."""
+    """The training settings of a method on a fraction of the data; never more steps than all `examples` take."""
     train = study.train
     if method in study.steps:
         return train.model_copy(update={"max_steps": study.steps[method], "min_steps": study.steps[method]})
@@ -169,30 +196,41 @@ def effort(study: StudySpec, method: str, fraction: float, examples: int | None)
     return train
 
 
-class _Expander:
-    def __init__(self, study: StudySpec, contents: Contents, loss_of: LossOf, halved: Halving | None) -> None:
-        self._study, self._contents, self._loss_of, self._halved = study, contents, loss_of, halved
-        self._reserved = max(method.overhead_tokens for method in resolve(study).values())
-        self._slugs = _slugs(study.models)
-        self._runs: list[PlannedRun] = []
-        self._cells: list[Cell] = []
+def _trial_of(value: Scalar, run: PlannedRun, completed: Completed) -> Trial:
+    """A trial with what is known of it; one that was interrupted is repeated, so nothing is known."""
+    record = completed.get(run.run_id)
+    if record is None or record.status in ("interrupted", "running"):
+        return Trial(value, math.nan)
+    loss = record.curve.best_validation_loss
+    reached_end = record.status == "finished" and record.curve.cut_at is None
+    steps = {step for step, _ in run.spec.cut_above} if record.status == "finished" else set()
+    rungs = {point.step: point.loss for point in record.curve.validation if point.step in steps}
+    return Trial(value, loss if reached_end and loss is not None else math.inf, rungs)
+
+
+class _Planner:
+    def __init__(self, study: StudySpec, hashes: ContentHashes, completed: Completed) -> None:
+        self._study, self._hashes, self._completed = study, hashes, completed
+        self._reserved = reserved_tokens(study)
+        self._slugs = _folder_names(study.models)
+        self._trials: list[PlannedRun] = []
+        self._searches: list[TrialGroup] = []
         self._complete = True
 
-    def expand(self) -> Expansion:
+    def plan(self) -> StudyPlan:
         finals = []
         for model in self._study.models:
             for name in self._study.methods:
-                finals += self._method(model, name)
-        # A study that is interrupted can be judged: what the verdict needs comes before the smaller shares.
+                finals += self._final_runs(model, name)
+        # An interrupted study can be judged: what the verdict needs comes before the smaller fractions.
         finals.sort(key=lambda run: -run.spec.fraction)
-        return Expansion((*self._runs, *finals), tuple(self._cells), self._complete)
+        return StudyPlan((*self._trials, *finals), tuple(self._searches), self._complete)
 
-    def _method(self, model: ModelSpec, name: str) -> list[PlannedRun]:
-        """The final runs of one method; its trials go to `self._runs`, ahead of all final runs."""
+    def _final_runs(self, model: ModelSpec, name: str) -> list[PlannedRun]:
         fixed = self._study.hyperparameters.get(name, {})
         kind = kind_of(name)
         chosen: dict[float, Mapping[str, Any] | None] = {}
-        for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may take its choice
+        for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may reuse its choice
             if self._study.search_at == "full" and fraction < 1:
                 chosen[fraction] = chosen[1.0]
             else:
@@ -212,54 +250,44 @@ class _Expander:
     def _search(
         self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float
     ) -> Mapping[str, Any] | None:
-        """The setting for the final runs, None while trials are missing."""
-        parameter = search.searched(name, fixed)
+        """The setting for the final runs; None while trials are missing."""
+        parameter = search.searched_hyperparameter(name, fixed)
         if not self._study.trials or parameter is None:
             return fixed
-        halved = self._halved_search(name)
+        pruned = self._study.halving and kind_of(name).trains
         tried: list[tuple[PlannedRun, Trial]] = []
 
         def attempt(value: Scalar) -> None:
             label = "" if fraction == 1 else f"-f{fraction:g}"
             values = {**fixed, parameter: value}
             run = self._run(model, name, values, fraction, search.TRIAL_SEED, f"{label}-trial{len(tried) + 1}", "trial")
-            if halved:
-                run = self._with_limits(run, halved.steps_of(run.spec), [trial.rungs for _, trial in tried])
-            self._runs.append(run)
-            loss = self._loss_of(run)
-            reached = halved.rungs_of(run) if halved else {}
-            tried.append((run, Trial(value, math.nan if loss is None else loss, reached)))
+            if pruned:
+                run = self._with_limits(run, [trial.rungs for _, trial in tried])
+            self._trials.append(run)
+            tried.append((run, _trial_of(value, run, self._completed)))
 
         def waiting() -> bool:
             return any(math.isnan(trial.loss) for _, trial in tried)
 
-        because = None
+        reason = None
         values = search.grid(name, parameter, self._study.trials)
-        for value in halving.from_the_middle(values) if halved and parameter in kind_of(name).search else values:
-            if not (halved and waiting()):
+        for value in search.from_the_middle(values) if pruned and parameter in kind_of(name).search else values:
+            if not (pruned and waiting()):
                 attempt(value)
         if not waiting():
-            value, because = search.reserve(name, parameter, [trial for _, trial in tried])
+            value, reason = search.refinement_value(name, parameter, [trial for _, trial in tried])
             attempt(value)
-        done = because is not None and not waiting()
-        winner = search.choose([trial for _, trial in tried]) if done else None
-        self._cells.append(
-            Cell(model.name, name, fraction, parameter, tuple(tried), because, winner.value if winner else None)
+        done = reason is not None and not waiting()
+        winner = search.best_trial([trial for _, trial in tried]) if done else None
+        self._searches.append(
+            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, winner.value if winner else None)
         )
         return {**fixed, parameter: winner.value} if winner else None
 
-    def _halved_search(self, name: str) -> Halving | None:
-        """None where trials are not halved: a method that trains nothing has no steps to save."""
-        if not self._study.halving or not kind_of(name).trains:
-            return None
-        if self._halved is None:
-            raise ValueError("the trials of a halved study follow from each other: give `halved`")
-        return self._halved
-
-    def _with_limits(self, run: PlannedRun, steps: int, earlier: Sequence[Mapping[int, float]]) -> PlannedRun:
-        limits: CutAbove = halving.cut_above(steps, run.spec.train.warmup, earlier)
+    def _with_limits(self, run: PlannedRun, earlier: Sequence[Mapping[int, float]]) -> PlannedRun:
+        limits = search.pruning_limits(self._hashes.schedule(run.spec).steps, run.spec.train.warmup, earlier)
         spec = run.spec.model_copy(update={"cut_above": limits})
-        return PlannedRun(spec, self._contents.run_id(spec), run.name)
+        return PlannedRun(spec, self._hashes.run_id(spec), run.name)
 
     def _run(
         self,
@@ -278,7 +306,7 @@ class _Expander:
             prompt=study.prompt,
             data=study.data,
             method=resolved,
-            train=effort(study, name, fraction, self._contents.examples),
+            train=effort(study, name, fraction, self._hashes.train_examples),
             generate=study.generate,
             score=study.score,
             seed=seed,
@@ -287,27 +315,72 @@ class _Expander:
             role=role,
         )
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
-        return PlannedRun(spec, self._contents.run_id(spec), f"{prefix}{name.replace(':', '-')}{label}")
+        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{name.replace(':', '-')}{label}")
 
 
-def timing_runs(runs: Iterable[PlannedRun], contents: Contents) -> list[PlannedRun]:
-    """For the first final run of each method on all the data: a short one that is carried out alone, for its cost."""
+def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Completed) -> tuple[PlannedRun, ...]:
+    """A short run for each method whose final runs on all the data shared the machine: it runs alone, for its cost."""
+    main = [run for run in runs if run.spec.is_main]
+    shared = {
+        (run.spec.model.name, run.spec.method.name)
+        for run in main
+        if (record := completed.get(run.run_id)) is not None and record.resources and record.resources.processes > 1
+    }
     found = []
-    for run in runs:
-        if not run.spec.is_main or run.spec.seed != 0:
-            continue
-        short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
-        spec = run.spec.model_copy(update={"role": "timing", "train": run.spec.train.model_copy(update=short)})
-        found.append(PlannedRun(spec, contents.run_id(spec), f"{run.name.removesuffix('-s0')}-timing"))
-    return found
+    for run in main:
+        if run.spec.seed == 0 and (run.spec.model.name, run.spec.method.name) in shared:
+            short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
+            spec = run.spec.model_copy(update={"role": "timing", "train": run.spec.train.model_copy(update=short)})
+            found.append(PlannedRun(spec, hashes.run_id(spec), f"{run.name.removesuffix('-s0')}-timing"))
+    return tuple(found)
+
+
+def search_file(study: StudySpec, hashes: ContentHashes, plan: StudyPlan, completed: Completed) -> SearchFile:
+    """What `search.json` holds: the trials so far, and what pruning saved."""
+    return SearchFile(cells=tuple(_search_cell(study, hashes, group, completed) for group in plan.searches))
+
+
+def _search_cell(study: StudySpec, hashes: ContentHashes, group: TrialGroup, completed: Completed) -> SearchCell:
+    trials = [trial for _, trial in group.tried]
+    known = group.chosen is not None
+    cell = SearchCell(
+        model=group.model,
+        method=group.method,
+        fraction=group.fraction,
+        hyperparameter=group.hyperparameter,
+        trials=tuple(_trial_result(run, trial, completed.get(run.run_id)) for run, trial in group.tried),
+        reserve_because=group.refinement_reason,
+        chosen=group.chosen,
+        on_edge=search.is_on_edge(group.method, group.hyperparameter, trials) if known else None,
+    )
+    if not study.halving or not any(run.spec.cut_above for run, _ in group.tried):
+        return cell
+    records = [record for run, _ in group.tried if (record := completed.get(run.run_id)) is not None]
+    saved = search.pruning_savings([(record, hashes.schedule(record.spec)) for record in records])
+    return cell.model_copy(update={"saved": saved})
+
+
+def _trial_result(run: PlannedRun, trial: Trial, record: Record | None) -> TrialResult:
+    return TrialResult(
+        value=trial.value,
+        validation_loss=trial.loss if math.isfinite(trial.loss) else None,
+        status=record.status if record else "to do",
+        seconds=record.resources.total_seconds if record and record.resources else None,
+        steps=len(record.curve.train) if record else None,
+        run=run.folder,
+        cut_at=record.curve.cut_at if record else None,
+        rungs=tuple(
+            PruningCheck(step=step, cut_above=limit, validation_loss=trial.rungs.get(step))
+            for step, limit in run.spec.cut_above
+        ),
+    )
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int | None = None) -> str:
-    """16 hex digits over the resolved settings, the model's and the data's content and the version of the numerics (by
-    default this one's).
+    """16 hex digits over the resolved settings, the contents of model and data, and the version of the numerics.
 
-    A hyper-parameter that a method was given later counts where it differs from its default: runs that were done before
-    stay what they are.
+    `numerics`: None is this version. A hyper-parameter that a method was given later counts only if it differs from
+    its default, so runs from before keep their ids.
     """
     settings = spec.model_dump(mode="json")
     hyperparameters = settings["method"]["hyperparameters"]
@@ -318,7 +391,7 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
         settings["data"].pop(key)
     settings["model"].pop("name")
     settings["model"].pop("revision")
-    # Runs without them keep the names that they had before there were such settings.
+    # Runs keep the ids that they had before there were such settings.
     for key in ("cut_above", "score"):
         if getattr(spec, key) == RunSpec.model_fields[key].default:
             settings.pop(key)
@@ -327,8 +400,8 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
     )
 
 
-def _slugs(models: tuple[ModelSpec, ...]) -> dict[str, str]:
-    """Short names for folders: the last part of the model's name, numbered where two would be alike."""
+def _folder_names(models: tuple[ModelSpec, ...]) -> dict[str, str]:
+    """Short names for folders: the last part of the model's name, with a number where two are equal."""
     names = [model.name for model in models]
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"model {doubled} is named twice; name every model once")

@@ -19,22 +19,13 @@ from rich.table import Column
 from rich.text import Text
 
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
-from tuneoff.study.executor import Job, Outcome
-from tuneoff.study.printable import printable
+from tuneoff.results.study_dir import StoredRun
+from tuneoff.study.executor import Job
+from tuneoff.text import format_duration, sanitize
 
 PLAIN_SECONDS = 5.0
 _RECENT_STEPS = 20
 _STYLES = {"finished": "green", "failed": "red", "diverged": "red", "interrupted": "yellow"}
-
-
-def duration(seconds: float) -> str:
-    """`seconds` in words: 8 s, 3 min 20 s, 2 h 5 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class _State:
@@ -76,7 +67,7 @@ class _State:
                 words.append(f"{speed:,.0f} tokens/s")
         left = self._seconds_left()
         if left is not None:
-            words.append(f"{duration(left)} left")
+            words.append(f"{format_duration(left)} left")
         return words
 
     def _tokens_per_second(self) -> float | None:
@@ -169,7 +160,7 @@ class _Live:
 
 
 class Progress:
-    """Give `start`, `event` and `finish` to `execute`. A context manager, so that the terminal is put in order.
+    """An observer of runs that shows progress on stderr. A context manager, so that the terminal is restored.
 
     `done_before` runs of `total` were finished earlier. NO_COLOR and TERM=dumb are honoured.
     """
@@ -202,19 +193,19 @@ class Progress:
         self._display.close()
         self._display = _Silent()
 
-    def start(self, job: Job) -> None:
+    def started(self, job: Job) -> None:
         """A run starts."""
         self._number += 1
         self._runs.pop(job.run_id, None)
         self._display.moment(self._about(job, *self._run(job).state.words()), None)
 
     def event(self, job: Job, event: Event) -> None:
-        """A run has told something."""
+        """A run reports something."""
         state = self._run(job).state
         first_time = isinstance(event, PhaseStarted) and event.phase not in state.entered
         state.take(event)
         if isinstance(event, Note):
-            self._display.line(self._about(job, printable(event.text)), "yellow")
+            self._display.line(self._about(job, sanitize(event.text)), "yellow")
         elif isinstance(event, Validated):
             best = ", the best so far" if event.best else ""
             words = f"validation loss {event.loss:.4g} at step {event.step}, epoch {event.epoch:.3g}{best}"
@@ -224,21 +215,21 @@ class Progress:
         else:
             self._display.moment(self._about(job, *state.words()), state.done)
 
-    def finish(self, outcome: Outcome) -> None:
+    def ended(self, job: Job, run: StoredRun) -> None:
         """A run has ended."""
-        record = outcome.record
-        words = [f"{record.status} after {duration(self._clock() - self._run(outcome.job).began)}"]
+        record = run.record
+        words = [f"{record.status} after {format_duration(self._clock() - self._run(job).began)}"]
         if record.curve.cut_at is not None:
-            words.append(f"cut at step {record.curve.cut_at}")
+            words.append(f"pruned at step {record.curve.cut_at}")
         if record.failure is not None:
-            words.append(printable((record.failure.message.splitlines() or [""])[0]))
+            words.append(sanitize((record.failure.message.splitlines() or [""])[0]))
         elif record.scores.get("rouge1") is not None:
             words.append(f"ROUGE-1 {record.scores['rouge1']:.4f}")
-        self._display.line(self._about(outcome.job, *words), _STYLES.get(record.status, ""))
+        self._display.line(self._about(job, *words), _STYLES.get(record.status, ""))
 
     def _run(self, job: Job) -> _Running:
-        """Several runs may be under way. Who comes in the middle of one sees it from there."""
+        """Several runs may be in progress. An observer that joins late counts from there."""
         return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), _State()))
 
     def _about(self, job: Job, *words: str) -> str:
-        return f"[{self._run(job).number}/{self._total}] {printable(job.name)}: {', '.join(words)}"
+        return f"[{self._run(job).number}/{self._total}] {sanitize(job.name)}: {', '.join(words)}"

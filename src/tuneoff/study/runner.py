@@ -1,335 +1,267 @@
-"""A whole comparison, from the spec to `summary.json`: `prepare` only reads, `carry_out` is the part that writes.
+"""One study from the spec to its stored results: `prepare` only reads, `run` writes.
 
-Beside the runs a study folder gets `study.json`, `plan.json`, `data.json` (counts and what cleaning did),
-`documents.jsonl`, and the rows that no run wrote: `baselines/<name>.jsonl`, `outside/<name>.jsonl`.
+spec -> inputs -> (speeds -> budget.fit -> spec) -> next_runs -> executor -> completed -> next_runs ... -> StoredStudy
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from tuneoff import data, metrics, models
-from tuneoff.data import Dataset, Example
-from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
+from tuneoff import models
 from tuneoff.errors import UserError
-from tuneoff.methods.base import Method
 from tuneoff.metrics import RougeDialect
-from tuneoff.prompts import Prompter, fields_of
+from tuneoff.profiling import usable_cores
 from tuneoff.results import baselines
-from tuneoff.results.events import Event
-from tuneoff.results.lock import study_lock
-from tuneoff.results.run_record import (
-    ARTEFACT,
-    BUDGET_FILE,
-    Document,
-    Prediction,
-    Record,
-    read_predictions,
-    read_record,
-    write_documents,
-    write_json,
-    write_jsonl,
-    write_predictions,
-)
-from tuneoff.spec import DataSpec, RunSpec, StudySpec
-from tuneoff.stats.power import Sensitivity
-from tuneoff.stats.power import plan as foresee
-from tuneoff.study import plan, planner, searches
-from tuneoff.study.executor import Job, Outcome, execute
-from tuneoff.study.halving import MIN_STEPS
+from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.study_dir import StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_state import BudgetFile, Effort
+from tuneoff.spec import StudySpec
+from tuneoff.study import budget, concurrency, planner
+from tuneoff.study.budget import FittedStudy
+from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
+from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
-from tuneoff.study.planner import Contents, Expansion, Halving, PlannedRun
-from tuneoff.study.searches import Whole
-from tuneoff.verdict.summarize import summarize
+from tuneoff.study.planner import PlannedRun, StudyPlan
+from tuneoff.study.probe import measure_speeds
+from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A study that was checked against its data, its models and its folder."""
+class Limits:
+    """How much time a study may take, and what of the machine."""
 
-    study: StudySpec
-    folder: Path
-    dataset: Dataset
-    contents: Contents
-    methods: Mapping[str, Method]
-    outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
-    expansion: Expansion  # as far as it is known
-    missing: tuple[PlannedRun, ...]  # known, without a finished record in the folder
-    unread: metrics.Unread  # what ROUGE does not see of the test summaries
-    budget: Mapping[str, Any] | None = None  # the plan that made it fit, for `budget.json`
+    budget_seconds: float | None = None
+    equal: Effort = "examples"
+    workers: int | None = 1
+    """Concurrent runs; None: as many as are fastest, by a short measurement."""
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that was checked against its data, its models and its folder, and fitted into its limits.
+
+    `stored` holds every run of the folder that could be read; `fitted` is None without a time limit.
+    """
+
+    spec: StudySpec
+    dir: StudyDir
+    inputs: StudyInputs
+    plan: StudyPlan
+    stored: tuple[StoredRun, ...]
+    layout: Layout
+    fitted: FittedStudy | None = None
+    budget: BudgetFile | None = None
 
     @property
-    def runs(self) -> tuple[PlannedRun, ...]:
-        """The runs that are known so far: final runs follow from trials."""
-        return self.expansion.runs
+    def missing(self) -> tuple[PlannedRun, ...]:
+        """The known runs that have not ended."""
+        return self.plan.missing(completed_by_id(self.stored))
 
     @property
     def total(self) -> int:
-        """Runs of the whole study, those included that follow from trials that are still to be done."""
-        return planner.count(self.study)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Examples of each split."""
-        return {
-            "train": len(self.dataset.train),
-            "validation": len(self.dataset.validation),
-            "test": len(self.dataset.test),
-        }
-
-    @property
-    def sees(self) -> Sensitivity | None:
-        """What the study will be able to see on each model, from a typical spread of scores: nothing is measured yet.
-
-        None where there is nothing to tell apart.
-        """
-        documents = data.count_documents(self.dataset.test)
-        varies = [method.seeded for method in self.methods.values()] + [False for _ in self.outside]
-        if len(varies) < 2 or documents < 2:
-            return None
-        return foresee(np.array(varies, dtype=bool), documents, self.study.seeds)
-
-    def steps(self, run: PlannedRun) -> int:
-        """Optimiser steps of a run that is not stopped early; 0 for a method that trains nothing."""
-        return self.whole(run.spec).steps
-
-    def whole(self, spec: RunSpec) -> Whole:
-        """The schedule of a run that is not stopped early."""
-        train = spec.train
-        if not self.methods[spec.method.name].trains:
-            return Whole(0, frozenset({0}))
-        rows = self.dataset.train
-        examples = len(rows if spec.fraction == 1 else data.take_fraction(rows, spec.fraction, spec.seed))
-        steps = total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
-        return Whole(steps, evaluation_steps(steps, steps_per_epoch(examples, train.batch_size), train))
+        """Runs of the whole study, including those that follow from trials still to be done."""
+        return planner.count(self.spec)
 
 
-def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Prepared:
-    """Load the data, find the models, name the runs, look into the folder. Changes nothing there.
+def prepare(
+    spec: StudySpec,
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    keep_earlier: bool = False,
+    observer: Observer | None = None,
+) -> PreparedStudy:
+    """Read data, models and folder, and fit the study into its limits; changes nothing in the folder.
 
-    `keep_earlier`: finished runs of earlier versions of the numerics count as done, now and whenever this study goes on
-    in this folder. Raises `UserError` for everything that can be known before a model is loaded.
+    `keep_earlier`: finished runs of earlier versions of the numerics count, now and whenever the study continues here.
+    `observer` follows the probe of a budget. Raises `UserError` for what can be known before anything is run.
     """
-    built = planner.resolve(study)
-    plan.check_writable(folder)
-    dataset = data.load(study.data, fields_of(study.prompt.instruction))
-    unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
-    if unread.wordless == unread.examples:
-        english = study.score.words == "english"
-        way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
-        raise UserError(
-            f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
-        )
-    ids = [example.id for example in dataset.test]
-    outside = {name: baselines.read_outside(path, ids) for name, path in study.predictions.items()}
-    hashes = {model.name: models.content_hash(model) for model in study.models}
-    contents = Contents(dataset.content_hash, hashes, examples=len(dataset.train))
-    keep_earlier = keep_earlier or plan.keeps_earlier_runs(folder)
-    plan.check_folder(folder, study, contents, keep_earlier=keep_earlier)
+    limits = limits or Limits()
+    directory = StudyDir(folder)
+    directory.check_writable()
+    budget.check_equal(spec, limits.equal)
+    stored = tuple(directory.read_runs(skip_damaged=True))
+    earlier = budget.earlier_plan(_read_budget(directory, limits), spec, limits.budget_seconds, limits.equal)
+    prepared = _prepared(earlier.study if earlier else spec, directory, stored, keep_earlier=keep_earlier)
+    layout = _choose_layout(prepared, limits.workers)
+    prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier)
+    if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
+        return prepared
+    check_prompts(spec, prepared.inputs)
+    began = time.perf_counter()
+    with LocalExecutor(layout) as executor:
+        speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
+    left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
+    fitted = budget.fit(spec, prepared.inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
+    again = _prepared(fitted.study, directory, stored, keep_earlier=keep_earlier)
+    plan = budget.budget_file(fitted, spec, limits.budget_seconds, limits.equal, speeds)
+    return dataclasses.replace(again, layout=layout, fitted=fitted, budget=plan)
+
+
+def stored_by_id(stored: Iterable[StoredRun]) -> dict[str, StoredRun]:
+    """Stored runs by their ids. Of two with one id, the one that has ended counts."""
+    found: dict[str, StoredRun] = {}
+    for run in stored:
+        known = found.get(run.record.run_id)
+        if known is None or not known.record.ended:
+            found[run.record.run_id] = run
+    return found
+
+
+def completed_by_id(stored: Iterable[StoredRun]) -> dict[str, Record]:
+    """The records of stored runs, as the planner takes them."""
+    return {run_id: run.record for run_id, run in stored_by_id(stored).items()}
+
+
+def _read_budget(directory: StudyDir, limits: Limits) -> BudgetFile | None:
+    """The stored plan, if this study has a limit to plan for."""
+    unlimited = limits.budget_seconds is None and limits.equal == "examples"
+    return None if unlimited else directory.read_budget()
+
+
+def _prepared(
+    spec: StudySpec, directory: StudyDir, stored: tuple[StoredRun, ...], *, keep_earlier: bool
+) -> PreparedStudy:
+    inputs = load_inputs(spec)
+    keep_earlier = keep_earlier or keeps_earlier_runs(directory.read_plan() if directory.is_study() else None)
+    check_folder(directory, spec, inputs.hashes, keep_earlier=keep_earlier)
     if keep_earlier:
-        contents = dataclasses.replace(contents, earlier=plan.earlier_runs(folder))
-    prepared = _look(Prepared(study, folder, dataset, contents, built, outside, Expansion((), (), False), (), unread))
-    if study.halving and not any(run.spec.cut_above for run in prepared.runs):
+        earlier = earlier_runs(run.record for run in stored)
+        inputs = dataclasses.replace(inputs, hashes=dataclasses.replace(inputs.hashes, earlier=earlier))
+    plan = planner.plan(spec, inputs.hashes, completed_by_id(stored))
+    if spec.halving and not any(run.spec.cut_above for run in plan.runs):
         raise UserError(
-            f"--halving: no trial of this study can be cut, for none has done {MIN_STEPS} steps and its warm-up by "
-            "half of its training; leave it out, or train longer"
+            f"--halving: no trial of this study can be pruned, because none has done {MIN_STEPS_TO_PRUNE} steps and "
+            "its warm-up by half of its training; leave it out, or train longer"
         )
-    return prepared
+    return PreparedStudy(spec, directory, inputs, plan, stored, WHOLE_MACHINE)
 
 
-def _look(prepared: Prepared) -> Prepared:
-    """The same study with what its folder holds by now."""
-    folder = prepared.folder
-    known = planner.expand(
-        prepared.study,
-        prepared.contents,
-        lambda run: plan.trial_loss(folder, run),
-        Halving(lambda spec: prepared.whole(spec).steps, lambda run: plan.trial_rungs(folder, run)),
-    )
-    missing = tuple(run for run in known.runs if not plan.is_done(folder, run))
-    return dataclasses.replace(prepared, expansion=known, missing=missing)
+def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
+    """How many runs at a time. Raises `UserError` for a number that is not possible."""
+    if workers == 1:
+        return WHOLE_MACHINE
+    cores = usable_cores()
+    if workers is None:
+        import psutil
 
-
-def check_prompts(prepared: Prepared) -> None:
-    """Fill every kind of prompt once, with each model's tokenizer.
-
-    Raises `UserError` when an instruction names a column that is not there or a prompt leaves no room for a document:
-    better now than in every single run.
-    """
-    splits = (prepared.dataset.train, prepared.dataset.validation, prepared.dataset.test)
-    kinds: dict[tuple[tuple[str, str], ...], Example] = {}
-    for split in splits:
-        # Without a field all are of one kind, so the first stands for a million.
-        for example in split if "{" in prepared.study.prompt.instruction else split[:1]:
-            used = {
-                key: value for key, value in example.fields.items() if f"{{{key}}}" in prepared.study.prompt.instruction
-            }
-            kinds.setdefault(tuple(sorted(used.items())), example)
-    for model in prepared.study.models:
-        prompter = Prompter(
-            models.load_tokenizer(model),
-            prepared.study.prompt,
-            max_new_tokens=prepared.study.generate.max_new_tokens,
-            reserved_tokens=max(method.overhead_tokens for method in prepared.methods.values()),
-        )
-        prompter.encode(list(kinds.values()), with_target=False)
+        need = max(concurrency.memory_of_a_run(models.locate(model)) for model in prepared.spec.models)
+        return concurrency.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
+    if not 1 <= workers <= cores:
+        raise UserError(f"--workers {workers}: a number from 1 to {cores} (the processors here), or auto")
+    return Layout(workers, max(1, cores // workers))
 
 
 @dataclass(frozen=True)
-class CarriedOut:
-    """Folders and records of all runs of a study, trials too, and its summary. `complete`: no further run would follow
-    from trials that did not end."""
+class StudyRun:
+    """A study that was carried out. `complete`: no further run would follow from trials that did not end."""
 
-    folders: tuple[Path, ...]
-    records: tuple[Record, ...]
-    summary: dict[str, Any]
+    study: StoredStudy
     complete: bool
 
 
-def carry_out(
-    prepared: Prepared,
-    *,
-    on_event: Callable[[Job, Event], None],
-    on_start: Callable[[Job], None] | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
-    keep_texts: bool = True,
-    start_method: str | None = None,
-    layout: Layout = WHOLE_MACHINE,
-) -> CarriedOut:
-    """Do what is missing.
+def run(prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool = True) -> StudyRun:
+    """Carry out what is missing, and return the study as it is stored then.
 
-    A run that fails is a record with a status: the study goes on. `keep_texts=False` leaves documents and written
-    texts out of the folder. Raises `UserError` when another process works in the folder.
+    A run that fails is a record with a status, and the study continues. `keep_texts=False` keeps documents and
+    generated texts out of the folder. Raises `UserError` if another process works in the folder.
     """
-    folder = prepared.folder
     if prepared.missing:
-        check_prompts(prepared)
-    with study_lock(folder):
-        _write_frame(prepared, keep_texts)
-        attempted: set[str] = set()
+        check_prompts(prepared.spec, prepared.inputs)
+    with prepared.dir.lock():
+        return _Runner(prepared, executor, observer, keep_texts).run()
 
-        def waiting() -> list[Job]:
-            """What is known and was not tried; trials make more runs known."""
-            nonlocal prepared
-            prepared = _look(prepared)
-            plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
-            runs = [run for run in prepared.missing if run.run_id not in attempted]
-            attempted.update(run.run_id for run in runs)
-            return [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in runs]
 
+class _Runner:
+    def __init__(self, prepared: PreparedStudy, executor: Executor, observer: Observer, keep_texts: bool) -> None:
+        self._spec, self._dir, self._inputs = prepared.spec, prepared.dir, prepared.inputs
+        self._executor, self._observer, self._keep_texts = executor, observer, keep_texts
+        self._budget = prepared.budget
+        self._stored = stored_by_id(prepared.stored)
+        self._attempted: set[str] = set()
+
+    def run(self) -> StudyRun:
+        plan = self._plan()
+        self._write_frame(plan)
+        timing: tuple[PlannedRun, ...] = ()
         try:
-            execute(
-                waiting(),
-                on_event=on_event,
-                on_start=on_start,
-                on_outcome=on_outcome,
-                start_method=start_method,
-                layout=layout,
-                more=waiting,
-            )
-            if timing := _to_time(prepared):
-                plan.claim(folder, prepared.study, prepared.contents, (*prepared.runs, *timing))
-                untimed = [run for run in timing if not plan.is_done(folder, run)]
-                jobs = [Job(run.spec, run.run_id, run.name, folder / run.folder) for run in untimed]
-                execute(
-                    jobs, on_event=on_event, on_start=on_start, on_outcome=on_outcome, start_method=start_method
-                )  # alone, whatever the layout
+            while jobs := self._jobs(plan.missing(self._completed())):
+                self._carry_out(jobs, self._executor)
+                plan = self._plan()
+                self._write_plan(plan.runs)
+            timing = planner.timing_runs(plan.runs, self._inputs.hashes, self._completed())
+            if timing:
+                self._write_plan((*plan.runs, *timing))
+                untimed = [run for run in timing if not planner.is_done(run, self._completed())]
+                with LocalExecutor() as alone:  # whatever the layout: it measures what a run costs by itself
+                    self._carry_out(self._jobs(untimed), alone)
         finally:
-            if prepared.study.trials:
-                cells = _look(prepared).expansion.cells
-                searches.write(folder, cells, prepared.whole, halving=prepared.study.halving)
-            if not keep_texts:
-                _forget_texts(folder / run.folder for run in prepared.runs)
-        there = tuple(folder / run.folder for run in prepared.runs if (folder / run.folder / "record.json").exists())
-        complete = _look(prepared).expansion.complete
-        return CarriedOut(there, tuple(read_record(run) for run in there), summarize(folder), complete)
+            plan = self._plan()
+            if self._spec.trials:
+                search = planner.search_file(self._spec, self._inputs.hashes, plan, self._completed())
+                self._dir.write_search(search)
+            if not self._keep_texts:
+                self._withhold_texts(plan.runs)
+        return StudyRun(self._dir.load(self._stored.values()), plan.complete)
 
+    def _plan(self) -> StudyPlan:
+        return planner.plan(self._spec, self._inputs.hashes, self._completed())
 
-def _to_time(prepared: Prepared) -> list[PlannedRun]:
-    """Timing runs for the methods with a final run that shared the machine: its time is no cost of the method."""
-    shared = set()
-    for run in prepared.runs:
-        folder = prepared.folder / run.folder
-        if run.spec.is_main and (folder / "record.json").exists():
-            resources = read_record(folder).resources
-            if resources is not None and resources.processes > 1:
-                shared.add((run.spec.model.name, run.spec.method.name))
-    timing = planner.timing_runs(prepared.runs, prepared.contents)
-    return [run for run in timing if (run.spec.model.name, run.spec.method.name) in shared]
+    def _completed(self) -> planner.Completed:
+        return {run_id: run.record for run_id, run in self._stored.items()}
 
+    def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
+        """Runs that were not attempted in this session: one that failed is not repeated at once."""
+        jobs = [
+            Job(run.spec, run.run_id, run.name, self._dir.run_dir(run.folder))
+            for run in runs
+            if run.run_id not in self._attempted
+        ]
+        self._attempted.update(job.run_id for job in jobs)
+        return jobs
 
-def _write_frame(prepared: Prepared, keep_texts: bool) -> None:
-    """Everything in a study folder that is known before the first run."""
-    folder, dataset = prepared.folder, prepared.dataset
-    plan.claim(folder, prepared.study, prepared.contents, prepared.runs)
-    if prepared.budget is not None:
-        write_json(folder / BUDGET_FILE, prepared.budget)
-    write_documents(folder, (document_row(example, keep_texts) for example in dataset.test))
-    write_json(
-        folder / "data.json",
-        {
-            "description": dataset.description,
-            "counts": prepared.counts,
-            "cleaning": _without_places(data.cleaning_report(dataset), prepared.study.data),
-            "content_hash": dataset.content_hash,
-            "caution": prepared.unread.caution,
-        },
-    )
-    _write_other_rows(prepared, keep_texts)
+    def _carry_out(self, jobs: list[Job], executor: Executor) -> None:
+        for run in executor.run(jobs, self._observer):
+            self._stored[run.record.run_id] = run
 
+    def _withhold_texts(self, runs: Iterable[PlannedRun]) -> None:
+        for planned in runs:
+            run_dir = self._dir.run_dir(planned.folder)
+            if planned.run_id in self._stored:
+                self._stored[planned.run_id] = self._stored[planned.run_id].withhold_texts()
+            elif run_dir.has_record():  # it ended while the study was interrupted
+                StoredRun(run_dir, run_dir.read_record()).withhold_texts()
 
-def _without_places(lines: Iterable[str], spec: DataSpec) -> list[str]:
-    """Sentences that name files by their names alone, as records do."""
-    files = [path for path in (spec.train_file, spec.validation_file, spec.test_file) if path]
-    named = []
-    for line in lines:
-        for path in files:
-            line = line.replace(path, Path(path).name)
-        named.append(line)
-    return named
+    def _write_plan(self, runs: Iterable[PlannedRun]) -> None:
+        # A stored run may have another name than today's plan gives it, for example from before a model was added.
+        names = [self._stored[run.run_id].name if run.run_id in self._stored else run.folder for run in runs]
+        self._dir.write_plan(plan_file(self._inputs.hashes, tuple(names)))
 
+    def _write_frame(self, plan: StudyPlan) -> None:
+        """Everything in a study folder that is known before the first run."""
+        directory, dataset = self._dir, self._inputs.dataset
+        check_folder(directory, self._spec, self._inputs.hashes, keep_earlier=self._inputs.hashes.earlier is not None)
+        try:
+            directory.write_spec(self._spec)
+            self._write_plan(plan.runs)
+        except OSError as error:
+            message = f"{directory.path}: cannot be written ({error.strerror}); choose another --output"
+            raise UserError(message) from error
+        if self._budget is not None:
+            directory.write_budget(self._budget)
+        directory.write_documents(document_row(example, self._keep_texts) for example in dataset.test)
+        directory.write_data(self._inputs.data_file(self._spec.data))
+        dialect = RougeDialect.of(self._spec.score.words)
+        directory.write_baselines(self._rows(baselines.extractive_rows(dataset.test, dialect)))
+        outside = {
+            name: baselines.outside_rows(texts, dataset.test, dialect) for name, texts in self._inputs.outside.items()
+        }
+        directory.write_outside(self._rows(outside))
 
-def document_row(example: Example, keep_texts: bool) -> Document:
-    """A test example as the folder keeps it. Id and group always: resampling draws groups."""
-    if not keep_texts:
-        return Document(id=example.id, group=example.group, document="", references=())
-    return Document(
-        id=example.id,
-        group=example.group,
-        document=example.document,
-        references=example.references,
-        fields=dict(example.fields),
-    )
-
-
-def _write_other_rows(prepared: Prepared, keep_texts: bool) -> None:
-    dialect, examples = RougeDialect.of(prepared.study.score.words), prepared.dataset.test
-    places: dict[Path, list[Prediction]] = {
-        prepared.folder / "baselines" / f"{name}.jsonl": rows
-        for name, rows in baselines.extractive_rows(examples, dialect).items()
-    }
-    for name, texts in prepared.outside.items():
-        places[prepared.folder / "outside" / f"{name}.jsonl"] = baselines.outside_rows(texts, examples, dialect)
-    for path, rows in places.items():
-        kept = rows if keep_texts else without_texts(rows)
-        write_jsonl(path, (row.model_dump(mode="json") for row in kept))
-
-
-def _forget_texts(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        if not (folder / "record.json").exists():
-            continue
-        left = read_record(folder).artefact
-        for name in left.files if left is not None and left.format == "prompt" else ():  # it is made of documents
-            (folder / ARTEFACT / name).unlink(missing_ok=True)
-        if rows := read_predictions(folder):
-            write_predictions(folder, without_texts(rows))
-
-
-def without_texts(rows: Iterable[Prediction]) -> list[Prediction]:
-    """What `--no-texts` leaves of outputs."""
-    return [row.model_copy(update={"text": ""}) for row in rows]
+    def _rows(self, rows: dict[str, list[Prediction]]) -> dict[str, list[Prediction]]:
+        if self._keep_texts:
+            return rows
+        return {name: [row.without_text() for row in predictions] for name, predictions in rows.items()}

@@ -1,0 +1,382 @@
+"""tuneoff in Python: `compare`, `load_study` and `judge`. Prints nothing, except for a progress bar in notebooks.
+
+import tuneoff as to
+
+study = to.compare(train_file="train.jsonl", methods=["zero_shot", to.LoRA(r=16), "full"], trials=4, seeds=3)
+study.verdict.sentences
+study.winner.load().generate(["a new document"])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from tuneoff import methods as registry
+from tuneoff.errors import UserError
+from tuneoff.methods import Method
+from tuneoff.options import OPTION_PATHS, StudyOptions
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_dir import StoredRun, StoredStudy, StudyDir
+from tuneoff.results.summary import ModelToUse, Summary, Verdict
+from tuneoff.spec import StudySpec
+from tuneoff.spec.toml import Override
+from tuneoff.study.executor import Observer, Observers, SilentObserver, open_executor
+from tuneoff.study.notebook import NotebookProgress, in_notebook
+from tuneoff.study.runner import Limits, PreparedStudy, prepare, run
+from tuneoff.study.study_file import read_study
+from tuneoff.text import parse_duration
+
+if TYPE_CHECKING:
+    from tuneoff.run import Generator
+
+Rows = object  # a list of mappings, a pandas DataFrame or a `datasets` Dataset
+MethodLike = str | Method | type[Method]
+
+
+def compare(
+    study: str | os.PathLike[str] | StudySpec | None = None,
+    *,
+    preset: str | None = None,
+    methods: Sequence[MethodLike] | None = None,
+    train: Rows | None = None,
+    validation: Rows | None = None,
+    test: Rows | None = None,
+    output: str | os.PathLike[str] | None = None,
+    budget: str | float | None = None,
+    equal: Literal["examples", "time"] = "examples",
+    workers: int | Literal["auto"] = 1,
+    engine: str = "local",
+    report_to: Sequence[str] = (),
+    keep_texts: bool = True,
+    keep_earlier: bool = False,
+    progress: bool | None = None,
+    **options: Unpack[StudyOptions],
+) -> Study:
+    """Compare ways of adapting a model, under equal effort.
+
+    Args:
+        study: A study file (TOML) or a `StudySpec`; without one, `options` describe the study.
+        preset: A study that comes with tuneoff, such as `starter`.
+        methods: Ids of methods, or methods with their hyper-parameters: `["zero_shot", LoRA(r=16)]`. Values that differ
+            from the defaults are fixed; trials may search the others.
+        train: Examples as a list of mappings, a pandas DataFrame or a `datasets` Dataset, instead of `train_file`.
+        validation: The same for validation; without it, a part of the training documents is used.
+        test: The same for the test split.
+        output: Folder of the study; `runs/<name>` by default. Runs that are there are not repeated.
+        budget: Time limit for the whole study: seconds, or text such as `"20m"`.
+        equal: What the trained methods get an equal amount of.
+        workers: Concurrent runs; `"auto"` measures which number is fastest.
+        engine: What carries out the runs: `local`, or an executor of another package.
+        report_to: Experiment trackers, such as `["wandb"]`.
+        keep_texts: False keeps documents and generated texts out of the folder.
+        keep_earlier: Whether finished runs of earlier versions of tuneoff's numerics count.
+        progress: Whether to show a progress bar; by default in notebooks only.
+        **options: Settings of the study, named as the flags of `tuneoff compare`.
+
+    Raises:
+        UserError: For every mistake in what was asked for, before anything is trained.
+    """
+    spec = _spec_of(study, preset, methods, {"train": train, "validation": validation, "test": test}, options)
+    folder = Path(output) if output is not None else Path("runs") / spec.name
+    if workers != 1 and report_to:
+        raise UserError(f"workers={workers!r}: a tracker follows one run at a time; leave out workers or report_to")
+    limits = Limits(_seconds(budget), equal, None if workers == "auto" else workers)
+    shown = in_notebook() if progress is None else progress
+    with contextlib.ExitStack() as stack:
+        observer: Observer = stack.enter_context(NotebookProgress()) if shown else SilentObserver()
+        prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer)
+        return carry_out(prepared, observer, engine=engine, report_to=report_to, keep_texts=keep_texts)
+
+
+def carry_out(
+    prepared: PreparedStudy,
+    observer: Observer,
+    *,
+    engine: str = "local",
+    report_to: Sequence[str] = (),
+    keep_texts: bool = True,
+) -> Study:
+    """Carry out a prepared study, and write its summary and its report.
+
+    Raises `UserError` for an unknown engine or tracker, before anything is run.
+    """
+    from tuneoff.trackers import open_tracker
+    from tuneoff.trackers.observer import TrackerObserver
+    from tuneoff.verdict.summarize import summarize
+
+    trackers = [open_tracker(name, prepared.dir.path) for name in report_to if name != "none"]
+    observers = [observer]
+    if trackers:
+        observers.append(TrackerObserver(trackers, prepared.spec.name, keep_texts=keep_texts))
+    with open_executor(engine, prepared.layout) as executor:
+        done = run(prepared, executor, Observers(*observers), keep_texts=keep_texts)
+    study = Study(done.study, summarize(done.study), complete=done.complete)
+    study.report()
+    return study
+
+
+def load_study(folder: str | os.PathLike[str]) -> Study:
+    """Read a study folder and judge it. Needs no torch. Raises `UserError` if the folder holds no study."""
+    from tuneoff.verdict.summarize import summarize
+
+    stored = StudyDir(Path(folder)).load()
+    if stored.spec is None:
+        raise UserError(f"{folder}: contains no study.json; name the folder that `tuneoff compare` wrote")
+    return Study(stored, summarize(stored))
+
+
+def judge(
+    study: Study | str | os.PathLike[str], *, metric: str = "rouge1", margin: float | None = None
+) -> tuple[Verdict, ...]:
+    """The verdicts of a study under another metric or margin, one for each base model.
+
+    `margin`: in points; None is the study's own. Raises `UserError` for a metric in which more is not better.
+    """
+    loaded = study if isinstance(study, Study) else load_study(study)
+    return loaded.judge_models(metric=metric, margin=margin)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study and what it found. `complete` is False if runs are missing because trials did not end."""
+
+    stored: StoredStudy
+    summary: Summary
+    complete: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The study folder."""
+        return self.stored.path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.summary.name
+
+    @property
+    def spec(self) -> StudySpec:
+        """What was asked for."""
+        assert self.stored.spec is not None
+        return self.stored.spec
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One verdict for each base model."""
+        return self.summary.verdicts
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the only base model. Raises `UserError` for a study of several, or without a scored run."""
+        return _only(self.verdicts)
+
+    def runs(self) -> tuple[Record, ...]:
+        """The records of all runs, trials included."""
+        return tuple(self.stored.records)
+
+    def table(self) -> Any:
+        """The comparison, one row for each method, baseline and outside system: a pandas DataFrame, or a list of
+        dictionaries if pandas is not installed.
+
+        Scores are in the unit of their metric, costs in the unit of their axis (seconds, bytes, joules).
+        """
+        rows = []
+        for row in self.summary.rows:
+            plain: dict[str, Any] = {"name": row.name, "title": row.title, "kind": row.kind, "model": row.model}
+            plain |= {"seeds": row.seeds, "gain": row.gain.mean if row.gain else None}
+            plain |= {metric: value.mean for metric, value in row.scores.items()}
+            plain |= {axis: cost.value for axis, cost in row.costs.items()}
+            rows.append(plain)
+        return _frame(rows)
+
+    def predictions(self) -> Any:
+        """Every generated text of the final runs with its scores: a pandas DataFrame, or a list of dictionaries."""
+        rows = []
+        for stored in self.stored.runs:
+            spec = stored.record.spec
+            if spec.role != "final":
+                continue
+            about = {"run": stored.name, "model": spec.model.name, "method": spec.method.name, "seed": spec.seed}
+            about |= {"fraction": spec.fraction}
+            rows += [{**about, "id": row.id, "text": row.text, **row.scores} for row in stored.predictions]
+        return _frame(rows)
+
+    def judge(self, *, metric: str = "rouge1", margin: float | None = None) -> Verdict:
+        """The verdict under another metric or margin (points; None is the study's own), for the only base model.
+
+        Raises `UserError` for a metric in which more is not better.
+        """
+        return _only(self.judge_models(metric=metric, margin=margin))
+
+    def judge_models(self, *, metric: str = "rouge1", margin: float | None = None) -> tuple[Verdict, ...]:
+        """The same for each base model."""
+        from tuneoff.verdict.judge import judge_study
+
+        return tuple(judged.verdict for judged in judge_study(self.stored, metric, margin))
+
+    def plot(self, name: str = "quality") -> Any:
+        """A chart of the report as an Altair chart. Raises `UserError` for an unknown name or without data to draw."""
+        from tuneoff import report
+
+        return report.chart(name, self.summary, self.stored)
+
+    def report(self) -> Path:
+        """Write the summary, the report page and its charts into the study folder, and return the page's path."""
+        from tuneoff import report
+
+        self.stored.dir.write_summary(self.summary)
+        return report.render(self.summary, self.stored)[0]
+
+    @cached_property
+    def winner(self) -> Winner:
+        """The run to use. Raises `UserError` if no run can be used."""
+        found = self.summary.winner
+        stored = self.stored.run(found.run) if found else None
+        if found is None or stored is None:
+            raise UserError(f"{self.path}: no finished run to use")
+        return Winner(stored, found)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all final runs finished, 3 if some did not, 1 if none did. Trials may diverge."""
+        finals = [record for record in self.runs() if record.spec.role == "final"]
+        finished = sum(record.status == "finished" for record in finals)
+        if finals and finished == len(finals) and self.complete:
+            return 0
+        return 3 if finished else 1
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {len(self.stored.runs)} runs, {str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Table and verdict, for notebooks."""
+        from tuneoff.report.notebook import study_html
+
+        return study_html(self.summary)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The run that a study hands over. `why` says why it is this one."""
+
+    stored: StoredRun
+    choice: ModelToUse
+
+    @property
+    def method(self) -> str:
+        """Id of its method."""
+        return self.choice.method
+
+    @property
+    def why(self) -> str:
+        """Why it is this run."""
+        return self.choice.why
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self.stored.dir.path
+
+    @property
+    def artefact(self) -> Path:
+        """Folder of its weights."""
+        return self.stored.dir.artefact
+
+    def load(self) -> Generator:
+        """Load the tuned model; `.generate([...])` then writes texts. Raises `UserError` if files are missing."""
+        from tuneoff.run import load_adapted
+
+        return load_adapted(self.stored)
+
+
+def _spec_of(
+    study: str | os.PathLike[str] | StudySpec | None,
+    preset: str | None,
+    methods: Sequence[MethodLike] | None,
+    rows: Mapping[str, Rows | None],
+    options: Mapping[str, Any],
+) -> StudySpec:
+    if isinstance(study, StudySpec):
+        if preset is not None or methods is not None or options or any(value is not None for value in rows.values()):
+            raise UserError("a StudySpec is complete; change it with `model_copy` instead of giving more arguments")
+        return study
+    overrides = list(_overrides(options))
+    overrides += [
+        Override(("data", f"{split}_file"), str(_stored_rows(value)), f"{split}=")
+        for split, value in rows.items()
+        if value is not None
+    ]
+    if methods is not None:
+        overrides += _method_overrides(methods)
+    return read_study(None if study is None else Path(study), preset, overrides)
+
+
+def _overrides(options: Mapping[str, Any]) -> Iterable[Override]:
+    for name, value in options.items():
+        if name not in OPTION_PATHS:
+            from tuneoff.text import did_you_mean
+
+            raise UserError(f"compare has no setting {name!r}{did_you_mean(name, OPTION_PATHS)}")
+        if name == "model":
+            names = [value] if isinstance(value, str) else list(value)
+            value = [{"name": str(model)} for model in names]
+        elif name == "fractions":
+            value = sorted({1.0, *(float(fraction) for fraction in value)})
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        yield Override(OPTION_PATHS[name], value, f"{name}=")
+
+
+def _method_overrides(methods: Sequence[MethodLike]) -> Iterable[Override]:
+    if isinstance(methods, str):
+        raise UserError(f"methods={methods!r}: give a list, for example methods=[{methods!r}]")
+    names = []
+    for method in methods:
+        name = method.replace("-", "_") if isinstance(method, str) else method.name
+        names.append(name)
+        if not isinstance(method, str | type):
+            defaults = registry.defaults(name)
+            for key, value in dataclasses.asdict(method).items():  # type: ignore[call-overload]
+                if value != defaults[key]:
+                    yield Override(("hyperparameters", name, key), value, f"{type(method).__name__}({key}=)")
+    yield Override(("methods",), tuple(names), "methods=")
+
+
+def _stored_rows(rows: Rows) -> Path:
+    from tuneoff.cache import cache_folder
+    from tuneoff.data.in_memory import write_rows
+
+    return write_rows(rows, cache_folder() / "rows")
+
+
+def _seconds(budget: str | float | None) -> float | None:
+    if budget is None:
+        return None
+    seconds = parse_duration(budget) if isinstance(budget, str) else float(budget)
+    if seconds is None or not seconds > 0:
+        raise UserError(f"budget={budget!r}: a time such as '20m', '90s' or '1h30m' was expected, or seconds")
+    return seconds
+
+
+def _only(verdicts: Sequence[Verdict]) -> Verdict:
+    if len(verdicts) == 1:
+        return verdicts[0]
+    if not verdicts:
+        raise UserError("the study has no scored run yet, so there is no verdict")
+    models = ", ".join(verdict.block or "" for verdict in verdicts)
+    raise UserError(f"the study compares several models ({models}); use `verdicts` or `judge_models`")
+
+
+def _frame(rows: list[dict[str, Any]]) -> Any:
+    try:
+        import pandas
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)

@@ -1,0 +1,152 @@
+"""Plans and methods as text for people and as plain data for programs."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from tuneoff import methods
+from tuneoff.data import cleaning_report, count_documents
+from tuneoff.study import planner
+from tuneoff.study.runner import PreparedStudy
+from tuneoff.text import plural
+
+
+def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
+    """The plan of a study: counts, effort and every run with its resolved settings."""
+    inputs, missing = prepared.inputs, prepared.missing
+    sensitivity = inputs.sensitivity(prepared.spec)
+    return {
+        "name": prepared.spec.name,
+        "folder": str(prepared.dir.path),
+        "data": {
+            "description": inputs.dataset.description,
+            "counts": inputs.counts,
+            "caution": inputs.unread.caution,
+        },
+        "sees": None
+        if sensitivity is None
+        else {
+            "smallest_difference": sensitivity.smallest_difference,
+            "smallest_margin": sensitivity.smallest_margin,
+        },
+        "runs": [
+            {
+                "name": run.name,
+                "run_id": run.run_id,
+                "folder": str(prepared.dir.run_dir(run.folder).path),
+                "done": run not in missing,
+                "steps": inputs.hashes.schedule(run.spec).steps,
+                "spec": run.spec.model_dump(mode="json"),
+            }
+            for run in prepared.plan.runs
+        ],
+    }
+
+
+def plan_as_text(prepared: PreparedStudy) -> str:
+    """The same for people."""
+    study, train, inputs = prepared.spec, prepared.spec.train, prepared.inputs
+    effort = f"{train.epochs:g} epoch{'' if train.epochs == 1 else 's'}, {train.batch_size} examples per step"
+    if train.max_steps:
+        effort += f", at most {train.max_steps} steps"
+    lines = [
+        f"study   {study.name}, folder {prepared.dir.path}",
+        f"data    {inputs.dataset.description}",
+        *(f"        {line}" for line in cleaning_report(inputs.dataset)),
+        *(f"        CAUTION: {caution}" for caution in [inputs.unread.caution] if caution),
+        *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
+        f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
+        f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "
+        "virtual tokens",
+        f"effort  {effort}; {plural(study.seeds, 'seed')}",
+        f"output  at most {study.generate.max_new_tokens} new tokens, {plural(study.generate.num_beams, 'beam')}",
+    ]
+    if study.trials:
+        where = "on each fraction of the data" if study.search_at == "each" else "on all the data"
+        lines.append(
+            f"search  {plural(study.trials, 'trial')} and a refinement trial for each method {where}, chosen by "
+            f"validation loss; {prepared.total} runs in all, the final ones follow from the trials"
+        )
+    if study.halving:
+        rungs = sorted({step for run in prepared.plan.runs for step, _ in run.spec.cut_above})
+        lines.append(
+            "        trials of a trained method run one after another; a bad one is pruned at "
+            f"{' or '.join(f'step {step}' for step in rungs)}"
+        )
+    if len(study.fractions) > 1:
+        fractions = ", ".join(f"{fraction:g}" for fraction in study.fractions)
+        lines.append(
+            f"sizes   {fractions} of the data, nested; at least {study.step_floor} steps on a smaller fraction, but "
+            "not more than on all the data"
+        )
+    if (sentence := sensitivity_sentence(prepared)) is not None:
+        lines.append(f"detects {sentence}")
+        lines.append(f"margin  a difference of at most {study.margin:g} points of ROUGE-1 does not matter")
+    width = max(len(run.name) for run in prepared.plan.runs)
+    missing = prepared.missing
+    for run in prepared.plan.runs:
+        state = "to do" if run in missing else "done"
+        steps = inputs.hashes.schedule(run.spec).steps
+        work = plural(steps, "step") if steps else "no training"
+        lines.append(
+            f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
+    """What the study will be able to detect, before anything is measured; None if there is nothing to compare."""
+    sensitivity = prepared.inputs.sensitivity(prepared.spec)
+    if sensitivity is None:
+        return None
+    documents = count_documents(prepared.inputs.dataset.test)
+    return (
+        f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}, differences of about "
+        f"{sensitivity.smallest_difference:.1f} points of ROUGE-1 or more are detected (with 80 % probability, for "
+        "typical spreads of scores)"
+    )
+
+
+def _values(hyperparameters: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_value(value)}" for key, value in hyperparameters.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as it is typed
+    return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def methods_as_json() -> list[dict[str, Any]]:
+    """Every method of the registry with its hyper-parameters."""
+    return [
+        {
+            "name": name,
+            "title": kind.title,
+            "trains": kind.trains,
+            "hyperparameters": methods.defaults(name),
+            "search": {key: list(bounds) for key, bounds in kind.search.items()},
+            "choices": {key: list(values) for key, values in kind.choices.items()},
+            "source": kind.source,
+        }
+        for name, kind in methods.METHODS.items()
+    ]
+
+
+def methods_as_text() -> str:
+    """The same for people."""
+    lines = []
+    for name, kind in methods.METHODS.items():
+        lines.append(f"{name}: {kind.title}. {kind.source}")
+        types = typing.get_type_hints(kind)
+        for key, value in methods.defaults(name).items():
+            low_high = kind.search.get(key)
+            searched = f"  (searched from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""
+            if key in kind.choices:
+                searched = f"  ({len(kind.choices[key])} values to try)"
+            written = types[key].__name__ if isinstance(types[key], type) else "names"
+            lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
+    lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""A study as a person sees it: what will be done, progress, the table, and what to type next."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from tuneoff import api, data
+from tuneoff.api import Study
+from tuneoff.cli.plans import sensitivity_sentence
+from tuneoff.cli.tables import table_as_text
+from tuneoff.cli.verdicts import model_to_use_sentence
+from tuneoff.errors import UserError
+from tuneoff.prompts import fields_of
+from tuneoff.results.study_state import Effort
+from tuneoff.spec import StudySpec
+from tuneoff.study.progress import Progress
+from tuneoff.study.runner import Limits, PreparedStudy, prepare
+from tuneoff.text import format_duration, parse_duration, plural, sanitize
+
+
+@dataclass(frozen=True)
+class StudyFlags:
+    """Flags of `compare` that are not part of the study, as typed."""
+
+    budget: str | None = None
+    equal: str = "examples"
+    workers: str = "1"
+    engine: str = "local"
+    report_to: Sequence[str] = ()
+    keep_texts: bool = True
+    keep_earlier: bool = False
+    quiet: bool = False
+
+    def limits(self) -> Limits:
+        """Raises `UserError` for a value that is not possible."""
+        seconds = None if self.budget is None else parse_duration(self.budget)
+        if self.budget is not None and seconds is None:
+            raise UserError(f"--budget {self.budget}: a time such as 20m, 90s or 1h30m was expected")
+        if self.equal not in get_args(Effort):
+            raise UserError(f"--equal {self.equal}: examples or time")
+        if self.workers != "auto" and not self.workers.isdecimal():
+            raise UserError(f"--workers {self.workers}: a number of concurrent runs, or auto")
+        if self.workers != "1" and any(name != "none" for name in self.report_to):
+            raise UserError(
+                f"--workers {self.workers}: a tracker follows one run at a time; leave out --workers or --report-to"
+            )
+        equal: Effort = "time" if self.equal == "time" else "examples"
+        return Limits(seconds, equal, None if self.workers == "auto" else int(self.workers))
+
+
+def plan_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> PreparedStudy:
+    """The study as it will be carried out, fitted into its time limit. Writes nothing into the folder.
+
+    Raises `UserError` for what cannot be carried out.
+    """
+    limits = flags.limits()
+    with Progress(len(spec.models) * len(spec.methods), quiet=flags.quiet) as progress:
+        prepared = prepare(spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress)
+    if not flags.quiet and (fitted := prepared.fitted) is not None:
+        for line in fitted.reduced:
+            _print(f"reduced to fit the time limit: {line}")
+        if fitted.study.steps:
+            steps = ", ".join(f"{name} {steps} steps" for name, steps in fitted.study.steps.items())
+            _print(f"equal time: {steps}")
+        over = "" if fitted.fits else f", more than the {flags.budget} allowed: nothing smaller can be judged"
+        _print(f"planned: {plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
+    return prepared
+
+
+def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
+    """Prepare a study, carry it out, write its report. Messages go to stderr, the table to stdout; `quiet` omits both.
+
+    Raises `UserError` before anything is done if something cannot be carried out.
+    """
+    from tuneoff.trackers import open_tracker
+
+    for name in flags.report_to:
+        if name != "none":
+            open_tracker(name, folder)  # says at once what is wrong with it
+    began = time.perf_counter()
+    prepared = plan_study(spec, folder, flags)
+    layout = prepared.layout
+    if not flags.quiet:
+        _announce(prepared)
+        if layout.processes > 1:
+            _print(f"{layout.processes} concurrent runs, {layout.threads} threads each")
+            _print("costs are measured afterwards, one run at a time")
+    timing = len(spec.models) * len(spec.methods) if layout.processes > 1 else 0
+    done_before = len(prepared.plan.runs) - len(prepared.missing)
+    with Progress(prepared.total + timing, done_before=done_before, quiet=flags.quiet) as progress:
+        study = api.carry_out(
+            prepared, progress, engine=flags.engine, report_to=flags.report_to, keep_texts=flags.keep_texts
+        )
+    if flags.quiet:
+        for record in study.runs():
+            if record.failure is not None:
+                _print(f"{record.name} {record.status}: {record.failure.message}")
+    else:
+        if flags.budget is not None:
+            _print(f"took {format_duration(time.perf_counter() - began)} of a time limit of {flags.budget}")
+        _print_result(study)
+    return study
+
+
+def _print_result(study: Study) -> None:
+    summary = study.summary
+    if summary.budget and summary.budget.problem:
+        _print(summary.budget.problem)
+    print(table_as_text(summary))
+    print(f"report: {study.stored.dir.report}")
+    if summary.winner is not None:
+        fields = "".join(f" --field {name}=VALUE" for name in fields_of(study.spec.prompt.instruction))
+        print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
+        print(sanitize(f"        {model_to_use_sentence(summary.winner)}"))
+
+
+def _announce(prepared: PreparedStudy) -> None:
+    inputs = prepared.inputs
+    _print(inputs.dataset.description)
+    for line in data.cleaning_report(inputs.dataset):
+        _print(line)
+    if inputs.unread.caution:
+        _print(f"CAUTION: {inputs.unread.caution}")
+    if (sentence := sensitivity_sentence(prepared)) is not None:
+        _print(sentence)
+    total, missing = prepared.total, prepared.total - len(prepared.plan.runs) + len(prepared.missing)
+    there = f", {total - missing} of them already done" if missing < total else ""
+    _print(f"{plural(total, 'run')}{there}; folder {prepared.dir.path}")
+
+
+def _print(message: str) -> None:
+    print(sanitize(" ".join(message.split())), file=sys.stderr)

@@ -1,0 +1,30 @@
+"""A summary as a piece of HTML, for notebooks. Names and titles may come from strangers, so they are escaped."""
+
+from collections.abc import Iterable
+from html import escape
+
+from tuneoff.report import formatting
+from tuneoff.results.costs import COST_AXES
+from tuneoff.results.summary import Summary
+
+_METRICS = ("rouge1", "rouge2", "rougeL")
+
+
+def study_html(summary: Summary) -> str:
+    """Table and verdict of a study."""
+    axes = [axis for axis in COST_AXES if any(row.cost(axis.name) is not None for row in summary.rows)]
+    several = len({row.model for row in summary.rows if row.model}) > 1
+    headings = ["method", *(["model"] if several else []), *map(formatting.title, _METRICS), "gain"]
+    lines = [_line("th", [*headings, *(axis.title for axis in axes)])]
+    for row in summary.rows:
+        cells = [row.title, *([row.model or ""] if several else [])]
+        cells += [formatting.score(metric, row.score(metric).mean) for metric in _METRICS]
+        cells.append(formatting.score(_METRICS[0], row.gain.mean if row.gain else None, signed=True))
+        cells += [formatting.cost(axis.name, row.cost(axis.name)) for axis in axes]
+        lines.append(_line("td", cells))
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary.sentences)
+    return f"<h3>{escape(summary.name)}</h3><table>{''.join(lines)}</table>{sentences}"
+
+
+def _line(tag: str, cells: Iterable[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

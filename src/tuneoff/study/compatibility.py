@@ -1,0 +1,126 @@
+"""Whether a study may use a folder that holds one already.
+
+The same study does only what is missing; a different one is refused with the list of what differs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuneoff import methods
+from tuneoff.errors import UserError
+from tuneoff.results.run_record import NUMERICS_VERSION, Record
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import PlanFile
+from tuneoff.spec import StudySpec
+from tuneoff.study.planner import LOCATIONS, ContentHashes, hyperparameters_of
+
+# None of these changes a run that exists: they add runs and rows, or are compared one by one.
+MAY_GROW = (
+    "name",
+    "methods",
+    "models",
+    "seeds",
+    "predictions",
+    "hyperparameters",
+    "claims",
+    "fractions",
+    "trials",
+    "search_at",
+    "halving",
+)
+_SHOWN = 6  # differences in a message
+
+
+def check_folder(folder: StudyDir, study: StudySpec, hashes: ContentHashes, *, keep_earlier: bool = False) -> None:
+    """Raise `UserError` unless this study may use the folder. Changes nothing.
+
+    `keep_earlier`: a folder that an earlier version of the numerics began may be continued.
+    """
+    folder.check_writable()
+    earlier = folder.read_spec()
+    if earlier is None:
+        if folder.has_foreign_files():
+            raise UserError(f"{folder.path}: contains other files and no study; choose an empty folder with --output")
+        return
+    plan = folder.read_plan()
+    if plan is None:
+        raise UserError(f"{folder.path}: plan.json is missing; choose another --output")
+    changes = [*differences(earlier, study), *_changed_contents(plan, hashes)]
+    if not (changes or keep_earlier) and plan.numerics != NUMERICS_VERSION:
+        raise UserError(
+            f"{folder.path}: begun with version {plan.numerics} of tuneoff's numerics, and this is version "
+            f"{NUMERICS_VERSION}, whose scores may differ slightly; add --keep-earlier to continue and keep the runs "
+            "that are there, or choose another --output"
+        )
+    if changes:
+        more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        shown = "; ".join(changes[:_SHOWN]) + more
+        raise UserError(f"{folder.path}: belongs to a different study ({shown}); choose another --output")
+
+
+def plan_file(hashes: ContentHashes, runs: tuple[str, ...]) -> PlanFile:
+    """What `plan.json` holds. `runs`: names of run folders."""
+    earlier = None if hashes.earlier is None else tuple(sorted(set(hashes.earlier.values())))
+    return PlanFile(
+        data=hashes.data, models=dict(hashes.models), numerics=NUMERICS_VERSION, earlier_numerics=earlier, runs=runs
+    )
+
+
+def keeps_earlier_runs(plan: PlanFile | None) -> bool:
+    """Whether this version was told before that runs of earlier versions count in this folder."""
+    return plan is not None and plan.numerics == NUMERICS_VERSION and plan.earlier_numerics is not None
+
+
+def earlier_runs(records: Iterator[Record]) -> dict[str, int]:
+    """Ids of the runs that an earlier version of the numerics carried out to their end, with that version."""
+    found = {}
+    for record in records:
+        version = record.provenance.numerics_version
+        if record.ended and version is not None and version < NUMERICS_VERSION:
+            found[record.run_id] = version
+    return found
+
+
+def differences(earlier: StudySpec, study: StudySpec) -> list[str]:
+    """Settings that two studies do not share, as `name: before -> now`. What only adds or removes runs is not one."""
+    before = dict(_leaves(_comparable(earlier)))
+    after = dict(_leaves(_comparable(study)))
+    changes = [
+        f"{key}: {before.get(key, 'default')} -> {after.get(key, 'default')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    for name in set(earlier.methods) & set(study.methods):
+        old, new = (
+            hyperparameters_of(methods.build(name, side.hyperparameters.get(name, {}))) for side in (earlier, study)
+        )
+        changes += [f"{name}.{key}: {old[key]} -> {new[key]}" for key in old if old[key] != new[key]]
+    known = {model.name: model for model in earlier.models}
+    for model in study.models:
+        if model.name in known and model != known[model.name]:
+            changes.append(f"settings of model {model.name}")
+    return changes
+
+
+def _comparable(study: StudySpec) -> Mapping[str, Any]:
+    plain = study.model_dump(mode="json", exclude=set(MAY_GROW))
+    for key in LOCATIONS:
+        plain["data"].pop(key)
+    return plain
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf as (dotted name, plain value)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _changed_contents(earlier: PlanFile, hashes: ContentHashes) -> Iterator[str]:
+    if earlier.data != hashes.data:
+        yield "the documents are not the same"
+    for name, digest in hashes.models.items():
+        if earlier.models.get(name, digest) != digest:
+            yield f"the weights of model {name} are not the same"

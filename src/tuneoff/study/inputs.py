@@ -1,0 +1,149 @@
+"""What a study works on: its data, its models and the outputs of outside systems, checked before anything is run."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+
+from tuneoff import data, metrics, models
+from tuneoff.data import Dataset, Example
+from tuneoff.errors import UserError
+from tuneoff.methods import kind_of
+from tuneoff.metrics import RougeDialect
+from tuneoff.prompts import Prompter, fields_of
+from tuneoff.results import baselines
+from tuneoff.results.run_record import Document
+from tuneoff.results.study_state import DataFile
+from tuneoff.spec import DataSpec, StudySpec
+from tuneoff.stats.power import Sensitivity
+from tuneoff.stats.power import plan as plan_sensitivity
+from tuneoff.study import planner
+from tuneoff.study.budget import DataSizes
+from tuneoff.study.planner import ContentHashes
+
+
+@dataclass(frozen=True)
+class StudyInputs:
+    """The inputs of a study, read and checked. `outside` maps row names to document ids to texts."""
+
+    dataset: Dataset
+    hashes: ContentHashes
+    outside: Mapping[str, Mapping[str, str]]
+    unread: metrics.Unread
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Examples of each split."""
+        return {
+            "train": len(self.dataset.train),
+            "validation": len(self.dataset.validation),
+            "test": len(self.dataset.test),
+        }
+
+    @property
+    def sizes(self) -> DataSizes:
+        """Examples and documents of the splits."""
+        return DataSizes(
+            train_examples=len(self.dataset.train),
+            validation_examples=len(self.dataset.validation),
+            validation_documents=data.count_documents(self.dataset.validation),
+            test_examples=len(self.dataset.test),
+            test_documents=data.count_documents(self.dataset.test),
+        )
+
+    def sensitivity(self, study: StudySpec) -> Sensitivity | None:
+        """What the study will be able to detect on each model, for typical spreads of scores.
+
+        None if there is nothing to compare.
+        """
+        documents = data.count_documents(self.dataset.test)
+        varies = [kind_of(name).seeded for name in study.methods] + [False for _ in self.outside]
+        if len(varies) < 2 or documents < 2:
+            return None
+        return plan_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)
+
+    def data_file(self, spec: DataSpec) -> DataFile:
+        """What `data.json` holds."""
+        return DataFile(
+            description=self.dataset.description,
+            counts=self.counts,
+            cleaning=tuple(_without_folders(data.cleaning_report(self.dataset), spec)),
+            content_hash=self.dataset.content_hash,
+            caution=self.unread.caution,
+        )
+
+
+def load_inputs(study: StudySpec) -> StudyInputs:
+    """Read the data, find the models, and hash both. Raises `UserError` for what can be known before a model loads."""
+    planner.build_methods(study)
+    dataset = data.load(study.data, fields_of(study.prompt.instruction))
+    unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
+    if unread.wordless == unread.examples:
+        english = study.score.words == "english"
+        way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
+        raise UserError(
+            f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
+        )
+    ids = [example.id for example in dataset.test]
+    outside = {name: baselines.read_outside(path, ids) for name, path in study.predictions.items()}
+
+    @functools.cache
+    def examples_at(fraction: float, seed: int) -> int:
+        return len(data.take_fraction(dataset.train, fraction, seed))
+
+    hashes = ContentHashes(
+        dataset.content_hash,
+        {model.name: models.content_hash(model) for model in study.models},
+        train_examples=len(dataset.train),
+        examples_at=examples_at,
+    )
+    return StudyInputs(dataset, hashes, outside, unread)
+
+
+def check_prompts(study: StudySpec, inputs: StudyInputs) -> None:
+    """Fill every kind of prompt once, with each model's tokenizer.
+
+    Raises `UserError` if an instruction names a column that does not exist or a prompt leaves no room for a document,
+    which otherwise every single run would find out.
+    """
+    instruction = study.prompt.instruction
+    kinds: dict[tuple[tuple[str, str], ...], Example] = {}
+    for split in (inputs.dataset.train, inputs.dataset.validation, inputs.dataset.test):
+        # Without a field all prompts are of one kind, so the first example is enough.
+        for example in split if "{" in instruction else split[:1]:
+            used = {key: value for key, value in example.fields.items() if f"{{{key}}}" in instruction}
+            kinds.setdefault(tuple(sorted(used.items())), example)
+    for model in study.models:
+        prompter = Prompter(
+            models.load_tokenizer(model),
+            study.prompt,
+            max_new_tokens=study.generate.max_new_tokens,
+            reserved_tokens=planner.reserved_tokens(study),
+        )
+        prompter.encode(list(kinds.values()), with_target=False)
+
+
+def document_row(example: Example, keep_texts: bool) -> Document:
+    """A test example as the folder keeps it. Id and group always: resampling draws groups."""
+    if not keep_texts:
+        return Document(id=example.id, group=example.group, document="", references=())
+    return Document(
+        id=example.id,
+        group=example.group,
+        document=example.document,
+        references=example.references,
+        fields=dict(example.fields),
+    )
+
+
+def _without_folders(lines: list[str], spec: DataSpec) -> list[str]:
+    """Sentences that name files without their folders, as records do."""
+    files = [path for path in (spec.train_file, spec.validation_file, spec.test_file) if path]
+    named = []
+    for line in lines:
+        for path in files:
+            line = line.replace(path, PurePath(path).name)
+        named.append(line)
+    return named
