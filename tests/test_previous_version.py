@@ -1,0 +1,183 @@
+"""Studies that the previous version wrote can be continued, reported and judged, with the same numbers.
+
+`fixtures/previous_version` holds a study folder of that version, without one of its runs. `fixtures/judged` holds its
+verdicts. The README of each folder lists the commands that made it.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.cli import main
+
+TESTS = Path(__file__).parent
+FIXTURE = TESTS / "fixtures" / "previous_version"
+JUDGED = TESTS / "fixtures" / "judged"
+RESULTS = TESTS.parent / "results"
+
+COMPARE = ["compare", "study.toml", "--output", "study"]
+JUDGE = ["judge", "study", "--json"]
+
+# Keys of `judge --json` that have another name today: name in the previous version -> name today.
+RENAMED: dict[str, str] = {}
+# Keys whose value is text for people, which may be reworded, or a path.
+WORDING = {"study", "title", "sentences", "notes", "why", "reason"}
+
+COMPLAINT = re.compile(
+    "damaged|(another|earlier|previous|older) version|--keep-earlier|caution|numerics|failed|Traceback|Warning",
+    re.IGNORECASE,
+)
+# The missing run is done on the machine that runs the test. If that lacks the compiled kernels, the verdict says so.
+ABOUT_THIS_MACHINE = "kernels"
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study folder in a copy of the fixture, which becomes the working directory: the paths are relative."""
+    copy = tmp_path / "previous_version"
+    shutil.copytree(FIXTURE, copy)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the runs of the fixture were computed on a CPU
+    return copy / "study"
+
+
+@pytest.fixture
+def expected() -> dict[str, Any]:
+    """The run ids that the previous version planned, and the results of the run that was removed."""
+    found: dict[str, Any] = read_json(FIXTURE / "expected.json")
+    return found
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_texts(text: str) -> dict[str, str]:
+    """Parse JSON lines into a mapping from `id` to `text`."""
+    return {row["id"]: row["text"] for row in map(json.loads, text.splitlines())}
+
+
+def complaints(text: str) -> list[str]:
+    return [line for line in text.splitlines() if COMPLAINT.search(line) and ABOUT_THIS_MACHINE not in line]
+
+
+def changes(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Yield each value of the verdict `before` that differs in `now`. Numbers must be equal to the last digit."""
+    if isinstance(before, dict):
+        for key in before.keys() - WORDING:
+            today = RENAMED.get(key, key)
+            if not isinstance(now, dict) or today not in now:
+                yield f"{path}.{today}: missing"
+            else:
+                yield from changes(before[key], now[today], f"{path}.{today}")
+    elif isinstance(before, list):
+        if not isinstance(now, list) or len(now) != len(before):
+            yield f"{path}: {before} -> {now}"
+        else:
+            for index, (one, other) in enumerate(zip(before, now, strict=True)):
+                yield from changes(one, other, f"{path}[{index}]")
+    elif before != now:
+        yield f"{path}: {before} -> {now}"
+
+
+def mostly_equal(texts: dict[str, str], before: dict[str, str]) -> bool:
+    """True if at most one text differs: another processor may break a near tie between two tokens differently."""
+    assert texts.keys() == before.keys()
+    return sum(texts[name] != before[name] for name in before) <= 1
+
+
+def test_the_plan_has_the_run_ids_of_the_previous_version(
+    study: Path, expected: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMPARE, "--dry-run", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(err)
+    plan = json.loads(out)
+    assert plan["data"]["caution"] is None
+    runs = plan["runs"]
+    assert {run["name"]: run["run_id"] for run in runs} == expected["run_ids"]
+    assert [run["name"] for run in runs if not run["done"]] == [expected["missing"]["name"]]
+
+
+def test_a_study_begun_with_the_previous_version_is_finished(
+    study: Path, expected: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    records = {path: path.read_bytes() for path in study.glob("runs/*/record.json")}
+    described = {name: read_json(study / name) for name in ("study.json", "plan.json")}
+
+    assert main(["judge", "study"]) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(out)
+    assert not err
+    assert main(["report", "study"]) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(out)
+    assert not err
+    assert not re.search("damaged|(another|earlier) version", (study / "report.html").read_text(encoding="utf-8"))
+
+    assert main(COMPARE) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(out + err)
+    missing = expected["missing"]
+    [added] = set(study.glob("runs/*/record.json")) - records.keys()
+    assert added.parent.name == f"{missing['name']}-{expected['run_ids'][missing['name']]}"
+    assert {path: path.read_bytes() for path in records} == records
+    assert {name: read_json(study / name) for name in described} == described
+
+    record = read_json(added)
+    assert record["status"] == "finished"
+    assert record["curve"]["best_validation_loss"] == pytest.approx(missing["best_validation_loss"], rel=1e-4)
+    predictions = (added.parent / "predictions.jsonl").read_text(encoding="utf-8")
+    assert mostly_equal(read_texts(predictions), missing["texts"])
+
+    assert main(["judge", "study"]) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(out)
+    assert not err
+    assert main([*COMPARE, "--dry-run", "--json"]) == 0
+    assert all(run["done"] for run in json.loads(capfd.readouterr().out)["runs"])
+
+
+@pytest.mark.parametrize("method", ["zero_shot", "soft_prompt", "lora", "full"])
+def test_what_the_previous_version_trained_writes_the_same_texts(
+    study: Path, method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["summarize", "study", "test.jsonl", "--method", method, "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert not complaints(err)
+    [run] = re.findall(r"runs/(\S+)", err)
+    before = read_texts((study / "runs" / run / "predictions.jsonl").read_text(encoding="utf-8"))
+    assert mostly_equal(read_texts(out), before)
+
+
+def test_the_unfinished_study_is_judged_as_before(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(JUDGE) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert list(changes(read_json(JUDGED / "previous_version.json"), found)) == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.iterdir() if path.is_dir()))
+def test_published_studies_are_judged_as_before(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(RESULTS / name), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert not err
+    assert list(changes(read_json(JUDGED / f"{name}.json"), json.loads(out))) == []
+
+
+def test_a_changed_number_is_noticed() -> None:
+    before = read_json(JUDGED / "coursework.json")
+    now = read_json(JUDGED / "coursework.json")
+    assert list(changes(before, now)) == []
+    now[0]["data_sizes"]["crossovers"][0]["band"][1]["low"] += 1e-12
+    now[0]["claims"][0]["outcome"] = "supported"
+    now[0]["methods"][0].pop("mean")
+    now[0]["pairs"].pop()
+    assert len(list(changes(before, now))) == 4
