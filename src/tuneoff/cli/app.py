@@ -1,4 +1,4 @@
-"""The commands. Each parses its flags and calls one function; torch and what else is slow loads inside functions."""
+"""The commands. Each parses its flags, calls one function and prints; slow modules are imported inside functions."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tuneoff.spec import StudySpec
 
 OUTPUT = "What comes out"
-# The class of all usage errors; typer exports only this subclass of it.
+# The base class of all usage errors; typer exports only this subclass.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="DIR",
-        help="Folder of the study; runs that are there are not done again. Default: runs/NAME. Also --output_dir.",
+        help="Folder of the study; runs that are there are not repeated. Default: runs/NAME. Also --output_dir.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -64,8 +64,8 @@ KeepEarlier = Annotated[
     bool,
     typer.Option(
         "--keep-earlier",
-        help="Go on with a study that an earlier version of tuneoff began: its finished runs count. The report says "
-        "which runs are whose.",
+        help="Continue a study that an earlier version of tuneoff began: its finished runs count. The report says which "
+        "version made which run.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -74,14 +74,16 @@ ReportTo = Annotated[
     typer.Option("--report-to", metavar="TRACKER", help="`wandb` or `none`. Repeatable.", rich_help_panel=OUTPUT),
 ]
 NoTexts = Annotated[
-    bool, typer.Option("--no-texts", help="Keep documents and written texts out of the folder.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option("--no-texts", help="Keep documents and generated texts out of the folder.", rich_help_panel=OUTPUT),
 ]
 Workers = Annotated[
     str,
     typer.Option(
         "--workers",
         metavar="N|auto",
-        help="Runs at a time, each with its share of the processors; `auto` measures. Costs come from a timing pass.",
+        help="Concurrent runs, which divide the processors among them; `auto` measures which number is fastest. Costs are "
+        "then measured in separate timing runs.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -99,8 +101,8 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Fit the study into 20m, 1h30m ...: a probe measures what methods cost; what gives way, and in what "
-        "order, is in docs/fairness.md.",
+        help="Fit the study into 20m, 1h30m ...: a short probe measures each method, then settings are reduced until the "
+        "estimate fits (order: docs/fairness.md).",
         show_default=False,
         rich_help_panel=EFFORT,
     ),
@@ -110,14 +112,21 @@ Equal = Annotated[
     typer.Option(
         "--equal",
         metavar="examples|time",
-        help="What the trained methods get alike; equal time is measured by a probe.",
+        help="What the trained methods get an equal amount of; equal time is measured by a probe.",
         rich_help_panel=EFFORT,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.", rich_help_panel=OUTPUT)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.", rich_help_panel=OUTPUT)]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and write nothing (with --budget, the probe is still run).",
+        rich_help_panel=OUTPUT,
+    ),
+]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="The summary as JSON in the last line of stdout.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--json", help="Print the summary as JSON, as the last line of stdout.", rich_help_panel=OUTPUT)
 ]
 
 
@@ -201,7 +210,7 @@ def train(
     *,
     given: Mapping[str, Any],
 ) -> "int | Study":
-    """Adapt a model in one way, score it and keep it for `tuneoff summarize`."""
+    """Adapt a model in one way, score it, and save it for `tuneoff summarize`."""
     from tuneoff.cli.study import StudyFlags
     from tuneoff.spec.toml import Override
     from tuneoff.study.study_file import parse_setting, read_study
@@ -241,13 +250,13 @@ def summarize(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="Folder of a study, whose winner writes, or of one run: runs/STUDY/runs/RUN."
+            metavar="DIR", help="Folder of a study (its winner is used) or of one run: runs/STUDY/runs/RUN."
         ),
     ],
     file: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|-]", help="One text, or documents as JSON lines, .csv, .tsv or .parquet. `-`: stdin."
+            metavar="[FILE|-]", help="One text, or documents as JSON Lines, .csv, .tsv or .parquet. `-`: stdin."
         ),
     ] = "-",
     field: Annotated[
@@ -255,17 +264,18 @@ def summarize(
         typer.Option(
             "--field",
             metavar="NAME=VALUE",
-            help="A {NAME} of the run's instruction, before a column of that name. Repeatable.",
+            help="Value of a {NAME} in the run's instruction; takes precedence over a column. Repeatable.",
         ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="NAME", help="Of a study: this method's run instead of the winner."),
+        typer.Option("--method", metavar="NAME", help="For a study: use this method's run instead of the winner."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Of a study of several models: a run on this one.")
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="For a study of several models: use a run on this one."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line: id, text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
 ) -> int:
     """Write summaries of new documents with the winner of a study, or with any finished run."""
     from tuneoff.cli.documents import given_fields, read_documents
@@ -303,7 +313,12 @@ def report(
 
 Margin = Annotated[
     float | None,
-    typer.Option("--margin", metavar="POINTS", help="Differences below it do not matter.", show_default="the study's"),
+    typer.Option(
+        "--margin",
+        metavar="POINTS",
+        help="Differences below this do not matter in practice.",
+        show_default="the study's",
+    ),
 ]
 
 
@@ -311,18 +326,20 @@ Margin = Annotated[
 def judge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
     margin: Margin = None,
-    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="What decides.")] = "rouge1",
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="Metric to judge by: rouge1, rouge2, rougeL ...")
+    ] = "rouge1",
     ratings: Annotated[
         list[Path] | None,
         typer.Option(
             "--ratings",
             metavar="FILE",
-            help="Ratings of the one study that lie elsewhere than in its folder (ratings*.json). Repeatable.",
+            help="File of ratings outside the study's folder (ratings*.json inside it are found). Repeatable.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Draw the verdict anew from the records of one or more studies. Needs no model and no torch."""
+    """Judge one or more studies again from their records. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
     print(verdicts.judged([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
@@ -334,18 +351,18 @@ def rescore(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study with its texts.")],
     stemmer: Annotated[bool, typer.Option("--stemmer/--no-stemmer", help="Porter's stemmer.")] = True,
     references: Annotated[
-        str, typer.Option("--references", metavar="best|first", help="Which of several references counts.")
+        str, typer.Option("--references", metavar="best|first", help="Which of several references to score against.")
     ] = "best",
     words: Annotated[
         str | None,
         typer.Option(
-            "--rouge-words", metavar="english|unicode|characters", help="What is counted; by default as in the study."
+            "--rouge-words", metavar="english|unicode|characters", help="What ROUGE counts; by default as in the study."
         ),
     ] = None,
     margin: Margin = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Score the stored texts of a study under another ROUGE dialect and judge again. Changes no file."""
+    """Score the stored texts of a study with other ROUGE settings and judge again. Changes no file."""
     from tuneoff.cli import verdicts
 
     study = _folder(folder)
@@ -356,10 +373,10 @@ def rescore(
 @app.command()
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a study.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another one.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another study.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare two studies run by run: what came from training, and what from scoring."""
+    """Compare two studies run by run: how much comes from training, and how much from scoring."""
     from tuneoff.cli import verdicts
 
     print(verdicts.compared(_folder(first), _folder(second), as_json=as_json))
@@ -369,9 +386,9 @@ def diff(
 @app.command("import-peft")
 def import_peft(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PEFT's method_comparison/*/results/*.json.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Intervals and Pareto fronts for the result files of PEFT's own comparison."""
+    """Judge the result files of PEFT's own method comparison: intervals and Pareto fronts."""
     from tuneoff.cli import verdicts
 
     print(verdicts.of_peft(files, as_json=as_json))
@@ -380,7 +397,7 @@ def import_peft(
 
 @app.command("methods")
 def list_methods(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List the methods with their hyper-parameters and defaults."""
     from tuneoff.cli import plans
@@ -391,9 +408,9 @@ def list_methods(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Say what tuneoff finds here: device, precision, threads, memory, sensors, versions, starter model and data."""
+    """Show what tuneoff finds on this machine: device, precision, memory, sensors, versions, starter model and data."""
     from tuneoff.cli.doctor import as_text, examine
 
     findings = examine()
@@ -404,7 +421,7 @@ def doctor(
 @app.callback(invoke_without_command=True)
 def top(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Which way of adapting a language model is worth it for my documents, on my machine, and how sure can I be?"""
     if version:
@@ -414,10 +431,10 @@ def top(
 
 
 def invoke(arguments: Sequence[str]) -> "int | Study":
-    """Run the command that `arguments` name: what it returns, or the code with which the command line ended early."""
+    """Run the command that `arguments` name. Returns what it returns, or the exit code of a command that ended early."""
     fancy = app.rich_markup_mode
     if list(arguments) in ([], ["--help"]):
-        app.rich_markup_mode = None  # the panels of rich take longer to load than all the rest of this command
+        app.rich_markup_mode = None  # the panels of rich take longer to import than the rest of this command
     try:
         returned: int | Study | None = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
     finally:
@@ -454,7 +471,7 @@ def _with_settings(arguments: Sequence[str]) -> list[str]:
 
 
 def typed_method(arguments: Sequence[str]) -> str | None:
-    """The method of `tuneoff train METHOD`, None where none is named. A wrong type of `peft:` is one too."""
+    """The method of `tuneoff train METHOD`; None if none is named. An unknown type after `peft:` counts as one."""
     if not arguments or arguments[0] != "train":
         return None
     from tuneoff.methods import METHODS, peft_type

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
+from tuneoff.api import Study
 from tuneoff.cli import guard
 from tuneoff.cli.app import dispatch
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
-from tuneoff.api import Study
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 

@@ -1,7 +1,7 @@
-"""The flags that describe a study, as one table: a flag, the place in `StudySpec` it sets, and its other names.
+"""The flags that describe a study, as one table: type, help, and other names. `options` says what each one sets.
 
-`--some-flag` and `--some_flag` are one flag. The second names are those of transformers' example programs where they
-mean the same; where they almost do, `INSTEAD` says what to type here.
+`--some-flag` and `--some_flag` are the same flag. The other names are those of transformers' example programs where
+they mean the same; where the meaning differs, `INSTEAD` says what to type here.
 """
 
 import functools
@@ -28,11 +28,11 @@ class Flag:
     help: str
     also: tuple[str, ...] = ()
     metavar: str | None = None
-    default: str | None = None  # as `--help` shows it; the study's own, written down since its models import slowly
+    default: str | None = None  # for `--help`; written here because importing the study's models is slow
 
     @property
     def described(self) -> str:
-        """The help text with the flag's other names, spelt as transformers spells them."""
+        """The help text with the flag's other names, in the spelling of transformers."""
         names = ", ".join("--" + name.removeprefix("--").replace("-", "_") for name in self.also)
         return f"{self.help} Also {names}." if names else self.help
 
@@ -55,83 +55,83 @@ STUDY_FLAGS = (
     Flag("--train-file", str, DATA, "Training examples: .jsonl, .csv or .parquet.",
          metavar="FILE"),
     Flag("--validation-file", str, DATA,
-         "Validation examples; without it a tenth of the training documents.", metavar="FILE"),
+         "Validation examples; by default a tenth of the training documents.", metavar="FILE"),
     Flag("--test-file", str, DATA,
-         "Test examples; without it a tenth of the training documents.", metavar="FILE"),
+         "Test examples; by default a tenth of the training documents.", metavar="FILE"),
     Flag("--document-column", str, DATA, "Column of the documents.",
          ("--text-column",), "NAME"),
-    Flag("--summary-column", str, DATA, "Column of the texts wanted.", metavar="NAME"),
-    Flag("--max-train-documents", int, DATA, "Train on at most so many documents.",
+    Flag("--summary-column", str, DATA, "Column of the target texts.", metavar="NAME"),
+    Flag("--max-train-documents", int, DATA, "Train on at most N documents.",
          metavar="N"),
     Flag("--max-validation-documents", int, DATA,
-         "Validate on at most so many documents.", metavar="N"),
-    Flag("--max-test-documents", int, DATA, "Score at most so many documents.",
+         "Validate on at most N documents.", metavar="N"),
+    Flag("--max-test-documents", int, DATA, "Test on at most N documents.",
          metavar="N"),
     Flag("--model", list[str], MODEL,
          "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL",
          default="starter"),
     Flag("--revision", str, MODEL, "Branch, tag or commit of a hub model.",
          ("--model-revision",), "REV"),
-    Flag("--precision", str, MODEL, "Arithmetic of the model.",
+    Flag("--precision", str, MODEL, "Number format of the model.",
          metavar="auto|fp32|bf16", default="auto"),
     Flag("--trust-remote-code", bool, MODEL,
-         "Run code that comes with the model. Only for authors you trust."),
-    Flag("--instruction", str, PROMPT, "What the model is told; may name {columns}.",
+         "Run code that comes with the model. Only if you trust its authors."),
+    Flag("--instruction", str, PROMPT, "What the model is asked to do; may contain {column} names.",
          metavar="TEXT", default="Summarize the following text in one sentence."),
-    Flag("--cue", str, PROMPT, "Stands between the document and the summary.",
+    Flag("--cue", str, PROMPT, "Text between the document and the target.",
          metavar="TEXT", default="Summary:"),
-    Flag("--template", str, PROMPT, "How instruction, document and cue are put together.",
+    Flag("--template", str, PROMPT, "How instruction, document and cue are combined.",
          metavar="auto|chat|plain", default="auto"),
     Flag("--max-length", int, PROMPT,
-         "Tokens of prompt, virtual tokens and target together; longer documents are cut.", metavar="N", default="512"),
-    Flag("--seeds", int, EFFORT, "Number of seeds, paired across methods.", metavar="N", default="1"),
+         "Maximum tokens of prompt, virtual tokens and target together; longer documents are truncated.", metavar="N", default="512"),
+    Flag("--seeds", int, EFFORT, "Number of training seeds, paired across methods.", metavar="N", default="1"),
     Flag("--trials", int, EFFORT,
-         "Settings tried for each method before a reserve one; 0 takes the defaults.", metavar="N", default="0"),
-    Flag("--fractions", str, EFFORT, "Shares of the data to compare on, for example 0.1,0.25,1.",
+         "Settings tried for each method, plus one refinement trial; 0 uses the defaults.", metavar="N", default="0"),
+    Flag("--fractions", str, EFFORT, "Fractions of the data to compare on, for example 0.1,0.25,1.",
          metavar="LIST", default="1"),
-    Flag("--search-at", str, EFFORT, "Trials at each share of the data, or at all of it alone.",
+    Flag("--search-at", str, EFFORT, "Run trials on each fraction of the data, or on all the data only.",
          metavar="each|full", default="each"),
     Flag("--halving", bool, EFFORT,
-         "Trials of a trained method go one by one, and one that is not among the better half of them after a quarter "
-         "or half of its steps is cut there."),
-    Flag("--margin", float, EFFORT, "Points of ROUGE-1 that do not matter in practice.",
+         "Run the trials of a trained method one after another, and prune one that is not in the better half after a "
+         "quarter or half of its steps."),
+    Flag("--margin", float, EFFORT, "Differences of at most POINTS of ROUGE-1 do not matter in practice.",
          metavar="POINTS", default="0.5"),
     Flag("--epochs", float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
          "N", default="1"),
-    Flag("--max-steps", int, EFFORT, "At most so many optimiser steps.", metavar="N"),
-    Flag("--min-steps", int, EFFORT, "At least so many optimiser steps.", metavar="N"),
-    Flag("--batch-size", int, EFFORT, "Examples an optimiser step.",
+    Flag("--max-steps", int, EFFORT, "At most N optimiser steps.", metavar="N"),
+    Flag("--min-steps", int, EFFORT, "At least N optimiser steps.", metavar="N"),
+    Flag("--batch-size", int, EFFORT, "Examples per optimiser step.",
          ("--per-device-train-batch-size",), "N", default="8"),
     Flag("--micro-batch-tokens", int, EFFORT,
-         "Tokens worked on at a time (on a CPU by two passes side by side); lower it when memory runs out.",
+         "Tokens computed at once (on a CPU by two parallel passes); lower it if memory runs out.",
          metavar="N", default="1024"),
-    Flag("--warmup", float, EFFORT, "Share of the steps in which the learning rate rises.",
-         ("--warmup-ratio", "--warmup-steps"), "SHARE", default="0.06"),
-    Flag("--schedule", str, EFFORT, "Course of the learning rate.", ("--lr-scheduler-type",),
+    Flag("--warmup", float, EFFORT, "Fraction of the steps during which the learning rate rises.",
+         ("--warmup-ratio", "--warmup-steps"), "FRACTION", default="0.06"),
+    Flag("--schedule", str, EFFORT, "Learning rate schedule.", ("--lr-scheduler-type",),
          "cosine|linear|constant", default="cosine"),
-    Flag("--max-grad-norm", float, EFFORT, "Gradients are clipped to this norm.",
+    Flag("--max-grad-norm", float, EFFORT, "Clip gradients to this norm.",
          metavar="X", default="1"),
     Flag("--eval-steps", int, EFFORT,
-         "Validation loss every N steps, beside the end of each epoch.", metavar="N"),
-    Flag("--patience", int, EFFORT, "Stop after N evaluations without a better loss.",
+         "Validate every N steps, in addition to the end of each epoch.", metavar="N"),
+    Flag("--patience", int, EFFORT, "Stop after N validations without a better loss.",
          ("--early-stopping-patience",), "N"),
-    Flag("--max-new-tokens", int, GENERATION, "Longest text written, in tokens.",
+    Flag("--max-new-tokens", int, GENERATION, "Maximum length of a generated text, in tokens.",
          ("--max-target-length",), "N", default="64"),
     Flag("--num-beams", int, GENERATION, "1 is greedy decoding.", metavar="N", default="1"),
     Flag("--rouge-words", str, GENERATION,
          "What ROUGE counts: English words (a-z, 0-9, stemmed), words of any script, or characters (as for Chinese).",
          metavar="english|unicode|characters", default="english"),
-    Flag("--generate-batch-size", int, GENERATION, "Texts written at a time.",
+    Flag("--generate-batch-size", int, GENERATION, "Texts generated at once.",
          ("--per-device-eval-batch-size",), "N", default="32"),
 )  # fmt: skip
 
 INSTEAD = {
-    "--learning-rate": "the best rates of the methods lie up to 1000 times apart, so one rate for all would decide who "
-    "wins; set it for a method: --set lora.learning_rate=1e-3",
-    "--max-source-length": "--max-length bounds prompt, virtual tokens and target together",
-    "--gradient-accumulation-steps": "--batch-size is what one optimiser step sees, --micro-batch-tokens what fits "
-    "into memory at a time",
-    "--eval-strategy": "validation comes at the end of each epoch, and every N steps with --eval-steps N",
+    "--learning-rate": "the best rates of the methods differ by a factor of up to 1000, so one rate for all would decide "
+    "which method wins; set it for one method: --set lora.learning_rate=1e-3",
+    "--max-source-length": "--max-length limits prompt, virtual tokens and target together",
+    "--gradient-accumulation-steps": "--batch-size is the number of examples per optimiser step, --micro-batch-tokens "
+    "limits memory",
+    "--eval-strategy": "validation runs at the end of each epoch, and every N steps with --eval-steps N",
     "--seed": "--seeds N runs seeds 0 to N-1",
     "--bf16": "--precision bf16",
     "--fp16": "--precision takes auto, fp32 or bf16",
@@ -143,7 +143,7 @@ ALIASES |= {"output-dir": "output", "model-name": "model"}
 
 
 def normalized(token: str) -> str:
-    """The one spelling of a flag (without its dashes) that has several."""
+    """The main spelling of a flag, without its dashes."""
     hyphenated = token.replace("_", "-")
     return ALIASES.get(hyphenated, hyphenated)
 
@@ -158,27 +158,29 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
         if flag.path == ("models",):
             given.append((flag.path, [{"name": name} for name in value], flag.name))
         elif flag.path == ("fractions",):
-            given.append((flag.path, _shares(str(value)), f"{flag.name} {value}"))
+            given.append((flag.path, _fractions(str(value)), f"{flag.name} {value}"))
         elif flag.path == ("train", "warmup"):
-            given.append((flag.path, _share_of_steps(value), flag.name))
+            given.append((flag.path, _warmup_fraction(value), flag.name))
         else:
             given.append((flag.path, value, flag.name))
     return given
 
 
-def _shares(text: str) -> list[float]:
-    """`0.1,0.5` as numbers in order; 1 is added when it is missing."""
+def _fractions(text: str) -> list[float]:
+    """`0.1,0.5` as sorted numbers; 1 is added if it is missing."""
     try:
         return sorted({1.0, *(float(part) for part in text.split(",") if part.strip())})
     except ValueError as error:
-        raise UserError(f"--fractions {text}: shares of the data between commas, for example 0.1,0.5,1") from error
+        raise UserError(
+            f"--fractions {text}: fractions of the data separated by commas, for example 0.1,0.5,1"
+        ) from error
 
 
-def _share_of_steps(value: float) -> float:
+def _warmup_fraction(value: float) -> float:
     if not 0 <= value < 1:  # transformers' --warmup_steps takes either
         raise UserError(
-            f"--warmup {value:g}: here it is a share of all optimiser steps, from 0 to below 1, and not a number of "
-            "them; give what part of the steps it should be, for example --warmup 0.05 for 100 of 2000"
+            f"--warmup {value:g}: a fraction of all optimiser steps, from 0 to below 1, not a number of steps; for "
+            "example --warmup 0.05 for 100 of 2000"
         )
     return value
 
@@ -195,7 +197,7 @@ def outside_predictions(texts: Sequence[str]) -> list[tuple[tuple[str, ...], Any
 
 
 def takes_study_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every flag of the table; it receives what was typed as `given`, name -> value."""
+    """Give a command every flag of the table; the values that were typed are passed as `given`, name -> value."""
     own = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "given"]
     added = [
         inspect.Parameter(flag.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(flag))
@@ -228,7 +230,7 @@ def _annotation(flag: Flag) -> Any:
 def with_settings(method: str, known: Iterable[str], arguments: Sequence[str]) -> list[str]:
     """`--lora_alpha 32` and `--lora_alpha=32` as `--set lora_alpha=32`, for the `known` hyper-parameters of a method.
 
-    PEFT's names thereby work as flags of `tuneoff train`. The learning rate is a flag anyway.
+    So PEFT's names work as flags of `tuneoff train`. The learning rate has a flag of its own.
     """
     names = set(known) - {"learning_rate"}
     spelt: list[str] = []
