@@ -64,8 +64,8 @@ KeepEarlier = Annotated[
     bool,
     typer.Option(
         "--keep-earlier",
-        help="Continue a study that an earlier version of tuneoff began: its finished runs count. The report says which "
-        "version made which run.",
+        help="Continue a study that an earlier version of tuneoff began: its finished runs count. The report says "
+        "which version made which run.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -82,8 +82,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N|auto",
-        help="Concurrent runs, which divide the processors among them; `auto` measures which number is fastest. Costs are "
-        "then measured in separate timing runs.",
+        help="Concurrent runs, which divide the processors among them; `auto` measures which number is fastest. Costs "
+        "are then measured in separate timing runs.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -101,8 +101,8 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Fit the study into 20m, 1h30m ...: a short probe measures each method, then settings are reduced until the "
-        "estimate fits (order: docs/fairness.md).",
+        help="Fit the study into 20m, 1h30m ...: a short probe measures each method, then settings are reduced until "
+        "the estimate fits (order: docs/fairness.md).",
         show_default=False,
         rich_help_panel=EFFORT,
     ),
@@ -431,7 +431,7 @@ def top(
 
 
 def invoke(arguments: Sequence[str]) -> "int | Study":
-    """Run the command that `arguments` name. Returns what it returns, or the exit code of a command that ended early."""
+    """Run the command that `arguments` name. Returns its result, or the exit code of a command that ended early."""
     fancy = app.rich_markup_mode
     if list(arguments) in ([], ["--help"]):
         app.rich_markup_mode = None  # the panels of rich take longer to import than the rest of this command

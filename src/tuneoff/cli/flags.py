@@ -83,7 +83,8 @@ STUDY_FLAGS = (
     Flag("--template", str, PROMPT, "How instruction, document and cue are combined.",
          metavar="auto|chat|plain", default="auto"),
     Flag("--max-length", int, PROMPT,
-         "Maximum tokens of prompt, virtual tokens and target together; longer documents are truncated.", metavar="N", default="512"),
+         "Maximum tokens of prompt, virtual tokens and target together; longer documents are truncated.", metavar="N",
+         default="512"),
     Flag("--seeds", int, EFFORT, "Number of training seeds, paired across methods.", metavar="N", default="1"),
     Flag("--trials", int, EFFORT,
          "Settings tried for each method, plus one refinement trial; 0 uses the defaults.", metavar="N", default="0"),
@@ -126,8 +127,8 @@ STUDY_FLAGS = (
 )  # fmt: skip
 
 INSTEAD = {
-    "--learning-rate": "the best rates of the methods differ by a factor of up to 1000, so one rate for all would decide "
-    "which method wins; set it for one method: --set lora.learning_rate=1e-3",
+    "--learning-rate": "the best rates of the methods differ by a factor of up to 1000, so one rate for all would "
+    "decide which method wins; set it for one method: --set lora.learning_rate=1e-3",
     "--max-source-length": "--max-length limits prompt, virtual tokens and target together",
     "--gradient-accumulation-steps": "--batch-size is the number of examples per optimiser step, --micro-batch-tokens "
     "limits memory",
