@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 done, 1 could not be done, 2 a mistake in what was asked for, 3 some runs of a study failed,
+Exit codes: 0 done, 1 could not be done, 2 a mistake in the command, 3 some runs of a study failed,
 130 interrupted (Ctrl-C), 143 terminated.
 """
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guard(work: Callable[[], int]) -> int:
-    """Call `work` and turn what ends it early into a sentence and an exit code."""
+    """Call `work`; turn an exception that ends it into a sentence and an exit code."""
     _take_every_character()
     _terminate_like_an_interrupt()
     try:
@@ -36,35 +36,35 @@ def guard(work: Callable[[], int]) -> int:
     except RunFailure as error:
         return complain(str(error), FAILED)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone; the interpreter must not complain about it either
+        sys.stderr.close()  # the reader of our output is gone; the interpreter must not report that either
         return FAILED
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return complain(f"{place}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+        return complain("interrupted; run the same command to continue", INTERRUPTED)
     except SystemExit as stop:
         if stop.code != TERMINATED:
             raise
-        return complain("terminated; the same command goes on where this one stopped", TERMINATED)
+        return complain("terminated; run the same command to continue", TERMINATED)
 
 
 def complain(message: str, code: int) -> int:
-    """One sentence on stderr. It may quote a file's content, so control codes are made harmless."""
+    """One sentence on stderr. It may quote the content of a file, so control codes are replaced."""
     print(f"tuneoff: {sanitize(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
 def _take_every_character() -> None:
-    """What is written never fails on a character. A file or pipe gets UTF-8, as all files of tuneoff are; a terminal
-    keeps its encoding, and what it has no character for is escaped."""
+    """Output never fails because of a character. Files and pipes get UTF-8, as all files of tuneoff; a terminal keeps
+    its encoding, and a character that it lacks is escaped."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # in tests, and without a console, they may be something else
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _terminate_like_an_interrupt() -> None:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that what runs is stopped and recorded on the way out."""
+    """SIGTERM unwinds the stack as Ctrl-C does, so that the current run is stopped and recorded."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

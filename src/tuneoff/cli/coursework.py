@@ -11,14 +11,14 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 
 LEARNING_RATE = "--learning-rate"
-# What only training reads; batches of validation texts are bounded by tokens too.
+# Settings that only training uses; validation uses the micro-batch size too.
 OF_TRAINING = {LEARNING_RATE} | {
     flag.name for flag in STUDY_FLAGS if flag.path[0] == "train" and flag.path[1] != "micro_batch_tokens"
 }
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL")
 # Figures: SmolLM2-135M-Instruct on SciTLDR, 200 test documents, one epoch; zero-shot had a ROUGE-1 of 31.9.
 KNOWN = {
-    "zero_shot": "nothing is tuned here, and the bare template was not measured against others.",
+    "zero_shot": "nothing is tuned here, and the plain template was not compared with others.",
     "soft_prompt": "poor: learning rate 5e-5, at which a soft prompt hardly moves; with 1e-2 we measured a ROUGE-1 of "
     "40.8 where zero-shot had 31.9.",
     "lora": "poor: learning rate 5e-5 and only q_proj and v_proj adapted; with 1e-3 and all linear layers we measured "
@@ -29,7 +29,7 @@ KNOWN = {
 
 
 def main(method: str, typed: Sequence[str] | None = None) -> int:
-    """Run one of the programs; returns the exit code. The last line on stdout holds the scores, as shares of 1."""
+    """Run one of the programs and return the exit code. The last line on stdout holds the scores, in 0..1."""
     arguments = list(sys.argv[1:] if typed is None else typed)
     if not {"-h", "--help"} & set(arguments):
         print(f"note: of the coursework's settings, {KNOWN[method]}", file=sys.stderr)
@@ -42,10 +42,10 @@ def main(method: str, typed: Sequence[str] | None = None) -> int:
 
 
 def for_method(method: str, typed: Sequence[str]) -> list[str]:
-    """The one command line of all four programs as `tuneoff train METHOD` takes it.
+    """The command line of the four programs as arguments of `tuneoff train METHOD`.
 
-    `--initial_prompt` is the instruction where no virtual tokens begin from it. What only training reads is taken where
-    nothing trains too; one line on stderr tells.
+    `--initial_prompt` is the instruction for methods without virtual tokens. Settings of training are accepted for a
+    method that trains nothing, with a note on stderr.
     """
     spelt: list[str] = []
     idle: list[str] = []
@@ -58,14 +58,14 @@ def for_method(method: str, typed: Sequence[str]) -> list[str]:
             continue
         if name in OF_TRAINING and not METHODS[method].trains:
             idle.append(flag)
-            if name == LEARNING_RATE:  # the others are the study's and checked there, this one is the method's
+            if name == LEARNING_RATE:  # it belongs to the method; the others are checked with the study
                 _check_number(flag, value if equals else next(rest, ""))
                 continue
         spelt.append(argument)
     if len([one for one in spelt if one.partition("=")[0] == "--instruction"]) > 1:
         raise UserError("--initial_prompt is the instruction in this program; give it or --instruction, not both")
     if idle:
-        print(f"note: nothing is trained here, so these change nothing: {', '.join(idle)}", file=sys.stderr)
+        print(f"note: nothing is trained here, so these have no effect: {', '.join(idle)}", file=sys.stderr)
     return spelt
 
 
@@ -77,7 +77,7 @@ def _check_number(flag: str, text: str) -> None:
 
 
 def with_starter(typed: Sequence[str]) -> list[str]:
-    """`--preset starter` means here: the starter's model and data under the coursework's other settings."""
+    """`--preset starter` here means the starter's model and data with the coursework's other settings."""
     replaced: list[str] = []
     for argument in typed:
         if argument == "--preset=starter" or (argument == "starter" and replaced[-1:] == ["--preset"]):

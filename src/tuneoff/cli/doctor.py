@@ -1,4 +1,4 @@
-"""What tuneoff finds on this machine, and what to do about what is missing."""
+"""What tuneoff finds on this machine, and how to install what is missing."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ OPTIONAL = {"datasets": "data sets by hub name: pip install datasets", "wandb": 
 
 
 def examine() -> dict[str, Any]:
-    """Versions, machine, arithmetic, sensors, starter model and data. Loads torch for the arithmetic."""
+    """Versions, machine, precision, sensors, starter model and data. Loads torch to measure the precision."""
     import torch
 
     from tuneoff.engine.kernels import fused
@@ -47,13 +47,13 @@ def _version(name: str) -> str | None:
 
 
 _KERNELS = {
-    True: "tuneoff's own between matrix products",
-    False: "PyTorch's alone: tuneoff's were not built (that needs a C compiler when tuneoff is installed)",
+    True: "tuneoff's C kernels",
+    False: "PyTorch only: tuneoff's C kernels were not built (this needs a C compiler during installation)",
 }
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """The findings for people, one a line."""
+    """The findings for people, one per line."""
     machine, precision = found["machine"], found["precision"]
     rates = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in precision["gemm_flops_per_second"].items())
     memory = machine["memory_bytes"] / 2**30

@@ -8,8 +8,8 @@ from tuneoff.cli.flags import ALIASES, INSTEAD
 
 
 def usage_sentence(error: Any, method: str | None = None) -> str:
-    """What is wrong with a command line, and the way out. `error` is one of click's usage errors, `method` the one that
-    was typed behind `train`."""
+    """What is wrong with a command line, and the way out. `error` is a usage error of click, `method` the one after
+    `train`."""
     context = error.ctx
     option = getattr(error, "option_name", None)
     if option is not None and type(error).__name__ == "NoSuchOption" and context is not None:
@@ -26,7 +26,7 @@ def _unknown_flag(option: str, command: str, parameters: Iterable[Any], method: 
     name = option.lstrip("-").replace("-", "_")
     owners = [owner for owner in METHODS if name in defaults(owner)]
     if owners and method is not None:
-        return f"no flag {option}: {method} has no such hyper-parameter (methods that have it: {', '.join(owners)})"
+        return f"no flag {option}: {method} has no such hyper-parameter (these methods have it: {', '.join(owners)})"
     if owners and command == "train":
         return f"no flag {option}: it belongs to a method; write `tuneoff train {owners[0]} {option} VALUE`"
     if owners and command == "compare":

@@ -1,7 +1,7 @@
 """A study from a preset, a TOML file and flags: flags override the file, the file overrides defaults.
 
-The TOML mirrors `StudySpec`; `models` may also be a list of names. Every complaint names its place: file and line, or
-the flag. Relative paths in a file are relative to that file, relative paths in flags to the working folder.
+The TOML mirrors `StudySpec`; `models` may also be a list of names. Every error message names the file and line, or the
+flag. Relative paths in a file are relative to that file, relative paths in flags to the working directory.
 """
 
 import re
@@ -35,7 +35,7 @@ TO_EVERY_MODEL = "*"
 
 @dataclass(frozen=True)
 class Override:
-    """One value typed on the command line. `path` leads into the study; `*` behind `models` means every model."""
+    """One value typed on the command line. `path` leads into the study; `*` after `models` means every model."""
 
     path: tuple[str, ...]
     value: Any
@@ -44,13 +44,13 @@ class Override:
 
 @dataclass(frozen=True)
 class _Source:
-    """A TOML text and the name under which messages speak of it."""
+    """A TOML text, and its name for messages."""
 
     name: str
     text: str
 
     def place(self, path: KeyPath) -> str | None:
-        """`name, line n` of a key or table, None when it does not stand in the text."""
+        """`name, line n` of a key or table; None if the text does not contain it."""
         line = line_of(self.text, path)
         return f"{self.name}, line {line}" if line else None
 
@@ -66,10 +66,10 @@ def presets() -> dict[str, str]:
 
 
 def line_of(text: str, path: KeyPath) -> int | None:
-    """The line (from 1) on which `path` first stands in a valid TOML text.
+    """The line (from 1) of the first statement that sets `path` in a valid TOML text.
 
-    A prefix of the text that ends between two statements is valid TOML itself, so the statement that brings the key is
-    the one behind the longest valid prefix without it. That needs no second TOML grammar.
+    A prefix of the text that ends between two statements is valid TOML too, so the statement in question follows the
+    longest valid prefix without the key. This needs no second TOML grammar.
     """
     lines = text.splitlines()
     after = 0
@@ -98,7 +98,7 @@ def _holds(value: Any, path: KeyPath) -> bool:
 
 @dataclass(frozen=True)
 class SourcedSpec:
-    """A study with the places that its settings come from, for messages."""
+    """A study that knows where its settings come from, for messages."""
 
     spec: StudySpec
     source: _Source | None
@@ -158,7 +158,7 @@ def _open(file: Path | None, preset: str | None) -> tuple[_Source | None, Path |
         hint = " (for the built-in study: --preset starter)" if str(file) in presets() else ""
         raise UserError(f"{file}: no such study file{hint}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text, so no TOML study") from error
+        raise UserError(f"{file}: not UTF-8 text, so not a TOML study") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
 
@@ -171,7 +171,7 @@ def _parse(source: _Source) -> dict[str, Any]:
 
 
 def _check_tables(document: Mapping[str, Any], source: _Source | None) -> None:
-    """Sections are tables. Overrides are written into them, so this comes before the full validation."""
+    """Sections must be tables. Overrides are written into them, so this precedes the full validation."""
     for key in ("data", "generate", "hyperparameters", "predictions", "prompt", "train"):
         if key in document and not isinstance(document[key], dict):
             where = source.place((key,)) if source else None
@@ -186,7 +186,7 @@ def _check_models(document: Mapping[str, Any], source: _Source | None) -> None:
 
 
 def _anchor(document: dict[str, Any], folder: Path) -> None:
-    """Make relative paths of a study file relative to its folder. A name that is no path there stays a hub name."""
+    """Make relative paths relative to the study file. A name without a file or folder there stays a hub name."""
     data = document.get("data", {})
     for key in FILE_KEYS:
         if isinstance(data.get(key), str):
@@ -206,11 +206,11 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
 def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
     typed = {override.path for override in overrides}
     data = document.setdefault("data", {})
-    # Data on the command line replace those of the study, and what the study says about their columns goes with them.
+    # Data on the command line replace the data of the study, and with them what the study says about columns.
     if ("data", "source") in typed or ("data", "train_file") in typed:
         for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column"):
             data.pop(key, None)
-    # Names of models first, then what holds for every one of them.
+    # Names of models first, then what applies to each of them.
     for override in sorted(overrides, key=lambda override: TO_EVERY_MODEL in override.path):
         if TO_EVERY_MODEL in override.path:
             models = document.get("models", [ModelSpec().model_dump()])
@@ -220,12 +220,12 @@ def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
         for key in override.path[:-1]:
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
-                raise UserError(f"{override.flag}: the study has no table to put it into")
+                raise UserError(f"{override.flag}: the study has no table for it")
         table[override.path[-1]] = override.value
 
 
 def _name_from(data: Mapping[str, Any]) -> str:
-    """A study's name from its data: that of the file or hub name; for a `train.jsonl` that of its folder."""
+    """A study's name from its data: the name of the file or data set; for a `train.jsonl`, the name of its folder."""
     source = data.get("source")
     if isinstance(source, str):
         words = Path(source).name
@@ -244,10 +244,10 @@ def _explain(
     source: _Source | None,
     overrides: Sequence[Override],
 ) -> str:
-    """One sentence for the first error; unknown keys first, since a misspelt key is often the cause of the others."""
+    """One sentence for the first error; unknown keys first, because a misspelt key often causes the others."""
     error = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     path: KeyPath = error["loc"]
-    setting = path[:1] == ("hyperparameters",) and len(path) > 3  # what follows is a branch of the type
+    setting = path[:1] == ("hyperparameters",) and len(path) > 3  # the rest names a branch of the type
     path = path[:3] if setting else path
     place = _place(path, source, overrides)
     key = str(next((part for part in reversed(path) if isinstance(part, str)), "study"))

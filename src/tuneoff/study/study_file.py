@@ -30,9 +30,9 @@ def read_study(
 
 
 def parse_setting(text: str, method: str | None = None) -> Override:
-    """`lora.learning_rate=1e-3` -> an override. `method` stands in for a missing prefix (`tuneoff train`).
+    """`lora.learning_rate=1e-3` as an override. `method` replaces a missing prefix (`tuneoff train`).
 
-    The value is text where the method wants text, names between commas where it wants names, otherwise TOML.
+    The value is read as the type of the default: text, names separated by commas, otherwise TOML.
     """
     flag = f"--set {text}"
     key, equals, value = (part.strip() for part in text.partition("="))
@@ -41,7 +41,7 @@ def parse_setting(text: str, method: str | None = None) -> Override:
         owner, name = method, key
     if not equals or not owner or not name:
         form = "NAME=VALUE" if method is not None else "METHOD.NAME=VALUE, for example lora.learning_rate=1e-3"
-        raise UserError(f"{flag}: not of the form {form}")
+        raise UserError(f"{flag}: should have the form {form}")
     owner = owner.replace("-", "_")
     known = owner in methods.METHODS or owner.startswith(methods.peft_type.PREFIX)
     default = methods.defaults(owner).get(name) if known else None
@@ -49,7 +49,7 @@ def parse_setting(text: str, method: str | None = None) -> Override:
 
 
 def _value(text: str, default: Any) -> Any:
-    """What was typed, as the type of the default."""
+    """The typed text as a value of the default's type."""
     if isinstance(default, str):
         return text
     if isinstance(default, tuple):
@@ -70,11 +70,13 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
     for name in study.predictions:
         if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
             place = sourced.place(("predictions", name))
-            raise UserError(f"{place}: the row name {name!r} is taken or not made of letters, digits and . _ -")
+            raise UserError(
+                f"{place}: the row name {name!r} is already used, or has other characters than letters, digits and . _ -"
+            )
     for name in study.steps:
         if name not in study.methods:
             place = sourced.place(("steps", name))
-            raise UserError(f"{place}: `steps` is about {name}, which the study does not compare")
+            raise UserError(f"{place}: `steps` names {name}, which the study does not compare")
     for name, values in study.hyperparameters.items():
         for key, value in values.items():
             path = ("hyperparameters", name, key)
@@ -95,7 +97,7 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
 
 @contextmanager
 def _prefixed(place: str) -> Iterator[None]:
-    """Put the place in front of a `UserError` that leaves the block."""
+    """Prefix the message of a `UserError` with the place."""
     try:
         yield
     except UserError as error:
