@@ -1,4 +1,4 @@
-"""The two ways in which a run ends early without being a bug."""
+"""The two ways in which a command ends early without a bug."""
 
 
 class UserError(Exception):
@@ -9,4 +9,4 @@ class UserError(Exception):
 
 
 class RunFailure(Exception):
-    """Something that went wrong while working (no traceback is of use to the user). Exit code 1."""
+    """Something that went wrong during the work, where a traceback would not help the user. Exit code 1."""

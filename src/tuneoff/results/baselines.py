@@ -1,4 +1,4 @@
-"""Rows of the comparison that no run of ours wrote: outputs of outside systems, and sentences of the documents."""
+"""Rows of the comparison without a run: outputs of outside systems, and sentences taken from the documents."""
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
@@ -13,15 +13,15 @@ from tuneoff.results.run_record import Prediction
 
 EXTRACTIVE_ROWS = ("LEAD-1", "LEAD-3", "oracle-1")
 
-_SHOWN = 60  # characters of a foreign id or key in a message
+_SHOWN = 60  # characters of an id or key in a message
 
 
 def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
     """The texts that an outside system wrote for the test documents `ids`: id -> text, in the order of `ids`.
 
-    The file is JSONL with `id` and `text` in each object (other keys are ignored; CSV and Parquet with these columns
-    do too); an empty text is a valid output. Raises `UserError` with file and line for a row that cannot be read, a
-    missing key, an id that is no test document or stands twice, and with the count when test documents are missing.
+    The file is JSON Lines with `id` and `text` in each object, or CSV or Parquet with these columns; other keys are
+    ignored, and an empty text is valid. Raises `UserError`, with file and line, for a row that cannot be read, a missing
+    key, and an id that is not a test document or appears twice; and if test documents are missing.
     """
     table = open_file(str(path))
     wanted = frozenset(ids)
@@ -35,7 +35,7 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
             raise UserError(f"{where}: no test document has the id {_quoted(identity)}; {hint}")
         if identity in texts:
             first = places[identity]
-            raise UserError(f"{where}: the id {_quoted(identity)} stood already at {first}; keep one of the two")
+            raise UserError(f"{where}: the id {_quoted(identity)} appears already at {first}; keep one of the two")
         texts[identity] = _text(row, where)
         places[identity] = where
     _check_complete(table, ids, texts)
@@ -43,13 +43,14 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
 
 
 def outside_rows(texts: Mapping[str, str], examples: Iterable[Example], dialect: RougeDialect) -> list[Prediction]:
-    """Score the texts of an outside system, one prediction for each example and in their order. `texts` holds every
-    example's id, as `read_outside` makes sure. Whether the system stopped by itself is not known."""
+    """Score the texts of an outside system: one prediction per example, in order. `texts` holds the id of every example.
+
+    Whether the system ended a text itself is unknown."""
     return [_row(example, texts[example.id], dialect) for example in examples]
 
 
 def extractive_rows(examples: Iterable[Example], dialect: RougeDialect) -> dict[str, list[Prediction]]:
-    """The rows of `EXTRACTIVE_ROWS`, scored by the same rule as every model, in the order of the examples."""
+    """The rows of `EXTRACTIVE_ROWS`, scored as every model is, in the order of the examples."""
     rows: dict[str, list[Prediction]] = {name: [] for name in EXTRACTIVE_ROWS}
     for example in examples:
         texts = (
@@ -70,7 +71,7 @@ def _identity(row: Row | Unreadable, where: str) -> str:
     value = _value(row, "id", where)
     if not isinstance(value, str | int | float):
         raise UserError(f"{where}: the id is {_kind(value)}; write the id of a test document as text")
-    return str(value).strip()  # as the ids of the data are read
+    return str(value).strip()  # as the ids of the data are
 
 
 def _text(row: Row | Unreadable, where: str) -> str:
@@ -80,16 +81,18 @@ def _text(row: Row | Unreadable, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: the text holds half a character (a lone surrogate); write it as UTF-8") from error
+        raise UserError(
+            f"{where}: the text has an incomplete character (a lone surrogate); write it as UTF-8"
+        ) from error
     return value
 
 
 def _value(row: Row | Unreadable, key: str, where: str) -> object:
     if isinstance(row, Unreadable):
-        raise UserError(f"{where}: cannot be read ({row.reason}); mend the line")
+        raise UserError(f"{where}: cannot be read ({row.reason}); correct the line")
     if key not in row.values:
         there = ", ".join(_quoted(name) for name in list(row.values)[:8]) or "none"
-        raise UserError(f"{where}: there is no key {key!r}; each line needs id and text (keys here: {there})")
+        raise UserError(f"{where}: the key {key!r} is missing; each line needs id and text (keys here: {there})")
     return row.values[key]
 
 
@@ -109,7 +112,7 @@ def _hint(identity: str, ids: Collection[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """`text` with its control codes escaped, cut to a readable length."""
+    """`text` with its control codes escaped, truncated to a readable length."""
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
 
 

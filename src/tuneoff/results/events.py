@@ -1,8 +1,8 @@
-"""The living form of a record: one JSON object a line, appended to `events.jsonl` while a run works.
+"""What a run reports while it works: one JSON object per line, appended to `events.jsonl`.
 
-The run's process appends; the parent process follows, for the progress display, for trackers, and to write the record
-of a run that was killed. Events serve display and salvage only (the record is the truth), so a reader takes every line
-that can be read and leaves out the others, such as the half line that a killed process leaves at the end.
+The process of the run appends. The parent process follows, for the progress display, for trackers, and to write the
+record of a run that was killed. The record is authoritative, so a reader skips lines that cannot be read, such as the
+incomplete last line of a killed process.
 """
 
 import math
@@ -18,12 +18,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from tuneoff.results.run_record import Curve, Phase, Status, TimelinePoint, TrainPoint, ValidationPoint
 from tuneoff.spec.run import Frozen
 
-# JSON has no word for NaN and infinities; a diverging loss must still be told, so they are written as strings.
+# JSON cannot express NaN and infinities, but a diverging loss must be reported, so they are written as strings.
 _NAN_AS_TEXT = ConfigDict(ser_json_inf_nan="strings")
 
 
 class PhaseStarted(Frozen):
-    """The run entered `phase` (or came back to it), `seconds` after the start of the run."""
+    """The run entered `phase`, possibly again, `seconds` after the start of the run."""
 
     kind: Literal["phase"] = "phase"
     phase: Phase
@@ -65,7 +65,7 @@ class Sampled(TimelinePoint):
 
 
 class Generated(Frozen):
-    """`done` of `total` texts are written, `seconds` after the start of the run."""
+    """`done` of `total` texts are generated, `seconds` after the start of the run."""
 
     kind: Literal["generated"] = "generated"
     done: int
@@ -74,14 +74,14 @@ class Generated(Frozen):
 
 
 class Note(Frozen):
-    """Something that people should know."""
+    """A warning for people."""
 
     kind: Literal["note"] = "note"
     text: str
 
 
 class Finished(Frozen):
-    """The last event of a run that ended by itself."""
+    """The last event of a run that was not killed."""
 
     kind: Literal["finished"] = "finished"
     status: Status
@@ -92,9 +92,9 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="k
 
 
 class EventWriter:
-    """Appends events to a file, each by one write: a reader sees whole lines but for a killed writer's last one.
+    """Appends events to a file, each by one write, so a reader sees whole lines except for a killed writer's last one.
 
-    Safe to call from several threads. Not synced to the disk: after a power cut the last events may be missing.
+    Thread-safe. Not synced to the disk: after a power failure the last events may be missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +104,7 @@ class EventWriter:
         self._end_half_line(path)
 
     def _end_half_line(self, path: Path) -> None:
-        """A writer that was killed may have left half a line: the next event must not be glued to it."""
+        """End the incomplete line of a writer that was killed: the next event must start on a line of its own."""
         with path.open("rb") as stream:
             if stream.seek(0, os.SEEK_END):
                 stream.seek(-1, os.SEEK_END)
@@ -112,11 +112,11 @@ class EventWriter:
                     self._stream.write(b"\n")
 
     def append(self, event: Event) -> None:
-        """Write one event. Raises `OSError` when the disk refuses."""
+        """Write one event. Raises `OSError` if the disk refuses."""
         line = event.model_dump_json().encode() + b"\n"
         with self._lock:
             written = self._stream.write(line)
-            while written < len(line):  # a nearly full disk takes a part
+            while written < len(line):  # a nearly full disk may take only a part
                 written += self._stream.write(line[written:])
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Every whole event of a file, in order; empty when there is no file."""
+    """Every complete event of a file, in order; empty without a file."""
     return Follower(path).poll()
 
 
@@ -153,7 +153,7 @@ class Follower:
         self._offset = 0
 
     def poll(self) -> list[Event]:
-        """Events that were completed since the last call; starts again when the file has become shorter."""
+        """Events that were completed since the last call; starts again if the file has become shorter."""
         try:
             with self._path.open("rb") as stream:
                 if stream.seek(0, os.SEEK_END) < self._offset:
@@ -168,7 +168,7 @@ class Follower:
 
 
 def curve_of(events: Iterable[Event]) -> Curve:
-    """The curve that events tell. Points that are not finite are left out: a record cannot hold them."""
+    """The curve that events describe. Points that are not finite are left out: a record cannot hold them."""
     train: list[TrainPoint] = []
     validation: list[ValidationPoint] = []
     best: Validated | None = None

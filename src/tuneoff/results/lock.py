@@ -1,4 +1,4 @@
-"""One writer per study folder. The system itself drops the lock of a process that dies, kill -9 included."""
+"""One writer per study folder. The system releases the lock of a process that dies, also by kill -9."""
 
 import contextlib
 import errno
@@ -10,21 +10,21 @@ from pathlib import Path
 from tuneoff.errors import UserError
 
 LOCK_FILE = ".lock"
-# Windows locks bytes and refuses to read them; a byte far behind the text leaves the text readable.
+# Windows locks bytes and refuses to read them; a byte far after the text leaves the text readable.
 _LOCKED_BYTE = 1 << 30
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextlib.contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` (made when missing). Raises `UserError` when another start holds it or it cannot be written.
+    """Hold `folder`, which is made if it is missing. Raises `UserError` if another process holds it or it is read-only.
 
-    The file stays behind: removing it would let two processes lock two files of the same name.
+    The file stays: after its removal, two processes could lock two files of the same name.
     """
     path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # closed on exec: no child can keep the lock alive
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # closed on exec, so no child keeps the lock
     except OSError as error:
         message = f"{folder}: cannot write there ({error.strerror}); choose another --output"
         raise UserError(message) from error
@@ -60,7 +60,7 @@ if sys.platform == "win32":
             os.lseek(handle, 0, os.SEEK_SET)
 
     def _unlock(handle: int) -> None:
-        """Closing the file does it."""
+        """Closing the file releases it."""
 
 else:
     import fcntl
@@ -69,5 +69,5 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _unlock(handle: int) -> None:
-        # closing is not enough: a child on its way from fork to exec holds a copy of the handle
+        # closing is not enough: a child between fork and exec holds a copy of the handle
         fcntl.flock(handle, fcntl.LOCK_UN)

@@ -1,9 +1,9 @@
 """How many runs share the machine: a short probe of every layout, once for a study.
 
-Operations of one training's size seldom use all cores well, so several runs side by side, each on its share of the
-threads, may do more in an hour. The probe lets each layout go forward and backward through two layers of the starter
-model's shape and takes the fastest; memory bounds how many runs there may be. (Large products alone do not tell: they
-use all cores well.)
+Operations of the size of one training seldom use all cores well, so several concurrent runs with fewer threads each may
+finish more work per hour. The probe runs forward and backward passes through two layers of the starter model's shape in
+each layout and takes the fastest; memory limits the number of runs. (Large matrix products alone would not show the
+difference: they use all cores well.)
 """
 
 import os
@@ -17,8 +17,8 @@ from tuneoff.study.launcher import RUNTIME, WHOLE_MACHINE, Layout
 # Fewer runs than this are not worth the probe's seconds.
 WORTH_PROBING = 4
 _SECONDS = 4.0
-_FAILED = "the probe of how runs should share this machine has failed; give --workers 1"
-# A layout must be this much faster before times are measured on a shared machine.
+_FAILED = "the measurement for --workers auto has failed; use --workers 1"
+# How much faster a layout must be to justify that times are measured on a shared machine.
 _GAIN = 1.05
 
 _WORK = """
@@ -57,7 +57,7 @@ def layouts(cores: int, most: int) -> list[Layout]:
 
 
 def choose(runs: int, bytes_of_a_run: float, free_bytes: float, cores: int) -> Layout:
-    """The layout for `runs` runs that need about `bytes_of_a_run` each. Raises `RunFailure` when a probe breaks."""
+    """The layout for `runs` runs that need about `bytes_of_a_run` each. Raises `RunFailure` if a probe fails."""
     fits = int(free_bytes * 0.8 // max(1.0, bytes_of_a_run))
     several = layouts(cores, min(fits, runs))
     if runs < WORTH_PROBING or len(several) == 1:
@@ -68,7 +68,7 @@ def choose(runs: int, bytes_of_a_run: float, free_bytes: float, cores: int) -> L
 
 
 def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
-    """Steps a second of all processes of a layout together. They start at the same time, after their imports."""
+    """Steps per second of all processes of a layout together. They start at the same time, after their imports."""
     children = [
         subprocess.Popen(  # noqa: S603 - this very Python
             [sys.executable, "-c", _WORK, str(layout.threads or cores), str(seconds)],
@@ -88,10 +88,10 @@ def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
             assert child.stdin is not None
             child.stdin.write("\n")
             child.stdin.flush()
-        told = [child.communicate()[0] for child in children]
+        outputs = [child.communicate()[0] for child in children]
         if any(child.returncode != 0 for child in children):
             raise RunFailure(_FAILED)
-        counts = [int(text) for text in told]
+        counts = [int(text) for text in outputs]
     finally:
         for child in children:
             child.kill()
@@ -100,8 +100,10 @@ def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
 
 
 def memory_of_a_run(model: Path) -> float:
-    """A bound in bytes for what a run of a model folder or GGUF file needs: full tuning with weights and gradients in
-    16 bits, fp32 masters and two moments is 18 bytes a parameter (2 in the file, in a GGUF about 0.6), and activations.
+    """An upper bound in bytes for a run of a model folder or GGUF file.
+
+    Full fine-tuning with weights and gradients in 16 bits, fp32 master weights and two moments needs 18 bytes per
+    parameter (a file has 2 per parameter, a GGUF file about 0.6), plus activations.
     """
     files = [model] if model.is_file() else list(model.glob("*.safetensors"))
     each = 30.0 if model.is_file() else 9.0

@@ -25,7 +25,7 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Layout:
-    """How runs share the machine. `threads` of each process; None: all that there are."""
+    """How runs share the machine. `threads` is the number for each process; None: all."""
 
     processes: int = 1
     threads: int | None = None
@@ -44,7 +44,7 @@ class Process(Protocol):
         ...
 
     def stop(self) -> None:
-        """End it: first politely, after some seconds by force. It is gone when this returns."""
+        """End it: by SIGTERM, after some seconds by SIGKILL. It has ended when this returns."""
         ...
 
 
@@ -59,7 +59,7 @@ class Launcher(Protocol):
 def choose_start_method(wanted: str | None = None) -> StartMethod:
     """`wanted`, else the environment's TUNEOFF_START_METHOD, else what suits the system.
 
-    Forking is left to Linux: system libraries of macOS do not survive it, Windows has none. Raises `UserError`.
+    Only Linux forks: system libraries of macOS do not survive it, and Windows cannot. Raises `UserError`.
     """
     place = "start_method" if wanted else START_METHOD_VARIABLE
     method = wanted or os.environ.get(START_METHOD_VARIABLE)
@@ -69,13 +69,13 @@ def choose_start_method(wanted: str | None = None) -> StartMethod:
     if method not in known:
         close = difflib.get_close_matches(method, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose {' or '.join(known)}"
-        raise UserError(f"{place}: there is no start method {method!r} on this system; {hint}")
+        raise UserError(f"{place}: no start method {method!r} on this system; {hint}")
     return cast(StartMethod, method)
 
 
 @contextlib.contextmanager
 def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE_MACHINE) -> Iterator[Launcher]:
-    """A launcher that is closed, with whatever it has started, at the end."""
+    """A launcher that is closed at the end, with everything that it has started."""
     chosen: Launcher = Forkserver(preload, layout) if method == "forkserver" else Spawner(layout)
     try:
         yield chosen
@@ -83,30 +83,30 @@ def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE
         chosen.close()
 
 
-# The figures are in docs/lab_log.md. Both are read before the first line of Python runs, so they are set from outside.
+# Figures: docs/lab_log.md. Both are read before the first line of Python runs, so the parent process sets them.
 RUNTIME = {
-    # Threads that spin while they wait make a step several times slower as soon as any other program wants a core.
+    # Threads that spin while they wait make a step several times slower as soon as another program needs a core.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # glibc gives larger blocks back at once; its own threshold grows to 32 MB, and what each thread freed stays held.
-    # Much lower, new memory costs more than the products of fast bf16 that are done in it.
+    # glibc returns larger blocks at once. Its own threshold grows to 32 MB, and memory freed by a thread stays in use.
+    # With a much lower threshold, new memory costs more than the bf16 products computed in it.
     "MALLOC_MMAP_THRESHOLD_": str(2**24),
 }
 
 
 def _environment(layout: Layout) -> dict[str, str]:
-    """This process' environment, which goes before what suits the runtime libraries."""
+    """This process' environment, which takes precedence over what suits the runtime libraries."""
     threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
     return {**RUNTIME, **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
 
 
 def _command(call: str) -> list[str]:
-    """Python that finds the same modules as this process and runs `call` of the worker module."""
+    """Python with the module path of this process, which runs `call` of the worker module."""
     return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from tuneoff.study import worker; {call}"]
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[dict[str, Any]]:
-    """Processes started inside never see Ctrl-C, not even while Python starts up: an ignored signal is inherited."""
+def _ignoring_interrupts() -> Iterator[dict[str, Any]]:
+    """Processes started inside never receive Ctrl-C, even during their start-up: an ignored signal is inherited."""
     if sys.platform == "win32":
         yield {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         return
@@ -121,7 +121,7 @@ def _deaf_to_interrupts() -> Iterator[dict[str, Any]]:
 
 
 class Spawned:
-    """A job in a fresh interpreter. Its stdin stays open for as long as this process lives."""
+    """A job in a fresh interpreter. Its stdin stays open as long as this process lives."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -159,7 +159,7 @@ class Spawner:
         self._current: Spawned | None = None
 
     def start(self, job: Mapping[str, Any], log: Path) -> Spawned:
-        with log.open("ab") as stream, _deaf_to_interrupts() as options:
+        with log.open("ab") as stream, _ignoring_interrupts() as options:
             process = subprocess.Popen(  # noqa: S603 - this very Python
                 _command("worker.single()"),
                 stdin=subprocess.PIPE,
@@ -170,7 +170,7 @@ class Spawner:
             )
         self._current = Spawned(process)
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code and log tell why
+        with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code and log say why
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         return self._current
@@ -181,7 +181,7 @@ class Spawner:
 
 
 class Forked:
-    """A job forked from the server, which waits for it and tells its exit code."""
+    """A job forked from the server, which waits for it and reports its exit code."""
 
     def __init__(self, server: "Forkserver", pid: int) -> None:
         self._server = server
@@ -196,7 +196,7 @@ class Forked:
         return self._code
 
     def _lost(self) -> int:
-        """The server has died: nobody would reap its child, nobody would stop it with us."""
+        """The server has died, so nothing would reap its child or stop it when this process ends."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         return -signal.SIGKILL
@@ -216,7 +216,7 @@ class Forkserver:
         self._preload = tuple(preload)
         self._layout = layout
         self._server: subprocess.Popen[bytes] | None = None
-        self._chatter: IO[bytes] | None = None
+        self._server_log: IO[bytes] | None = None
         self._current: Forked | None = None
         self._buffer = b""
 
@@ -231,7 +231,7 @@ class Forkserver:
         return self._current
 
     def answer(self, timeout: float | None) -> dict[str, Any] | None:
-        """The server's next answer, None after `timeout` seconds without one, `{}` when the server has died."""
+        """The server's next answer; None after `timeout` seconds without one, `{}` if the server has died."""
         assert self._server is not None
         assert self._server.stdout is not None
         pipe = self._server.stdout.fileno()
@@ -254,13 +254,13 @@ class Forkserver:
     def _boot(self) -> None:
         self._end_server()
         self._buffer = b""
-        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        with _deaf_to_interrupts() as options:
+        self._server_log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        with _ignoring_interrupts() as options:
             self._server = subprocess.Popen(  # noqa: S603 - this very Python
                 _command(f"worker.serve({self._preload!r})"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._chatter,
+                stderr=self._server_log,
                 env=_environment(self._layout),
                 **options,
             )
@@ -270,13 +270,13 @@ class Forkserver:
         answer = self.answer(None) or {}
         if key in answer:
             return answer[key]
-        raise RunFailure(f"the process that runs are started from has failed: {answer.get('error') or self._said()}")
+        raise RunFailure(f"the process that starts runs has failed: {answer.get('error') or self._last_line()}")
 
-    def _said(self) -> str:
-        assert self._chatter is not None
-        self._chatter.seek(0)
-        lines = self._chatter.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+    def _last_line(self) -> str:
+        assert self._server_log is not None
+        self._server_log.seek(0)
+        lines = self._server_log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it printed nothing"
 
     def _end_server(self) -> None:
         if self._server is not None:
@@ -290,6 +290,6 @@ class Forkserver:
                 self._server.kill()
                 self._server.wait()
             self._server = None
-        if self._chatter is not None:
-            self._chatter.close()
-            self._chatter = None
+        if self._server_log is not None:
+            self._server_log.close()
+            self._server_log = None

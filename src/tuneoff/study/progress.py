@@ -1,6 +1,6 @@
-"""What people see while runs work, on stderr: a live line on a terminal, plain lines elsewhere, nothing when quiet.
+"""Progress of runs on stderr: a live line on a terminal, plain lines elsewhere, nothing when quiet.
 
-Fed by events only. Names, notes and messages come from strangers: their control codes are neutralised.
+Names, notes and messages may come from strangers, so their control codes are replaced.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ _STYLES = {"finished": "green", "failed": "red", "diverged": "red", "interrupted
 
 
 class _State:
-    """How far one run is, by its events."""
+    """How far one run is, according to its events."""
 
     def __init__(self) -> None:
         self.phase = "starting"
         self.entered: dict[str, float] = {}  # seconds at which each phase was first entered
         self.done: tuple[int, int] | None = None
-        self._done_before = 0  # steps of an earlier attempt: they are told again before this one trains
+        self._done_before = 0  # steps of an earlier attempt, which are reported again before this one trains
         self._unit = "step"
         self._seconds = 0.0
         self._loss: float | None = None
@@ -87,7 +87,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Running:
-    """A run that has started: its number in the study and when that was."""
+    """A run that has started: its number in the study, and when it started."""
 
     number: int
     began: float
@@ -96,11 +96,11 @@ class _Running:
 
 class _Display(Protocol):
     def line(self, text: str, style: str = "") -> None:
-        """Something to keep."""
+        """A line that stays."""
         ...
 
     def moment(self, text: str, done: tuple[int, int] | None) -> None:
-        """How things stand; the next one replaces it."""
+        """The current state; the next one replaces it."""
         ...
 
     def close(self) -> None: ...
@@ -118,7 +118,7 @@ class _Silent:
 
 
 class _Plain:
-    """Lines; of moments at most one every few seconds."""
+    """Plain lines; the current state at most once every few seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream, self._clock = stream, clock
@@ -139,7 +139,7 @@ class _Plain:
 
 
 class _Live:
-    """One line that moves, below the lines that stay."""
+    """A live line below the lines that stay."""
 
     def __init__(self, console: Console) -> None:
         one_line = Column(no_wrap=True, overflow="ellipsis")

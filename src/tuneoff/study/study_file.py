@@ -71,7 +71,7 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
         if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
             place = sourced.place(("predictions", name))
             raise UserError(
-                f"{place}: the row name {name!r} is already used, or has other characters than letters, digits and . _ -"
+                f"{place}: the row name {name!r} is already used, or has characters other than letters, digits, . _ -"
             )
     for name in study.steps:
         if name not in study.methods:

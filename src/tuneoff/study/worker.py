@@ -1,11 +1,11 @@
 """The process that a run lives in, and the server that such processes are forked from.
 
-Jobs come as JSON lines on stdin. `serve` imports the slow modules once and forks a process for each job, so that each
-run starts with the imports done and without anything that an earlier run has left. `single` does one job in a fresh
-process. multiprocessing's own servers are not used because they import the caller's `__main__` into every child: a
-script without an `if __name__` guard would start itself again.
+Jobs arrive as JSON lines on stdin. `serve` imports the slow modules once and forks a process for each job, so each run
+starts with the imports done and without state of an earlier run. `single` does one job in a fresh process.
+multiprocessing's own servers are not used because they import the caller's `__main__` into every child: a script
+without an `if __name__` guard would start itself again.
 
-When the parent is gone (kill -9 too), its end of stdin closes, and the run ends: nobody would take its record.
+If the parent dies (also by kill -9), stdin closes and the run ends, because nothing would read its record.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def serve(preload: Sequence[str]) -> None:
     Answers are JSON lines on stdout. Exit codes follow subprocess: minus the number of the signal that killed.
     """
     answers = os.dup(STDOUT)
-    os.dup2(STDERR, STDOUT)  # what modules print while they are imported is no answer
+    os.dup2(STDERR, STDOUT)  # what modules print during their import is not an answer
     try:
         for module in preload:
             importlib.import_module(module)
@@ -45,7 +45,7 @@ def serve(preload: Sequence[str]) -> None:
         _answer(answers, {"error": "".join(traceback.format_exception_only(error)).strip()})
         raise
     gc.collect()
-    gc.freeze()  # the collector of a child must not copy the pages that it shares with this process
+    gc.freeze()  # the collector of a child must not touch, and so copy, pages shared with this process
     _answer(answers, {"ready": True})
     for line in iter(sys.stdin.buffer.readline, b""):
         pid = os.fork()
@@ -59,7 +59,7 @@ def serve(preload: Sequence[str]) -> None:
 
 
 def single() -> None:
-    """Read one job, do it, exit with its code. stdout and stderr are the log already."""
+    """Read one job, carry it out, exit with its code. stdout and stderr already go to the log."""
     line = sys.stdin.buffer.readline()
     lifeline = _leave_stdin()
     threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
@@ -71,20 +71,20 @@ def _answer(answers: int, what: dict[str, Any]) -> None:
 
 
 def _wait(pid: int) -> int:
-    """Exit code of a child; the child is killed when stdin ends, which it does with the parent."""
+    """Exit code of a child, which is killed when stdin ends, that is, when the parent has ended."""
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         readable, _, _ = select.select([STDIN], [], [], POLL_SECONDS)
-        if readable:  # nothing is sent while a job runs: this is the end
+        if readable:  # nothing is sent while a job runs, so this is the end of stdin
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             os._exit(1)
 
 
 def _leave_stdin() -> int:
-    """Point stdin to nothing (a library that asks a question gets no answer); the old one as a private number."""
+    """Redirect stdin to nothing, so that a library that asks a question gets no answer; returns the old descriptor."""
     lifeline = os.dup(STDIN)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), STDIN)
@@ -105,10 +105,10 @@ def _log_to(log: Path) -> None:
 
 
 def _work_and_exit(line: bytes) -> None:
-    """Do a job and end this process without returning into a caller's frames (those belong to the server)."""
+    """Do a job and end this process without returning into the caller's frames, which belong to the server."""
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the parent decides
         faulthandler.enable()
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE)
