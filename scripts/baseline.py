@@ -5,7 +5,7 @@ The same code as `tuneoff train zero_shot`; `--help` lists the flags.
 
 import sys
 
-from tuneoff.cli.coursework import main
+from tuneoff.cli.coursework import run_program
 
 if __name__ == "__main__":
-    sys.exit(main("zero_shot"))
+    sys.exit(run_program("zero_shot"))

@@ -5,7 +5,7 @@ The same code as `tuneoff train lora`; `--help` lists the flags.
 
 import sys
 
-from tuneoff.cli.coursework import main
+from tuneoff.cli.coursework import run_program
 
 if __name__ == "__main__":
-    sys.exit(main("lora"))
+    sys.exit(run_program("lora"))

@@ -5,7 +5,7 @@ The same code as `tuneoff train soft_prompt`; `--help` lists the flags.
 
 import sys
 
-from tuneoff.cli.coursework import main
+from tuneoff.cli.coursework import run_program
 
 if __name__ == "__main__":
-    sys.exit(main("soft_prompt"))
+    sys.exit(run_program("soft_prompt"))

@@ -28,7 +28,7 @@ KNOWN = {
 }
 
 
-def main(method: str, typed: Sequence[str] | None = None) -> int:
+def run_program(method: str, typed: Sequence[str] | None = None) -> int:
     """Run one of the programs and return the exit code. The last line on stdout holds the scores, in 0..1."""
     arguments = list(sys.argv[1:] if typed is None else typed)
     if not {"-h", "--help"} & set(arguments):

@@ -20,8 +20,8 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
     """The texts that an outside system wrote for the test documents `ids`: id -> text, in the order of `ids`.
 
     The file is JSON Lines with `id` and `text` in each object, or CSV or Parquet with these columns; other keys are
-    ignored, and an empty text is valid. Raises `UserError`, with file and line, for a row that cannot be read, a missing
-    key, and an id that is not a test document or appears twice; and if test documents are missing.
+    ignored, and an empty text is valid. Raises `UserError`, with file and line, for a row that cannot be read, a
+    missing key, and an id that is not a test document or appears twice; and if test documents are missing.
     """
     table = open_file(str(path))
     wanted = frozenset(ids)
@@ -43,9 +43,10 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
 
 
 def outside_rows(texts: Mapping[str, str], examples: Iterable[Example], dialect: RougeDialect) -> list[Prediction]:
-    """Score the texts of an outside system: one prediction per example, in order. `texts` holds the id of every example.
+    """Score the texts of an outside system: one prediction per example, in order.
 
-    Whether the system ended a text itself is unknown."""
+    `texts` holds the id of every example. Whether the system ended a text itself is unknown.
+    """
     return [_row(example, texts[example.id], dialect) for example in examples]
 
 
