@@ -20,7 +20,7 @@ PROGRAMS = {"baseline": "zero_shot", "soft_prompt_tuning": "soft_prompt", "lora"
 @pytest.mark.parametrize(("program", "method"), PROGRAMS.items())
 def test_each_program_is_its_method(program: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    monkeypatch.setattr(coursework, "main", lambda name: called.append(name) or 0)
+    monkeypatch.setattr(coursework, "run_program", lambda name: called.append(name) or 0)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / f"{program}.py"), run_name="__main__")
     assert (called, ended.value.code) == ([method], 0)
@@ -61,7 +61,7 @@ def test_every_program_takes_the_one_command_line(
     model = tiny[0].partition("=")[2]
     files = [flag for flag in tiny if "-file=" in flag]
     line = ["--model_name", model, *LINE.split(), *files, "--max_new_tokens=8", "--dry_run", "--json"]
-    assert coursework.main(method, line) == 0
+    assert coursework.run_program(method, line) == 0
     out, err = capsys.readouterr()
     [run] = json.loads(out)["runs"]
     spec = run["spec"]
@@ -81,23 +81,23 @@ def test_every_program_takes_the_one_command_line(
 
 def test_what_the_baseline_does_not_need_is_a_number_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     for typed in (["--learning_rate=fast"], ["--learning_rate"], ["--epochs", "many"]):
-        assert coursework.main("zero_shot", typed) == 2
+        assert coursework.run_program("zero_shot", typed) == 2
         assert typed[0].partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_instruction_by_two_names_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert coursework.main("lora", ["--initial_prompt", "SUM", "--instruction=Say it."]) == 2
+    assert coursework.run_program("lora", ["--initial_prompt", "SUM", "--instruction=Say it."]) == 2
     assert "give it or --instruction, not both" in capsys.readouterr().err
 
 
 def test_wrong_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    assert coursework.main("lora", ["--learning_rat", "1"]) == 2
+    assert coursework.run_program("lora", ["--learning_rat", "1"]) == 2
     assert "did you mean --learning-rate?" in capsys.readouterr().err
 
 
 def test_a_program_from_end_to_end(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     small = [flag.replace("--model=", "--model_name=").replace("-file=", "_file=") for flag in tiny]
-    assert coursework.main("lora", [*small, "--batch_size", "4", "--lora_dropout=0", "--output_dir", "out"]) == 0
+    assert coursework.run_program("lora", [*small, "--batch_size", "4", "--lora_dropout=0", "--output_dir", "out"]) == 0
     out, err = capsys.readouterr()
     name, scores = out.splitlines()[-1].split(": ", 1)
     assert name == "ROUGE Scores"
