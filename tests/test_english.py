@@ -25,9 +25,10 @@ class Habit(NamedTuple):
 
 HABITS = [
     Habit(r"\banew\b", "It is drawn anew.", "It is drawn again."),
-    Habit(r"\bin company\b", "measured in company", "measured in concurrent runs"),
+    Habit(r"\bcompany\b", "measured in company", "measured in concurrent runs"),
     Habit(r"\breserve (?:trial|one)s?\b", "and a reserve trial", "and a refinement trial"),
-    Habit(r"\b(?:tells|told)\b", "They are told apart.", "They differ significantly."),
+    Habit(r"\b(?:tells|told)\b", "The record tells the reason.", "The record has the reason. Tell us."),
+    Habit(r"\btell (?:\w+ ){0,4}apart\b", "It can tell two methods apart.", "It can detect a difference."),
     Habit(
         r"(?<!there\s)\b(?:is|are) no (?!longer\b|more\b|fewer\b|less\b|larger\b|slower\b|better\b|worse\b)[a-z]+",
         "Blank lines are no rows.",
@@ -44,6 +45,11 @@ HABITS = [
     Habit(r"\bgo(?:es)? before\b", "The flag goes before the file.", "The flag takes precedence over the file."),
     Habit(r"\bcut (?:to fit|off the training data|early)\b", "texts cut to fit", "truncated texts, a cut"),
     Habit(r"\bshares? (?:of the data|below 1)\b", "a share of the data", "a fraction of the data, shared"),
+    Habit(
+        r"\b(?:each|every|smaller|larger) shares?\b|\b(?:at|on) (?:a|one|some|several) shares?\b",
+        "trials at each share",
+        "trials at each fraction of the data; share of the outputs",
+    ),
     Habit(r"\bhealth checks?\b", "Health checks: 18", "Diagnostics: 18"),
     Habit(r"\bmixtures?\b", "a mixture of machines", "a confound"),
     Habit(r"\bpieces? of (?:a|the|one|its|each) (?:micro-)?batch\b", "a piece of a batch", "a micro-batch"),
@@ -94,7 +100,10 @@ def prose_of_python(source: str) -> Iterator[tuple[int, str]]:
             parts.append(token.string.lstrip("#: "))
         elif token.type == tokenize.STRING:
             kind = token.type
-            parts.append(re.sub(r"""^[A-Za-z]*('''|\"""|'|")|('''|\"""|'|")$""", "", token.string))
+            prefix, text = re.findall(
+                r"""^([A-Za-z]*)(?:'''|\"""|'|")(.*?)(?:'''|\"""|'|")$""", token.string, re.DOTALL
+            )[0]
+            parts.append(re.sub(r"\{[^{}]*\}", "{}", text) if "f" in prefix.lower() else text)  # `{told}`: a variable
     if kind:
         yield first, "\n".join(parts)
 
@@ -126,11 +135,10 @@ def test_the_checker_reads_comments_strings_and_docstrings_of_python() -> None:
     source = (
         'def f():\n    """A file that stands\n    in a folder."""\n'
         "    # made\n    # anew\n"
-        '    return "measured in " f"company {anew}"\n'
+        '    return "the study gives " f"way"\n'
     )
-    source = source.replace("{anew}", "{there}")
-    assert hits(Path("x.py"), source) == ["2: stands in", "5: anew", "6: in company"]
-    assert hits(Path("x.py"), "anew = in_company = 1\n") == []
+    assert hits(Path("x.py"), source) == ["2: stands in", "5: anew", "6: gives way"]
+    assert hits(Path("x.py"), "anew = in_company = 1\nf'far {told} {anew}'\n'{told}'\n") == ["3: told"]
 
 
 def test_the_checker_reads_text_and_not_code_of_markdown() -> None:
@@ -140,6 +148,12 @@ def test_the_checker_reads_text_and_not_code_of_markdown() -> None:
 
 def test_the_checker_reads_templates_and_scripts() -> None:
     assert hits(Path("x.j2"), "<p>\nWhat gave way for time</p>") == ["2: gave way"]
+
+
+def test_a_phrase_that_is_allowed_in_one_file_is_found_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALLOWED, "x.md", ("anew",))
+    assert hits(Path("x.md"), "written anew, told") == ["1: told"]
+    assert hits(Path("y.md"), "written anew") == ["1: anew"]
 
 
 def test_every_exception_is_still_needed() -> None:
