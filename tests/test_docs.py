@@ -19,7 +19,7 @@ HEADINGS = ["What it is", "When to use it", "Hyper-parameters", "Cost", "What it
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_page_with_the_same_headings(name):
+def test_every_method_has_a_page_with_the_same_headings(name: str) -> None:
     page = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     for hyperparameter in defaults(name):
@@ -27,7 +27,7 @@ def test_every_method_has_a_page_with_the_same_headings(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_stated_ranges_are_those_of_the_code(name):
+def test_stated_ranges_are_those_of_the_code(name: str) -> None:
     page = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
     for hyperparameter, (low, high) in METHODS[name].search.items():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{hyperparameter}`"))
@@ -35,11 +35,11 @@ def test_stated_ranges_are_those_of_the_code(name):
         assert stated[:3] == [defaults(name)[hyperparameter], low, high]
 
 
-def test_no_page_of_a_method_that_is_gone():
+def test_no_page_of_a_method_that_is_gone() -> None:
     assert {path.stem for path in (DOCS / "methods").glob("*.md")} == {*METHODS, "peft"}
 
 
-def test_the_page_of_any_adapter_has_the_same_headings_and_the_range_of_the_code():
+def test_the_page_of_any_adapter_has_the_same_headings_and_the_range_of_the_code() -> None:
     page = (DOCS / "methods" / "peft.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     row = next(line for line in page.splitlines() if line.startswith("| `learning_rate`"))
