@@ -29,7 +29,11 @@ def defined_twice(modules: dict[str, str]) -> dict[str, list[str]]:
 
 
 def test_the_check_finds_a_name_that_is_defined_twice() -> None:
-    modules = {"a.py": "def place(): ...\nclass _P: ...", "b.py": "class place: ...\nclass _P: ...", "c.py": "place = 1"}
+    modules = {
+        "a.py": "def place(): ...\nclass _P: ...",
+        "b.py": "class place: ...\nclass _P: ...",
+        "c.py": "place = 1",
+    }
     assert defined_twice(modules) == {"place": ["a.py", "b.py"], "_P": ["a.py", "b.py"]}
 
 

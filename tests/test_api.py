@@ -1,0 +1,210 @@
+"""tuneoff from Python: the snippet of the README, rows in memory, and what a notebook shows."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tuneoff as to
+from tuneoff.cli.flags import STUDY_FLAGS
+from tuneoff.options import OPTION_PATHS, StudyOptions
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.study.runner import Limits
+
+pytestmark = pytest.mark.xdist_group("api")
+
+
+@pytest.fixture(scope="module")
+def options(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> dict[str, Any]:
+    """The keywords of a study that takes seconds."""
+    files = {f"{split}_file": str(path) for split, path in tiny_data.items()}
+    limits = {"max_length": 128, "max_new_tokens": 8, "max_steps": 2, "precision": "fp32"}
+    return {"model": str(tiny_model("llama")), **files, **limits}
+
+
+@pytest.fixture(scope="module")
+def study(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> to.Study:
+    """A small study that was compared from Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        output = tmp_path_factory.mktemp("runs") / "mine"
+        return to.compare(methods=["zero_shot", to.LoRA(r=4), "full"], seeds=2, output=output, **options)
+
+
+def test_a_study_is_compared_and_read_again(study: to.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {record.spec.method.name for record in study.runs()} == {"zero_shot", "lora", "full"}
+    assert {r.spec.method.hyperparameters["r"] for r in study.runs() if r.spec.method.name == "lora"} == {4}
+    assert len(study.runs()) == 5
+    assert study.exit_code == 0
+    assert study.verdict.sentences
+    assert study.verdict.best in {"zero_shot", "lora", "full"}
+    again = to.load_study(study.path)
+    assert again.summary == study.summary
+    assert capsys.readouterr() == ("", "")  # the functions print nothing
+
+
+def test_the_table_has_a_row_for_each_method_and_baseline(study: to.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = study.table()
+    assert [*frame["name"][:3]] == ["zero_shot", "lora", "full"]
+    assert {"LEAD-1", "oracle-1"} < set(frame["name"])
+    assert frame.loc[frame["name"] == "full", "train_seconds"].item() > 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    rows = study.table()
+    assert isinstance(rows, list)
+    assert [row["name"] for row in rows] == [*frame["name"]]
+
+
+def test_predictions_hold_every_text_of_the_final_runs(study: to.Study) -> None:
+    frame = study.predictions()
+    assert len(frame) == 5 * 8
+    assert set(frame["method"]) == {"zero_shot", "lora", "full"}
+    assert frame["text"].str.len().max() > 0
+
+
+def test_other_metrics_and_margins(study: to.Study) -> None:
+    verdict = study.judge(metric="rougeL", margin=1.0)
+    assert (verdict.metric, verdict.margin) == ("rougeL", 1.0)
+    assert to.judge(study.path, metric="rougeL", margin=1.0) == (verdict,)
+    with pytest.raises(to.UserError, match="more is better"):
+        study.judge(metric="repetition")
+
+
+def test_charts_and_the_report(study: to.Study) -> None:
+    assert study.plot("quality").to_dict()["config"]
+    with pytest.raises(to.UserError, match="quality"):
+        study.plot("qualty")
+    page = study.report()
+    assert page == study.path / "report.html"
+    assert page.stat().st_size > 10_000
+
+
+def test_the_winner_writes_what_its_run_wrote(study: to.Study) -> None:
+    winner = study.winner
+    documents = {document.id: document.document for document in study.stored.documents}
+    wanted = winner.stored.predictions[:3]
+    assert winner.load().generate([documents[row.id] for row in wanted]) == [row.text for row in wanted]
+
+
+def test_an_interrupted_study_continues(study: to.Study, options: dict[str, Any]) -> None:
+    """Nothing that is there is repeated: the records keep their times."""
+    before = {record.run_id: record.finished_at for record in study.runs()}
+    again = to.compare(methods=["zero_shot", to.LoRA(r=4), "full"], seeds=2, output=study.path, **options)
+    assert {record.run_id: record.finished_at for record in again.runs()} == before
+
+
+def test_documents_in_memory_are_the_same_study_as_documents_in_files(
+    study: to.Study,
+    options: dict[str, Any],
+    tiny_data: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pandas
+
+    from tuneoff import api
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rows = {
+        split: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for split, path in tiny_data.items()
+    }
+    files = [f"{split}_file" for split in tiny_data]
+    own = {name: value for name, value in options.items() if name not in files}
+    for convert in (list, pandas.DataFrame):
+        given = {split: convert(found) for split, found in rows.items()}
+        spec = api._spec_of(None, None, ["zero_shot", to.LoRA(r=4), "full"], given, {**own, "seeds": 2})
+        prepared = api.prepare(spec, tmp_path / "other", Limits())
+        stored = {run.record.run_id for run in study.stored.runs}
+        assert {run.run_id for run in prepared.plan.runs} == stored
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metod": 1}, "no setting 'metod'"),
+        ({"epochs": -1}, r"epochs=: `epochs`"),
+        ({"methods": ["lorra"]}, "did you mean lora"),
+        ({"methods": "lora"}, r"methods=\['lora'\]"),
+        ({"budget": "soon"}, "budget='soon'"),
+        ({"workers": 2, "report_to": ["wandb"]}, "one run at a time"),
+        ({"train_file": "missing.jsonl"}, "missing.jsonl"),
+    ],
+)
+def test_mistakes_are_user_errors_before_anything_runs(
+    arguments: dict[str, Any], message: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(to.UserError, match=message):
+        to.compare(**{"output": tmp_path / "study", **options, **arguments})
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_without_a_study(tmp_path: Path) -> None:
+    with pytest.raises(to.UserError, match=r"no study\.json"):
+        to.load_study(tmp_path)
+
+
+def test_keywords_are_the_flags_of_the_command_line() -> None:
+    assert set(OPTION_PATHS) == {flag.parameter for flag in STUDY_FLAGS}
+    assert set(StudyOptions.__annotations__) == set(OPTION_PATHS)
+
+
+def test_every_public_name_exists() -> None:
+    for name in to.__all__:
+        assert getattr(to, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = to.nothing  # type: ignore[attr-defined]
+
+
+def test_methods_have_a_class_each() -> None:
+    """Whatever the registry holds can be imported from the package."""
+    for kind in to.METHODS.values():
+        assert getattr(to, kind.__name__) is kind
+
+
+def test_the_import_is_fast_and_loads_nothing_slow() -> None:
+    code = "import time; began = time.perf_counter(); import tuneoff; took = time.perf_counter() - began; import sys; "
+    code += "print(took, *{name.partition('.')[0] for name in sys.modules})"
+    best = None
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        took, *loaded = done.stdout.split()
+        assert {"torch", "transformers", "numpy", "pydantic"} & set(loaded) == set()
+        best = min(float(took), best or 1e9)
+    assert best is not None
+    assert best < 0.2
+
+
+def test_a_study_in_a_notebook_shows_table_and_verdict(study: to.Study) -> None:
+    page = study._repr_html_()
+    assert page.count("<tr>") == len(study.summary.rows) + 1
+    assert study.verdict.sentences[0].partition(" ")[0] in page
+    hostile = study.summary.model_copy(update={"name": "<script>alert(1)</script>"})
+    assert "<script" not in to.Study(study.stored, hostile)._repr_html_()
+
+
+def test_a_notebook_runs_from_top_to_bottom(options: dict[str, Any], tmp_path: Path) -> None:
+    """In a real kernel: the bar of `compare` and the table of a study are shown as HTML."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [
+        "import tuneoff as to",
+        f"study = to.compare(methods=['zero_shot', 'lora'], output='mine', **{options!r})",
+        "study",
+        "study.plot('quality')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [json.dumps([output.get("data", {}) for output in cell.outputs]) for cell in notebook.cells]
+    assert re.search(r"2 runs ended", shown[1])
+    assert "<table>" in shown[2]
+    assert "ROUGE-1" in shown[2]
+    assert "vega" in shown[3]
+    assert len(StudyDir(tmp_path / "mine").load().runs) == 2
