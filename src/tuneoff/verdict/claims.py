@@ -8,59 +8,45 @@ costs, losses and best epochs are read off the seeds: supported when all seeds s
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
-from tuneoff.results.verdict import Verdict
-from tuneoff.spec.run import Frozen
+from tuneoff.results.costs import COST_AXES
+from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec
-from tuneoff.verdict.costs import as_alone, in_company, place, timing_of
-from tuneoff.verdict.data_sizes import SizeVerdict
-from tuneoff.verdict.load import load_costs
-from tuneoff.verdict.scores import AXES
+from tuneoff.verdict.costs import as_alone, costs_of, lacks_timing, model_and_method, timing_runs
 from tuneoff.verdict.sentences import listed
 
-Outcome = Literal["supported", "contradicted", "undecided"]
-
 # Costs that company on the machine changes.
-_OF_CLOCKS = ("train_seconds", "generate_seconds", "energy_joules")
-
-
-class Judged(Frozen):
-    """A claim and what the study says about it. `why` holds the numbers."""
-
-    text: str
-    outcome: Outcome
-    why: str
+_OF_CLOCKS = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
 
 
 def judge_claims(
     claims: Sequence[ClaimSpec],
     records: Sequence[Record],
     verdict: Verdict,
-    sizes: SizeVerdict | None,
+    sizes: DataSizeVerdict | None,
     margin: float = MARGIN,
     *,
     seeds: int = 1,
-) -> list[Judged]:
+) -> list[JudgedClaim]:
     """Judge the claims of one base model. `records` are its runs at every share of the data, timing runs too.
 
     What is read off the seeds stays undecided until all `seeds` that the study plans have finished."""
-    timing = timing_of(records)
+    timing = timing_runs(records)
     finished = [
-        as_alone(record, timing.get(place(record)))
+        as_alone(record, timing.get(model_and_method(record)))
         for record in records
         if record.status == "finished" and record.spec.role == "final"
     ]
-    shared = {record.spec.method.name for record in finished if in_company(record, timing)}
+    shared = {record.spec.method.name for record in finished if lacks_timing(record, timing)}
     found = []
     for claim in claims:
         if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and shared & set(claim.methods):
             names = listed(sorted(shared & set(claim.methods)))
             why = f"{claim.cost} of {names} was measured while runs shared the machine, and no timing run is there"
-            found.append(Judged(text=claim.text, outcome="undecided", why=why))
+            found.append(JudgedClaim(text=claim.text, outcome="undecided", why=why))
         else:
             found.append(_judge(claim, finished, verdict, sizes, margin, seeds))
     return found
@@ -76,8 +62,8 @@ def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions:
             raise UserError(
                 f"{file}: the claim {claim.text!r} is about the share {claim.fraction:g}; add it to fractions"
             )
-        if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in AXES}:
-            known = ", ".join(axis.name for axis in AXES)
+        if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in COST_AXES}:
+            known = ", ".join(axis.name for axis in COST_AXES)
             raise UserError(f"{file}: the claim {claim.text!r} is about the cost {claim.cost!r}; there are {known}")
 
 
@@ -85,14 +71,14 @@ def _judge(
     claim: ClaimSpec,
     records: Sequence[Record],
     verdict: Verdict,
-    sizes: SizeVerdict | None,
+    sizes: DataSizeVerdict | None,
     margin: float,
     planned: int,
-) -> Judged:
+) -> JudgedClaim:
     if claim.kind in ("better", "equal", "at_least"):
         interval = _interval(claim, verdict, sizes)
         if interval is None:
-            return Judged(text=claim.text, outcome="undecided", why="no interval: runs are missing")
+            return JudgedClaim(text=claim.text, outcome="undecided", why="no interval: runs are missing")
         difference, low, high, covers_seeds = interval
         found = _by_interval(claim, difference, low, high, margin)
         if covers_seeds:
@@ -104,7 +90,7 @@ def _judge(
     return _by_order(claim, here, planned)
 
 
-def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> tuple[float, float, float, bool] | None:
+def _interval(claim: ClaimSpec, verdict: Verdict, sizes: DataSizeVerdict | None) -> tuple[float, float, float, bool] | None:
     """Difference of the first method to the second, its interval, and whether that covers other seeds."""
     first, second = claim.methods
     if claim.fraction == 1:
@@ -125,21 +111,21 @@ def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> 
     return None
 
 
-def _by_interval(claim: ClaimSpec, difference: float, low: float, high: float, margin: float) -> Judged:
+def _by_interval(claim: ClaimSpec, difference: float, low: float, high: float, margin: float) -> JudgedClaim:
     """`equal`: within the margin. `at_least`: not worse by more than the margin."""
     if claim.kind == "better":
-        outcome: Outcome = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+        outcome: ClaimOutcome = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
     elif claim.kind == "equal":
         inside, outside = -margin <= low and high <= margin, low > margin or high < -margin
         outcome = "supported" if inside else "contradicted" if outside else "undecided"
     else:
         outcome = "supported" if low >= -margin else "contradicted" if high < -margin else "undecided"
-    return Judged(
+    return JudgedClaim(
         text=claim.text, outcome=outcome, why=f"difference {difference:+.2f} points ({low:+.2f} to {high:+.2f})"
     )
 
 
-def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
+def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> JudgedClaim:
     """The methods of the claim in the order that it states, the largest first, seed by seed."""
     values: dict[str, dict[int, float]] = {name: {} for name in claim.methods}
     for record in records:
@@ -148,7 +134,7 @@ def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judg
             continue
         value = record.curve.best_validation_loss
         if claim.kind == "cost_order":
-            value = load_costs([record])[str(claim.cost)].value
+            value = costs_of([record])[str(claim.cost)].value
         if value is not None:
             values[name][record.spec.seed] = value
     varying = [found for name, found in values.items() if _seeded(name)]
@@ -157,14 +143,14 @@ def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judg
         if found and not _seeded(name):  # its one run stands for all seeds
             values[name] = dict.fromkeys(seeds, next(iter(found.values())))
     if not seeds or not all(values.values()):
-        return Judged(text=claim.text, outcome="undecided", why="no seed in which all of them have a figure")
+        return JudgedClaim(text=claim.text, outcome="undecided", why="no seed in which all of them have a figure")
     orders = [[values[name][seed] for name in claim.methods] for seed in sorted(seeds)]
     shown = ", ".join(f"{name} {sum(found[seed] for seed in seeds) / len(seeds):.4g}" for name, found in values.items())
     why = f"means over {_counted(len(seeds), planned if varying else 1)}: {shown}"
-    return Judged(text=claim.text, outcome=_of_all([_falls(order) for order in orders], planned, varying), why=why)
+    return JudgedClaim(text=claim.text, outcome=_of_all([_falls(order) for order in orders], planned, varying), why=why)
 
 
-def _of_all(said: Sequence[bool], planned: int, varying: object = True) -> Outcome:
+def _of_all(said: Sequence[bool], planned: int, varying: object = True) -> ClaimOutcome:
     """What all seeds say; undecided while planned ones are missing."""
     if varying and len(said) < planned:
         return "undecided"
@@ -185,7 +171,7 @@ def _falls(values: Sequence[float]) -> bool:
     return all(left > right for left, right in pairwise(values))
 
 
-def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
+def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> JudgedClaim:
     """Whether the lowest validation loss comes in the first half of the training."""
     (name,) = claim.methods
     shares: dict[int, float] = {}
@@ -195,13 +181,13 @@ def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
             continue
         if not any(point.epoch <= end / 2 for point in record.curve.validation):
             why = "no validation in the first half of the training; set eval_steps"
-            return Judged(text=claim.text, outcome="undecided", why=why)
+            return JudgedClaim(text=claim.text, outcome="undecided", why=why)
         shares[record.spec.seed] = best / end
     if not shares:
-        return Judged(text=claim.text, outcome="undecided", why="no finished run with a curve")
+        return JudgedClaim(text=claim.text, outcome="undecided", why="no finished run with a curve")
     outcome = _of_all([share <= 0.5 for share in shares.values()], planned)
     words = ", ".join(f"seed {seed} at {100 * share:.0f} %" for seed, share in sorted(shares.items()))
-    return Judged(text=claim.text, outcome=outcome, why=f"lowest validation loss: {words} of the training")
+    return JudgedClaim(text=claim.text, outcome=outcome, why=f"lowest validation loss: {words} of the training")
 
 
 def _end(record: Record) -> float | None:

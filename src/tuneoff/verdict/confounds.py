@@ -3,28 +3,14 @@ kind of machine. What differs there is mixed up with the methods when it does no
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
-from tuneoff.spec.run import Frozen
+from tuneoff.results.summary import Confound
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
-
-
-class Mixture(Frozen):
-    """Something in which the runs of one base model differ. `grave`: it moves losses and texts by itself."""
-
-    aspect: str
-    model: str
-    grave: bool
-    words: str
-
-    @property
-    def sentence(self) -> str:
-        """The words as a sentence of the verdict."""
-        return f"Caution: {self.words}." if self.grave else f"{self.words[:1].upper()}{self.words[1:]}."
 
 
 # A trial that diverged has chosen too.
@@ -32,7 +18,7 @@ _ROLES = {"final": ("finished",), "trial": ("finished", "diverged"), "timing": (
 Labelled = Sequence[tuple[Record, str]]
 
 
-def mixtures(records: Iterable[Record]) -> list[Mixture]:
+def mixtures(records: Iterable[Record]) -> list[Confound]:
     """What the finished final runs of one study differ in, for each base model, grave ones first; then the methods
     whose setting was chosen by trials, or whose costs were timed, in another arithmetic. What a record does not tell is
     passed over."""
@@ -54,10 +40,10 @@ def mixtures(records: Iterable[Record]) -> list[Mixture]:
                 found.append(_told(aspect, runs))
         found += _otherwise("settings were chosen", "trials", roles["trial"], finals)
         found += _otherwise("costs were timed", "timing run", roles["timing"], finals)
-    return sorted(found, key=lambda one: not one.grave)
+    return sorted(found, key=lambda one: not one.changes_scores)
 
 
-def across(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Mixture]:
+def across(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Confound]:
     """What the finished final runs of a base model differ in between the named studies, grave ones first."""
     finals = [
         (record, name)
@@ -74,47 +60,42 @@ def across(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Mixture]:
             told = [one for one in values.values() if one]
             if any(one != told[0] for one in told):
                 found.append(_told(aspect, own))
-    return sorted(found, key=lambda one: not one.grave)
+    return sorted(found, key=lambda one: not one.changes_scores)
 
 
 def arithmetic(record: Record) -> str | None:
     """Number format of weights and products, and the device unless it is the processor; None where it is not told."""
-    number, device = _text(record.details, "dtype"), _text(record.details, "device")
-    where = (device or "cpu").partition(":")[0]
-    return number if number is None or where == "cpu" else f"{number} on {where}"
+    number, device = record.details.dtype, _device_type(record)
+    return number if number is None or device == "cpu" else f"{number} on {device}"
+
+
+def _device_type(record: Record) -> str:
+    return (record.details.device or "cpu").partition(":")[0]
 
 
 def _machine(record: Record) -> str | None:
     """Processor and cores that the run might use; the accelerators where it ran on one."""
-    told = record.provenance.get("machine")
-    cpu = _text(told, "cpu")
-    if cpu is None or not isinstance(told, Mapping):
+    machine = record.provenance.machine
+    if machine is None or not machine.cpu:
         return None
-    cores = told.get("usable_cores")
-    words = cpu if not isinstance(cores, int) else f"{cpu} with {cores} core{'' if cores == 1 else 's'}"
-    devices = told.get("accelerators")
-    if (_text(record.details, "device") or "cpu") == "cpu" or not isinstance(devices, list):
+    cores = machine.usable_cores
+    words = machine.cpu if cores is None else f"{machine.cpu} with {cores} core{'' if cores == 1 else 's'}"
+    if _device_type(record) == "cpu":
         return words
-    return " and ".join([words, *(name for device in devices if (name := _text(device, "name")))])
+    return " and ".join([words, *(accelerator.name for accelerator in machine.accelerators or ())])
 
 
 def _numerics(record: Record) -> str | None:
-    version = record.provenance.get("numerics_version")
+    version = record.provenance.numerics_version
     return None if version is None else f"version {version}"
 
 
 def _kernels(record: Record) -> str | None:
-    name = _text(record.details, "kernels")
-    return None if name is None else f"those of {name}"
+    return None if record.details.kernels is None else f"those of {record.details.kernels}"
 
 
 def _library(name: str) -> Callable[[Record], str | None]:
-    return lambda record: _text(record.provenance.get("versions"), name)
-
-
-def _text(table: object, key: str) -> str | None:
-    value = table.get(key) if isinstance(table, Mapping) else None
-    return value if isinstance(value, str) and value else None
+    return lambda record: (record.provenance.versions or {}).get(name) or None
 
 
 @dataclass(frozen=True)
@@ -140,16 +121,16 @@ def _counted(aspect: _Aspect, runs: Labelled) -> Counter[str]:
     return Counter(value for record, _ in runs if (value := aspect.read(record)) is not None)
 
 
-def _told(aspect: _Aspect, runs: Labelled) -> Mixture:
+def _told(aspect: _Aspect, runs: Labelled) -> Confound:
     parts = []
     for value, count in _counted(aspect, runs).most_common():
         labels = dict.fromkeys(label for record, label in runs if aspect.read(record) == value)
         parts.append(f"{value} ({count} run{'' if count == 1 else 's'}: {', '.join(labels)})")
     words = f"runs differ in {aspect.name}: {', '.join(parts)}{aspect.so}"
-    return Mixture(aspect=aspect.name, model=runs[0][0].spec.model.name, grave=aspect.grave, words=words)
+    return Confound(aspect=aspect.name, model=runs[0][0].spec.model.name, changes_scores=aspect.grave, words=words)
 
 
-def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Mixture]:
+def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Confound]:
     """The methods whose `runs` were computed in another arithmetic than their final runs."""
     parts = []
     for method in dict.fromkeys(label for _, label in finals):
@@ -162,7 +143,7 @@ def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Mi
     if not parts:
         return []
     words = f"{what} in another arithmetic than that of the final runs: {', '.join(parts)}"
-    return [Mixture(aspect=f"arithmetic of the {who}", model=finals[0][0].spec.model.name, grave=False, words=words)]
+    return [Confound(aspect=f"arithmetic of the {who}", model=finals[0][0].spec.model.name, changes_scores=False, words=words)]
 
 
 def _listed(values: Iterable[str]) -> str:
@@ -176,7 +157,8 @@ def _title(record: Record) -> str:
 
 def _weights(record: Record) -> str:
     """What tells base models apart, whatever they are called."""
-    return _text(record.provenance.get("model"), "content_hash") or record.spec.model.name
+    model = record.provenance.model
+    return model.content_hash if model else record.spec.model.name
 
 
 def _grouped(runs: Labelled, key: Callable[[Record], str]) -> list[list[tuple[Record, str]]]:

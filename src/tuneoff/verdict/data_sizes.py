@@ -17,18 +17,15 @@ drawn. A percentile interval over few seeds is too narrow: what it says is marke
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from tuneoff.spec.run import Frozen
+from tuneoff.results.summary import BandPoint, Crossover, CrossoverOutcome, DataSizeVerdict, SizeCurve, SizePoint
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, half_widths
 from tuneoff.stats.variance_components import Floats, differences, group_table, moments
 from tuneoff.verdict.scores import Scores, Table, any_number, tabulate
 from tuneoff.verdict.sentences import listed
-
-Outcome = Literal["located", "throughout", "undetermined"]
 
 _DRAWS = 400
 _SEED = 20261124
@@ -38,69 +35,9 @@ _SIGHT = 100
 _SAME = 1e-9  # points: sums over more or fewer seeds round differently
 
 
-class SizePoint(Frozen):
-    """One method at one share: mean over seeds and documents."""
-
-    fraction: float
-    examples: int
-    mean: float
-
-
-class SizeCurve(Frozen):
-    """A method over the shares. `gain_of_doubling`: points that twice the data would add by the fitted curve, with its
-    exploratory 95 % interval; None with fewer than three shares or for a method that all shares leave the same."""
-
-    method: str
-    title: str
-    points: tuple[SizePoint, ...]
-    gain_of_doubling: float | None = None
-    gain_low: float | None = None
-    gain_high: float | None = None
-    # Examples from which doubling gains less than the margin; 0: from the first on; None: not in sight.
-    pays_until: int | None = None
-
-
-class BandPoint(Frozen):
-    """`first` minus `second` at one share; all bands of all pairs hold at once. Without `covers_seeds` they speak of
-    these trained models only."""
-
-    fraction: float
-    examples: int
-    difference: float
-    low: float
-    high: float
-    covers_seeds: bool = True
-
-
-class Crossover(Frozen):
-    """Where the better one of a pair changes. `low`..`high`: examples between which it does (outcome `located`);
-    `small` and `large` name the better method on little and on much data, equal for `throughout`."""
-
-    first: str
-    second: str
-    outcome: Outcome
-    small: str | None
-    large: str | None
-    low: int | None
-    high: int | None
-    estimate: int | None  # where the straight lines between the means cross, in examples
-    band: tuple[BandPoint, ...]
-
-
-class SizeVerdict(Frozen):
-    """What a study says about amounts of data."""
-
-    block: str | None
-    level: float
-    curves: tuple[SizeCurve, ...]
-    crossovers: tuple[Crossover, ...]
-    sentences: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
 def judge_sizes(
     shares: Mapping[float, Scores], examples: int, margin: float = MARGIN, level: float = LEVEL
-) -> SizeVerdict | None:
+) -> DataSizeVerdict | None:
     """Judge one base model at several shares of `examples` training examples. None with fewer than two shares, two
     methods or two document groups that all shares have.
 
@@ -127,7 +64,7 @@ def judge_sizes(
         if len(own := {share: table for share, table in kept.items() if name in table.methods}) > 1
     )
     waiting = {title(name): [share for share in sorted(shares) if name not in ready[share]] for name in named}
-    return SizeVerdict(
+    return DataSizeVerdict(
         block=shares[max(shares)].block,
         level=level,
         curves=curves,
@@ -230,7 +167,7 @@ def _crossover(pair: tuple[str, str], band: list[BandPoint]) -> Crossover:
     shown = [(place, sign) for place, sign in enumerate(signs) if sign]
     changes = [(before, after) for before, after in itertools.pairwise(shown) if before[1] != after[1]]
     better = {1: pair[0], -1: pair[1]}
-    outcome: Outcome = "undetermined"
+    outcome: CrossoverOutcome = "undetermined"
     small = large = low = high = None
     if len(changes) == 1:
         (left, sign), (right, other) = changes[0]

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 
-from tuneoff.results.verdict import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
+from tuneoff.results.costs import COST_AXES, Cost, CostAxis
+from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, half_widths, losses
 from tuneoff.stats.power import Sensitivity, sensitivity
 from tuneoff.stats.variance_components import Differences, Floats, Moments, differences, group_table, moments
-from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
+from tuneoff.verdict.scores import Scores, Table, tabulate
 from tuneoff.verdict.sentences import left_out, sentences
 
 
@@ -43,7 +44,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         pairs=pairs,
         best=best,
         best_set=best_set,
-        recommendations=tuple(_recommend(axis, scores, methods) for axis in AXES) if scores.costs else (),
+        recommendations=_recommendations(scores, methods),
         smallest_detectable=sees.smallest_difference,
         smallest_margin=sees.smallest_margin,
         seeds=table.seeds if table.varies.any() else (),
@@ -92,7 +93,7 @@ def _methods(
     results = []
     for index, method in enumerate(table.methods):
         varies = bool(table.varies[index])
-        may_lose = float(bounds[index])
+        regret_bound = float(bounds[index])
         results.append(
             MethodResult(
                 method=method,
@@ -101,8 +102,8 @@ def _methods(
                 seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
                 seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
                 may_be_best=method not in beaten,
-                may_lose=may_lose,
-                not_worse=may_lose <= margin,
+                regret_bound=regret_bound,
+                not_worse=regret_bound <= margin,
             )
         )
     return tuple(results)
@@ -141,17 +142,23 @@ def _decision(low: float, high: float, margin: float) -> Decision:
     return "tie" if low >= -margin and high <= margin else "no difference shown"
 
 
-def _size(low: float, high: float, margin: float) -> Size:
+def _size(low: float, high: float, margin: float) -> Relevance:
     if low > margin or high < -margin:
         return "matters"
     return "too small to matter" if low >= -margin and high <= margin else "not settled"
 
 
-def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) -> Recommendation:
+def _recommendations(scores: Scores, methods: tuple[MethodResult, ...]) -> tuple[Recommendation, ...]:
+    if not scores.costs:
+        return ()
+    return tuple(_recommend(axis, scores, methods) for axis in COST_AXES if axis.recommended)
+
+
+def _recommend(axis: CostAxis, scores: Scores, methods: tuple[MethodResult, ...]) -> Recommendation:
     shown = [result for result in methods if result.not_worse]
     candidates = shown or [result for result in methods if result.may_be_best]
     costs = {
-        result.method: scores.costs.get(result.method, {}).get(axis.name, Cost(None, "not recorded"))
+        result.method: scores.costs.get(result.method, {}).get(axis.name, Cost(value=None, reason="not recorded"))
         for result in candidates
     }
     known = [result for result in candidates if costs[result.method].value is not None]
@@ -182,7 +189,7 @@ def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) ->
         method=chosen.method,
         cost=costs[chosen.method].value,
         settled=bool(shown),
-        may_lose=chosen.may_lose,
+        regret_bound=chosen.regret_bound,
         equally_cheap=equal,
         without_cost=without,
     )

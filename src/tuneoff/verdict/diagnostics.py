@@ -4,12 +4,13 @@ Each check reads records and predictions and gives a sentence where something is
 What a run notes about itself while it goes on (texts cut, outputs that are empty or never stop) stands in its record.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
 from tuneoff.methods import METHODS
-from tuneoff.results.run_record import Prediction, Record
-from tuneoff.spec.run import Frozen
+from tuneoff.results.run_record import EmbeddingPosition, Prediction, Record
+from tuneoff.results.study_state import DataFile, SearchFile
+from tuneoff.results.summary import Finding
 
 # A validation loss this much above its best (in nats a token) is a rise and no flutter.
 _RISE = 0.02
@@ -25,23 +26,15 @@ _ALIKE = 0.5
 _REPEATED = 1 / 3
 
 
-class Finding(Frozen):
-    """Something to look at. `where` is a run's name, or a method's."""
-
-    check: str
-    where: str
-    words: str
-
-
 Rows = Sequence[Prediction]
 
 
 def examine(
     runs: Sequence[tuple[Record, Rows]],
-    search: Mapping[str, object] | None = None,
-    about: Mapping[str, object] | None = None,
+    search: SearchFile | None = None,
+    data: DataFile | None = None,
 ) -> list[Finding]:
-    """All findings on the final runs of one study at every share of the data, in a fixed order. `search` and `about`:
+    """All findings on the final runs of one study at every share of the data, in a fixed order. `search` and `data`:
     its `search.json` and `data.json`. Pure."""
     finished = [(record, rows) for record, rows in runs if record.status == "finished"]
     found = [finding for record, rows in finished for finding in _of_run(record, rows)]
@@ -50,7 +43,7 @@ def examine(
         here = [(record, rows) for record, rows in own if record.spec.fraction == share]
         found += _against_zero_shot(here, _zero_shot(here) or _zero_shot(own))
         found += _seeds(here, share)
-    return [*_unread(about or {}), *found, *_edges(search)]
+    return [*_unread(data), *found, *_edges(search)]
 
 
 def _zero_shot(runs: Sequence[tuple[Record, Rows]]) -> tuple[Record, Rows] | None:
@@ -68,7 +61,7 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
 
     train, validation = record.curve.train, record.curve.validation
     if train:
-        if record.details.get("moved_share") == 0 or all(point.grad_norm == 0 for point in train):
+        if record.details.moved_share == 0 or all(point.grad_norm == 0 for point in train):
             yield finding("moved", "no trained number has moved: the method does not reach the loss")
         tenth = max(1, len(train) // 10)
         first, last = (fmean(point.loss for point in part) for part in (train[:tenth], train[-tenth:]))
@@ -81,23 +74,21 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
                 f"validation loss rose from {best:.3f} to {validation[-1].loss:.3f} after its best step "
                 f"{record.curve.best_step}; the best checkpoint was kept",
             )
-    if (words := _off_manifold(record.details.get("first_place"))) is not None:
+    if (words := _off_manifold(record.details.first_place)) is not None:
         yield finding("manifold", words)
     repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPEATED]
     if rows and len(repeated) > _MANY * len(rows):
         yield finding("repetition", f"{100 * len(repeated) / len(rows):.0f} % of the outputs repeat themselves")
-    copied = record.details.get("instruction_share")
-    if isinstance(copied, float) and copied > _MANY / 4:
+    copied = record.details.instruction_share
+    if copied is not None and copied > _MANY / 4:
         yield finding("instruction", f"{100 * copied:.0f} % of the outputs hold the instruction itself")
 
 
-def _off_manifold(place: object) -> str | None:
+def _off_manifold(position: EmbeddingPosition | None) -> str | None:
     """What is wrong with the place where virtual tokens start; see `tuneoff.methods.embedding_alignment`."""
-    if not isinstance(place, Mapping):
+    if position is None:
         return None
-    ratio, cosine = (place.get(name) for name in ("norm_ratio", "nearest_cosine"))
-    if not (isinstance(ratio, float) and isinstance(cosine, float)):
-        return None
+    ratio, cosine = position.norm_ratio, position.nearest_cosine
     if 1 / _LONGER <= ratio <= _LONGER and cosine >= _ALIKE:
         return None
     return (
@@ -164,18 +155,17 @@ def _seeds(runs: Sequence[tuple[Record, Rows]], share: float) -> Iterator[Findin
                 )
 
 
-def _unread(about: Mapping[str, object]) -> Iterator[Finding]:
-    if isinstance(caution := about.get("caution"), str):
-        yield Finding(check="words", where="the test data", words=caution)
+def _unread(data: DataFile | None) -> Iterator[Finding]:
+    if data is not None and data.caution is not None:
+        yield Finding(check="words", where="the test data", words=data.caution)
 
 
-def _edges(search: Mapping[str, object] | None) -> Iterator[Finding]:
-    cells = search.get("cells") if search else None
-    for cell in cells if isinstance(cells, list) else []:
-        if cell.get("on_edge"):
+def _edges(search: SearchFile | None) -> Iterator[Finding]:
+    for cell in search.cells if search else ():
+        if cell.on_edge:
             yield Finding(
                 check="edge",
-                where=_place(str(cell["method"]), cell.get("fraction", 1)),
-                words=f"the best {cell['hyperparameter']} ({cell['chosen']}) is the outermost that was tried, "
-                f"the reserve trial included; raise --trials",
+                where=_place(cell.method, cell.fraction),
+                words=f"the best {cell.hyperparameter} ({cell.chosen}) is the outermost that was tried, "
+                f"the refinement trial included; raise --trials",
             )

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from scipy.stats import t as student
 
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import read_documents, read_predictions, run_folders
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 
@@ -62,10 +62,10 @@ def read_ratings(path: Path) -> Ratings:
         raise UserError(f"{path}: no file of ratings; save one with the button of rating.html") from error
 
 
-def saved_ratings(study: Path) -> list[tuple[Path, Preference | str]]:
+def saved_ratings(study: StoredStudy) -> list[tuple[Path, Preference | str]]:
     """What the files of ratings in a study folder show, or why one is left out: they never take the verdict away."""
     found: list[tuple[Path, Preference | str]] = []
-    for path in sorted(study.glob("ratings*.json")):
+    for path in study.dir.ratings():
         try:
             found.append((path, judge_ratings(study, read_ratings(path))))
         except UserError as error:
@@ -73,21 +73,20 @@ def saved_ratings(study: Path) -> list[tuple[Path, Preference | str]]:
     return found
 
 
-def judge_ratings(study: Path, ratings: Ratings) -> Preference:
+def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
     """Raises `UserError` for ratings of another study, or none."""
-    groups = {document.id: document.group for document in read_documents(study)}
+    groups = study.groups
     scores = []
-    there = {folder.name: folder for folder in run_folders(study)}
-    for run in ratings.runs:
-        folder = there.get(run)
-        if folder is None:
-            raise UserError(f"{study}: holds no run {run}; these ratings belong to another study")
-        scores.append({row.id: row.scores.get("rouge1") for row in read_predictions(folder)})
+    for name in ratings.runs:
+        run = study.run(name)
+        if run is None:
+            raise UserError(f"{study.path}: holds no run {name}; these ratings belong to another study")
+        scores.append({row.id: row.scores.get("rouge1") for row in run.predictions})
     known = [rating for rating in ratings.ratings if rating.id in groups]
     wrong = next((rating for rating in known if rating.preferred not in (None, *ratings.methods)), None)
     if not known or wrong is not None:
         what = f"a rating prefers {wrong.preferred!r}" if wrong else "no rating of a document of this study"
-        raise UserError(f"{study}: {what}; save the ratings anew")
+        raise UserError(f"{study.path}: {what}; save the ratings anew")
     values = {rating.id: _value(rating, ratings.methods) for rating in known}
     by_group: dict[str, list[int]] = {}
     for key, value in values.items():

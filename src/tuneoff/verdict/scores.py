@@ -1,40 +1,21 @@
 """What the verdict is drawn from: a score for every method, seed and document, and what each method costs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tuneoff.errors import UserError
+from tuneoff.methods import METHODS
+from tuneoff.results.costs import Cost
+from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
-from tuneoff.verdict.sentences import listed
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One kind of cost, named as in the report's table. Less is better on every axis."""
-
-    name: str
-    title: str
-    unit: str
-
-
-AXES: tuple[Axis, ...] = (
-    Axis("train_seconds", "training time", "s"),
-    Axis("peak_memory_bytes", "peak memory", "bytes"),
-    Axis("artefact_bytes", "stored bytes", "bytes"),
-    Axis("generate_seconds", "inference time", "s"),
-    Axis("energy_joules", "energy", "J"),
-    Axis("labelled_examples", "labelled examples", "examples"),
-)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A cost in the unit of its axis, mean over seeds, or no number and why there is none."""
-
-    value: float | None
-    reason: str | None = None
+from tuneoff.text import join_words
+from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.costs import ModelMethod, as_alone, concurrent_runs, costs_of, lacks_timing, model_and_method
+from tuneoff.verdict.costs import timing_runs
 
 
 @dataclass(frozen=True)
@@ -142,8 +123,8 @@ def _shared_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) ->
     shared = set.intersection(*(set(found) for found in runs.values()))
     lost = set.union(*(set(found) for found in runs.values())) - shared
     if lost and shared:
-        without = listed([title for title, found in runs.items() if not lost <= found.keys()])
-        names = listed([str(seed) for seed in sorted(lost)])
+        without = join_words([title for title, found in runs.items() if not lost <= found.keys()])
+        names = join_words([str(seed) for seed in sorted(lost)])
         seeds, are, them = ("Seed", "is", "it") if len(lost) == 1 else ("Seeds", "are", "all of them")
         notes.append(f"{seeds} {names} {are} left out for all methods: {without} did not finish with {them}.")
     return tuple(sorted(shared))
@@ -160,3 +141,142 @@ def _shared_documents(rows: list[Mapping[str, float | None]], notes: list[str]) 
         notes.append(f"{lost} of {len(named)} test documents are left out: not every run has a score for them.")
     # Sorted, so that the order of the input never moves a number.
     return tuple(sorted(shared))
+
+
+def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float = 1.0) -> list[Scores]:
+    """The scores of a study by `metric`, one `Scores` for each base model in the order of their names.
+
+    Only final runs on the `fraction` of the training data take part. A method whose results depend on neither seed nor
+    fraction takes part with its run on all the data. A planned method without such a run takes part without scores, so
+    that the verdict on an unfinished study names it. Runs that did not finish are excluded and named in `notes`, as are
+    confounds. Outside systems take part as methods without seeds and costs; sentence baselines do not take part.
+
+    Raises `UserError` if there is no such run, a file is damaged, or a method ran twice with one seed.
+    """
+    timing = timing_runs(study.records)
+    finals = [run for run in study.runs if run.record.spec.role == "final"]
+    runs = _at_fraction(fraction, finals)
+    if not runs:
+        raise UserError(f"{study.path}: contains no run to judge; name the folder that `tuneoff compare` wrote")
+    # Models of all fractions: a model keeps its name at a fraction where the runs of others are still missing.
+    models = sorted({run.record.spec.model.name for run in finals})
+    outside = {name: _metric_values(rows, metric) for name, rows in study.outside.items()}
+    found = []
+    for model in models:
+        own = [run for run in runs if run.record.spec.model.name == model]
+        if own:
+            found.append(_model_scores(study, own, metric, outside, timing, model if len(models) > 1 else None))
+    return found
+
+
+def _at_fraction(fraction: float, finals: Sequence[StoredRun]) -> list[StoredRun]:
+    found = [run for run in finals if run.record.spec.fraction == fraction]
+    present = {model_and_method(run.record) for run in found}
+    substitutes = [
+        run
+        for run in finals
+        if run.record.spec.fraction == 1
+        and model_and_method(run.record) not in present
+        and run.record.spec.method.name in METHODS
+        and not METHODS[run.record.spec.method.name].seeded
+    ]
+    return [*found, *substitutes]
+
+
+def _model_scores(
+    study: StoredStudy,
+    runs: Sequence[StoredRun],
+    metric: str,
+    outside: Mapping[str, Mapping[str, float | None]],
+    timing: Mapping[ModelMethod, Record],
+    block: str | None,
+) -> Scores:
+    planned = study.spec.methods if study.spec else ()
+    scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
+    kept: dict[str, list[Record]] = {method: [] for method in planned}
+    notes: list[str] = []
+    for run in runs:
+        record = run.record
+        method, seed = record.spec.method.name, record.spec.seed
+        kept.setdefault(method, [])
+        if record.status != "finished":
+            notes.append(f"Run {record.name} is excluded: {record.status}.")
+            continue
+        if (method, seed) in scores:
+            raise UserError(
+                f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
+            )
+        scores[method, seed] = _metric_values(run.predictions, metric)
+        kept[method].append(record)
+    for name, row in outside.items():
+        scores[name, 0] = row
+    order = {name: index for index, name in enumerate(METHODS)}
+    methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
+    fixed = {name for name in kept if _is_deterministic(name, runs)}
+    return Scores(
+        methods=(*methods, *(name for name in outside if name not in kept)),
+        scores=scores,
+        groups=study.groups,
+        costs={
+            name: costs_of([as_alone(record, timing.get(model_and_method(record))) for record in found])
+            for name, found in kept.items()
+            if found
+        },
+        deterministic=frozenset(fixed | set(outside)),
+        titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
+        block=block,
+        metric=metric,
+        notes=(
+            *notes,
+            *(confound.sentence for confound in mixtures(run.record for run in runs)),
+            *_concurrent(kept, timing),
+            *_unfinished(study, kept),
+            *([] if study.groups else [_NO_GROUPS]),
+        ),
+    )
+
+
+_NO_GROUPS = (
+    "The study folder contains no documents, so each test example counts as a document of its own. "
+    "Where several examples share a document, the intervals are too narrow."
+)
+
+
+def _is_deterministic(method: str, runs: Iterable[StoredRun]) -> bool:
+    """Whether the seed changes nothing and the method ran once: a study repeats whatever depends on the seed."""
+    known = METHODS.get(method)
+    count = sum(run.record.spec.method.name == method for run in runs)
+    return known is not None and not known.seeded and count == 1
+
+
+def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Iterable[str]:
+    """Methods with some of their planned runs. Methods without any run are reported as not judged."""
+    if study.spec is None:
+        return
+    parts = []
+    for name, found in kept.items():
+        known = METHODS.get(name)
+        wanted = study.spec.seeds if known is None or known.seeded else 1
+        if name in study.spec.methods and 0 < len(found) < wanted:
+            parts.append(f"{known.title if known else name} {len(found)} of {wanted}")
+    if parts:
+        yield f"Planned runs are missing. Finished so far: {join_words(parts)}."
+
+
+def _concurrent(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMethod, Record]) -> Iterable[str]:
+    """Methods whose time and energy were measured beside concurrent runs, and which have no timing run."""
+    shared = {
+        METHODS[name].title if name in METHODS else name: concurrent_runs(record)
+        for name, records in kept.items()
+        for record in records
+        if lacks_timing(record, timing)
+    }
+    if shared:
+        yield (
+            f"Time and energy of {join_words(list(shared))} were measured with up to {max(shared.values())} concurrent "
+            "runs; they are not the costs of a run alone."
+        )
+
+
+def _metric_values(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
+    return {row.id: row.scores.get(metric) for row in rows}

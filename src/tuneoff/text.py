@@ -1,0 +1,53 @@
+"""Text for people: lists, suggestions, durations, and untrusted text made safe for a terminal."""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+_DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?")
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
+
+
+def join_words(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean x?` if a known word is close, else the list of known words."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(names)}"
+
+
+def format_duration(seconds: float) -> str:
+    """`8 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of `20m`, `1h30m`, `90s` or `1.5h`; None for anything else."""
+    found = _DURATION.fullmatch(text.replace(" ", ""))
+    try:
+        seconds = sum(float(part) * _SECONDS[unit] for unit, part in (found.groupdict() if found else {}).items() if part)
+    except ValueError:
+        return None
+    return seconds if seconds > 0 else None
+
+
+def sanitize(text: str, keep: str = "") -> str:
+    """`text` with every control code (escape sequences, carriage returns, direction marks) replaced by `?`.
+
+    Characters in `keep`, such as the line feed, stay.
+    """
+    return "".join(character if character.isprintable() or character in keep else "?" for character in text)
