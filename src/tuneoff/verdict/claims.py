@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.results.run_record import Record
 from tuneoff.results.costs import COST_AXES
+from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec
+from tuneoff.text import join_words
 from tuneoff.verdict.costs import as_alone, costs_of, lacks_timing, model_and_method, timing_runs
-from tuneoff.verdict.sentences import listed
 
 # Costs that company on the machine changes.
 _OF_CLOCKS = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
@@ -44,7 +44,7 @@ def judge_claims(
     found = []
     for claim in claims:
         if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and shared & set(claim.methods):
-            names = listed(sorted(shared & set(claim.methods)))
+            names = join_words(sorted(shared & set(claim.methods)))
             why = f"{claim.cost} of {names} was measured while runs shared the machine, and no timing run is there"
             found.append(JudgedClaim(text=claim.text, outcome="undecided", why=why))
         else:
@@ -90,7 +90,9 @@ def _judge(
     return _by_order(claim, here, planned)
 
 
-def _interval(claim: ClaimSpec, verdict: Verdict, sizes: DataSizeVerdict | None) -> tuple[float, float, float, bool] | None:
+def _interval(
+    claim: ClaimSpec, verdict: Verdict, sizes: DataSizeVerdict | None
+) -> tuple[float, float, float, bool] | None:
     """Difference of the first method to the second, its interval, and whether that covers other seeds."""
     first, second = claim.methods
     if claim.fraction == 1:

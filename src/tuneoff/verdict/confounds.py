@@ -143,7 +143,11 @@ def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Co
     if not parts:
         return []
     words = f"{what} in another arithmetic than that of the final runs: {', '.join(parts)}"
-    return [Confound(aspect=f"arithmetic of the {who}", model=finals[0][0].spec.model.name, changes_scores=False, words=words)]
+    return [
+        Confound(
+            aspect=f"arithmetic of the {who}", model=finals[0][0].spec.model.name, changes_scores=False, words=words
+        )
+    ]
 
 
 def _listed(values: Iterable[str]) -> str:

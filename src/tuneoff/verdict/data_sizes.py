@@ -24,8 +24,8 @@ from tuneoff.results.summary import BandPoint, Crossover, CrossoverOutcome, Data
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, half_widths
 from tuneoff.stats.variance_components import Floats, differences, group_table, moments
+from tuneoff.text import join_words
 from tuneoff.verdict.scores import Scores, Table, any_number, tabulate
-from tuneoff.verdict.sentences import listed
 
 _DRAWS = 400
 _SEED = 20261124
@@ -101,7 +101,9 @@ def _limits(tables: Mapping[float, Table], waiting: Mapping[str, list[float]]) -
     lines = []
     for shares in dict.fromkeys(tuple(found) for found in waiting.values() if found):
         titles = [title for title, found in waiting.items() if tuple(found) == shares]
-        lines.append(f"Not judged at {_shares(list(shares))} of the data, where runs are missing: {listed(titles)}.")
+        lines.append(
+            f"Not judged at {_shares(list(shares))} of the data, where runs are missing: {join_words(titles)}."
+        )
     alone = [share for share, table in tables.items() if len(table.seeds) == 1 and table.varies.any()]
     if alone:
         lines.append(
@@ -124,7 +126,7 @@ def _notes(tables: Mapping[float, Table]) -> list[str]:
 
 
 def _shares(fractions: list[float]) -> str:
-    return listed([f"{100 * share:g} %" for share in fractions])
+    return join_words([f"{100 * share:g} %" for share in fractions])
 
 
 def _narrowed(table: Table, documents: list[str]) -> Table:
@@ -286,8 +288,8 @@ def _highest(curves: tuple[SizeCurve, ...], tried: str) -> str:
         amounts.setdefault(title, []).append(f"{examples}")
     if len(amounts) == 1:
         return f"{next(iter(amounts))} has the highest mean at every amount of data that was {tried}."
-    where = [f"{title} at {listed(at)}" for title, at in amounts.items()]
-    return f"The highest mean is that of {listed(where)} examples."
+    where = [f"{title} at {join_words(at)}" for title, at in amounts.items()]
+    return f"The highest mean is that of {join_words(where)} examples."
 
 
 def _sentences(

@@ -14,8 +14,15 @@ from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
 from tuneoff.text import join_words
 from tuneoff.verdict.confounds import mixtures
-from tuneoff.verdict.costs import ModelMethod, as_alone, concurrent_runs, costs_of, lacks_timing, model_and_method
-from tuneoff.verdict.costs import timing_runs
+from tuneoff.verdict.costs import (
+    ModelMethod,
+    as_alone,
+    concurrent_runs,
+    costs_of,
+    lacks_timing,
+    model_and_method,
+    timing_runs,
+)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def diff(first: StoredStudy, second: StoredStudy) -> StudyDiff:
             "and fraction of the data"
         )
     if not any(one[name].rows.keys() & two[name].rows.keys() for name in common):
-        raise UserError(f"{first.path} and {second.path} have no test document in common; compare studies of one data set")
+        raise UserError(
+            f"{first.path} and {second.path} have no test document in common; compare studies of one data set"
+        )
     runs = tuple(_drift(name, one[name], two[name]) for name in common)
     settings = sorted({change for name in common for change in _changed_settings(one[name], two[name])})
     return StudyDiff(
@@ -80,7 +82,9 @@ def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
         if record.status != "finished" or spec.role != "final":
             continue
         name = f"{spec.model.name}/{spec.method.name}/seed {spec.seed}/fraction {spec.fraction:g}"
-        settings = spec.model_dump(mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}})
+        settings = spec.model_dump(
+            mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}}
+        )
         found[name] = _ComparedRun(
             record.signature,
             record.curve.best_validation_loss,
@@ -142,5 +146,9 @@ def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]
     if any(run.total is not None and run.training is None for run in runs):
         yield "Where texts were not kept, drift of training and drift of scoring cannot be separated."
     if settings:
-        more = f"; and {len(settings) - _SHOWN_SETTINGS} more (--json lists all)" if len(settings) > _SHOWN_SETTINGS else ""
+        more = (
+            f"; and {len(settings) - _SHOWN_SETTINGS} more (--json lists all)"
+            if len(settings) > _SHOWN_SETTINGS
+            else ""
+        )
         yield f"Settings that differ: {'; '.join(settings[:_SHOWN_SETTINGS])}{more}."

@@ -30,10 +30,10 @@ def summarize(study: StoredStudy) -> Summary:
     timing = timing_runs(study.records)
     finals = [run for run in study.runs if run.record.spec.role == "final"]
     machines = (run.record.provenance.machine for run in runs)
-    moments = [record.finished_at or record.started_at for record in study.records]
+    finished = [record.finished_at for record in study.records if record.finished_at is not None]
     return Summary(
         name=study.name,
-        created_at=max(moments, default=""),
+        created_at=max(finished or [record.started_at for record in study.records], default=""),
         tuneoff_version=__version__,
         primary_metric=PRIMARY_METRIC,
         signature=runs[0].record.signature if runs else None,
