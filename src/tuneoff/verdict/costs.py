@@ -40,8 +40,8 @@ def as_alone(record: Record, timing: Record | None) -> Record:
     """The record with the time and energy that its phases take without concurrent runs.
 
     A phase costs its own number of tokens times what a token cost in the timing run. Loading counts no tokens and costs
-    what it cost there. Memory peaks belong to the run's own process and stay. A record is returned unchanged if there is
-    no timing run or if it was alone.
+    what it cost there. Memory peaks belong to the run's own process and stay. Without a timing run, or if the run was
+    alone, the record is returned unchanged.
     """
     if timing is None or timing.resources is None or record.resources is None or record.resources.processes == 1:
         return record

@@ -45,9 +45,9 @@ def rescore(
     for run in study.runs:
         record = run.record
         if record.status == "finished" and record.spec.is_main and run.predictions:
-            scores = _rescored(run.dir.path, run.predictions, documents, dialect)
-            finals[record.spec.model.name, record.spec.method.name, record.spec.seed] = scores
-            changed.append(_change(record.name, run.predictions, scores))
+            new = _rescored(run.dir.path, run.predictions, documents, dialect)
+            finals[record.spec.model.name, record.spec.method.name, record.spec.seed] = new
+            changed.append(_change(record.name, run.predictions, new))
     outside: dict[tuple[str, int], Mapping[str, float | None]] = {}
     for name, rows in study.outside.items():
         if rows:

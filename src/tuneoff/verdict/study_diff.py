@@ -138,8 +138,8 @@ def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]
     if known:
         most = max(known, key=lambda run: abs(run.total or 0.0))
         yield (
-            f"The largest change is {most.total:+.2f} points ({most.run}): {most.training:+.2f} from texts that differ, "
-            f"{most.scoring:+.2f} from other scores of equal texts."
+            f"The largest change is {most.total:+.2f} points ({most.run}): {most.training:+.2f} from texts that "
+            f"differ, {most.scoring:+.2f} from other scores of equal texts."
         )
     if any(run.total is None for run in runs):
         yield "Runs without a number have no test document in common."
