@@ -54,7 +54,7 @@ def level_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
 
 
 def thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `TIMELINE_POINTS` samples. Of neighbouring samples the one with the most memory is kept, for the peaks."""
+    """At most `TIMELINE_POINTS` samples. Of neighbours the one with the most memory is kept, for the peaks."""
     width = -(-len(points) // TIMELINE_POINTS) or 1
     buckets = (points[at : at + width] for at in range(0, len(points), width))
     return [max(bucket, key=lambda point: point.memory_bytes) for bucket in buckets]
@@ -95,9 +95,7 @@ def artefact_bytes(record: Record) -> float | None:
     return float(record.artefact.bytes) if record.artefact else None
 
 
-def cost_note(
-    records: Iterable[Record], timing: Mapping[ModelMethod, Record], styles: MethodStyles
-) -> str | None:
+def cost_note(records: Iterable[Record], timing: Mapping[ModelMethod, Record], styles: MethodStyles) -> str | None:
     """Where times and energy in a chart come from; None if no run had concurrent runs."""
     shared = [record for record in records if record.status == "finished" and concurrent_runs(record) > 1]
     if not shared:

@@ -121,7 +121,7 @@ def _with(caption: str, note: str | None) -> str:
 
 _QUALITY = {
     "time": "Up and to the left is better. The time of the whole run, with loading and generation.",
-    "memory": "Up and to the left is better. Accelerator memory if there is an accelerator, else memory of the process.",
+    "memory": "Up and to the left is better. Memory of the accelerator if there is one, else of the process.",
     "size": "Up and to the left is better. Size of the files to keep and ship; logarithmic above 1 MB.",
 }
 _SIZES = (

@@ -240,7 +240,10 @@ def quality_against(
         position = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "limit": 150}
         label = rule.encode(x=alt.value("width"), text="name:N")
         # Twice: an outline in the colour of the paper keeps the name readable where it crosses an interval.
-        layers += [label.mark_text(**position, stroke=PAPER[0], strokeWidth=4), label.mark_text(**position, color=MUTED[0])]
+        layers += [
+            label.mark_text(**position, stroke=PAPER[0], strokeWidth=4),
+            label.mark_text(**position, color=MUTED[0]),
+        ]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
     return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
 

@@ -97,9 +97,7 @@ def style_of(row: ComparisonRow, records: Mapping[str, Record], styles: MethodSt
     return next((styles.of(records[run]) for run in row.runs if run in records), None)
 
 
-def build_table(
-    rows: Sequence[ComparisonRow], records: Mapping[str, Record], styles: MethodStyles
-) -> ResultsTable:
+def build_table(rows: Sequence[ComparisonRow], records: Mapping[str, Record], styles: MethodStyles) -> ResultsTable:
     """The table of a study. `records` by run folder."""
     primary = primary_metric(rows) or "rouge1"
     present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
@@ -172,7 +170,9 @@ def _table_row(
         badges=tuple(badges),
         primary=_score_cell(row, table.primary, peers),
         strip=_strip(row.score(table.primary), scale, anchor),
-        gain=TableCell(formatting.format_score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)),
+        gain=TableCell(
+            formatting.format_score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)
+        ),
         quality=tuple(_score_cell(row, name, peers) for name in table.quality),
         loss=_loss_cell(row, peers),
         costs=tuple(_cost_cell(row, axis, peers, table) for axis in table.costs),
@@ -182,9 +182,8 @@ def _table_row(
 def _range(metric: str, value: Interval, *, signed: bool = False) -> str:
     if value.low is None or value.high is None:
         return ""
-    return (
-        f"{formatting.format_score(metric, value.low, signed=signed)} to {formatting.format_score(metric, value.high, signed=signed)}"
-    )
+    low, high = (formatting.format_score(metric, bound, signed=signed) for bound in (value.low, value.high))
+    return f"{low} to {high}"
 
 
 def _strip(value: Interval, scale: tuple[float, float] | None, anchor: float | None) -> IntervalStrip | None:

@@ -1,8 +1,8 @@
 """Colours and shapes: the same for a method in table, charts and reader.
 
 The hues are those of Okabe and Ito (Color Universal Design, 2008), which people with any common colour blindness can
-distinguish. They are darkened for white paper and lightened for a dark page until each has a contrast of at least 3 : 1.
-Shapes repeat the distinction, so that no chart depends on colour alone.
+distinguish. They are darkened for white paper and lightened for a dark page, so that each has a contrast of at least
+3 : 1. Shapes repeat the distinction, so that no chart depends on colour alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
