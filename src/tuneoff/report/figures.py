@@ -301,12 +301,14 @@ def data_size_curves(
         heading = alt.TitleParams(
             text=f"Gain over {labels[anchor]}", subtitle="bands hold for all pairs and amounts at once"
         )
-        drawn = alt.Chart(_data(gains), title=heading).encode(x=x, color=_colour(styles))
+        drawn = alt.Chart(_data(gains), title=heading).encode(x=x)
         band = drawn.mark_area(opacity=0.16).encode(
             y=alt.Y("low:Q", title="ROUGE-1 points"), y2="high:Q", fill=_fill(styles), detail="method:N"
         )
         line = drawn.mark_line(strokeWidth=2, point=True).encode(
-            y="gain:Q", tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))]
+            y="gain:Q",
+            color=_colour(styles),
+            tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))],
         )
         zero = alt.Chart(_data([{"gain": 0}])).mark_rule(strokeDash=[3, 4], color=MUTED[0]).encode(y="gain:Q")
         panels.append(alt.layer(zero, band, line).properties(width=420, height=300))

@@ -80,20 +80,18 @@ def choose_model(
 def _reason(
     judged: JudgedModel, name: str, mean: float, seeds: int, asked_method: str | None, asked_model: str | None
 ) -> str:
+    chosen = f"; of its {seeds} seeds the one with the lowest validation loss" if seeds > 1 else ""
     if asked_method is not None:
-        reason = "the requested method"
-    else:
-        reason = "the highest mean" if asked_model is None else "the highest mean on that model"
-        better = [result.title for result in judged.verdict.methods if result.mean > mean]
-        others = [judged.scores.title(other) for other in judged.verdict.best_set if other != name]
-        if better:
-            leaves = "leaves" if len(better) == 1 else "leave"
-            reason += f" except for {join_words(better)}, which {leaves} no model to use"
-        elif others and name in judged.verdict.best_set:
-            reason += f"; {join_words(others)} may be the best too: --method NAME uses it"
-    if seeds > 1:
-        reason += f"; of its {seeds} seeds the one with the lowest validation loss"
-    return reason
+        return f"the requested method{chosen}"
+    reason = "the highest mean" if asked_model is None else "the highest mean on that model"
+    better = [result.title for result in judged.verdict.methods if result.mean > mean]
+    if better:
+        leaves = "leaves" if len(better) == 1 else "leave"
+        return f"{reason} except for {join_words(better)}, which {leaves} no model to use{chosen}"
+    others = [judged.scores.title(other) for other in judged.verdict.best_set if other != name]
+    if others and name in judged.verdict.best_set:
+        return f"{reason}{chosen}; {join_words(others)} may be the best too (--method NAME)"
+    return f"{reason}{chosen}"
 
 
 def _is_usable(run: StoredRun) -> bool:

@@ -14,7 +14,7 @@ def sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_answer(verdict, titles), *left_out(verdict), *_limits(verdict)]
-    lines += [*_recommendations(verdict, titles), _basis(verdict)]
+    lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
     rank = {result.method: index for index, result in enumerate(ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
@@ -83,15 +83,9 @@ def _limits(verdict: Verdict) -> list[str]:
 
 def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
     chosen: dict[tuple[str, ...], list[Recommendation]] = {}
-    none: dict[str, list[str]] = {}
-    unknown: dict[tuple[str, ...], list[str]] = {}
     for entry in verdict.recommendations:
-        if entry.method is None:
-            none.setdefault(entry.reason or "not measured", []).append(entry.title)
-            continue
-        chosen.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
-        if entry.without_cost:
-            unknown.setdefault(entry.without_cost, []).append(entry.title)
+        if entry.method is not None:
+            chosen.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
     lines = []
     for names, entries in chosen.items():
         axes = join_words([entry.title for entry in entries])
@@ -101,10 +95,22 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         else:
             bound = _bound(max(result.regret_bound for result in verdict.methods if result.method in names))
             lines.append(
-                f"Cheapest in {axes} of all methods that may be the best: {who} (not settled: regret bound {bound} "
-                "points)."
+                f"Cheapest in {axes} of all methods that may be the best: {who} "
+                f"(not settled: regret bound {bound} points)."
             )
-    lines += [
+    return lines
+
+
+def _unknown_costs(verdict: Verdict) -> list[str]:
+    """Methods and axes without a recommendation."""
+    none: dict[str, list[str]] = {}
+    unknown: dict[tuple[str, ...], list[str]] = {}
+    for entry in verdict.recommendations:
+        if entry.method is None:
+            none.setdefault(entry.reason or "not measured", []).append(entry.title)
+        elif entry.without_cost:
+            unknown.setdefault(entry.without_cost, []).append(entry.title)
+    lines = [
         f"Not compared in {join_words(axes)}, because the cost is unknown: {join_words(who)}."
         for who, axes in unknown.items()
     ]
