@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
 from tuneoff.spec.study import ClaimSpec

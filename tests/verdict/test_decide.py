@@ -28,7 +28,7 @@ def made(
         suits = rng.normal(0, noise, documents)
         for seed in range(runs):
             values = mean + hardness + suits + rng.normal(0, noise / 2, documents) + rng.normal(0, seed_sd)
-            rows[method, seed] = {f"d{place}": float(value) for place, value in enumerate(values)}
+            rows[method, seed] = {f"d{index}": float(value) for index, value in enumerate(values)}
     return Scores(
         methods=tuple(means),
         scores=rows,
@@ -159,7 +159,7 @@ def test_a_constant_for_everyone_changes_no_difference() -> None:
 def test_grouped_documents_widen_the_intervals() -> None:
     scores = made({"lora": 40.0, "full": 41.0}, documents=60)
     copies = {key: {f"{d}-{n}": v for d, v in row.items() for n in range(3)} for key, row in scores.scores.items()}
-    groups = {f"d{place}-{n}": f"g{place}" for place in range(60) for n in range(3)}
+    groups = {f"d{index}-{n}": f"g{index}" for index in range(60) for n in range(3)}
     tripled = Scores(methods=scores.methods, scores=copies)
     grouped = Scores(methods=scores.methods, scores=copies, groups=groups)
     plain = decide(scores).pairs[0]
@@ -185,8 +185,8 @@ def test_what_is_left_out_is_said() -> None:
     assert verdict.documents == 199
     text = " ".join(verdict.sentences)
     assert "Not judged: Soft prompt has no finished, scored run." in text
-    assert "Seed 2 is left out" in text
-    assert "1 of 200 test documents are left out" in text
+    assert "Seed 2 is excluded" in text
+    assert "1 of 200 test documents are excluded" in text
 
 
 def test_runs_that_agree_in_every_score_count_as_one_without_seeds() -> None:
@@ -229,7 +229,7 @@ def test_impossible_requests_are_refused() -> None:
     for margin, level in ((-1.0, 0.95), (float("nan"), 0.95), (0.5, 1.0)):
         with pytest.raises(ValueError, match="margin"):
             decide(scores, margin=margin, level=level)
-    with pytest.raises(ValueError, match="named twice"):
+    with pytest.raises(ValueError, match="duplicate method"):
         decide(Scores(methods=("lora", "lora"), scores=scores.scores))
 
 
@@ -241,7 +241,7 @@ def test_where_the_best_tie_the_answer_is_a_tie() -> None:
 
 
 def test_methods_that_score_alike_are_no_measure_of_what_can_be_seen() -> None:
-    row: dict[str, float | None] = {f"d{place}": float(place) for place in range(20)}
+    row: dict[str, float | None] = {f"d{index}": float(index) for index in range(20)}
     verdict = decide(Scores(methods=("lora", "full"), scores={(name, 0): row for name in ("lora", "full")}))
     assert verdict.sentences[0].startswith("It is a tie: ")
     assert not any("0.0 points or more" in line for line in verdict.sentences)

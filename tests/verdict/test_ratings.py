@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
 
+from support.verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import read_documents, read_predictions, run_folders

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
 
+from support.verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import TrainPoint, read_record, write_record

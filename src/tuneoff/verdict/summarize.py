@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tuneoff import __version__
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
@@ -32,7 +34,7 @@ from tuneoff.verdict.costs import as_alone, place, timing_of
 from tuneoff.verdict.diagnostics import examine
 from tuneoff.verdict.judge import DECIDES, judge_study
 from tuneoff.verdict.load import outside_files
-from tuneoff.verdict.scores import Cost
+from tuneoff.verdict.scores import Cost, group_indices
 from tuneoff.verdict.selection import choose
 
 
@@ -210,7 +212,8 @@ def _scores(seeds: Sequence[Sequence[Prediction]], groups: Mapping[str, str]) ->
                 value = row.scores.get(metric)
                 if value is not None:
                     by_document.setdefault(row.id, []).append(value)
-        interval = group_interval({key: sum(each) / len(each) for key, each in by_document.items()}, groups)
+        values = np.array([sum(each) / len(each) for each in by_document.values()])
+        interval = group_interval(values, group_indices(by_document, groups))
         low, high = interval or (None, None)
         result[metric] = {"mean": found.get(metric), "low": low, "high": high}
     return result

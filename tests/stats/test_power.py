@@ -4,44 +4,46 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.stats.power import Components, expected, plan
+from tuneoff.stats.power import VarianceComponents, expected_differences, planned_sensitivity
 
 FOUR = np.array([False, True, True, True])
 
 
 def test_two_methods_and_one_seed_by_hand() -> None:
     varies = np.array([True, True])
-    components = Components(np.eye(2) * 50.0, np.zeros(2), np.eye(2) * 30.0)
-    found = plan(varies, 101, 1, components)
+    components = VarianceComponents(np.eye(2) * 50.0, np.zeros(2), np.eye(2) * 30.0)
+    found = planned_sensitivity(varies, 101, 1, components)
     error = np.sqrt(2 * 80.0 / 101)
     assert found.smallest_difference == pytest.approx((stats.t.ppf(0.975, 100) + 0.8416) * error, rel=1e-3)
     assert found.smallest_margin == pytest.approx((stats.t.ppf(0.95, 100) + 0.8416) * error, rel=1e-3)
 
 
 def test_the_paired_error_of_618_documents_is_the_one_that_was_measured() -> None:
-    one_run = expected(Components.typical(np.array([True, True]), seed_sd=0.0), np.array([True, True]), 618, 1)
+    one_run = expected_differences(
+        VarianceComponents.typical(np.array([True, True]), seed_sd=0.0), np.array([True, True]), 618, 1
+    )
     assert 0.47 < float(np.sqrt(one_run.variance[0])) < 0.58
 
 
 def test_more_documents_and_more_seeds_see_more() -> None:
-    base = plan(FOUR, 100, 3)
-    assert plan(FOUR, 400, 3).smallest_difference < base.smallest_difference
-    assert plan(FOUR, 100, 5).smallest_difference < base.smallest_difference
+    base = planned_sensitivity(FOUR, 100, 3)
+    assert planned_sensitivity(FOUR, 400, 3).smallest_difference < base.smallest_difference
+    assert planned_sensitivity(FOUR, 100, 5).smallest_difference < base.smallest_difference
     assert base.smallest_margin < base.smallest_difference
 
 
 def test_seeds_bound_what_documents_can_buy() -> None:
-    endless = plan(FOUR, 1_000_000, 3, Components.typical(FOUR, seed_sd=1.0))
+    endless = planned_sensitivity(FOUR, 1_000_000, 3, VarianceComponents.typical(FOUR, seed_sd=1.0))
     assert endless.smallest_difference > 2 * np.sqrt(2 / 3)
 
 
 def test_an_erratic_method_is_seen_later() -> None:
-    components = Components(np.eye(3) * 50.0, np.array([0.01, 0.01, 4.0]), np.eye(3) * 20.0)
-    calm, erratic, also = plan(np.ones(3, dtype=bool), 600, 3, components).detectable
+    components = VarianceComponents(np.eye(3) * 50.0, np.array([0.01, 0.01, 4.0]), np.eye(3) * 20.0)
+    calm, erratic, also = planned_sensitivity(np.ones(3, dtype=bool), 600, 3, components).detectable
     assert calm < erratic
     assert erratic == pytest.approx(also, rel=0.01)
 
 
 def test_impossible_plans_are_refused() -> None:
     with pytest.raises(ValueError, match="two document groups"):
-        plan(FOUR, 1, 3)
+        planned_sensitivity(FOUR, 1, 3)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.cli import main
 from tuneoff.results.run_record import Record, read_record, run_folders, write_record
 from tuneoff.verdict import rescoring

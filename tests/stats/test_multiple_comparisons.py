@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.stats.multiple_comparisons import half_widths, losses, one_sided_widths, single_half_widths
-from tuneoff.stats.variance_components import Differences, pairs
+from tuneoff.stats.multiple_comparisons import (
+    one_sided_widths,
+    regret_bounds,
+    simultaneous_half_widths,
+    single_half_widths,
+)
+from tuneoff.stats.variance_components import PairwiseDifferences, pair_indices
 
 
-def independent(methods: int, df: int, variance: float = 1.0) -> Differences:
+def independent(methods: int, df: int, variance: float = 1.0) -> PairwiseDifferences:
     """Pairs of methods with independent means of one variance that is known with `df` degrees of freedom."""
-    first, second = pairs(methods)
+    first, second = pair_indices(methods)
     none = np.zeros(len(first))
-    return Differences(
+    return PairwiseDifferences(
         first, second, none, none + 2 * variance, none, none, df, none, np.eye(methods) * variance, n_seeds=1
     )
 
@@ -20,7 +25,7 @@ def independent(methods: int, df: int, variance: float = 1.0) -> Differences:
 @pytest.mark.parametrize(("methods", "df"), [(3, 10), (4, 30), (6, 200)])
 def test_equal_errors_give_tukeys_studentized_range(methods: int, df: int) -> None:
     expected = stats.studentized_range.ppf(0.95, methods, df)
-    assert half_widths(independent(methods, df)) == pytest.approx(
+    assert simultaneous_half_widths(independent(methods, df)) == pytest.approx(
         np.full(methods * (methods - 1) // 2, expected), rel=0.01
     )
 
@@ -34,18 +39,20 @@ def test_comparisons_with_a_control_are_dunnetts() -> None:
 
 def test_family_is_wider_than_a_single_pair_and_narrower_than_bonferroni() -> None:
     found = independent(5, 40)
-    family, single = half_widths(found), single_half_widths(found)
+    family, single = simultaneous_half_widths(found), single_half_widths(found)
     assert single == pytest.approx(np.full(10, stats.t.ppf(0.975, 40) * np.sqrt(2)), rel=1e-3)
     assert (single < family).all()
     assert (family < stats.t.ppf(1 - 0.025 / 10, 40) * np.sqrt(2)).all()
 
 
 def test_few_seeds_widen_an_interval() -> None:
-    first, second = pairs(2)
+    first, second = pair_indices(2)
     one = np.ones(1)
 
     def width(seeds_df: float) -> float:
-        return half_widths(Differences(first, second, 0 * one, one, one, 0 * one, 600, seeds_df * one, np.eye(2), 3))[0]
+        return simultaneous_half_widths(
+            PairwiseDifferences(first, second, 0 * one, one, one, 0 * one, 600, seeds_df * one, np.eye(2), 3)
+        )[0]
 
     normal = stats.norm.ppf(0.975) * np.sqrt(2)
     assert width(10_000) == pytest.approx(normal, rel=0.01)
@@ -54,16 +61,16 @@ def test_few_seeds_widen_an_interval() -> None:
 
 def test_identical_methods_have_no_interval() -> None:
     found = independent(2, 10, variance=0.0)
-    assert half_widths(found).tolist() == [0.0]
-    assert losses(found, np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
+    assert simultaneous_half_widths(found).tolist() == [0.0]
+    assert regret_bounds(found, np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
 
 
 def test_losses_of_clear_winners_and_of_ties() -> None:
     found = independent(3, 100, variance=0.01)
-    clear = losses(found, np.array([10.0, 5.0, 5.0]))
+    clear = regret_bounds(found, np.array([10.0, 5.0, 5.0]))
     assert clear[0] == 0
     assert 5 < clear[1] < 5.5
-    tie = losses(found, np.array([10.0, 10.0, 5.0]))
+    tie = regret_bounds(found, np.array([10.0, 10.0, 5.0]))
     assert 0 < tie[0] < 0.5
     assert tie[0] == pytest.approx(tie[1], rel=0.02)
     assert 5 < tie[2] < 5.5
@@ -71,15 +78,15 @@ def test_losses_of_clear_winners_and_of_ties() -> None:
 
 def test_losses_ignore_methods_that_cannot_be_the_best() -> None:
     # The erratic third method is far below: its wide error must not blur the other two.
-    first, second = pairs(3)
+    first, second = pair_indices(3)
     variance = np.diag([0.01, 0.01, 4.0])
     parts = np.array([0.02, 4.01, 4.01])
     none = np.zeros(3)
-    found = Differences(first, second, none, parts, none, none, 500, none, variance, 1)
-    assert losses(found, np.array([30.0, 29.9, 10.0]))[1] < 0.5
-    assert losses(found, np.array([30.0, 29.9, 29.0]))[1] > 2
+    found = PairwiseDifferences(first, second, none, parts, none, none, 500, none, variance, 1)
+    assert regret_bounds(found, np.array([30.0, 29.9, 10.0]))[1] < 0.5
+    assert regret_bounds(found, np.array([30.0, 29.9, 29.0]))[1] > 2
 
 
 def test_level_moves_the_width() -> None:
     found = independent(3, 50)
-    assert (half_widths(found, 0.99) > half_widths(found, 0.95)).all()
+    assert (simultaneous_half_widths(found, 0.99) > simultaneous_half_widths(found, 0.95)).all()
