@@ -158,7 +158,7 @@ def test_runs_in_another_arithmetic_are_told_loudly_the_rest_in_notes(fake_study
 
     each(study, mixed)
     found = summarize(study)["mixed"]
-    assert [(one["aspect"], one["grave"]) for one in found] == [("arithmetic", True), ("machine", False)]
+    assert [(one["aspect"], one["changes_scores"]) for one in found] == [("arithmetic", True), ("machine", False)]
     page = Texts(study)
     assert "bfloat16 (1 run: Zero-shot), float32 (1 run: LoRA)" in page.sections["mixed"]
     assert "machine" not in page.sections["mixed"].partition("Differences between")[0]

@@ -205,8 +205,8 @@ class Mixed(_Loose):
     """Something in which the runs of a model were not computed alike."""
 
     model: str
-    grave: bool = False
-    words: str
+    changes_scores: bool = False
+    description: str
 
 
 class Budget(_Loose):

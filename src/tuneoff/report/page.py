@@ -161,7 +161,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         facts=sections.facts(study),
         notes=sections.notes(study, cast),
         health=sections.findings(study.summary.health),
-        confounds=[one for one in study.summary.mixed if one.grave],
+        confounds=[one for one in study.summary.mixed if one.changes_scores],
         budget=sections.budget(study.summary.budget, titles) if study.summary.budget else None,
         titles=titles,
         arithmetic=arithmetic,

@@ -50,8 +50,8 @@ def notes(study: StudyFolder, cast: Cast) -> list[tuple[str, str]]:
         for note in _merged(row.notes):
             said.setdefault(note, []).append(cast.label(row.title, row.model))
     for one in study.summary.mixed:
-        if not one.grave:
-            said.setdefault(one.words, []).append(cast.apart(one.model) or "All methods")
+        if not one.changes_scores:
+            said.setdefault(one.description, []).append(cast.apart(one.model) or "All methods")
     return [(", ".join(labels), note) for note, labels in said.items()]
 
 

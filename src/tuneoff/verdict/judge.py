@@ -8,7 +8,7 @@ from tuneoff.errors import UserError
 from tuneoff.metrics.table import METRICS
 from tuneoff.results.run_record import read_record, run_folders
 from tuneoff.results.verdict import Verdict
-from tuneoff.verdict.claims import Judged, judge_claims
+from tuneoff.verdict.claims import JudgedClaim, judge_claims
 from tuneoff.verdict.data_sizes import SizeVerdict, judge_sizes
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import Planned, load_scores, read_planned
@@ -25,7 +25,7 @@ class Whole:
     scores: Scores
     verdict: Verdict
     sizes: SizeVerdict | None
-    claims: tuple[Judged, ...]
+    claims: tuple[JudgedClaim, ...]
 
 
 def judge_study(study: Path, metric: str = DECIDES, margin: float | None = None) -> list[Whole]:

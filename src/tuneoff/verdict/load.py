@@ -19,7 +19,7 @@ from tuneoff.results.run_record import (
 )
 from tuneoff.spec import ScoreSpec
 from tuneoff.spec.study import MARGIN, ClaimSpec
-from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import Place, as_alone, in_company, place, timing_of
 from tuneoff.verdict.scores import AXES, Cost, Scores
 from tuneoff.verdict.sentences import listed
@@ -152,7 +152,7 @@ def _block(
         block=block,
         notes=(
             *notes,
-            *(mixture.sentence for mixture in mixtures(record for record, _ in records)),
+            *(confound.sentence for confound in find_confounds(record for record, _ in records)),
             *_shared(kept, timing),
             *_under_way(kept, planned),
         ),

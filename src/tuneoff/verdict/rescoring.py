@@ -13,7 +13,7 @@ from tuneoff.errors import UserError
 from tuneoff.results.run_record import Prediction, read_documents, read_predictions, read_record, read_rows, run_folders
 from tuneoff.results.verdict import Verdict
 from tuneoff.spec.run import Frozen
-from tuneoff.verdict.confounds import Mixture, across, arithmetic
+from tuneoff.verdict.confounds import Confound, arithmetic, confounds_between
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.judge import Whole, chosen_otherwise, judge_study
 from tuneoff.verdict.load import load_scores, outside_files, read_planned
@@ -36,9 +36,9 @@ def judge(studies: Iterable[Path], metric: str = "rouge1", margin: float | None 
     return [(study, whole) for study in studies for whole in judge_study(study, metric, margin)]
 
 
-def apart(studies: Iterable[Path]) -> list[Mixture]:
+def apart(studies: Iterable[Path]) -> list[Confound]:
     """What the runs of the same base model differ in between studies: their verdicts then do not compare."""
-    return across((str(study), [read_record(folder) for folder in run_folders(study)]) for study in studies)
+    return confounds_between((str(study), [read_record(folder) for folder in run_folders(study)]) for study in studies)
 
 
 class Rescored(Frozen):

@@ -29,7 +29,7 @@ from tuneoff.results.run_record import (
 from tuneoff.results.verdict import Verdict
 from tuneoff.stats.bootstrap import group_interval
 from tuneoff.study.budget_file import told
-from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import as_alone, place, timing_of
 from tuneoff.verdict.diagnostics import examine
 from tuneoff.verdict.judge import DECIDES, judge_study
@@ -86,7 +86,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "data_sizes": [whole.sizes.model_dump(mode="json") for whole in judged.values() if whole.sizes],
         "search": search or None,
         "budget": told(study, records.values()),
-        "mixed": [mixture.model_dump(mode="json") for mixture in mixtures(records.values())],
+        "mixed": [confound.model_dump(mode="json") for confound in find_confounds(records.values())],
         "health": [finding.model_dump(mode="json") for finding in examine(finals, search, about)],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
