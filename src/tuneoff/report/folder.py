@@ -198,7 +198,7 @@ class Finding(_Loose):
 
     check: str
     where: str
-    words: str
+    message: str
 
 
 class Mixed(_Loose):

@@ -31,7 +31,7 @@ from tuneoff.stats.bootstrap import group_interval
 from tuneoff.study.budget_file import told
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import as_alone, place, timing_of
-from tuneoff.verdict.diagnostics import examine
+from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.judge import DECIDES, judge_study
 from tuneoff.verdict.load import outside_files
 from tuneoff.verdict.scores import Cost, group_indices
@@ -87,7 +87,7 @@ def summarize(study: Path) -> dict[str, Any]:
         "search": search or None,
         "budget": told(study, records.values()),
         "mixed": [confound.model_dump(mode="json") for confound in find_confounds(records.values())],
-        "health": [finding.model_dump(mode="json") for finding in examine(finals, search, about)],
+        "health": [finding.model_dump(mode="json") for finding in diagnose(finals, search, about)],
         "failures": [
             {"run": folder.name, "message": record.failure.message if record.failure else record.status}
             for folder, record in records.items()
