@@ -332,7 +332,7 @@ def test_ratings_saved_in_the_folder_are_judged_on_the_page(
     page = Texts(study)
     told = page.sections["readers"]
     assert "ratings-ada.json : Of 6 texts 5 were preferred from lora, 0 from zero_shot, 1 alike." in told
-    assert "ratings-bob.json : left out: " in told
+    assert "ratings-bob.json : skipped: " in told
     (study / "ratings-bob.json").unlink()
     capsys.readouterr()
     assert main(["judge", str(study)]) == 0
