@@ -1,4 +1,4 @@
-"""Variance of paired differences: hand-computed tables, invariances, and what pooling does."""
+"""Variance of paired differences: tables computed by hand, known tests as special cases, invariances, pooling."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_fixed_methods_have_no_seed_part() -> None:
     assert found.estimate + simultaneous_half_widths(found) == pytest.approx([expected.high], abs=1e-3)
 
 
-def test_an_erratic_pair_is_not_hidden_by_calm_ones() -> None:
+def test_pooling_does_not_hide_an_erratic_method() -> None:
     table = random_table(4, 3, 100, seed=5, seed_sd=0.0)
     table[3] += np.array([-6.0, 0.0, 6.0])[:, None]
     found = pairwise_differences(estimate_means(table, np.ones(4, dtype=bool)))
@@ -80,7 +80,7 @@ def test_an_erratic_pair_is_not_hidden_by_calm_ones() -> None:
     assert found.variance[~erratic].max() < found.variance[erratic].min()
 
 
-def test_adding_a_constant_or_swapping_documents_and_seeds_changes_nothing() -> None:
+def test_effects_that_all_methods_share_and_permutations_change_nothing() -> None:
     rng = np.random.default_rng(7)
     table = random_table(3, 3, 25, seed=8)
     varies = np.ones(3, dtype=bool)
@@ -113,7 +113,7 @@ def test_permuted_methods_get_the_same_intervals() -> None:
         assert moved[pair] == pytest.approx(width, rel=0.01)
 
 
-def test_groups_weigh_by_their_documents_and_are_drawn_whole() -> None:
+def test_group_contributions_by_hand() -> None:
     scores = np.array([[[1.0, 3.0, 8.0, 4.0, 4.0]]])
     table = group_contributions(scores, np.array([0, 0, 1, 2, 2]))
     assert table.shape == (1, 1, 3)
@@ -131,7 +131,7 @@ def test_documents_of_one_group_do_not_count_as_independent() -> None:
     assert pairwise_differences(estimate_means(tripled, varies)).variance < 0.4 * grouped.variance
 
 
-def test_many_studies_at_once_equal_one_by_one() -> None:
+def test_studies_in_one_array_equal_studies_one_by_one() -> None:
     tables = np.stack([random_table(3, 3, 15, seed=seed) for seed in range(4)])
     varies = np.array([True, True, True])
     together = pairwise_differences(estimate_means(tables, varies))
@@ -141,7 +141,7 @@ def test_many_studies_at_once_equal_one_by_one() -> None:
         assert together.study(index).covariance == pytest.approx(single.covariance)
 
 
-def test_one_group_is_refused() -> None:
+def test_one_group_is_rejected() -> None:
     with pytest.raises(ValueError, match="two document groups"):
         estimate_means(np.zeros((2, 1, 1)), np.array([True, True]))
 
@@ -153,3 +153,18 @@ def test_one_trained_method_against_a_fixed_one_is_the_t_test_over_seeds() -> No
     expected = stats.ttest_1samp([-1.0, -2.0, -4.5], 0).confidence_interval(0.95)
     assert found.estimate + simultaneous_half_widths(found) == pytest.approx([expected.high], rel=2e-3)
     assert found.seeds_df.tolist() == [2.0]
+
+
+def test_the_variance_is_unbiased() -> None:
+    """2,000 studies with known components: 1/G + 2 (0.25/S + 1/(S G)) for a difference of two methods."""
+    rng = np.random.default_rng(12)
+    n_groups, n_seeds = 20, 4
+    table = (
+        rng.normal(size=(2000, 2, 1, n_groups)) * np.sqrt(0.5)
+        + 0.5 * rng.normal(size=(2000, 2, n_seeds, 1))
+        + rng.normal(size=(2000, 2, n_seeds, n_groups))
+    )
+    found = pairwise_differences(estimate_means(table, np.array([True, True])))
+    truth = 1 / n_groups + 2 * (0.25 / n_seeds + 1 / (n_seeds * n_groups))
+    assert found.estimate.var() == pytest.approx(truth, rel=0.1)
+    assert (found.documents + found.seeds - found.residual).mean() == pytest.approx(truth, rel=0.05)
