@@ -90,9 +90,9 @@ def overlap_population(
     chance = expit(-1.0 + ease + suits[:, None] + training)
     reference = rng.integers(15, 45, n_documents)
     length = np.maximum(4, rng.poisson(reference * rng.uniform(0.7, 1.3, n_documents), chance.shape))
-    alike = reference // 2
-    common = rng.binomial(alike, expit(-1.0 + ease))
-    shared = common + rng.binomial(np.maximum(0, np.minimum(length, reference) - alike), chance)
+    half = reference // 2
+    common = rng.binomial(half, expit(-1.0 + ease))
+    shared = common + rng.binomial(np.maximum(0, np.minimum(length, reference) - half), chance)
     scores = 200.0 * shared / (length + reference)
     scores[:fixed] = scores[:fixed, :1]
     return Population(scores, group_of, np.arange(n_methods) >= fixed)

@@ -331,7 +331,7 @@ def test_ratings_saved_in_the_folder_are_judged_on_the_page(
     (study / "ratings-bob.json").write_text(HOSTILE)
     page = Texts(study)
     told = page.sections["readers"]
-    assert "ratings-ada.json : 6 ratings: 5 prefer lora, 0 prefer zero_shot, 1 prefer neither." in told
+    assert "ratings-ada.json : 6 ratings: 5 prefer lora, 0 prefer zero_shot, 1 neither." in told
     assert "ratings-bob.json : skipped: " in told
     (study / "ratings-bob.json").unlink()
     capsys.readouterr()

@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.verdict.importers import PEFT_COSTS, import_peft, infer_test_size
+from tuneoff.verdict.importers import PEFT_COSTS, infer_test_size, judge_peft_results
 
 EXAMPLES = 1319  # GSM8K's test split, which PEFT's comparison uses
 
@@ -49,7 +49,7 @@ def test_number_of_test_examples_follows_from_the_accuracies() -> None:
 
 def test_significant_differences(tmp_path: Path) -> None:
     files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 690), result_file(tmp_path, "c", 400)]
-    [verdict] = import_peft(files)
+    [verdict] = judge_peft_results(files)
     assert verdict.examples == EXAMPLES
     assert [(row.name, row.may_be_best) for row in verdict.results] == [("a", True), ("b", True), ("c", False)]
     # Three equal experiments: Tukey's 3.31 / sqrt 2 standard errors of a difference of two accuracies near one half.
@@ -65,18 +65,18 @@ def test_pareto_fronts(tmp_path: Path) -> None:
         result_file(tmp_path, "small", 600, memory=10),
         result_file(tmp_path, "useless", 590, memory=20),
     ]
-    [verdict] = import_peft(files)
+    [verdict] = judge_peft_results(files)
     fronts = {row.name: PEFT_COSTS[0] in row.on_front for row in verdict.results}
     assert fronts == {"best": True, "small": True, "useless": False}
 
 
 def test_failed_experiments_are_excluded_and_bad_files_named(tmp_path: Path) -> None:
     files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 1, status="failed")]
-    assert [row.name for row in import_peft(files)[0].results] == ["a"]
+    assert [row.name for row in judge_peft_results(files)[0].results] == ["a"]
     bad = tmp_path / "bad.json"
     bad.write_text("{}")
     with pytest.raises(UserError, match=r"bad\.json: not a result file"):
-        import_peft([bad])
+        judge_peft_results([bad])
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def drifted(first: Path, second: Path, *, as_json: bool) -> str:
 
 def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
     """PEFT's own comparison."""
-    found = importers.import_peft(files)
+    found = importers.judge_peft_results(files)
     if as_json:
         return json.dumps([verdict.model_dump(mode="json") for verdict in found])
     lines: list[str] = []

@@ -35,11 +35,11 @@ class Finding(Frozen):
     message: str
 
 
-Rows = Sequence[Prediction]
+Predictions = Sequence[Prediction]
 
 
 def diagnose(
-    runs: Sequence[tuple[Record, Rows]],
+    runs: Sequence[tuple[Record, Predictions]],
     search: Mapping[str, object] | None = None,
     data: Mapping[str, object] | None = None,
 ) -> list[Finding]:
@@ -58,7 +58,7 @@ def diagnose(
     return [*_unscored_words(data or {}), *found, *_search_edges(search)]
 
 
-def _zero_shot_run(runs: Sequence[tuple[Record, Rows]]) -> tuple[Record, Rows] | None:
+def _zero_shot_run(runs: Sequence[tuple[Record, Predictions]]) -> tuple[Record, Predictions] | None:
     return next(((record, rows) for record, rows in runs if record.spec.method.name == "zero_shot"), None)
 
 
@@ -66,7 +66,7 @@ def _method_at(method: str, fraction: float) -> str:
     return method if fraction == 1 else f"{method} at {100 * fraction:g} % of the data"
 
 
-def _check_run(record: Record, rows: Rows) -> Iterator[Finding]:
+def _check_run(record: Record, rows: Predictions) -> Iterator[Finding]:
     def finding(check: str, message: str) -> Finding:
         return Finding(check=check, where=record.name, message=message)
 
@@ -111,7 +111,7 @@ def _check_initial_tokens(position: object) -> str | None:
 
 
 def _compare_with_zero_shot(
-    runs: Sequence[tuple[Record, Rows]], zero_shot: tuple[Record, Rows] | None
+    runs: Sequence[tuple[Record, Predictions]], zero_shot: tuple[Record, Predictions] | None
 ) -> Iterator[Finding]:
     if zero_shot is None or not zero_shot[1]:
         return
@@ -145,7 +145,7 @@ def _output(row: Prediction) -> object:
     return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
 
 
-def _compare_seeds(runs: Sequence[tuple[Record, Rows]], fraction: float) -> Iterator[Finding]:
+def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float) -> Iterator[Finding]:
     by_method: dict[str, list[Record]] = {}
     for record, _ in runs:
         by_method.setdefault(record.spec.method.name, []).append(record)

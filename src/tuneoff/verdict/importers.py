@@ -46,7 +46,7 @@ class PeftVerdict(Frozen):
     sentences: tuple[str, ...]
 
 
-def import_peft(files: Sequence[Path], level: float = LEVEL) -> list[PeftVerdict]:
+def judge_peft_results(files: Sequence[Path], level: float = LEVEL) -> list[PeftVerdict]:
     """One verdict for each base model, sorted by name. Failed experiments are excluded.
 
     Raises `UserError` for a file that is not a PEFT result, or if no number of test examples fits the accuracies.
