@@ -187,7 +187,7 @@ def result_as_text(folder: Path) -> str:
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     verdict = summary.verdict.sentences[:SHOWN_SENTENCES] if summary.verdict else ()
     said = [
-        f"{'CAUTION' if one.grave else 'note'}: {one.model + ': ' if several_models else ''}{one.words}"
+        f"{'CAUTION' if one.changes_scores else 'note'}: {one.model + ': ' if several_models else ''}{one.description}"
         for one in summary.mixed
     ]
     return "\n".join([*lines, *(printable(sentence) for sentence in (*verdict, *said))])

@@ -49,7 +49,7 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
         lines += _verdict(verdict)
         lines += [f"  Amounts of data: {said}" for said in (whole.sizes.sentences if whole.sizes else ())]
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
-    lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
+    lines += [f"{'CAUTION' if one.changes_scores else 'note'}: {one.model}: {one.description}" for one in apart]
     for path, one in people:
         lines += [f"{path}", *(f"  {sentence}" for sentence in ([one] if isinstance(one, str) else one.sentences))]
     return _text(lines)
@@ -142,7 +142,7 @@ def drifted(first: Path, second: Path, *, as_json: bool) -> str:
 
 def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
     """PEFT's own comparison."""
-    found = importers.import_peft(files)
+    found = importers.judge_peft_results(files)
     if as_json:
         return json.dumps([verdict.model_dump(mode="json") for verdict in found])
     lines: list[str] = []

@@ -55,7 +55,7 @@ def row_notes(summary: Summary, styles: MethodStyles) -> list[tuple[str, str]]:
             labels.setdefault(note, []).append(styles.label(row.title, row.model))
     for confound in summary.confounds:
         if not confound.changes_scores:
-            labels.setdefault(confound.words, []).append(styles.model_name(confound.model) or "All methods")
+            labels.setdefault(confound.description, []).append(styles.model_name(confound.model) or "All methods")
     return [(", ".join(rows), note) for note, rows in labels.items()]
 
 

@@ -36,8 +36,7 @@ from tuneoff.results.run_record import (
     write_predictions,
 )
 from tuneoff.spec import DataSpec, RunSpec, StudySpec
-from tuneoff.stats.power import Sensitivity
-from tuneoff.stats.power import plan as foresee
+from tuneoff.stats.power import Sensitivity, planned_sensitivity
 from tuneoff.study import plan, planner, searches
 from tuneoff.study.executor import Job, Outcome, execute
 from tuneoff.study.halving import MIN_STEPS
@@ -91,7 +90,7 @@ class Prepared:
         varies = [method.seeded for method in self.methods.values()] + [False for _ in self.outside]
         if len(varies) < 2 or documents < 2:
             return None
-        return foresee(np.array(varies, dtype=bool), documents, self.study.seeds)
+        return planned_sensitivity(np.array(varies, dtype=bool), documents, self.study.seeds)
 
     def steps(self, run: PlannedRun) -> int:
         """Optimiser steps of a run that is not stopped early; 0 for a method that trains nothing."""

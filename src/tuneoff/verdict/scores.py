@@ -1,4 +1,4 @@
-"""What the verdict is drawn from: a score for every method, seed and document, and what each method costs."""
+"""Input of the verdict: a score for every method, seed and document, and the costs of each method."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
 from tuneoff.text import join_words
-from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import (
     ModelMethod,
     as_alone,
@@ -27,78 +27,82 @@ from tuneoff.verdict.costs import (
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one family of methods: one base model, one test split, one metric in which more is better.
+    """Scores of the methods that are compared: one base model, one test split, one metric in which more is better.
 
-    `scores` maps (method, seed) to document id to score, in points; None marks a score that does not exist. `groups`
-    maps a document id to its group; an id that is missing there is its own group. Methods in `deterministic` write the
-    same texts whatever the seed, so one run stands for all seeds. `notes` are sentences about what was left out before.
+    `scores` maps (method, seed) to document id to score, in points. None is a missing score.
     """
 
     methods: tuple[str, ...]
     scores: Mapping[tuple[str, int], Mapping[str, float | None]]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)
-    deterministic: frozenset[str] = frozenset()
+    groups: Mapping[str, str] = field(default_factory=dict)  # document id -> group; a missing id is its own group
+    costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)  # method -> name of an axis -> cost
+    deterministic: frozenset[str] = frozenset()  # methods whose texts do not depend on the seed: one run is enough
     titles: Mapping[str, str] = field(default_factory=dict)
-    block: str | None = None  # the base model, where a study has several
+    block: str | None = None  # the base model, if the study has several
     metric: str = "rouge1"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about what was excluded before
 
     def title(self, method: str) -> str:
-        """A method's name for people."""
+        """Display name of a method."""
         return self.titles.get(method, method.replace("_", " "))
 
 
 @dataclass(frozen=True)
-class Table:
-    """The scores that can be compared: every method with the same seeds and the same documents.
+class ScoreTable:
+    """A complete table of scores: every method with the same seeds and the same documents.
 
-    `values` (M, S, N) in points; `varies` (M,); `group_of` (N,) numbers the groups from 0. `notes` tell what is left
-    out of seeds and documents, `left_out` holds the titles of methods without a finished, scored run.
+    M methods, S seeds, N documents.
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     documents: tuple[str, ...]
-    values: Floats
-    varies: Booleans
-    group_of: Integers
-    notes: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    values: Floats  # (M, S, N), points
+    varies: Booleans  # (M,) False for a method whose texts do not depend on the seed
+    group_of: Integers  # (N,) group index, from 0
+    notes: tuple[str, ...]  # sentences about excluded seeds and documents
+    left_out: tuple[str, ...] = ()  # titles of methods without a finished, scored run
 
 
-def tabulate(scores: Scores) -> Table:
-    """The complete table in `scores`: all methods with a run, seeds that all varying ones share, documents that all
-    their runs scored. What is left out is told.
+def group_indices(documents: Iterable[str], groups: Mapping[str, str]) -> Integers:
+    """(N,) index of each document's group, in the sorted order of group names. A missing id is its own group."""
+    names = [groups.get(document, document) for document in documents]
+    index = {name: position for position, name in enumerate(sorted(set(names)))}
+    return np.array([index[name] for name in names], dtype=np.intp)
 
-    A method whose runs agree in every score does not vary with the seed and is treated so. Raises `ValueError` for a
-    method that is named twice.
+
+def tabulate(scores: Scores) -> ScoreTable:
+    """The complete table in `scores`: the methods with a run, the seeds of all varying methods, the documents that
+    every run scored.
+
+    A method whose runs have equal scores throughout counts as not varying. Raises `ValueError` for a duplicate method.
     """
     if len(set(scores.methods)) != len(scores.methods):
-        raise ValueError("a method is named twice")
+        raise ValueError("duplicate method")
     notes = list(scores.notes)
     runs = {
-        method: {seed: row for (name, seed), row in scores.scores.items() if name == method and any_number(row)}
+        method: {seed: row for (name, seed), row in scores.scores.items() if name == method and has_scores(row)}
         for method in scores.methods
     }
     left_out = tuple(scores.title(method) for method in scores.methods if not runs[method])
     methods = tuple(method for method in scores.methods if runs[method])
-    fixed = {method for method in methods if method in scores.deterministic or _all_alike(list(runs[method].values()))}
+    fixed = {method for method in methods if method in scores.deterministic or _all_equal(list(runs[method].values()))}
     varying = [method for method in methods if method not in fixed]
-    seeds = _shared_seeds({scores.title(method): runs[method] for method in varying}, notes)
+    seeds = _common_seeds({scores.title(method): runs[method] for method in varying}, notes)
     if varying and not seeds:
-        notes.append("The trained methods share no seed, so there is nothing to compare them on.")
+        notes.append("The trained methods have no seed in common, so they cannot be compared.")
         methods, varying = tuple(method for method in methods if method in fixed), []
     seeds = seeds or (0,)
     rows = [
         [runs[method][seed] if method in varying else runs[method][min(runs[method])] for seed in seeds]
         for method in methods
     ]
-    documents = _shared_documents([row for several in rows for row in several], notes)
+    documents = _common_documents([row for several in rows for row in several], notes)
+    # The prefix keeps a document id from matching a group name.
     labels = [scores.groups.get(document, f"\0{document}") for document in documents]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     values = np.array([[[row[document] for document in documents] for row in several] for several in rows], dtype=float)
-    return Table(
+    return ScoreTable(
         methods,
         seeds,
         documents,
@@ -110,8 +114,8 @@ def tabulate(scores: Scores) -> Table:
     )
 
 
-def any_number(row: Mapping[str, float | None]) -> bool:
-    """Whether a run has a score at all."""
+def has_scores(row: Mapping[str, float | None]) -> bool:
+    """Whether a run has at least one score."""
     return any(_is_number(value) for value in row.values())
 
 
@@ -119,35 +123,35 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _all_alike(rows: list[Mapping[str, float | None]]) -> bool:
+def _all_equal(rows: list[Mapping[str, float | None]]) -> bool:
     return len(rows) > 1 and all(dict(row) == dict(rows[0]) for row in rows[1:])
 
 
-def _shared_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
-    """`runs`: title of a method -> seed -> its scores."""
+def _common_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
+    """Seeds that every method has. `runs`: title of a method -> seed -> its scores."""
     if not runs:
         return ()
-    shared = set.intersection(*(set(found) for found in runs.values()))
-    lost = set.union(*(set(found) for found in runs.values())) - shared
-    if lost and shared:
+    common = set.intersection(*(set(found) for found in runs.values()))
+    lost = set.union(*(set(found) for found in runs.values())) - common
+    if lost and common:
         without = join_words([title for title, found in runs.items() if not lost <= found.keys()])
         names = join_words([str(seed) for seed in sorted(lost)])
         seeds, are, them = ("Seed", "is", "it") if len(lost) == 1 else ("Seeds", "are", "all of them")
-        notes.append(f"{seeds} {names} {are} left out for all methods: {without} did not finish with {them}.")
-    return tuple(sorted(shared))
+        notes.append(f"{seeds} {names} {are} excluded for all methods: {without} did not finish with {them}.")
+    return tuple(sorted(common))
 
 
-def _shared_documents(rows: list[Mapping[str, float | None]], notes: list[str]) -> tuple[str, ...]:
+def _common_documents(rows: list[Mapping[str, float | None]], notes: list[str]) -> tuple[str, ...]:
+    """Documents that every run scored, sorted, so that the order of the input does not change a number."""
     if not rows:
         return ()
     scored = [{document for document, value in row.items() if _is_number(value)} for row in rows]
-    shared = set.intersection(*scored)
+    common = set.intersection(*scored)
     named = set().union(*(set(row) for row in rows))
-    lost = len(named) - len(shared)
+    lost = len(named) - len(common)
     if lost:
-        notes.append(f"{lost} of {len(named)} test documents are left out: not every run has a score for them.")
-    # Sorted, so that the order of the input never moves a number.
-    return tuple(sorted(shared))
+        notes.append(f"{lost} of {len(named)} test documents are excluded: not every run has a score for them.")
+    return tuple(sorted(common))
 
 
 def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float = 1.0) -> list[Scores]:
@@ -235,7 +239,7 @@ def _model_scores(
         metric=metric,
         notes=(
             *notes,
-            *(confound.sentence for confound in mixtures(run.record for run in runs)),
+            *(confound.sentence for confound in find_confounds(run.record for run in runs)),
             *_concurrent(kept, timing),
             *_unfinished(study, kept),
             *([] if study.groups else [_NO_GROUPS]),

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+
 from tuneoff import __version__
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
@@ -16,10 +18,11 @@ from tuneoff.results.study_state import ReducedSettings
 from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Interval, RowKind, Summary
 from tuneoff.spec import StudySpec
 from tuneoff.stats.bootstrap import group_interval
-from tuneoff.verdict.confounds import mixtures
+from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method, timing_runs
-from tuneoff.verdict.diagnostics import examine
+from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study
+from tuneoff.verdict.scores import group_indices
 from tuneoff.verdict.selection import choose_model
 
 
@@ -46,8 +49,8 @@ def summarize(study: StoredStudy) -> Summary:
         data_sizes=tuple(one.data_sizes for one in judged if one.data_sizes),
         search=study.search,
         budget=_budget_report(study),
-        confounds=tuple(mixtures(study.records)),
-        diagnostics=tuple(examine([(run.record, run.predictions) for run in finals], study.search, study.data)),
+        confounds=tuple(find_confounds(study.records)),
+        diagnostics=tuple(diagnose([(run.record, run.predictions) for run in finals], study.search, study.data)),
         failures=tuple(_failures(study.runs)),
     )
 
@@ -121,7 +124,8 @@ def _intervals(seeds: Sequence[Sequence[Prediction]], groups: Mapping[str, str])
                 value = row.scores.get(metric)
                 if value is not None:
                     by_document.setdefault(row.id, []).append(value)
-        interval = group_interval({key: sum(each) / len(each) for key, each in by_document.items()}, groups)
+        values = np.array([sum(each) / len(each) for each in by_document.values()])
+        interval = group_interval(values, group_indices(by_document, groups))
         low, high = interval or (None, None)
         intervals[metric] = Interval(mean=found.get(metric), low=low, high=high)
     return intervals
