@@ -1,22 +1,12 @@
 """Plans and results as text for people and as plain data for programs."""
 
-import io
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tuneoff import methods
 from tuneoff.data import cleaning_report, count_documents
-from tuneoff.report.folder import Interval, read_study
-from tuneoff.report.formatting import MISSING, score, title
-from tuneoff.report.table import COSTS, QUALITY
-from tuneoff.study.printable import printable
 from tuneoff.study.runner import Prepared
-
-# As much as a terminal has room for; the report shows all.
-SHOWN_COSTS = 4
-SHOWN_SENTENCES = 2
 
 
 def plan_as_json(prepared: Prepared) -> dict[str, Any]:
@@ -154,40 +144,3 @@ def methods_as_text() -> str:
             lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
     lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
     return "\n".join(lines)
-
-
-def result_as_text(folder: Path) -> str:
-    """The table of a study: quality with its interval, gain over zero-shot, cost; then the verdict in short."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    summary = read_study(folder).summary
-    costs = [name for name in COSTS if any(row.cost(name) is not None for row in summary.rows)][:SHOWN_COSTS]
-    several_models = len({row.model for row in summary.rows if row.model}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method")
-    if several_models:
-        table.add_column("model")
-    for name in [*(title(metric) for metric in QUALITY), "gain", *(COSTS[name][0] for name in costs)]:
-        table.add_column(name, justify="right")
-    for row in summary.rows:
-        gain = row.gain_over_zero_shot.get(QUALITY[0])
-        cells = [printable(row.title)]
-        if several_models:
-            cells.append(printable(row.model or ""))
-        cells += [score(metric, row.scores.get(metric, Interval()).mean) for metric in QUALITY]
-        cells.append(score(QUALITY[0], gain.mean if gain else None, signed=True))
-        for name in costs:
-            value = row.cost(name)
-            cells.append(MISSING if value is None else COSTS[name][1](value))
-        table.add_row(*(Text(cell) for cell in cells))
-    console = Console(record=True, file=io.StringIO(), width=1000)
-    console.print(table)
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
-    verdict = summary.verdict.sentences[:SHOWN_SENTENCES] if summary.verdict else ()
-    said = [
-        f"{'CAUTION' if one.changes_scores else 'note'}: {one.model + ': ' if several_models else ''}{one.description}"
-        for one in summary.mixed
-    ]
-    return "\n".join([*lines, *(printable(sentence) for sentence in (*verdict, *said))])
