@@ -99,3 +99,8 @@ def test_names_of_methods_are_checked_without_torch() -> None:
 def test_help_loads_nothing_that_is_slow() -> None:
     loaded = loaded_by("from tuneoff.cli import main; main(['compare', '--help'])")
     assert loaded & (HEAVY | {"altair", "numpy", "pandas", "pyarrow", "scipy"}) == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "stats").glob("*.py")), ids=lambda path: path.stem)
+def test_stats_imports_nothing_else_of_tuneoff(path: Path) -> None:
+    assert imported_rooms(path.read_text(encoding="utf-8")) <= {"stats"}

@@ -225,7 +225,10 @@ class Study:
         """A chart of the report as an Altair chart. Raises `UserError` for an unknown name or without data to draw."""
         from tuneoff import report
 
-        return report.chart(name, self.summary, self.stored)
+        drawn = report.chart(name, self.summary, self.stored)
+        if drawn is None:
+            raise UserError(f"{self.path}: nothing to draw for the chart {name!r}")
+        return drawn
 
     def report(self) -> Path:
         """Write the summary, the report page and its charts into the study folder, and return the page's path."""

@@ -278,8 +278,8 @@ def test_a_cost_that_nothing_measured_takes_no_column(rich_study: Path) -> None:
 
 
 def test_many_findings_of_a_kind_do_not_push_the_results_away() -> None:
-    many = [Finding(check="overfit", where=f"lora-s{seed}", words="rose") for seed in range(13)]
-    few = [Finding(check="seed", where=name, words="apart") for name in ("lora", "full")]
+    many = [Finding(check="overfit", where=f"lora-s{seed}", message="rose") for seed in range(13)]
+    few = [Finding(check="seed", where=name, message="apart") for name in ("lora", "full")]
     (shown, more), (all_of_them, none) = sections.findings([*many[:5], *few, *many[5:]])
     assert [*shown, *more] == many
     assert (len(shown), all_of_them, none) == (2, few, [])

@@ -158,7 +158,7 @@ def test_runs_in_another_arithmetic_are_told_loudly_the_rest_in_notes(fake_study
 
     each(study, mixed)
     found = summarize(study)["mixed"]
-    assert [(one["aspect"], one["grave"]) for one in found] == [("arithmetic", True), ("machine", False)]
+    assert [(one["aspect"], one["changes_scores"]) for one in found] == [("arithmetic", True), ("machine", False)]
     page = Texts(study)
     assert "bfloat16 (1 run: Zero-shot), float32 (1 run: LoRA)" in page.sections["mixed"]
     assert "machine" not in page.sections["mixed"].partition("Differences between")[0]
@@ -331,12 +331,12 @@ def test_ratings_saved_in_the_folder_are_judged_on_the_page(
     (study / "ratings-bob.json").write_text(HOSTILE)
     page = Texts(study)
     told = page.sections["readers"]
-    assert "ratings-ada.json : Of 6 texts 5 were preferred from lora, 0 from zero_shot, 1 alike." in told
-    assert "ratings-bob.json : left out: " in told
+    assert "ratings-ada.json : 6 ratings: 5 prefer lora, 0 prefer zero_shot, 1 neither." in told
+    assert "ratings-bob.json : skipped: " in told
     (study / "ratings-bob.json").unlink()
     capsys.readouterr()
     assert main(["judge", str(study)]) == 0
-    assert "5 were preferred from lora" in capsys.readouterr().out
+    assert "5 prefer lora" in capsys.readouterr().out
 
 
 def test_settings_and_machine_are_told_without_marks_of_a_language(fake_study: Callable[..., Path]) -> None:

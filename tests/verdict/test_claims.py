@@ -1,10 +1,10 @@
-"""Claims: three outcomes, read off the same intervals as the verdict."""
+"""Claims: supported, contradicted or undecided, from the intervals of the verdict or from all seeds."""
 
 from pathlib import Path
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
 from tuneoff.spec.study import ClaimSpec
@@ -31,7 +31,7 @@ def test_quality(tmp_path: Path) -> None:
     assert judged(study, kind="at_least", methods=["zero_shot", "lora"]) == "contradicted"
 
 
-def test_a_share_without_runs_decides_nothing(tmp_path: Path) -> None:
+def test_a_fraction_without_runs_is_undecided(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     assert judged(study, kind="better", methods=["lora", "zero_shot"], fraction=0.1) == "undecided"
     assert judged(study, kind="cost_order", cost="train_seconds", methods=["lora", "full"], fraction=0.1) == "undecided"
@@ -40,20 +40,20 @@ def test_a_share_without_runs_decides_nothing(tmp_path: Path) -> None:
 def test_costs_need_every_seed(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     order = {"kind": "cost_order", "cost": "train_seconds", "methods": ["lora", "zero_shot"]}
-    # Zero-shot has seed 0 alone, so that is the seed they share: 10 s against none.
+    # Zero-shot has only seed 0, and trains for 0 s; LoRA trains for 10 s.
     assert judged(study, **order) == "supported"
     assert judged(study, **(order | {"methods": ["zero_shot", "lora"]})) == "contradicted"
-    assert judged(study, **(order | {"methods": ["lora", "full"]})) == "contradicted"  # alike is not larger
+    assert judged(study, **(order | {"methods": ["lora", "full"]})) == "contradicted"  # equal is not larger
 
 
-def test_an_order_of_times_in_company_is_undecided_until_they_are_measured_alone(tmp_path: Path) -> None:
+def test_an_order_of_times_from_concurrent_runs_is_undecided_without_timing_runs(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     order = {"kind": "cost_order", "cost": "train_seconds", "methods": ["lora", "zero_shot"]}
     for folder in run_folders(study):
         record = read_record(folder)
         assert record.resources is not None
-        company = record.resources.model_copy(update={"processes": 2})
-        write_record(folder, record.model_copy(update={"resources": company}))
+        concurrent = record.resources.model_copy(update={"processes": 2})
+        write_record(folder, record.model_copy(update={"resources": concurrent}))
     assert judged(study, **order) == "undecided"
     assert judged(study, **(order | {"cost": "artefact_bytes"})) == "supported"
     for method in ("lora", "zero_shot"):
@@ -89,7 +89,7 @@ def test_best_epoch(tmp_path: Path) -> None:
     assert first.outcome == "supported"
 
 
-def test_a_training_that_looks_only_at_its_end_cannot_have_its_best_early(tmp_path: Path) -> None:
+def test_a_training_validated_only_at_its_end_is_undecided(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
     verdict = decide(load_scores(study)[0])
@@ -139,21 +139,18 @@ def test_the_plan_of_a_training_counts_its_steps_too(tmp_path: Path, effort: dic
     assert found.outcome == outcome, found.why
 
 
-def test_seeds_that_are_planned_and_missing_leave_an_order_undecided(tmp_path: Path) -> None:
+def test_an_order_is_undecided_while_planned_seeds_are_missing(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     records = [read_record(folder) for folder in run_folders(study)]
     verdict = decide(load_scores(study)[0])
     claim = ClaimSpec(text="x", kind="cost_order", cost="train_seconds", methods=("lora", "zero_shot"))
-    [done] = judge_claims([claim], records, verdict, None, seeds=2)  # zero-shot's one run stands for both
-    assert (done.outcome, "means over 2 seeds" in done.why) == (
-        "supported",
-        True,
-    )  # zero-shot's one run stands for both
+    [done] = judge_claims([claim], records, verdict, None, seeds=2)  # zero-shot's only run counts for both
+    assert (done.outcome, "means over 2 seeds" in done.why) == ("supported", True)
     [early] = judge_claims([claim], records, verdict, None, seeds=3)
     assert (early.outcome, "2 of 3 planned seeds" in early.why) == ("undecided", True)
 
 
-def test_an_interval_of_one_seed_says_what_it_is_about(tmp_path: Path) -> None:
+def test_an_interval_of_one_seed_is_about_the_trained_models(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     claim = ClaimSpec(text="x", kind="better", methods=("lora", "zero_shot"))
 
@@ -165,7 +162,7 @@ def test_an_interval_of_one_seed_says_what_it_is_about(tmp_path: Path) -> None:
     assert "one seed" not in why()
     for method in ("lora", "full"):
         (study / "runs" / f"starter-{method}-s1" / "record.json").unlink()
-    assert why().endswith("one seed: of these trained models, not of the methods")
+    assert why().endswith("one seed: holds for these trained models, not for the methods")
 
 
 @pytest.mark.parametrize(
@@ -173,10 +170,10 @@ def test_an_interval_of_one_seed_says_what_it_is_about(tmp_path: Path) -> None:
     [
         ({"kind": "better", "methods": ("lora", "dora")}, "is about dora, which the study does not compare"),
         ({"kind": "better", "methods": ("lora", "full"), "fraction": 0.3}, "add it to fractions"),
-        ({"kind": "cost_order", "methods": ("lora", "full"), "cost": "money"}, "there are train_seconds"),
+        ({"kind": "cost_order", "methods": ("lora", "full"), "cost": "money"}, "choose one of train_seconds"),
     ],
 )
-def test_claims_about_what_is_not_there_are_refused(claim: dict[str, object], words: str) -> None:
+def test_claims_about_unknown_methods_fractions_and_costs_are_rejected(claim: dict[str, object], words: str) -> None:
     spec = ClaimSpec.model_validate({"text": "a claim", **claim})
     with pytest.raises(UserError, match=words):
         check_claims([spec], ("lora", "full"), (1.0,), Path("study.toml"))

@@ -28,7 +28,7 @@ def made(
         suits = rng.normal(0, noise, documents)
         for seed in range(runs):
             values = mean + hardness + suits + rng.normal(0, noise / 2, documents) + rng.normal(0, seed_sd)
-            rows[method, seed] = {f"d{place}": float(value) for place, value in enumerate(values)}
+            rows[method, seed] = {f"d{index}": float(value) for index, value in enumerate(values)}
     return Scores(
         methods=tuple(means),
         scores=rows,
@@ -39,7 +39,7 @@ def made(
 
 
 def pair(verdict: Verdict, first: str, second: str) -> tuple[float, float, float, str]:
-    """Difference, low, high and decision of `first` against `second`, whichever way round the verdict has it."""
+    """Difference, low, high and decision of `first` against `second`, in whichever order the verdict has them."""
     for found in verdict.pairs:
         if (found.first, found.second) == (first, second):
             return found.difference, found.low, found.high, found.decision
@@ -60,7 +60,7 @@ def test_a_clear_order_with_a_tie_at_the_top() -> None:
     assert "more than the 1 points that matter" in text
 
 
-def test_small_studies_show_no_difference_and_say_what_may_be_hidden() -> None:
+def test_small_studies_show_no_difference_and_report_what_may_be_hidden() -> None:
     verdict = decide(made({"lora": 40.0, "full": 40.5}, documents=12, noise=9.0))
     difference, low, high, decision = pair(verdict, "lora", "full")
     assert decision == "no difference shown"
@@ -79,7 +79,7 @@ def test_a_real_but_small_difference_is_better_yet_too_small_to_matter() -> None
     assert all(method.not_worse for method in verdict.methods)
 
 
-def test_one_seed_speaks_of_documents_only_and_says_so() -> None:
+def test_one_seed_covers_documents_only() -> None:
     verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 41.0}, seeds=1))
     assert not verdict.covers_seeds
     assert verdict.methods[1].seed_sd is None
@@ -119,7 +119,7 @@ def test_the_cheapest_method_that_is_not_worse_is_recommended() -> None:
     assert wide["train_seconds"].method == "zero_shot"
 
 
-def test_where_nothing_is_settled_the_recommendation_says_so() -> None:
+def test_a_recommendation_without_proof_is_not_settled() -> None:
     unclear = made({"lora": 40.0, "full": 40.0}, documents=15, noise=9.0, costs=COSTS)
     verdict = decide(unclear, margin=0.1)
     chosen = next(entry for entry in verdict.recommendations if entry.axis == "train_seconds")
@@ -159,7 +159,7 @@ def test_a_constant_for_everyone_changes_no_difference() -> None:
 def test_grouped_documents_widen_the_intervals() -> None:
     scores = made({"lora": 40.0, "full": 41.0}, documents=60)
     copies = {key: {f"{d}-{n}": v for d, v in row.items() for n in range(3)} for key, row in scores.scores.items()}
-    groups = {f"d{place}-{n}": f"g{place}" for place in range(60) for n in range(3)}
+    groups = {f"d{index}-{n}": f"g{index}" for index in range(60) for n in range(3)}
     tripled = Scores(methods=scores.methods, scores=copies)
     grouped = Scores(methods=scores.methods, scores=copies, groups=groups)
     plain = decide(scores).pairs[0]
@@ -169,7 +169,7 @@ def test_grouped_documents_widen_the_intervals() -> None:
     assert decide(grouped).documents == 180
 
 
-def test_what_is_left_out_is_said() -> None:
+def test_excluded_methods_seeds_and_documents_are_named() -> None:
     scores = made({"zero_shot": 20.0, "lora": 39.0, "full": 40.0})
     rows = {key: dict(row) for key, row in scores.scores.items() if key != ("full", 2)}
     rows["lora", 0]["d5"] = None
@@ -185,8 +185,8 @@ def test_what_is_left_out_is_said() -> None:
     assert verdict.documents == 199
     text = " ".join(verdict.sentences)
     assert "Not judged: Soft prompt has no finished, scored run." in text
-    assert "Seed 2 is left out" in text
-    assert "1 of 200 test documents are left out" in text
+    assert "Seed 2 is excluded" in text
+    assert "1 of 200 test documents are excluded" in text
 
 
 def test_runs_that_agree_in_every_score_count_as_one_without_seeds() -> None:
@@ -206,7 +206,7 @@ def test_identical_methods_are_a_tie() -> None:
 
 
 @pytest.mark.parametrize("methods", [(), ("lora",), ("lora", "full")])
-def test_nothing_to_compare_is_a_sentence_not_an_error(methods: tuple[str, ...]) -> None:
+def test_fewer_than_two_methods_give_no_verdict(methods: tuple[str, ...]) -> None:
     rows = {(method, 0): {"d0": 5.0} for method in methods}
     verdict = decide(Scores(methods=methods, scores=rows))
     assert verdict.pairs == ()
@@ -214,7 +214,7 @@ def test_nothing_to_compare_is_a_sentence_not_an_error(methods: tuple[str, ...])
     assert verdict.sentences[0].startswith("There is no verdict: fewer than two")
 
 
-def test_the_verdict_is_json_and_comes_back() -> None:
+def test_the_verdict_survives_json() -> None:
     verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, costs=COSTS))
     text = json.dumps(verdict.model_dump(mode="json"), allow_nan=False)
     assert Verdict.model_validate_json(text) == verdict
@@ -224,30 +224,30 @@ def test_the_same_scores_give_the_same_verdict() -> None:
     assert decide(made({"lora": 40.0, "full": 40.0})) == decide(made({"lora": 40.0, "full": 40.0}))
 
 
-def test_impossible_requests_are_refused() -> None:
+def test_invalid_margins_and_levels_are_rejected() -> None:
     scores = made({"lora": 40.0, "full": 40.0})
     for margin, level in ((-1.0, 0.95), (float("nan"), 0.95), (0.5, 1.0)):
         with pytest.raises(ValueError, match="margin"):
             decide(scores, margin=margin, level=level)
-    with pytest.raises(ValueError, match="named twice"):
+    with pytest.raises(ValueError, match="duplicate method"):
         decide(Scores(methods=("lora", "lora"), scores=scores.scores))
 
 
-def test_where_the_best_tie_the_answer_is_a_tie() -> None:
+def test_a_tie_of_the_best_methods_is_the_first_sentence() -> None:
     tied = made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, noise=1.0)
     assert decide(tied, margin=1.0).sentences[0].startswith("It is a tie: ")
     assert "every other is shown to be worse" in decide(tied, margin=1.0).sentences[0]
     assert decide(tied, margin=0.0).sentences[0].startswith("There is no single winner")
 
 
-def test_methods_that_score_alike_are_no_measure_of_what_can_be_seen() -> None:
-    row: dict[str, float | None] = {f"d{place}": float(place) for place in range(20)}
+def test_identical_methods_report_no_detectable_difference() -> None:
+    row: dict[str, float | None] = {f"d{index}": float(index) for index in range(20)}
     verdict = decide(Scores(methods=("lora", "full"), scores={(name, 0): row for name in ("lora", "full")}))
     assert verdict.sentences[0].startswith("It is a tie: ")
     assert not any("0.0 points or more" in line for line in verdict.sentences)
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
-def test_a_margin_is_a_number_of_points(margin: float) -> None:
+def test_a_margin_is_finite_and_not_negative(margin: float) -> None:
     with pytest.raises(ValueError, match="margin"):
         decide(made({"lora": 40.0, "full": 41.0}), margin=margin)

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.errors import UserError
 from tuneoff.report.chart_data import peak_bytes
 from tuneoff.results.run_record import (
@@ -164,7 +164,7 @@ def test_a_study_under_way_says_what_it_does_not_know(tmp_path) -> None:
     assert (
         "Runs that are planned are missing; finished so far: LoRA 2 of 3 and Full fine-tuning 1 of 3." in verdict.notes
     )
-    assert "Seed 1 is left out for all methods: Full fine-tuning did not finish with it." in verdict.notes
+    assert "Seed 1 is excluded for all methods: Full fine-tuning did not finish with it." in verdict.notes
     (study / "runs" / "starter-full-s0" / "record.json").unlink()
     # Of all methods LoRA is the best of those that were run: that is no verdict on the others.
     (headline, *_) = decide(load_scores(study)[0]).sentences

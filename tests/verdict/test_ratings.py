@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
 
+from support.verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import read_documents, read_predictions, run_folders
@@ -15,12 +15,12 @@ RUNS = ("starter-lora-s0", "starter-full-s0")
 
 
 def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-untyped-def]
-    """Ratings of `count` documents; `prefer(place, better)` names a method, `better` is the one with more ROUGE-1."""
+    """Ratings of `count` documents; `prefer(index, better)` names a method, `better` is the one with more ROUGE-1."""
     rows = [{row.id: row.scores["rouge1"] or 0 for row in read_predictions(study / "runs" / run)} for run in RUNS]
     ratings = []
-    for place, document in enumerate(read_documents(study)[:count]):
+    for index, document in enumerate(read_documents(study)[:count]):
         better = "lora" if rows[0][document.id] > rows[1][document.id] else "full"
-        ratings.append({"id": document.id, "preferred": prefer(place, better)})
+        ratings.append({"id": document.id, "preferred": prefer(index, better)})
     path = study.parent / "ratings.json"
     content = {"kind": "tuneoff ratings", "study": "x", "runs": RUNS, "methods": ("lora", "full"), "ratings": ratings}
     path.write_text(json.dumps(content))
@@ -29,38 +29,38 @@ def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-unty
 
 def test_a_rater_who_follows_rouge(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    found = judge_ratings(study, read_ratings(rated(study, lambda place, better: better)))
+    found = judge_ratings(study, read_ratings(rated(study, lambda index, better: better)))
     assert found.agreement == 1
     assert found.first + found.second == found.rated == 40
 
 
-def test_a_clear_preference_is_shown_and_none_is_not(tmp_path: Path) -> None:
+def test_only_a_clear_preference_is_significant(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    clear = judge_ratings(study, read_ratings(rated(study, lambda place, _: "lora" if place % 8 else "full")))
+    clear = judge_ratings(study, read_ratings(rated(study, lambda index, _: "lora" if index % 8 else "full")))
     assert clear.low is not None
     assert clear.low > 0
-    assert any("this rater prefers lora" in sentence for sentence in clear.sentences)
-    even = judge_ratings(study, read_ratings(rated(study, lambda place, _: ("lora", "full")[place // 2 % 2])))
+    assert any("This rater prefers lora" in sentence for sentence in clear.sentences)
+    even = judge_ratings(study, read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
     assert even.balance == 0
-    assert any("no preference is shown" in sentence for sentence in even.sentences)
+    assert any("No significant preference" in sentence for sentence in even.sentences)
 
 
-def test_a_few_choices_that_agree_are_no_certainty(tmp_path: Path) -> None:
+def test_a_few_unanimous_ratings_are_not_significant(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     # Two documents with two texts each: tossing a coin for each document gives this every second time.
     few = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=4)))
     assert few.low is not None
     assert few.low < 0
-    assert any("no preference is shown" in sentence for sentence in few.sentences)
+    assert any("No significant preference" in sentence for sentence in few.sentences)
     many = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=40)))
     assert many.low is not None
     assert 0.5 < many.low < many.balance == 1 == many.high
 
 
 def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
-    """Two ratings of each document that always agree are worth as much as one: sqrt 2 times the naive width."""
+    """Two ratings of one document that always agree count as one: the interval is sqrt 2 times the naive width."""
     study = study_folder(tmp_path)
-    both = judge_ratings(study, read_ratings(rated(study, lambda place, _: ("lora", "full")[place // 2 % 2])))
+    both = judge_ratings(study, read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
     assert both.high is not None
     naive = 2.02 / 40**0.5
     assert both.high > 1.3 * naive
@@ -68,16 +68,16 @@ def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
 
 def test_no_difference_counts_as_nothing(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    found = judge_ratings(study, read_ratings(rated(study, lambda place, _: None)))
+    found = judge_ratings(study, read_ratings(rated(study, lambda index, _: None)))
     assert (found.same, found.balance, found.agreement) == (40, 0, None)
 
 
-def test_ratings_of_another_study_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ratings_of_another_study_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
-    path = rated(study, lambda place, better: better)
+    path = rated(study, lambda index, better: better)
     content = json.loads(path.read_text())
     for change, words in (
-        ({"runs": ["../x", "y"]}, "holds no run"),
+        ({"runs": ["../x", "y"]}, "has no run"),
         ({"ratings": [{"id": "nobody", "preferred": None}]}, "no rating of a document"),
         ({"ratings": [{"id": read_documents(study)[0].id, "preferred": "dora"}]}, "prefers 'dora'"),
     ):
@@ -86,12 +86,12 @@ def test_ratings_of_another_study_are_refused(tmp_path: Path, capsys: pytest.Cap
             judge_ratings(study, read_ratings(path))
     path.write_text("[]")
     assert main(["judge", str(study), "--ratings", str(path)]) == 2
-    assert "no file of ratings" in capsys.readouterr().err
+    assert "not a file of ratings" in capsys.readouterr().err
 
 
-def test_ratings_in_the_folder_never_take_the_verdict_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_ratings_in_the_folder_do_not_stop_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
-    rated(study, lambda place, better: better).rename(study / "ratings.json")
+    rated(study, lambda index, better: better).rename(study / "ratings.json")
     (study / "ratings-deep.json").write_text("[" * 100_000)
     content = json.loads((study / "ratings.json").read_text())
     (study / "ratings-none.json").write_text(json.dumps(content | {"ratings": []}))
@@ -99,24 +99,24 @@ def test_ratings_in_the_folder_never_take_the_verdict_away(tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert "LoRA" in out
     assert "ROUGE-1 agrees with the rater on 100 %" in out
-    assert out.count("left out: ") == 2
+    assert out.count("skipped: ") == 2
     assert main(["judge", str(study), "--json"]) == 0
     told = [row for row in json.loads(capsys.readouterr().out) if "ratings" in row]
     assert ["problem" in row["ratings"] for row in told] == [True, True, False]
 
 
-def test_ratings_of_runs_that_the_plan_no_longer_names_are_refused(tmp_path: Path) -> None:
+def test_ratings_of_runs_outside_the_plan_are_rejected(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    path = rated(study, lambda place, better: better)
+    path = rated(study, lambda index, better: better)
     kept = [folder.name for folder in run_folders(study) if folder.name != RUNS[0]]
     (study / "plan.json").write_text(json.dumps({"runs": kept}))
-    with pytest.raises(UserError, match=f"holds no run {RUNS[0]}"):
+    with pytest.raises(UserError, match=f"has no run {RUNS[0]}"):
         judge_ratings(study, read_ratings(path))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     assert len(run_folders(study)) == 5
-    path = rated(study, lambda place, better: better)
+    path = rated(study, lambda index, better: better)
     assert main(["judge", str(study), "--ratings", str(path)]) == 0
     assert "ROUGE-1 agrees with the rater on 100 %" in capsys.readouterr().out

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
 
+from support.verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from verdict_study import add_run
 
+from support.verdict_study import add_run
 from tuneoff.results.run_record import Reading, Record, read_record, write_record
 from tuneoff.verdict.costs import as_alone, timing_of
 from tuneoff.verdict.load import load_scores

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from verdict_study import study_folder
 
+from support.verdict_study import study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import TrainPoint, read_record, write_record
@@ -68,6 +68,6 @@ def test_the_summary_examines_shares_of_the_data_too(study: Path) -> None:
     curve = record.curve.model_copy(update={"train": points})
     write_record(folder, record.model_copy(update={"name": "lora-f0.1-s0", "curve": curve}))
     found = summarize(study)
-    assert [(one["check"], one["where"]) for one in found["health"]] == [("moved", "lora-f0.1-s0")]
+    assert [(one["check"], one["where"]) for one in found["health"]] == [("no training", "lora-f0.1-s0")]
     assert [claim["outcome"] for claim in found["claims"]] == ["supported", "contradicted", "contradicted"]
     assert len(found["data_sizes"]) == 1

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import read_documents, read_record, run_folders, write_jsonl, write_record

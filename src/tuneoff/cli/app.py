@@ -279,9 +279,9 @@ def summarize(
 ) -> int:
     """Write summaries of new documents with the winner of a study, or with any finished run."""
     from tuneoff.cli.documents import given_fields, read_documents
-    from tuneoff.cli.verdicts import run_to_use
+    from tuneoff.cli.verdicts import select_run
 
-    chosen = run_to_use(_folder(run), method, model)
+    chosen = select_run(_folder(run), method, model)
     documents = read_documents(file, chosen.record.spec, given_fields(field or ()))
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
@@ -342,7 +342,7 @@ def judge(
     """Judge one or more studies again from their records. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.judged([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
+    print(verdicts.judge_output([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
     return DONE
 
 
@@ -366,7 +366,7 @@ def rescore(
     from tuneoff.cli import verdicts
 
     study = _folder(folder)
-    print(verdicts.rescored(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
+    print(verdicts.rescore_output(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
     return DONE
 
 
@@ -379,7 +379,7 @@ def diff(
     """Compare two studies run by run: how much comes from training, and how much from scoring."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.compared(_folder(first), _folder(second), as_json=as_json))
+    print(verdicts.diff_output(_folder(first), _folder(second), as_json=as_json))
     return DONE
 
 
@@ -391,7 +391,7 @@ def import_peft(
     """Judge the result files of PEFT's own method comparison: intervals and Pareto fronts."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.of_peft(files, as_json=as_json))
+    print(verdicts.peft_output(files, as_json=as_json))
     return DONE
 
 

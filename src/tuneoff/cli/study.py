@@ -11,8 +11,8 @@ from typing import get_args
 from tuneoff import api, data
 from tuneoff.api import Study
 from tuneoff.cli.plans import sensitivity_sentence
-from tuneoff.cli.tables import table_as_text
-from tuneoff.cli.verdicts import model_to_use_sentence
+from tuneoff.cli.tables import summary_as_text
+from tuneoff.cli.verdicts import describe_choice
 from tuneoff.errors import UserError
 from tuneoff.prompts import fields_of
 from tuneoff.results.study_state import Effort
@@ -110,12 +110,12 @@ def _print_result(study: Study) -> None:
     summary = study.summary
     if summary.budget and summary.budget.problem:
         _print(summary.budget.problem)
-    print(table_as_text(summary))
+    print(summary_as_text(summary))
     print(f"report: {study.stored.dir.report}")
     if summary.winner is not None:
         fields = "".join(f" --field {name}=VALUE" for name in fields_of(study.spec.prompt.instruction))
         print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
-        print(sanitize(f"        {model_to_use_sentence(summary.winner)}"))
+        print(sanitize(f"        {describe_choice(summary.winner)}"))
 
 
 def _announce(prepared: PreparedStudy) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on what is on disk, as text for people and as JSON."""
+"""The judging commands: load study folders, judge them, and return text for people or JSON."""
 
 import json
 import math
@@ -10,89 +10,101 @@ from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, signature
-from tuneoff.results.verdict import MethodResult, Verdict
-from tuneoff.spec import Words
-from tuneoff.study.printable import printable
-from tuneoff.verdict import importers, rescoring
-from tuneoff.verdict.load import read_planned
+from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
+from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
+from tuneoff.spec import ScoreSpec, Words
+from tuneoff.text import join_words, sanitize
+from tuneoff.verdict.confounds import confounds_between
+from tuneoff.verdict.importers import judge_peft_results
+from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
-from tuneoff.verdict.selection import Winner, find_winner
+from tuneoff.verdict.rescoring import rescore
+from tuneoff.verdict.selection import find_model_to_use
+from tuneoff.verdict.study_diff import diff
 
 
-def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
-    """The verdicts of studies, and of people who rated the texts of one."""
+def judge_output(
+    folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool
+) -> str:
+    """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files."""
     if rated and len(folders) != 1:
-        raise UserError("--ratings: name the one study whose texts were rated")
-    _check(margin)
-    found = rescoring.judge(folders, metric, margin)
-    apart = rescoring.apart(folders)
-    asked = [(path, judge_ratings(folders[0], read_ratings(path))) for path in rated]
+        raise UserError("--ratings: needs exactly one study folder, the one whose texts were rated")
+    _check_margin(margin)
+    studies = {folder: StudyDir(folder).load() for folder in dict.fromkeys(folders)}
+    judged = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
+    confounds = confounds_between((str(folder), study.records) for folder, study in studies.items())
+    requested = [(path, judge_ratings(studies[folders[0]], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
-    saved = [(path, one) for study in folders for path, one in saved_ratings(study) if path.resolve() not in known]
-    people = [*asked, *saved]
+    saved = [found for study in studies.values() for found in saved_ratings(study) if found[0].resolve() not in known]
+    ratings = [*requested, *saved]
     if as_json:
         rows: list[dict[str, Any]] = [
             {
-                "study": str(study),
-                **whole.verdict.model_dump(mode="json"),
-                "data_sizes": whole.sizes.model_dump(mode="json") if whole.sizes else None,
-                "claims": [claim.model_dump(mode="json") for claim in whole.claims],
+                "study": str(folder),
+                **one.verdict.model_dump(mode="json"),
+                "data_sizes": one.data_sizes.model_dump(mode="json") if one.data_sizes else None,
+                "claims": [claim.model_dump(mode="json") for claim in one.claims],
             }
-            for study, whole in found
+            for folder, one in judged
         ]
-        rows += [{"between": one.model_dump(mode="json")} for one in apart]
-        return json.dumps([*rows, *({"ratings": _as_data(path, one)} for path, one in people)])
+        rows += [{"between": confound.model_dump(mode="json")} for confound in confounds]
+        return json.dumps([*rows, *({"ratings": _rating_as_data(path, found)} for path, found in ratings)])
     lines = []
-    for study, whole in found:
-        verdict = whole.verdict
-        lines.append(f"{study}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
-        lines += _verdict(verdict)
-        lines += [f"  Amounts of data: {said}" for said in (whole.sizes.sentences if whole.sizes else ())]
-        lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in whole.claims]
-    lines += [f"{'CAUTION' if one.grave else 'note'}: {one.model}: {one.words}" for one in apart]
-    for path, one in people:
-        lines += [f"{path}", *(f"  {sentence}" for sentence in ([one] if isinstance(one, str) else one.sentences))]
-    return _text(lines)
+    for folder, one in judged:
+        verdict = one.verdict
+        lines.append(f"{folder}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
+        lines += _verdict_lines(verdict)
+        lines += [f"  Data size: {sentence}" for sentence in (one.data_sizes.sentences if one.data_sizes else ())]
+        lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in one.claims]
+    lines += [
+        f"{'CAUTION' if confound.changes_scores else 'note'}: {confound.model}: {confound.description}"
+        for confound in confounds
+    ]
+    for path, found in ratings:
+        sentences = [found] if isinstance(found, str) else found.sentences
+        lines += [str(path), *(f"  {sentence}" for sentence in sentences)]
+    return _joined(lines)
 
 
-def _as_data(path: Path, one: Preference | str) -> dict[str, Any]:
-    if isinstance(one, str):
-        return {"file": str(path), "problem": one}
-    return {"file": str(path), **one.model_dump(mode="json")}
+def _rating_as_data(path: Path, found: Preference | str) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"file": str(path), "problem": found}
+    return {"file": str(path), **found.model_dump(mode="json")}
 
 
-def _check(margin: float | None) -> None:
+def _check_margin(margin: float | None) -> None:
     if margin is not None and not 0 <= margin < math.inf:
-        raise UserError(f"--margin {margin:g}: points from 0 on")
+        raise UserError(f"--margin {margin:g}: use a number of points, 0 or more")
 
 
-def _verdict(verdict: Verdict) -> list[str]:
+def _verdict_lines(verdict: Verdict) -> list[str]:
     def against_best(result: MethodResult) -> str:
         if result.not_worse:
-            return "not worse than the best by the margin"
+            return "within the margin of the best"
         return "not settled" if result.may_be_best else "another method is better"
 
     rows = [
-        f"  {result.title:<18} {result.mean:6.2f}  may lose {result.may_lose:5.2f}  {against_best(result)}"
+        f"  {result.title:<18} {result.mean:6.2f}  regret bound {result.regret_bound:5.2f}  {against_best(result)}"
         for result in sorted(verdict.methods, key=lambda result: -result.mean)
     ]
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
 
-def rescored(
+def rescore_output(
     folder: Path, margin: float | None, *, stemmer: bool, references: str, words: str | None, as_json: bool
 ) -> str:
-    """A study under another dialect; without `words` those that it was scored by."""
-    _check(margin)
+    """The verdicts of a study by another ROUGE dialect. `words`: what counts as a word; None for the study's own."""
+    _check_margin(margin)
     if references not in ("best", "first"):
-        raise UserError(f"--references {references}: choose best or first")
+        raise UserError(f"--references {references}: use best or first")
     if words not in (None, *get_args(Words)):
-        raise UserError(f"--rouge-words {words}: choose {', '.join(get_args(Words)[:-1])} or {get_args(Words)[-1]}")
-    counted = read_planned(folder).score.words if words is None else cast(Words, words)
+        raise UserError(f"--rouge-words {words}: use {join_words(get_args(Words)).replace(' and ', ' or ')}")
+    study = StudyDir(folder).load()
+    counted = (study.spec.score if study.spec else ScoreSpec()).words if words is None else cast(Words, words)
     dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
     if not stemmer:
         dialect = replace(dialect, stemmer=False)
-    changed, verdicts = rescoring.rescore(folder, dialect, margin)
+    changed, verdicts = rescore(study, dialect, margin)
     if as_json:
         found: dict[str, Any] = {
             "signature": signature(dialect),
@@ -103,31 +115,35 @@ def rescored(
     lines = [signature(dialect)]
     lines += [f"  {row.run:<24} {row.before:6.2f} -> {row.after:6.2f}" for row in changed]
     for verdict in verdicts:
-        lines += _verdict(verdict)
-    return _text(lines)
+        lines += _verdict_lines(verdict)
+    return _joined(lines)
 
 
-def run_to_use(folder: Path, method: str | None, model: str | None) -> Path:
-    """The folder of the run that a study hands over, told on stderr; `folder` itself where it is a run's."""
-    if (folder / "record.json").exists() or not (folder / "runs").exists():
+def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun:
+    """The run that a study hands over, reported on stderr. A run folder is returned as it is."""
+    if RunDir(folder).has_record() or not (folder / "runs").exists():
         if method is not None or model is not None:
             raise UserError(
-                f"{folder}: a run has one method and one model; name the study's folder to choose among its"
+                f"{folder}: a run has one method and one model; to choose with --method or --model, name the study "
+                "folder"
             )
-        return folder
-    found = find_winner(folder, method.replace("-", "_") if method else None, model)
-    print(printable(handed_over(found)), file=sys.stderr)
-    return folder / "runs" / found.run
+        return StoredRun(RunDir(folder), RunDir(folder).read_record())
+    study = StudyDir(folder).load()
+    found = find_model_to_use(study, method.replace("-", "_") if method else None, model)
+    print(sanitize(describe_choice(found)), file=sys.stderr)
+    chosen = study.run(found.run)
+    assert chosen is not None
+    return chosen
 
 
-def handed_over(winner: Winner) -> str:
-    """Which run, and why."""
-    return f"{winner.title} on {winner.model}, seed {winner.seed} ({winner.why}): runs/{winner.run}"
+def describe_choice(found: ModelToUse) -> str:
+    """Which run is used, and why."""
+    return f"{found.title} on {found.model}, seed {found.seed} ({found.why}): runs/{found.run}"
 
 
-def drifted(first: Path, second: Path, *, as_json: bool) -> str:
-    """Two studies compared."""
-    found = rescoring.diff(first, second)
+def diff_output(first: Path, second: Path, *, as_json: bool) -> str:
+    """Two studies compared run by run."""
+    found = diff(StudyDir(first).load(), StudyDir(second).load())
     if as_json:
         return json.dumps(found.model_dump(mode="json"))
     lines = [
@@ -137,12 +153,12 @@ def drifted(first: Path, second: Path, *, as_json: bool) -> str:
     ]
     lines += [f"  only in {first}: {name}" for name in found.only_first]
     lines += [f"  only in {second}: {name}" for name in found.only_second]
-    return _text([*found.sentences, *lines])
+    return _joined([*found.sentences, *lines])
 
 
-def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
-    """PEFT's own comparison."""
-    found = importers.import_peft(files)
+def peft_output(files: Sequence[Path], *, as_json: bool) -> str:
+    """Result files of PEFT's own comparison, judged."""
+    found = judge_peft_results(files)
     if as_json:
         return json.dumps([verdict.model_dump(mode="json") for verdict in found])
     lines: list[str] = []
@@ -154,8 +170,8 @@ def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
             + (f"  front: {', '.join(axis.split(',')[0] for axis in result.on_front)}" if result.on_front else "")
             for result in verdict.results
         ]
-    return _text([*lines, "  * may be the best; front: nothing is both cheaper and better"])
+    return _joined([*lines, "  * may be the best; front: no other is both cheaper and better"])
 
 
-def _text(lines: Sequence[str]) -> str:
-    return "\n".join(printable(line) for line in lines)
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(sanitize(line) for line in lines)

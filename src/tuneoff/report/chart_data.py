@@ -1,25 +1,26 @@
-"""What a record gives a chart: rows of its curves and timeline, and single numbers with their unit in the name."""
+"""Rows of data for charts, and notes on times that were measured with concurrent runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tuneoff.report.theme import Cast
+from tuneoff.report.theme import MethodStyles
 from tuneoff.results.run_record import Record, TimelinePoint, TrainPoint
+from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method
 
-# More points than pixels only make the page heavy.
+# More points than pixels would only enlarge the page.
 CURVE_POINTS = 300
 TIMELINE_POINTS = 400
 
 
-def train_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The training curve, averaged over neighbouring steps down to `CURVE_POINTS`."""
+def train_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
+    """The training curve with at most `CURVE_POINTS` points, each the mean over neighbouring steps."""
     points = record.curve.train
     width = -(-len(points) // CURVE_POINTS) or 1
     buckets: Iterable[Sequence[TrainPoint]] = (points[at : at + width] for at in range(0, len(points), width))
     return [
         {
-            "method": cast.of(record).label,
+            "method": styles.of(record).label,
             "run": record.name,
             "epoch": round(bucket[-1].epoch, 4),
             "loss": round(sum(point.loss for point in bucket) / len(bucket), 5),
@@ -28,13 +29,13 @@ def train_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
     ]
 
 
-def validation_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The validation curve of a run that trains."""
+def validation_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
+    """The validation curve; empty for a method that trains nothing."""
     if not record.curve.train:
         return []
     return [
         {
-            "method": cast.of(record).label,
+            "method": styles.of(record).label,
             "run": record.name,
             "epoch": round(point.epoch, 4),
             "loss": round(point.loss, 5),
@@ -44,69 +45,72 @@ def validation_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
     ]
 
 
-def level_rows(record: Record, cast: Cast) -> list[dict[str, Any]]:
-    """The one validation loss of a run that trains nothing."""
+def level_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
+    """The single validation loss of a method that trains nothing."""
     if record.curve.train or not record.curve.validation:
         return []
     loss = round(record.curve.validation[-1].loss, 5)
-    return [{"method": cast.of(record).label, "run": record.name, "loss": loss}]
+    return [{"method": styles.of(record).label, "run": record.name, "loss": loss}]
 
 
-def thin(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `TIMELINE_POINTS` samples. Of each stretch the one with the most memory is kept: peaks must survive."""
+def thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
+    """At most `TIMELINE_POINTS` samples. Of neighbours the one with the most memory is kept, for the peaks."""
     width = -(-len(points) // TIMELINE_POINTS) or 1
-    stretches = (points[at : at + width] for at in range(0, len(points), width))
-    return [max(stretch, key=lambda point: point.memory_bytes) for stretch in stretches]
+    buckets = (points[at : at + width] for at in range(0, len(points), width))
+    return [max(bucket, key=lambda point: point.memory_bytes) for bucket in buckets]
 
 
-def phases(record: Record) -> list[dict[str, Any]]:
-    """Stretches of one phase in the timeline of a run, shaded in turn."""
+def phase_rows(record: Record) -> list[dict[str, Any]]:
+    """Start and end of each phase in the timeline of a run; every second one is shaded."""
     points = record.resources.timeline if record.resources else ()
     if not points:
         return []
     starts = [points[0], *(after for before, after in pairwise(points) if after.phase != before.phase)]
     ends = [point.seconds for point in starts[1:]] + [points[-1].seconds]
-    whole = points[-1].seconds - points[0].seconds
+    total = points[-1].seconds - points[0].seconds
     return [
         {
             "phase": point.phase,
             "start": point.seconds,
             "end": end,
             "shaded": index % 2 == 1,
-            "wide": end - point.seconds > 0.08 * whole,  # room for its name
+            "wide": end - point.seconds > 0.08 * total,  # enough room for the name
         }
         for index, (point, end) in enumerate(zip(starts, ends, strict=True))
     ]
 
 
-def phase_seconds(record: Record, phase: str) -> float | None:
-    """Wall seconds of one phase."""
-    measured = record.resources.phases if record.resources else {}
-    return measured[phase].wall_seconds if phase in measured else None
-
-
-def all_seconds(record: Record) -> float | None:
+def total_seconds(record: Record) -> float | None:
     """Wall seconds of all phases."""
-    return sum(phase.wall_seconds for phase in record.resources.phases.values()) if record.resources else None
+    return record.resources.total_seconds if record.resources else None
 
 
 def peak_bytes(record: Record) -> float | None:
-    """Peak of the memory that runs out first."""
-    return None if record.resources is None else record.resources.scarce_peak_bytes
+    """Peak of the memory that is exhausted first."""
+    return record.resources.limiting_peak_bytes if record.resources else None
 
 
 def artefact_bytes(record: Record) -> float | None:
-    """Bytes of the artefact as written."""
-    return None if record.artefact is None else float(record.artefact.bytes)
+    """Size of the artefact on disk."""
+    return float(record.artefact.bytes) if record.artefact else None
 
 
-def trainable(record: Record) -> float | None:
-    """Number of trainable parameters."""
-    return None if record.trainable_parameters is None else float(record.trainable_parameters)
+def cost_note(records: Iterable[Record], timing: Mapping[ModelMethod, Record], styles: MethodStyles) -> str | None:
+    """Where times and energy in a chart come from; None if no run had concurrent runs."""
+    shared = [record for record in records if record.status == "finished" and concurrent_runs(record) > 1]
+    if not shared:
+        return None
+    most = f"up to {max(map(concurrent_runs, shared))} concurrent runs"
+    untimed = [record for record in shared if model_and_method(record) not in timing]
+    if not untimed:
+        return f"{most}: time and energy are those of a timing run alone"
+    if len(untimed) == len(shared):
+        return f"time and energy were measured with {most}: they are not the costs of a run alone"
+    names = ", ".join(dict.fromkeys(styles.of(record).label for record in untimed))
+    return f"{most}: time and energy are those of a timing run alone, except for {names}, measured with concurrent runs"
 
 
-def joules(record: Record) -> float | None:
-    """Energy of all phases; None unless every phase has a reading."""
-    readings = [phase.energy.value for phase in record.resources.phases.values()] if record.resources else []
-    measured = [value for value in readings if value is not None]
-    return sum(measured) if measured and len(measured) == len(readings) else None
+def timeline_note(records: Iterable[Record]) -> str | None:
+    """What slowed the runs in a chart over their own seconds; None if no run had concurrent runs."""
+    most = max(map(concurrent_runs, records), default=1)
+    return None if most == 1 else f"measured with up to {most} concurrent runs: slower than a run alone"

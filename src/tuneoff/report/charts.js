@@ -1,12 +1,12 @@
 "use strict";
-// Draws the Vega-Lite specifications of the page: sized to their place, in the colours of the screen's scheme.
+// Draws the Vega-Lite specifications of the page, in the width of their container and the colours of the screen.
 (() => {
   const { dark, figures } = JSON.parse(document.getElementById("charts-data").textContent);
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
   const drawn = new Map(); // container -> width at which it was drawn
   const views = new Map(); // container -> views to free before it is drawn again
 
-  // Colours stand in marks, scales and config, never in rows of data, which belong to the user.
+  // Only colours in marks, scales and config are replaced: rows of data belong to the user.
   function recoloured(value, key) {
     if (key === "data" || key === "datasets" || key === "domain") return value;
     if (typeof value === "string") return dark[value] ?? value;
@@ -15,7 +15,7 @@
     return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, recoloured(item, name)]));
   }
 
-  // A concatenation becomes its panels, so that the page can flow them. The page has its own headings and legend.
+  // Splits a concatenation into its panels, so that the page can arrange them. The page has its own headings and legend.
   function panels(specification) {
     const { concat, columns, spacing, title, ...shared } = specification;
     return concat ? concat.map((panel) => ({ ...shared, ...panel })) : [shared];
@@ -49,17 +49,17 @@
   async function draw(container) {
     const parts = panels(figures[container.dataset.figure]);
     for (const view of views.get(container) ?? []) view.finalize();
-    const places = parts.map(() => {
-      const place = document.createElement("div");
-      place.className = "panel";
-      return place;
+    const boxes = parts.map(() => {
+      const box = document.createElement("div");
+      box.className = "panel";
+      return box;
     });
     container.style.minHeight = `${container.clientHeight}px`;
-    container.replaceChildren(...places);
+    container.replaceChildren(...boxes);
     container.dataset.panels = String(parts.length);
     drawn.set(container, container.clientWidth);
     const results = await Promise.all(
-      parts.map((part, index) => vegaEmbed(places[index], prepared(part, places[index].clientWidth), options)),
+      parts.map((part, index) => vegaEmbed(boxes[index], prepared(part, boxes[index].clientWidth), options)),
     );
     views.set(container, results.map((result) => result.view));
     container.style.minHeight = "";

@@ -1,46 +1,45 @@
-"""Charts as Vega-Lite through Altair: one chart serves the page and the PNG and SVG files.
+"""Charts of runs as Vega-Lite through Altair; the page and the PNG and SVG files use the same chart.
 
-Every function takes records and returns a chart, or None when no record holds anything to draw. Rows of data are plain
-dictionaries inside the chart, so a chart is complete in itself. Colours come from `palette` alone: the page swaps them
-by `palette.DARK` when the screen is dark.
+Every function returns an Altair chart, or None if there is nothing to draw. A chart contains its data. All colours come
+from `theme`, so that the page can replace them by `theme.DARK` on a dark screen.
 """
-
-from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import altair as alt
 
 from tuneoff.report import chart_data, formatting
-from tuneoff.report.company import of_clocks
-from tuneoff.report.escaping import all_visible
-from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, Cast
-from tuneoff.results.run_record import Record, read_record
+from tuneoff.report.escaping import escape_all_controls
+from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, MethodStyles
+from tuneoff.results.costs import COST_AXES
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_dir import StoredRun
+from tuneoff.results.summary import Crossover, SizeCurve
+from tuneoff.verdict.costs import costs_of
 
-if TYPE_CHECKING:
-    from tuneoff.report.folder import Crossover, SizeCurve
-
-Cost = Literal["time", "memory", "size"]
-COSTS: tuple[Cost, ...] = ("time", "memory", "size")
+Against = Literal["time", "memory", "size"]
+AGAINST: tuple[Against, ...] = ("time", "memory", "size")
 
 _FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _STRIP = {"domain": False, "ticks": False}
 
 
-def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
-    """Training and validation loss (nats per target token) over epochs, one panel a model: tokenizers differ, so
-    losses of different models do not compare. Training is thin, validation bold; a ring marks the kept checkpoint; a
-    method that trains nothing is a dashed line."""
-    cast = cast or Cast(records)
+def loss_curves(records: Sequence[Record], styles: MethodStyles | None = None) -> Any | None:
+    """Training and validation loss (nats per target token) over epochs.
+
+    One panel for each base model: tokenizers differ, so losses of different models cannot be compared. Training loss is
+    thin, validation loss bold. A ring marks the best checkpoint; a method that trains nothing is a dashed line.
+    """
+    styles = styles or MethodStyles(records)
     panels = []
-    for model in cast.models:
+    for model in styles.models:
         own = [record for record in records if record.spec.model.name == model]
-        train = [row for record in own for row in chart_data.train_rows(record, cast)]
-        validation = [row for record in own for row in chart_data.validation_rows(record, cast)]
-        level = [row for record in own for row in chart_data.level_rows(record, cast)]
+        train = [row for record in own for row in chart_data.train_rows(record, styles)]
+        validation = [row for record in own for row in chart_data.validation_rows(record, styles)]
+        level = [row for record in own for row in chart_data.level_rows(record, styles)]
         if not (train or validation or level):
             continue
         x = alt.X("epoch:Q", title="epochs: passes over the training data", axis=alt.Axis(tickCount=6))
@@ -51,7 +50,7 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
             alt.Tooltip("epoch:Q", title="epoch", format=".2f"),
             alt.Tooltip("loss:Q", title="loss", format=".4f"),
         ]
-        colour = _colour(cast)
+        colour = _colour(styles)
         layers = []
         if train:
             line = alt.Chart(_data(train)).mark_line(strokeWidth=1.1, opacity=0.4)
@@ -64,53 +63,59 @@ def loss_curves(records: Sequence[Record], cast: Cast | None = None) -> Any | No
             layers += [base.mark_line(strokeWidth=2.4), base.mark_point(filled=True, size=42, opacity=1)]
             ring = base.transform_filter("datum.kept").mark_point(size=190, strokeWidth=1.8, filled=False, opacity=1)
             layers.append(ring)
-        title = cast.shown[model] if len(cast.models) > 1 else None
+        title = styles.short_names[model] if len(styles.models) > 1 else None
         panels.append(alt.layer(*layers, **({"title": title} if title else {})).properties(width=620, height=300))
     return _finish(panels, columns=2, title="Loss", subtitle=_LOSS_KEY) if panels else None
 
 
-_LOSS_KEY = "thin: training, bold: validation, ring: kept checkpoint, dashed: nothing trained"
+_LOSS_KEY = "thin: training, bold: validation, ring: best checkpoint, dashed: nothing trained"
 
 
-def resource_bars(records: Sequence[Record], cast: Cast | None = None, *, note: str | None = None) -> Any | None:
-    """What each method cost: one panel a resource, each with its own unit, mean over the finished runs. `note`: where
-    its times come from."""
-    cast = cast or Cast(records)
+def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, note: str | None = None) -> Any | None:
+    """Costs of each method, as means over its finished runs; one panel for each axis. `note`: where times come from."""
+    styles = styles or MethodStyles(records)
     panels = []
-    for title, read, show in _RESOURCES:
-        rows: list[dict[str, Any]] = []
-        for place, member in enumerate(cast):
-            own = [read(record) for record in records if record.status == "finished" and cast.of(record) == member]
-            values = [value for value in own if value is not None]
-            if values:
-                mean = sum(values) / len(values)
-                rows.append({"method": member.label, "place": place, "value": mean, "shown": show(mean)})
+    costs = []
+    for style in styles:
+        own = [record for record in records if record.status == "finished" and styles.of(record) == style]
+        if own:
+            costs.append((style.label, costs_of(own)))
+    for axis in COST_AXES:
+        if axis.better == "more":  # a speed is not a cost
+            continue
+        rows: list[dict[str, Any]] = [
+            {"method": label, "index": index, "value": value, "shown": formatting.format_cost(axis.name, value)}
+            for index, (label, found) in enumerate(costs)
+            if (value := found[axis.name].value) is not None
+        ]
         if not rows or all(row["value"] == 0 for row in rows):
             continue
-        # Room to the right of the longest bar for its number, also on a phone beside long labels.
-        air = 1.7 if len(cast.models) == 1 else 2.2
-        room = alt.Scale(domain=[0, max(row["value"] for row in rows) * air], nice=False)
-        # By a field: a list of labels would become part of an expression, where no hostile text may stand.
-        order = alt.EncodingSortField("place", op="min")
+        # Space to the right of the longest bar for its number, also on a phone with long labels.
+        space = 1.7 if len(styles.models) == 1 else 2.2
+        scale = alt.Scale(domain=[0, max(row["value"] for row in rows) * space], nice=False)
+        # Sorted by a field: a list of labels would become part of an expression, which untrusted text must not enter.
+        order = alt.EncodingSortField("index", op="min")
         y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=170, labelColor=INK[0]))
-        base = alt.Chart(_data(rows), title=title).encode(
-            x=alt.X("value:Q", axis=None, scale=room),
+        base = alt.Chart(_data(rows), title=axis.heading).encode(
+            x=alt.X("value:Q", axis=None, scale=scale),
             y=y,
-            tooltip=[alt.Tooltip("method:N", title="method"), alt.Tooltip("shown:N", title=title.lower())],
+            tooltip=[alt.Tooltip("method:N", title="method"), alt.Tooltip("shown:N", title=axis.title)],
         )
-        bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(cast, legend=False))
+        bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(styles, legend=False))
         text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
         panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
     return _finish(panels, columns=3, title="Cost per run", subtitle=note) if panels else None
 
 
-def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
-    """Memory, processor and accelerator use over the seconds of each run, as measured; runs that shared the machine are
-    marked so. A single run shows its phases as bands."""
-    cast = cast or Cast(records)
+def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> Any | None:
+    """Memory, processor and accelerator use over the seconds of each run, as measured.
+
+    The subtitle reports concurrent runs. A single run shows its phases as bands.
+    """
+    styles = styles or MethodStyles(records)
     points = [
         {
-            "method": cast.of(record).label,
+            "method": styles.of(record).label,
             "run": record.name,
             "seconds": round(point.seconds, 2),
             "phase": point.phase,
@@ -120,11 +125,11 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
         }
         for record in records
         if record.resources is not None
-        for point in chart_data.thin(record.resources.timeline)
+        for point in chart_data.thinned(record.resources.timeline)
     ]
     if not points:
         return None
-    bands = chart_data.phases(records[0]) if len(records) == 1 else []
+    bands = chart_data.phase_rows(records[0]) if len(records) == 1 else []
     panels = []
     for field, title in (("memory", "Memory, GB"), ("cpu", "Processor, cores in use"), ("accelerator", "GPU use, %")):
         rows = [row for row in points if field in row]
@@ -136,7 +141,7 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
             .encode(
                 x=alt.X("seconds:Q", title="seconds since the start of the run"),
                 y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domainMin=0, nice=True)),
-                color=_colour(cast, legend=len(cast.members) > 1),
+                color=_colour(styles, legend=len(styles) > 1),
                 detail="run:N",
                 tooltip=[
                     alt.Tooltip("run:N", title="run"),
@@ -157,46 +162,53 @@ def timeline(records: Sequence[Record], cast: Cast | None = None) -> Any | None:
             layers = [band, line, name]
         heading = alt.TitleParams(text=title, offset=24 if bands else 12)
         panels.append(alt.layer(*layers, title=heading).properties(width=620, height=190))
-    return _finish(panels, columns=1, title="Resources over time", subtitle=of_clocks(records))
+    return _finish(panels, columns=1, title="Resources over time", subtitle=chart_data.timeline_note(records))
 
 
 def quality_against(
     records: Sequence[Record],
-    cost: Cost,
-    cast: Cast | None = None,
+    cost: Against,
+    styles: MethodStyles | None = None,
     *,
     metric: str = "rouge1",
     intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     baselines: Mapping[str, float] | None = None,
     note: str | None = None,
 ) -> Any | None:
-    """`metric` of each finished run against what it cost: seconds, peak bytes, or bytes of the artefact.
+    """`metric` of each finished run against its total time, peak memory or size on disk.
 
-    `intervals` gives (low, high) of `metric` by (model, method), drawn as a bar; `baselines` are quality levels without
-    a cost, drawn as dashed lines. `note`: where the times come from."""
-    cast = cast or Cast(records)
+    Args:
+        records: runs of the study.
+        cost: the horizontal axis.
+        styles: how methods are drawn.
+        metric: the vertical axis.
+        intervals: (low, high) of `metric` by (model, method), drawn as vertical lines.
+        baselines: scores without a cost, drawn as dashed lines.
+        note: where times come from.
+    """
+    styles = styles or MethodStyles(records)
     title, read, unit = _AXES[cost]
     rows = []
     for record in records:
         value, quality = read(record), record.scores.get(metric)
         if record.status != "finished" or value is None or quality is None:
             continue
-        member = cast.of(record)
-        low, high = (intervals or {}).get((member.model, member.method), (quality, quality))
+        style = styles.of(record)
+        low, high = (intervals or {}).get((style.model, style.method), (quality, quality))
         rows.append(
             {
-                "method": member.label,
+                "method": style.label,
                 "run": record.name,
                 "cost": value / unit,
                 "quality": quality,
                 "low": low,
                 "high": high,
-                "shown": _SHOW[cost](value),
+                "shown": _FORMATS[cost](value),
             }
         )
     if not rows:
         return None
-    heading = f"{formatting.title(metric)} against {title.split(',')[0]}"
+    heading = f"{formatting.metric_title(metric)} against {title.split(',')[0]}"
     scale = (
         alt.Scale(type="symlog", constant=1, padding=14, nice=False)
         if cost == "size"
@@ -204,18 +216,17 @@ def quality_against(
     )
     axis = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000]) if cost == "size" else alt.Axis(tickCount=5)
     x = alt.X("cost:Q", title=title, scale=scale, axis=axis)
-    y = alt.Y("quality:Q", title=formatting.title(metric), scale=alt.Scale(zero=False, padding=14))
-    members = list(cast)
+    y = alt.Y("quality:Q", title=formatting.metric_title(metric), scale=alt.Scale(zero=False, padding=14))
     shape = alt.Shape(
         "method:N",
-        scale=alt.Scale(domain=[member.label for member in members], range=[member.shape for member in members]),
+        scale=alt.Scale(domain=[style.label for style in styles], range=[style.shape for style in styles]),
         legend=_legend(),
     )
-    base = alt.Chart(_data(rows)).encode(x=x, color=_colour(cast))
+    base = alt.Chart(_data(rows)).encode(x=x, color=_colour(styles))
     tip = [
         alt.Tooltip("method:N", title="method"),
         alt.Tooltip("run:N", title="run"),
-        alt.Tooltip("quality:Q", title=formatting.title(metric), format=".2f"),
+        alt.Tooltip("quality:Q", title=formatting.metric_title(metric), format=".2f"),
         alt.Tooltip("shown:N", title=title.split(",")[0]),
     ]
     layers = []
@@ -226,18 +237,25 @@ def quality_against(
     if intervals:
         layers.append(base.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"))
     if baselines:
-        place = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "limit": 150}
+        position = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "limit": 150}
         label = rule.encode(x=alt.value("width"), text="name:N")
-        # Twice: a halo of paper keeps the name readable where it crosses an interval.
-        layers += [label.mark_text(**place, stroke=PAPER[0], strokeWidth=4), label.mark_text(**place, color=MUTED[0])]
+        # Twice: an outline in the colour of the paper keeps the name readable where it crosses an interval.
+        layers += [
+            label.mark_text(**position, stroke=PAPER[0], strokeWidth=4),
+            label.mark_text(**position, color=MUTED[0]),
+        ]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
     return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
 
 
-def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cast: Cast, model: str) -> Any | None:
-    """Quality over the amount of data, and beside it each method's gain over the anchor (zero-shot where it takes part,
-    else the first method) with the band that holds for all pairs and amounts at once."""
-    labels = {member.method: member.label for member in cast if member.model == model}
+def data_size_curves(
+    curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], styles: MethodStyles, model: str
+) -> Any | None:
+    """Quality over the amount of data; in a second panel the gain over an anchor with simultaneous bands.
+
+    The anchor is zero-shot if the study has it, otherwise the first method.
+    """
+    labels = {style.method: style.label for style in styles if style.model == model}
     shown = [curve for curve in curves if curve.method in labels]
     if not shown or len(shown[0].points) < 2:
         return None
@@ -256,7 +274,7 @@ def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cas
     y = alt.Y("quality:Q", title="ROUGE-1", scale=alt.Scale(zero=False, padding=14))
     tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title="examples", format=",d")]
     base = alt.Chart(_data(rows), title="Mean over seeds").encode(
-        x=x, y=y, color=_colour(cast), tooltip=[*tip, alt.Tooltip("quality:Q", title="ROUGE-1", format=".2f")]
+        x=x, y=y, color=_colour(styles), tooltip=[*tip, alt.Tooltip("quality:Q", title="ROUGE-1", format=".2f")]
     )
     panels = [
         alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=60, opacity=1)).properties(
@@ -283,32 +301,32 @@ def data_sizes(curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], cas
         heading = alt.TitleParams(
             text=f"Gain over {labels[anchor]}", subtitle="bands hold for all pairs and amounts at once"
         )
-        drawn = alt.Chart(_data(gains), title=heading).encode(x=x, color=_colour(cast))
+        drawn = alt.Chart(_data(gains), title=heading).encode(x=x)
         band = drawn.mark_area(opacity=0.16).encode(
-            y=alt.Y("low:Q", title="ROUGE-1 points"), y2="high:Q", fill=_fill(cast), detail="method:N"
+            y=alt.Y("low:Q", title="ROUGE-1 points"), y2="high:Q", fill=_fill(styles), detail="method:N"
         )
         line = drawn.mark_line(strokeWidth=2, point=True).encode(
-            y="gain:Q", tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))]
+            y="gain:Q",
+            color=_colour(styles),
+            tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))],
         )
         zero = alt.Chart(_data([{"gain": 0}])).mark_rule(strokeDash=[3, 4], color=MUTED[0]).encode(y="gain:Q")
         panels.append(alt.layer(zero, band, line).properties(width=420, height=300))
     return _finish(panels, columns=2, title="Amount of data", subtitle=None)
 
 
-def _fill(cast: Cast) -> Any:
-    members = list(cast)
-    scale = alt.Scale(domain=[member.label for member in members], range=[member.colour for member in members])
-    return alt.Fill("method:N", scale=scale, legend=None)
+def _fill(styles: MethodStyles) -> Any:
+    return alt.Fill("method:N", scale=_colour_scale(styles), legend=None)
 
 
 def specification(chart: Any) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart, safe to draw whatever its labels hold."""
-    plain: dict[str, Any] = all_visible(chart.to_dict())
+    """The Vega-Lite specification of a chart. Its labels may be untrusted text."""
+    plain: dict[str, Any] = escape_all_controls(chart.to_dict())
     return plain
 
 
-def write(chart: Any, folder: Path, name: str) -> list[Path]:
-    """Write a chart as `<name>.png` (twice the nominal resolution) and `<name>.svg`; the paths."""
+def save_chart(chart: Any, folder: Path, name: str) -> list[Path]:
+    """Write a chart as `<name>.png` (twice the nominal resolution) and `<name>.svg`. Returns the two paths."""
     import vl_convert
 
     drawing = specification(chart)
@@ -320,13 +338,14 @@ def write(chart: Any, folder: Path, name: str) -> list[Path]:
     return [png, svg]
 
 
-def run_figures(run_folder: Path) -> list[Path]:
-    """Draw one run: `figures/loss.*` (training and validation) and `figures/resources.*` (memory, processor and, where
-    there is one, GPU over time). Returns the files written; a chart without data is left out."""
-    record = read_record(run_folder)
-    charts = {"loss": loss_curves([record]), "resources": timeline([record])}
-    folder = run_folder / "figures"
-    return [path for name, chart in charts.items() if chart is not None for path in write(chart, folder, name)]
+def run_figures(run: StoredRun) -> list[Path]:
+    """Draw one run into its folder: `figures/loss.*` and `figures/resources.*`.
+
+    Returns the paths written. A chart without data is skipped.
+    """
+    charts = {"loss": loss_curves([run.record]), "resources": timeline([run.record])}
+    folder = run.dir.path / "figures"
+    return [path for name, chart in charts.items() if chart is not None for path in save_chart(chart, folder, name)]
 
 
 def _data(rows: list[dict[str, Any]]) -> Any:
@@ -337,14 +356,16 @@ def _legend() -> Any:
     return alt.Legend(title=None, orient="top", columns=4, symbolOpacity=1, symbolStrokeWidth=2.4)
 
 
-def _colour(cast: Cast, *, legend: bool = True) -> Any:
-    members = list(cast)
-    scale = alt.Scale(domain=[member.label for member in members], range=[member.colour for member in members])
-    return alt.Color("method:N", scale=scale, legend=_legend() if legend else None)
+def _colour(styles: MethodStyles, *, legend: bool = True) -> Any:
+    return alt.Color("method:N", scale=_colour_scale(styles), legend=_legend() if legend else None)
+
+
+def _colour_scale(styles: MethodStyles) -> Any:
+    return alt.Scale(domain=[style.label for style in styles], range=[style.colour for style in styles])
 
 
 def _finish(panels: list[Any], *, columns: int, title: str, subtitle: str | None) -> Any:
-    """Panels under one title with the report's look. The page breaks a concatenation into its panels again."""
+    """Panels under one title, in the style of the report. The page splits a concatenation into its panels again."""
     chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
     lines = {"subtitle": textwrap.wrap(subtitle, 80)} if subtitle else {}
     return chart.properties(title=alt.TitleParams(text=title, **lines), background=PAPER[0], padding=14).configure(
@@ -377,17 +398,9 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-_RESOURCES = (
-    ("Training time", lambda record: chart_data.phase_seconds(record, "train"), formatting.seconds),
-    ("Generation time", lambda record: chart_data.phase_seconds(record, "generate"), formatting.seconds),
-    ("Peak memory", chart_data.peak_bytes, formatting.size),
-    ("Size on disk", chart_data.artefact_bytes, formatting.size),
-    ("Trainable parameters", chart_data.trainable, formatting.count),
-    ("Energy", chart_data.joules, formatting.energy),
-)
 _AXES = {
-    "time": ("time of the whole run, minutes", chart_data.all_seconds, 60.0),
+    "time": ("time of the whole run, minutes", chart_data.total_seconds, 60.0),
     "memory": ("peak memory, GB", chart_data.peak_bytes, 1e9),
     "size": ("size on disk, MB", chart_data.artefact_bytes, 1e6),
 }
-_SHOW = {"time": formatting.seconds, "memory": formatting.size, "size": formatting.size}
+_FORMATS = {"time": formatting.format_seconds, "memory": formatting.format_bytes, "size": formatting.format_bytes}

@@ -1,22 +1,23 @@
-"""Numbers as people read them: few digits, the unit beside each. A number that does not exist is an en dash."""
+"""Numbers as text: few digits, the unit beside each number, an en dash for a number that does not exist."""
 
 import math
+from collections.abc import Callable, Sequence
 
 from tuneoff.metrics.table import METRICS
 
 MISSING = "–"
 
 
-def plain(value: object) -> str:
-    """A setting or a fact without the marks of a programming language: `all-linear`, `true`, `none`."""
+def format_setting(value: object) -> str:
+    """A setting without the syntax of a programming language: `all-linear`, `true`, `none`."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value)) or "none"
+        return ", ".join(map(format_setting, value)) or "none"
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Duration: `0.4 s`, `12 s`, `4 min 05 s`, `2 h 03 min`."""
     if value == 0:
         return "0 s"
@@ -33,46 +34,63 @@ def seconds(value: float) -> str:
     return f"{hours:,} h {minutes:02d} min"
 
 
-def _scaled(value: float, steps: tuple[str, ...]) -> str:
-    """Three significant digits with the decimal prefix that keeps the number below 1000."""
+def _with_prefix(value: float, units: Sequence[str]) -> str:
+    """Three significant digits, with the decimal prefix that keeps the number below 1000."""
     if value == 0:
-        return f"0 {steps[0]}".rstrip()
-    exponent = min(len(steps) - 1, max(0, int(math.log10(abs(value)) // 3)))
-    if exponent + 1 < len(steps) and abs(value) / 1000**exponent >= 999.5:
+        return f"0 {units[0]}".rstrip()
+    exponent = min(len(units) - 1, max(0, int(math.log10(abs(value)) // 3)))
+    if exponent + 1 < len(units) and abs(value) / 1000**exponent >= 999.5:
         exponent += 1
     number = value / 1000**exponent
     digits = 0 if exponent == 0 or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
-    return f"{number:,.{digits}f} {steps[exponent]}".rstrip()
+    return f"{number:,.{digits}f} {units[exponent]}".rstrip()
 
 
-def size(value: float) -> str:
+def format_bytes(value: float) -> str:
     """Bytes in decimal units: `512 B`, `3.69 MB`, `1.02 GB`."""
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+    return _with_prefix(value, ("B", "kB", "MB", "GB", "TB"))
 
 
-def count(value: float) -> str:
+def format_count(value: float) -> str:
     """A count: `9,216` in full below a hundred thousand, then `1.84 M`."""
-    return f"{value:,.0f}" if abs(value) < 99_999.5 else _scaled(value, ("", "k", "M", "B"))
+    return f"{value:,.0f}" if abs(value) < 99_999.5 else _with_prefix(value, ("", "k", "M", "B"))
 
 
-def energy(value: float) -> str:
+def format_joules(value: float) -> str:
     """Joules: `840 J`, `12.3 kJ`."""
-    return _scaled(value, ("J", "kJ", "MJ", "GJ"))
+    return _with_prefix(value, ("J", "kJ", "MJ", "GJ"))
 
 
-def rate(value: float) -> str:
+def format_rate(value: float) -> str:
     """Tokens per second: `1,240 /s`."""
     return f"{value:,.0f} /s" if value >= 99.5 else f"{value:.1f} /s"
 
 
-def title(metric: str) -> str:
-    """A score's name for people."""
+_COST_FORMATS: dict[str, Callable[[float], str]] = {
+    "train_seconds": format_seconds,
+    "peak_memory_bytes": format_bytes,
+    "artefact_bytes": format_bytes,
+    "generate_seconds": format_seconds,
+    "energy_joules": format_joules,
+    "labelled_examples": format_count,
+    "trainable_parameters": format_count,
+    "tokens_per_second": format_rate,
+}
+
+
+def format_cost(axis: str, value: float | None) -> str:
+    """A cost in the unit of its axis, as text."""
+    return MISSING if value is None else _COST_FORMATS[axis](value)
+
+
+def metric_title(metric: str) -> str:
+    """The display name of a metric."""
     known = METRICS.get(metric)
     return known.title if known else metric.replace("_", " ").capitalize()
 
 
-def score(metric: str, value: float | None, *, signed: bool = False) -> str:
-    """One score with the digits that the table of metrics gives it, without its unit."""
+def format_score(metric: str, value: float | None, *, signed: bool = False) -> str:
+    """A score with as many digits as the table of metrics says, without its unit."""
     if value is None or not math.isfinite(value):
         return MISSING
     known = METRICS.get(metric)

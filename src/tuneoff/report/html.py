@@ -1,4 +1,4 @@
-"""What every page of ours is made with: our own files, escaping templates, a policy that names our scripts by hash."""
+"""What every page is made with: resources of this package, templates that escape, a content security policy."""
 
 import base64
 import hashlib
@@ -7,21 +7,21 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
-from tuneoff.report.escaping import visible
+from tuneoff.report.escaping import escape_controls
 
 
-def source(name: str) -> str:
-    """A file of this folder."""
+def read_resource(name: str) -> str:
+    """The text of a file in this package."""
     return files("tuneoff.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def policy(scripts: Sequence[str], style: str) -> str:
-    """A content security policy under which nothing but these scripts and this style sheet acts."""
+def security_policy(scripts: Sequence[str], style: str) -> str:
+    """A content security policy that allows only these scripts and this style sheet, each named by its hash."""
     return "; ".join(
         (
             "default-src 'none'",
-            "script-src " + " ".join(f"'sha256-{digest(script)}'" for script in scripts),
-            f"style-src 'sha256-{digest(style)}'",
+            "script-src " + " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+            f"style-src 'sha256-{_sha256(style)}'",
             "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",
@@ -29,13 +29,12 @@ def policy(scripts: Sequence[str], style: str) -> str:
     )
 
 
-def digest(text: str) -> str:
-    """SHA-256 as a policy spells it."""
+def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def environment() -> Environment:
-    """Templates that escape what they print, and know `visible`."""
+def template_environment() -> Environment:
+    """Templates that escape what they print and have the filter `escape_controls`."""
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters["visible"] = visible
+    made.filters["escape_controls"] = escape_controls
     return made

@@ -14,13 +14,13 @@ def study_html(summary: Summary) -> str:
     """Table and verdict of a study."""
     axes = [axis for axis in COST_AXES if any(row.cost(axis.name) is not None for row in summary.rows)]
     several = len({row.model for row in summary.rows if row.model}) > 1
-    headings = ["method", *(["model"] if several else []), *map(formatting.title, _METRICS), "gain"]
+    headings = ["method", *(["model"] if several else []), *map(formatting.metric_title, _METRICS), "gain"]
     lines = [_line("th", [*headings, *(axis.title for axis in axes)])]
     for row in summary.rows:
         cells = [row.title, *([row.model or ""] if several else [])]
-        cells += [formatting.score(metric, row.score(metric).mean) for metric in _METRICS]
-        cells.append(formatting.score(_METRICS[0], row.gain.mean if row.gain else None, signed=True))
-        cells += [formatting.cost(axis.name, row.cost(axis.name)) for axis in axes]
+        cells += [formatting.format_score(metric, row.score(metric).mean) for metric in _METRICS]
+        cells.append(formatting.format_score(_METRICS[0], row.gain.mean if row.gain else None, signed=True))
+        cells += [formatting.format_cost(axis.name, row.cost(axis.name)) for axis in axes]
         lines.append(_line("td", cells))
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary.sentences)
     return f"<h3>{escape(summary.name)}</h3><table>{''.join(lines)}</table>{sentences}"

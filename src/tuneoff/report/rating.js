@@ -1,33 +1,33 @@
 "use strict";
-// One pair after the other; texts reach the page through textContent alone. Ratings stay in memory until they are saved.
+// Shows one pair at a time. Texts reach the page only through textContent. Ratings stay in memory until they are saved.
 (() => {
   const data = JSON.parse(document.getElementById("pairs").textContent);
   const choices = new Array(data.pairs.length).fill(null);
-  let place = 0;
+  let position = 0;
   const element = (id) => document.getElementById(id);
 
   function show() {
     const done = choices.filter((choice) => choice !== null).length;
-    const pair = data.pairs[place];
-    element("place").textContent = `Text ${place + 1} of ${data.pairs.length}, ${done} rated`;
-    element("instruction").textContent = pair.instruction ? visible(`Asked for: ${pair.instruction}`) : "";
-    element("document").textContent = visible(pair.document);
-    element("references").textContent = pair.references.length ? visible(`Reference: ${pair.references[0]}`) : "";
-    element("left").textContent = visible(pair.texts[0]);
-    element("right").textContent = visible(pair.texts[1]);
+    const pair = data.pairs[position];
+    element("position").textContent = `Text ${position + 1} of ${data.pairs.length}, ${done} rated`;
+    element("instruction").textContent = pair.instruction ? escapeControls(`Asked for: ${pair.instruction}`) : "";
+    element("document").textContent = escapeControls(pair.document);
+    element("references").textContent = pair.references.length ? escapeControls(`Reference: ${pair.references[0]}`) : "";
+    element("left").textContent = escapeControls(pair.texts[0]);
+    element("right").textContent = escapeControls(pair.texts[1]);
     for (const button of document.querySelectorAll("[data-choice]")) {
-      button.setAttribute("aria-pressed", String(choices[place] === button.dataset.choice));
+      button.setAttribute("aria-pressed", String(choices[position] === button.dataset.choice));
     }
   }
 
   function choose(choice) {
-    choices[place] = choice;
-    place = Math.min(place + 1, data.pairs.length - 1);
+    choices[position] = choice;
+    position = Math.min(position + 1, data.pairs.length - 1);
     show();
   }
 
   function back() {
-    place = Math.max(place - 1, 0);
+    position = Math.max(position - 1, 0);
     show();
   }
 

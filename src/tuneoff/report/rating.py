@@ -1,34 +1,33 @@
-"""A page on which a person compares the texts of two methods without knowing which is whose."""
+"""A page on which a person compares the texts of two methods without knowing which is which."""
 
 import random
-from pathlib import Path
 
 from markupsafe import Markup
 
 from tuneoff.prompts import fill
 from tuneoff.report.escaping import embedded_json
-from tuneoff.report.folder import Row, StudyFolder
-from tuneoff.report.html import environment, policy, source
-from tuneoff.results.run_record import write_text_atomic
+from tuneoff.report.html import read_resource, security_policy, template_environment
+from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.summary import ComparisonRow, Summary
+from tuneoff.spec import StudySpec
 
-PAGE = "rating.html"
 PAIRS = 100
 
 
-def write(study: StudyFolder) -> Path | None:
-    """Write `rating.html`: the two methods with the highest means on one model, seed 0, texts that differ.
+def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | None:
+    """The page as HTML: pairs of different texts of the two methods with the highest means on one base model.
 
-    None, and no page, where there are no such texts (a study without texts, or one method).
+    None if there are no such texts: a study without texts, or with a single method.
     """
-    path = study.path / PAGE
-    rated = _best_two(study) or []
-    texts = {document.id: document for document in study.documents if document.document}
-    outputs = [{row.id: row.text for row in study.predictions.get(run, [])} for _, run in rated]
-    ids = sorted(key for key in texts if outputs and outputs[0].get(key, "") != outputs[1].get(key, ""))
-    if not ids:
-        path.unlink(missing_ok=True)  # one of an earlier time would keep its texts
+    rated = _best_two(summary, study)
+    if rated is None:
         return None
-    rng = random.Random(f"{study.summary.name}/rating")
+    texts = {document.id: document for document in study.documents if document.document}
+    outputs = [{row.id: row.text for row in run.predictions} for _, run in rated]
+    ids = sorted(key for key in texts if outputs[0].get(key, "") != outputs[1].get(key, ""))
+    if not ids:
+        return None
+    rng = random.Random(f"{summary.name}/rating")
     rng.shuffle(ids)
     pairs = []
     for key in ids[:PAIRS]:
@@ -36,7 +35,7 @@ def write(study: StudyFolder) -> Path | None:
         pairs.append(
             {
                 "id": key,
-                "instruction": fill(study.spec.prompt.instruction, texts[key].fields),
+                "instruction": fill(spec.prompt.instruction, texts[key].fields),
                 "document": texts[key].document,
                 "references": texts[key].references[:1],
                 "texts": [outputs[side].get(key, "") for side in order],
@@ -44,41 +43,40 @@ def write(study: StudyFolder) -> Path | None:
             }
         )
     data = {
-        "study": study.summary.name,
+        "study": summary.name,
         "methods": [row.name for row, _ in rated],
-        "runs": [run for _, run in rated],
+        "runs": [run.name for _, run in rated],
         "pairs": pairs,
     }
-    style, script = source("rating.css"), source("escaping.js") + source("rating.js")
-    page = (
-        environment()
-        .from_string(source("rating.html.j2"))
-        .render(
-            policy=policy([script], style),
-            name=study.summary.name,
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            pairs=Markup(embedded_json(data)),  # noqa: S704 - escaped there
-        )
+    style, script = read_resource("rating.css"), read_resource("escaping.js") + read_resource("rating.js")
+    template = template_environment().from_string(read_resource("rating.html.j2"))
+    return template.render(
+        policy=security_policy([script], style),
+        name=summary.name,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        pairs=Markup(embedded_json(data)),  # noqa: S704 - escaped there
     )
-    write_text_atomic(path, page)
-    return path
 
 
-def _has_texts(study: StudyFolder, run: str) -> bool:
-    rows = study.predictions.get(run, [])
-    return bool(rows) and not any(row.left_out for row in rows)
-
-
-def _best_two(study: StudyFolder) -> list[tuple[Row, str]] | None:
-    """Rows of one model with the highest ROUGE-1, each with its first finished run."""
-    rows = [row for row in study.summary.rows if row.kind == "method" and row.score("rouge1").mean is not None]
-    first = max(rows, key=lambda row: row.score("rouge1").mean or 0.0, default=None)
-    if first is None:
-        return None
-    own = sorted((row for row in rows if row.model == first.model), key=lambda row: -(row.score("rouge1").mean or 0.0))[
-        :2
+def _best_two(summary: Summary, study: StoredStudy) -> list[tuple[ComparisonRow, StoredRun]] | None:
+    """The two rows of one base model with the highest ROUGE-1, each with its first run that has texts."""
+    scored = [
+        (mean, row) for row in summary.rows if row.kind == "method" and (mean := row.score("rouge1").mean) is not None
     ]
-    found = [(row, next((run for run in row.runs if _has_texts(study, run)), None)) for row in own]
+    if not scored:
+        return None
+    _, first = max(scored, key=lambda pair: pair[0])
+    ranked = sorted((pair for pair in scored if pair[1].model == first.model), key=lambda pair: -pair[0])
+    found = [(row, _first_with_texts(row, study)) for _, row in ranked[:2]]
     usable = [(row, run) for row, run in found if run is not None]
     return usable if len(usable) == 2 else None
+
+
+def _first_with_texts(row: ComparisonRow, study: StoredStudy) -> StoredRun | None:
+    runs = (study.run(name) for name in row.runs)
+    return next((run for run in runs if run and run.predictions and not _withheld(run)), None)
+
+
+def _withheld(run: StoredRun) -> bool:
+    return any(prediction.text_withheld for prediction in run.predictions)

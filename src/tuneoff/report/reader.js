@@ -1,5 +1,5 @@
 "use strict";
-// The reader of documents. All text reaches the page through textContent.
+// The reader of documents. Text reaches the page only through textContent.
 (() => {
   const { documents, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
   if (documents.length === 0) return;
@@ -24,7 +24,7 @@
   function scoreOf(system, index, metric) {
     return outputOf(system, index)?.[1][metric] ?? null;
   }
-  // What the best of some scores is; nothing where all are alike or neither direction is a merit.
+  // The best of some scores; null if all are equal or the metric has no direction.
   function bestOf(values, metric) {
     const known = values.filter((value) => value !== null);
     const higher = metrics[metric]?.higher_is_better ?? null;
@@ -49,9 +49,9 @@
 
   let haystacks = null;
   function haystack(index) {
-    haystacks ??= documents.map((one, place) =>
+    haystacks ??= documents.map((one, index) =>
       [one.id, one.text, ...one.references, ...Object.values(one.fields)]
-        .concat(systems.flatMap((system) => system.outputs.map((output) => output.texts[place]?.[0] ?? "")))
+        .concat(systems.flatMap((system) => system.outputs.map((output) => output.texts[index]?.[0] ?? "")))
         .join("\n")
         .toLowerCase(),
     );
@@ -77,16 +77,16 @@
 
   function extend(until) {
     const fragment = document.createDocumentFragment();
-    for (let place = list.children.length; place < Math.min(until, order.length); place++) {
-      const index = order[place];
+    for (let position = list.children.length; position < Math.min(until, order.length); position++) {
+      const index = order[position];
       const item = make("li");
       const button = make("button", "row");
       button.type = "button";
       button.tabIndex = -1;
-      button.dataset.place = String(place);
+      button.dataset.position = String(position);
       const value = sortValue(index);
       if (state.sort !== "") button.append(make("span", "value", written(value, state.metric, state.minus !== "")));
-      const text = make("span", "snippet", visible(documents[index].text.slice(0, 140)));
+      const text = make("span", "snippet", escapeControls(documents[index].text.slice(0, 140)));
       text.dir = "auto";
       button.append(text);
       item.append(button);
@@ -112,29 +112,29 @@
 
   // Text with words marked: a word is marked when `wanted` says so.
   function marked(text, wanted, className) {
-    const place = make("p", "text");
-    place.dir = "auto";
+    const paragraph = make("p", "text");
+    paragraph.dir = "auto";
     if (!wanted) {
-      place.textContent = visible(text);
-      return place;
+      paragraph.textContent = escapeControls(text);
+      return paragraph;
     }
     let from = 0;
     for (const found of text.matchAll(WORD)) {
       if (!wanted(found[0].toLowerCase())) continue;
-      if (found.index > from) place.append(visible(text.slice(from, found.index)));
-      place.append(make("mark", className, found[0]));
+      if (found.index > from) paragraph.append(escapeControls(text.slice(from, found.index)));
+      paragraph.append(make("mark", className, found[0]));
       from = found.index + found[0].length;
     }
-    place.append(visible(text.slice(from)));
-    return place;
+    paragraph.append(escapeControls(text.slice(from)));
+    return paragraph;
   }
 
   function card(system, index, best, test) {
     const box = make("section", `card ${system.kind}`);
     const head = make("h4");
-    const key = make("span", `key hue-${system.slot ?? 0}`, system.glyph);
+    const key = make("span", `key hue-${system.hue ?? 0}`, system.glyph);
     key.setAttribute("aria-hidden", "true");
-    const name = make("bdi", "", visible(system.label));
+    const name = make("bdi", "", escapeControls(system.label));
     head.append(key, name);
     const output = outputOf(system, index);
     const value = output ? scoreOf(system, index, state.metric) : null;
@@ -151,13 +151,13 @@
     else box.append(marked(output[0], test, state.mark));
     if (output) {
       const rest = make("p", "scores");
-      metrics.forEach((metric, place) => {
-        if (place === state.metric || output[1][place] === null) return;
+      metrics.forEach((metric, column) => {
+        if (column === state.metric || output[1][column] === null) return;
         const one = make("span");
-        one.append(make("span", "what", metric.title), ` ${written(output[1][place], place, false)}`);
+        one.append(make("span", "what", metric.title), ` ${written(output[1][column], column, false)}`);
         rest.append(one);
       });
-      // A few lines of numbers would drown the text: they open on demand.
+      // Folded, so that the numbers do not hide the text.
       const more = make("details");
       more.append(make("summary", "", "all scores"), rest);
       if (rest.children.length > 0) box.append(more);
@@ -170,7 +170,7 @@
     const none = order.length === 0;
     at("previous").disabled = none || open === 0;
     at("next").disabled = none || open >= order.length - 1;
-    at("place").textContent = none ? "" : `${(open + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
+    at("position").textContent = none ? "" : `${(open + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
     list.querySelector("[aria-current]")?.removeAttribute("aria-current");
     if (none) {
       content.replaceChildren(make("p", "empty", "No text matches."));
@@ -186,10 +186,10 @@
     const index = order[open];
     const one = documents[index];
     const about = make("p", "about");
-    about.append(make("code", "", visible(one.id)));
+    about.append(make("code", "", escapeControls(one.id)));
     for (const [name, value] of Object.entries(one.fields)) {
       const chip = make("span", "chip");
-      chip.append(make("span", "what", visible(name)), " ", make("bdi", "", visible(value)));
+      chip.append(make("span", "what", escapeControls(name)), " ", make("bdi", "", escapeControls(value)));
       about.append(chip);
     }
     const source = make("div", "source");
@@ -210,12 +210,12 @@
     content.replaceChildren(about, source, references, make("h3", "", scored), cards);
   }
 
-  function go(place) {
-    if (place < 0 || place >= order.length) return;
-    open = place;
+  function go(position) {
+    if (position < 0 || position >= order.length) return;
+    open = position;
     show();
   }
-  // After a change of order the open document stays open where it can: at the top after a new sort, in place otherwise.
+  // After a new sort the first document is open. After any other change of order the open document stays open if it can.
   function rearranged(toTop) {
     const kept = arrange();
     open = toTop ? 0 : Math.max(0, order.indexOf(kept));
@@ -231,7 +231,7 @@
     }
     select.value = String(chosen);
   }
-  const names = systems.map((system, index) => [index, visible(system.label)]);
+  const names = systems.map((system, index) => [index, escapeControls(system.label)]);
   choices(at("sort"), [["", "file order"], ...names], "");
   choices(at("minus"), [["", "–"], ...names], "");
   choices(at("metric"), metrics.map((metric, index) => [index, metric.title]), primary);
@@ -282,9 +282,9 @@
   at("next").addEventListener("click", () => go(open + 1));
   list.addEventListener("click", (event) => {
     const row = event.target.closest(".row");
-    if (row) go(Number(row.dataset.place));
+    if (row) go(Number(row.dataset.position));
   });
-  // Arrow keys turn pages while the reader is on the screen; in the list, up and down do so too.
+  // Arrow keys turn pages while the reader is on the screen; in the list, up and down do as well.
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (event.target.closest("input, select, textarea, .scroll, pre")) return;

@@ -1,8 +1,8 @@
-"""Who stands in the report and how each is drawn: the same colour and shape in table, charts and reader.
+"""Colours and shapes: the same for a method in table, charts and reader.
 
 The hues are those of Okabe and Ito (Color Universal Design, 2008), which people with any common colour blindness can
-tell apart, darkened for white paper and lightened for a dark page until each has at least 3 : 1 contrast there.
-Shapes repeat the distinction, so that no reading depends on colour alone.
+distinguish. They are darkened for white paper and lightened for a dark page, so that each has a contrast of at least
+3 : 1. Shapes repeat the distinction, so that no chart depends on colour alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,80 +31,83 @@ GRID = ("#e4e1d9", "#34373c")
 PAPER = ("#ffffff", "#1b1d20")
 BAND = ("#f1eee6", "#26292e")
 
-# What the page swaps inside a chart when the reader's screen is dark.
+# Colour on a light page -> colour on a dark page. The page replaces them inside charts.
 DARK: dict[str, str] = dict((NEUTRAL, *HUES, INK, MUTED, GRID, PAPER, BAND))
 
 
 @dataclass(frozen=True)
-class Member:
-    """One method on one model. `slot` is the index of its hue, 0 for the neutral one."""
+class MethodStyle:
+    """How one method on one base model is drawn."""
 
     model: str
     method: str
     label: str
-    slot: int
+    hue: int
+    """1 .. `len(HUES)`; 0 for the neutral grey."""
     shape: str
     dash: tuple[int, ...]
 
     @property
     def colour(self) -> str:
-        """Its colour on light paper; `DARK` maps it to the one on a dark page."""
-        return (NEUTRAL, *HUES)[self.slot][0]
+        """The colour on light paper; `DARK` maps it to the one on a dark page."""
+        return (NEUTRAL, *HUES)[self.hue][0]
 
     @property
     def glyph(self) -> str:
-        """Its shape as a character."""
+        """The shape as a character."""
         return GLYPHS[self.shape]
 
 
-def model_label(name: str) -> str:
-    """A model for people: the last part of a folder or hub id."""
+def _last_part(name: str) -> str:
+    """The last part of a folder or hub id."""
     return PurePath(name.replace("\\", "/")).name or name
 
 
-def method_label(name: str) -> str:
-    """A method for people when nobody gave it a title."""
+def _untitled(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-class Cast:
-    """All members of a study in the order of their first run. Zero-shot, the anchor of every gain, is neutral grey;
-    the hue follows the method, the dash of a line follows the model."""
+class MethodStyles:
+    """Styles of all methods of a study, in the order of their first run.
+
+    Zero-shot, the anchor of every gain, is grey. The hue depends on the method, the dash of a line on the base model.
+    """
 
     def __init__(self, records: Iterable[Record], titles: Mapping[str, str] | None = None) -> None:
         keys = list(dict.fromkeys((record.spec.model.name, record.spec.method.name) for record in records))
         models = list(dict.fromkeys(model for model, _ in keys))
         methods = list(dict.fromkeys(method for _, method in keys))
         coloured = [method for method in methods if method != "zero_shot"]
-        slots = {method: 1 + index % len(HUES) for index, method in enumerate(coloured)}
-        names = titles or {}
-        short = [model_label(model) for model in models]
-        self.shown = dict(zip(models, short if len(set(short)) == len(short) else models, strict=True))
+        hues = {method: 1 + index % len(HUES) for index, method in enumerate(coloured)}
+        short = [_last_part(model) for model in models]
         self.models = models
-        self.members: dict[tuple[str, str], Member] = {}
+        self.short_names = dict(zip(models, short if len(set(short)) == len(short) else models, strict=True))
+        self._styles: dict[tuple[str, str], MethodStyle] = {}
         for model, method in keys:
-            title = names.get(method) or method_label(method)
-            self.members[model, method] = Member(
+            self._styles[model, method] = MethodStyle(
                 model=model,
                 method=method,
-                label=self.label(title, model),
-                slot=slots.get(method, 0),
+                label=self.label((titles or {}).get(method) or _untitled(method), model),
+                hue=hues.get(method, 0),
                 shape=SHAPES[(models.index(model) if len(models) > 1 else methods.index(method)) % len(SHAPES)],
                 dash=((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))[models.index(model) % 4],
             )
 
-    def apart(self, model: str | None) -> str | None:
-        """A model for people, no longer than tells it from the others; None where there are no others."""
-        return self.shown.get(model, model) if model and len(self.models) > 1 else None
+    def model_name(self, model: str | None) -> str | None:
+        """The shortest name that distinguishes a base model from the others; None if there are no others."""
+        return self.short_names.get(model, model) if model and len(self.models) > 1 else None
 
     def label(self, title: str, model: str | None) -> str:
-        """A method on a model for people."""
-        shown = self.apart(model)
-        return f"{title} · {shown}" if shown else title
+        """A method's title, with its base model if the study has several."""
+        name = self.model_name(model)
+        return f"{title} · {name}" if name else title
 
-    def __iter__(self) -> Iterator[Member]:
-        return iter(self.members.values())
+    def __iter__(self) -> Iterator[MethodStyle]:
+        return iter(self._styles.values())
 
-    def of(self, record: Record) -> Member:
-        """The member that a run belongs to."""
-        return self.members[record.spec.model.name, record.spec.method.name]
+    def __len__(self) -> int:
+        return len(self._styles)
+
+    def of(self, record: Record) -> MethodStyle:
+        """The style of a run."""
+        return self._styles[record.spec.model.name, record.spec.method.name]

@@ -183,14 +183,14 @@ class Confound(Frozen):
     model: str
     changes_scores: bool
     """Whether it changes losses and texts by itself."""
-    words: str
+    description: str
 
     @property
     def sentence(self) -> str:
-        """The words as a sentence of the verdict."""
+        """The description as a sentence of the verdict."""
         if self.changes_scores:
-            return f"Caution: {self.words}."
-        return f"{self.words[:1].upper()}{self.words[1:]}."
+            return f"Caution: {self.description}."
+        return f"{self.description[:1].upper()}{self.description[1:]}."
 
 
 class Finding(Frozen):
@@ -198,7 +198,7 @@ class Finding(Frozen):
 
     check: str
     where: str
-    words: str
+    message: str
 
 
 class ModelToUse(Frozen):

@@ -1,1 +1,1 @@
-"""Statistics over arrays: numbers in, numbers out. Imports nothing of tuneoff."""
+"""Statistics on arrays: NumPy arrays in, NumPy arrays and floats out. Imports no other package of tuneoff."""

@@ -1,31 +1,49 @@
-"""A percentile interval for the mean score of one method over documents (Efron 1979). No decision is drawn from it:
-decisions come from the one simultaneous procedure of `verdict.decide`."""
+"""Bootstrap over groups of documents and over training seeds (Efron 1979, Bootstrap Methods).
 
-from collections.abc import Mapping
+These intervals describe; no decision is based on them. Decisions use `tuneoff.stats.multiple_comparisons`.
+"""
 
 import numpy as np
 
+from tuneoff.stats.variance_components import Floats, Integers
+
 _RESAMPLES = 2000
-_SEED = 20260101  # fixed: the same records give the same report
+# Fixed, so that the same scores always give the same interval.
+_SEED = 20260101
 
 
-def group_interval(
-    values: Mapping[str, float], groups: Mapping[str, str], level: float = 0.95
-) -> tuple[float, float] | None:
-    """Interval for the mean of `values` (document id -> score) when whole groups are drawn anew.
+def group_interval(values: Floats, group_of: Integers, level: float = 0.95) -> tuple[float, float] | None:
+    """Percentile interval for the mean of `values` when whole groups are resampled.
 
-    An id without a group is its own group. None with fewer than two groups: nothing can be drawn then.
+    Args:
+        values: (N,) one value per document.
+        group_of: (N,) index of each document's group, from 0 to G - 1.
+        level: coverage of the interval, in (0, 1).
+
+    Returns:
+        Lower and upper end, in the unit of `values`; None with fewer than two groups.
     """
-    names = sorted({groups.get(key, key) for key in values})
-    if len(names) < 2:
+    n_groups = int(group_of.max()) + 1 if len(group_of) else 0
+    if n_groups < 2:
         return None
-    place = {name: index for index, name in enumerate(names)}
-    sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    for key, value in values.items():
-        index = place[groups.get(key, key)]
-        sums[index] += value
-        counts[index] += 1
-    drawn = np.random.default_rng(_SEED).integers(len(names), size=(_RESAMPLES, len(names)))
+    sums = np.bincount(group_of, weights=values, minlength=n_groups)
+    counts = np.bincount(group_of, minlength=n_groups).astype(float)
+    drawn = np.random.default_rng(_SEED).integers(n_groups, size=(_RESAMPLES, n_groups))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def resampled_means(table: Floats, resamples: int, seed: int) -> Floats:
+    """(resamples, F) means of `table` (F, S, G) over resampled seeds and groups.
+
+    A resample draws S seeds and G groups with replacement, the same ones for each of the F rows, so that the means of
+    one resample belong together.
+    """
+    n_rows, n_seeds, n_groups = table.shape
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, n_rows))
+    for index in range(resamples):
+        chosen = table[:, rng.integers(n_seeds, size=n_seeds)][:, :, rng.integers(n_groups, size=n_groups)]
+        means[index] = chosen.mean(axis=(1, 2))
+    return means

@@ -1,17 +1,19 @@
-"""One simultaneous procedure for all pairs of methods, and comparisons with the unknown best.
+"""Simultaneous intervals for all pairs of methods, and bounds on the regret against the unknown best method.
 
 Intervals: max-|t| over all pairs with the estimated correlation of the pairs (Hothorn, Bretz, Westfall 2008,
-Simultaneous Inference in General Parametric Models). Pairs differ in how well their error is known, so each has a
-critical value from its own error distribution (Hasler, Hothorn 2008, Multiple Contrast Tests in the Presence of
-Heteroscedasticity). Decisions are read off the intervals: a pair differs when its interval excludes zero.
+Simultaneous Inference in General Parametric Models). Pairs differ in their degrees of freedom, so each pair has its own
+critical value (Hasler, Hothorn 2008, Multiple Contrast Tests in the Presence of Heteroscedasticity). Two methods differ
+significantly when their interval excludes zero.
 
-How well an error is known: a standard error has a document part with many degrees of freedom and a seed part with few.
-One Satterthwaite t is too short whenever few seeds happen to agree by chance, so each part keeps its own chi-square:
-the half-width is the quantile of |Z| sqrt(documents df/chi2 + seeds df'/chi2' - residual), a generalised pivotal
-quantity (Weerahandi 1993, Generalized Confidence Intervals). With one part it is the t interval exactly.
+Standard errors: the document part has many degrees of freedom, the seed part few. A single Satterthwaite t interval is
+too short when few seeds agree by chance. Therefore each part keeps its own chi-square, and the half-width is the
+quantile of |Z| sqrt(documents df/chi2 + seeds df'/chi2' - residual), a generalised pivotal quantity (Weerahandi 1993,
+Generalized Confidence Intervals). With only one part this is exactly the t interval.
 
-The best: Hsu's multiple comparisons with the best, unconstrained and with unequal errors (Hsu 1996, Multiple
+Regret: Hsu's multiple comparisons with the best, unconstrained and with unequal errors (Hsu 1996, Multiple
 Comparisons, chapter 4).
+
+Shapes: M methods, P pairs of methods. Scores and widths are in points.
 """
 
 from dataclasses import dataclass
@@ -21,56 +23,61 @@ import numpy as np
 from scipy.special import chdtri, ndtr, ndtri
 from scipy.stats import qmc
 
-from tuneoff.stats.variance_components import Differences, Floats, Integers
+from tuneoff.stats.variance_components import Floats, Integers, PairwiseDifferences
 
 LEVEL = 0.95
-# Sobol points for the distribution of the maximum: the critical value is then right to about 0.5 %.
-DRAWS = 4096
+# Sobol points for the distribution of the maximum. They give the critical value to about 0.5 %.
+_DRAWS = 4096
 _SEED = 20240229
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """Distribution of an error's true size over its estimate, as K weighted points for each of P pairs."""
+class _ErrorRatio:
+    """Distribution of true over estimated standard error: K weighted points for each of P pairs."""
 
     ratio: Floats  # (P, K)
     weight: Floats  # (K,)
 
 
-def half_widths(found: Differences, level: float = LEVEL) -> Floats:
-    """(P,) half-widths of simultaneous two-sided intervals of one study, in points. Zero where there is no error."""
-    return _widths(found, found.first, found.second, np.arange(len(found.first)), level, two_sided=True)
+def simultaneous_half_widths(differences: PairwiseDifferences, level: float = LEVEL) -> Floats:
+    """(P,) half-widths of two-sided intervals that hold for all pairs at once. Zero for a pair without error."""
+    every = np.arange(len(differences.first))
+    return _family_widths(differences, differences.first, differences.second, every, level, two_sided=True)
 
 
-def single_half_widths(found: Differences, level: float = LEVEL) -> Floats:
-    """(P,) half-widths of two-sided intervals that each hold for their own pair alone, not for the family."""
-    known = np.flatnonzero(found.variance > 0)
-    widths = np.zeros(len(found.first))
+def single_half_widths(differences: PairwiseDifferences, level: float = LEVEL) -> Floats:
+    """(P,) half-widths of two-sided intervals that each hold only for their own pair, without correction."""
+    known = np.flatnonzero(differences.variance > 0)
+    widths = np.zeros(len(differences.first))
     if len(known):
-        critical = _critical(None, _spread(found, known), level, two_sided=True)
-        widths[known] = np.sqrt(found.variance[known]) * critical
+        critical = _critical_values(None, _error_ratio(differences, known), level, two_sided=True)
+        widths[known] = np.sqrt(differences.variance[known]) * critical
     return widths
 
 
-def one_sided_widths(found: Differences, control: int, level: float = LEVEL) -> tuple[Integers, Floats]:
-    """The other methods (M-1,) and the widths d of simultaneous bounds: mean[control] - mean[other] is at most its
-    estimate + d, and at the same time for all others (Dunnett's comparisons with one control)."""
-    involved = np.flatnonzero((found.first == control) | (found.second == control))
-    others = np.where(found.first[involved] == control, found.second[involved], found.first[involved])
+def one_sided_widths(differences: PairwiseDifferences, control: int, level: float = LEVEL) -> tuple[Integers, Floats]:
+    """Widths of simultaneous upper bounds for one `control` method against all others (Dunnett 1955).
+
+    Returns the indices of the other methods (M-1,) and widths (M-1,). With probability `level`, for all others at once,
+    mean[control] - mean[other] is at most its estimate plus the width.
+    """
+    involved = np.flatnonzero((differences.first == control) | (differences.second == control))
+    others = np.where(differences.first[involved] == control, differences.second[involved], differences.first[involved])
     controls = np.full_like(others, control)
-    return others, _widths(found, controls, others, involved, level, two_sided=False)
+    return others, _family_widths(differences, controls, others, involved, level, two_sided=False)
 
 
-def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Floats:
-    """(M,) bounds, for all methods at once with probability `level`, on how far each true mean lies under the best one.
+def regret_bounds(differences: PairwiseDifferences, mean: Floats, level: float = LEVEL) -> Floats:
+    """(M,) upper bounds on how far each true mean lies below the best one, for all methods at once.
 
-    If k is the true best, then with that probability every mean[k] - mean[j] lies below its one-sided bound. Then no
-    bound of k is negative, so k is among the candidates, and each method's loss is under its bound against one of them.
+    `mean` (M,) holds the estimated means. If method k is the true best, then with probability `level` every
+    mean[k] - mean[j] lies below its one-sided bound. None of the bounds of k is then negative, so k is among the
+    candidates, and the regret of each method is below its bound against one of them.
     """
     n_methods = len(mean)
     bounds = np.full((n_methods, n_methods), -np.inf)  # [k, i]: upper bound of mean[k] - mean[i]
     for control in range(n_methods):
-        others, widths = one_sided_widths(found, control, level)
+        others, widths = one_sided_widths(differences, control, level)
         bounds[control, others] = mean[control] - mean[others] + widths
     np.fill_diagonal(bounds, 0.0)
     candidates = np.flatnonzero(bounds.min(axis=1) >= 0)
@@ -78,29 +85,35 @@ def losses(found: Differences, mean: Floats, level: float = LEVEL) -> Floats:
     return upper
 
 
-def _widths(
-    found: Differences, first: Integers, second: Integers, index: Integers, level: float, *, two_sided: bool
+def _family_widths(
+    differences: PairwiseDifferences,
+    first: Integers,
+    second: Integers,
+    index: Integers,
+    level: float,
+    *,
+    two_sided: bool,
 ) -> Floats:
-    """Widths for the contrasts `first - second`, whose error parts stand at `index` of `found`."""
-    variance = found.variance[index]
+    """Widths for the contrasts `first - second`; `index` gives the pair in `differences` of each contrast."""
+    variance = differences.variance[index]
     known = variance > 0
     widths = np.zeros(len(index))
     if not known.any():
         return widths
-    spread = _spread(found, index[known])
+    ratio = _error_ratio(differences, index[known])
     errors = np.sqrt(variance[known])
     if known.sum() == 1:
-        widths[known] = errors * _critical(None, spread, level, two_sided=two_sided)
+        widths[known] = errors * _critical_values(None, ratio, level, two_sided=two_sided)
         return widths
-    maxima = _maxima(found.covariance, first[known], second[known], two_sided=two_sided)
-    widths[known] = errors * _critical(maxima, spread, level, two_sided=two_sided)
+    maxima = _sampled_maxima(differences.covariance, first[known], second[known], two_sided=two_sided)
+    widths[known] = errors * _critical_values(maxima, ratio, level, two_sided=two_sided)
     return widths
 
 
-def _maxima(covariance: Floats, first: Integers, second: Integers, *, two_sided: bool) -> Floats:
-    """(DRAWS,) sorted draws of the largest of the correlated standard normal contrasts."""
-    # What all methods share cancels in every contrast; without it, and with the one symmetric root, the draws of a pair
-    # depend on nothing but the differences.
+def _sampled_maxima(covariance: Floats, first: Integers, second: Integers, *, two_sided: bool) -> Floats:
+    """(_DRAWS,) sorted samples of the largest of the correlated standard normal contrasts."""
+    # What all methods share cancels in every contrast. Without it, and with the symmetric root, the samples of a pair
+    # depend only on the differences.
     centred = covariance - covariance.mean(axis=0, keepdims=True)
     centred = centred - centred.mean(axis=1, keepdims=True)
     values, vectors = np.linalg.eigh((centred + centred.T) / 2.0)
@@ -115,57 +128,63 @@ def _maxima(covariance: Floats, first: Integers, second: Integers, *, two_sided:
 
 @lru_cache(maxsize=32)
 def _normal_draws(dimensions: int) -> Floats:
-    """(dimensions, DRAWS) standard normals from a scrambled Sobol sequence with a fixed seed."""
-    points = qmc.Sobol(dimensions, scramble=True, rng=_SEED).random(DRAWS)
+    """(dimensions, _DRAWS) standard normals from a scrambled Sobol sequence with a fixed seed."""
+    points = qmc.Sobol(dimensions, scramble=True, rng=_SEED).random(_DRAWS)
     normal: Floats = ndtri(points.T)
     return normal
 
 
 @lru_cache(maxsize=256)
 def _chi_square_ratios(df: float, points: int) -> tuple[Floats, Floats]:
-    """df / chi-square(df) at `points` nodes with weights: Gauss-Legendre over the square root of the probability,
-    which puts nodes where the ratio grows without bound."""
+    """Values of df / chi-square(df) at `points` nodes, and their weights.
+
+    Gauss-Legendre quadrature over the square root of the probability: it has many nodes where the ratio is unbounded.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(points)
     root = (nodes + 1.0) / 2.0
     return df / chdtri(df, 1.0 - root**2), weights * root
 
 
-def _spread(found: Differences, index: Integers) -> _Spread:
-    estimated = np.sqrt(found.variance[index])[:, None]
-    if not found.seeds_df.any():
-        ratio, weight = _chi_square_ratios(found.documents_df, 32)
-        return _Spread(np.sqrt(found.documents[index, None] * ratio) / estimated, weight)
-    ratio, weight = _chi_square_ratios(found.documents_df, 6 if found.documents_df > 30 else 16)
-    per_df = {df: _chi_square_ratios(df, 32) for df in set(found.seeds_df[index].tolist()) if df > 0}
+def _error_ratio(differences: PairwiseDifferences, index: Integers) -> _ErrorRatio:
+    """Of the pairs at `index`, all of which have a positive variance."""
+    estimated = np.sqrt(differences.variance[index])[:, None]
+    if not differences.seeds_df.any():
+        ratio, weight = _chi_square_ratios(differences.documents_df, 32)
+        return _ErrorRatio(np.sqrt(differences.documents[index, None] * ratio) / estimated, weight)
+    ratio, weight = _chi_square_ratios(differences.documents_df, 6 if differences.documents_df > 30 else 16)
+    per_df = {df: _chi_square_ratios(df, 32) for df in set(differences.seeds_df[index].tolist()) if df > 0}
     seed_weight = _chi_square_ratios(1.0, 32)[1]
     none = np.zeros(32)
-    seed_ratio = np.stack([per_df[df][0] if df > 0 else none for df in found.seeds_df[index].tolist()])
-    seeds = np.maximum(found.seeds[index, None] * seed_ratio - found.residual[index, None], 0.0)
-    total = (found.documents[index, None] * ratio)[:, :, None] + seeds[:, None, :]
-    return _Spread(np.sqrt(total.reshape(len(index), -1)) / estimated, np.outer(weight, seed_weight).ravel())
+    seed_ratio = np.stack([per_df[df][0] if df > 0 else none for df in differences.seeds_df[index].tolist()])
+    seeds = np.maximum(differences.seeds[index, None] * seed_ratio - differences.residual[index, None], 0.0)
+    total = (differences.documents[index, None] * ratio)[:, :, None] + seeds[:, None, :]
+    return _ErrorRatio(np.sqrt(total.reshape(len(index), -1)) / estimated, np.outer(weight, seed_weight).ravel())
 
 
-def _critical(maxima: Floats | None, spread: _Spread, level: float, *, two_sided: bool) -> Floats:
-    """(P,) c with P(largest contrast x spread <= c) = level. `maxima` None: a single contrast, without sampling."""
+def _critical_values(maxima: Floats | None, error: _ErrorRatio, level: float, *, two_sided: bool) -> Floats:
+    """(P,) values c with P(largest contrast x error ratio <= c) = level, found by bisection.
 
-    def share_below(value: Floats) -> Floats:
-        scaled = value[:, None] / np.maximum(spread.ratio, 1e-300)
+    `maxima` None: a single contrast, computed without sampling.
+    """
+
+    def probability_below(value: Floats) -> Floats:
+        scaled = value[:, None] / np.maximum(error.ratio, 1e-300)
         if maxima is not None:
-            share = np.searchsorted(maxima, scaled, side="right") / len(maxima)
+            conditional = np.searchsorted(maxima, scaled, side="right") / len(maxima)
         else:
-            share = 2.0 * ndtr(scaled) - 1.0 if two_sided else ndtr(scaled)
-        probability: Floats = share @ spread.weight
+            conditional = 2.0 * ndtr(scaled) - 1.0 if two_sided else ndtr(scaled)
+        probability: Floats = conditional @ error.weight
         return probability
 
-    low = np.zeros(len(spread.ratio))
-    high = np.full(len(spread.ratio), 4.0)
+    low = np.zeros(len(error.ratio))
+    high = np.full(len(error.ratio), 4.0)
     for _ in range(20):
-        short = share_below(high) < level
+        short = probability_below(high) < level
         if not np.any(short):
             break
         high = np.where(short, 2.0 * high, high)
     for _ in range(26):
         middle = (low + high) / 2.0
-        enough = share_below(middle) >= level
+        enough = probability_below(middle) >= level
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return high

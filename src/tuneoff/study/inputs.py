@@ -17,8 +17,7 @@ from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.stats.power import Sensitivity
-from tuneoff.stats.power import plan as plan_sensitivity
+from tuneoff.stats.power import Sensitivity, planned_sensitivity
 from tuneoff.study import planner
 from tuneoff.study.budget import DataSizes
 from tuneoff.study.planner import ContentHashes
@@ -62,7 +61,7 @@ class StudyInputs:
         varies = [kind_of(name).seeded for name in study.methods] + [False for _ in self.outside]
         if len(varies) < 2 or documents < 2:
             return None
-        return plan_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)
+        return planned_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)
 
     def data_file(self, spec: DataSpec) -> DataFile:
         """What `data.json` holds."""

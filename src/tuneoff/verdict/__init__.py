@@ -1,21 +1,21 @@
-"""Statistics over records: who is better, how sure that is, which method is worth its cost. Imports no torch."""
+"""From scores to the verdict: which method is better, how certain that is, what it costs. Imports no torch."""
 
-from tuneoff.results.verdict import MethodResult, PairResult, Recommendation, Verdict
-from tuneoff.stats.power import Components, Sensitivity, plan
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.scores import AXES, Axis, Cost, Scores
+from tuneoff.verdict.judge import JudgedModel, judge_study
+from tuneoff.verdict.rescoring import rescore
+from tuneoff.verdict.scores import Scores, load_scores
+from tuneoff.verdict.selection import find_model_to_use
+from tuneoff.verdict.study_diff import diff
+from tuneoff.verdict.summarize import summarize
 
 __all__ = [
-    "AXES",
-    "Axis",
-    "Components",
-    "Cost",
-    "MethodResult",
-    "PairResult",
-    "Recommendation",
+    "JudgedModel",
     "Scores",
-    "Sensitivity",
-    "Verdict",
     "decide",
-    "plan",
+    "diff",
+    "find_model_to_use",
+    "judge_study",
+    "load_scores",
+    "rescore",
+    "summarize",
 ]

@@ -1,111 +1,112 @@
-"""Claims that stand in the study file, each judged: supported, contradicted or undecided.
+"""Claims of the study file, each judged as supported, contradicted or undecided.
 
-Claims about quality are read off the simultaneous intervals of the verdict, all of them together right with its level;
-those at a share of the data off the bands of `sizes`, which are a second procedure of the same level. Claims about
-costs, losses and best epochs are read off the seeds: supported when all seeds say so, contradicted when none does.
+Claims about quality use the simultaneous intervals of the verdict, so all of them together hold with its level. Claims
+about quality at a smaller fraction of the data use the intervals of `tuneoff.verdict.data_sizes`, a second procedure
+of the same level. Claims about costs, losses and best epochs compare the runs seed by seed: a claim is supported if it
+holds for every seed, and contradicted if it holds for none.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
+from tuneoff.results.costs import COST_AXES
 from tuneoff.results.run_record import Record
-from tuneoff.results.verdict import Verdict
-from tuneoff.spec.run import Frozen
+from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec
-from tuneoff.verdict.costs import as_alone, in_company, place, timing_of
-from tuneoff.verdict.data_sizes import SizeVerdict
-from tuneoff.verdict.load import load_costs
-from tuneoff.verdict.scores import AXES
-from tuneoff.verdict.sentences import listed
+from tuneoff.text import join_words
+from tuneoff.verdict.costs import as_alone, costs_of, lacks_timing, model_and_method, timing_runs
 
-Outcome = Literal["supported", "contradicted", "undecided"]
-
-# Costs that company on the machine changes.
-_OF_CLOCKS = ("train_seconds", "generate_seconds", "energy_joules")
-
-
-class Judged(Frozen):
-    """A claim and what the study says about it. `why` holds the numbers."""
-
-    text: str
-    outcome: Outcome
-    why: str
+# Costs that change when other runs share the machine.
+_COSTS_OF_TIME = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
 
 
 def judge_claims(
     claims: Sequence[ClaimSpec],
     records: Sequence[Record],
     verdict: Verdict,
-    sizes: SizeVerdict | None,
+    sizes: DataSizeVerdict | None,
     margin: float = MARGIN,
     *,
     seeds: int = 1,
-) -> list[Judged]:
-    """Judge the claims of one base model. `records` are its runs at every share of the data, timing runs too.
+) -> list[JudgedClaim]:
+    """Judge the claims for one base model.
 
-    What is read off the seeds stays undecided until all `seeds` that the study plans have finished."""
-    timing = timing_of(records)
+    Args:
+        claims: claims of the study file.
+        records: all runs of the model, at every fraction of the data, timing runs included.
+        verdict: verdict at all the data.
+        sizes: results at smaller fractions, if there are any.
+        margin: difference that does not matter in practice, points.
+        seeds: number of planned seeds. Claims that compare seeds are undecided until all of them have finished.
+    """
+    timing = timing_runs(records)
     finished = [
-        as_alone(record, timing.get(place(record)))
+        as_alone(record, timing.get(model_and_method(record)))
         for record in records
         if record.status == "finished" and record.spec.role == "final"
     ]
-    shared = {record.spec.method.name for record in finished if in_company(record, timing)}
-    found = []
+    concurrent = {record.spec.method.name for record in finished if lacks_timing(record, timing)}
+    judged = []
     for claim in claims:
-        if claim.kind == "cost_order" and claim.cost in _OF_CLOCKS and shared & set(claim.methods):
-            names = listed(sorted(shared & set(claim.methods)))
-            why = f"{claim.cost} of {names} was measured while runs shared the machine, and no timing run is there"
-            found.append(Judged(text=claim.text, outcome="undecided", why=why))
+        if claim.kind == "cost_order" and claim.cost in _COSTS_OF_TIME and concurrent & set(claim.methods):
+            names = join_words(sorted(concurrent & set(claim.methods)))
+            why = f"{claim.cost} of {names} was measured during concurrent runs, and there is no timing run"
+            judged.append(JudgedClaim(text=claim.text, outcome="undecided", why=why))
         else:
-            found.append(_judge(claim, finished, verdict, sizes, margin, seeds))
-    return found
+            judged.append(_judge_claim(claim, finished, verdict, sizes, margin, seeds))
+    return judged
 
 
 def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions: Sequence[float], file: Path) -> None:
-    """Raise `UserError` for a claim about a method, share or cost that the study does not have."""
+    """Raise `UserError` for a claim about a method, fraction or cost that the study does not have."""
     for claim in claims:
         for name in claim.methods:
             if name not in methods:
-                raise UserError(f"{file}: the claim {claim.text!r} is about {name}, which the study does not compare")
+                raise UserError(
+                    f"{file}: the claim {claim.text!r} is about {name}, which the study does not compare; add it to "
+                    "methods or remove the claim"
+                )
         if claim.fraction not in fractions:
             raise UserError(
-                f"{file}: the claim {claim.text!r} is about the share {claim.fraction:g}; add it to fractions"
+                f"{file}: the claim {claim.text!r} is about the fraction {claim.fraction:g} of the data; "
+                "add it to fractions"
             )
-        if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in AXES}:
-            known = ", ".join(axis.name for axis in AXES)
-            raise UserError(f"{file}: the claim {claim.text!r} is about the cost {claim.cost!r}; there are {known}")
+        if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in COST_AXES}:
+            known = ", ".join(axis.name for axis in COST_AXES)
+            raise UserError(f"{file}: the claim {claim.text!r} is about the cost {claim.cost!r}; choose one of {known}")
 
 
-def _judge(
+def _judge_claim(
     claim: ClaimSpec,
     records: Sequence[Record],
     verdict: Verdict,
-    sizes: SizeVerdict | None,
+    sizes: DataSizeVerdict | None,
     margin: float,
     planned: int,
-) -> Judged:
+) -> JudgedClaim:
     if claim.kind in ("better", "equal", "at_least"):
-        interval = _interval(claim, verdict, sizes)
+        interval = _claimed_interval(claim, verdict, sizes)
         if interval is None:
-            return Judged(text=claim.text, outcome="undecided", why="no interval: runs are missing")
+            return JudgedClaim(text=claim.text, outcome="undecided", why="runs are missing")
         difference, low, high, covers_seeds = interval
-        found = _by_interval(claim, difference, low, high, margin)
+        judged = _judge_by_interval(claim, difference, low, high, margin)
         if covers_seeds:
-            return found
-        return found.model_copy(update={"why": f"{found.why}; one seed: of these trained models, not of the methods"})
-    here = [record for record in records if record.spec.fraction == claim.fraction]
+            return judged
+        why = f"{judged.why}; one seed: holds for these trained models, not for the methods"
+        return judged.model_copy(update={"why": why})
+    at_fraction = [record for record in records if record.spec.fraction == claim.fraction]
     if claim.kind == "best_early":
-        return _early(claim, here, planned)
-    return _by_order(claim, here, planned)
+        return _judge_best_early(claim, at_fraction, planned)
+    return _judge_order(claim, at_fraction, planned)
 
 
-def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> tuple[float, float, float, bool] | None:
-    """Difference of the first method to the second, its interval, and whether that covers other seeds."""
+def _claimed_interval(
+    claim: ClaimSpec, verdict: Verdict, sizes: DataSizeVerdict | None
+) -> tuple[float, float, float, bool] | None:
+    """Difference of the first method to the second, both ends of its interval, and whether that covers seeds."""
     first, second = claim.methods
     if claim.fraction == 1:
         for pair in verdict.pairs:
@@ -125,22 +126,22 @@ def _interval(claim: ClaimSpec, verdict: Verdict, sizes: SizeVerdict | None) -> 
     return None
 
 
-def _by_interval(claim: ClaimSpec, difference: float, low: float, high: float, margin: float) -> Judged:
+def _judge_by_interval(claim: ClaimSpec, difference: float, low: float, high: float, margin: float) -> JudgedClaim:
     """`equal`: within the margin. `at_least`: not worse by more than the margin."""
     if claim.kind == "better":
-        outcome: Outcome = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+        outcome: ClaimOutcome = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
     elif claim.kind == "equal":
         inside, outside = -margin <= low and high <= margin, low > margin or high < -margin
         outcome = "supported" if inside else "contradicted" if outside else "undecided"
     else:
         outcome = "supported" if low >= -margin else "contradicted" if high < -margin else "undecided"
-    return Judged(
+    return JudgedClaim(
         text=claim.text, outcome=outcome, why=f"difference {difference:+.2f} points ({low:+.2f} to {high:+.2f})"
     )
 
 
-def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
-    """The methods of the claim in the order that it states, the largest first, seed by seed."""
+def _judge_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> JudgedClaim:
+    """Whether a cost or loss falls in the order of the claim's methods, for each seed."""
     values: dict[str, dict[int, float]] = {name: {} for name in claim.methods}
     for record in records:
         name = record.spec.method.name
@@ -148,30 +149,31 @@ def _by_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judg
             continue
         value = record.curve.best_validation_loss
         if claim.kind == "cost_order":
-            value = load_costs([record])[str(claim.cost)].value
+            value = costs_of([record])[str(claim.cost)].value
         if value is not None:
             values[name][record.spec.seed] = value
     varying = [found for name, found in values.items() if _seeded(name)]
     seeds = set.intersection(*(set(found) for found in varying)) if varying else {0}
     for name, found in values.items():
-        if found and not _seeded(name):  # its one run stands for all seeds
+        if found and not _seeded(name):  # its only run counts for every seed
             values[name] = dict.fromkeys(seeds, next(iter(found.values())))
     if not seeds or not all(values.values()):
-        return Judged(text=claim.text, outcome="undecided", why="no seed in which all of them have a figure")
+        return JudgedClaim(text=claim.text, outcome="undecided", why="no seed for which all methods have a value")
     orders = [[values[name][seed] for name in claim.methods] for seed in sorted(seeds)]
     shown = ", ".join(f"{name} {sum(found[seed] for seed in seeds) / len(seeds):.4g}" for name, found in values.items())
-    why = f"means over {_counted(len(seeds), planned if varying else 1)}: {shown}"
-    return Judged(text=claim.text, outcome=_of_all([_falls(order) for order in orders], planned, varying), why=why)
+    needed = planned if varying else 1
+    why = f"means over {_seed_count(len(seeds), needed)}: {shown}"
+    return JudgedClaim(text=claim.text, outcome=_unanimous([_is_falling(order) for order in orders], needed), why=why)
 
 
-def _of_all(said: Sequence[bool], planned: int, varying: object = True) -> Outcome:
-    """What all seeds say; undecided while planned ones are missing."""
-    if varying and len(said) < planned:
+def _unanimous(holds: Sequence[bool], needed: int) -> ClaimOutcome:
+    """Outcome of a claim that `holds` for some seeds; undecided with fewer than `needed` of them."""
+    if len(holds) < needed:
         return "undecided"
-    return "supported" if all(said) else "undecided" if any(said) else "contradicted"
+    return "supported" if all(holds) else "undecided" if any(holds) else "contradicted"
 
 
-def _counted(seeds: int, planned: int) -> str:
+def _seed_count(seeds: int, planned: int) -> str:
     if seeds < planned:
         return f"{seeds} of {planned} planned seeds"
     return f"{seeds} seed{'' if seeds == 1 else 's'}"
@@ -181,31 +183,31 @@ def _seeded(method: str) -> bool:
     return method not in METHODS or METHODS[method].seeded
 
 
-def _falls(values: Sequence[float]) -> bool:
+def _is_falling(values: Sequence[float]) -> bool:
     return all(left > right for left, right in pairwise(values))
 
 
-def _early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> Judged:
-    """Whether the lowest validation loss comes in the first half of the training."""
+def _judge_best_early(claim: ClaimSpec, records: Sequence[Record], planned: int) -> JudgedClaim:
+    """Whether the lowest validation loss is in the first half of the training."""
     (name,) = claim.methods
-    shares: dict[int, float] = {}
+    positions: dict[int, float] = {}  # seed -> fraction of the training
     for record in records:
-        best, end = record.curve.best_epoch, _end(record)
+        best, end = record.curve.best_epoch, _planned_end(record)
         if record.spec.method.name != name or best is None or end is None:
             continue
         if not any(point.epoch <= end / 2 for point in record.curve.validation):
             why = "no validation in the first half of the training; set eval_steps"
-            return Judged(text=claim.text, outcome="undecided", why=why)
-        shares[record.spec.seed] = best / end
-    if not shares:
-        return Judged(text=claim.text, outcome="undecided", why="no finished run with a curve")
-    outcome = _of_all([share <= 0.5 for share in shares.values()], planned)
-    words = ", ".join(f"seed {seed} at {100 * share:.0f} %" for seed, share in sorted(shares.items()))
-    return Judged(text=claim.text, outcome=outcome, why=f"lowest validation loss: {words} of the training")
+            return JudgedClaim(text=claim.text, outcome="undecided", why=why)
+        positions[record.spec.seed] = best / end
+    if not positions:
+        return JudgedClaim(text=claim.text, outcome="undecided", why="no finished run with a training curve")
+    outcome = _unanimous([position <= 0.5 for position in positions.values()], planned)
+    by_seed = ", ".join(f"seed {seed} at {100 * position:.0f} %" for seed, position in sorted(positions.items()))
+    return JudgedClaim(text=claim.text, outcome=outcome, why=f"lowest validation loss: {by_seed} of the training")
 
 
-def _end(record: Record) -> float | None:
-    """The epoch at which training was to end; None without a curve. For one that patience ended: what was planned."""
+def _planned_end(record: Record) -> float | None:
+    """Planned last epoch of the training, also if it stopped early; None without a training curve."""
     if not record.curve.train:
         return None
     last, effort = record.curve.train[-1], record.spec.train

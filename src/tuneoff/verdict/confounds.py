@@ -1,64 +1,57 @@
-"""Whether the runs of one base model were computed alike: in the same arithmetic, with the same libraries, on the same
-kind of machine. What differs there is mixed up with the methods when it does not differ in all of them alike.
+"""Confounds: differences in environment between the runs of one base model.
+
+Runs should use the same arithmetic, kernels, libraries and machine. If they do not, a difference between methods may
+come from the environment instead of the method.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
-from tuneoff.spec.run import Frozen
+from tuneoff.results.summary import Confound
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
 
-class Mixture(Frozen):
-    """Something in which the runs of one base model differ. `grave`: it moves losses and texts by itself."""
-
-    aspect: str
-    model: str
-    grave: bool
-    words: str
-
-    @property
-    def sentence(self) -> str:
-        """The words as a sentence of the verdict."""
-        return f"Caution: {self.words}." if self.grave else f"{self.words[:1].upper()}{self.words[1:]}."
+# Statuses that count. A diverged trial also influences which setting is chosen.
+_STATUSES = {"final": ("finished",), "trial": ("finished", "diverged"), "timing": ("finished",)}
+LabelledRuns = Sequence[tuple[Record, str]]  # a record, and the method or study that it belongs to
 
 
-# A trial that diverged has chosen too.
-_ROLES = {"final": ("finished",), "trial": ("finished", "diverged"), "timing": ("finished",)}
-Labelled = Sequence[tuple[Record, str]]
+def find_confounds(records: Iterable[Record]) -> list[Confound]:
+    """Confounds within one study, for each base model; those that change scores come first.
 
-
-def mixtures(records: Iterable[Record]) -> list[Mixture]:
-    """What the finished final runs of one study differ in, for each base model, grave ones first; then the methods
-    whose setting was chosen by trials, or whose costs were timed, in another arithmetic. What a record does not tell is
-    passed over."""
-    order = {name: place for place, name in enumerate(METHODS)}
+    Compares the finished final runs of a model with each other. Also compares the arithmetic of each method's trials
+    and timing run with that of its final runs. Values that a record does not hold are ignored.
+    """
+    order = {name: index for index, name in enumerate(METHODS)}
     ended = sorted(
         (record for record in records if record.status in ("finished", "diverged")),
         key=lambda record: order.get(record.spec.method.name, len(order)),
     )
     found = []
-    for own in _grouped([(record, _title(record)) for record in ended], lambda record: record.spec.model.name):
-        roles = {
+    for own in _grouped([(record, _method_title(record)) for record in ended], lambda record: record.spec.model.name):
+        by_role = {
             role: [entry for entry in own if entry[0].spec.role == role and entry[0].status in statuses]
-            for role, statuses in _ROLES.items()
+            for role, statuses in _STATUSES.items()
         }
-        finals = roles["final"]
+        finals = by_role["final"]
         for aspect in _ASPECTS:
-            runs = [*finals, *roles["timing"]] if aspect.of_costs else finals
-            if len(_counted(aspect, runs)) > 1:
-                found.append(_told(aspect, runs))
-        found += _otherwise("settings were chosen", "trials", roles["trial"], finals)
-        found += _otherwise("costs were timed", "timing run", roles["timing"], finals)
-    return sorted(found, key=lambda one: not one.grave)
+            runs = [*finals, *by_role["timing"]] if aspect.affects_costs else finals
+            if len(_count_values(aspect, runs)) > 1:
+                found.append(_confound(aspect, runs))
+        found += _other_arithmetic("settings were chosen", "trials", by_role["trial"], finals)
+        found += _other_arithmetic("costs were timed", "timing run", by_role["timing"], finals)
+    return sorted(found, key=lambda confound: not confound.changes_scores)
 
 
-def across(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Mixture]:
-    """What the finished final runs of a base model differ in between the named studies, grave ones first."""
+def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Confound]:
+    """Confounds between named studies, for the finished final runs of each base model.
+
+    Base models are the same if their weights are, whatever their names. Confounds that change scores come first.
+    """
     finals = [
         (record, name)
         for name, records in studies
@@ -66,91 +59,90 @@ def across(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Mixture]:
         if record.status == "finished" and record.spec.role == "final"
     ]
     found = []
-    for own in _grouped(finals, _weights):
+    for own in _grouped(finals, _model_content):
         for aspect in _ASPECTS:
             values: dict[str, set[str]] = {}
             for record, name in own:
                 values.setdefault(name, set()).update(filter(None, [aspect.read(record)]))
-            told = [one for one in values.values() if one]
-            if any(one != told[0] for one in told):
-                found.append(_told(aspect, own))
-    return sorted(found, key=lambda one: not one.grave)
+            known = [of_study for of_study in values.values() if of_study]
+            if any(of_study != known[0] for of_study in known):
+                found.append(_confound(aspect, own))
+    return sorted(found, key=lambda confound: not confound.changes_scores)
 
 
 def arithmetic(record: Record) -> str | None:
-    """Number format of weights and products, and the device unless it is the processor; None where it is not told."""
-    number, device = _text(record.details, "dtype"), _text(record.details, "device")
-    where = (device or "cpu").partition(":")[0]
-    return number if number is None or where == "cpu" else f"{number} on {where}"
+    """Number format of a run, and its device unless that is the CPU; None if the record does not hold it."""
+    number, device = record.details.dtype, _device_type(record)
+    return number if number is None or device == "cpu" else f"{number} on {device}"
+
+
+def _device_type(record: Record) -> str:
+    return (record.details.device or "cpu").partition(":")[0]
 
 
 def _machine(record: Record) -> str | None:
-    """Processor and cores that the run might use; the accelerators where it ran on one."""
-    told = record.provenance.get("machine")
-    cpu = _text(told, "cpu")
-    if cpu is None or not isinstance(told, Mapping):
+    """CPU and number of usable cores; for a run on an accelerator, the accelerators too."""
+    machine = record.provenance.machine
+    if machine is None or not machine.cpu:
         return None
-    cores = told.get("usable_cores")
-    words = cpu if not isinstance(cores, int) else f"{cpu} with {cores} core{'' if cores == 1 else 's'}"
-    devices = told.get("accelerators")
-    if (_text(record.details, "device") or "cpu") == "cpu" or not isinstance(devices, list):
-        return words
-    return " and ".join([words, *(name for device in devices if (name := _text(device, "name")))])
+    cores = machine.usable_cores
+    name = machine.cpu if cores is None else f"{machine.cpu} with {cores} core{'' if cores == 1 else 's'}"
+    if _device_type(record) == "cpu":
+        return name
+    return " and ".join([name, *(accelerator.name for accelerator in machine.accelerators or ())])
 
 
-def _numerics(record: Record) -> str | None:
-    version = record.provenance.get("numerics_version")
+def _numerics_version(record: Record) -> str | None:
+    version = record.provenance.numerics_version
     return None if version is None else f"version {version}"
 
 
-def _kernels(record: Record) -> str | None:
-    name = _text(record.details, "kernels")
-    return None if name is None else f"those of {name}"
+def _kernel_set(record: Record) -> str | None:
+    return f"those of {record.details.kernels}" if record.details.kernels else None
 
 
-def _library(name: str) -> Callable[[Record], str | None]:
-    return lambda record: _text(record.provenance.get("versions"), name)
-
-
-def _text(table: object, key: str) -> str | None:
-    value = table.get(key) if isinstance(table, Mapping) else None
-    return value if isinstance(value, str) and value else None
+def _library_version(name: str) -> Callable[[Record], str | None]:
+    return lambda record: (record.provenance.versions or {}).get(name) or None
 
 
 @dataclass(frozen=True)
 class _Aspect:
     name: str
     read: Callable[[Record], str | None]
-    grave: bool = False
-    of_costs: bool = False  # timing runs count too
-    so: str = ""
+    changes_scores: bool = False
+    affects_costs: bool = False  # timing runs are compared too
+    consequence: str = ""
 
 
-_BY_ITSELF = "; scores may differ for that alone"
+_CHANGES_SCORES = "; this alone may change scores"
 _ASPECTS = (
-    _Aspect("arithmetic", arithmetic, grave=True, so=_BY_ITSELF),
-    _Aspect("tuneoff's numerics", _numerics, grave=True, so=_BY_ITSELF),
-    _Aspect("kernels", _kernels, grave=True, of_costs=True, so=_BY_ITSELF),
-    _Aspect("machine", _machine, of_costs=True, so="; their times and energy do not compare"),
-    *(_Aspect(name, _library(name)) for name in LIBRARIES),
+    _Aspect("arithmetic", arithmetic, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect("tuneoff's numerics", _numerics_version, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect("kernels", _kernel_set, changes_scores=True, affects_costs=True, consequence=_CHANGES_SCORES),
+    _Aspect("machine", _machine, affects_costs=True, consequence="; their times and energy are not comparable"),
+    *(_Aspect(name, _library_version(name)) for name in LIBRARIES),
 )
 
 
-def _counted(aspect: _Aspect, runs: Labelled) -> Counter[str]:
+def _count_values(aspect: _Aspect, runs: LabelledRuns) -> Counter[str]:
     return Counter(value for record, _ in runs if (value := aspect.read(record)) is not None)
 
 
-def _told(aspect: _Aspect, runs: Labelled) -> Mixture:
+def _confound(aspect: _Aspect, runs: LabelledRuns) -> Confound:
     parts = []
-    for value, count in _counted(aspect, runs).most_common():
+    for value, count in _count_values(aspect, runs).most_common():
         labels = dict.fromkeys(label for record, label in runs if aspect.read(record) == value)
         parts.append(f"{value} ({count} run{'' if count == 1 else 's'}: {', '.join(labels)})")
-    words = f"runs differ in {aspect.name}: {', '.join(parts)}{aspect.so}"
-    return Mixture(aspect=aspect.name, model=runs[0][0].spec.model.name, grave=aspect.grave, words=words)
+    return Confound(
+        aspect=aspect.name,
+        model=runs[0][0].spec.model.name,
+        changes_scores=aspect.changes_scores,
+        description=f"runs differ in {aspect.name}: {', '.join(parts)}{aspect.consequence}",
+    )
 
 
-def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Mixture]:
-    """The methods whose `runs` were computed in another arithmetic than their final runs."""
+def _other_arithmetic(what: str, role: str, runs: LabelledRuns, finals: LabelledRuns) -> list[Confound]:
+    """The methods whose `runs` used another arithmetic than their final runs, as at most one confound."""
     parts = []
     for method in dict.fromkeys(label for _, label in finals):
         before, after = (
@@ -158,28 +150,35 @@ def _otherwise(what: str, who: str, runs: Labelled, finals: Labelled) -> list[Mi
             for side in (runs, finals)
         )
         if before and after and before != after:
-            parts.append(f"{method} ({who} {_listed(before)}, final runs {_listed(after)})")
+            parts.append(f"{method} ({role} {_sorted_words(before)}, final runs {_sorted_words(after)})")
     if not parts:
         return []
-    words = f"{what} in another arithmetic than that of the final runs: {', '.join(parts)}"
-    return [Mixture(aspect=f"arithmetic of the {who}", model=finals[0][0].spec.model.name, grave=False, words=words)]
+    return [
+        Confound(
+            aspect=f"arithmetic of the {role}",
+            model=finals[0][0].spec.model.name,
+            changes_scores=False,
+            description=f"{what} in another arithmetic than that of the final runs: {', '.join(parts)}",
+        )
+    ]
 
 
-def _listed(values: Iterable[str]) -> str:
+def _sorted_words(values: Iterable[str]) -> str:
     return " and ".join(sorted(values))
 
 
-def _title(record: Record) -> str:
+def _method_title(record: Record) -> str:
     name = record.spec.method.name
     return METHODS[name].title if name in METHODS else name
 
 
-def _weights(record: Record) -> str:
-    """What tells base models apart, whatever they are called."""
-    return _text(record.provenance.get("model"), "content_hash") or record.spec.model.name
+def _model_content(record: Record) -> str:
+    """Hash of the weights, by which models are the same whatever their names; the name if there is no hash."""
+    model = record.provenance.model
+    return model.content_hash if model else record.spec.model.name
 
 
-def _grouped(runs: Labelled, key: Callable[[Record], str]) -> list[list[tuple[Record, str]]]:
+def _grouped(runs: LabelledRuns, key: Callable[[Record], str]) -> list[list[tuple[Record, str]]]:
     found: dict[str, list[tuple[Record, str]]] = {}
     for record, label in runs:
         found.setdefault(key(record), []).append((record, label))

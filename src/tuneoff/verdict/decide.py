@@ -1,37 +1,52 @@
-"""From scores to the verdict. Pure: the same scores give the same verdict, and nothing is read or written."""
+"""From scores to the verdict. A pure function: the same scores give the same verdict; no file is read or written."""
 
 import math
 
 import numpy as np
 
-from tuneoff.results.verdict import Decision, MethodResult, PairResult, Recommendation, Size, Verdict
+from tuneoff.results.costs import COST_AXES, Cost, CostAxis
+from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
 from tuneoff.spec.study import MARGIN
-from tuneoff.stats.multiple_comparisons import LEVEL, half_widths, losses
+from tuneoff.stats.multiple_comparisons import LEVEL, regret_bounds, simultaneous_half_widths
 from tuneoff.stats.power import Sensitivity, sensitivity
-from tuneoff.stats.variance_components import Differences, Floats, Moments, differences, group_table, moments
-from tuneoff.verdict.scores import AXES, Axis, Cost, Scores, Table, tabulate
+from tuneoff.stats.variance_components import (
+    Floats,
+    MeanEstimates,
+    PairwiseDifferences,
+    estimate_means,
+    group_contributions,
+    pairwise_differences,
+)
+from tuneoff.verdict.scores import Scores, ScoreTable, tabulate
 from tuneoff.verdict.sentences import left_out, sentences
 
 
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
-    """Judge one family of methods on one metric.
+    """Compare the methods of one base model by one metric.
 
-    Two statements are made, each right with probability `level` for the whole family: the intervals of all pairs, from
-    which who is better and who may be best are read, and the bounds on what each method may lose against the best.
-    `margin` is in points. Raises `ValueError` for a margin below zero or a level outside (0, 1).
+    The verdict makes two statements. Each holds for all methods at once with probability `level`: the intervals of all
+    pairs, which decide who is better and who may be the best, and the regret bound of each method.
+
+    Args:
+        scores: scores and costs of the methods.
+        margin: difference that does not matter in practice, points.
+        level: confidence level, in (0, 1).
+
+    Raises:
+        ValueError: `margin` is negative or not finite, `level` is outside (0, 1), or a method is named twice.
     """
     if not 0 <= margin < math.inf or not 0 < level < 1:
-        raise ValueError(f"margin {margin} must be at least 0, level {level} between 0 and 1")
+        raise ValueError(f"margin must be finite and at least 0, level between 0 and 1; got {margin} and {level}")
     table = tabulate(scores)
     n_groups = int(table.group_of.max()) + 1 if len(table.documents) else 0
     if len(table.methods) < 2 or n_groups < 2:
         return _nothing_to_compare(scores, table, n_groups, margin, level)
-    found = moments(group_table(table.values, table.group_of), table.varies)
-    apart = differences(found)
-    sees = sensitivity(apart, level)
-    pairs = _pairs(table, apart, half_widths(apart, level), sees, margin)
-    methods = _methods(scores, table, found, losses(apart, found.mean, level), pairs, margin)
-    best = table.methods[int(np.argmax(found.mean))]
+    means = estimate_means(group_contributions(table.values, table.group_of), table.varies)
+    differences = pairwise_differences(means)
+    resolution = sensitivity(differences, level)
+    pairs = _pair_results(table, differences, simultaneous_half_widths(differences, level), resolution, margin)
+    methods = _method_results(scores, table, means, regret_bounds(differences, means.mean, level), pairs, margin)
+    best = table.methods[int(np.argmax(means.mean))]
     best_set = tuple(result.method for result in methods if result.may_be_best)
     verdict = Verdict(
         metric=scores.metric,
@@ -43,9 +58,9 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         pairs=pairs,
         best=best,
         best_set=best_set,
-        recommendations=tuple(_recommend(axis, scores, methods) for axis in AXES) if scores.costs else (),
-        smallest_detectable=sees.smallest_difference,
-        smallest_margin=sees.smallest_margin,
+        recommendations=_recommendations(scores, methods),
+        smallest_detectable=resolution.smallest_difference,
+        smallest_margin=resolution.smallest_margin,
         seeds=table.seeds if table.varies.any() else (),
         documents=len(table.documents),
         groups=n_groups,
@@ -56,7 +71,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     return verdict.model_copy(update={"sentences": sentences(verdict)})
 
 
-def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: float, level: float) -> Verdict:
+def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
     verdict = Verdict(
         metric=scores.metric,
         level=level,
@@ -77,44 +92,51 @@ def _nothing_to_compare(scores: Scores, table: Table, n_groups: int, margin: flo
         sentences=(),
         notes=table.notes,
     )
-    few = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
+    missing = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
     return verdict.model_copy(
-        update={"sentences": (f"There is no verdict: fewer than two {few}.", *left_out(verdict), *table.notes)},
+        update={"sentences": (f"There is no verdict: fewer than two {missing}.", *left_out(verdict), *table.notes)},
     )
 
 
-def _methods(
-    scores: Scores, table: Table, found: Moments, bounds: Floats, pairs: tuple[PairResult, ...], margin: float
+def _method_results(
+    scores: Scores,
+    table: ScoreTable,
+    means: MeanEstimates,
+    bounds: Floats,
+    pairs: tuple[PairResult, ...],
+    margin: float,
 ) -> tuple[MethodResult, ...]:
+    """`bounds` (M,) are the regret bounds."""
     beaten = {pair.first for pair in pairs if pair.decision == "worse"}
     beaten |= {pair.second for pair in pairs if pair.decision == "better"}
     by_seed = table.values.mean(axis=2)
     results = []
     for index, method in enumerate(table.methods):
         varies = bool(table.varies[index])
-        may_lose = float(bounds[index])
+        bound = float(bounds[index])
         results.append(
             MethodResult(
                 method=method,
                 title=scores.title(method),
-                mean=float(found.mean[index]),
+                mean=float(means.mean[index]),
                 seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
                 seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
                 may_be_best=method not in beaten,
-                may_lose=may_lose,
-                not_worse=may_lose <= margin,
+                regret_bound=bound,
+                not_worse=bound <= margin,
             )
         )
     return tuple(results)
 
 
-def _pairs(
-    table: Table, apart: Differences, widths: Floats, sees: Sensitivity, margin: float
+def _pair_results(
+    table: ScoreTable, differences: PairwiseDifferences, widths: Floats, resolution: Sensitivity, margin: float
 ) -> tuple[PairResult, ...]:
+    """`widths` (P,) are the half-widths of the simultaneous intervals."""
     results = []
-    errors = np.sqrt(apart.variance)
-    for index, (first, second) in enumerate(zip(apart.first.tolist(), apart.second.tolist(), strict=True)):
-        difference = float(apart.estimate[index])
+    errors = np.sqrt(differences.variance)
+    for index, (first, second) in enumerate(zip(differences.first.tolist(), differences.second.tolist(), strict=True)):
+        difference = float(differences.estimate[index])
         low, high = difference - float(widths[index]), difference + float(widths[index])
         results.append(
             PairResult(
@@ -124,10 +146,10 @@ def _pairs(
                 low=low,
                 high=high,
                 standard_error=float(errors[index]),
-                df=float(apart.df[index]) if errors[index] > 0 else None,
+                df=float(differences.df[index]) if errors[index] > 0 else None,
                 decision=_decision(low, high, margin),
-                size=_size(low, high, margin),
-                smallest_detectable=float(sees.detectable[index]),
+                size=_relevance(low, high, margin),
+                smallest_detectable=float(resolution.detectable[index]),
             )
         )
     return tuple(results)
@@ -141,17 +163,27 @@ def _decision(low: float, high: float, margin: float) -> Decision:
     return "tie" if low >= -margin and high <= margin else "no difference shown"
 
 
-def _size(low: float, high: float, margin: float) -> Size:
+def _relevance(low: float, high: float, margin: float) -> Relevance:
     if low > margin or high < -margin:
         return "matters"
     return "too small to matter" if low >= -margin and high <= margin else "not settled"
 
 
-def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) -> Recommendation:
+def _recommendations(scores: Scores, methods: tuple[MethodResult, ...]) -> tuple[Recommendation, ...]:
+    if not scores.costs:
+        return ()
+    return tuple(_recommend(axis, scores, methods) for axis in COST_AXES if axis.recommended)
+
+
+def _recommend(axis: CostAxis, scores: Scores, methods: tuple[MethodResult, ...]) -> Recommendation:
+    """The cheapest method among those shown not to be worse than the best; without any, among those that may be best.
+
+    Methods of equal cost are ranked by their mean.
+    """
     shown = [result for result in methods if result.not_worse]
     candidates = shown or [result for result in methods if result.may_be_best]
     costs = {
-        result.method: scores.costs.get(result.method, {}).get(axis.name, Cost(None, "not recorded"))
+        result.method: scores.costs.get(result.method, {}).get(axis.name, Cost(value=None, reason="not recorded"))
         for result in candidates
     }
     known = [result for result in candidates if costs[result.method].value is not None]
@@ -182,7 +214,7 @@ def _recommend(axis: Axis, scores: Scores, methods: tuple[MethodResult, ...]) ->
         method=chosen.method,
         cost=costs[chosen.method].value,
         settled=bool(shown),
-        may_lose=chosen.may_lose,
+        regret_bound=chosen.regret_bound,
         equally_cheap=equal,
         without_cost=without,
     )

@@ -1,9 +1,9 @@
 """Result files of PEFT's `method_comparison`, with intervals and Pareto fronts.
 
-The files hold one accuracy for each experiment, of one seed, and no score for single examples. The number of test
-examples is not written down; it follows from the accuracies, which are fractions with one common denominator. Methods
-answered the same questions, but which ones is unknown, so differences are judged as if samples were independent: that
-is too wide where methods agree (they do), never too narrow for it. What another seed would give is unknown.
+A file holds the accuracy of one experiment with one seed, and no scores of single examples. It does not hold the number
+of test examples, which follows from the accuracies: they are fractions with a common denominator. All experiments
+answered the same questions, but their answers are unknown. Differences are therefore judged as if the samples were
+independent. The intervals are then too wide, never too narrow, when methods agree. Seed variance is unknown.
 """
 
 import json
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from scipy.stats import studentized_range
 
@@ -19,47 +19,54 @@ from tuneoff.errors import UserError
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 
-_LARGEST_TEST = 20_000
-AXES = ("peak memory, bytes", "training time, s", "stored bytes")
+_LARGEST_TEST_SET = 20_000
+PEFT_COSTS = ("peak memory, bytes", "training time, s", "stored bytes")
 
 
 class PeftResult(Frozen):
-    """One experiment. Accuracies are points (0..100); `low` and `high` bound its own true accuracy (Wilson 1927)."""
+    """One experiment. Accuracies are in points (0..100)."""
 
     name: str
     model: str
     accuracy: float
-    low: float
+    low: float  # 95 % interval of this accuracy alone (Wilson 1927)
     high: float
-    may_be_best: bool
-    costs: dict[str, float | None]
-    on_front: tuple[str, ...]  # axes on which nothing is both cheaper and better
+    may_be_best: bool  # no other experiment is significantly better
+    costs: dict[str, float | None]  # one of `PEFT_COSTS` -> value
+    on_front: tuple[str, ...]  # costs for which no other experiment is both cheaper and better (Pareto front)
 
 
 class PeftVerdict(Frozen):
-    """The experiments on one base model, the best first. `width`: two experiments that lie closer than this are not
-    told apart, at the accuracy where that is hardest."""
+    """The experiments on one base model, best first."""
 
     model: str
-    examples: int
+    examples: int  # test examples
     results: tuple[PeftResult, ...]
-    width: float
+    width: float  # points; experiments that differ by less are not significantly different
     sentences: tuple[str, ...]
 
 
-def import_peft(files: Sequence[Path], level: float = LEVEL) -> list[PeftVerdict]:
-    """One verdict for each base model, in the order of their names. Experiments that failed are left out.
+def judge_peft_results(files: Sequence[Path], level: float = LEVEL) -> list[PeftVerdict]:
+    """One verdict for each base model, sorted by name. Failed experiments are excluded.
 
-    Raises `UserError` for a file that is none of PEFT's results, or when no number of test examples fits.
+    Raises `UserError` for a file that is not a PEFT result, or if no number of test examples fits the accuracies.
     """
-    rows = [row for file in files if (row := _read(file)) is not None]
+    rows = [row for file in files if (row := _read_experiment(file)) is not None]
     if not rows:
         raise UserError("no finished experiment in these files; name PEFT's method_comparison/*/results/*.json")
     models = sorted({row["model"] for row in rows})
-    return [_judge(model, [row for row in rows if row["model"] == model], level) for model in models]
+    return [_judge_experiments(model, [row for row in rows if row["model"] == model], level) for model in models]
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+class _Experiment(TypedDict):
+    name: str
+    model: str
+    accuracy: float  # 0..1
+    costs: dict[str, float | None]
+
+
+def _read_experiment(file: Path) -> _Experiment | None:
+    """None for an experiment that failed."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         train, run = found["train_info"], found["run_info"]
@@ -68,11 +75,11 @@ def _read(file: Path) -> dict[str, Any] | None:
         return {
             "name": str(run["experiment_name"]),
             "model": str(run["train_config"]["model_id"]),
-            "accuracy": _share(train["metrics"][-1]["test accuracy"]),
+            "accuracy": _accuracy(train["metrics"][-1]["test accuracy"]),
             "costs": {
-                AXES[0]: _number(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
-                AXES[1]: _number(train.get("train_time")),
-                AXES[2]: _number(train.get("file_size")),
+                PEFT_COSTS[0]: _cost(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
+                PEFT_COSTS[1]: _cost(train.get("train_time")),
+                PEFT_COSTS[2]: _cost(train.get("file_size")),
             },
         }
     except OSError as error:
@@ -83,46 +90,49 @@ def _read(file: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _share(value: Any) -> float:
-    share = float(value)
-    if not 0 <= share <= 1:  # NaN is neither
-        raise ValueError(f"{value} is no share")
-    return share
+def _accuracy(value: Any) -> float:
+    accuracy = float(value)
+    if not 0 <= accuracy <= 1:  # also rejects NaN
+        raise ValueError(f"accuracy {value} is not between 0 and 1")
+    return accuracy
 
 
-def _number(value: Any) -> float | None:
+def _cost(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def examples_behind(accuracies: Iterable[float]) -> int:
-    """The smallest number of examples of which every accuracy is a whole share. Raises `UserError` when none fits."""
+def infer_test_size(accuracies: Iterable[float]) -> int:
+    """The smallest number of test examples for which each accuracy is a whole number of correct answers.
+
+    Raises `UserError` if no number up to 20,000 fits.
+    """
     size = 1
     for accuracy in accuracies:
-        share = Fraction(accuracy).limit_denominator(_LARGEST_TEST)
-        if not 0 <= accuracy <= 1 or abs(float(share) - accuracy) > 1e-12:
-            raise UserError(f"accuracy {accuracy}: no share of at most {_LARGEST_TEST} test examples")
-        size = math.lcm(size, share.denominator)
-    if size > _LARGEST_TEST:
+        fraction = Fraction(accuracy).limit_denominator(_LARGEST_TEST_SET)
+        if not 0 <= accuracy <= 1 or abs(float(fraction) - accuracy) > 1e-12:
+            raise UserError(f"accuracy {accuracy}: not a fraction of at most {_LARGEST_TEST_SET} test examples")
+        size = math.lcm(size, fraction.denominator)
+    if size > _LARGEST_TEST_SET:
         raise UserError(
-            "the accuracies have no common number of test examples: these experiments were not judged on one test set"
+            "the accuracies have no common number of test examples; name only experiments with the same test set"
         )
     return size
 
 
-def _judge(model: str, rows: list[dict[str, Any]], level: float) -> PeftVerdict:
+def _judge_experiments(model: str, rows: list[_Experiment], level: float) -> PeftVerdict:
     names = [row["name"] for row in rows]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"experiment {doubled} is there twice; name each result file once")
-    size = examples_behind(row["accuracy"] for row in rows)
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"experiment {duplicate} occurs twice; name each result file once")
+    size = infer_test_size(row["accuracy"] for row in rows)
     rows = sorted(rows, key=lambda row: (-row["accuracy"], row["name"]))
-    # Tukey's range over all pairs, infinite degrees of freedom: q / sqrt(2) standard errors of a difference.
+    # Tukey's range for all pairs with infinite degrees of freedom: q / sqrt(2) standard errors of a difference.
     critical = float(studentized_range.ppf(level, len(rows), math.inf)) / math.sqrt(2) if len(rows) > 1 else 0.0
     best = rows[0]["accuracy"]
     results = []
     for row in rows:
-        apart = critical * math.sqrt(_variance(best, size) + _variance(row["accuracy"], size))
+        half_width = critical * math.sqrt(_variance(best, size) + _variance(row["accuracy"], size))
         low, high = _wilson(row["accuracy"], size)
-        front = [axis for axis in AXES if _on_front(row, rows, axis)]
+        front = [cost for cost in PEFT_COSTS if _is_on_front(row, rows, cost)]
         results.append(
             PeftResult(
                 name=row["name"],
@@ -130,7 +140,7 @@ def _judge(model: str, rows: list[dict[str, Any]], level: float) -> PeftVerdict:
                 accuracy=100 * row["accuracy"],
                 low=100 * low,
                 high=100 * high,
-                may_be_best=best - row["accuracy"] <= apart,
+                may_be_best=best - row["accuracy"] <= half_width,
                 costs=row["costs"],
                 on_front=tuple(front),
             )
@@ -141,49 +151,50 @@ def _judge(model: str, rows: list[dict[str, Any]], level: float) -> PeftVerdict:
         examples=size,
         results=tuple(results),
         width=width,
-        sentences=_sentences(model, size, results, width),
+        sentences=_describe_experiments(model, size, results, width),
     )
 
 
-def _variance(share: float, size: int) -> float:
-    """Of an accuracy, with two successes and two failures added (Agresti, Caffo 2000): 0 and 1 are never certain."""
-    softened = (share * size + 1) / (size + 2)
-    return softened * (1 - softened) / (size + 2)
+def _variance(accuracy: float, size: int) -> float:
+    """Variance of an accuracy with one success and one failure added (Agresti, Caffo 2000), so that it is never 0."""
+    adjusted = (accuracy * size + 1) / (size + 2)
+    return adjusted * (1 - adjusted) / (size + 2)
 
 
-def _wilson(share: float, size: int, z: float = 1.959964) -> tuple[float, float]:
-    middle = (share + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+def _wilson(accuracy: float, size: int, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of one proportion (Wilson 1927)."""
+    middle = (accuracy + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * math.sqrt(accuracy * (1 - accuracy) / size + z * z / (4 * size * size))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _on_front(row: dict[str, Any], rows: list[dict[str, Any]], axis: str) -> bool:
-    cost = row["costs"][axis]
-    if cost is None:
+def _is_on_front(row: _Experiment, rows: list[_Experiment], cost: str) -> bool:
+    own = row["costs"][cost]
+    if own is None:
         return False
     return not any(
-        other["costs"][axis] is not None
-        and other["costs"][axis] <= cost
+        (theirs := other["costs"][cost]) is not None
+        and theirs <= own
         and other["accuracy"] >= row["accuracy"]
-        and (other["costs"][axis] < cost or other["accuracy"] > row["accuracy"])
+        and (theirs < own or other["accuracy"] > row["accuracy"])
         for other in rows
     )
 
 
-def _sentences(model: str, size: int, results: list[PeftResult], width: float) -> tuple[str, ...]:
+def _describe_experiments(model: str, size: int, results: list[PeftResult], width: float) -> tuple[str, ...]:
     top = [result.name for result in results if result.may_be_best]
     experiments = f"{len(results)} experiment{'' if len(results) == 1 else 's'}"
-    lines = [f"{model}: {experiments} on {size} test examples (the fewest that fit the accuracies), one seed each."]
+    lines = [f"{model}: {experiments} on {size} test examples (the smallest number that fits), one seed each."]
     if len(results) > 1:
         lead = f"{results[0].name} has the highest accuracy, {results[0].accuracy:.1f}"
         lines.append(
-            f"{lead}, and is shown to be better than all others."
+            f"{lead}, and is significantly better than all others."
             if len(top) == 1
-            else f"{lead}; {len(top)} of {len(results)} may be the best: their differences are within chance."
+            else f"{lead}; {len(top)} of {len(results)} may be the best: their differences are not significant."
         )
-        lines.append(f"Two experiments that lie closer than {width:.1f} points are not told apart by this test set.")
+        lines.append(f"Experiments less than {width:.1f} points apart are not significantly different.")
     lines.append(
-        "With one seed nothing is known about another training of the same method, so even a difference that is shown "
-        "here holds for these trained models alone; every hyper-parameter is part of the experiment."
+        "With one seed the variance between trainings is unknown: differences hold for these trained models and their "
+        "hyper-parameters, not for the methods."
     )
     return tuple(lines)

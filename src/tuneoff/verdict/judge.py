@@ -1,78 +1,101 @@
-"""All that a study folder says, for each base model: the verdict, what the amount of data changes, and its claims."""
+"""Everything that the records of a study say, for each base model: verdict, data sizes and claims."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.table import METRICS
-from tuneoff.results.run_record import read_record, run_folders
-from tuneoff.results.verdict import Verdict
-from tuneoff.verdict.claims import Judged, judge_claims
-from tuneoff.verdict.data_sizes import SizeVerdict, judge_sizes
+from tuneoff.results.study_dir import StoredStudy
+from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
+from tuneoff.spec.study import MARGIN
+from tuneoff.text import join_words
+from tuneoff.verdict.claims import judge_claims
+from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import Planned, load_scores, read_planned
-from tuneoff.verdict.scores import Scores
-from tuneoff.verdict.sentences import listed
+from tuneoff.verdict.scores import Scores, load_scores
 
-DECIDES = "rouge1"  # the metric of every study; others can be asked for later
+PRIMARY_METRIC = "rouge1"
+"""The metric by which every study is planned and judged. Others are exploratory."""
 
 
 @dataclass(frozen=True)
-class Whole:
-    """One base model of a study. `sizes` is None where fewer than two shares of the data can be judged."""
+class JudgedModel:
+    """What a study says about one base model.
+
+    `data_sizes` is None if fewer than two fractions of the data can be judged.
+    """
 
     scores: Scores
     verdict: Verdict
-    sizes: SizeVerdict | None
-    claims: tuple[Judged, ...]
+    data_sizes: DataSizeVerdict | None
+    claims: tuple[JudgedClaim, ...]
 
 
-def judge_study(study: Path, metric: str = DECIDES, margin: float | None = None) -> list[Whole]:
-    """Everything anew from the records, one `Whole` for each base model in the order of their names. `margin`: None
-    is the one that the study was planned with.
+def judge_study(study: StoredStudy, metric: str = PRIMARY_METRIC, margin: float | None = None) -> list[JudgedModel]:
+    """Judge the records of a study: one `JudgedModel` for each base model, in the order of their names.
 
-    Raises `UserError` for a folder without final runs on all the data, or a damaged file.
+    Args:
+        study: the study, finished or not.
+        metric: a metric in which more is better.
+        margin: difference that does not matter in practice, in points; None for the study's own.
+
+    Raises:
+        UserError: the metric cannot decide, there is no final run on all the data, or a file is damaged.
     """
-    planned = read_planned(study)
-    margin = planned.margin if margin is None else margin
-    otherwise = chosen_otherwise(planned, margin, metric)
-    records = [read_record(folder) for folder in run_folders(study)]
-    fractions = {record.spec.fraction for record in records if record.spec.role == "final"} - {1.0}
-    examples = _training_examples(study)
-    smaller = {share: load_scores(study, metric, fraction=share) for share in sorted(fractions)} if examples else {}
+    deciding = {name for name, known in METRICS.items() if known.higher_is_better}
+    if metric not in deciding:
+        raise UserError(
+            f"--metric {metric}: a verdict needs a metric in which more is better; use {', '.join(sorted(deciding))}"
+        )
+    planned = planned_margin(study)
+    margin = planned if margin is None else margin
+    exploratory = exploratory_choices(planned, margin, metric)
+    examples = study.data.train_examples
+    smaller: dict[float, list[Scores]] = {}
+    if examples:
+        fractions = {run.record.spec.fraction for run in study.runs if run.record.spec.role == "final"} - {1.0}
+        smaller = {fraction: load_scores(study, metric, fraction=fraction) for fraction in sorted(fractions)}
     found = []
     for scores in load_scores(study, metric):
         verdict = decide(scores, margin)
-        verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *otherwise)})
-        shares = {share: own for share, blocks in smaller.items() for own in blocks if own.block == scores.block}
-        sizes = judge_sizes({**shares, 1.0: scores}, examples, margin)
-        own = [record for record in records if scores.block in (None, record.spec.model.name)]
-        claims = judge_claims(planned.claims, own, verdict, sizes, margin, seeds=planned.seeds)
-        found.append(Whole(scores, verdict, sizes, tuple(claims)))
+        verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)})
+        by_fraction = {
+            fraction: own for fraction, models in smaller.items() for own in models if own.block == scores.block
+        }
+        sizes = judge_sizes({**by_fraction, 1.0: scores}, examples, margin)
+        found.append(JudgedModel(scores, verdict, sizes, _claims(study, scores.block, verdict, sizes, margin)))
     return found
 
 
-def chosen_otherwise(planned: Planned, margin: float, metric: str = DECIDES, *, dialect: bool = False) -> list[str]:
-    """What a verdict says that is reached by another choice than the one that was made before the runs. `dialect`:
-    scores are of another ROUGE dialect than the study's."""
-    titles = [METRICS[name].title for name in (metric, DECIDES)]
-    chosen = [" instead of ".join(titles)] if metric != DECIDES else []
-    if dialect:
+def _claims(
+    study: StoredStudy, block: str | None, verdict: Verdict, sizes: DataSizeVerdict | None, margin: float
+) -> tuple[JudgedClaim, ...]:
+    if study.spec is None:
+        return ()
+    own = [record for record in study.records if block in (None, record.spec.model.name)]
+    judged = judge_claims(study.spec.claims, own, verdict, sizes, margin, seeds=study.spec.seeds)
+    return tuple(claim.model_copy(update={"model": block}) for claim in judged)
+
+
+def planned_margin(study: StoredStudy) -> float:
+    """The margin that the study was planned with, in points."""
+    return study.spec.margin if study.spec else MARGIN
+
+
+def exploratory_choices(
+    planned: float, margin: float, metric: str = PRIMARY_METRIC, *, other_dialect: bool = False
+) -> Sequence[str]:
+    """A sentence if a verdict was reached by other choices than those made before the runs; empty otherwise.
+
+    `planned` and `margin` are in points. `other_dialect`: the scores are of another ROUGE dialect than the study's.
+    """
+    chosen = []
+    if metric != PRIMARY_METRIC:
+        chosen.append(f"{METRICS[metric].title} instead of {METRICS[PRIMARY_METRIC].title}")
+    if other_dialect:
         chosen.append("another ROUGE dialect than the study's")
-    if margin != planned.margin:
-        chosen.append(f"a margin of {margin:g} points instead of {planned.margin:g}")
+    if margin != planned:
+        chosen.append(f"a margin of {margin:g} points instead of {planned:g}")
     if not chosen:
         return []
-    return [f"Judged by {listed(chosen)}: exploratory, unless that was chosen before the results were seen."]
-
-
-def _training_examples(study: Path) -> int:
-    """Training examples of all the data; 0 where the folder does not tell."""
-    path = study / "data.json"
-    if not path.exists():
-        return 0
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["counts"]["train"])
-    except (ValueError, KeyError, TypeError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise UserError(f"{path}: damaged; restore it or run the study again") from error
+    return [f"Judged by {join_words(chosen)}: exploratory, unless that was chosen before the results were seen."]

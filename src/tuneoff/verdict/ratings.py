@@ -1,7 +1,7 @@
-"""Blind ratings of a person: who is preferred, how sure that is, and whether ROUGE agrees.
+"""Blind ratings by a person: which of two methods is preferred, an interval, and the agreement with ROUGE.
 
-A rating is +1, 0 or -1 for the first method. Its mean has a t interval over document groups (texts of one document do
-not count as independent), adjusted for few ratings. It speaks of this rater and these two runs.
+A rating is +1, 0 or -1 for the first method. The mean rating has a t interval over document groups, adjusted for few
+ratings; texts of one document do not count as independent. It is valid for this rater and these two runs only.
 """
 
 import json
@@ -13,20 +13,20 @@ from pydantic import Field, ValidationError
 from scipy.stats import t as student
 
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import read_documents, read_predictions, run_folders
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 
 
 class Rating(Frozen):
-    """One text: the method preferred, None for no difference."""
+    """The preferred method for one text; None for no difference."""
 
     id: str
     preferred: str | None
 
 
 class Ratings(Frozen):
-    """The file that the rating page saves."""
+    """The file saved by the rating page."""
 
     kind: str = Field(pattern="^tuneoff ratings$")
     study: str
@@ -36,64 +36,62 @@ class Ratings(Frozen):
 
 
 class Preference(Frozen):
-    """`balance`: share that prefers the first method minus share that prefers the second (-1..1), with its interval.
-    `agreement`: share of ratings with a preference in which the preferred text has the higher ROUGE-1."""
+    """What one file of ratings shows."""
 
     methods: tuple[str, str]
-    rated: int
-    first: int
+    rated: int  # number of ratings
+    first: int  # of which prefer the first method
     second: int
     same: int
-    balance: float
-    low: float | None
+    balance: float  # fraction preferring the first method minus fraction preferring the second (-1..1)
+    low: float | None  # 95 % interval of `balance`; None with fewer than two document groups
     high: float | None
-    agreement: float | None
-    agreed_of: int
+    agreement: float | None  # fraction of preferences in which the preferred text has the higher ROUGE-1
+    agreed_of: int  # number of preferences between texts with different ROUGE-1
     sentences: tuple[str, ...]
 
 
 def read_ratings(path: Path) -> Ratings:
-    """Raises `UserError` for a file that the rating page did not write."""
+    """Read a file saved by the rating page. Raises `UserError` for any other file."""
     try:
         return Ratings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValidationError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no file of ratings; save one with the button of rating.html") from error
+        raise UserError(f"{path}: not a file of ratings; save one with the button in rating.html") from error
 
 
-def saved_ratings(study: Path) -> list[tuple[Path, Preference | str]]:
-    """What the files of ratings in a study folder show, or why one is left out: they never take the verdict away."""
+def saved_ratings(study: StoredStudy) -> list[tuple[Path, Preference | str]]:
+    """The result of each file of ratings in a study folder, or why it was skipped. A bad file never raises."""
     found: list[tuple[Path, Preference | str]] = []
-    for path in sorted(study.glob("ratings*.json")):
+    for path in study.dir.ratings():
         try:
             found.append((path, judge_ratings(study, read_ratings(path))))
         except UserError as error:
-            found.append((path, f"left out: {error}"))
+            found.append((path, f"skipped: {error}"))
     return found
 
 
-def judge_ratings(study: Path, ratings: Ratings) -> Preference:
-    """Raises `UserError` for ratings of another study, or none."""
-    groups = {document.id: document.group for document in read_documents(study)}
+def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
+    """Evaluate the ratings of a study. Raises `UserError` for ratings of another study, or without a rating."""
+    groups = study.groups
     scores = []
-    there = {folder.name: folder for folder in run_folders(study)}
-    for run in ratings.runs:
-        folder = there.get(run)
-        if folder is None:
-            raise UserError(f"{study}: holds no run {run}; these ratings belong to another study")
-        scores.append({row.id: row.scores.get("rouge1") for row in read_predictions(folder)})
+    for name in ratings.runs:
+        run = study.run(name)
+        if run is None:
+            raise UserError(f"{study.path}: has no run {name}; name the study that these ratings belong to")
+        scores.append({row.id: row.scores.get("rouge1") for row in run.predictions})
     known = [rating for rating in ratings.ratings if rating.id in groups]
     wrong = next((rating for rating in known if rating.preferred not in (None, *ratings.methods)), None)
     if not known or wrong is not None:
         what = f"a rating prefers {wrong.preferred!r}" if wrong else "no rating of a document of this study"
-        raise UserError(f"{study}: {what}; save the ratings anew")
-    values = {rating.id: _value(rating, ratings.methods) for rating in known}
+        raise UserError(f"{study.path}: {what}; save the ratings again in rating.html")
+    values = {rating.id: _preference_value(rating, ratings.methods) for rating in known}
     by_group: dict[str, list[int]] = {}
     for key, value in values.items():
         by_group.setdefault(groups[key], []).append(value)
     balance = fmean(values.values())
-    low, high = _interval(by_group)
+    low, high = _balance_interval(by_group)
     agreed = []
     for key, value in values.items():
         one, two = scores[0].get(key), scores[1].get(key)
@@ -112,19 +110,20 @@ def judge_ratings(study: Path, ratings: Ratings) -> Preference:
         high=high,
         agreement=agreement,
         agreed_of=len(agreed),
-        sentences=_sentences(ratings.methods, counts, low, high, agreement, len(agreed)),
+        sentences=_describe_ratings(ratings.methods, counts, low, high, agreement, len(agreed)),
     )
 
 
-def _value(rating: Rating, methods: tuple[str, str]) -> int:
+def _preference_value(rating: Rating, methods: tuple[str, str]) -> int:
     return 0 if rating.preferred is None else 1 if rating.preferred == methods[0] else -1
 
 
-def _interval(by_group: dict[str, list[int]]) -> tuple[float | None, float | None]:
-    """t over groups of the linearised ratio of group sums to the number of ratings; None with fewer than two groups.
+def _balance_interval(by_group: dict[str, list[int]]) -> tuple[float | None, float | None]:
+    """t interval over groups for the linearised ratio of group sums to the number of ratings.
 
-    One more document is taken to prefer each side (Bonett, Price 2012, Adjusted Wald Confidence Interval for a
-    Difference of Binomial Proportions Based on Paired Data): a few choices that all agree are no certainty.
+    One document is added to each side (Bonett, Price 2012, Adjusted Wald Confidence Interval for a Difference of
+    Binomial Proportions Based on Paired Data), so that a few ratings that all agree do not give a width of zero. None
+    with fewer than two groups.
     """
     if len(by_group) < 2:
         return None, None
@@ -136,7 +135,7 @@ def _interval(by_group: dict[str, list[int]]) -> tuple[float | None, float | Non
     return max(-1.0, mean - half), min(1.0, mean + half)
 
 
-def _sentences(
+def _describe_ratings(
     methods: tuple[str, str],
     counts: list[int],
     low: float | None,
@@ -145,19 +144,13 @@ def _sentences(
     agreed_of: int,
 ) -> tuple[str, ...]:
     first, second = methods
-    lines = [
-        f"Of {sum(counts)} texts {counts[0]} were preferred from {first}, {counts[1]} from {second}, {counts[2]} alike."
-    ]
+    lines = [f"{sum(counts)} ratings: {counts[0]} prefer {first}, {counts[1]} prefer {second}, {counts[2]} neither."]
     if low is None or high is None:
-        lines.append("Too few documents for an interval.")
+        lines.append("There are too few documents for an interval.")
     else:
-        who = first if low > 0 else second if high < 0 else None
-        lines.append(
-            f"The balance lies between {100 * low:+.0f} and {100 * high:+.0f} % for {first}: "
-            + (f"this rater prefers {who}." if who else "no preference is shown.")
-        )
+        preferred = first if low > 0 else second if high < 0 else None
+        answer = f"This rater prefers {preferred}" if preferred else "No significant preference"
+        lines.append(f"{answer}: the balance for {first} is between {100 * low:+.0f} and {100 * high:+.0f} %.")
     if agreement is not None:
-        lines.append(
-            f"ROUGE-1 agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; one half would be chance."
-        )
+        lines.append(f"ROUGE-1 agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; chance is 50 %.")
     return tuple(lines)

@@ -1,116 +1,108 @@
-"""What the verdict is drawn from: a score for every method, seed and document, and what each method costs."""
+"""Input of the verdict: a score for every method, seed and document, and the costs of each method."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tuneoff.errors import UserError
+from tuneoff.methods import METHODS
+from tuneoff.results.costs import Cost
+from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
-from tuneoff.verdict.sentences import listed
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One kind of cost, named as in the report's table. Less is better on every axis."""
-
-    name: str
-    title: str
-    unit: str
-
-
-AXES: tuple[Axis, ...] = (
-    Axis("train_seconds", "training time", "s"),
-    Axis("peak_memory_bytes", "peak memory", "bytes"),
-    Axis("artefact_bytes", "stored bytes", "bytes"),
-    Axis("generate_seconds", "inference time", "s"),
-    Axis("energy_joules", "energy", "J"),
-    Axis("labelled_examples", "labelled examples", "examples"),
+from tuneoff.text import join_words
+from tuneoff.verdict.confounds import find_confounds
+from tuneoff.verdict.costs import (
+    ModelMethod,
+    as_alone,
+    concurrent_runs,
+    costs_of,
+    lacks_timing,
+    model_and_method,
+    timing_runs,
 )
 
 
 @dataclass(frozen=True)
-class Cost:
-    """A cost in the unit of its axis, mean over seeds, or no number and why there is none."""
-
-    value: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class Scores:
-    """Scores of one family of methods: one base model, one test split, one metric in which more is better.
+    """Scores of the methods that are compared: one base model, one test split, one metric in which more is better.
 
-    `scores` maps (method, seed) to document id to score, in points; None marks a score that does not exist. `groups`
-    maps a document id to its group; an id that is missing there is its own group. Methods in `deterministic` write the
-    same texts whatever the seed, so one run stands for all seeds. `notes` are sentences about what was left out before.
+    `scores` maps (method, seed) to document id to score, in points. None is a missing score.
     """
 
     methods: tuple[str, ...]
     scores: Mapping[tuple[str, int], Mapping[str, float | None]]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)
-    deterministic: frozenset[str] = frozenset()
+    groups: Mapping[str, str] = field(default_factory=dict)  # document id -> group; a missing id is its own group
+    costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)  # method -> name of an axis -> cost
+    deterministic: frozenset[str] = frozenset()  # methods whose texts do not depend on the seed: one run is enough
     titles: Mapping[str, str] = field(default_factory=dict)
-    block: str | None = None  # the base model, where a study has several
+    block: str | None = None  # the base model, if the study has several
     metric: str = "rouge1"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about what was excluded before
 
     def title(self, method: str) -> str:
-        """A method's name for people."""
+        """Display name of a method."""
         return self.titles.get(method, method.replace("_", " "))
 
 
 @dataclass(frozen=True)
-class Table:
-    """The scores that can be compared: every method with the same seeds and the same documents.
+class ScoreTable:
+    """A complete table of scores: every method with the same seeds and the same documents.
 
-    `values` (M, S, N) in points; `varies` (M,); `group_of` (N,) numbers the groups from 0. `notes` tell what is left
-    out of seeds and documents, `left_out` holds the titles of methods without a finished, scored run.
+    M methods, S seeds, N documents.
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     documents: tuple[str, ...]
-    values: Floats
-    varies: Booleans
-    group_of: Integers
-    notes: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    values: Floats  # (M, S, N), points
+    varies: Booleans  # (M,) False for a method whose texts do not depend on the seed
+    group_of: Integers  # (N,) group index, from 0
+    notes: tuple[str, ...]  # sentences about excluded seeds and documents
+    left_out: tuple[str, ...] = ()  # titles of methods without a finished, scored run
 
 
-def tabulate(scores: Scores) -> Table:
-    """The complete table in `scores`: all methods with a run, seeds that all varying ones share, documents that all
-    their runs scored. What is left out is told.
+def group_indices(documents: Iterable[str], groups: Mapping[str, str]) -> Integers:
+    """(N,) index of each document's group, in the sorted order of group names. A missing id is its own group."""
+    names = [groups.get(document, document) for document in documents]
+    index = {name: position for position, name in enumerate(sorted(set(names)))}
+    return np.array([index[name] for name in names], dtype=np.intp)
 
-    A method whose runs agree in every score does not vary with the seed and is treated so. Raises `ValueError` for a
-    method that is named twice.
+
+def tabulate(scores: Scores) -> ScoreTable:
+    """The complete table in `scores`: the methods with a run, the seeds of all varying methods, the documents that
+    every run scored.
+
+    A method whose runs have equal scores throughout counts as not varying. Raises `ValueError` for a duplicate method.
     """
     if len(set(scores.methods)) != len(scores.methods):
-        raise ValueError("a method is named twice")
+        raise ValueError("duplicate method")
     notes = list(scores.notes)
     runs = {
-        method: {seed: row for (name, seed), row in scores.scores.items() if name == method and any_number(row)}
+        method: {seed: row for (name, seed), row in scores.scores.items() if name == method and has_scores(row)}
         for method in scores.methods
     }
     left_out = tuple(scores.title(method) for method in scores.methods if not runs[method])
     methods = tuple(method for method in scores.methods if runs[method])
-    fixed = {method for method in methods if method in scores.deterministic or _all_alike(list(runs[method].values()))}
+    fixed = {method for method in methods if method in scores.deterministic or _all_equal(list(runs[method].values()))}
     varying = [method for method in methods if method not in fixed]
-    seeds = _shared_seeds({scores.title(method): runs[method] for method in varying}, notes)
+    seeds = _common_seeds({scores.title(method): runs[method] for method in varying}, notes)
     if varying and not seeds:
-        notes.append("The trained methods share no seed, so there is nothing to compare them on.")
+        notes.append("The trained methods have no seed in common, so they cannot be compared.")
         methods, varying = tuple(method for method in methods if method in fixed), []
     seeds = seeds or (0,)
     rows = [
         [runs[method][seed] if method in varying else runs[method][min(runs[method])] for seed in seeds]
         for method in methods
     ]
-    documents = _shared_documents([row for several in rows for row in several], notes)
+    documents = _common_documents([row for several in rows for row in several], notes)
+    # The prefix keeps a document id from matching a group name.
     labels = [scores.groups.get(document, f"\0{document}") for document in documents]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     values = np.array([[[row[document] for document in documents] for row in several] for several in rows], dtype=float)
-    return Table(
+    return ScoreTable(
         methods,
         seeds,
         documents,
@@ -122,8 +114,8 @@ def tabulate(scores: Scores) -> Table:
     )
 
 
-def any_number(row: Mapping[str, float | None]) -> bool:
-    """Whether a run has a score at all."""
+def has_scores(row: Mapping[str, float | None]) -> bool:
+    """Whether a run has at least one score."""
     return any(_is_number(value) for value in row.values())
 
 
@@ -131,32 +123,171 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _all_alike(rows: list[Mapping[str, float | None]]) -> bool:
+def _all_equal(rows: list[Mapping[str, float | None]]) -> bool:
     return len(rows) > 1 and all(dict(row) == dict(rows[0]) for row in rows[1:])
 
 
-def _shared_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
-    """`runs`: title of a method -> seed -> its scores."""
+def _common_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
+    """Seeds that every method has. `runs`: title of a method -> seed -> its scores."""
     if not runs:
         return ()
-    shared = set.intersection(*(set(found) for found in runs.values()))
-    lost = set.union(*(set(found) for found in runs.values())) - shared
-    if lost and shared:
-        without = listed([title for title, found in runs.items() if not lost <= found.keys()])
-        names = listed([str(seed) for seed in sorted(lost)])
+    common = set.intersection(*(set(found) for found in runs.values()))
+    lost = set.union(*(set(found) for found in runs.values())) - common
+    if lost and common:
+        without = join_words([title for title, found in runs.items() if not lost <= found.keys()])
+        names = join_words([str(seed) for seed in sorted(lost)])
         seeds, are, them = ("Seed", "is", "it") if len(lost) == 1 else ("Seeds", "are", "all of them")
-        notes.append(f"{seeds} {names} {are} left out for all methods: {without} did not finish with {them}.")
-    return tuple(sorted(shared))
+        notes.append(f"{seeds} {names} {are} excluded for all methods: {without} did not finish with {them}.")
+    return tuple(sorted(common))
 
 
-def _shared_documents(rows: list[Mapping[str, float | None]], notes: list[str]) -> tuple[str, ...]:
+def _common_documents(rows: list[Mapping[str, float | None]], notes: list[str]) -> tuple[str, ...]:
+    """Documents that every run scored, sorted, so that the order of the input does not change a number."""
     if not rows:
         return ()
     scored = [{document for document, value in row.items() if _is_number(value)} for row in rows]
-    shared = set.intersection(*scored)
+    common = set.intersection(*scored)
     named = set().union(*(set(row) for row in rows))
-    lost = len(named) - len(shared)
+    lost = len(named) - len(common)
     if lost:
-        notes.append(f"{lost} of {len(named)} test documents are left out: not every run has a score for them.")
-    # Sorted, so that the order of the input never moves a number.
-    return tuple(sorted(shared))
+        notes.append(f"{lost} of {len(named)} test documents are excluded: not every run has a score for them.")
+    return tuple(sorted(common))
+
+
+def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float = 1.0) -> list[Scores]:
+    """The scores of a study by `metric`, one `Scores` for each base model in the order of their names.
+
+    Only final runs on the `fraction` of the training data take part. A method whose results depend on neither seed nor
+    fraction takes part with its run on all the data. A planned method without such a run takes part without scores, so
+    that the verdict on an unfinished study names it. Runs that did not finish are excluded and named in `notes`, as are
+    confounds. Outside systems take part as methods without seeds and costs; sentence baselines do not take part.
+
+    Raises `UserError` if there is no such run, a file is damaged, or a method ran twice with one seed.
+    """
+    timing = timing_runs(study.records)
+    finals = [run for run in study.runs if run.record.spec.role == "final"]
+    runs = _at_fraction(fraction, finals)
+    if not runs:
+        raise UserError(f"{study.path}: contains no run to judge; name the folder that `tuneoff compare` wrote")
+    # Models of all fractions: a model keeps its name at a fraction where the runs of others are still missing.
+    models = sorted({run.record.spec.model.name for run in finals})
+    outside = {name: _metric_values(rows, metric) for name, rows in study.outside.items()}
+    found = []
+    for model in models:
+        own = [run for run in runs if run.record.spec.model.name == model]
+        if own:
+            found.append(_model_scores(study, own, metric, outside, timing, model if len(models) > 1 else None))
+    return found
+
+
+def _at_fraction(fraction: float, finals: Sequence[StoredRun]) -> list[StoredRun]:
+    found = [run for run in finals if run.record.spec.fraction == fraction]
+    present = {model_and_method(run.record) for run in found}
+    substitutes = [
+        run
+        for run in finals
+        if run.record.spec.fraction == 1
+        and model_and_method(run.record) not in present
+        and run.record.spec.method.name in METHODS
+        and not METHODS[run.record.spec.method.name].seeded
+    ]
+    return [*found, *substitutes]
+
+
+def _model_scores(
+    study: StoredStudy,
+    runs: Sequence[StoredRun],
+    metric: str,
+    outside: Mapping[str, Mapping[str, float | None]],
+    timing: Mapping[ModelMethod, Record],
+    block: str | None,
+) -> Scores:
+    planned = study.spec.methods if study.spec else ()
+    scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
+    kept: dict[str, list[Record]] = {method: [] for method in planned}
+    notes: list[str] = []
+    for run in runs:
+        record = run.record
+        method, seed = record.spec.method.name, record.spec.seed
+        kept.setdefault(method, [])
+        if record.status != "finished":
+            notes.append(f"Run {record.name} is excluded: {record.status}.")
+            continue
+        if (method, seed) in scores:
+            raise UserError(
+                f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
+            )
+        scores[method, seed] = _metric_values(run.predictions, metric)
+        kept[method].append(record)
+    for name, row in outside.items():
+        scores[name, 0] = row
+    order = {name: index for index, name in enumerate(METHODS)}
+    methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
+    fixed = {name for name in kept if _is_deterministic(name, runs)}
+    return Scores(
+        methods=(*methods, *(name for name in outside if name not in kept)),
+        scores=scores,
+        groups=study.groups,
+        costs={
+            name: costs_of([as_alone(record, timing.get(model_and_method(record))) for record in found])
+            for name, found in kept.items()
+            if found
+        },
+        deterministic=frozenset(fixed | set(outside)),
+        titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
+        block=block,
+        metric=metric,
+        notes=(
+            *notes,
+            *(confound.sentence for confound in find_confounds(run.record for run in runs)),
+            *_concurrent(kept, timing),
+            *_unfinished(study, kept),
+            *([] if study.groups else [_NO_GROUPS]),
+        ),
+    )
+
+
+_NO_GROUPS = (
+    "The study folder contains no documents, so each test example counts as a document of its own. "
+    "Where several examples share a document, the intervals are too narrow."
+)
+
+
+def _is_deterministic(method: str, runs: Iterable[StoredRun]) -> bool:
+    """Whether the seed changes nothing and the method ran once: a study repeats whatever depends on the seed."""
+    known = METHODS.get(method)
+    count = sum(run.record.spec.method.name == method for run in runs)
+    return known is not None and not known.seeded and count == 1
+
+
+def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Iterable[str]:
+    """Methods with some of their planned runs. Methods without any run are reported as not judged."""
+    if study.spec is None:
+        return
+    parts = []
+    for name, found in kept.items():
+        known = METHODS.get(name)
+        wanted = study.spec.seeds if known is None or known.seeded else 1
+        if name in study.spec.methods and 0 < len(found) < wanted:
+            parts.append(f"{known.title if known else name} {len(found)} of {wanted}")
+    if parts:
+        yield f"Planned runs are missing. Finished so far: {join_words(parts)}."
+
+
+def _concurrent(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMethod, Record]) -> Iterable[str]:
+    """Methods whose time and energy were measured beside concurrent runs, and which have no timing run."""
+    shared = {
+        METHODS[name].title if name in METHODS else name: concurrent_runs(record)
+        for name, records in kept.items()
+        for record in records
+        if lacks_timing(record, timing)
+    }
+    if shared:
+        yield (
+            f"Time and energy of {join_words(list(shared))} were measured with up to {max(shared.values())} concurrent "
+            "runs; they are not the costs of a run alone."
+        )
+
+
+def _metric_values(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
+    return {row.id: row.scores.get(metric) for row in rows}

@@ -1,49 +1,120 @@
-"""The verdict in sentences for people. Numbers of ROUGE points are rounded to one decimal, bounds outwards."""
+"""The verdict in sentences: the answer, what limits it, what to use, then the details.
+
+Points are rounded to one decimal, bounds away from zero: rounding must not make a bound tighter.
+"""
 
 import math
 
 from tuneoff.metrics.table import METRICS
-from tuneoff.results.verdict import MethodResult, PairResult, Recommendation, Verdict
+from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Verdict
+from tuneoff.text import join_words, plural
 
 
 def sentences(verdict: Verdict) -> tuple[str, ...]:
-    """The verdict from the most to the least important sentence."""
+    """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
-    lines = [_best(verdict, titles), *left_out(verdict)]
-    lines += [*_recommendations(verdict, titles), *_limits(verdict), _basis(verdict)]
+    lines = [_answer(verdict, titles), *left_out(verdict), *_limits(verdict)]
+    lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
-    rank = {result.method: place for place, result in enumerate(ranked)}
+    rank = {result.method: index for index, result in enumerate(ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
     lines += [_pair(pair, titles, verdict.margin) for pair in ordered]
     if len(verdict.best_set) > 1:
-        lines += [_against_best(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
+        lines += [_regret(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)
 
 
 def left_out(verdict: Verdict) -> list[str]:
-    """Which methods the verdict says nothing about."""
+    """A sentence about the methods without a result; empty if there are none."""
     if not verdict.left_out:
         return []
     has = "has" if len(verdict.left_out) == 1 else "have"
-    return [f"Not judged: {listed(list(verdict.left_out))} {has} no finished, scored run."]
+    return [f"Not judged: {join_words(verdict.left_out)} {has} no finished, scored run."]
 
 
-def listed(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
+    top = next(result for result in verdict.methods if result.method == verdict.best)
+    if len(verdict.best_set) == 1:
+        # With missing runs the method is the best only of those that have some.
+        these = f"the {len(verdict.methods)} methods that have runs" if verdict.left_out else "these methods"
+        return f"{top.title} is the best of {these} ({top.mean:.1f} points). Every other method is worse."
+    others = [result for result in verdict.methods if result.may_be_best and result is not top]
+    others.sort(key=lambda result: -result.mean)
+    if all(
+        pair.decision == "tie"
+        for pair in verdict.pairs
+        if pair.first in verdict.best_set and pair.second in verdict.best_set
+    ):
+        rest = " Every other method is worse." if len(verdict.best_set) < len(verdict.methods) else ""
+        tied = join_words([top.title, *(result.title for result in others)])
+        return f"It is a tie: {tied} are within {verdict.margin:g} points of each other ({top.mean:.1f} points).{rest}"
+    closest, *further = others
+    lead = _numbers(*_lead(verdict, top.method, closest.method))
+    also = f"; so are its leads over {join_words([titles[result.method] for result in further])}" if further else ""
+    return (
+        f"No single winner: {top.title} scores highest ({top.mean:.1f}), but its lead over {closest.title} ({lead}) is "
+        f"within the noise{also}."
+    )
 
 
-def _out(value: float) -> str:
-    """A bound with one decimal, rounded away from zero: a bound must not get sharper by rounding."""
-    return f"{math.copysign(math.ceil(abs(value) * 10 - 1e-9) / 10, value):.1f}"
+def _lead(verdict: Verdict, first: str, second: str) -> tuple[float, float, float]:
+    """Difference of `first` to `second`, with the ends of its interval."""
+    pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {first, second})
+    if pair.first == first:
+        return pair.difference, pair.low, pair.high
+    return -pair.difference, -pair.high, -pair.low
 
 
-def _interval(low: float, high: float) -> str:
-    def sign(value: float, up: bool) -> str:
-        rounded = (math.ceil(value * 10 - 1e-9) if up else math.floor(value * 10 + 1e-9)) / 10
-        return f"{rounded + 0.0:+.1f}".replace("-", "−")
+def _limits(verdict: Verdict) -> list[str]:
+    lines = []
+    if not verdict.covers_seeds:
+        lines.append(
+            "Only one training seed: this holds for these trained models, not for the methods. Use at least 3 seeds."
+        )
+    measured = any(pair.standard_error > 0 for pair in verdict.pairs)  # otherwise all scores are equal
+    if measured and verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
+        lines.append(
+            f"This study distinguishes methods that differ by {_bound(verdict.smallest_detectable)} points or more "
+            f"(80 % power). The smallest margin that it can settle for all pairs is "
+            f"{_bound(verdict.smallest_margin)} points."
+        )
+    return lines
 
-    return f"{sign(low, False)} to {sign(high, True)}"
+
+def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
+    chosen: dict[tuple[str, ...], list[Recommendation]] = {}
+    for entry in verdict.recommendations:
+        if entry.method is not None:
+            chosen.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
+    lines = []
+    for names, entries in chosen.items():
+        axes = join_words([entry.title for entry in entries])
+        who = join_words([titles[name] for name in names])
+        if entries[0].settled:
+            lines.append(f"Cheapest in {axes} of all methods within {verdict.margin:g} points of the best: {who}.")
+        else:
+            bound = _bound(max(result.regret_bound for result in verdict.methods if result.method in names))
+            lines.append(
+                f"Cheapest in {axes} of all methods that may be the best: {who} "
+                f"(not settled: regret bound {bound} points)."
+            )
+    return lines
+
+
+def _unknown_costs(verdict: Verdict) -> list[str]:
+    """Methods and axes without a recommendation."""
+    none: dict[str, list[str]] = {}
+    unknown: dict[tuple[str, ...], list[str]] = {}
+    for entry in verdict.recommendations:
+        if entry.method is None:
+            none.setdefault(entry.reason or "not measured", []).append(entry.title)
+        elif entry.without_cost:
+            unknown.setdefault(entry.without_cost, []).append(entry.title)
+    lines = [
+        f"Not compared in {join_words(axes)}, because the cost is unknown: {join_words(who)}."
+        for who, axes in unknown.items()
+    ]
+    return lines + [f"No recommendation for {join_words(axes)}: {reason}." for reason, axes in none.items()]
 
 
 def _basis(verdict: Verdict) -> str:
@@ -51,35 +122,11 @@ def _basis(verdict: Verdict) -> str:
     documents = f"{verdict.documents} test documents"
     if verdict.groups != verdict.documents:
         documents = f"{verdict.documents} test examples of {verdict.groups} documents"
-    runs = "" if not verdict.seeds else f", {len(verdict.seeds)} training seed{'s' if len(verdict.seeds) > 1 else ''}"
+    seeds = f", {plural(len(verdict.seeds), 'training seed')}" if verdict.seeds else ""
     metric = METRICS[verdict.metric].title if verdict.metric in METRICS else verdict.metric
-    methods = f"{len(verdict.methods)} methods"
     return (
-        f"Judged by {metric}{where}: {methods} on the same {documents}{runs}; "
-        f"the intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
-    )
-
-
-def _best(verdict: Verdict, titles: dict[str, str]) -> str:
-    top = next(result for result in verdict.methods if result.method == verdict.best)
-    if len(verdict.best_set) == 1:
-        # Of a study under way nobody shall read that the method is the best of all that it compares.
-        these = f"the {len(verdict.methods)} methods that have runs" if verdict.left_out else "these methods"
-        return f"{top.title} is the best of {these}: {top.mean:.1f} points, and every other is shown to be worse."
-    others = [titles[name] for name in verdict.best_set if name != verdict.best]
-    if all(
-        pair.decision == "tie"
-        for pair in verdict.pairs
-        if pair.first in verdict.best_set and pair.second in verdict.best_set
-    ):
-        rest = ", and every other is shown to be worse" if len(verdict.best_set) < len(verdict.methods) else ""
-        return (
-            f"It is a tie: {listed([top.title, *others])} lie within {verdict.margin:g} points of each other "
-            f"({top.mean:.1f} points){rest}."
-        )
-    return (
-        f"There is no single winner: {top.title} has the highest mean ({top.mean:.1f} points), but {listed(others)} "
-        "may be the best too."
+        f"Judged by {metric}{where}: {len(verdict.methods)} methods on the same {documents}{seeds}. "
+        f"The intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
     )
 
 
@@ -88,69 +135,38 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
     if difference < 0:
         first, second, difference, low, high = second, first, -difference, -high, -low
     one, other = titles[first], titles[second]
-    numbers = f"{difference:+.1f} points, {_interval(low, high)}"
+    numbers = _numbers(difference, low, high)
     if pair.decision == "tie":
         if low == high == 0:
             return f"{one} and {other} are a tie: they score the same on every document."
         return f"{one} and {other} are a tie: any difference is within {margin:g} points ({numbers})."
     if pair.decision == "no difference shown":
-        return (
-            f"{one} and {other}: no difference shown ({numbers}); up to {_out(max(-low, high))} points may be hidden."
-        )
-    tail = {
-        "matters": f"more than the {margin:g} points that matter",
-        "too small to matter": f"but less than the {margin:g} points that matter",
-        "not settled": f"whether by the {margin:g} points that matter is not settled",
+        hidden = _bound(max(-low, high))
+        return f"{one} and {other}: no difference shown ({numbers}). Up to {hidden} points may be hidden."
+    relevance = {
+        "matters": f", by more than the margin of {margin:g} points",
+        "too small to matter": f", but by less than the margin of {margin:g} points",
+        "not settled": f"; whether by more than the margin of {margin:g} points is not settled",
     }[pair.size]
-    return f"{one} is better than {other} ({numbers}), {tail}."
+    return f"{one} is better than {other} ({numbers}){relevance}."
 
 
-def _against_best(result: MethodResult, margin: float) -> str:
+def _regret(result: MethodResult, margin: float) -> str:
     if result.not_worse:
-        return f"{result.title} is not worse than the best by more than {margin:g} points."
-    return f"{result.title} against the best: not settled; it may lose up to {_out(result.may_lose)} points."
+        return f"{result.title} is at most {margin:g} points below the best."
+    return f"{result.title} may be up to {_bound(result.regret_bound)} points below the best (regret bound)."
 
 
-def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
-    chosen: dict[tuple[str, ...], list[Recommendation]] = {}
-    none: dict[str, list[str]] = {}
-    missing: dict[tuple[str, ...], list[str]] = {}
-    for entry in verdict.recommendations:
-        if entry.method is None:
-            none.setdefault(entry.reason or "not measured", []).append(entry.title)
-            continue
-        chosen.setdefault((entry.method, *entry.equally_cheap), []).append(entry)
-        if entry.without_cost:
-            missing.setdefault(entry.without_cost, []).append(entry.title)
-    lines = []
-    for names, entries in chosen.items():
-        axes = listed([entry.title for entry in entries])
-        who = listed([titles[name] for name in names])
-        if entries[0].settled:
-            lines.append(f"Cheapest in {axes} of all not worse than the best by {verdict.margin:g} points: {who}.")
-        else:
-            bound = _out(max(result.may_lose for result in verdict.methods if result.method in names))
-            lines.append(
-                f"Cheapest in {axes} of all that may be the best: {who} (not settled: may lose {bound} points)."
-            )
-    lines += [
-        f"Not considered for {listed(axes)}, without a figure: {listed(list(who))}." for who, axes in missing.items()
-    ]
-    return lines + [f"No recommendation for {listed(axes)}: {reason}." for reason, axes in none.items()]
+def _numbers(difference: float, low: float, high: float) -> str:
+    """`+0.6 points, −0.8 to +2.0`."""
+    lower, upper = math.floor(low * 10 + 1e-9) / 10, math.ceil(high * 10 - 1e-9) / 10
+    return f"{_signed(difference)} points, {_signed(lower)} to {_signed(upper)}"
 
 
-def _limits(verdict: Verdict) -> list[str]:
-    lines = []
-    measured = any(pair.standard_error > 0 for pair in verdict.pairs)  # else all are alike
-    if measured and verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
-        lines.append(
-            f"This study tells any two methods apart (with 80 % probability) when they differ by "
-            f"{_out(verdict.smallest_detectable)} points or more, and the smallest margin that it can settle for "
-            f"all of them is {_out(verdict.smallest_margin)} points."
-        )
-    if not verdict.covers_seeds:
-        lines.append(
-            "Only one training seed: how much another training would change is unknown, so all this holds for these "
-            "trained models, not for the methods; run at least 3 seeds."
-        )
-    return lines
+def _signed(value: float) -> str:
+    return f"{value + 0.0:+.1f}".replace("-", "−")
+
+
+def _bound(value: float) -> str:
+    """A bound with one decimal, rounded away from zero."""
+    return f"{math.copysign(math.ceil(abs(value) * 10 - 1e-9) / 10, value):.1f}"

@@ -1,16 +1,16 @@
-"""Runs that were not computed alike are told, in one study and between studies."""
+"""Confounds: differences in arithmetic, machine and libraries, within one study and between studies."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from verdict_study import add_run, study_folder
 
+from support.verdict_study import add_run, study_folder
 from tuneoff.cli import main
 from tuneoff.results.run_record import Record, read_record, run_folders, write_record
 from tuneoff.verdict import rescoring
-from tuneoff.verdict.confounds import across, arithmetic, mixtures
+from tuneoff.verdict.confounds import arithmetic, confounds_between, find_confounds
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.load import load_scores
 
@@ -26,7 +26,7 @@ FP32 = {"dtype": "float32", "device": "cpu"}
 
 
 def changed(folder: Path, *, role: str = "final", **what: dict[str, Any]) -> Record:
-    """The record of a folder, computed as all others but for `what`, written back."""
+    """Gives the record of a folder the common environment, changed by `what`, and writes it back."""
     record = read_record(folder)
     update = {**ALIKE, **what, "spec": record.spec.model_copy(update={"role": role})}
     made = record.model_copy(update=update)
@@ -40,7 +40,7 @@ def provenance(**what: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """Zero-shot once, LoRA and full twice, all computed alike."""
+    """Zero-shot once, LoRA and full twice, all in the same environment."""
     made = study_folder(tmp_path)
     for folder in run_folders(made):
         changed(folder)
@@ -51,25 +51,25 @@ def records_of(study: Path) -> list[Record]:
     return [read_record(folder) for folder in run_folders(study)]
 
 
-def test_runs_that_are_alike_are_not_told(study: Path) -> None:
-    assert mixtures(records_of(study)) == []
+def test_equal_environments_have_no_confound(study: Path) -> None:
+    assert find_confounds(records_of(study)) == []
     assert decide(load_scores(study)[0]).notes == ()
 
 
-def test_what_a_record_does_not_tell_is_passed_over(tmp_path: Path) -> None:
+def test_missing_values_are_ignored(tmp_path: Path) -> None:
     made = study_folder(tmp_path)
     odd = run_folders(made)[0]
     changed(odd, details={"dtype": 7}, provenance={"machine": "EPYC", "versions": ["torch"], "model": None})
-    assert mixtures(records_of(made)) == []
+    assert find_confounds(records_of(made)) == []
 
 
-def test_another_arithmetic_is_told_loudly_and_in_the_verdict(study: Path) -> None:
+def test_another_arithmetic_is_a_caution_of_the_verdict(study: Path) -> None:
     for folder in run_folders(study):
         if "lora" in folder.name:
             changed(folder, details=FP32)
-    [found] = mixtures(records_of(study))
-    assert found.grave
-    assert found.words.startswith(
+    [found] = find_confounds(records_of(study))
+    assert found.changes_scores
+    assert found.description.startswith(
         "runs differ in arithmetic: bfloat16 (3 runs: Zero-shot, Full fine-tuning), float32 (2 runs: LoRA)"
     )
     verdict = decide(load_scores(study)[0])
@@ -77,7 +77,7 @@ def test_another_arithmetic_is_told_loudly_and_in_the_verdict(study: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("what", "aspect", "grave"),
+    ("what", "aspect", "changes_scores"),
     [
         ({"details": ALIKE["details"] | {"kernels": "torch"}}, "kernels", True),
         ({"details": {"dtype": "bfloat16", "device": "cuda:0"}}, "arithmetic", True),
@@ -88,44 +88,44 @@ def test_another_arithmetic_is_told_loudly_and_in_the_verdict(study: Path) -> No
         ({"provenance": provenance(versions={"torch": "2.13.0", "transformers": "5.4.0"})}, "transformers", False),
     ],
 )
-def test_each_difference_is_told(study: Path, what: dict[str, Any], aspect: str, grave: bool) -> None:
+def test_each_difference_is_found(study: Path, what: dict[str, Any], aspect: str, changes_scores: bool) -> None:
     changed(run_folders(study)[0], **what)
-    [found] = mixtures(records_of(study))
-    assert (found.aspect, found.grave, found.model) == (aspect, grave, "starter")
-    assert "(4 runs: " in found.words
-    assert "(1 run: " in found.words
+    [found] = find_confounds(records_of(study))
+    assert (found.aspect, found.changes_scores, found.model) == (aspect, changes_scores, "starter")
+    assert "(4 runs: " in found.description
+    assert "(1 run: " in found.description
 
 
-def test_base_models_are_not_mixed_with_each_other(tmp_path: Path) -> None:
+def test_base_models_are_not_compared_with_each_other(tmp_path: Path) -> None:
     made = study_folder(tmp_path, models=("starter", "org/other"))
     for folder in run_folders(made):
         changed(folder, details=FP32 if folder.name.startswith("org-other") else ALIKE["details"])
-    assert mixtures(records_of(made)) == []
+    assert find_confounds(records_of(made)) == []
 
 
-def test_runs_that_decide_nothing_are_not_told(study: Path) -> None:
+def test_failed_runs_are_ignored(study: Path) -> None:
     changed(add_run(study, "lora", 9, {}, status="failed"), details=FP32)
-    assert mixtures(records_of(study)) == []
+    assert find_confounds(records_of(study)) == []
 
 
 @pytest.mark.parametrize(("role", "words"), [("trial", "settings were chosen"), ("timing", "costs were timed")])
-def test_trials_and_timing_runs_in_another_arithmetic_are_told_mildly(study: Path, role: str, words: str) -> None:
+def test_trials_and_timing_runs_in_another_arithmetic_do_not_change_scores(study: Path, role: str, words: str) -> None:
     changed(add_run(study, "lora", 8, {}), role=role, details=FP32)
     changed(add_run(study, "full", 8, {}), role=role)
-    [found] = mixtures(records_of(study))
-    assert not found.grave
-    assert found.words.startswith(words)
-    assert "float32, final runs bfloat16" in found.words
-    assert "LoRA" in found.words
-    assert "Full" not in found.words
+    [found] = find_confounds(records_of(study))
+    assert not found.changes_scores
+    assert found.description.startswith(words)
+    assert "float32, final runs bfloat16" in found.description
+    assert "LoRA" in found.description
+    assert "Full" not in found.description
 
 
-def test_a_timing_run_on_another_machine_is_told(study: Path) -> None:
+def test_a_timing_run_on_another_machine_is_found(study: Path) -> None:
     machine = provenance(machine={"cpu": "Xeon", "usable_cores": 2})
     changed(add_run(study, "lora", 8, {}), role="trial", provenance=machine)
-    assert mixtures(records_of(study)) == []  # a trial's time is nobody's cost
+    assert find_confounds(records_of(study)) == []  # the time of a trial is not a cost
     changed(add_run(study, "lora", 9, {}), role="timing", provenance=machine)
-    [found] = mixtures(records_of(study))
+    [found] = find_confounds(records_of(study))
     assert found.aspect == "machine"
 
 
@@ -152,13 +152,15 @@ def test_studies_of_the_same_weights_are_compared_whatever_their_name(study: Pat
         )
         for record in there
     ]
-    [found] = across([("a", here), ("b", there)])
-    assert found.words.startswith("runs differ in arithmetic: bfloat16 (5 runs: a), float32 (5 runs: b)")
+    [found] = confounds_between([("a", here), ("b", there)])
+    assert found.description.startswith("runs differ in arithmetic: bfloat16 (5 runs: a), float32 (5 runs: b)")
     other = [record.model_copy(update={"provenance": provenance(model={"content_hash": "xyz"})}) for record in there]
-    assert across([("a", here), ("b", other)]) == []
+    assert confounds_between([("a", here), ("b", other)]) == []
 
 
-def test_judging_several_studies_tells_it(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_judging_several_studies_prints_their_confounds(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = study_folder(tmp_path / "b")
     for folder in run_folders(other):
         changed(folder, details=FP32)

@@ -1,10 +1,10 @@
-"""Health checks: each finds the fault it is for, and a healthy study has none."""
+"""Diagnostics: each check finds its fault, and a study without faults has no finding."""
 
 import pytest
 
 from tuneoff.results.run_record import Curve, Prediction, Record, TrainPoint, ValidationPoint
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
-from tuneoff.verdict.diagnostics import examine
+from tuneoff.verdict.diagnostics import diagnose
 
 Run = tuple[Record, list[Prediction]]
 
@@ -24,8 +24,8 @@ def run(
     trains = method != "zero_shot"
     losses = sorted(train, reverse=True) if train == (3.0, 2.5) * 15 else train
     points = tuple(
-        TrainPoint(step=place, epoch=1, seconds=1, loss=value, learning_rate=1, grad_norm=1, tokens=1)
-        for place, value in enumerate(losses)
+        TrainPoint(step=index, epoch=1, seconds=1, loss=value, learning_rate=1, grad_norm=1, tokens=1)
+        for index, value in enumerate(losses)
     )
     checks = [loss] if later is None else [loss, later]
     record = Record(
@@ -52,78 +52,78 @@ def run(
     return record, [Prediction(id="d", text=f"{text} {method}" if text else "", scores={"rouge1": rouge})]
 
 
-HEALTHY = [run("zero_shot", rouge=25, loss=3.0), *(run("lora", seed, rouge=30 + seed / 10) for seed in range(3))]
+FAULTLESS = [run("zero_shot", rouge=25, loss=3.0), *(run("lora", seed, rouge=30 + seed / 10) for seed in range(3))]
 
 
 def checks(*runs: Run, search: dict[str, object] | None = None) -> list[tuple[str, str]]:
-    return [(finding.check, finding.where) for finding in examine(list(runs), search)]
+    return [(finding.check, finding.where) for finding in diagnose(list(runs), search)]
 
 
-def test_what_rouge_does_not_see_of_the_test_data_is_told() -> None:
-    [found] = examine(HEALTHY, None, {"caution": "half of it is Greek"})
-    assert (found.where, found.words) == ("the test data", "half of it is Greek")
-    assert not examine(HEALTHY, None, {"caution": None})
-    assert not examine(HEALTHY, None, {}), "data.json of an earlier version"
+def test_words_that_rouge_ignores_are_found() -> None:
+    [found] = diagnose(FAULTLESS, None, {"caution": "half of it is Greek"})
+    assert (found.where, found.message) == ("the test data", "half of it is Greek")
+    assert not diagnose(FAULTLESS, None, {"caution": None})
+    assert not diagnose(FAULTLESS, None, {}), "data.json of an earlier version"
 
 
-def test_a_healthy_study_has_no_finding() -> None:
-    assert checks(*HEALTHY) == []
+def test_a_study_without_faults_has_no_finding() -> None:
+    assert checks(*FAULTLESS) == []
 
 
 @pytest.mark.parametrize(
     ("faulty", "check"),
     [
-        (run("lora", details={"moved_share": 0.0}), "moved"),
-        (run("lora", train=tuple(2 + place / 10 for place in range(30))), "loss"),
+        (run("lora", details={"moved_share": 0.0}), "no training"),
+        (run("lora", train=tuple(2 + index / 10 for index in range(30))), "training loss"),
         (run("lora", later=2.5), "overfitting"),
         (run("lora", details={"instruction_share": 0.4}), "instruction"),
-        (run("lora", details={"first_place": {"norm_ratio": 7.5, "nearest_cosine": 1.0}}), "manifold"),
-        (run("lora", details={"first_place": {"norm_ratio": 0.1, "nearest_cosine": 1.0}}), "manifold"),
-        (run("lora", details={"first_place": {"norm_ratio": 1.0, "nearest_cosine": 0.2}}), "manifold"),
+        (run("lora", details={"first_place": {"norm_ratio": 7.5, "nearest_cosine": 1.0}}), "initial tokens"),
+        (run("lora", details={"first_place": {"norm_ratio": 0.1, "nearest_cosine": 1.0}}), "initial tokens"),
+        (run("lora", details={"first_place": {"norm_ratio": 1.0, "nearest_cosine": 0.2}}), "initial tokens"),
         (run("lora", rouge=20), "loss against ROUGE"),
         (run("lora", rouge=25), "loss against ROUGE"),  # it did not rise
     ],
 )
 def test_each_fault_is_found(faulty: Run, check: str) -> None:
-    assert checks(HEALTHY[0], faulty) == [(check, "lora-s0")]
+    assert checks(FAULTLESS[0], faulty) == [(check, "lora-s0")]
 
 
-def test_a_prompt_that_starts_among_the_embeddings_is_healthy() -> None:
+def test_a_prompt_that_starts_near_the_embeddings_has_no_finding() -> None:
     started = run("soft_prompt", details={"first_place": {"norm_ratio": 0.8, "nearest_cosine": 1.0}})
-    assert checks(HEALTHY[0], started) == []
+    assert checks(FAULTLESS[0], started) == []
 
 
 def test_a_soft_prompt_that_is_not_used_is_found() -> None:
     zero = run("zero_shot", rouge=25, loss=3.0)
     record, _ = run("soft_prompt", rouge=25)
-    assert checks(zero, (record, zero[1])) == [("live", "soft_prompt-s0")]
+    assert checks(zero, (record, zero[1])) == [("not used", "soft_prompt-s0")]
 
 
 def test_repetition_is_found() -> None:
     record, _ = run("lora")
-    rows = [Prediction(id=str(place), text="x", scores={"rouge1": 30.0, "repetition": 0.8}) for place in range(4)]
-    assert checks(HEALTHY[0], (record, rows)) == [("repetition", "lora-s0")]
+    rows = [Prediction(id=str(index), text="x", scores={"rouge1": 30.0, "repetition": 0.8}) for index in range(4)]
+    assert checks(FAULTLESS[0], (record, rows)) == [("repetition", "lora-s0")]
 
 
-def test_a_seed_that_stands_apart_is_found() -> None:
+def test_an_outlier_among_seeds_is_found() -> None:
     runs = [run("lora", seed, rouge=value) for seed, value in enumerate((30.0, 30.1, 34.0))]
-    assert checks(HEALTHY[0], *runs) == [("seed", "lora")]
+    assert checks(FAULTLESS[0], *runs) == [("seed", "lora")]
 
 
-def test_runs_on_a_share_of_the_data_are_looked_at_too() -> None:
+def test_runs_on_a_fraction_of_the_data_are_checked_too() -> None:
     def on_a_tenth(one: Run) -> Run:
         return one[0].model_copy(update={"spec": one[0].spec.model_copy(update={"fraction": 0.1})}), one[1]
 
-    # Seeds are compared with those of their own share, outputs with zero-shot's one run.
-    assert checks(*HEALTHY, *(on_a_tenth(run("lora", seed, rouge=26 + seed / 10)) for seed in range(3))) == []
+    # Seeds are compared within their fraction, outputs with the only run of zero-shot.
+    assert checks(*FAULTLESS, *(on_a_tenth(run("lora", seed, rouge=26 + seed / 10)) for seed in range(3))) == []
     worse = [on_a_tenth(run("lora", seed, rouge=value)) for seed, value in enumerate((26.0, 26.1, 20.0))]
-    assert checks(*HEALTHY, *worse) == [("loss against ROUGE", "lora-s2"), ("seed", "lora at 10 % of the data")]
+    assert checks(*FAULTLESS, *worse) == [("loss against ROUGE", "lora-s2"), ("seed", "lora at 10 % of the data")]
 
 
-def test_an_optimum_on_the_edge_is_found() -> None:
+def test_an_optimum_at_the_edge_of_the_search_is_found() -> None:
     search: dict[str, object] = {
         "cells": [{"method": "lora", "hyperparameter": "learning_rate", "chosen": 0.01, "on_edge": True}]
     }
-    assert checks(*HEALTHY, search=search) == [("edge", "lora")]
+    assert checks(*FAULTLESS, search=search) == [("search edge", "lora")]
     search["cells"][0]["fraction"] = 0.1  # type: ignore[index]
-    assert checks(*HEALTHY, search=search) == [("edge", "lora at 10 % of the data")]
+    assert checks(*FAULTLESS, search=search) == [("search edge", "lora at 10 % of the data")]

@@ -1,4 +1,4 @@
-"""PEFT's result files: how many test examples, which experiments are told apart, and what is on a front."""
+"""PEFT's result files: number of test examples, significant differences, Pareto fronts."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
-from tuneoff.verdict.importers import AXES, examples_behind, import_peft
+from tuneoff.verdict.importers import PEFT_COSTS, infer_test_size, judge_peft_results
 
 EXAMPLES = 1319  # GSM8K's test split, which PEFT's comparison uses
 
@@ -39,22 +39,22 @@ def result_file(
 
 
 def test_number_of_test_examples_follows_from_the_accuracies() -> None:
-    assert examples_behind([636 / EXAMPLES, 500 / EXAMPLES]) == EXAMPLES
-    assert examples_behind([0.48218347232752085]) == EXAMPLES  # as PEFT writes it
+    assert infer_test_size([636 / EXAMPLES, 500 / EXAMPLES]) == EXAMPLES
+    assert infer_test_size([0.48218347232752085]) == EXAMPLES  # as PEFT writes it
     with pytest.raises(UserError, match="no common number"):
-        examples_behind([1 / 1319, 1 / 1321])
-    with pytest.raises(UserError, match="no share of at most"):
-        examples_behind([0.123456789123456])
+        infer_test_size([1 / 1319, 1 / 1321])
+    with pytest.raises(UserError, match="not a fraction of at most"):
+        infer_test_size([0.123456789123456])
 
 
-def test_what_is_told_apart(tmp_path: Path) -> None:
+def test_significant_differences(tmp_path: Path) -> None:
     files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 690), result_file(tmp_path, "c", 400)]
-    [verdict] = import_peft(files)
+    [verdict] = judge_peft_results(files)
     assert verdict.examples == EXAMPLES
     assert [(row.name, row.may_be_best) for row in verdict.results] == [("a", True), ("b", True), ("c", False)]
-    # Three equal experiments: Tukey's 3.31 / sqrt 2 standard errors of a difference of two shares near one half.
+    # Three equal experiments: Tukey's 3.31 / sqrt 2 standard errors of a difference of two accuracies near one half.
     assert verdict.width == pytest.approx(100 * 3.314 * (0.25 / EXAMPLES) ** 0.5, rel=0.01)
-    assert any("With one seed nothing is known" in sentence for sentence in verdict.sentences)
+    assert any("With one seed the variance between trainings is unknown" in sentence for sentence in verdict.sentences)
     # Wilson's interval for 700 of 1319, by his formula.
     assert (verdict.results[0].low, verdict.results[0].high) == pytest.approx((50.38, 55.75), abs=0.02)
 
@@ -65,18 +65,18 @@ def test_pareto_fronts(tmp_path: Path) -> None:
         result_file(tmp_path, "small", 600, memory=10),
         result_file(tmp_path, "useless", 590, memory=20),
     ]
-    [verdict] = import_peft(files)
-    fronts = {row.name: AXES[0] in row.on_front for row in verdict.results}
+    [verdict] = judge_peft_results(files)
+    fronts = {row.name: PEFT_COSTS[0] in row.on_front for row in verdict.results}
     assert fronts == {"best": True, "small": True, "useless": False}
 
 
-def test_failed_experiments_are_left_out_and_bad_files_named(tmp_path: Path) -> None:
+def test_failed_experiments_are_excluded_and_bad_files_named(tmp_path: Path) -> None:
     files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 1, status="failed")]
-    assert [row.name for row in import_peft(files)[0].results] == ["a"]
+    assert [row.name for row in judge_peft_results(files)[0].results] == ["a"]
     bad = tmp_path / "bad.json"
     bad.write_text("{}")
     with pytest.raises(UserError, match=r"bad\.json: not a result file"):
-        import_peft([bad])
+        judge_peft_results([bad])
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), float("inf"), 1.5, -0.1])
-def test_an_accuracy_that_is_no_share_is_refused(
+def test_an_accuracy_outside_0_to_1_is_rejected(
     tmp_path: Path, accuracy: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = result_file(tmp_path, "a", 700)

@@ -1,14 +1,19 @@
-"""Whole studies with a known truth, to see whether the verdict is as right as it says.
+"""Coverage and power of the verdict, measured on simulated studies whose true result is known.
 
-The simulation does not share the model of the analysis. A population of documents is either taken from the records of
-a real study, or drawn by a process of overlap counts that gives what ROUGE gives: bounded, discrete, skewed scores,
-alike within a group of documents and erratic to an extent that differs between them. A study draws groups from
-it with replacement; what one training did to a document is drawn from the trainings that the population holds for that
-document; and every training shifts its method's scores by a skewed amount whose size differs between methods.
+The simulation does not use the model of the analysis. It draws documents from a population: either the records of a
+real study, or scores generated from counts of shared words. Such scores are like those of ROUGE: bounded, discrete and
+skewed, similar within a group of documents, and more variable on some documents than on others. A study draws groups
+with replacement. For each training it draws, per document, one of the trainings that the population has for that
+document. In addition, every training shifts the scores of its method by a skewed amount, whose size differs between
+methods.
 
-    python -m tuneoff.verdict.simulate --studies 2000
+    python benches/simulation.py --studies 2000
+    python benches/simulation.py --studies 2000 --records results/scitldr_a --groups 618 --seeds 3
+    python benches/simulation.py --studies 2000 --sizes
 
-prints the figures as JSON.
+The figures are printed as JSON, one design a line.
+
+Shapes: M methods, S seeds, K trainings of the population, N documents, G groups, P pairs of methods, B studies.
 """
 
 import argparse
@@ -23,40 +28,39 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from tuneoff.errors import UserError
-from tuneoff.stats.multiple_comparisons import LEVEL, half_widths, losses, single_half_widths
-from tuneoff.stats.power import Components, plan
-from tuneoff.stats.variance_components import Booleans, Floats, Integers, differences, moments
-from tuneoff.verdict.data_sizes import crossovers_of
-from tuneoff.verdict.load import load_scores
-from tuneoff.verdict.scores import Scores, Table, tabulate
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.stats.multiple_comparisons import (
+    LEVEL,
+    regret_bounds,
+    simultaneous_half_widths,
+    single_half_widths,
+)
+from tuneoff.stats.power import VarianceComponents, planned_sensitivity
+from tuneoff.stats.variance_components import Booleans, Floats, Integers, estimate_means, pairwise_differences
+from tuneoff.verdict.data_sizes import find_crossovers
+from tuneoff.verdict.scores import Scores, ScoreTable, load_scores, tabulate
 
-SEED_SDS = (
-    0.3,
-    0.6,
-    0.9,
-)  # points, one for each method that varies; unequal, as soft prompts are erratic and LoRA is not
+# Points, one per method that varies. Unequal: soft prompts vary more between seeds than LoRA.
+SEED_SDS = (0.3, 0.6, 0.9)
 _CHUNK_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
 class Population:
-    """Documents with scores of M methods in K trainings; every method's mean over documents is taken as its truth.
+    """Scores of M methods in K trainings on N documents. The true mean of a method is its mean over all of them."""
 
-    `scores` (M, K, N) in points, `group_of` (N,), `varies` (M,).
-    """
-
-    scores: Floats
-    group_of: Integers
-    varies: Booleans
+    scores: Floats  # (M, K, N), points
+    group_of: Integers  # (N,) group index, from 0
+    varies: Booleans  # (M,) False for a method whose texts do not depend on the seed
 
 
 @dataclass(frozen=True)
 class Design:
-    """Size of the simulated studies. `seed_sds`: standard deviation of a training's shift, one a varying method."""
+    """Size of the simulated studies."""
 
     groups: int
     seeds: int
-    seed_sds: tuple[float, ...] = SEED_SDS
+    seed_sds: tuple[float, ...] = SEED_SDS  # standard deviation of a training's shift, one per varying method, points
 
 
 # Sizes of the starter set (50 papers, three summaries each) and of a data set with one example a document.
@@ -66,13 +70,13 @@ DESIGNS = (Design(50, 3), Design(50, 5), Design(300, 3), Design(300, 5))
 def overlap_population(
     varying: int = 3, fixed: int = 1, trainings: int = 8, groups: int = 1500, seed: int = 0
 ) -> Population:
-    """A population drawn by counting overlaps, with one to three documents a group.
+    """A population with scores generated from counts of shared words, with one to three documents per group.
 
-    A text shares k of its words with a reference. For half of the reference every method finds or misses the same
-    words; for the rest k is binomial with logit p = how easy the group is + how well this method suits it (heavy tails)
-    + what this training does (more on some documents than on others). The score is 200 k / (length of text + length of
-    reference), as ROUGE-1's F-measure. The constants give what SciTLDR gives: single scores with a standard deviation
-    of about 15 points, differences of two methods with about 12.
+    A text shares k words with its reference. For half of the reference all methods find or miss the same words. For the
+    other half k is binomial, and logit p is the sum of three effects: how easy the group is, how well the method suits
+    it (heavy tails), and the training (larger on some documents than on others). The score is 200 k / (length of text +
+    length of reference), as in the F-measure of ROUGE-1. The constants reproduce SciTLDR: scores have a standard
+    deviation of about 15 points, differences of two methods one of about 12.
     """
     rng = np.random.default_rng(seed)
     group_of = np.repeat(np.arange(groups), rng.integers(1, 4, groups))
@@ -86,9 +90,9 @@ def overlap_population(
     chance = expit(-1.0 + ease + suits[:, None] + training)
     reference = rng.integers(15, 45, n_documents)
     length = np.maximum(4, rng.poisson(reference * rng.uniform(0.7, 1.3, n_documents), chance.shape))
-    alike = reference // 2
-    common = rng.binomial(alike, expit(-1.0 + ease))
-    shared = common + rng.binomial(np.maximum(0, np.minimum(length, reference) - alike), chance)
+    half = reference // 2
+    common = rng.binomial(half, expit(-1.0 + ease))
+    shared = common + rng.binomial(np.maximum(0, np.minimum(length, reference) - half), chance)
     scores = 200.0 * shared / (length + reference)
     scores[:fixed] = scores[:fixed, :1]
     return Population(scores, group_of, np.arange(n_methods) >= fixed)
@@ -103,8 +107,8 @@ def population_of(scores: Scores) -> Population:
 
 
 def draw(population: Population, design: Design, studies: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Group contributions (B, M, S, G) of simulated studies in chunks; all methods have the same true mean, zero."""
-    base, training, weights = _parts(population)
+    """Group contributions (B, M, S, G) of simulated studies, in chunks. The true mean of every method is zero."""
+    base, training, weights = _group_effects(population)
     n_methods, n_trainings, n_groups = training.shape
     sds = _seed_sds(population, design)
     size = max(1, _CHUNK_BYTES // (8 * n_methods * design.seeds * design.groups))
@@ -114,22 +118,25 @@ def draw(population: Population, design: Design, studies: int, rng: np.random.Ge
         table = np.repeat(base[:, chosen].transpose(1, 0, 2)[:, :, None], design.seeds, axis=2)
         if n_trainings > 1:
             which = rng.integers(n_trainings, size=(count, n_methods, design.seeds, design.groups))
-            # Either sign: two trainings that draw the same deviation would otherwise be alike.
+            # With a random sign, two trainings that draw the same deviation are not always equal.
             sign = rng.choice((-1.0, 1.0), size=which.shape)
             table += sign * training[np.arange(n_methods)[None, :, None, None], which, chosen[:, None, None]]
-        # Left-skewed: a training goes badly wrong more often than surprisingly right.
+        # Left-skewed: a training is very bad more often than very good.
         shifts = (4.0 - rng.gamma(4.0, size=(count, n_methods, design.seeds))) / 2.0 * sds[:, None]
         sizes = weights[chosen][:, None, None]
         table += sizes * shifts[..., None]
-        # A study divides by the documents that it drew; what it reports is a ratio of two sums.
-        share = sizes.mean(axis=-1, keepdims=True)
-        ratio = table.mean(axis=-1, keepdims=True) / share
-        yield ratio + (table - ratio * sizes) / share
+        # A study divides by the number of documents that it drew, so its mean is a ratio of two sums.
+        mean_size = sizes.mean(axis=-1, keepdims=True)
+        ratio = table.mean(axis=-1, keepdims=True) / mean_size
+        yield ratio + (table - ratio * sizes) / mean_size
 
 
-def _parts(population: Population) -> tuple[Floats, Floats, Floats]:
-    """Of each group, relative to the mean group size: the sum over its documents of the methods' centred scores (M, G),
-    of the deviations of each training (M, K, G), and the number of documents (G,)."""
+def _group_effects(population: Population) -> tuple[Floats, Floats, Floats]:
+    """Sums over the documents of each group, divided by the mean group size.
+
+    Returns the centred scores of each method (M, G), the deviations of each training (M, K, G), and the number of
+    documents (G,).
+    """
     scores = population.scores - population.scores.mean(axis=(1, 2), keepdims=True)
     n_groups = int(population.group_of.max()) + 1
     counts = np.bincount(population.group_of, minlength=n_groups)
@@ -149,15 +156,15 @@ def _parts(population: Population) -> tuple[Floats, Floats, Floats]:
     return base, training, counts / counts.mean()
 
 
-def components_of(population: Population, design: Design) -> Components:
+def components_of(population: Population, design: Design) -> VarianceComponents:
     """The true variance components, for planning."""
-    base, training, _ = _parts(population)
+    base, training, _ = _group_effects(population)
     residual = np.diag((training**2).mean(axis=(1, 2)))
-    return Components(np.cov(base, ddof=0), _seed_sds(population, design) ** 2, residual)
+    return VarianceComponents(np.cov(base, ddof=0), _seed_sds(population, design) ** 2, residual)
 
 
 def _seed_sds(population: Population, design: Design) -> Floats:
-    """(M,) the design's standard deviations, repeated where there are more varying methods; 0 for the others."""
+    """(M,) standard deviations of the design, repeated if there are more varying methods; 0 for the other methods."""
     sds = np.zeros(len(population.varies))
     sds[population.varies] = np.resize(design.seed_sds, int(population.varies.sum()))
     return sds
@@ -169,12 +176,12 @@ def simulate(
     designs: Sequence[Design] = DESIGNS,
     seed: int = 1,
 ) -> list[dict[str, Any]]:
-    """Judge `studies` simulated studies of each design; returns one dict of figures a design.
+    """Judge `studies` simulated studies of each design; one dict of figures per design.
 
-    Shares are of studies (0..1), differences in points. In truth all methods are equal, so a false winner is a study in
-    which any interval excludes zero. Since intervals move with the data, the power at a difference is the share of
-    studies whose interval would exclude zero were that difference added. For `loss_coverage` one method is really
-    better than all others: the bounds on the loss are tightest then.
+    Coverage and power are fractions of the studies (0..1), differences are in points. All methods are truly equal, so a
+    false winner is a study in which any interval excludes zero. Intervals shift with the data, so the power at a
+    difference is the fraction of studies whose interval would exclude zero if the difference were added. For
+    `regret_coverage` one method is truly better than all others, because the regret bounds are tightest then.
     """
     population = overlap_population() if population is None else population
     return [_one_design(population, design, studies, seed) for design in designs]
@@ -182,23 +189,23 @@ def simulate(
 
 def _one_design(population: Population, design: Design, studies: int, seed: int) -> dict[str, Any]:
     varies = population.varies
-    planned = plan(varies, design.groups, design.seeds, components_of(population, design))
+    planned = planned_sensitivity(varies, design.groups, design.seeds, components_of(population, design))
     truth = np.where(np.arange(len(varies)) == len(varies) - 1, 2.0 * planned.smallest_difference, 0.0)
     estimates, widths, singles, bounded = [], [], [], []
     for table in draw(population, design, studies, np.random.default_rng(seed)):
-        found = moments(table, varies)
-        apart = differences(found)
-        estimates.append(apart.estimate)
-        for index, mean in enumerate(found.mean):
-            row = apart.study(index)
-            widths.append(half_widths(row))
+        means = estimate_means(table, varies)
+        differences = pairwise_differences(means)
+        estimates.append(differences.estimate)
+        for index, mean in enumerate(means.mean):
+            row = differences.study(index)
+            widths.append(simultaneous_half_widths(row))
             singles.append(single_half_widths(row))
-            bounded.append(bool((losses(row, mean + truth) >= truth.max() - truth).all()))
+            bounded.append(bool((regret_bounds(row, mean + truth) >= truth.max() - truth).all()))
     estimate, width, single = np.concatenate(estimates), np.array(widths), np.array(singles)
     winners = (np.abs(estimate) > width).any(axis=1)
-    alone = (np.abs(estimate) <= single).mean(axis=0)
-    seen = [(sign * estimate + planned.detectable > width).mean(axis=0) for sign in (1.0, -1.0)]
-    power = np.mean(seen, axis=0)
+    single_coverage = (np.abs(estimate) <= single).mean(axis=0)
+    detected = [(sign * estimate + planned.detectable > width).mean(axis=0) for sign in (1.0, -1.0)]
+    power = np.mean(detected, axis=0)
     return {
         "groups": design.groups,
         "seeds": design.seeds,
@@ -207,9 +214,9 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
         "methods": len(varies),
         "pairs": estimate.shape[1],
         "family_coverage": 1.0 - float(winners.mean()),
-        "single_coverage": float(alone.mean()),
-        "single_coverage_worst_pair": float(alone.min()),
-        "loss_coverage": float(np.mean(bounded)),
+        "single_coverage": float(single_coverage.mean()),
+        "single_coverage_worst_pair": float(single_coverage.min()),
+        "regret_coverage": float(np.mean(bounded)),
         "false_winners": int(winners.sum()),
         "stated_smallest_difference": planned.detectable.round(2).tolist(),
         "power": float(power.mean()),
@@ -222,11 +229,13 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
 def simulate_sizes(
     studies: int, groups: int = 300, seeds: int = 3, seed: int = 1, span: float = 12.0
 ) -> dict[str, float]:
-    """Studies of two methods at four shares whose true difference goes from +`span` to -`span` points, a straight line
-    over the logarithm of the amount; where it crosses zero is drawn anew for each study.
+    """Simulate studies of two methods at four fractions of the data, with a true crossover.
 
-    Returns shares of studies: `coverage` (the set holds the true crossing; undetermined excludes nothing), `located`,
-    and `wrong_throughout` (one method said to be better at every amount).
+    The true difference falls from +`span` to -`span` points, linearly in the logarithm of the training set size. The
+    size at which it is zero is drawn for each study.
+
+    Returns fractions of the studies: `coverage` (the interval contains the true crossover; `undetermined` excludes
+    nothing), `located`, and `wrong_throughout` (one method reported as better at every size).
     """
     fractions = (0.05, 0.1, 0.3, 1.0)
     population = overlap_population(varying=2 * len(fractions), fixed=0, seed=seed)
@@ -235,18 +244,18 @@ def simulate_sizes(
     covered = located = wrong = 0
     examples = 10_000
     counts = {fraction: round(fraction * examples) for fraction in fractions}
-    names, both = tuple(f"d{place}" for place in range(groups)), np.array([True, True])
+    names, both = tuple(f"d{index}" for index in range(groups)), np.array([True, True])
     for table in draw(population, design, studies, np.random.default_rng(seed)):
         for one in table:
             crossing = float(np.exp(rng.uniform(np.log(0.07), np.log(0.7))))
             tables = {}
-            for place, fraction in enumerate(fractions):
+            for index, fraction in enumerate(fractions):
                 truth = span * np.log(crossing / fraction) / np.log(fractions[-1] / fractions[0])
-                values = one[2 * place : 2 * place + 2] + np.array([0.0, -truth])[:, None, None]
-                tables[fraction] = Table(
+                values = one[2 * index : 2 * index + 2] + np.array([0.0, -truth])[:, None, None]
+                tables[fraction] = ScoreTable(
                     ("first", "second"), tuple(range(seeds)), names, values, both, np.arange(groups), ()
                 )
-            [pair] = crossovers_of(tables, counts, LEVEL)
+            [pair] = find_crossovers(tables, counts, LEVEL)
             where = crossing * examples
             inside = pair.low is not None and pair.high is not None and pair.low <= where <= pair.high
             covered += pair.outcome == "undetermined" or (inside and pair.small == "first")
@@ -255,22 +264,30 @@ def simulate_sizes(
     return {"coverage": covered / studies, "located": located / studies, "wrong_throughout": wrong / studies}
 
 
-def binomial_band(share: float, studies: int, confidence: float = 0.999) -> tuple[float, float]:
-    """Between which shares a simulation of `studies` studies falls when the true share is `share`."""
-    low, high = binom.interval(confidence, studies, share)
+def binomial_band(probability: float, studies: int, confidence: float = 0.999) -> tuple[float, float]:
+    """Range of the observed fraction of `studies` studies for an event of this probability."""
+    low, high = binom.interval(confidence, studies, probability)
     return float(low) / studies, float(high) / studies
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures of `simulate` as JSON, one design a line."""
-    parser = argparse.ArgumentParser(prog="python -m tuneoff.verdict.simulate", description=simulate.__doc__)
+    """Print the figures of `simulate` or `simulate_sizes` as JSON, one design a line."""
+    parser = argparse.ArgumentParser(prog="python benches/simulation.py", description=simulate.__doc__)
     parser.add_argument("--studies", type=int, default=2000, help="studies of each design")
-    parser.add_argument("--records", type=Path, help="study folder whose documents are drawn (default: generated ones)")
+    parser.add_argument("--records", type=Path, help="study folder to draw documents from (default: generated scores)")
     parser.add_argument("--groups", type=int, help="document groups of each study (default: 50 and 300)")
     parser.add_argument("--seeds", type=int, help="training seeds of each study (default: 3 and 5)")
-    parser.add_argument("--seed-sd", type=float, nargs="+", default=SEED_SDS, help="points, one a trained method")
+    parser.add_argument(
+        "--seed-sd",
+        type=float,
+        nargs="+",
+        default=SEED_SDS,
+        help="standard deviation between seeds in points, one per trained method",
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
-    parser.add_argument("--sizes", action="store_true", help="amounts of data and crossovers instead")
+    parser.add_argument(
+        "--sizes", action="store_true", help="simulate several training set sizes and crossovers instead"
+    )
     given = parser.parse_args(arguments)
     if given.studies < 1 or (given.groups or 2) < 2 or (given.seeds or 1) < 1 or min(given.seed_sd) < 0:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
@@ -286,7 +303,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seeds in ([given.seeds] if given.seeds else (3, 5))
     ]
     try:
-        populations = [population_of(scores) for scores in load_scores(given.records)] if given.records else [None]
+        populations = (
+            [population_of(scores) for scores in load_scores(StudyDir(given.records).load())]
+            if given.records
+            else [None]
+        )
         for population in populations:
             for design in designs:
                 print(json.dumps(simulate(given.studies, population, [design], given.seed)[0]), flush=True)

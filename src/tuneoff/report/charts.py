@@ -1,0 +1,136 @@
+"""The charts of a study: which there are, what they are called, and what a reader should look for in them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuneoff.errors import UserError
+from tuneoff.report import chart_data, figures, formatting
+from tuneoff.report.table import primary_metric, style_of
+from tuneoff.report.theme import MethodStyles
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.summary import Summary
+from tuneoff.text import did_you_mean
+from tuneoff.verdict.costs import as_alone, model_and_method, timing_runs
+
+# Name in Python -> name of the file in `figures/`.
+CHARTS = {
+    "quality": "quality_against_time",
+    "quality_memory": "quality_against_memory",
+    "quality_size": "quality_against_size",
+    "data_sizes": "data_sizes",
+    "loss": "loss_curves",
+    "cost": "resource_bars",
+    "timeline": "timeline",
+}
+
+
+@dataclass(frozen=True)
+class StudyChart:
+    """A chart with its file name, heading and caption. `wide`: it takes a whole row of the page."""
+
+    name: str
+    file: str
+    title: str
+    caption: str
+    wide: bool
+    chart: Any
+
+
+def chart(name: str, summary: Summary, study: StoredStudy) -> Any | None:
+    """The Altair chart `name` of a study, one of `CHARTS`; None if there is nothing to draw.
+
+    A study of several base models has one chart of data sizes for each of them: `data_sizes` is the first one.
+    Raises `UserError` for an unknown name.
+    """
+    if name not in CHARTS:
+        raise UserError(f"no chart is called {name!r}{did_you_mean(name, CHARTS)}")
+    return next((found.chart for found in study_charts(summary, study) if found.name == name), None)
+
+
+def compared_runs(summary: Summary, study: StoredStudy) -> list[StoredRun]:
+    """The runs of the rows, in the order of the rows."""
+    by_name = {run.name: run for run in study.runs}
+    return [by_name[name] for row in summary.rows for name in row.runs if name in by_name]
+
+
+def method_styles(summary: Summary, study: StoredStudy) -> MethodStyles:
+    """How the methods of a study are drawn, in table, charts and reader alike."""
+    titles = {row.name: row.title for row in summary.rows if row.kind == "method"}
+    return MethodStyles((run.record for run in compared_runs(summary, study)), titles)
+
+
+def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
+    """All charts for which the study has data, in the order of the page."""
+    styles = method_styles(summary, study)
+    records = [run.record for run in compared_runs(summary, study)]
+    timing = timing_runs(study.records)
+    costs = [as_alone(record, timing.get(model_and_method(record))) for record in records]
+    note = chart_data.cost_note(records, timing, styles)
+    yield from _quality_charts(summary, study, costs, styles, note)
+    yield from _data_size_charts(summary, styles)
+    clock = chart_data.timeline_note(records)
+    for name, title, caption, drawn in (
+        ("loss", "Loss during training", _LOSS, figures.loss_curves(records, styles)),
+        ("cost", "Cost of each method", _with(_COST, note), figures.cost_bars(costs, styles, note=note)),
+        ("timeline", "Resources over time", _with(_TIMELINE, clock), figures.timeline(records, styles)),
+    ):
+        if drawn is not None:
+            yield StudyChart(name, CHARTS[name], title, caption, True, drawn)
+
+
+def _quality_charts(
+    summary: Summary, study: StoredStudy, records: Sequence[Record], styles: MethodStyles, note: str | None
+) -> Iterator[StudyChart]:
+    metric = primary_metric(summary.rows)
+    if metric is None:
+        return
+    others = [row for row in summary.rows if row.kind != "method"]
+    baselines = {row.title: mean for row in others if (mean := row.score(metric).mean) is not None}
+    by_run = {run.name: run.record for run in study.runs}
+    intervals = {}
+    for row in summary.rows:
+        style, score = style_of(row, by_run, styles), row.score(metric)
+        # The interval around the mean of several seeds belongs to none of their points.
+        if style and row.seeds == 1 and score.low is not None and score.high is not None:
+            intervals[style.model, style.method] = (score.low, score.high)
+    for against, name in zip(figures.AGAINST, ("quality", "quality_memory", "quality_size"), strict=True):
+        said = note if against == "time" else None
+        drawn = figures.quality_against(
+            records, against, styles, metric=metric, intervals=intervals, baselines=baselines, note=said
+        )
+        if drawn is not None:
+            title = f"{formatting.metric_title(metric)} against {against}"
+            yield StudyChart(name, CHARTS[name], title, _with(_QUALITY[against], said), False, drawn)
+
+
+def _data_size_charts(summary: Summary, styles: MethodStyles) -> Iterator[StudyChart]:
+    for index, sizes in enumerate(summary.data_sizes):
+        model = sizes.block or (styles.models[0] if styles.models else "")
+        drawn = figures.data_size_curves(sizes.curves, sizes.crossovers, styles, model)
+        if drawn is not None:
+            suffix = f", {styles.short_names.get(model, model)}" if sizes.block else ""
+            file = CHARTS["data_sizes"] + (f"_{index + 1}" if index else "")
+            yield StudyChart("data_sizes", file, f"Amount of data{suffix}", _SIZES, True, drawn)
+
+
+def _with(caption: str, note: str | None) -> str:
+    return f"{caption} {note[0].upper()}{note[1:]}." if note else caption
+
+
+_QUALITY = {
+    "time": "Up and to the left is better. The time of the whole run, with loading and generation.",
+    "memory": "Up and to the left is better. Memory of the accelerator if there is one, else of the process.",
+    "size": "Up and to the left is better. Size of the files to keep and ship; logarithmic above 1 MB.",
+}
+_SIZES = (
+    "Smaller training sets are drawn by the seed and nested, and the validation data with them. Where a band is above "
+    "zero, the method is better than the anchor at that amount."
+)
+_LOSS = (
+    "Thin lines are training loss, bold lines validation loss. A ring marks the best checkpoint, which is used. "
+    "A dashed line is a method that trains nothing."
+)
+_COST = "Mean over the finished runs of each method."
+_TIMELINE = "One line for each run, from its own start."

@@ -1,0 +1,154 @@
+"""Compare two studies run by run: drift of the training, drift of the scoring, and settings that differ."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tuneoff.errors import UserError
+from tuneoff.results.run_record import Prediction
+from tuneoff.results.study_dir import StoredStudy
+from tuneoff.spec.run import Frozen
+from tuneoff.verdict.confounds import arithmetic
+
+# Validation losses that differ by at most this much are the same.
+_SAME_LOSS = 1e-6
+_SHOWN_SETTINGS = 5
+
+
+class RunDrift(Frozen):
+    """One run in two studies. Differences are second minus first, in points of ROUGE-1, over the common documents."""
+
+    run: str
+    documents: int
+    """Documents in both studies."""
+    total: float | None
+    """Sum of `training` and `scoring`; None without a common document."""
+    training: float | None
+    """Part from texts that differ; None if the texts were not kept."""
+    scoring: float | None
+    """Part from equal texts with different scores; None if the texts were not kept."""
+    same_texts: float | None
+    """Fraction of equal texts; None if the texts were not kept."""
+    loss: float | None
+    """Difference of the validation losses, in nats per token."""
+
+
+class StudyDiff(Frozen):
+    """Two studies compared run by run."""
+
+    runs: tuple[RunDrift, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    settings: tuple[str, ...]
+    """Settings that differ in the common runs."""
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ComparedRun:
+    signature: str | None
+    loss: float | None
+    settings: Mapping[str, object]
+    rows: Mapping[str, Prediction]
+
+
+def diff(first: StoredStudy, second: StoredStudy) -> StudyDiff:
+    """Compare two studies. Raises `UserError` if they have no finished run or no test document in common."""
+    one, two = _finished_runs(first), _finished_runs(second)
+    common = [name for name in one if name in two]
+    if not common:
+        raise UserError(
+            f"{first.path} and {second.path} have no finished run in common; runs are matched by model, method, seed "
+            "and fraction of the data"
+        )
+    if not any(one[name].rows.keys() & two[name].rows.keys() for name in common):
+        raise UserError(
+            f"{first.path} and {second.path} have no test document in common; compare studies of one data set"
+        )
+    runs = tuple(_drift(name, one[name], two[name]) for name in common)
+    settings = sorted({change for name in common for change in _changed_settings(one[name], two[name])})
+    return StudyDiff(
+        runs=runs,
+        only_first=tuple(name for name in one if name not in two),
+        only_second=tuple(name for name in two if name not in one),
+        settings=tuple(settings),
+        sentences=tuple(_sentences(runs, settings)),
+    )
+
+
+def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
+    found = {}
+    for run in study.runs:
+        record, spec = run.record, run.record.spec
+        if record.status != "finished" or spec.role != "final":
+            continue
+        name = f"{spec.model.name}/{spec.method.name}/seed {spec.seed}/fraction {spec.fraction:g}"
+        settings = spec.model_dump(
+            mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}}
+        )
+        found[name] = _ComparedRun(
+            record.signature,
+            record.curve.best_validation_loss,
+            settings | {"arithmetic": arithmetic(record)},
+            {row.id: row for row in run.predictions},
+        )
+    if not found:
+        raise UserError(f"{study.path}: contains no finished run; name the folder that `tuneoff compare` wrote")
+    return found
+
+
+def _drift(name: str, one: _ComparedRun, two: _ComparedRun) -> RunDrift:
+    ids = sorted(one.rows.keys() & two.rows.keys())
+    pairs = [(one.rows[key], two.rows[key]) for key in ids]
+    changes = [(after.scores.get("rouge1") or 0.0) - (before.scores.get("rouge1") or 0.0) for before, after in pairs]
+    same = [before.text == after.text for before, after in pairs]
+    texts = any(before.text for before, _ in pairs) and any(after.text for _, after in pairs)
+    count = max(1, len(pairs))
+    return RunDrift(
+        run=name,
+        documents=len(pairs),
+        total=sum(changes) / count if pairs else None,
+        training=sum(each for each, equal in zip(changes, same, strict=True) if not equal) / count if texts else None,
+        scoring=sum(each for each, equal in zip(changes, same, strict=True) if equal) / count if texts else None,
+        same_texts=sum(same) / count if texts else None,
+        loss=None if one.loss is None or two.loss is None else two.loss - one.loss,
+    )
+
+
+def _changed_settings(one: _ComparedRun, two: _ComparedRun) -> Iterable[str]:
+    if one.signature != two.signature:
+        yield f"ROUGE: {one.signature} -> {two.signature}"
+    before, after = dict(_leaves(one.settings)), dict(_leaves(two.settings))
+    for key in before.keys() | after.keys():
+        if before.get(key) != after.get(key):
+            yield f"{key}: {before.get(key)} -> {after.get(key)}"
+
+
+def _leaves(value: object, prefix: str = "") -> Iterable[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]:
+    moved = [run for run in runs if run.loss is not None and abs(run.loss) > _SAME_LOSS]
+    yield f"{len(runs)} runs are in both studies; the validation loss of {len(moved)} of them differs."
+    known = [run for run in runs if run.training is not None]
+    if known:
+        most = max(known, key=lambda run: abs(run.total or 0.0))
+        yield (
+            f"The largest change is {most.total:+.2f} points ({most.run}): {most.training:+.2f} from texts that "
+            f"differ, {most.scoring:+.2f} from other scores of equal texts."
+        )
+    if any(run.total is None for run in runs):
+        yield "Runs without a number have no test document in common."
+    if any(run.total is not None and run.training is None for run in runs):
+        yield "Where texts were not kept, drift of training and drift of scoring cannot be separated."
+    if settings:
+        more = (
+            f"; and {len(settings) - _SHOWN_SETTINGS} more (--json lists all)"
+            if len(settings) > _SHOWN_SETTINGS
+            else ""
+        )
+        yield f"Settings that differ: {'; '.join(settings[:_SHOWN_SETTINGS])}{more}."

@@ -1,0 +1,122 @@
+"""Critical values against known distributions, and bounds on the regret against the best method."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tuneoff.stats.multiple_comparisons import (
+    one_sided_widths,
+    regret_bounds,
+    simultaneous_half_widths,
+    single_half_widths,
+)
+from tuneoff.stats.variance_components import PairwiseDifferences, pair_indices
+
+
+def independent(methods: int, df: int, variance: float = 1.0) -> PairwiseDifferences:
+    """Pairs of methods with independent means of one variance that is known with `df` degrees of freedom."""
+    first, second = pair_indices(methods)
+    none = np.zeros(len(first))
+    return PairwiseDifferences(
+        first, second, none, none + 2 * variance, none, none, df, none, np.eye(methods) * variance, n_seeds=1
+    )
+
+
+@pytest.mark.parametrize(("methods", "df"), [(3, 10), (4, 30), (6, 200)])
+def test_equal_errors_give_the_studentized_range_of_tukey(methods: int, df: int) -> None:
+    expected = stats.studentized_range.ppf(0.95, methods, df)
+    assert simultaneous_half_widths(independent(methods, df)) == pytest.approx(
+        np.full(methods * (methods - 1) // 2, expected), rel=0.01
+    )
+
+
+def test_comparisons_with_a_control_are_those_of_dunnett() -> None:
+    others, widths = one_sided_widths(independent(4, 20), control=1)
+    assert sorted(others.tolist()) == [0, 2, 3]
+    # Table of one-sided Dunnett critical values (Dunnett 1955): 3 comparisons, 20 degrees of freedom, 5 %: 2.19.
+    assert widths == pytest.approx(np.full(3, 2.19 * np.sqrt(2)), rel=0.01)
+
+
+def test_family_is_wider_than_a_single_pair_and_narrower_than_bonferroni() -> None:
+    found = independent(5, 40)
+    family, single = simultaneous_half_widths(found), single_half_widths(found)
+    assert single == pytest.approx(np.full(10, stats.t.ppf(0.975, 40) * np.sqrt(2)), rel=1e-3)
+    assert (single < family).all()
+    assert (family < stats.t.ppf(1 - 0.025 / 10, 40) * np.sqrt(2)).all()
+
+
+def test_few_seeds_widen_an_interval() -> None:
+    first, second = pair_indices(2)
+    one = np.ones(1)
+
+    def width(seeds_df: float) -> float:
+        return simultaneous_half_widths(
+            PairwiseDifferences(first, second, 0 * one, one, one, 0 * one, 600, seeds_df * one, np.eye(2), 3)
+        )[0]
+
+    normal = stats.norm.ppf(0.975) * np.sqrt(2)
+    assert width(10_000) == pytest.approx(normal, rel=0.01)
+    assert normal < width(8) < width(2)
+
+
+def test_identical_methods_have_an_interval_of_zero_width() -> None:
+    found = independent(2, 10, variance=0.0)
+    assert simultaneous_half_widths(found).tolist() == [0.0]
+    assert regret_bounds(found, np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
+
+
+def test_regret_of_clear_winners_and_of_ties() -> None:
+    found = independent(3, 100, variance=0.01)
+    clear = regret_bounds(found, np.array([10.0, 5.0, 5.0]))
+    assert clear[0] == 0
+    assert 5 < clear[1] < 5.5
+    tie = regret_bounds(found, np.array([10.0, 10.0, 5.0]))
+    assert 0 < tie[0] < 0.5
+    assert tie[0] == pytest.approx(tie[1], rel=0.02)
+    assert 5 < tie[2] < 5.5
+
+
+def test_regret_ignores_methods_that_cannot_be_the_best() -> None:
+    # The erratic third method is far below the others, so its large error must not widen their bounds.
+    first, second = pair_indices(3)
+    variance = np.diag([0.01, 0.01, 4.0])
+    parts = np.array([0.02, 4.01, 4.01])
+    none = np.zeros(3)
+    found = PairwiseDifferences(first, second, none, parts, none, none, 500, none, variance, 1)
+    assert regret_bounds(found, np.array([30.0, 29.9, 10.0]))[1] < 0.5
+    assert regret_bounds(found, np.array([30.0, 29.9, 29.0]))[1] > 2
+
+
+def test_a_higher_level_is_wider() -> None:
+    found = independent(3, 50)
+    assert (simultaneous_half_widths(found, 0.99) > simultaneous_half_widths(found, 0.95)).all()
+
+
+def test_one_pair_needs_no_correction() -> None:
+    found = independent(2, 15)
+    assert simultaneous_half_widths(found) == pytest.approx(single_half_widths(found))
+
+
+def test_widths_scale_with_the_error() -> None:
+    assert simultaneous_half_widths(independent(4, 30, variance=9.0)) == pytest.approx(
+        3.0 * simultaneous_half_widths(independent(4, 30))
+    )
+
+
+def test_a_common_error_of_all_methods_cancels() -> None:
+    found = independent(4, 30)
+    shared = replace(found, covariance=found.covariance + 100.0)
+    assert simultaneous_half_widths(shared) == pytest.approx(simultaneous_half_widths(found), rel=1e-6)
+
+
+def test_regret_bounds_cover_the_truth() -> None:
+    """95 % of 400 experiments, judged by the 99.9 % binomial band."""
+    rng = np.random.default_rng(2)
+    truth = np.array([10.0, 9.8, 9.0])
+    found = independent(3, 100_000, variance=0.04)
+    covered = sum(
+        bool((regret_bounds(found, truth + rng.normal(0, 0.2, 3)) >= truth.max() - truth).all()) for _ in range(400)
+    )
+    assert covered >= stats.binom.ppf(0.0005, 400, 0.95)

@@ -1,0 +1,49 @@
+"""Detectable differences of a planned study: by hand, and how they depend on its size."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tuneoff.stats.power import VarianceComponents, expected_differences, planned_sensitivity
+
+FOUR = np.array([False, True, True, True])
+
+
+def test_two_methods_and_one_seed_by_hand() -> None:
+    varies = np.array([True, True])
+    components = VarianceComponents(np.eye(2) * 50.0, np.zeros(2), np.eye(2) * 30.0)
+    found = planned_sensitivity(varies, 101, 1, components)
+    error = np.sqrt(2 * 80.0 / 101)
+    assert found.smallest_difference == pytest.approx((stats.t.ppf(0.975, 100) + 0.8416) * error, rel=1e-3)
+    assert found.smallest_margin == pytest.approx((stats.t.ppf(0.95, 100) + 0.8416) * error, rel=1e-3)
+
+
+def test_typical_components_reproduce_the_measured_error_of_618_documents() -> None:
+    one_run = expected_differences(
+        VarianceComponents.typical(np.array([True, True]), seed_sd=0.0), np.array([True, True]), 618, 1
+    )
+    assert 0.47 < float(np.sqrt(one_run.variance[0])) < 0.58
+
+
+def test_more_documents_or_seeds_detect_smaller_differences() -> None:
+    base = planned_sensitivity(FOUR, 100, 3)
+    assert planned_sensitivity(FOUR, 400, 3).smallest_difference < base.smallest_difference
+    assert planned_sensitivity(FOUR, 100, 5).smallest_difference < base.smallest_difference
+    assert base.smallest_margin < base.smallest_difference
+
+
+def test_seed_variance_limits_the_gain_from_documents() -> None:
+    many_documents = planned_sensitivity(FOUR, 1_000_000, 3, VarianceComponents.typical(FOUR, seed_sd=1.0))
+    assert many_documents.smallest_difference > 2 * np.sqrt(2 / 3)
+
+
+def test_an_erratic_method_needs_a_larger_difference() -> None:
+    components = VarianceComponents(np.eye(3) * 50.0, np.array([0.01, 0.01, 4.0]), np.eye(3) * 20.0)
+    calm, erratic, also = planned_sensitivity(np.ones(3, dtype=bool), 600, 3, components).detectable
+    assert calm < erratic
+    assert erratic == pytest.approx(also, rel=0.01)
+
+
+def test_impossible_plans_are_rejected() -> None:
+    with pytest.raises(ValueError, match="two document groups"):
+        planned_sensitivity(FOUR, 1, 3)
