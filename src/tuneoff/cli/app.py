@@ -342,7 +342,9 @@ def judge(
     """Judge one or more studies again from their records. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(verdicts.judge_output([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json))
+    print(
+        verdicts.judge_output([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json)
+    )
     return DONE
 
 
