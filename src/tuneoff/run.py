@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tuneoff import data, metrics, models
-from tuneoff.engine.batching import lengths
+from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.generation import Written, generate
+from tuneoff.engine.generation import GeneratedTokens, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
-from tuneoff.engine.trainer import Diverged, Training, validation_loss
+from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.export import model_card
 from tuneoff.methods import Adapted, Method, build
 from tuneoff.methods.embedding_alignment import place
-from tuneoff.profiling import Meter, machine
+from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
@@ -94,7 +94,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         )
         write_record(folder, record)
         if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
-            work.checkpoints.forget()
+            work.checkpoints.delete()
     with EventWriter(folder / "events.jsonl") as events:  # when nothing is sampled any more, to be the last event
         events.append(Finished(status=record.status))
     return record
@@ -122,7 +122,7 @@ class _Work:
             device = pick_device()
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
-            self.details["kernels"] = "tuneoff" if fused.are_here(device) else "torch"
+            self.details["kernels"] = "tuneoff" if fused.are_available(device) else "torch"
             dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
             base = models.load(spec.model, device, dtype)
             use_fast_paths(base.model, device)
@@ -156,7 +156,7 @@ class _Work:
 
     def _write(
         self, adapted: Adapted, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]
-    ) -> list[Written]:
+    ) -> list[GeneratedTokens]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
             self.details |= adapted.details
@@ -170,7 +170,7 @@ class _Work:
                 device=base.device,
                 progress=lambda done: self.emit(Generated(done=done, total=len(rows), seconds=self.meter.elapsed())),
             )
-            generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.ids) for row in written)
+            generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.token_ids) for row in written)
         return written
 
     def _note(self, text: str) -> None:
@@ -225,7 +225,7 @@ class _Work:
             where = {key: self.details[key] for key in ("dtype", "device", "kernels")}
             self.checkpoints = Checkpoints(self.folder, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
-        self.curve = Training(
+        self.curve = Trainer(
             adapted,
             train,
             validation,
@@ -238,7 +238,7 @@ class _Work:
             checkpoints=self.checkpoints,
             meter=self.meter,
             emit=self.emit,
-            cut_above=self.spec.cut_above,
+            prune_above=self.spec.cut_above,
         ).fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self.details["moved_share"] = moved / max(1, len(before))
@@ -248,7 +248,7 @@ class _Work:
         with self.meter.phase("evaluate") as evaluating:
             tokens = self.spec.train.micro_batch_tokens
             loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
-            evaluating.tokens += sum(lengths(rows))
+            evaluating.tokens += sum(row_lengths(rows))
         seconds = self.meter.elapsed()
         self.emit(Validated(step=0, epoch=0.0, loss=loss, best=True, seconds=seconds))
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
@@ -267,14 +267,14 @@ class _Work:
             files=tuple(path.relative_to(folder).as_posix() for path in files),
         )
 
-    def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[Written]) -> None:
+    def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[GeneratedTokens]) -> None:
         places = {example.id: place for place, example in enumerate(examples)}
         dialect, predictions = metrics.RougeDialect.of(self.spec.score.words), []
         for row in written:
-            example, text = examples[places[row.id]], prompter.decode(row.ids)
+            example, text = examples[places[row.id]], prompter.decode(row.token_ids)
             scores = metrics.score(text, example.document, example.references, dialect, stopped=row.stopped)
             predictions.append(
-                Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
+                Prediction(id=row.id, text=text, scores=scores, tokens=len(row.token_ids), stopped=row.stopped)
             )
         if self.spec.prompt.instruction.strip():
             held = sum(self._holds_instruction(row.text, examples[places[row.id]]) for row in predictions)
@@ -342,7 +342,7 @@ def _commit() -> str | None:
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **models.versions()},
-        "machine": machine(),
+        "machine": describe_machine(),
         "commit": _commit(),
         "numerics_version": NUMERICS_VERSION,
         "data": {"description": dataset.description, "content_hash": dataset.content_hash},
@@ -390,4 +390,4 @@ def _written_texts(
         if too_long:
             raise UserError(f"document {too_long[0].id}: its fields leave no room for its text; shorten them")
         for row in generate(adapted, prompts, spec, stop_ids=base.stop_ids, pad_id=base.pad_id, device=base.device):
-            yield prompter.decode(row.ids)
+            yield prompter.decode(row.token_ids)

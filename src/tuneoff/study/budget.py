@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Literal
 
 from tuneoff import data, models
-from tuneoff.engine.batching import evaluation_steps, lengths, steps_per_epoch, total_steps
+from tuneoff.engine.batching import evaluation_steps, row_lengths, steps_per_epoch, total_steps
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Event
@@ -138,7 +138,7 @@ def _mean_length(prepared: Prepared, model: ModelSpec) -> float:
         reserved_tokens=max(method.overhead_tokens for method in prepared.methods.values()),
     )
     rows, _ = prompter.encode(train[:: max(1, len(train) // _SAMPLE)], with_target=True)
-    return fmean(lengths(rows)) if rows else float(study.prompt.max_length)
+    return fmean(row_lengths(rows)) if rows else float(study.prompt.max_length)
 
 
 def equal_time(prepared: Prepared, speeds: Speeds) -> StudySpec:
