@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneoff.engine.batching import epoch_batches, even_pieces, length, total_steps
+from tuneoff.engine.batching import epoch_batches, row_length, split_micro_batches, total_steps
 from tuneoff.prompts import Encoded
 
 rows_strategy = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9)), min_size=1, max_size=60).map(
@@ -22,12 +22,12 @@ def test_every_row_once_an_epoch_in_batches_of_the_size(rows, batch_size, seed, 
 
 @given(rows_strategy, st.integers(1, 400), st.integers(0, 20), st.sampled_from([1, 4]))
 def test_even_pieces_hold_every_row_once_in_a_multiple(rows, tokens, overhead, multiple):
-    pieces = even_pieces(rows, tokens, overhead, multiple)
+    pieces = split_micro_batches(rows, tokens, overhead, multiple)
     assert sorted(row.id for piece in pieces for row in piece) == sorted(row.id for row in rows)
     assert len(pieces) % multiple == 0 or all(len(piece) == 1 for piece in pieces)
-    costs = [len(piece) * (max(map(length, piece)) + overhead) for piece in pieces]
+    costs = [len(piece) * (max(map(row_length, piece)) + overhead) for piece in pieces]
     assert costs == sorted(costs, reverse=True)
-    most = max(tokens if multiple == 1 else tokens * 5 // 4, max(map(length, rows)) + overhead)
+    most = max(tokens if multiple == 1 else tokens * 5 // 4, max(map(row_length, rows)) + overhead)
     for piece, cost in zip(pieces, costs, strict=True):
         assert len(piece) == 1 or cost <= most
 
@@ -35,8 +35,8 @@ def test_even_pieces_hold_every_row_once_in_a_multiple(rows, tokens, overhead, m
 def test_equal_rows_are_cut_equally():
     rows = [Encoded(str(index), (1,) * 250, (2,) * 20, 0) for index in range(8)]
     # 540 tokens: a quarter more is allowed
-    assert [len(piece) for piece in even_pieces(rows, 512, 0, 4)] == [2] * 4
-    assert [len(piece) for piece in even_pieces(rows, 400, 0, 4)] == [1] * 8
+    assert [len(piece) for piece in split_micro_batches(rows, 512, 0, 4)] == [2] * 4
+    assert [len(piece) for piece in split_micro_batches(rows, 400, 0, 4)] == [1] * 8
 
 
 @given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
@@ -47,7 +47,7 @@ def test_batches_are_those_of_shuffled_rows(rows, batch_size, seed, epoch):
     rng.shuffle(order)
     expected = []
     for start in range(0, len(order), 16 * batch_size):
-        part = sorted(order[start : start + 16 * batch_size], key=length)
+        part = sorted(order[start : start + 16 * batch_size], key=row_length)
         expected += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
     rng.shuffle(expected)
     batches = epoch_batches(rows, batch_size, seed, epoch)
@@ -63,5 +63,5 @@ def test_order_differs_between_epochs_and_seeds():
 
 def test_batches_hold_rows_of_similar_length():
     rows = [Encoded(str(index), (1,) * (1 + index * 37 % 100), (2,), 0) for index in range(128)]
-    padded = sum(len(batch) * max(map(length, batch)) for batch in epoch_batches(rows, 8, 0, 0))
-    assert padded <= 1.15 * sum(map(length, rows))
+    padded = sum(len(batch) * max(map(row_length, batch)) for batch in epoch_batches(rows, 8, 0, 0))
+    assert padded <= 1.15 * sum(map(row_length, rows))

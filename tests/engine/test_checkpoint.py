@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from training_world import World
 
+from support.training_world import World
 from tuneoff.engine import checkpoint
-from tuneoff.engine.checkpoint import Checkpoints, Damaged
-from tuneoff.engine.trainer import _Best
+from tuneoff.engine.checkpoint import Checkpoints, DamagedState
+from tuneoff.engine.trainer import _BestState
 from tuneoff.methods import METHODS, build
 from tuneoff.results.events import StepDone, Validated
 
@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def world(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SHARE", math.inf)  # however long keeping takes
+    monkeypatch.setattr(checkpoint, "_MAX_TIME_FRACTION", math.inf)  # however long keeping takes
     made = World(tiny_model("qwen2"), tmp_path)
     made.notes = []
     made.checkpoints = kept(made)
@@ -37,7 +37,7 @@ def world(tiny_model, tmp_path, monkeypatch):
 
 def kept(world, identity=IDENTITY):
     """A state after every step."""
-    return Checkpoints(world.scratch, identity, note=world.notes.append, least_seconds=-1e9)
+    return Checkpoints(world.scratch, identity, note=world.notes.append, min_seconds=-1e9)
 
 
 def weights(adapted):
@@ -92,7 +92,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(world, name, step):
     stop_after(world, step)
     with pytest.raises(Stopped):
         world.fit(name, rate=SEARCHED[name], **EFFORT)
-    assert world.checkpoints.there == (step > 1)
+    assert world.checkpoints.exists == (step > 1)
     adapted, again = go_on(world, name)
     assert again == curve
     assert same(weights(adapted), expected)
@@ -118,7 +118,7 @@ def test_what_had_ended_is_not_trained_again(world):
     """The run was interrupted while it wrote its texts."""
     adapted, curve = world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     expected = weights(adapted)
-    assert world.checkpoints.there
+    assert world.checkpoints.exists
     world.meter.phase = None  # nothing may be measured: nothing is done
     world.checkpoints = kept(world)
     adapted = build("lora", {}).adapt(world.load(), [], 0)
@@ -138,16 +138,16 @@ def damages(data):
 def test_a_damaged_state_is_never_taken(tmp_path):
     path = tmp_path / "state.safetensors"
     tensors = {"a": torch.randn(40), "b": torch.randn(3, 2).bfloat16(), "c": torch.tensor(2.0)}
-    checkpoint.write(path, tensors, {"step": 3})
-    found, about = checkpoint.read(path)
+    checkpoint.write_state(path, tensors, {"step": 3})
+    found, about = checkpoint.read_state(path)
     assert (about, found.keys()) == ({"step": 3}, tensors.keys())
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     data = path.read_bytes()
     for name, damaged in damages(data):
         path.write_bytes(damaged)
         try:
-            taken, told = checkpoint.read(path)
-        except Damaged:
+            taken, told = checkpoint.read_state(path)
+        except DamagedState:
             continue
         # Some bits say nothing (white space in the header): what is taken must then be what was written.
         assert told == {"step": 3}, name
@@ -186,8 +186,8 @@ def test_a_state_of_another_run_or_arithmetic_is_not_taken(world):
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     other = kept(world, {"run": "4567"})
-    assert other.find() is None
-    assert not other.there
+    assert other.load() is None
+    assert not other.exists
     assert "computed otherwise" in world.notes[0]
 
 
@@ -197,9 +197,9 @@ def test_a_full_disk_stops_no_training(world, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write", full)
-    monkeypatch.setattr(_Best, "keep", lambda *_args: None)  # without it there is no result: that is an error
-    monkeypatch.setattr(_Best, "restore", lambda *_args: None)
+    monkeypatch.setattr(checkpoint, "write_state", full)
+    monkeypatch.setattr(_BestState, "save", lambda *_args: None)  # without it there is no result: that is an error
+    monkeypatch.setattr(_BestState, "restore", lambda *_args: None)
     _, again = world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     assert again == curve
     assert len(world.notes) == 1
@@ -209,7 +209,7 @@ def test_a_full_disk_stops_no_training(world, monkeypatch):
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, failing):
     path = tmp_path / "state.safetensors"
-    checkpoint.write(path, {"a": torch.ones(4)}, {"step": 1})
+    checkpoint.write_state(path, {"a": torch.ones(4)}, {"step": 1})
 
     def fail(*_args):
         raise OSError(28, "No space left on device")
@@ -217,26 +217,26 @@ def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, failing
     target = checkpoint.os if failing == "fsync" else checkpoint.Path
     monkeypatch.setattr(target, failing, fail)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write(path, {"a": torch.zeros(4)}, {"step": 2})
+        checkpoint.write_state(path, {"a": torch.zeros(4)}, {"step": 2})
     monkeypatch.undo()
-    assert checkpoint.read(path)[1] == {"step": 1}
+    assert checkpoint.read_state(path)[1] == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_states_are_kept_seldom_where_they_cost_much(tmp_path, monkeypatch):
-    """At the earliest after `least_seconds`, and for a fiftieth of the time."""
+    """At the earliest after `min_seconds`, and for a fiftieth of the time."""
     now = 0.0
 
     def slow(*_args):
         nonlocal now
         now += 10.0
 
-    monkeypatch.setattr(checkpoint, "write", slow)
-    states = Checkpoints(tmp_path, IDENTITY, least_seconds=60.0, clock=lambda: now)
+    monkeypatch.setattr(checkpoint, "write_state", slow)
+    states = Checkpoints(tmp_path, IDENTITY, min_seconds=60.0, clock=lambda: now)
     assert not states.due()
     now = 60.0
     assert states.due()
-    states.keep({}, {})
+    states.save({}, {})
     now = 560.0
     assert not states.due()
     now = 570.0
@@ -246,7 +246,7 @@ def test_states_are_kept_seldom_where_they_cost_much(tmp_path, monkeypatch):
 
 def test_what_is_forgotten_takes_the_best_states_along(world):
     """A run that has ended leaves neither: of full tuning each is a whole model."""
-    checkpoint.write(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
-    world.checkpoints.keep({"x": torch.ones(2)}, {})
-    world.checkpoints.forget()
+    checkpoint.write_state(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
+    world.checkpoints.save({"x": torch.ones(2)}, {})
+    world.checkpoints.delete()
     assert not list(world.scratch.glob("*.safetensors"))

@@ -9,7 +9,7 @@ from tiny import example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine import gradients
-from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
-# Every pair on three lanes; on one, which is the caller itself, a method of each kind will do.
+# Every pair on three workers; on one, which is the caller itself, a method of each kind will do.
 CASES = [(*pair, 3) for pair in pairs(TRAINED)] + [(name, "llama", 1) for name in ("soft_prompt", "lora", "full")]
 
 
@@ -46,7 +46,7 @@ def adapted(folder, name, **hyperparameters):
 def gradients_of(made, rows, tokens=200):
     """Of one batch through the engine."""
     optimizer = MasterAdamW(made.state().values(), 0.0)
-    adding = Gradients(made, optimizer, pad_id=0, device=CPU, tokens=tokens)
+    adding = GradientAccumulator(made, optimizer, pad_id=0, device=CPU, tokens=tokens)
     try:
         loss, counted = adding.add(rows)
     finally:
@@ -93,7 +93,7 @@ def test_the_beginning_is_computed_once(tiny_model, monkeypatch):
 
 @pytest.mark.parametrize("name", ["full", "lora", "soft_prompt"])
 def test_threads_do_not_change_a_bit(tiny_model, name):
-    """Ten times the same batch on three lanes, dropout masks and all."""
+    """Ten times the same batch on three workers, dropout masks and all."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -114,13 +114,13 @@ def test_a_model_that_draws_from_torchs_generator_goes_piece_by_piece(tiny_model
     made.model.train()
     assert any(isinstance(module, torch.nn.Dropout) and module.p for module in made.model.modules())
     asked = []
-    real = gradients.Lanes.map
+    real = gradients.ParallelWorkers.map
 
-    def watched(self, work, items, *, alone=False):
-        asked.append(alone)
-        return real(self, work, items, alone=alone)
+    def watched(self, work, items, *, sequential=False):
+        asked.append(sequential)
+        return real(self, work, items, sequential=sequential)
 
-    monkeypatch.setattr(gradients.Lanes, "map", watched)
+    monkeypatch.setattr(gradients.ParallelWorkers, "map", watched)
     gradients_of(made, rows)
     assert asked == [True]
     made.model.eval()

@@ -100,7 +100,7 @@ def test_text_is_that_of_the_card(base, shared, tmp_path):
             eos_token_id=0,
             pad_token_id=0,
         )[0].tolist()
-        assert list(ours.ids) == (theirs[: theirs.index(0)] if 0 in theirs else theirs)
+        assert list(ours.token_ids) == (theirs[: theirs.index(0)] if 0 in theirs else theirs)
 
 
 def test_a_model_that_scales_its_input_in_place_leaves_them_as_they_are():

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tuneoff.engine.optimizer import MasterAdamW, rate_at
+from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 
 
 def test_updates_below_the_resolution_of_bf16_add_up():
@@ -13,7 +13,7 @@ def test_updates_below_the_resolution_of_bf16_add_up():
     optimizer = MasterAdamW([weight], 0.0)
     for _ in range(100):
         weight.grad = torch.ones_like(weight)
-        optimizer.take(0)
+        optimizer.accumulate(0)
         optimizer.step(1e-4, 100.0)
     # AdamW moves by the learning rate when the gradient is constant: 1 - 100 * 1e-4, to bf16's spacing of 2^-8
     assert weight.detach().float().mean() == pytest.approx(0.99, abs=2**-9)
@@ -47,9 +47,9 @@ def test_a_gradient_that_is_no_number_changes_nothing():
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_rate_warms_up_to_the_peak_and_never_exceeds_it(schedule):
-    rates = [rate_at(step, 100, 1.0, 0.1, schedule) for step in range(100)]
+    rates = [learning_rate_at(step, 100, 1.0, 0.1, schedule) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert max(rates) == pytest.approx(1.0)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rates[-1] == (1.0 if schedule == "constant" else pytest.approx(0, abs=0.02))
-    assert rate_at(0, 1, 1.0, 0.0, schedule) == 1.0
+    assert learning_rate_at(0, 1, 1.0, 0.0, schedule) == 1.0

@@ -7,52 +7,52 @@ import time
 import pytest
 import torch
 
-from tuneoff.engine.parallel import Lanes, Turns, current_piece
+from tuneoff.engine.parallel import OrderedGradients, ParallelWorkers, current_micro_batch
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def lanes(request):
+def workers(request):
     before = torch.get_num_threads()
     torch.set_num_threads(getattr(request, "param", 3))
-    yield Lanes(CPU)
+    yield ParallelWorkers(CPU)
     torch.set_num_threads(before)
 
 
-def test_results_keep_the_order_and_torch_its_threads(lanes):
+def test_results_keep_the_order_and_torch_its_threads(workers):
     threads = torch.get_num_threads()
     order = random.Random(0)
 
     def work(number):
         time.sleep(order.random() / 200)
-        return number, current_piece(), torch.get_num_threads()
+        return number, current_micro_batch(), torch.get_num_threads()
 
-    assert lanes.map(work, range(9)) == [(number, number, 1) for number in range(9)]
+    assert workers.map(work, range(9)) == [(number, number, 1) for number in range(9)]
     assert torch.get_num_threads() == threads
-    assert current_piece() is None
+    assert current_micro_batch() is None
 
 
-def test_several_threads_work_unless_it_must_be_alone(lanes):
+def test_several_threads_work_unless_it_must_be_alone(workers):
     def work(_):
         time.sleep(0.02)
         return threading.current_thread()
 
-    assert len(set(lanes.map(work, range(6)))) > 1
-    assert set(lanes.map(work, range(6), alone=True)) == {threading.current_thread()}
+    assert len(set(workers.map(work, range(6)))) > 1
+    assert set(workers.map(work, range(6), sequential=True)) == {threading.current_thread()}
 
 
-@pytest.mark.parametrize("lanes", [1], indirect=True)
-def test_one_thread_is_the_caller(lanes):
-    assert lanes.count == 1
-    assert lanes.map(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
+@pytest.mark.parametrize("workers", [1], indirect=True)
+def test_one_thread_is_the_caller(workers):
+    assert workers.count == 1
+    assert workers.map(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
 
 
 def test_elsewhere_than_on_a_cpu_there_is_one_lane():
-    assert Lanes(torch.device("meta")).count == 1
+    assert ParallelWorkers(torch.device("meta")).count == 1
 
 
-def test_the_first_error_is_raised_and_torch_keeps_its_threads(lanes):
+def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers):
     threads = torch.get_num_threads()
 
     def work(number):
@@ -61,11 +61,11 @@ def test_the_first_error_is_raised_and_torch_keeps_its_threads(lanes):
         return number
 
     with pytest.raises(ValueError, match="piece 2"):
-        lanes.map(work, range(6))
+        workers.map(work, range(6))
     assert torch.get_num_threads() == threads
 
 
-def test_after_an_error_nothing_new_is_begun(lanes):
+def test_after_an_error_nothing_new_is_begun(workers):
     begun = []
 
     def work(number):
@@ -75,28 +75,28 @@ def test_after_an_error_nothing_new_is_begun(lanes):
             raise ValueError("full")
 
     with pytest.raises(ValueError, match="full"):
-        lanes.map(work, range(100))
+        workers.map(work, range(100))
     assert len(begun) < 20
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gradients_are_added_in_the_order_of_the_pieces(lanes, seed):
+def test_gradients_are_added_in_the_order_of_the_pieces(workers, seed):
     """1e8 + 1 - 1e8 is 0 in fp32 and 1e8 - 1e8 + 1 is 1: the sum tells its order."""
     weight = torch.nn.Parameter(torch.zeros(1))
     order = random.Random(seed)
     told = []
-    turns = Turns([weight], told.append)
+    ordered = OrderedGradients([weight], told.append)
     for gradients in ([1e8, 1.0, -1e8], [1e8, -1e8, 1.0]):
-        turns.begin()
+        ordered.begin_batch()
         delays = [order.random() / 50 for _ in gradients]
 
         def work(piece, delays=delays):
             number, gradient = piece
-            with turns.piece():
+            with ordered.micro_batch():
                 time.sleep(delays[number])
                 (weight * gradient).sum().backward()
 
-        lanes.map(work, list(enumerate(gradients)))
+        workers.map(work, list(enumerate(gradients)))
         expected = torch.zeros(1)
         for gradient in gradients:
             expected += gradient
@@ -105,28 +105,28 @@ def test_gradients_are_added_in_the_order_of_the_pieces(lanes, seed):
     assert told == [0] * 6
 
 
-def test_nobody_waits_for_a_piece_that_failed_or_does_not_reach_a_tensor(lanes):
+def test_nobody_waits_for_a_piece_that_failed_or_does_not_reach_a_tensor(workers):
     weight, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    turns = Turns([weight, other], lambda place: None)
-    turns.begin()
+    ordered = OrderedGradients([weight, other], lambda place: None)
+    ordered.begin_batch()
 
     def work(number):
-        with turns.piece():
+        with ordered.micro_batch():
             time.sleep(0.01 * (2 - number))
             if number == 0:
                 raise ValueError("no gradient")
             (other if number == 1 else weight).sum().backward()
 
     with pytest.raises(ValueError, match="no gradient"):
-        lanes.map(work, range(3))
+        workers.map(work, range(3))
     assert weight.grad == other.grad == 1
 
 
 def test_closed_turns_leave_the_tensors_alone():
     weight = torch.nn.Parameter(torch.zeros(1))
     told = []
-    turns = Turns([weight], told.append)
-    turns.close()
+    ordered = OrderedGradients([weight], told.append)
+    ordered.close()
     weight.sum().backward()
     assert not told
     assert not weight._backward_hooks

@@ -45,9 +45,9 @@ def _write(adapted: _Adapted, prompts: list[Encoded], *, at_once: bool) -> list[
     spec = GenerateSpec(max_new_tokens=6, batch_size=3)
     with pytest.MonkeyPatch.context() as patch:
         if at_once:
-            patch.setattr(prefill, "reads_in_pieces", lambda model: False)
+            patch.setattr(prefill, "has_plain_kv_cache", lambda model: False)
         texts = generation.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
-    return [row.ids for row in texts]
+    return [row.token_ids for row in texts]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -60,7 +60,7 @@ def test_same_text_as_reading_at_once(
     virtual: int,
     shared: int,
 ) -> None:
-    monkeypatch.setattr(prefill, "_PIECE", 24)  # several pieces in each batch
+    monkeypatch.setattr(prefill, "_MICRO_BATCH_TOKENS", 24)  # several pieces in each batch
     base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
     width = base.model.get_input_embeddings().weight.shape[1]
     prefix = torch.randn(virtual, width, generator=torch.Generator().manual_seed(1)) if virtual else None
@@ -77,9 +77,9 @@ def test_common_beginning_is_read_once(tiny_model: Callable[[str], Path]) -> Non
         with_kwargs=True,
     )
     with torch.inference_mode():
-        reader = prefill.Reader(_Adapted(base.model), _prompts(12), 0, CPU)
+        prefiller = prefill.Prefiller(_Adapted(base.model), _prompts(12), 0, CPU)
         assert seen == [12]
-        reader.read(_prompts(12)[:1], 4)
+        prefiller.prefill(_prompts(12)[:1], 4)
     assert seen == [12, 9]
 
 
@@ -94,7 +94,7 @@ def test_attention_without_masks_over_keys_read_before(
 
     def logits() -> torch.Tensor:
         with torch.inference_mode():
-            return prefill.Reader(_Adapted(base.model), prompts, 0, CPU).read(prompts, 1).logits_BV
+            return prefill.Prefiller(_Adapted(base.model), prompts, 0, CPU).prefill(prompts, 1).logits_BV
 
     usual = logits()
     assert use_causal_attention(base.model, CPU)
@@ -122,7 +122,7 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
         return trainer.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
 
     once = loss()
-    monkeypatch.setattr(trainer, "read_beginning", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trainer, "shared_prefix_for_loss", lambda *args, **kwargs: None)
     assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes
 
 
@@ -154,7 +154,9 @@ def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
     spec = GenerateSpec(max_new_tokens=8, batch_size=8)
 
     def write(some: list[Encoded], stop_ids: frozenset[int]) -> list[tuple[int, ...]]:
-        return [row.ids for row in generation.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)]
+        return [
+            row.token_ids for row in generation.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)
+        ]
 
     whole = [write([prompt], frozenset({400}))[0] for prompt in prompts]
     ends = frozenset({whole[0][1], whole[1][2], whole[2][4]})  # so rows end at different times
@@ -171,7 +173,7 @@ def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
 def test_batches_are_alike_and_come_in_pairs_where_rows_are_enough(most: int) -> None:
     for rows in range(200):
         for pieces in (1, 4):
-            parts = generation._batches(rows, most, pieces)
+            parts = generation._generation_batches(rows, most, pieces)
             assert [place for part in parts for place in range(rows)[part]] == list(range(rows))
             sizes = {part.stop - part.start for part in parts}
             assert all(1 <= size <= most for size in sizes)

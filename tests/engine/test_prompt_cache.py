@@ -14,8 +14,8 @@ from tuneoff import models
 from tuneoff.engine import prompt_cache, trainer
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.loss import collate, target_loss
-from tuneoff.engine.prefill import read_shared
-from tuneoff.engine.prompt_cache import HeldPrompts, hold
+from tuneoff.engine.prefill import read_shared_prefix
+from tuneoff.engine.prompt_cache import PromptCache, make_prompt_cache
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.results.run_record import Curve
@@ -54,9 +54,9 @@ def test_loss_and_gradient_are_those_of_whole_rows(
     adapted, some = adapt(load(tiny_model(architecture))), rows(shared=shared)
     expected = target_loss(adapted, collate(some, 0, CPU))
     [wanted] = torch.autograd.grad(expected, [adapted.prompt_VD])
-    prompts = HeldPrompts(adapted, some, some, 0, CPU, PLENTY)
+    prompts = PromptCache(adapted, some, some, 0, CPU, PLENTY)
     for kept in (0, len(some)):  # read now, then from memory
-        assert prompts.kept == kept
+        assert prompts.size == kept
         found = prompts.loss(some)
         [gradient] = torch.autograd.grad(found, [adapted.prompt_VD])
         # fp32 products of other shapes are summed in another order: a few units in the sixth digit
@@ -79,7 +79,7 @@ class _Meter:
 
 
 def fit(adapted, scratch: Path) -> Curve:
-    return trainer.Training(
+    return trainer.Trainer(
         adapted,
         rows(),
         rows(),
@@ -99,7 +99,7 @@ def test_a_run_with_them_is_the_run_without(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
-    monkeypatch.setattr(trainer, "hold", lambda *args: None)
+    monkeypatch.setattr(trainer, "make_prompt_cache", lambda *args: None)
     always = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
     for mine, other in zip(once.train, always.train, strict=True):
         assert mine.loss == pytest.approx(other.loss, rel=1e-4)  # as above, and nine steps on it
@@ -112,7 +112,7 @@ def test_memory_decides_about_time_and_about_no_bit(
     """Nothing, some or all of it kept: the same losses and the same weights."""
     results = []
     for free in (0, 60_000, PLENTY):
-        monkeypatch.setattr(prompt_cache, "_free", lambda device, free=free: free)
+        monkeypatch.setattr(prompt_cache, "_free_bytes", lambda device, free=free: free)
         adapted = adapt(load(tiny_model("qwen2")))
         results.append((fit(adapted, tmp_path), adapted.prompt_VD.detach()))
     for curve, prompt_VD in results[1:]:
@@ -128,26 +128,28 @@ def test_each_prompt_is_read_once_and_what_finds_no_room_again(tiny_model: Calla
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()) if "input_ids" in kwargs else None,
         with_kwargs=True,
     )
-    prompts = HeldPrompts(adapted, some, some[:4], 0, CPU, PLENTY)
+    prompts = PromptCache(adapted, some, some[:4], 0, CPU, PLENTY)
     for _ in range(3):
         with torch.inference_mode():
             prompts.loss(some)
     assert sorted(seen) == sorted([len(row.prompt) for row in some] + 2 * [len(row.prompt) for row in some[4:]])
-    assert prompts.kept == 4
+    assert prompts.size == 4
     # A token: key and value, 2 layers, 2 heads of 8, 4 bytes each.
-    tight = HeldPrompts(adapted, some, some, 0, CPU, 2 * 2 * 2 * 8 * 4 * (9 + 2 + 18))
+    tight = PromptCache(adapted, some, some, 0, CPU, 2 * 2 * 2 * 8 * 4 * (9 + 2 + 18))
     tight.loss(some)
-    assert tight.kept == 3  # the third prompt is longer than what was left for it
+    assert tight.size == 3  # the third prompt is longer than what was left for it
 
 
 def test_only_prompts_that_do_not_change_are_held(tiny_model: Callable[[str], Path]) -> None:
     for name in ("soft_prompt", "prefix_tuning", "lora", "zero_shot"):
-        assert hold(adapt(load(tiny_model("llama")), name), [(rows(), False)], 0, CPU) is None
-    assert hold(adapt(load(tiny_model("gemma3"))), [(rows(), False)], 0, CPU) is None  # windows forget keys
-    assert hold(adapt(load(tiny_model("llama"))), [(rows(), False)], 0, CPU) is not None
+        assert make_prompt_cache(adapt(load(tiny_model("llama")), name), [(rows(), False)], 0, CPU) is None
+    assert (
+        make_prompt_cache(adapt(load(tiny_model("gemma3"))), [(rows(), False)], 0, CPU) is None
+    )  # windows forget keys
+    assert make_prompt_cache(adapt(load(tiny_model("llama"))), [(rows(), False)], 0, CPU) is not None
     tuned = adapt(load(tiny_model("llama")))
     next(tuned.model.parameters()).requires_grad_(True)
-    assert hold(tuned, [(rows(), False)], 0, CPU) is None
+    assert make_prompt_cache(tuned, [(rows(), False)], 0, CPU) is None
 
 
 class _Lazy(Sequence[Encoded]):
@@ -175,10 +177,10 @@ class _Lazy(Sequence[Encoded]):
 def test_rows_are_not_held_to_see_what_they_share(tiny_model: Callable[[str], Path]) -> None:
     """A million rows have no room in memory; what is kept of each before it is read is a number."""
     adapted, some = adapt(load(tiny_model("llama"))), _Lazy(400)
-    hold(adapted, [(some, True)], 0, CPU)
+    make_prompt_cache(adapted, [(some, True)], 0, CPU)
     tracemalloc.start()
     try:
-        prompts = hold(adapted, [(some, True)], 0, CPU)
+        prompts = make_prompt_cache(adapted, [(some, True)], 0, CPU)
         held_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -189,5 +191,5 @@ def test_rows_are_not_held_to_see_what_they_share(tiny_model: Callable[[str], Pa
 
 def test_reading_what_rows_share_holds_none(tiny_model: Callable[[str], Path]) -> None:
     some = _Lazy(50)
-    assert read_shared(adapt(load(tiny_model("llama"))), some, CPU, worth=8) is None
+    assert read_shared_prefix(adapt(load(tiny_model("llama"))), some, CPU, min_tokens=8) is None
     assert some.most <= 3

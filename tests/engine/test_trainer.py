@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from training_world import World
 
+from support.training_world import World
 from tuneoff.engine.trainer import Diverged
 from tuneoff.methods import METHODS, build
 from tuneoff.results.events import StepDone, Validated
@@ -105,14 +105,14 @@ def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
     adapted = build("full", {}).adapt(world.load(), [], 0)
     from tuneoff.engine import gradients
 
-    real, calls = gradients.loss_at, []
+    real, calls = gradients.summed_cross_entropy, []
 
     def poisoned(logits, targets):
         calls.append(targets)
         loss = real(logits, targets)
         return loss * float("nan") if torch.is_grad_enabled() and len(calls) > 25 else loss  # in the second epoch
 
-    monkeypatch.setattr(gradients, "loss_at", poisoned)
+    monkeypatch.setattr(gradients, "summed_cross_entropy", poisoned)
     with pytest.raises(Diverged) as caught:
         world.fit_adapted(adapted, 1e-3, epochs=5)
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
 
 def test_a_look_at_a_rung_changes_nothing(world):
     plain = world.fit("lora", epochs=2, patience=1)[1]
-    looked = world.fit("lora", epochs=2, patience=1, cut_above=((3, None), (5, None), (7, 1e9)))[1]
+    looked = world.fit("lora", epochs=2, patience=1, prune_above=((3, None), (5, None), (7, 1e9)))[1]
     assert looked.train == plain.train
     assert [point.step for point in plain.validation] == [5, 10]
     assert [point.step for point in looked.validation] == [3, 5, 7, 10]
@@ -131,10 +131,10 @@ def test_a_look_at_a_rung_changes_nothing(world):
 
 
 def test_a_trial_above_its_limit_is_cut_there(world):
-    plain = world.fit("lora", epochs=2, cut_above=((3, None), (7, None)))[1]
+    plain = world.fit("lora", epochs=2, prune_above=((3, None), (7, None)))[1]
     at = {point.step: point.loss for point in plain.validation}
-    assert world.fit("lora", epochs=2, cut_above=((3, at[3]), (7, at[7])))[1].cut_at is None  # its equal goes on
-    cut = world.fit("lora", epochs=2, cut_above=((3, at[3]), (7, at[7] - 1e-6)))[1]
+    assert world.fit("lora", epochs=2, prune_above=((3, at[3]), (7, at[7])))[1].cut_at is None  # its equal goes on
+    cut = world.fit("lora", epochs=2, prune_above=((3, at[3]), (7, at[7] - 1e-6)))[1]
     assert cut.cut_at == 7
     assert cut.train == plain.train[:7]
     assert not cut.stopped_early

@@ -13,7 +13,7 @@ from tuneoff import models
 from tuneoff.data import Example, group_of
 from tuneoff.engine.batching import split_micro_batches
 from tuneoff.engine.generation import generate
-from tuneoff.engine.loss import collate, target_logits, target_loss, count_virtual_tokens
+from tuneoff.engine.loss import collate, count_virtual_tokens, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, build, defaults

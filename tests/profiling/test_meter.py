@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tuneoff.profiling import Meter, machine, sensors
+from tuneoff.profiling import Meter, describe_machine, read_sensors
 from tuneoff.profiling.machine import cpu_model
 from tuneoff.profiling.memory import MemoryPeak
-from tuneoff.profiling.meter import PROCESSES_VARIABLE, halved
-from tuneoff.profiling.nvidia import Nvidia
+from tuneoff.profiling.meter import PROCESSES_VARIABLE, merge_pairs
+from tuneoff.profiling.nvidia import NvidiaDevices
 from tuneoff.results.events import Event, PhaseStarted, Sampled
 from tuneoff.results.run_record import TimelinePoint
 
@@ -99,12 +99,12 @@ def test_a_peak_between_two_samples_is_seen_by_the_kernel_only() -> None:
     peak = MemoryPeak()
     if "reset" not in peak.source:
         pytest.skip("this system refuses to reset the high-water mark")
-    peak.lap()
-    before = peak.lap()
+    peak.read_and_reset()
+    before = peak.read_and_reset()
     block = touch(100)
     del block
-    assert peak.lap() - before > 90 * MB
-    assert peak.lap() - before < 20 * MB
+    assert peak.read_and_reset() - before > 90 * MB
+    assert peak.read_and_reset() - before < 20 * MB
 
 
 def test_without_reset_the_mark_counts_where_it_rose_and_samples_elsewhere(tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_without_reset_the_mark_counts_where_it_rose_and_samples_elsewhere(tmp_p
     (tmp_path / "status").write_text(f"Name:\tx\nVmHWM:\t{huge // 1024} kB\n")
     peak = MemoryPeak(tmp_path)
     assert "where it rose" in peak.source
-    assert peak.lap() < huge  # an older peak is not charged to this stretch
+    assert peak.read_and_reset() < huge  # an older peak is not charged to this stretch
     (tmp_path / "status").write_text(f"VmHWM:\t{huge // 512} kB\n")
-    assert peak.lap() == huge * 2
-    assert 0 < peak.lap() < huge
+    assert peak.read_and_reset() == huge * 2
+    assert 0 < peak.read_and_reset() < huge
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is a mark without proc files")
@@ -126,7 +126,7 @@ def test_without_any_mark_the_samples_are_named_as_the_source(tmp_path: Path) ->
     block = touch(50)
     peak.sample()
     del block
-    assert peak.lap() - peak.lap() > 40 * MB
+    assert peak.read_and_reset() - peak.read_and_reset() > 40 * MB
 
 
 def test_the_timeline_is_sampled_and_told() -> None:
@@ -165,7 +165,7 @@ def test_halving_keeps_peaks_and_means() -> None:
             [(5, 1.0, None), (3, 2.0, 0.5), (1, 0.0, 0.2), (9, 1.0, 0.4), (4, 7.0, None)]
         )
     ]
-    first, second, odd = halved(points)
+    first, second, odd = merge_pairs(points)
     assert (first.seconds, first.memory_bytes, first.cpu, first.accelerator) == (1.0, 5, 1.5, 0.5)
     assert (second.seconds, second.memory_bytes, second.cpu) == (3.0, 9, 0.5)
     assert second.accelerator == pytest.approx(0.3)
@@ -218,7 +218,7 @@ def test_energy_is_charged_to_the_phase_in_which_it_was_spent(tmp_path: Path) ->
     (package / "name").write_text("package-0")
     (package / "energy_uj").write_text("9000000")
     (package / "max_energy_range_uj").write_text("10000000")
-    with Meter(powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(powercap=tmp_path, nvidia=NvidiaDevices(_NoDriver())) as meter, meter.phase("train"):
         (package / "energy_uj").write_text("9500000")
         with meter.phase("evaluate"):
             (package / "energy_uj").write_text("1500000")  # wrapped
@@ -235,7 +235,7 @@ def test_a_wrap_inside_a_long_phase_is_seen_by_the_samples(tmp_path: Path) -> No
     (package / "name").write_text("package-0")
     (package / "energy_uj").write_text("5000000")
     (package / "max_energy_range_uj").write_text("10000000")
-    with Meter(interval=0.01, powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(interval=0.01, powercap=tmp_path, nvidia=NvidiaDevices(_NoDriver())) as meter, meter.phase("train"):
         for micro_joules in (9_000_000, 3_000_000, 8_000_000, 2_000_000):
             replacement = tmp_path / "new"  # written aside: a sample must never see an empty file
             replacement.write_text(str(micro_joules))
@@ -245,7 +245,7 @@ def test_a_wrap_inside_a_long_phase_is_seen_by_the_samples(tmp_path: Path) -> No
 
 
 def test_unreadable_energy_is_none_with_a_reason(tmp_path: Path) -> None:
-    with Meter(powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(powercap=tmp_path, nvidia=NvidiaDevices(_NoDriver())) as meter, meter.phase("train"):
         pass
     energy = meter.resources().phases["train"].energy
     assert energy.value is None
@@ -319,7 +319,7 @@ def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
         with second.phase("load"):
             time.sleep(0.05)
         with second.phase("train") as training:
-            second.go_on(state)
+            second.resume(state)
             assert second.elapsed() >= state["seconds"] + 0.05
             training.tokens += 2
             burn(0.1)
@@ -341,12 +341,12 @@ def test_seconds_in_company_stay_seconds_in_company(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(PROCESSES_VARIABLE, "1")
     with Meter() as second, second.phase("train"):
         assert second.resources().processes == 1
-        second.go_on(state)
+        second.resume(state)
         assert second.resources().processes == 2
 
 
 def test_machine_is_plain_json_without_the_name_of_the_host() -> None:
-    told = machine()
+    told = describe_machine()
     assert json.loads(json.dumps(told)) == told
     assert told["memory_bytes"] > 100 * MB
     assert told["usable_cores"] >= 1
@@ -364,7 +364,7 @@ def test_cpu_model_reads_cpuinfo_and_falls_back(tmp_path: Path) -> None:
 
 
 def test_every_sensor_has_a_value_with_a_source_or_a_reason(tmp_path: Path) -> None:
-    found = sensors(powercap=tmp_path, nvidia=Nvidia(_NoDriver()))
+    found = read_sensors(powercap=tmp_path, nvidia=NvidiaDevices(_NoDriver()))
     assert [sensor.name for sensor in found] == [
         "memory", "memory peak", "accelerator use", "processor energy", "accelerator energy",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tuneoff.engine.kernels.attention import ShortCausal, use_causal_attention
+from tuneoff.engine.kernels.attention import DenseCausalAttention, use_causal_attention
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def test_output_and_gradients_are_those_of_sdpa(heads: int, shared: int) -> None
         out = attend(q, k, v)  # type: ignore[operator]
         return [out, *torch.autograd.grad((out * weight).sum(), (q, k, v))]
 
-    ours = through(lambda q, k, v: ShortCausal.apply(q, k, v, 0.3))
+    ours = through(lambda q, k, v: DenseCausalAttention.apply(q, k, v, 0.3))
     usual = through(
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=heads != shared)
     )

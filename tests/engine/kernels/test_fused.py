@@ -14,15 +14,15 @@ from tuneoff.engine.kernels.llama import use_fused_layers
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]
-needs_kernels = pytest.mark.skipif(not fused.are_here(CPU), reason="no C compiler when tuneoff was installed")
+needs_kernels = pytest.mark.skipif(not fused.are_available(CPU), reason="no C compiler when tuneoff was installed")
 # fp32: sums in another order. bf16 has 8 bits; where a chain rounds twice and a kernel once, the last of them differs.
 CLOSE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2}}
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None or sys.platform != "linux", reason="needs a compiler")
 def test_they_are_built_where_there_is_a_compiler() -> None:
-    assert fused.are_here(CPU)
-    assert not fused.are_here(torch.device("meta"))
+    assert fused.are_available(CPU)
+    assert not fused.are_available(torch.device("meta"))
 
 
 def made(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         return torch.func.functional_call(norm, {"weight": weight}, (x,))
 
     inputs = made(*shape, dtype=dtype), made(shape[-1], dtype=dtype, seed=1)
-    alike(through(lambda x, weight: fused.normalize(x, weight, 1e-5), *inputs), through(usual, *inputs))
+    alike(through(lambda x, weight: fused.rms_norm(x, weight, 1e-5), *inputs), through(usual, *inputs))
 
 
 @needs_kernels
@@ -76,15 +76,15 @@ def test_rotation(dtype: torch.dtype, rows: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gate(dtype: torch.dtype) -> None:
     inputs = made(3, 50, dtype=dtype) * 4, made(3, 50, dtype=dtype, seed=1)
-    alike(through(fused.gate, *inputs), through(lambda gate, up: F.silu(gate) * up, *inputs))
+    alike(through(fused.silu_product, *inputs), through(lambda gate, up: F.silu(gate) * up, *inputs))
     far = torch.tensor([-float("inf"), -3e38, -1e4, -90.0, 0.0, 90.0, 1e4, float("nan")], dtype=dtype)
-    mine, usual = fused.gate(far, torch.ones_like(far)), F.silu(far)
+    mine, usual = fused.silu_product(far, torch.ones_like(far)), F.silu(far)
     torch.testing.assert_close(mine, usual, equal_nan=True)
 
 
 @needs_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (3, 20), (1, 5), (40, fused.LONGEST)])
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (3, 20), (1, 5), (40, fused.MAX_KEYS)])
 def test_attention_weights(dtype: torch.dtype, queries: int, keys: int) -> None:
     scores = made(2, 3 * queries, keys, dtype=dtype) * 5
     mask = torch.full((queries, keys), float("-inf")).triu(1 + keys - queries).repeat(3, 1)
@@ -92,10 +92,10 @@ def test_attention_weights(dtype: torch.dtype, queries: int, keys: int) -> None:
     usual = torch.softmax(0.3 * usual_scores + mask, -1)
     gradient = made(*scores.shape, dtype=dtype, seed=1)
     (back,) = torch.autograd.grad(usual, usual_scores, gradient.float())
-    weights = fused.attend_(scores.clone(), 0.3, queries)
+    weights = fused.causal_softmax_(scores.clone(), 0.3, queries)
     torch.testing.assert_close(weights.float(), usual.detach(), **CLOSE[dtype])
     torch.testing.assert_close(
-        fused.attend_back_(gradient.clone(), weights, 0.3, queries).float(), back, **CLOSE[dtype]
+        fused.causal_softmax_backward_(gradient.clone(), weights, 0.3, queries).float(), back, **CLOSE[dtype]
     )
     assert (weights[:, :queries].float().triu(1 + keys - queries) == 0).all()
 
@@ -122,10 +122,10 @@ def test_the_number_of_threads_changes_nothing(dtype: torch.dtype) -> None:
     x, weight = made(64, 700, dtype=dtype), made(700, dtype=dtype, seed=1)
     angles = made(1, 64, 350, dtype=dtype, seed=2).repeat(1, 1, 2)
     work = [
-        lambda: through(lambda x, weight: fused.normalize(x, weight, 1e-6), x, weight),
+        lambda: through(lambda x, weight: fused.rms_norm(x, weight, 1e-6), x, weight),
         lambda: through(lambda x: fused.rotate(x.view(1, 1, 64, 700), angles.cos(), angles.sin()), x),
-        lambda: through(fused.gate, x, x.flip(0)),
-        lambda: [fused.attend_back_(x.clone(), fused.attend_(x.clone(), 0.5, 64), 0.5, 64)],
+        lambda: through(fused.silu_product, x, x.flip(0)),
+        lambda: [fused.causal_softmax_backward_(x.clone(), fused.causal_softmax_(x.clone(), 0.5, 64), 0.5, 64)],
         lambda: [fused.multiply(x, x), fused.add_product_(x.clone(), x, x)],
     ]
     before = torch.get_num_threads()
@@ -160,7 +160,7 @@ def test_models_compute_the_same(tiny_model, architecture: str) -> None:  # type
     _, usual = logits_and_gradients(tiny_model(architecture), exchange=False)
     layers = 2  # of each: two norms, a rotation, a gate; and a last norm
     exchanged = {"llama": 4 * layers + 1, "qwen2": 4 * layers + 1, "gemma3": layers}.get(architecture, 0)
-    assert changed == (exchanged if fused.are_here(CPU) else 0)
+    assert changed == (exchanged if fused.are_available(CPU) else 0)
     for one, other in zip(mine, usual, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # another order of operations
 
@@ -173,7 +173,7 @@ def test_without_kernels_everything_stays(tiny_model, monkeypatch) -> None:  # t
     assert all(torch.equal(one, other) for one, other in zip(mine, usual, strict=True))
     x = made(4, 6)
     assert torch.equal(fused.multiply(x, x), x * x)
-    assert torch.equal(fused.gate(x, x), F.silu(x) * x)
+    assert torch.equal(fused.silu_product(x, x), F.silu(x) * x)
 
 
 def test_one_model_is_exchanged_and_no_other(tiny_model) -> None:  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tuneoff.engine.kernels.low_rank import DropoutPool, fuse
+from tuneoff.engine.kernels.low_rank import DropoutPool, fuse_lora_layers
 
 
 class Net(nn.Module):
@@ -28,7 +28,7 @@ def pair(bias: bool, dropout: float = 0.0):
             if "lora_B" in name:
                 nn.init.normal_(parameter)
         nets.append(net)
-    return nets[0], nets[1], fuse(nets[1], dropout, seed=0)
+    return nets[0], nets[1], fuse_lora_layers(nets[1], dropout, seed=0)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -64,8 +64,8 @@ def test_gradients_are_right_under_dropout():
         return out
 
     drawn = []
-    window = pool.window
-    pool.window = lambda like: drawn.append(window(like)) or drawn[-1]
+    draw = pool.mask
+    pool.mask = lambda like: drawn.append(draw(like)) or drawn[-1]
     output = ours(x)
     masks = list(drawn)
     expected = reference(masks)
@@ -95,7 +95,7 @@ def test_switching_the_adapter_off_and_merging_still_work():
 
 def test_masks_keep_the_mean_and_the_share():
     pool = DropoutPool(0.1, seed=0)
-    factors = pool.window(torch.empty(1000, 500))
+    factors = pool.mask(torch.empty(1000, 500))
     assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
     # 500,000 draws: the standard error of the share is 0.0004
     assert float((factors == 0).float().mean()) == pytest.approx(0.1, abs=0.002)
@@ -106,9 +106,9 @@ def test_masks_are_drawn_anew_and_follow_the_seed():
     def drawn(seed):
         pool = DropoutPool(0.5, seed)
         like = torch.empty(50, 50)
-        first = pool.window(like).clone()
-        pool.renew()
-        return first, pool.window(like).clone()
+        first = pool.mask(like).clone()
+        pool.next_step()
+        return first, pool.mask(like).clone()
 
     first, second = drawn(0)
     again, other = drawn(0), drawn(1)
@@ -120,7 +120,7 @@ def test_masks_are_drawn_anew_and_follow_the_seed():
 
 def test_a_bias_that_trains_gets_its_gradient():
     net = get_peft_model(Net(bias=True), LoraConfig(r=4, target_modules=["first", "second"], bias="all"))
-    fuse(net, 0.0, seed=0)
+    fuse_lora_layers(net, 0.0, seed=0)
     net(torch.randn(3, 24)).square().sum().backward()
     trained = {name: parameter.grad for name, parameter in net.named_parameters() if parameter.requires_grad}
     assert sum("bias" in name for name in trained) == 2
