@@ -1,114 +1,115 @@
-"""Virtual tokens after the prompt stand there, in every row, in training, in validation and in writing."""
+"""The loss is the cross entropy over target tokens, whatever the padding and the virtual tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from support.token_rows import (
+    CPU,
+    VirtualTokens,
+    key_value_prefix,
+    load_tiny,
+    random_rows,
+    random_virtual_tokens,
+)
 from tiny import ARCHITECTURES
-from tuneoff import models
-from tuneoff.engine.generation import generate
-from tuneoff.engine.loss import collate, target_loss
-from tuneoff.engine.trainer import validation_loss
-from tuneoff.methods import build
-from tuneoff.methods.soft_prompt_after import Followed
+from tuneoff.engine import loss
+from tuneoff.engine.loss import collate, count_virtual_tokens, summed_cross_entropy, target_logits, target_loss
 from tuneoff.prompts import Encoded
-from tuneoff.spec import GenerateSpec, ModelSpec
 
-pytestmark = pytest.mark.usefixtures("several_threads")
-
-CPU = torch.device("cpu")
-VIRTUAL = 5
+# Products of other shapes are summed in another order: a few units in the sixth digit of fp32.
+CLOSE = {"atol": 0.0, "rtol": 1e-5}
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def base(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
+def model(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> nn.Module:
+    return load_tiny(tiny_model(request.param)).model
 
 
-def adapt(base: models.BaseModel):
-    """With vectors that no text has, so that nothing but they can give what they give."""
-    adapted = build("soft_prompt_after", {"num_virtual_tokens": VIRTUAL}).adapt(base, [], 0)
-    with torch.no_grad():
-        adapted.prompt_VD.copy_(torch.randn(adapted.prompt_VD.shape, generator=torch.Generator().manual_seed(1)))
-    return adapted
+def loss_of_embeddings(model: nn.Module, row: Encoded, *, before: Tensor | None, after: Tensor | None) -> Tensor:
+    """Summed loss of one row: virtual tokens, prompt, virtual tokens and target are concatenated by hand."""
+    embed = model.get_input_embeddings()
+    target_N = torch.tensor(row.target)
+    parts = [before, embed(torch.tensor(row.prompt)), after, embed(target_N)]  # type: ignore[operator]
+    inputs_TD = torch.cat([part for part in parts if part is not None])
+    first = len(inputs_TD) - len(row.target) - 1
+    log_probabilities_TV = model(inputs_embeds=inputs_TD[None]).logits[0].log_softmax(-1)
+    return -log_probabilities_TV[first : first + len(row.target)].gather(1, target_N[:, None]).sum()
 
 
-def rows(*, shared: int = 0) -> list[Encoded]:
-    """Rows of several lengths, longer than the tiny models' windows; the first `shared` ids are common to all."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(3, 50, (count,), generator=generator).tolist())
-
-    first = draw(shared)
-    lengths = ((9, 3), (2, 6), (27, 1), (18, 4))
-    return [Encoded(str(place), first + draw(text), draw(answer), 0) for place, (text, answer) in enumerate(lengths)]
+def test_collate_pads_on_the_right_and_marks_what_predicts_a_target() -> None:
+    batch = collate([Encoded("a", (5, 6), (7, 8), 0), Encoded("b", (5,), (9,), 0)], 3, CPU)
+    assert batch.ids_BT.tolist() == [[5, 6, 7, 8], [5, 9, 3, 3]]
+    assert batch.predicts_BT.tolist() == [[False, True, True, False], [True, False, False, False]]
+    assert batch.targets_N.tolist() == [7, 8, 9]
+    assert batch.tokens == 6
 
 
-def by_hand(base: models.BaseModel, virtual_VD: torch.Tensor, row: Encoded) -> torch.Tensor:
-    """Summed negative log likelihood of a row alone: embeddings of prompt, virtual tokens and target in line."""
-    embed = base.model.get_input_embeddings()
-    prompt, target = torch.tensor([row.prompt]), torch.tensor([row.target])
-    line = torch.cat([embed(prompt), virtual_VD[None], embed(target)], dim=1)
-    first = len(row.prompt) + len(virtual_VD) - 1
-    predicted = base.model(inputs_embeds=line).logits[0, first : first + len(row.target)].log_softmax(-1)
-    return -predicted.gather(1, target[0][:, None]).sum()
+def test_loss_is_that_of_transformers_summed_over_target_tokens(model: nn.Module) -> None:
+    expected = torch.tensor(0.0)
+    for row in random_rows():
+        ids = torch.tensor([row.prompt + row.target])
+        labels = ids.clone()
+        labels[:, : len(row.prompt)] = -100
+        expected = expected + model(input_ids=ids, labels=labels, use_cache=False).loss * len(row.target)
+    found = target_loss(VirtualTokens(model), collate(random_rows(), 0, CPU))
+    torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_loss_and_gradient_are_those_of_rows_in_line(base):
-    adapted = adapt(base)
-    expected = sum(by_hand(base, adapted.prompt_VD, row) for row in rows())
-    [wanted] = torch.autograd.grad(expected, [adapted.prompt_VD])
-    found = target_loss(adapted, collate(rows(), 0, CPU))
-    [gradient] = torch.autograd.grad(found, [adapted.prompt_VD])
-    # fp32 products of other shapes are summed in another order: a few units in the sixth digit
-    torch.testing.assert_close(found, expected, atol=0, rtol=1e-5)
+def test_padding_changes_neither_loss_nor_logits(model: nn.Module) -> None:
+    adapted, rows = VirtualTokens(model), random_rows()
+    alone = torch.cat([target_logits(adapted, collate([row], 0, CPU)) for row in rows])
+    for pad_id in (0, 1, 49):
+        torch.testing.assert_close(target_logits(adapted, collate(rows, pad_id, CPU)), alone, rtol=1e-4, atol=1e-4)
+    summed = sum(float(target_loss(adapted, collate([row], 0, CPU))) for row in rows)
+    assert float(target_loss(adapted, collate(rows, 49, CPU))) == pytest.approx(summed, rel=1e-5)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_loss_and_gradient_with_virtual_tokens_are_those_of_concatenated_embeddings(
+    model: nn.Module, where: str
+) -> None:
+    virtual_VD = random_virtual_tokens(model, 5).requires_grad_()
+    tokens = {"before": None, "after": None, where: virtual_VD}
+    expected = torch.stack([loss_of_embeddings(model, row, **tokens) for row in random_rows()]).sum()
+    [wanted] = torch.autograd.grad(expected, [virtual_VD])
+    found = target_loss(VirtualTokens(model, **tokens), collate(random_rows(), 0, CPU))
+    [gradient] = torch.autograd.grad(found, [virtual_VD])
+    torch.testing.assert_close(found, expected, **CLOSE)
     torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("shared", [0, 80])
-def test_validation_sees_them(base, shared):
-    """Also where the prompts begin alike and few-shot methods read that once."""
-    adapted = adapt(base)
-    some = rows(shared=shared)
-    with torch.inference_mode():
-        expected = sum(float(by_hand(base, adapted.prompt_VD, row)) for row in some) / sum(
-            len(row.target) for row in some
-        )
-    assert validation_loss(adapted, some, pad_id=0, device=CPU, tokens=150) == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("architecture", ["gpt_neo", "gpt2", "llama", "qwen2"])
+def test_keys_and_values_of_tokens_act_like_these_tokens(tiny_model: Callable[[str], Path], architecture: str) -> None:
+    model = load_tiny(tiny_model(architecture)).model
+    rows = random_rows(shared=12)
+    rest = [Encoded(row.id, row.prompt[12:], row.target, 0) for row in rows]
+    prefix = key_value_prefix(model, rows[0].prompt[:12])
+    found = target_loss(VirtualTokens(model, before=prefix), collate(rest, 0, CPU))
+    torch.testing.assert_close(found, target_loss(VirtualTokens(model), collate(rows, 0, CPU)), **CLOSE)
 
 
-@pytest.mark.parametrize("shared", [0, 12])
-def test_text_is_that_of_the_card(base, shared, tmp_path):
-    """What the artefact's README.md tells to do writes the same, row by row."""
-    adapted = adapt(base)
-    assert adapted.save(tmp_path) == "embeddings"
-    spec, stop_ids = GenerateSpec(max_new_tokens=8, batch_size=3), frozenset({0})
-    written = generate(adapted, rows(shared=shared), spec, stop_ids=stop_ids, pad_id=0, device=CPU)
-    virtual = load_file(tmp_path / "virtual_tokens.safetensors")["prompt_embeddings"]
-    for row, ours in zip(rows(shared=shared), written, strict=True):
-        text = base.model.get_input_embeddings()(torch.tensor([row.prompt]))
-        line = torch.cat([text, virtual.to(text.dtype)[None]], dim=1)
-        theirs = base.model.generate(
-            inputs_embeds=line,
-            attention_mask=torch.ones(line.shape[:2], dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=8,
-            eos_token_id=0,
-            pad_token_id=0,
-        )[0].tolist()
-        assert list(ours.token_ids) == (theirs[: theirs.index(0)] if 0 in theirs else theirs)
+def test_models_without_a_logits_mask_give_the_same_logits(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = collate(random_rows(), 0, CPU)
+    expected = target_logits(VirtualTokens(model), batch)
+    assert len(expected) == len(batch.targets_N)
+    monkeypatch.setattr(loss, "supports_logits_mask", lambda _model: False)
+    torch.testing.assert_close(target_logits(VirtualTokens(model), batch), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_that_scales_its_input_in_place_leaves_them_as_they_are():
-    from transformers import AutoModelForCausalLM, CTRLConfig
+def test_cross_entropy_is_computed_in_fp32() -> None:
+    """In bf16 a sum of 4096 equal terms would be off by more than a percent."""
+    logits = torch.zeros(4096, 3, dtype=torch.bfloat16)
+    found = summed_cross_entropy(logits, torch.zeros(4096, dtype=torch.long))
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(4096 * torch.tensor(3.0).log().item(), rel=1e-6)
 
-    model = AutoModelForCausalLM.from_config(CTRLConfig(vocab_size=50, n_embd=32, n_layer=1, n_head=4, dff=64)).eval()
-    adapted = Followed(model, torch.nn.Parameter(torch.randn(3, 32)))
-    before = adapted.prompt_VD.detach().clone()
-    for some in (rows()[:1], rows()):
-        generate(adapted, some, GenerateSpec(max_new_tokens=3), stop_ids=frozenset({0}), pad_id=0, device=CPU)
-        assert torch.equal(adapted.prompt_VD, before)
+
+def test_virtual_tokens_are_counted_on_both_sides() -> None:
+    model = nn.Identity()
+    assert count_virtual_tokens(VirtualTokens(model)) == 0
+    assert count_virtual_tokens(VirtualTokens(model, before=torch.zeros(3, 8))) == 3
+    assert count_virtual_tokens(VirtualTokens(model, after=torch.zeros(4, 8))) == 4
