@@ -21,27 +21,27 @@ def test_every_row_once_an_epoch_in_batches_of_the_size(rows, batch_size, seed, 
 
 
 @given(rows_strategy, st.integers(1, 400), st.integers(0, 20), st.sampled_from([1, 4]))
-def test_even_pieces_hold_every_row_once_in_a_multiple(rows, tokens, overhead, multiple):
-    pieces = split_micro_batches(rows, tokens, overhead, multiple)
-    assert sorted(row.id for piece in pieces for row in piece) == sorted(row.id for row in rows)
-    assert len(pieces) % multiple == 0 or all(len(piece) == 1 for piece in pieces)
-    costs = [len(piece) * (max(map(row_length, piece)) + overhead) for piece in pieces]
+def test_micro_batches_contain_every_row_once(rows, tokens, overhead, multiple):
+    parts = split_micro_batches(rows, tokens, overhead, multiple)
+    assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in rows)
+    assert len(parts) % multiple == 0 or all(len(part) == 1 for part in parts)
+    costs = [len(part) * (max(map(row_length, part)) + overhead) for part in parts]
     assert costs == sorted(costs, reverse=True)
     most = max(tokens if multiple == 1 else tokens * 5 // 4, max(map(row_length, rows)) + overhead)
-    for piece, cost in zip(pieces, costs, strict=True):
-        assert len(piece) == 1 or cost <= most
+    for part, cost in zip(parts, costs, strict=True):
+        assert len(part) == 1 or cost <= most
 
 
-def test_equal_rows_are_cut_equally():
+def test_equal_rows_are_split_equally():
     rows = [Encoded(str(index), (1,) * 250, (2,) * 20, 0) for index in range(8)]
-    # 540 tokens: a quarter more is allowed
-    assert [len(piece) for piece in split_micro_batches(rows, 512, 0, 4)] == [2] * 4
-    assert [len(piece) for piece in split_micro_batches(rows, 400, 0, 4)] == [1] * 8
+    # 540 tokens: the limit may be exceeded by a quarter
+    assert [len(part) for part in split_micro_batches(rows, 512, 0, 4)] == [2] * 4
+    assert [len(part) for part in split_micro_batches(rows, 400, 0, 4)] == [1] * 8
 
 
 @given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
-def test_batches_are_those_of_shuffled_rows(rows, batch_size, seed, epoch):
-    """Recorded losses depend on this order: rows shuffled, windows sorted by length, batches shuffled."""
+def test_the_order_of_batches_never_changes(rows, batch_size, seed, epoch):
+    """Recorded losses depend on it: rows are shuffled, windows sorted by length, batches shuffled."""
     rng = random.Random(f"{seed}/{epoch}")
     order = list(rows)
     rng.shuffle(order)
@@ -61,7 +61,7 @@ def test_order_differs_between_epochs_and_seeds():
     assert len(set(orders)) == 4
 
 
-def test_batches_hold_rows_of_similar_length():
+def test_batches_contain_rows_of_similar_length():
     rows = [Encoded(str(index), (1,) * (1 + index * 37 % 100), (2,), 0) for index in range(128)]
     padded = sum(len(batch) * max(map(row_length, batch)) for batch in epoch_batches(rows, 8, 0, 0))
     assert padded <= 1.15 * sum(map(row_length, rows))

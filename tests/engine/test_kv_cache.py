@@ -4,10 +4,10 @@ from transformers import DynamicCache
 from tuneoff.engine.kv_cache import PreallocatedLayer, preallocated_cache
 
 
-def test_holds_what_the_usual_cache_holds():
-    """Random appends and selections, compared with plain concatenation."""
+def test_holds_the_same_as_concatenation():
+    """Random appends and row selections, also beyond the preallocated space."""
     generator = torch.Generator().manual_seed(0)
-    layer = PreallocatedLayer(extra_positions=3)  # less than what comes, so that it has to grow
+    layer = PreallocatedLayer(extra_positions=3)  # too few, so the buffers have to grow
     keys, values = torch.empty(4, 2, 0, 5), torch.empty(4, 2, 0, 5)
     for step, new in enumerate((7, 1, 1, 1, 1, 2, 1, 1, 1, 1)):
         shape = (len(keys), 2, new, 5)
@@ -24,13 +24,13 @@ def test_holds_what_the_usual_cache_holds():
             assert torch.equal(layer.keys, keys)
 
 
-def test_writes_in_place_while_there_is_room():
+def test_writes_in_place_while_positions_are_free():
     layer = PreallocatedLayer(extra_positions=5)
     layer.update(torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
-    place = layer.keys.data_ptr()
+    address = layer.keys.data_ptr()
     for _ in range(5):
         layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
-    assert layer.keys.data_ptr() == place
+    assert layer.keys.data_ptr() == address
 
 
 def test_sliding_windows_keep_their_own_layers(tiny_model):

@@ -8,7 +8,7 @@ from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 
 
 def test_updates_below_the_resolution_of_bf16_add_up():
-    """1e-4 is a fortieth of bf16's spacing at 1: without fp32 masters nothing would ever move."""
+    """1e-4 is a fortieth of the spacing of bf16 numbers at 1: without fp32 masters nothing would change."""
     weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
     optimizer = MasterAdamW([weight], 0.0)
     for _ in range(100):
@@ -20,7 +20,7 @@ def test_updates_below_the_resolution_of_bf16_add_up():
 
 
 def test_first_step_is_the_adamw_of_the_paper():
-    """One step by hand (Loshchilov and Hutter 2019, algorithm 2): with bias correction the first step is lr * sign."""
+    """Loshchilov and Hutter 2019, algorithm 2, by hand: with bias correction the first step is lr * sign."""
     weight = torch.nn.Parameter(torch.tensor([[2.0, -3.0]]))
     optimizer = MasterAdamW([weight], weight_decay=0.1)
     weight.grad = torch.tensor([[0.5, -0.25]])
@@ -37,7 +37,7 @@ def test_gradients_are_clipped_to_the_norm():
     assert optimizer.step(0.0, max_grad_norm=1.0) == pytest.approx(200.0)
 
 
-def test_a_gradient_that_is_no_number_changes_nothing():
+def test_a_gradient_that_is_not_finite_changes_nothing():
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = MasterAdamW([weight], 0.0)
     weight.grad = torch.full((2, 2), math.nan)

@@ -1,4 +1,4 @@
-"""Pieces side by side: the same results in the same order, whatever the threads do."""
+"""Concurrent micro-batches give the same results in the same order, whatever the timing of the threads."""
 
 import random
 import threading
@@ -33,7 +33,7 @@ def test_results_keep_the_order_and_torch_its_threads(workers):
     assert current_micro_batch() is None
 
 
-def test_several_threads_work_unless_it_must_be_alone(workers):
+def test_several_threads_work_unless_sequential(workers):
     def work(_):
         time.sleep(0.02)
         return threading.current_thread()
@@ -48,7 +48,7 @@ def test_one_thread_is_the_caller(workers):
     assert workers.map(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
 
 
-def test_elsewhere_than_on_a_cpu_there_is_one_lane():
+def test_other_devices_than_a_cpu_have_one_worker():
     assert ParallelWorkers(torch.device("meta")).count == 1
 
 
@@ -57,41 +57,41 @@ def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers):
 
     def work(number):
         if number in (2, 4):
-            raise ValueError(f"piece {number}")
+            raise ValueError(f"item {number}")
         return number
 
-    with pytest.raises(ValueError, match="piece 2"):
+    with pytest.raises(ValueError, match="item 2"):
         workers.map(work, range(6))
     assert torch.get_num_threads() == threads
 
 
-def test_after_an_error_nothing_new_is_begun(workers):
-    begun = []
+def test_after_an_error_no_further_item_starts(workers):
+    started = []
 
     def work(number):
-        begun.append(number)
+        started.append(number)
         time.sleep(0.02)
         if number == 0:
             raise ValueError("full")
 
     with pytest.raises(ValueError, match="full"):
         workers.map(work, range(100))
-    assert len(begun) < 20
+    assert len(started) < 20
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gradients_are_added_in_the_order_of_the_pieces(workers, seed):
-    """1e8 + 1 - 1e8 is 0 in fp32 and 1e8 - 1e8 + 1 is 1: the sum tells its order."""
+def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers, seed):
+    """In fp32 1e8 + 1 - 1e8 is 0, but 1e8 - 1e8 + 1 is 1: the sum depends on the order."""
     weight = torch.nn.Parameter(torch.zeros(1))
     order = random.Random(seed)
-    told = []
-    ordered = OrderedGradients([weight], told.append)
+    accumulated = []
+    ordered = OrderedGradients([weight], accumulated.append)
     for gradients in ([1e8, 1.0, -1e8], [1e8, -1e8, 1.0]):
         ordered.begin_batch()
         delays = [order.random() / 50 for _ in gradients]
 
-        def work(piece, delays=delays):
-            number, gradient = piece
+        def work(item, delays=delays):
+            number, gradient = item
             with ordered.micro_batch():
                 time.sleep(delays[number])
                 (weight * gradient).sum().backward()
@@ -102,12 +102,12 @@ def test_gradients_are_added_in_the_order_of_the_pieces(workers, seed):
             expected += gradient
         assert torch.equal(weight.grad, expected)
         weight.grad = None
-    assert told == [0] * 6
+    assert accumulated == [0] * 6
 
 
-def test_nobody_waits_for_a_piece_that_failed_or_does_not_reach_a_tensor(workers):
+def test_no_deadlock_if_a_micro_batch_fails_or_does_not_reach_a_tensor(workers):
     weight, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    ordered = OrderedGradients([weight, other], lambda place: None)
+    ordered = OrderedGradients([weight, other], lambda index: None)
     ordered.begin_batch()
 
     def work(number):
@@ -122,12 +122,12 @@ def test_nobody_waits_for_a_piece_that_failed_or_does_not_reach_a_tensor(workers
     assert weight.grad == other.grad == 1
 
 
-def test_closed_turns_leave_the_tensors_alone():
+def test_close_removes_all_hooks():
     weight = torch.nn.Parameter(torch.zeros(1))
-    told = []
-    ordered = OrderedGradients([weight], told.append)
+    accumulated = []
+    ordered = OrderedGradients([weight], accumulated.append)
     ordered.close()
     weight.sum().backward()
-    assert not told
+    assert not accumulated
     assert not weight._backward_hooks
     assert not weight._post_accumulate_grad_hooks

@@ -1,34 +1,29 @@
-"""Prompts that are read once give what prompts give that are read at every step."""
+"""Cached prompts give the same losses, gradients and weights as prompts that are computed at every step."""
 
 import contextlib
 import tracemalloc
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from support.token_rows import CPU, LazyRows, load_tiny, random_rows
 from tuneoff import models
 from tuneoff.engine import prompt_cache, trainer
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.loss import collate, target_loss
-from tuneoff.engine.prefill import read_shared_prefix
 from tuneoff.engine.prompt_cache import PromptCache, make_prompt_cache
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.results.run_record import Curve
-from tuneoff.spec import ModelSpec, TrainSpec
+from tuneoff.spec import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
-CPU = torch.device("cpu")
+LENGTHS = ((9, 3), (2, 6), (27, 1), (18, 4), (11, 5), (14, 2))
 PLENTY = 10**9
-
-
-def load(folder: Path) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, torch.float32)
 
 
 def adapt(base: models.BaseModel, name: str = "soft_prompt_after"):
@@ -36,27 +31,20 @@ def adapt(base: models.BaseModel, name: str = "soft_prompt_after"):
 
 
 def rows(*, shared: int = 0) -> list[Encoded]:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(3, 50, (count,), generator=generator).tolist())
-
-    first = draw(shared)
-    lengths = ((9, 3), (2, 6), (27, 1), (18, 4), (11, 5), (14, 2))
-    return [Encoded(str(place), first + draw(text), draw(answer), 0) for place, (text, answer) in enumerate(lengths)]
+    return random_rows(LENGTHS, shared=shared)
 
 
 @pytest.mark.parametrize("shared", [0, 12])
 @pytest.mark.parametrize("architecture", ["gpt_neo", "gpt2", "llama", "qwen2"])
-def test_loss_and_gradient_are_those_of_whole_rows(
+def test_loss_and_gradient_are_those_without_a_cache(
     tiny_model: Callable[[str], Path], architecture: str, shared: int
 ) -> None:
-    adapted, some = adapt(load(tiny_model(architecture))), rows(shared=shared)
+    adapted, some = adapt(load_tiny(tiny_model(architecture))), rows(shared=shared)
     expected = target_loss(adapted, collate(some, 0, CPU))
     [wanted] = torch.autograd.grad(expected, [adapted.prompt_VD])
     prompts = PromptCache(adapted, some, some, 0, CPU, PLENTY)
-    for kept in (0, len(some)):  # read now, then from memory
-        assert prompts.size == kept
+    for cached in (0, len(some)):  # computed first, then from the cache
+        assert prompts.size == cached
         found = prompts.loss(some)
         [gradient] = torch.autograd.grad(found, [adapted.prompt_VD])
         # fp32 products of other shapes are summed in another order: a few units in the sixth digit
@@ -95,33 +83,33 @@ def fit(adapted, scratch: Path) -> Curve:
     ).fit()
 
 
-def test_a_run_with_them_is_the_run_without(
+def test_a_training_with_a_cache_is_the_training_without(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
+    once = fit(adapt(load_tiny(tiny_model("qwen2"))), tmp_path)
     monkeypatch.setattr(trainer, "make_prompt_cache", lambda *args: None)
-    always = fit(adapt(load(tiny_model("qwen2"))), tmp_path)
+    always = fit(adapt(load_tiny(tiny_model("qwen2"))), tmp_path)
     for mine, other in zip(once.train, always.train, strict=True):
-        assert mine.loss == pytest.approx(other.loss, rel=1e-4)  # as above, and nine steps on it
+        assert mine.loss == pytest.approx(other.loss, rel=1e-4)  # as above, after nine steps
     assert once.best_validation_loss == pytest.approx(always.best_validation_loss, rel=1e-4)
 
 
-def test_memory_decides_about_time_and_about_no_bit(
+def test_free_memory_changes_no_bit(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing, some or all of it kept: the same losses and the same weights."""
+    """No prompt, some or all prompts cached: the same losses and the same weights."""
     results = []
     for free in (0, 60_000, PLENTY):
         monkeypatch.setattr(prompt_cache, "_free_bytes", lambda device, free=free: free)
-        adapted = adapt(load(tiny_model("qwen2")))
+        adapted = adapt(load_tiny(tiny_model("qwen2")))
         results.append((fit(adapted, tmp_path), adapted.prompt_VD.detach()))
     for curve, prompt_VD in results[1:]:
         assert curve == results[0][0]
         assert torch.equal(prompt_VD, results[0][1])
 
 
-def test_each_prompt_is_read_once_and_what_finds_no_room_again(tiny_model: Callable[[str], Path]) -> None:
-    base = load(tiny_model("llama"))
+def test_only_prompts_that_are_not_cached_are_computed_again(tiny_model: Callable[[str], Path]) -> None:
+    base = load_tiny(tiny_model("llama"))
     adapted, some = adapt(base), rows()
     seen: list[int] = []
     base.model.register_forward_pre_hook(
@@ -134,62 +122,34 @@ def test_each_prompt_is_read_once_and_what_finds_no_room_again(tiny_model: Calla
             prompts.loss(some)
     assert sorted(seen) == sorted([len(row.prompt) for row in some] + 2 * [len(row.prompt) for row in some[4:]])
     assert prompts.size == 4
-    # A token: key and value, 2 layers, 2 heads of 8, 4 bytes each.
+    # Bytes per token: key and value, 2 layers, 2 heads of 8, 4 bytes each.
     tight = PromptCache(adapted, some, some, 0, CPU, 2 * 2 * 2 * 8 * 4 * (9 + 2 + 18))
     tight.loss(some)
-    assert tight.size == 3  # the third prompt is longer than what was left for it
+    assert tight.size == 3  # the third prompt did not fit, the fourth did
 
 
-def test_only_prompts_that_do_not_change_are_held(tiny_model: Callable[[str], Path]) -> None:
+def test_there_is_no_cache_if_training_changes_prompts(tiny_model: Callable[[str], Path]) -> None:
     for name in ("soft_prompt", "prefix_tuning", "lora", "zero_shot"):
-        assert make_prompt_cache(adapt(load(tiny_model("llama")), name), [(rows(), False)], 0, CPU) is None
+        assert make_prompt_cache(adapt(load_tiny(tiny_model("llama")), name), [(rows(), False)], 0, CPU) is None
     assert (
-        make_prompt_cache(adapt(load(tiny_model("gemma3"))), [(rows(), False)], 0, CPU) is None
-    )  # windows forget keys
-    assert make_prompt_cache(adapt(load(tiny_model("llama"))), [(rows(), False)], 0, CPU) is not None
-    tuned = adapt(load(tiny_model("llama")))
+        make_prompt_cache(adapt(load_tiny(tiny_model("gemma3"))), [(rows(), False)], 0, CPU) is None
+    )  # its sliding windows drop keys
+    assert make_prompt_cache(adapt(load_tiny(tiny_model("llama"))), [(rows(), False)], 0, CPU) is not None
+    tuned = adapt(load_tiny(tiny_model("llama")))
     next(tuned.model.parameters()).requires_grad_(True)
     assert make_prompt_cache(tuned, [(rows(), False)], 0, CPU) is None
 
 
-class _Lazy(Sequence[Encoded]):
-    """Rows that are put together when they are asked for, as those of a run are; knows how many live at once."""
-
-    def __init__(self, count: int) -> None:
-        self._count, self.alive, self.most = count, 0, 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, at):
-        if not 0 <= at < self._count:
-            raise IndexError(at)
-        row = Encoded(str(at), tuple(range(1000 * at, 1000 * at + 300)), (1,), 0)
-        self.alive += 1
-        self.most = max(self.most, self.alive)
-        weakref.finalize(row, self._gone)
-        return row
-
-    def _gone(self) -> None:
-        self.alive -= 1
-
-
-def test_rows_are_not_held_to_see_what_they_share(tiny_model: Callable[[str], Path]) -> None:
-    """A million rows have no room in memory; what is kept of each before it is read is a number."""
-    adapted, some = adapt(load(tiny_model("llama"))), _Lazy(400)
+def test_no_row_is_kept_while_a_cache_is_made(tiny_model: Callable[[str], Path]) -> None:
+    """A million rows do not fit in memory: of each, only a hash is kept."""
+    adapted, some = adapt(load_tiny(tiny_model("llama"))), LazyRows(400)
     make_prompt_cache(adapted, [(some, True)], 0, CPU)
     tracemalloc.start()
     try:
         prompts = make_prompt_cache(adapted, [(some, True)], 0, CPU)
-        held_bytes, _ = tracemalloc.get_traced_memory()
+        used_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert prompts is not None
-    assert some.most <= 3
-    assert held_bytes < 200 * len(some)  # ids of a row take above 10 kB
-
-
-def test_reading_what_rows_share_holds_none(tiny_model: Callable[[str], Path]) -> None:
-    some = _Lazy(50)
-    assert read_shared_prefix(adapt(load(tiny_model("llama"))), some, CPU, min_tokens=8) is None
-    assert some.most <= 3
+    assert some.most_alive <= 3
+    assert used_bytes < 200 * len(some)  # the ids of a row take more than 10 kB

@@ -1,4 +1,4 @@
-"""A tiny model and rows to train it on, for tests of the loop."""
+"""A tiny model and rows to train it on, for tests of the training loop."""
 
 import contextlib
 from dataclasses import dataclass

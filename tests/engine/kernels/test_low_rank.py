@@ -1,4 +1,4 @@
-"""The fused low-rank layer computes what PEFT's computes."""
+"""The fused LoRA layer computes the same as PEFT's layer."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class Net(nn.Module):
 
 
 def pair(bias: bool, dropout: float = 0.0):
-    """The same adapted network as PEFT computes it and fused."""
+    """The same network with PEFT's layers and with fused layers, and the dropout masks of the latter."""
     nets = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -48,7 +48,7 @@ def test_output_and_every_gradient_equal_peft(bias):
 
 
 def test_gradients_are_right_under_dropout():
-    """Against the same masks written out with plain operations."""
+    """Compared with plain operations on the same masks."""
     _, ours, pool = pair(True, dropout=0.3)
     ours.train()
     x = torch.randn(6, 24, dtype=torch.float32)
@@ -93,16 +93,16 @@ def test_switching_the_adapter_off_and_merging_still_work():
     torch.testing.assert_close(ours.merge_and_unload()(x), theirs(x), atol=1e-5, rtol=1e-5)
 
 
-def test_masks_keep_the_mean_and_the_share():
+def test_masks_have_the_right_mean_and_dropout_rate():
     pool = DropoutPool(0.1, seed=0)
     factors = pool.mask(torch.empty(1000, 500))
     assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
-    # 500,000 draws: the standard error of the share is 0.0004
+    # 500,000 draws: the standard error of the rate is 0.0004
     assert float((factors == 0).float().mean()) == pytest.approx(0.1, abs=0.002)
     assert float(factors.mean()) == pytest.approx(1.0, abs=0.002)
 
 
-def test_masks_are_drawn_anew_and_follow_the_seed():
+def test_masks_depend_on_step_and_seed():
     def drawn(seed):
         pool = DropoutPool(0.5, seed)
         like = torch.empty(50, 50)
@@ -118,7 +118,7 @@ def test_masks_are_drawn_anew_and_follow_the_seed():
     assert not torch.equal(first, other[0])
 
 
-def test_a_bias_that_trains_gets_its_gradient():
+def test_a_trainable_bias_gets_its_gradient():
     net = get_peft_model(Net(bias=True), LoraConfig(r=4, target_modules=["first", "second"], bias="all"))
     fuse_lora_layers(net, 0.0, seed=0)
     net(torch.randn(3, 24)).square().sum().backward()
