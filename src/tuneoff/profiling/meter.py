@@ -255,14 +255,14 @@ def merge_pairs(timeline: list[TimelinePoint]) -> list[TimelinePoint]:
             phase=second.phase,
             memory_bytes=max(first.memory_bytes, second.memory_bytes),
             cpu=(first.cpu + second.cpu) / 2,
-            accelerator=_mean(first.accelerator, second.accelerator),
+            accelerator=_mean_of_known(first.accelerator, second.accelerator),
         )
         for first, second in pairs
     ]
     return merged + timeline[len(merged) * 2 :]
 
 
-def _mean(one: float | None, other: float | None) -> float | None:
+def _mean_of_known(one: float | None, other: float | None) -> float | None:
     known = [value for value in (one, other) if value is not None]
     return sum(known) / len(known) if known else None
 

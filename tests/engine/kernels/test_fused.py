@@ -144,11 +144,11 @@ def test_a_library_of_another_version_is_not_used(monkeypatch) -> None:  # type:
     source = Path(fused.__file__).with_name("fused.c").read_text(encoding="utf-8")
     assert f"#define INTERFACE {fused.INTERFACE}\n" in source
     monkeypatch.setattr(fused, "INTERFACE", fused.INTERFACE + 1)
-    assert fused._kernels.__wrapped__() == {}
+    assert fused._compiled_kernels.__wrapped__() == {}
 
 
 def test_without_kernels_torch_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_kernels", dict)
+    monkeypatch.setattr(fused, "_compiled_kernels", dict)
     x = made(4, 6)
     assert not fused.supports(x)
     assert torch.equal(fused.multiply(x, x), x * x)

@@ -36,7 +36,7 @@ def test_models_compute_the_same(tiny_model, architecture: str) -> None:  # type
 
 def test_without_kernels_nothing_is_replaced(tiny_model, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     _, usual = logits_and_gradients(tiny_model("llama"), replace_layers=False)
-    monkeypatch.setattr(fused, "_kernels", dict)
+    monkeypatch.setattr(fused, "_compiled_kernels", dict)
     changed, mine = logits_and_gradients(tiny_model("llama"), replace_layers=True)
     assert changed == 0
     assert all(torch.equal(one, other) for one, other in zip(mine, usual, strict=True))

@@ -45,7 +45,7 @@ MAX_KEYS = 1024
 
 
 @functools.cache
-def _kernels() -> dict[tuple[str, torch.dtype], Any]:
+def _compiled_kernels() -> dict[tuple[str, torch.dtype], Any]:
     """The functions of the compiled library by name and dtype; empty without a usable library."""
     found = importlib.util.find_spec("tuneoff.engine.kernels._fused")
     if found is None or found.origin is None:
@@ -68,7 +68,7 @@ def _kernels() -> dict[tuple[str, torch.dtype], Any]:
 
 def are_available(device: torch.device) -> bool:
     """Whether there are compiled kernels for `device`."""
-    return device.type == "cpu" and bool(_kernels())
+    return device.type == "cpu" and bool(_compiled_kernels())
 
 
 def supports(*tensors: Tensor) -> bool:
@@ -76,7 +76,7 @@ def supports(*tensors: Tensor) -> bool:
     first = tensors[0]
     return (
         first.dtype in _SUFFIXES
-        and bool(_kernels())
+        and bool(_compiled_kernels())
         and all(one.dtype == first.dtype and one.device.type == "cpu" and one.is_contiguous() for one in tensors)
     )
 
@@ -85,7 +85,7 @@ def _run(name: str, size: Tensor, *arguments: Any) -> None:
     """Run the kernel for the dtype of `size`. Its number of elements determines the number of threads."""
     threads = min(torch.get_num_threads(), size.numel() // _MIN_THREAD_ELEMENTS + 1)
     pointers = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
-    _kernels()[name, size.dtype](*pointers, threads)
+    _compiled_kernels()[name, size.dtype](*pointers, threads)
 
 
 class _RMSNorm(torch.autograd.Function):
