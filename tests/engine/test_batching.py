@@ -12,7 +12,9 @@ rows_strategy = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 9)), min_s
 
 
 @given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
-def test_every_row_once_an_epoch_in_batches_of_the_size(rows, batch_size, seed, epoch):
+def test_every_row_once_an_epoch_in_batches_of_the_size(
+    rows: list[Encoded], batch_size: int, seed: int, epoch: int
+) -> None:
     batches = epoch_batches(rows, batch_size, seed, epoch)
     assert sorted(row.id for batch in batches for row in batch) == sorted(row.id for row in rows)
     assert len(batches) == total_steps(len(rows), batch_size, 1.0, None)
@@ -21,7 +23,7 @@ def test_every_row_once_an_epoch_in_batches_of_the_size(rows, batch_size, seed, 
 
 
 @given(rows_strategy, st.integers(1, 400), st.integers(0, 20), st.sampled_from([1, 4]))
-def test_micro_batches_contain_every_row_once(rows, tokens, overhead, multiple):
+def test_micro_batches_contain_every_row_once(rows: list[Encoded], tokens: int, overhead: int, multiple: int) -> None:
     parts = split_micro_batches(rows, tokens, overhead, multiple)
     assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in rows)
     assert len(parts) % multiple == 0 or all(len(part) == 1 for part in parts)
@@ -32,7 +34,7 @@ def test_micro_batches_contain_every_row_once(rows, tokens, overhead, multiple):
         assert len(part) == 1 or cost <= most
 
 
-def test_equal_rows_are_split_equally():
+def test_equal_rows_are_split_equally() -> None:
     rows = [Encoded(str(index), (1,) * 250, (2,) * 20, 0) for index in range(8)]
     # 540 tokens: the limit may be exceeded by a quarter
     assert [len(part) for part in split_micro_batches(rows, 512, 0, 4)] == [2] * 4
@@ -40,7 +42,7 @@ def test_equal_rows_are_split_equally():
 
 
 @given(rows_strategy, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
-def test_the_order_of_batches_never_changes(rows, batch_size, seed, epoch):
+def test_the_order_of_batches_never_changes(rows: list[Encoded], batch_size: int, seed: int, epoch: int) -> None:
     """Recorded losses depend on it: rows are shuffled, windows sorted by length, batches shuffled."""
     rng = random.Random(f"{seed}/{epoch}")
     order = list(rows)
@@ -55,13 +57,13 @@ def test_the_order_of_batches_never_changes(rows, batch_size, seed, epoch):
     assert list(batches[1:]) == expected[1:]
 
 
-def test_order_differs_between_epochs_and_seeds():
+def test_order_differs_between_epochs_and_seeds() -> None:
     rows = [Encoded(str(index), (1,) * (index % 7 + 1), (2,), 0) for index in range(64)]
     orders = [str(epoch_batches(rows, 8, seed, epoch)) for seed in range(2) for epoch in range(2)]
     assert len(set(orders)) == 4
 
 
-def test_batches_contain_rows_of_similar_length():
+def test_batches_contain_rows_of_similar_length() -> None:
     rows = [Encoded(str(index), (1,) * (1 + index * 37 % 100), (2,), 0) for index in range(128)]
     padded = sum(len(batch) * max(map(row_length, batch)) for batch in epoch_batches(rows, 8, 0, 0))
     assert padded <= 1.15 * sum(map(row_length, rows))

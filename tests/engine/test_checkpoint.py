@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def same(one, other):
     ("name", "step"),
     [*((name, 7) for name in TRAINED), *itertools.product(("lora", "full"), (1, 5, 10))],
 )
-def test_an_interrupted_training_resumes_to_the_same_bits(world, name, step):
+def test_an_interrupted_training_resumes_to_the_same_bits(world: World, name: str, step: int) -> None:
     expected, curve, events = uninterrupted(world, name)
     stop_after(world, step)
     with pytest.raises(Stopped):
@@ -102,7 +103,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(world, name, step):
 
 
 @pytest.mark.parametrize("validation", [0, 1, 2])
-def test_an_interrupted_validation_loses_no_best_state(world, validation):
+def test_an_interrupted_validation_loses_no_best_state(world: World, validation: int) -> None:
     """With a learning rate that is too high the first validation is the best. Its weights must survive."""
     spec = {"schedule": "constant", "warmup": 0.0}
     expected, curve, _ = uninterrupted(world, "full", **spec)
@@ -114,7 +115,7 @@ def test_an_interrupted_validation_loses_no_best_state(world, validation):
     assert same(weights(adapted), expected)
 
 
-def test_a_finished_training_is_not_repeated(world):
+def test_a_finished_training_is_not_repeated(world: World) -> None:
     """The run was interrupted during generation."""
     adapted, curve = world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     expected = weights(adapted)
@@ -135,7 +136,7 @@ def damaged_files(data):
         yield f"bit {offset}", data[:offset] + bytes([data[offset] ^ 4]) + data[offset + 1 :]
 
 
-def test_a_damaged_state_is_never_used(tmp_path):
+def test_a_damaged_state_is_never_used(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     tensors = {"a": torch.randn(40), "b": torch.randn(3, 2).bfloat16(), "c": torch.tensor(2.0)}
     checkpoint.write_state(path, tensors, {"step": 3})
@@ -154,7 +155,7 @@ def test_a_damaged_state_is_never_used(tmp_path):
         assert all(torch.equal(tensors_read[key], tensor) for key, tensor in tensors.items()), name
 
 
-def test_with_a_damaged_state_the_training_starts_again_and_notes_it(world):
+def test_with_a_damaged_state_the_training_starts_again_and_notes_it(world: World) -> None:
     expected, curve, events = uninterrupted(world, "lora")
     stop_after(world, 4)
     with pytest.raises(Stopped):
@@ -167,7 +168,7 @@ def test_with_a_damaged_state_the_training_starts_again_and_notes_it(world):
     assert "is damaged" in world.notes[0]
 
 
-def test_without_its_best_state_the_training_starts_again(world):
+def test_without_its_best_state_the_training_starts_again(world: World) -> None:
     """Otherwise every further attempt would fail when it restores the best state."""
     expected, curve, _ = uninterrupted(world, "full", schedule="constant", warmup=0.0)
     stop_after(world, 9)
@@ -181,7 +182,7 @@ def test_without_its_best_state_the_training_starts_again(world):
     assert "missing or damaged" in world.notes[0]
 
 
-def test_a_state_of_another_run_or_number_format_is_not_used(world):
+def test_a_state_of_another_run_or_number_format_is_not_used(world: World) -> None:
     stop_after(world, 4)
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
@@ -191,7 +192,7 @@ def test_a_state_of_another_run_or_number_format_is_not_used(world):
     assert "another number format or device" in world.notes[0]
 
 
-def test_a_full_disk_does_not_stop_the_training(world, monkeypatch):
+def test_a_full_disk_does_not_stop_the_training(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _, curve, _ = uninterrupted(world, "lora")
 
     def full(*_args):
@@ -209,7 +210,7 @@ def test_a_full_disk_does_not_stop_the_training(world, monkeypatch):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failed_write_keeps_the_last_state(tmp_path, monkeypatch, failing):
+def test_a_failed_write_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     path = tmp_path / "state.safetensors"
     checkpoint.write_state(path, {"a": torch.ones(4)}, {"step": 1})
 
@@ -225,7 +226,7 @@ def test_a_failed_write_keeps_the_last_state(tmp_path, monkeypatch, failing):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_checkpoints_are_rare_where_they_are_slow(tmp_path, monkeypatch):
+def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the earliest after `min_seconds`, and for at most 2 % of the time."""
     now = 0.0
 
@@ -246,7 +247,7 @@ def test_checkpoints_are_rare_where_they_are_slow(tmp_path, monkeypatch):
     assert not Checkpoints(tmp_path, clock=lambda: 1e9).due()
 
 
-def test_delete_removes_the_best_states_too(world):
+def test_delete_removes_the_best_states_too(world: World) -> None:
     """With full fine-tuning each state is a whole model."""
     checkpoint.write_state(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
     world.checkpoints.save({"x": torch.ones(2)}, {})

@@ -1,6 +1,8 @@
 """The gradient from concurrent micro-batches and a shared prefix is that of one forward and backward pass."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,7 +57,9 @@ def gradients_of(made, rows, tokens=200):
 
 
 @pytest.mark.parametrize(("name", "architecture", "threads"), CASES, indirect=["threads"])
-def test_micro_batches_and_a_shared_prefix_change_nothing(tiny_model, name, architecture, threads):
+def test_micro_batches_and_a_shared_prefix_change_nothing(
+    tiny_model: Callable[[str], Path], name: str, architecture: str, threads: int
+) -> None:
     made, rows = adapted(tiny_model(architecture), name, **({"lora_dropout": 0.0} if name == "lora" else {}))
     made.train_mode(False)  # no dropout
     loss, counted, mine = gradients_of(made, rows)
@@ -76,7 +80,7 @@ def test_micro_batches_and_a_shared_prefix_change_nothing(tiny_model, name, arch
         )  # fmt: skip
 
 
-def test_the_shared_prefix_is_computed_once(tiny_model, monkeypatch):
+def test_the_shared_prefix_is_computed_once(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made, rows = adapted(tiny_model("llama"), "full")
     seen = []
     real = gradients.collate
@@ -92,7 +96,7 @@ def test_the_shared_prefix_is_computed_once(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "soft_prompt"])
-def test_threads_do_not_change_a_bit(tiny_model, name):
+def test_threads_do_not_change_a_bit(tiny_model: Callable[[str], Path], name: str) -> None:
     """The same batch ten times on three workers, with dropout."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -109,7 +113,9 @@ def test_threads_do_not_change_a_bit(tiny_model, name):
         assert all(torch.equal(one, other) for one, other in zip(found, results[0][2], strict=True))
 
 
-def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(tiny_model, monkeypatch):
+def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, rows = adapted(tiny_model("gpt2"), "full")
     made.model.train()
     assert any(isinstance(module, torch.nn.Dropout) and module.p for module in made.model.modules())
@@ -128,7 +134,7 @@ def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(tiny_
     assert asked[1:] == [False]
 
 
-def test_the_number_of_threads_changes_no_dropout_mask(tiny_model):
+def test_the_number_of_threads_changes_no_dropout_mask(tiny_model: Callable[[str], Path]) -> None:
     """With other dropout masks the losses would differ by more than the rounding error."""
     losses = {}
     before = torch.get_num_threads()

@@ -1,10 +1,13 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from transformers import DynamicCache
 
 from tuneoff.engine.kv_cache import PreallocatedLayer, preallocated_cache
 
 
-def test_holds_the_same_as_concatenation():
+def test_holds_the_same_as_concatenation() -> None:
     """Random appends and row selections, also beyond the preallocated space."""
     generator = torch.Generator().manual_seed(0)
     layer = PreallocatedLayer(extra_positions=3)  # too few, so the buffers have to grow
@@ -24,7 +27,7 @@ def test_holds_the_same_as_concatenation():
             assert torch.equal(layer.keys, keys)
 
 
-def test_writes_in_place_while_positions_are_free():
+def test_writes_in_place_while_positions_are_free() -> None:
     layer = PreallocatedLayer(extra_positions=5)
     layer.update(torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
     address = layer.keys.data_ptr()
@@ -33,7 +36,7 @@ def test_writes_in_place_while_positions_are_free():
     assert layer.keys.data_ptr() == address
 
 
-def test_sliding_windows_keep_their_own_layers(tiny_model):
+def test_sliding_windows_keep_their_own_layers(tiny_model: Callable[[str], Path]) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model("gemma3"))

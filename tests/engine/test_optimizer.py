@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 
 
-def test_updates_below_the_resolution_of_bf16_add_up():
+def test_updates_below_the_resolution_of_bf16_add_up() -> None:
     """1e-4 is a fortieth of the spacing of bf16 numbers at 1: without fp32 masters nothing would change."""
     weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
     optimizer = MasterAdamW([weight], 0.0)
@@ -19,7 +20,7 @@ def test_updates_below_the_resolution_of_bf16_add_up():
     assert weight.detach().float().mean() == pytest.approx(0.99, abs=2**-9)
 
 
-def test_first_step_is_the_adamw_of_the_paper():
+def test_first_step_is_the_adamw_of_the_paper() -> None:
     """Loshchilov and Hutter 2019, algorithm 2, by hand: with bias correction the first step is lr * sign."""
     weight = torch.nn.Parameter(torch.tensor([[2.0, -3.0]]))
     optimizer = MasterAdamW([weight], weight_decay=0.1)
@@ -30,14 +31,14 @@ def test_first_step_is_the_adamw_of_the_paper():
     torch.testing.assert_close(weight.detach(), expected, atol=1e-6, rtol=0)
 
 
-def test_gradients_are_clipped_to_the_norm():
+def test_gradients_are_clipped_to_the_norm() -> None:
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     optimizer = MasterAdamW([weight], 0.0)
     weight.grad = torch.full((2, 2), 100.0)
     assert optimizer.step(0.0, max_grad_norm=1.0) == pytest.approx(200.0)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing():
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = MasterAdamW([weight], 0.0)
     weight.grad = torch.full((2, 2), math.nan)
@@ -46,7 +47,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-def test_rate_warms_up_to_the_peak_and_never_exceeds_it(schedule):
+def test_rate_warms_up_to_the_peak_and_never_exceeds_it(schedule: Literal["cosine", "linear", "constant"]) -> None:
     rates = [learning_rate_at(step, 100, 1.0, 0.1, schedule) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert max(rates) == pytest.approx(1.0)

@@ -20,7 +20,7 @@ def workers(request):
     torch.set_num_threads(before)
 
 
-def test_results_keep_the_order_and_torch_its_threads(workers):
+def test_results_keep_the_order_and_torch_its_threads(workers: ParallelWorkers) -> None:
     threads = torch.get_num_threads()
     order = random.Random(0)
 
@@ -33,7 +33,7 @@ def test_results_keep_the_order_and_torch_its_threads(workers):
     assert current_micro_batch() is None
 
 
-def test_several_threads_work_unless_sequential(workers):
+def test_several_threads_work_unless_sequential(workers: ParallelWorkers) -> None:
     def work(_):
         time.sleep(0.02)
         return threading.current_thread()
@@ -43,16 +43,16 @@ def test_several_threads_work_unless_sequential(workers):
 
 
 @pytest.mark.parametrize("workers", [1], indirect=True)
-def test_one_thread_is_the_caller(workers):
+def test_one_thread_is_the_caller(workers: ParallelWorkers) -> None:
     assert workers.count == 1
     assert workers.map(lambda _: threading.current_thread(), range(2)) == [threading.current_thread()] * 2
 
 
-def test_other_devices_than_a_cpu_have_one_worker():
+def test_other_devices_than_a_cpu_have_one_worker() -> None:
     assert ParallelWorkers(torch.device("meta")).count == 1
 
 
-def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers):
+def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers: ParallelWorkers) -> None:
     threads = torch.get_num_threads()
 
     def work(number):
@@ -65,7 +65,7 @@ def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers):
     assert torch.get_num_threads() == threads
 
 
-def test_after_an_error_no_further_item_starts(workers):
+def test_after_an_error_no_further_item_starts(workers: ParallelWorkers) -> None:
     started = []
 
     def work(number):
@@ -80,7 +80,7 @@ def test_after_an_error_no_further_item_starts(workers):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers, seed):
+def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers: ParallelWorkers, seed: int) -> None:
     """In fp32 1e8 + 1 - 1e8 is 0, but 1e8 - 1e8 + 1 is 1: the sum depends on the order."""
     weight = torch.nn.Parameter(torch.zeros(1))
     order = random.Random(seed)
@@ -105,7 +105,7 @@ def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers, se
     assert accumulated == [0] * 6
 
 
-def test_no_deadlock_if_a_micro_batch_fails_or_does_not_reach_a_tensor(workers):
+def test_no_deadlock_if_a_micro_batch_fails_or_does_not_reach_a_tensor(workers: ParallelWorkers) -> None:
     weight, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     ordered = OrderedGradients([weight, other], lambda index: None)
     ordered.begin_batch()
@@ -122,7 +122,7 @@ def test_no_deadlock_if_a_micro_batch_fails_or_does_not_reach_a_tensor(workers):
     assert weight.grad == other.grad == 1
 
 
-def test_close_removes_all_hooks():
+def test_close_removes_all_hooks() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     accumulated = []
     ordered = OrderedGradients([weight], accumulated.append)

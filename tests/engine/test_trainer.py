@@ -1,5 +1,8 @@
 """The training loop is deterministic, restores the best weights and reports divergence."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -22,7 +25,7 @@ def world(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_same_seed_same_bits(world, name):
+def test_same_seed_same_bits(world: World, name: str) -> None:
     results = []
     for _ in range(2):
         adapted, curve = world.fit(name, epochs=1)
@@ -34,7 +37,7 @@ def test_same_seed_same_bits(world, name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_loss_decreases(world, name):
+def test_the_loss_decreases(world: World, name: str) -> None:
     low, high = METHODS[name].search["learning_rate"]
     adapted, curve = world.fit(name, rate=(low * high) ** 0.5, epochs=3)
     untouched = build("zero_shot", {}).adapt(world.load(), [], 0)
@@ -42,7 +45,7 @@ def test_the_loss_decreases(world, name):
     assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)
 
 
-def test_restores_the_best_weights_and_leaves_no_file(world, monkeypatch):
+def test_restores_the_best_weights_and_leaves_no_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With these validation losses the second of four is the best, whatever the weights are."""
     from tuneoff.engine import trainer
 
@@ -61,7 +64,7 @@ def test_restores_the_best_weights_and_leaves_no_file(world, monkeypatch):
     assert not list(world.scratch.iterdir())
 
 
-def test_patience_stops_early(world):
+def test_patience_stops_early(world: World) -> None:
     _, curve = world.fit(
         "full", rate=0.3, epochs=20, evaluations_per_epoch=2, schedule="constant", warmup=0.0, patience=2
     )
@@ -71,7 +74,7 @@ def test_patience_stops_early(world):
     assert len(after_best) == 2
 
 
-def test_evaluates_at_the_configured_steps(world):
+def test_evaluates_at_the_configured_steps(world: World) -> None:
     _, curve = world.fit(epochs=2, evaluations_per_epoch=2, eval_steps=4)
     # five steps per epoch: the middle (2, rounded) and the end of each epoch, and every fourth step
     assert [point.step for point in curve.validation] == [2, 4, 5, 8, 10]
@@ -79,13 +82,13 @@ def test_evaluates_at_the_configured_steps(world):
     assert [event.step for event in world.events if isinstance(event, StepDone)] == list(range(1, 11))
 
 
-def test_max_steps_bounds_the_run(world):
+def test_max_steps_bounds_the_run(world: World) -> None:
     _, curve = world.fit(epochs=3, max_steps=7)
     assert len(curve.train) == 7
     assert curve.validation[-1].step == 7
 
 
-def test_micro_batches_do_not_change_the_losses(world):
+def test_micro_batches_do_not_change_the_losses(world: World) -> None:
     whole = world.fit(epochs=1, micro_batch_tokens=100_000)[1]
     split = world.fit(epochs=1, micro_batch_tokens=150)[1]
     for one, other in zip(whole.train, split.train, strict=True):
@@ -94,7 +97,7 @@ def test_micro_batches_do_not_change_the_losses(world):
         assert other.tokens == one.tokens
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(world):
+def test_a_loss_that_is_not_finite_ends_the_run(world: World) -> None:
     adapted = build("full", {}).adapt(world.load(), [], 0)
     with torch.no_grad():
         next(iter(adapted.state().values())).fill_(float("nan"))
@@ -104,7 +107,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(world):
     assert not list(world.scratch.iterdir())
 
 
-def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
+def test_divergence_keeps_the_last_good_weights(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = build("full", {}).adapt(world.load(), [], 0)
     from tuneoff.engine import gradients
 
@@ -124,7 +127,7 @@ def test_divergence_keeps_the_last_good_weights(world, monkeypatch):
     assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)
 
 
-def test_validations_for_pruning_change_nothing_else(world):
+def test_validations_for_pruning_change_nothing_else(world: World) -> None:
     plain = world.fit("lora", epochs=2, patience=1)[1]
     checked = world.fit("lora", epochs=2, patience=1, prune_above=((3, None), (5, None), (7, 1e9)))[1]
     assert checked.train == plain.train
@@ -133,7 +136,7 @@ def test_validations_for_pruning_change_nothing_else(world):
     assert checked.model_copy(update={"validation": plain.validation}) == plain
 
 
-def test_a_trial_above_its_limit_is_pruned(world):
+def test_a_trial_above_its_limit_is_pruned(world: World) -> None:
     plain = world.fit("lora", epochs=2, prune_above=((3, None), (7, None)))[1]
     at = {point.step: point.loss for point in plain.validation}
     assert (
@@ -149,7 +152,9 @@ def test_a_trial_above_its_limit_is_pruned(world):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("where", [None, "before", "after"])
 @pytest.mark.parametrize("shared", [0, 80])
-def test_validation_loss_is_the_mean_over_target_tokens(tiny_model, architecture, where, shared):
+def test_validation_loss_is_the_mean_over_target_tokens(
+    tiny_model: Callable[[str], Path], architecture: str, where: str | None, shared: int
+) -> None:
     """Also if the prompts share a prefix, which is then read once."""
     model = load_tiny(tiny_model(architecture)).model
     adapted = VirtualTokens(model, **({where: random_virtual_tokens(model, 5)} if where else {}))

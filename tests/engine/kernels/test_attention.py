@@ -1,5 +1,8 @@
 """Attention through dense products or without masks gives the same as PyTorch's attention."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,7 +32,7 @@ def test_output_and_gradients_are_those_of_sdpa(heads: int, shared: int) -> None
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "gemma3", "gpt_neo"])
-def test_models_compute_the_same_with_dense_products(tiny_model, architecture: str) -> None:  # type: ignore[no-untyped-def]
+def test_models_compute_the_same_with_dense_products(tiny_model: Callable[[str], Path], architecture: str) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.bfloat16).eval()
@@ -43,7 +46,9 @@ def test_models_compute_the_same_with_dense_products(tiny_model, architecture: s
 
 @pytest.mark.parametrize("width", [9, 40])  # below and above the window of the local layers, 16
 @pytest.mark.parametrize("before", [0, 6])
-def test_gpt_neo_computes_the_same_through_the_kernel(tiny_model, width: int, before: int) -> None:  # type: ignore[no-untyped-def]
+def test_gpt_neo_computes_the_same_through_the_kernel(
+    tiny_model: Callable[[str], Path], width: int, before: int
+) -> None:
     """Logits, gradients, rows padded on the left, and rows that continue from a cache, also one token at a time."""
     from transformers import AutoModelForCausalLM
 

@@ -139,7 +139,7 @@ def test_the_number_of_threads_changes_nothing(dtype: torch.dtype) -> None:
             assert torch.equal(mine, theirs)
 
 
-def test_a_library_of_another_version_is_not_used(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update of the Python files only, functions with other arguments must not be called."""
     source = Path(fused.__file__).with_name("fused.c").read_text(encoding="utf-8")
     assert f"#define INTERFACE {fused.INTERFACE}\n" in source

@@ -1,5 +1,8 @@
 """Models with fused layers compute the same, and only layers with the code of Llama are replaced."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,7 +14,7 @@ CPU = torch.device("cpu")
 needs_kernels = pytest.mark.skipif(not fused.are_available(CPU), reason="no C compiler when tuneoff was installed")
 
 
-def logits_and_gradients(folder: str, *, replace_layers: bool) -> tuple[int, list[torch.Tensor]]:
+def logits_and_gradients(folder: Path, *, replace_layers: bool) -> tuple[int, list[torch.Tensor]]:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -23,7 +26,7 @@ def logits_and_gradients(folder: str, *, replace_layers: bool) -> tuple[int, lis
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_models_compute_the_same(tiny_model, architecture: str) -> None:  # type: ignore[no-untyped-def]
+def test_models_compute_the_same(tiny_model: Callable[[str], Path], architecture: str) -> None:
     """All weights get the same gradients. Layers that differ from Llama's are kept: in Gemma 3 all but the rotation."""
     changed, mine = logits_and_gradients(tiny_model(architecture), replace_layers=True)
     _, usual = logits_and_gradients(tiny_model(architecture), replace_layers=False)
@@ -34,7 +37,9 @@ def test_models_compute_the_same(tiny_model, architecture: str) -> None:  # type
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # another order of operations
 
 
-def test_without_kernels_nothing_is_replaced(tiny_model, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_without_kernels_nothing_is_replaced(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, usual = logits_and_gradients(tiny_model("llama"), replace_layers=False)
     monkeypatch.setattr(fused, "_compiled_kernels", dict)
     changed, mine = logits_and_gradients(tiny_model("llama"), replace_layers=True)
@@ -42,7 +47,7 @@ def test_without_kernels_nothing_is_replaced(tiny_model, monkeypatch) -> None:  
     assert all(torch.equal(one, other) for one, other in zip(mine, usual, strict=True))
 
 
-def test_only_this_model_changes(tiny_model) -> None:  # type: ignore[no-untyped-def]
+def test_only_this_model_changes(tiny_model: Callable[[str], Path]) -> None:
     """The classes and functions of transformers do not change."""
     from transformers import AutoModelForCausalLM
     from transformers.models.llama import modeling_llama

@@ -32,7 +32,7 @@ def pair(bias: bool, dropout: float = 0.0):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_output_and_every_gradient_equal_peft(bias):
+def test_output_and_every_gradient_equal_peft(bias: bool) -> None:
     theirs, ours, _ = pair(bias)
     x = torch.randn(3, 5, 24)
     inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
@@ -47,7 +47,7 @@ def test_output_and_every_gradient_equal_peft(bias):
             torch.testing.assert_close(other.grad, one.grad)
 
 
-def test_gradients_are_right_under_dropout():
+def test_gradients_are_right_under_dropout() -> None:
     """Compared with plain operations on the same masks."""
     _, ours, pool = pair(True, dropout=0.3)
     ours.train()
@@ -77,7 +77,7 @@ def test_gradients_are_right_under_dropout():
         torch.testing.assert_close(one, other)
 
 
-def test_evaluation_mode_drops_nothing():
+def test_evaluation_mode_drops_nothing() -> None:
     theirs, ours, _ = pair(True, dropout=0.5)
     theirs.eval()
     ours.eval()
@@ -85,7 +85,7 @@ def test_evaluation_mode_drops_nothing():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_switching_the_adapter_off_and_merging_still_work():
+def test_switching_the_adapter_off_and_merging_still_work() -> None:
     theirs, ours, _ = pair(True)
     x = torch.randn(4, 24)
     with theirs.disable_adapter(), ours.disable_adapter():
@@ -93,7 +93,7 @@ def test_switching_the_adapter_off_and_merging_still_work():
     torch.testing.assert_close(ours.merge_and_unload()(x), theirs(x), atol=1e-5, rtol=1e-5)
 
 
-def test_masks_have_the_right_mean_and_dropout_rate():
+def test_masks_have_the_right_mean_and_dropout_rate() -> None:
     pool = DropoutPool(0.1, seed=0)
     factors = pool.mask(torch.empty(1000, 500))
     assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
@@ -102,7 +102,7 @@ def test_masks_have_the_right_mean_and_dropout_rate():
     assert float(factors.mean()) == pytest.approx(1.0, abs=0.002)
 
 
-def test_masks_depend_on_step_and_seed():
+def test_masks_depend_on_step_and_seed() -> None:
     def drawn(seed):
         pool = DropoutPool(0.5, seed)
         like = torch.empty(50, 50)
@@ -118,7 +118,7 @@ def test_masks_depend_on_step_and_seed():
     assert not torch.equal(first, other[0])
 
 
-def test_a_trainable_bias_gets_its_gradient():
+def test_a_trainable_bias_gets_its_gradient() -> None:
     net = get_peft_model(Net(bias=True), LoraConfig(r=4, target_modules=["first", "second"], bias="all"))
     fuse_lora_layers(net, 0.0, seed=0)
     net(torch.randn(3, 24)).square().sum().backward()
