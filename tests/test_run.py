@@ -107,7 +107,7 @@ from tuneoff import run
 from tuneoff.results.events import Generated, StepDone
 from tuneoff.spec import RunSpec
 
-run.Checkpoints = functools.partial(run.Checkpoints, least_seconds=-1e9)
+run.Checkpoints = functools.partial(run.Checkpoints, min_seconds=-1e9)
 work = run._Work.__init__
 
 def watched(self, spec, run_id, folder, meter, emit):

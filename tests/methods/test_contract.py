@@ -203,7 +203,7 @@ def test_greedy_text_equals_that_of_transformers(architecture, tiny_model):
         )[0, len(row.prompt) :].tolist()
         stopped = 0 in theirs
         assert ours.stopped == stopped
-        assert list(ours.ids) == (theirs[: theirs.index(0)] if stopped else theirs)
+        assert list(ours.token_ids) == (theirs[: theirs.index(0)] if stopped else theirs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -214,12 +214,12 @@ def test_beams_write_new_text_only(name, tiny_model):
     adapted.train_mode(False)
     spec = GenerateSpec(max_new_tokens=5, num_beams=2)
     if name == "prefix_tuning":
-        with pytest.raises(UserError, match="need --num-beams 1"):
+        with pytest.raises(UserError, match="set --num-beams 1"):
             generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
         return
     written = generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
     assert [row.id for row in written] == [row.id for row in rows]
-    assert all(len(row.ids) <= 5 and not base.stop_ids & set(row.ids) for row in written)
+    assert all(len(row.token_ids) <= 5 and not base.stop_ids & set(row.token_ids) for row in written)
 
 
 @pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "soft_prompt_after", "prefix_tuning"]))
