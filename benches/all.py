@@ -19,7 +19,7 @@ import torch
 
 import report
 from tuneoff.engine.precision import has_fast_bf16
-from tuneoff.profiling import machine
+from tuneoff.profiling import describe_machine
 
 HERE = Path(__file__).parent
 AFTERWARDS = ("report", "verdict", "trackers")  # packages that no bench runs
@@ -67,7 +67,7 @@ def circumstances() -> str:
     benches = set(HERE.glob("*.py")) - {Path(__file__)}  # the flags of a part are looked at by themselves
     for file in sorted([*benches, *measured]):
         digest.update(file.read_bytes())
-    told = machine()
+    told = describe_machine()
     here = [told["cpu"], told["usable_cores"], has_fast_bf16(torch.device("cpu")), torch.__version__]
     return hashlib.sha256(json.dumps([digest.hexdigest(), *here]).encode()).hexdigest()
 

@@ -18,7 +18,7 @@ import torch
 import workload
 
 from tuneoff.engine.batching import epoch_batches
-from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.methods import build
@@ -87,7 +87,7 @@ def _ours(
     way = build(method, {"lora_dropout": dropout} if method == "lora" else {})
     adapted = way.adapt(base, [], 0)
     optimizer = MasterAdamW(adapted.state().values(), 0.0)
-    gradients = Gradients(
+    gradients = GradientAccumulator(
         adapted, optimizer, pad_id=base.pad_id, device=base.device, tokens=TrainSpec().micro_batch_tokens
     )
     seconds, losses = [], []

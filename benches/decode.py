@@ -52,7 +52,7 @@ def ours(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[in
         pad_id=base.pad_id,
         device=base.device,
     )
-    return [list(row.ids) for row in written]
+    return [list(row.token_ids) for row in written]
 
 
 def theirs(base: Any, prompts: Sequence[Encoded], batch_size: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ import workload
 
 import report
 from tuneoff.engine.batching import epoch_batches
-from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.loss import collate
 from tuneoff.engine.optimizer import MasterAdamW
@@ -53,7 +53,7 @@ def engine(method: str, dtype: torch.dtype, batches: Sequence[Sequence[Encoded]]
     use_fast_paths(made.model, base.device)
     optimizer = MasterAdamW(made.state().values(), 0.0)
     made.train_mode(True)
-    gradients = Gradients(
+    gradients = GradientAccumulator(
         made, optimizer, pad_id=base.pad_id, device=base.device, tokens=TrainSpec().micro_batch_tokens
     )
     losses = []

@@ -107,7 +107,7 @@ from tuneoff import run
 from tuneoff.results.events import Generated, StepDone
 from tuneoff.spec import RunSpec
 
-run.Checkpoints = functools.partial(run.Checkpoints, least_seconds=-1e9)
+run.Checkpoints = functools.partial(run.Checkpoints, min_seconds=-1e9)
 work = run._Work.__init__
 
 def watched(self, spec, run_id, folder, meter, emit):
@@ -139,7 +139,7 @@ def test_a_killed_run_goes_on_where_it_was(event, tiny_model, tiny_data, tmp_pat
     assert record.curve.best_validation_loss == whole.curve.best_validation_loss
     assert read_predictions(folder) == read_predictions(tmp_path / "whole")
     assert record.resources.phases["train"].tokens == whole.resources.phases["train"].tokens
-    assert any("went on from step" in note for note in record.notes)
+    assert any("training resumed after step" in note for note in record.notes)
     weights = "artefact/adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
     assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}

@@ -246,7 +246,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from tuneoff.engine.loss import accepts
+    from tuneoff.engine.loss import forward_accepts
 
     tokenizer = load_tokenizer(spec)
     path = locate(spec)
@@ -268,7 +268,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
             "would begin with random ones; give a checkpoint of the whole language model, its head included"
         )
     # The first would ignore a cache and write from its last token alone; the second would mix rows of several batches.
-    if not accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
+    if not forward_accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
         raise UserError(
             f"{folder}: {type(model).__name__} does not keep what it has read in a cache of keys and values (as Mamba "
             "and RWKV do not either), so texts cannot be written with it here; give another model"

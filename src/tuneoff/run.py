@@ -15,17 +15,17 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from tuneoff import data, metrics, models
-from tuneoff.engine.batching import lengths
+from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.generation import Written, generate
+from tuneoff.engine.generation import GeneratedTokens, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
-from tuneoff.engine.trainer import Diverged, Training, validation_loss
+from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.export import model_card
 from tuneoff.methods import Adapted, Method, build
 from tuneoff.methods.embedding_alignment import place
-from tuneoff.profiling import Meter, machine
+from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
@@ -97,7 +97,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         )
         run_dir.write_record(record)
         if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
-            work.checkpoints.forget()
+            work.checkpoints.delete()
     with EventWriter(run_dir.events) as events:  # when nothing is sampled any more, to be the last event
         events.append(Finished(status=record.status))
     return record
@@ -129,7 +129,7 @@ class _Work:
             self._report(
                 device=str(device),
                 dtype=str(dtype).removeprefix("torch."),
-                kernels="tuneoff" if fused.are_here(device) else "torch",
+                kernels="tuneoff" if fused.are_available(device) else "torch",
             )
             dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
             base = models.load(spec.model, device, dtype)
@@ -164,7 +164,7 @@ class _Work:
 
     def _write(
         self, adapted: Adapted, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]
-    ) -> list[Written]:
+    ) -> list[GeneratedTokens]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
             self._report(**adapted.details)
@@ -178,7 +178,7 @@ class _Work:
                 device=base.device,
                 progress=lambda done: self.emit(Generated(done=done, total=len(rows), seconds=self.meter.elapsed())),
             )
-            generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.ids) for row in written)
+            generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.token_ids) for row in written)
         return written
 
     def _report(self, **details: JsonValue) -> None:
@@ -237,7 +237,7 @@ class _Work:
             where = {key: getattr(self.details, key) for key in ("dtype", "device", "kernels")}
             self.checkpoints = Checkpoints(self.run_dir.path, {"run": self.run_id, **where}, note=self._note)
         before = _norms(adapted)
-        self.curve = Training(
+        self.curve = Trainer(
             adapted,
             train,
             validation,
@@ -250,7 +250,7 @@ class _Work:
             checkpoints=self.checkpoints,
             meter=self.meter,
             emit=self.emit,
-            cut_above=self.spec.cut_above,
+            prune_above=self.spec.cut_above,
         ).fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self._report(moved_share=moved / max(1, len(before)))
@@ -260,7 +260,7 @@ class _Work:
         with self.meter.phase("evaluate") as evaluating:
             tokens = self.spec.train.micro_batch_tokens
             loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
-            evaluating.tokens += sum(lengths(rows))
+            evaluating.tokens += sum(row_lengths(rows))
         seconds = self.meter.elapsed()
         self.emit(Validated(step=0, epoch=0.0, loss=loss, best=True, seconds=seconds))
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
@@ -279,14 +279,14 @@ class _Work:
             files=tuple(path.relative_to(folder).as_posix() for path in files),
         )
 
-    def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[Written]) -> None:
+    def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[GeneratedTokens]) -> None:
         places = {example.id: place for place, example in enumerate(examples)}
         dialect, predictions = metrics.RougeDialect.of(self.spec.score.words), []
         for row in written:
-            example, text = examples[places[row.id]], prompter.decode(row.ids)
+            example, text = examples[places[row.id]], prompter.decode(row.token_ids)
             scores = metrics.score(text, example.document, example.references, dialect, stopped=row.stopped)
             predictions.append(
-                Prediction(id=row.id, text=text, scores=scores, tokens=len(row.ids), stopped=row.stopped)
+                Prediction(id=row.id, text=text, scores=scores, tokens=len(row.token_ids), stopped=row.stopped)
             )
         if self.spec.prompt.instruction.strip():
             held = sum(self._holds_instruction(row.text, examples[places[row.id]]) for row in predictions)
@@ -354,7 +354,7 @@ def _commit() -> str | None:
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
     return Provenance(
         versions={"python": platform.python_version(), **models.versions()},
-        machine=machine(),
+        machine=describe_machine(),
         commit=_commit(),
         numerics_version=NUMERICS_VERSION,
         data=DataProvenance(description=dataset.description, content_hash=dataset.content_hash),
@@ -423,7 +423,7 @@ class Generator:
                 device=self.base.device,
             )
             for row in rows:
-                yield self.prompter.decode(row.ids)
+                yield self.prompter.decode(row.token_ids)
 
     def generate(self, documents: Sequence[str]) -> list[str]:
         """One text for each document. Raises `UserError` if the run's instruction needs more than a document."""

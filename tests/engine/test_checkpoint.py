@@ -1,15 +1,16 @@
-"""A training that is interrupted comes out as if it had not been."""
+"""An interrupted training resumes with the same result as an uninterrupted one. Damaged states are never used."""
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
-from training_world import World
 
+from support.training_world import World
 from tuneoff.engine import checkpoint
-from tuneoff.engine.checkpoint import Checkpoints, Damaged
-from tuneoff.engine.trainer import _Best
+from tuneoff.engine.checkpoint import Checkpoints, DamagedState
+from tuneoff.engine.trainer import _BestState
 from tuneoff.methods import METHODS, build
 from tuneoff.results.events import StepDone, Validated
 
@@ -17,50 +18,50 @@ pytestmark = pytest.mark.usefixtures("several_threads")
 
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 SEARCHED = {name: METHODS[name].search["learning_rate"][1] for name in TRAINED}
-# 10 steps, 5 an epoch, a look at the validation data after each epoch and half-way
+# 10 steps, 5 per epoch, a validation at the end and in the middle of each epoch
 EFFORT = {"epochs": 2, "evaluations_per_epoch": 2, "max_grad_norm": 1.0}
 IDENTITY = {"run": "0123"}
 
 
 class Stopped(BaseException):
-    """As sudden as a kill: nothing in the program expects it."""
+    """An error that no code catches, like a kill."""
 
 
 @pytest.fixture
 def world(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SHARE", math.inf)  # however long keeping takes
+    monkeypatch.setattr(checkpoint, "_MAX_TIME_FRACTION", math.inf)  # save however long it takes
     made = World(tiny_model("qwen2"), tmp_path)
     made.notes = []
-    made.checkpoints = kept(made)
+    made.checkpoints = checkpoints_of(made)
     return made
 
 
-def kept(world, identity=IDENTITY):
-    """A state after every step."""
-    return Checkpoints(world.scratch, identity, note=world.notes.append, least_seconds=-1e9)
+def checkpoints_of(world, identity=IDENTITY):
+    """Saves a state after every step."""
+    return Checkpoints(world.scratch, identity, note=world.notes.append, min_seconds=-1e9)
 
 
 def weights(adapted):
     return {name: tensor.detach().clone() for name, tensor in adapted.state().items()}
 
 
-def told(world):
+def emitted(world):
     steps = [event.step for event in world.events if isinstance(event, StepDone)]
     return steps, [(event.step, event.best) for event in world.events if isinstance(event, Validated)]
 
 
-def undisturbed(world, name, **spec):
+def uninterrupted(world, name, **spec):
     world.checkpoints = Checkpoints(world.scratch)
     adapted, curve = world.fit(name, rate=SEARCHED[name], **EFFORT, **spec)
-    events = told(world)
+    events = emitted(world)
     world.events.clear()
     world.meter = type(world.meter)()
-    world.checkpoints = kept(world)
+    world.checkpoints = checkpoints_of(world)
     return weights(adapted), curve, events
 
 
 def stop_after(world, step, kind=StepDone):
-    """Stop when this step is told, before its state is kept; the tokens counted so far are lost with the process."""
+    """Stop when this step is reported, before its state is saved. The meter is lost with the process."""
 
     def emit(event):
         World.emit(world, event)
@@ -70,12 +71,12 @@ def stop_after(world, step, kind=StepDone):
     world.emit = emit
 
 
-def go_on(world, name, **spec):
-    """A new process: nothing of the old one but its folder."""
+def resume(world, name, **spec):
+    """As in a new process: only the folder is left."""
     world.emit = world.events.append
     world.events.clear()
     world.meter = type(world.meter)()
-    world.checkpoints = kept(world)
+    world.checkpoints = checkpoints_of(world)
     return world.fit(name, rate=SEARCHED[name], **EFFORT, **spec)
 
 
@@ -87,119 +88,121 @@ def same(one, other):
     ("name", "step"),
     [*((name, 7) for name in TRAINED), *itertools.product(("lora", "full"), (1, 5, 10))],
 )
-def test_an_interrupted_training_goes_on_to_the_same_bits(world, name, step):
-    expected, curve, events = undisturbed(world, name)
+def test_an_interrupted_training_resumes_to_the_same_bits(world: World, name: str, step: int) -> None:
+    expected, curve, events = uninterrupted(world, name)
     stop_after(world, step)
     with pytest.raises(Stopped):
         world.fit(name, rate=SEARCHED[name], **EFFORT)
-    assert world.checkpoints.there == (step > 1)
-    adapted, again = go_on(world, name)
+    assert world.checkpoints.exists == (step > 1)
+    adapted, again = resume(world, name)
     assert again == curve
     assert same(weights(adapted), expected)
-    assert told(world) == events
+    assert emitted(world) == events
     assert len(world.notes) == (step > 1)
     assert sum(point.tokens for point in curve.train) == world.meter.counters["train"].tokens
 
 
-@pytest.mark.parametrize("look", [0, 1, 2])
-def test_a_stop_while_validating_loses_no_best_state(world, look):
-    """At a rate that is too high the first look is the best: its weights must outlive the stop."""
+@pytest.mark.parametrize("validation", [0, 1, 2])
+def test_an_interrupted_validation_loses_no_best_state(world: World, validation: int) -> None:
+    """With a learning rate that is too high the first validation is the best. Its weights must survive."""
     spec = {"schedule": "constant", "warmup": 0.0}
-    expected, curve, _ = undisturbed(world, "full", **spec)
-    stop_after(world, curve.validation[look].step, Validated)
+    expected, curve, _ = uninterrupted(world, "full", **spec)
+    stop_after(world, curve.validation[validation].step, Validated)
     with pytest.raises(Stopped):
         world.fit("full", rate=SEARCHED["full"], **EFFORT, **spec)
-    adapted, again = go_on(world, "full", **spec)
+    adapted, again = resume(world, "full", **spec)
     assert again == curve
     assert same(weights(adapted), expected)
 
 
-def test_what_had_ended_is_not_trained_again(world):
-    """The run was interrupted while it wrote its texts."""
+def test_a_finished_training_is_not_repeated(world: World) -> None:
+    """The run was interrupted during generation."""
     adapted, curve = world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     expected = weights(adapted)
-    assert world.checkpoints.there
-    world.meter.phase = None  # nothing may be measured: nothing is done
-    world.checkpoints = kept(world)
+    assert world.checkpoints.exists
+    world.meter.phase = None  # fails if anything is measured
+    world.checkpoints = checkpoints_of(world)
     adapted = build("lora", {}).adapt(world.load(), [], 0)
     again = world.fit_adapted(adapted, SEARCHED["lora"], **EFFORT)
     assert again == curve
     assert same(weights(adapted), expected)
 
 
-def damages(data):
+def damaged_files(data):
     yield "empty", b""
-    yield "cut", data[: len(data) // 2]
+    yield "truncated", data[: len(data) // 2]
     yield "foreign", b"PK\x03\x04" + data[4:]
-    for place in range(7, len(data), max(1, len(data) // 12)):
-        yield f"bit {place}", data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+    for offset in range(7, len(data), max(1, len(data) // 12)):
+        yield f"bit {offset}", data[:offset] + bytes([data[offset] ^ 4]) + data[offset + 1 :]
 
 
-def test_a_damaged_state_is_never_taken(tmp_path):
+def test_a_damaged_state_is_never_used(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     tensors = {"a": torch.randn(40), "b": torch.randn(3, 2).bfloat16(), "c": torch.tensor(2.0)}
-    checkpoint.write(path, tensors, {"step": 3})
-    found, about = checkpoint.read(path)
+    checkpoint.write_state(path, tensors, {"step": 3})
+    found, about = checkpoint.read_state(path)
     assert (about, found.keys()) == ({"step": 3}, tensors.keys())
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     data = path.read_bytes()
-    for name, damaged in damages(data):
+    for name, damaged in damaged_files(data):
         path.write_bytes(damaged)
         try:
-            taken, told = checkpoint.read(path)
-        except Damaged:
+            tensors_read, about_read = checkpoint.read_state(path)
+        except DamagedState:
             continue
-        # Some bits say nothing (white space in the header): what is taken must then be what was written.
-        assert told == {"step": 3}, name
-        assert all(torch.equal(taken[key], tensor) for key, tensor in tensors.items()), name
+        # Some bits have no meaning (white space in the header). The content must then be what was written.
+        assert about_read == {"step": 3}, name
+        assert all(torch.equal(tensors_read[key], tensor) for key, tensor in tensors.items()), name
 
 
-def test_a_damaged_state_is_told_and_the_training_begins_anew(world):
-    expected, curve, events = undisturbed(world, "lora")
+def test_with_a_damaged_state_the_training_starts_again_and_notes_it(world: World) -> None:
+    expected, curve, events = uninterrupted(world, "lora")
     stop_after(world, 4)
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     [file] = world.scratch.glob("checkpoint*")
     file.write_bytes(file.read_bytes()[:-9])
-    adapted, again = go_on(world, "lora")
-    assert (again, told(world)) == (curve, events)
+    adapted, again = resume(world, "lora")
+    assert (again, emitted(world)) == (curve, events)
     assert same(weights(adapted), expected)
-    assert "could not be used" in world.notes[0]
+    assert "is damaged" in world.notes[0]
 
 
-def test_without_its_best_state_a_training_begins_anew(world):
-    """Else every further attempt would fail where it goes back to it."""
-    expected, curve, _ = undisturbed(world, "full", schedule="constant", warmup=0.0)
+def test_without_its_best_state_the_training_starts_again(world: World) -> None:
+    """Otherwise every further attempt would fail when it restores the best state."""
+    expected, curve, _ = uninterrupted(world, "full", schedule="constant", warmup=0.0)
     stop_after(world, 9)
     with pytest.raises(Stopped):
         world.fit("full", rate=SEARCHED["full"], schedule="constant", warmup=0.0, **EFFORT)
     [best] = world.scratch.glob("best-*")
     best.write_bytes(best.read_bytes()[:-9])
-    adapted, again = go_on(world, "full", schedule="constant", warmup=0.0)
+    adapted, again = resume(world, "full", schedule="constant", warmup=0.0)
     assert again == curve
     assert same(weights(adapted), expected)
-    assert "lost or damaged" in world.notes[0]
+    assert "missing or damaged" in world.notes[0]
 
 
-def test_a_state_of_another_run_or_arithmetic_is_not_taken(world):
+def test_a_state_of_another_run_or_number_format_is_not_used(world: World) -> None:
     stop_after(world, 4)
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
-    other = kept(world, {"run": "4567"})
-    assert other.find() is None
-    assert not other.there
-    assert "computed otherwise" in world.notes[0]
+    other = checkpoints_of(world, {"run": "4567"})
+    assert other.load() is None
+    assert not other.exists
+    assert "another number format or device" in world.notes[0]
 
 
-def test_a_full_disk_stops_no_training(world, monkeypatch):
-    _, curve, _ = undisturbed(world, "lora")
+def test_a_full_disk_does_not_stop_the_training(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, curve, _ = uninterrupted(world, "lora")
 
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write", full)
-    monkeypatch.setattr(_Best, "keep", lambda *_args: None)  # without it there is no result: that is an error
-    monkeypatch.setattr(_Best, "restore", lambda *_args: None)
+    monkeypatch.setattr(checkpoint, "write_state", full)
+    monkeypatch.setattr(
+        _BestState, "save", lambda *_args: None
+    )  # without a best state there is no result, which is an error
+    monkeypatch.setattr(_BestState, "restore", lambda *_args: None)
     _, again = world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
     assert again == curve
     assert len(world.notes) == 1
@@ -207,9 +210,9 @@ def test_a_full_disk_stops_no_training(world, monkeypatch):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, failing):
+def test_a_failed_write_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     path = tmp_path / "state.safetensors"
-    checkpoint.write(path, {"a": torch.ones(4)}, {"step": 1})
+    checkpoint.write_state(path, {"a": torch.ones(4)}, {"step": 1})
 
     def fail(*_args):
         raise OSError(28, "No space left on device")
@@ -217,26 +220,26 @@ def test_a_write_that_fails_leaves_the_last_state(tmp_path, monkeypatch, failing
     target = checkpoint.os if failing == "fsync" else checkpoint.Path
     monkeypatch.setattr(target, failing, fail)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write(path, {"a": torch.zeros(4)}, {"step": 2})
+        checkpoint.write_state(path, {"a": torch.zeros(4)}, {"step": 2})
     monkeypatch.undo()
-    assert checkpoint.read(path)[1] == {"step": 1}
+    assert checkpoint.read_state(path)[1] == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_states_are_kept_seldom_where_they_cost_much(tmp_path, monkeypatch):
-    """At the earliest after `least_seconds`, and for a fiftieth of the time."""
+def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the earliest after `min_seconds`, and for at most 2 % of the time."""
     now = 0.0
 
     def slow(*_args):
         nonlocal now
         now += 10.0
 
-    monkeypatch.setattr(checkpoint, "write", slow)
-    states = Checkpoints(tmp_path, IDENTITY, least_seconds=60.0, clock=lambda: now)
+    monkeypatch.setattr(checkpoint, "write_state", slow)
+    states = Checkpoints(tmp_path, IDENTITY, min_seconds=60.0, clock=lambda: now)
     assert not states.due()
     now = 60.0
     assert states.due()
-    states.keep({}, {})
+    states.save({}, {})
     now = 560.0
     assert not states.due()
     now = 570.0
@@ -244,9 +247,9 @@ def test_states_are_kept_seldom_where_they_cost_much(tmp_path, monkeypatch):
     assert not Checkpoints(tmp_path, clock=lambda: 1e9).due()
 
 
-def test_what_is_forgotten_takes_the_best_states_along(world):
-    """A run that has ended leaves neither: of full tuning each is a whole model."""
-    checkpoint.write(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
-    world.checkpoints.keep({"x": torch.ones(2)}, {})
-    world.checkpoints.forget()
+def test_delete_removes_the_best_states_too(world: World) -> None:
+    """With full fine-tuning each state is a whole model."""
+    checkpoint.write_state(world.scratch / "best-25.safetensors", {"x": torch.ones(2)}, {})
+    world.checkpoints.save({"x": torch.ones(2)}, {})
+    world.checkpoints.delete()
     assert not list(world.scratch.glob("*.safetensors"))

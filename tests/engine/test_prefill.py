@@ -1,180 +1,185 @@
-"""Reading prompts in pieces, with what they share read once, gives what reading them at once gives."""
+"""Prefill in micro-batches, with the shared prefix read once, gives the same as reading a batch in one pass."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from tuneoff import models
-from tuneoff.engine import generation, prefill
+from support.token_rows import (
+    CPU,
+    LazyRows,
+    VirtualTokens,
+    key_value_prefix,
+    load_tiny,
+    random_rows,
+    random_virtual_tokens,
+)
+from tiny import ARCHITECTURES
+from tuneoff.engine import prefill
+from tuneoff.engine.generation import generate
 from tuneoff.engine.kernels.attention import use_causal_attention
+from tuneoff.engine.loss import collate, target_loss
+from tuneoff.engine.prefill import (
+    Prefiller,
+    has_plain_kv_cache,
+    left_padded_inputs,
+    read_shared_prefix,
+    shared_prefix_for_loss,
+)
 from tuneoff.prompts import Encoded
-from tuneoff.spec import GenerateSpec, ModelSpec
+from tuneoff.spec import GenerateSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
-CPU = torch.device("cpu")
-ARCHITECTURES = ("gpt_neo", "gpt2", "llama", "qwen2", "gemma3")
+LENGTHS = ((9, 0), (2, 0), (17, 0), (5, 0), (5, 0))
 
 
-@dataclasses.dataclass
-class _Adapted:
-    model: torch.nn.Module
-    virtual_VD: torch.Tensor | None = None
-
-    def prefix(self) -> torch.Tensor | None:
-        return self.virtual_VD
-
-    def suffix(self) -> None:
-        return None
-
-
-def _prompts(shared: int) -> list[Encoded]:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(3, 50, (count,), generator=generator).tolist())
-
-    first = draw(shared)
-    return [Encoded(str(index), first + draw(count), (), 0) for index, count in enumerate((9, 2, 17, 5, 5))]
-
-
-def _write(adapted: _Adapted, prompts: list[Encoded], *, at_once: bool) -> list[tuple[int, ...]]:
+def write(adapted: VirtualTokens, prompts: Sequence[Encoded], *, in_one_pass: bool) -> list[tuple[int, ...]]:
     spec = GenerateSpec(max_new_tokens=6, batch_size=3)
     with pytest.MonkeyPatch.context() as patch:
-        if at_once:
-            patch.setattr(prefill, "reads_in_pieces", lambda model: False)
-        texts = generation.generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
-    return [row.ids for row in texts]
+        if in_one_pass:
+            patch.setattr(prefill, "has_plain_kv_cache", lambda model: False)
+        texts = generate(adapted, prompts, spec, stop_ids=frozenset({1}), pad_id=0, device=CPU)
+    return [text.token_ids for text in texts]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("virtual", [0, 4])
+@pytest.mark.parametrize("where", [None, "before", "after"])
 @pytest.mark.parametrize("shared", [0, 12])
-def test_same_text_as_reading_at_once(
+def test_text_is_the_same_as_with_one_pass(
     tiny_model: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     architecture: str,
-    virtual: int,
+    where: str | None,
     shared: int,
 ) -> None:
-    monkeypatch.setattr(prefill, "_PIECE", 24)  # several pieces in each batch
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
-    width = base.model.get_input_embeddings().weight.shape[1]
-    prefix = torch.randn(virtual, width, generator=torch.Generator().manual_seed(1)) if virtual else None
-    adapted = _Adapted(base.model, prefix)
-    prompts = _prompts(shared)
-    assert _write(adapted, prompts, at_once=False) == _write(adapted, prompts, at_once=True)
+    monkeypatch.setattr(prefill, "_MICRO_BATCH_TOKENS", 24)  # several micro-batches in each batch
+    model = load_tiny(tiny_model(architecture)).model
+    adapted = VirtualTokens(model, **({where: random_virtual_tokens(model, 4)} if where else {}))
+    prompts = random_rows(LENGTHS, shared=shared)
+    assert write(adapted, prompts, in_one_pass=False) == write(adapted, prompts, in_one_pass=True)
 
 
-def test_common_beginning_is_read_once(tiny_model: Callable[[str], Path]) -> None:
-    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
+def test_logits_and_cache_continue_each_prompt(tiny_model: Callable[[str], Path]) -> None:
+    model = load_tiny(tiny_model("llama")).model
+    prompts = random_rows(LENGTHS, shared=12)
+    with torch.inference_mode():
+        batch = Prefiller(VirtualTokens(model), prompts, 0, CPU).prefill(prompts, 4)
+        assert batch.mask_BT.sum(1).tolist() == [len(row.prompt) for row in prompts]
+        for index, row in enumerate(prompts):
+            alone = model(torch.tensor([row.prompt]), use_cache=True)
+            torch.testing.assert_close(batch.logits_BV[index], alone.logits[0, -1], rtol=1e-5, atol=1e-5)
+            for ours, theirs in zip(batch.cache.layers, alone.past_key_values.layers, strict=True):
+                keys = ours.keys[index, :, -len(row.prompt) :]  # padded on the left
+                torch.testing.assert_close(keys, theirs.keys[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_shared_prefix_is_read_once(tiny_model: Callable[[str], Path]) -> None:
+    model = load_tiny(tiny_model("llama")).model
     seen: list[int] = []
-    base.model.register_forward_pre_hook(
+    model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()),
         with_kwargs=True,
     )
+    prompts = random_rows(LENGTHS, shared=12)
     with torch.inference_mode():
-        reader = prefill.Reader(_Adapted(base.model), _prompts(12), 0, CPU)
+        prefiller = Prefiller(VirtualTokens(model), prompts, 0, CPU)
         assert seen == [12]
-        reader.read(_prompts(12)[:1], 4)
+        prefiller.prefill(prompts[:1], 4)
     assert seen == [12, 9]
+
+
+def test_the_shared_prefix_leaves_a_token_of_every_prompt(tiny_model: Callable[[str], Path]) -> None:
+    adapted = VirtualTokens(load_tiny(tiny_model("llama")).model)
+    whole = random_rows(((20, 1),))[0]
+    rows = [whole, Encoded("part", whole.prompt[:15], (1,), 0)]
+    shared = read_shared_prefix(adapted, rows, CPU, min_tokens=8)
+    assert shared is not None
+    assert (shared.tokens, shared.positions) == (14, 14)
+    assert [len(shared.strip(row).prompt) for row in rows] == [6, 1]
+    assert read_shared_prefix(adapted, rows, CPU, min_tokens=15) is None
+    assert read_shared_prefix(adapted, rows[:1], CPU, min_tokens=8) is None  # a single prompt shares nothing
+    assert read_shared_prefix(adapted, [], CPU, min_tokens=8) is None
+
+
+def test_virtual_tokens_are_part_of_the_shared_prefix(tiny_model: Callable[[str], Path]) -> None:
+    model = load_tiny(tiny_model("llama")).model
+    rows = random_rows(LENGTHS)  # without common tokens
+    for before in (key_value_prefix(model, [5, 6, 7]), random_virtual_tokens(model, 3)):
+        adapted = VirtualTokens(model, before=before)
+        assert read_shared_prefix(adapted, rows, CPU, min_tokens=8) is None
+        shared = read_shared_prefix(adapted, rows, CPU, min_tokens=8, virtual_tokens_suffice=True)
+        assert shared is not None
+        assert (shared.tokens, shared.positions) == (0, 3)
+
+
+def test_virtual_tokens_after_the_prompt_exclude_a_shared_prefix_for_losses(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    model = load_tiny(tiny_model("llama")).model
+    rows = random_rows(shared=80)
+    assert shared_prefix_for_loss(VirtualTokens(model), rows, CPU) is not None
+    after = random_virtual_tokens(model, 3)
+    assert shared_prefix_for_loss(VirtualTokens(model, after=after), rows, CPU) is None
+
+
+def test_losses_are_the_same_with_a_shared_prefix(tiny_model: Callable[[str], Path]) -> None:
+    adapted = VirtualTokens(load_tiny(tiny_model("llama")).model)
+    rows = random_rows(shared=80)
+    shared = shared_prefix_for_loss(adapted, rows, CPU)
+    assert shared is not None
+    batch = collate([shared.strip(row) for row in rows], 0, CPU)
+    logits, _ = shared.logits(batch.ids_BT, batch.predicts_BT)
+    found = nn.functional.cross_entropy(logits, batch.targets_N, reduction="sum")
+    torch.testing.assert_close(found, target_loss(adapted, collate(rows, 0, CPU)), rtol=1e-5, atol=0)
+
+
+def test_no_row_is_kept_while_the_shared_prefix_is_found(tiny_model: Callable[[str], Path]) -> None:
+    rows = LazyRows(50)
+    adapted = VirtualTokens(load_tiny(tiny_model("llama")).model)
+    assert read_shared_prefix(adapted, rows, CPU, min_tokens=8) is None
+    assert rows.most_alive <= 3
+
+
+def test_sliding_windows_have_no_plain_kv_cache(tiny_model: Callable[[str], Path]) -> None:
+    plain = {name: has_plain_kv_cache(load_tiny(tiny_model(name)).model) for name in ARCHITECTURES}
+    assert plain == {"gpt_neo": True, "llama": True, "gpt2": True, "qwen2": True, "gemma3": False}
+
+
+@pytest.mark.parametrize("where", [None, "before", "after"])
+def test_left_padding_keeps_virtual_tokens_beside_the_text(
+    tiny_model: Callable[[str], Path], where: str | None
+) -> None:
+    model = load_tiny(tiny_model("llama")).model
+    virtual_VD = random_virtual_tokens(model, 2)
+    rows = random_rows(((3, 0), (1, 0)))
+    inputs, mask_BT = left_padded_inputs(VirtualTokens(model, **({where: virtual_VD} if where else {})), rows, 0, CPU)
+    extra = 2 if where else 0
+    assert mask_BT.tolist() == [[1] * (3 + extra), [0, 0] + [1] * (1 + extra)]
+    if where is None:
+        assert inputs["input_ids"].tolist() == [list(rows[0].prompt), [0, 0, *rows[1].prompt]]
+        return
+    text_TD = model.get_input_embeddings()(torch.tensor(rows[1].prompt))
+    expected = torch.cat([virtual_VD, text_TD] if where == "before" else [text_TD, virtual_VD])
+    assert torch.equal(inputs["inputs_embeds"][1, 2:], expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt2"])
-def test_attention_without_masks_over_keys_read_before(
+def test_attention_without_masks_after_a_shared_prefix(
     tiny_model: Callable[[str], Path], architecture: str, dtype: torch.dtype
 ) -> None:
-    """Queries that follow a shared beginning see all of it and nothing after themselves."""
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, dtype)
-    prompts = _prompts(12)
+    """Queries that follow a shared prefix see all of it, and no later position."""
+    model = load_tiny(tiny_model(architecture), dtype).model
+    prompts = random_rows(LENGTHS, shared=12)
 
     def logits() -> torch.Tensor:
         with torch.inference_mode():
-            return prefill.Reader(_Adapted(base.model), prompts, 0, CPU).read(prompts, 1).logits_BV
+            return Prefiller(VirtualTokens(model), prompts, 0, CPU).prefill(prompts, 1).logits_BV
 
-    usual = logits()
-    assert use_causal_attention(base.model, CPU)
+    expected = logits()
+    assert use_causal_attention(model, CPU)
     close = 1e-5 if dtype == torch.float32 else 0.05  # sums in another order; bf16 has 8 bits
-    torch.testing.assert_close(logits(), usual, rtol=close, atol=close)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_validation_loss_is_the_same_when_the_shots_are_read_once(
-    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, architecture: str
-) -> None:
-    from tuneoff.engine import trainer
-
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
-    rows = [dataclasses.replace(row, target=(7, 9, 1)) for row in _prompts(80)]
-
-    class Learner(_Adapted):
-        def train_mode(self, on: bool) -> None:
-            self.model.train(on)
-
-        def state(self) -> dict[str, torch.Tensor]:
-            return {}
-
-    def loss() -> float:
-        return trainer.validation_loss(Learner(base.model), rows, pad_id=0, device=CPU, tokens=300)
-
-    once = loss()
-    monkeypatch.setattr(trainer, "read_beginning", lambda *args, **kwargs: None)
-    assert once == pytest.approx(loss(), rel=1e-5)  # fp32 products of other shapes
-
-
-def test_one_row_may_come_twice(tiny_model: Callable[[str], Path]) -> None:
-    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
-    first, second, *_ = _prompts(0)
-    once, twice = _write(_Adapted(base.model), [first, second], at_once=False), [first, second, first]
-    assert _write(_Adapted(base.model), twice, at_once=False) == [*once, once[0]]
-
-
-@pytest.mark.parametrize("kind", ["short_conv", "attention_and_state"])
-def test_rows_leave_the_batch_of_a_model_with_a_state(kind: str) -> None:
-    """Layers that keep a state beside keys and values, or in their place, lose the same rows."""
-    from transformers import AutoModelForCausalLM, FalconH1Config, Lfm2Config
-
-    size = {
-        "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2,
-    }  # fmt: skip
-    config = (
-        Lfm2Config(**size, layer_types=["conv", "full_attention"])
-        if kind == "short_conv"
-        else FalconH1Config(
-            **size, head_dim=8, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8
-        )
-    )
-    torch.manual_seed(0)
-    adapted, prompts = _Adapted(AutoModelForCausalLM.from_config(config).eval()), _prompts(0)
-    spec = GenerateSpec(max_new_tokens=8, batch_size=8)
-
-    def write(some: list[Encoded], stop_ids: frozenset[int]) -> list[tuple[int, ...]]:
-        return [row.ids for row in generation.generate(adapted, some, spec, stop_ids=stop_ids, pad_id=0, device=CPU)]
-
-    whole = [write([prompt], frozenset({400}))[0] for prompt in prompts]
-    ends = frozenset({whole[0][1], whole[1][2], whole[2][4]})  # so rows end at different times
-
-    def until_end(ids: tuple[int, ...]) -> tuple[int, ...]:
-        return next((ids[:place] for place, token in enumerate(ids) if token in ends), ids)
-
-    expected = [until_end(ids) for ids in whole]
-    assert len({len(ids) for ids in expected}) > 1
-    assert write(prompts, ends) == expected
-
-
-@pytest.mark.parametrize("most", [1, 2, 7, 8, 32, 64])
-def test_batches_are_alike_and_come_in_pairs_where_rows_are_enough(most: int) -> None:
-    for rows in range(200):
-        for pieces in (1, 4):
-            parts = generation._batches(rows, most, pieces)
-            assert [place for part in parts for place in range(rows)[part]] == list(range(rows))
-            sizes = {part.stop - part.start for part in parts}
-            assert all(1 <= size <= most for size in sizes)
-            assert not sizes or max(sizes) - min(sizes) <= 1
-            fewest = -(-rows // most)
-            assert len(parts) == (fewest + fewest % 2 if pieces > 1 and rows >= 16 and most >= 8 else fewest)
+    torch.testing.assert_close(logits(), expected, rtol=close, atol=close)

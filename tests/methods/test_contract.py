@@ -11,9 +11,9 @@ import torch
 from tiny import ARCHITECTURES, example_row, pairs, write_tokenizer
 from tuneoff import models
 from tuneoff.data import Example, group_of
-from tuneoff.engine.batching import even_pieces
+from tuneoff.engine.batching import split_micro_batches
 from tuneoff.engine.generation import generate
-from tuneoff.engine.loss import collate, target_logits, target_loss, virtual_tokens
+from tuneoff.engine.loss import collate, count_virtual_tokens, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, build, defaults
@@ -59,7 +59,7 @@ def train(adapted, rows, steps: int = 3, rate: float = 1e-2) -> None:
         batch = collate(rows, 0, CPU)
         (target_loss(adapted, batch) / len(batch.targets_N)).backward()
         for place in range(len(optimizer.parameters)):
-            optimizer.take(place)
+            optimizer.accumulate(place)
         assert optimizer.step(rate, 1.0) > 0
     adapted.train_mode(False)
 
@@ -203,7 +203,7 @@ def test_greedy_text_equals_that_of_transformers(architecture, tiny_model):
         )[0, len(row.prompt) :].tolist()
         stopped = 0 in theirs
         assert ours.stopped == stopped
-        assert list(ours.ids) == (theirs[: theirs.index(0)] if stopped else theirs)
+        assert list(ours.token_ids) == (theirs[: theirs.index(0)] if stopped else theirs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -214,12 +214,12 @@ def test_beams_write_new_text_only(name, tiny_model):
     adapted.train_mode(False)
     spec = GenerateSpec(max_new_tokens=5, num_beams=2)
     if name == "prefix_tuning":
-        with pytest.raises(UserError, match="need --num-beams 1"):
+        with pytest.raises(UserError, match="set --num-beams 1"):
             generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
         return
     written = generate(adapted, rows, spec, stop_ids=base.stop_ids, pad_id=0, device=CPU)
     assert [row.id for row in written] == [row.id for row in rows]
-    assert all(len(row.ids) <= 5 and not base.stop_ids & set(row.ids) for row in written)
+    assert all(len(row.token_ids) <= 5 and not base.stop_ids & set(row.token_ids) for row in written)
 
 
 @pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "soft_prompt_after", "prefix_tuning"]))
@@ -295,7 +295,7 @@ def test_pieces_leave_the_gradient_as_it_is(name, tiny_model):
             (target_loss(adapted, collate(piece, 0, CPU)) / targets).backward()
         return [tensor.grad.clone() for tensor in adapted.state().values() if tensor.grad is not None]
 
-    pieces = even_pieces(rows, 100, virtual_tokens(adapted), 1)
+    pieces = split_micro_batches(rows, 100, count_virtual_tokens(adapted), 1)
     assert len(pieces) > 1
     for whole, part in zip(gradient([rows]), gradient(pieces), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-4)

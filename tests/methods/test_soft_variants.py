@@ -41,7 +41,7 @@ def train(adapted, encoded, steps: int = 4) -> None:
     for _ in range(steps):
         target_loss(adapted, collate(encoded, 0, CPU)).backward()
         for place in range(len(optimizer.parameters)):
-            optimizer.take(place)
+            optimizer.accumulate(place)
         optimizer.step(1e-2, 1.0)
 
 

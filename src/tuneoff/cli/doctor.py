@@ -22,15 +22,15 @@ def examine() -> dict[str, Any]:
     rates = {str(dtype).removeprefix("torch."): gemm_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     return {
         "versions": models.versions() | {name: _version(name) for name in OPTIONAL},
-        "machine": profiling.machine().model_dump(mode="json"),
+        "machine": profiling.describe_machine().model_dump(mode="json"),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "precision": {
             "chosen": str(choose_dtype("auto", device)).removeprefix("torch."),
             "gemm_flops_per_second": rates,
         },
-        "kernels": fused.are_here(device),
-        "sensors": [sensor.model_dump(mode="json") for sensor in profiling.sensors()],
+        "kernels": fused.are_available(device),
+        "sensors": [sensor.model_dump(mode="json") for sensor in profiling.read_sensors()],
         "starter": {
             "model": {"present": models.starter_file() is not None, "install": models.STARTER_INSTALL},
             "data": {"present": data.starter_present(), "install": starter.INSTALL},

@@ -1,7 +1,7 @@
-"""States of a training on disk: the best one so far, and the last one, from which an interrupted run goes on.
+"""Checkpoints of a training: the best state so far, and the last state, from which an interrupted run resumes.
 
-A file is written beside its place, synced and renamed, so there is the last whole state or none. It holds a digest of
-all else: a damaged file is never taken. Nothing in it is code (safetensors).
+Files are written atomically: to a temporary file, synced, then renamed. Each contains a digest of its content, so a
+damaged file is never used. The format is safetensors, which cannot contain code.
 """
 
 from __future__ import annotations
@@ -18,50 +18,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BEST = "best-{step}.safetensors"
-_FILE = "checkpoint.safetensors"
-_LEAST_SECONDS = 60.0  # between two states
-_SHARE = 0.02  # of the time may go into keeping states
+BEST_STATE = "best-{step}.safetensors"
+_LAST_STATE = "checkpoint.safetensors"
+_MIN_SECONDS = 60.0  # between two checkpoints
+_MAX_TIME_FRACTION = 0.02  # of the training time may be spent on checkpoints
 
 
-class Damaged(Exception):
-    """A file that is no whole state."""
+class DamagedState(Exception):
+    """A file that does not contain a complete state."""
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and what JSON can say about them. Raises `OSError`; what was there before is then still there."""
+def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and metadata that JSON can represent.
+
+    Raises `OSError` if the file cannot be written; an existing file is then unchanged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    told = json.dumps(about, sort_keys=True, allow_nan=False)
+    metadata = json.dumps(about, sort_keys=True, allow_nan=False)
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(plain, part, metadata={"about": told, "digest": _digest(plain, told)})
+        save_file(plain, part, metadata={"about": metadata, "digest": _digest(plain, metadata)})
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         part.replace(path)
-    except SafetensorError as error:  # how a full disk is told
+    except SafetensorError as error:  # raised when the disk is full, for example
         raise OSError(str(error)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and what was said about them. Raises `FileNotFoundError`, and `Damaged` for what is no whole state."""
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and metadata of `write_state`.
+
+    Raises `FileNotFoundError`, or `DamagedState` if the file is not a complete state.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if _digest(tensors, told["about"]) != told["digest"]:
-            raise Damaged(f"{path.name}: its content has changed")
-        about: dict[str, Any] = json.loads(told["about"])
+        if _digest(tensors, metadata["about"]) != metadata["digest"]:
+            raise DamagedState(f"{path.name}: its content has changed")
+        about: dict[str, Any] = json.loads(metadata["about"])
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise Damaged(f"{path.name}: {error}") from error
+        raise DamagedState(f"{path.name}: {error}") from error
     return tensors, about
 
 
@@ -75,7 +81,7 @@ def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
 
 
 class Checkpoints:
-    """The last state of one training in the folder of its run."""
+    """The last state of one training, in the folder of its run."""
 
     def __init__(
         self,
@@ -83,60 +89,70 @@ class Checkpoints:
         identity: Mapping[str, Any] | None = None,
         *,
         note: Callable[[str], None] = lambda _text: None,
-        least_seconds: float = _LEAST_SECONDS,
+        min_seconds: float = _MIN_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`identity`: what must be the same for a state to be gone on from; None: no state is kept but the best one.
-        `note` is told what a person should know."""
+        """Keep the last state in `folder`.
+
+        Args:
+            folder: of the run. It also holds the best states, which the trainer writes.
+            identity: training resumes only from a state with the same identity. None disables checkpoints; the best
+                state is then deleted when training ends.
+            note: receives messages for the user.
+            min_seconds: shortest time between two checkpoints.
+            clock: returns the time in seconds.
+        """
         self.folder = folder
-        self._path = folder / _FILE
+        self._path = folder / _LAST_STATE
         self._identity, self.note = identity, note
-        self._least, self._clock = least_seconds, clock
-        self._next = clock() + least_seconds
-        self._refused = False
+        self._min_seconds, self._clock = min_seconds, clock
+        self._next = clock() + min_seconds
+        self._write_failed = False
 
     @property
-    def there(self) -> bool:
-        """Whether a state is kept."""
+    def exists(self) -> bool:
+        """Whether a last state is on disk."""
         return self._path.exists()
 
-    def find(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The state that an earlier attempt at the same training has left; any other is deleted."""
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last state of an earlier attempt at the same training, or None. Any other state is deleted."""
         if self._identity is None:
             return None
         try:
-            tensors, about = read(self._path)
+            tensors, about = read_state(self._path)
         except FileNotFoundError:
             return None
-        except Damaged as error:
-            self.note(f"the state of an interrupted attempt could not be used ({error}); the run began anew")
+        except DamagedState as error:
+            self.note(f"the checkpoint of an interrupted attempt is damaged ({error}); training started again")
         else:
             if about.pop("identity", None) == self._identity:
                 return tensors, about
-            self.note("an interrupted attempt was computed otherwise (number format or device); the run began anew")
-        self.forget()
+            self.note(
+                "the checkpoint of an interrupted attempt used another number format or device; training started again"
+            )
+        self.delete()
         return None
 
     def due(self) -> bool:
-        """Whether it is time to keep a state."""
+        """Whether it is time for the next checkpoint."""
         return self._identity is not None and self._clock() >= self._next
 
-    def keep(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bool:
-        """Keep this state in the place of the last one. False when the disk refuses, which is noted once."""
-        began, kept = self._clock(), True
+    def save(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bool:
+        """Replace the last state. Returns False if it cannot be written; the first such failure is noted."""
+        began, saved = self._clock(), True
         try:
-            write(self._path, tensors, {**about, "identity": self._identity})
+            write_state(self._path, tensors, {**about, "identity": self._identity})
         except OSError as error:
-            kept = False
-            if not self._refused:
-                self.note(f"the state of the training could not be kept, in case it is interrupted: {error}")
-            self._refused = True
+            saved = False
+            if not self._write_failed:
+                self.note(f"no checkpoint could be written, so an interrupted run will start again: {error}")
+            self._write_failed = True
         ended = self._clock()
-        self._next = ended + max(self._least, (ended - began) / _SHARE)
-        return kept
+        self._next = ended + max(self._min_seconds, (ended - began) / _MAX_TIME_FRACTION)
+        return saved
 
-    def forget(self) -> None:
-        """Delete the state, and the best ones that it could go back to."""
-        for file in (self._path, *self.folder.glob(BEST.format(step="*"))):
+    def delete(self) -> None:
+        """Delete the last state and all best states."""
+        for file in (self._path, *self.folder.glob(BEST_STATE.format(step="*"))):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""AdamW over fp32 master weights, and the learning rate's way over a run."""
+"""AdamW with fp32 master weights, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import torch
 from torch import Tensor
 
 
-def rate_at(
+def learning_rate_at(
     step: int, steps: int, peak: float, warmup: float, schedule: Literal["cosine", "linear", "constant"]
 ) -> float:
-    """Learning rate of step 0 .. steps-1: linear warm-up over `warmup` of the steps, then down towards zero."""
-    warm = math.ceil(warmup * steps)
-    if step < warm:
-        return peak * (step + 1) / warm
+    """Learning rate of step 0 .. steps-1: linear warm-up over the fraction `warmup` of the steps, then the schedule.
+
+    The schedules "cosine" and "linear" decay towards zero.
+    """
+    warmup_steps = math.ceil(warmup * steps)
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
     if schedule == "constant":
         return peak
-    done = (step - warm) / max(1, steps - warm)
-    return peak * (1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return peak * (1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 class MasterAdamW:
-    """AdamW with bias correction on fp32 copies of parameters that compute in less than fp32.
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on fp32 master copies of lower-precision parameters.
 
-    Gradients of micro-batches are added up in fp32. A parameter already in fp32 is its own master.
+    Gradients of micro-batches are accumulated in fp32. A parameter that is already fp32 is its own master.
     """
 
     def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
@@ -35,7 +38,7 @@ class MasterAdamW:
             parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_()
             for parameter in self.parameters
         ]
-        # Decay is for matrices: norms and biases are scales, not features (GPT-2 and nanoGPT do the same).
+        # As in GPT-2 and nanoGPT, only matrices decay: norm weights and biases are scales, not features.
         groups = [
             {"params": [master for master in self._masters if master.ndim >= 2], "weight_decay": weight_decay},
             {"params": [master for master in self._masters if master.ndim < 2], "weight_decay": 0.0},
@@ -43,31 +46,31 @@ class MasterAdamW:
         self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name, for `load`."""
-        found = {
-            f"master.{place}": master
-            for place, (master, parameter) in enumerate(zip(self._masters, self.parameters, strict=True))
+        """Master weights and moments by name, for `load`."""
+        tensors = {
+            f"master.{index}": master
+            for index, (master, parameter) in enumerate(zip(self._masters, self.parameters, strict=True))
             if master is not parameter
         }
-        for place, moments in self._adamw.state_dict()["state"].items():
-            found |= {f"{name}.{place}": tensor for name, tensor in moments.items()}
-        return found
+        for index, moments in self._adamw.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}": tensor for name, tensor in moments.items()}
+        return tensors
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state`; the parameters themselves are the caller's."""
+        """Restore what `state` returned. The caller restores the parameters."""
         moments: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for key, tensor in state.items():
-                name, _, place = key.rpartition(".")
+                name, _, index = key.rpartition(".")
                 if name == "master":
-                    self._masters[int(place)].copy_(tensor)
+                    self._masters[int(index)].copy_(tensor)
                 else:
-                    moments.setdefault(int(place), {})[name] = tensor
+                    moments.setdefault(int(index), {})[name] = tensor
         self._adamw.load_state_dict(self._adamw.state_dict() | {"state": moments})
 
-    def take(self, place: int) -> None:
-        """Move the gradient that a backward pass left at the parameter `place` to its master."""
-        parameter, master = self.parameters[place], self._masters[place]
+    def accumulate(self, index: int) -> None:
+        """Add the gradient of parameter `index` to that of its master, and clear it. Call it after each backward."""
+        parameter, master = self.parameters[index], self._masters[index]
         if master is parameter or parameter.grad is None:
             return
         if master.grad is None:
@@ -77,7 +80,10 @@ class MasterAdamW:
         parameter.grad = None
 
     def step(self, learning_rate: float, max_grad_norm: float) -> float:
-        """One update; returns the gradient norm before clipping. A norm that is not finite changes nothing."""
+        """Update all parameters and clear the gradients; returns the gradient norm before clipping.
+
+        If that norm is not finite, no parameter changes.
+        """
         norm = float(torch.nn.utils.clip_grad_norm_(self._masters, max_grad_norm))
         if math.isfinite(norm):
             for group in self._adamw.param_groups:

@@ -1,8 +1,9 @@
-"""Several pieces of work at once on a CPU, each computed by threads of its own.
+"""Concurrent micro-batches on a CPU: several workers, each with its own torch threads.
 
-Threads that share every product wait for each other at each of the thousands of operations of a step; with a piece each
-they do not (docs/performance.md). Results do not depend on which thread was quicker: gradients are added up in the
-order of the pieces (`Turns`), and what is random asks for the piece that it is in (`current_piece`).
+If all threads share every matrix product, they synchronize thousands of times per step. With one micro-batch per worker
+they do not (docs/performance.md). Results do not depend on the timing of the workers: gradients are accumulated in the
+order of the micro-batches (`OrderedGradients`), and random draws depend on the index of the micro-batch
+(`current_micro_batch`).
 """
 
 from __future__ import annotations
@@ -20,143 +21,151 @@ from torch import Tensor
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# More would cut a batch into pieces too small for products to run at full speed.
-_MOST = 4
+# With more workers, micro-batches are too small for matrix products to run at full speed.
+_MAX_WORKERS = 4
 
-_here = threading.local()
-
-
-def current_piece() -> int | None:
-    """Number of the piece that this thread computes; None outside of pieces."""
-    piece: int | None = getattr(_here, "piece", None)
-    return piece
+_thread_state = threading.local()
 
 
-class Lanes:
-    """`count` lanes that share the threads torch may use. One lane on anything but a CPU: it is the caller itself."""
+def current_micro_batch() -> int | None:
+    """Index of the micro-batch that this thread computes; None outside of micro-batches."""
+    index: int | None = getattr(_thread_state, "micro_batch", None)
+    return index
+
+
+class ParallelWorkers:
+    """Workers that divide the torch threads among themselves. Other devices than a CPU have one worker, the caller.
+
+    Attributes:
+        count: number of workers.
+        multiple: work is split into a multiple of this many micro-batches. It does not depend on `count`, because the
+            random draws of a micro-batch (dropout masks) must be the same on every machine.
+        token_divisor: a forward pass may hold the configured number of tokens divided by this number. Two concurrent
+            passes then hold the configured number.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._threads = torch.get_num_threads()
-        # Into so many pieces, or a multiple, work is cut: not into as many as there are lanes, for what is random in a
-        # piece (dropout masks) must be the same whatever the machine.
-        self.pieces = _MOST if device.type == "cpu" else 1
-        self.count = min(self._threads, self.pieces)
-        # A forward pass holds this share of the tokens that the settings allow: what two lanes hold together is all.
-        self.share = 2 if self.pieces > 1 else 1
-        self._each = max(1, self._threads // self.count)
+        self.multiple = _MAX_WORKERS if device.type == "cpu" else 1
+        self.count = min(self._threads, self.multiple)
+        self.token_divisor = 2 if self.multiple > 1 else 1
+        self._threads_per_worker = max(1, self._threads // self.count)
 
-    def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, alone: bool = False) -> list[Result]:
-        """`work` of every item, in the order of `items`, which are begun in that order. `alone`: one after the other.
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, sequential: bool = False) -> list[Result]:
+        """Apply `work` to all items and return the results in the order of `items`. Items start in that order.
 
-        After an error nothing new is begun. When all that was begun has ended, the first error in the order of items is
-        raised.
+        With `sequential`, the caller computes one item after the other. After an error no further item starts. When all
+        started items have ended, the error of the first failed item is raised.
         """
-        if alone or self.count == 1 or len(items) < 2:
-            return [_numbered(work, items, number) for number in range(len(items))]
-        torch.set_num_threads(self._each)
+        if sequential or self.count == 1 or len(items) < 2:
+            return [_run_item(work, items, index) for index in range(len(items))]
+        torch.set_num_threads(self._threads_per_worker)
         try:
-            pool = _pool(self.count, self._each)
-            waiting = [pool.submit(_numbered, work, items, number) for number in range(len(items))]
+            pool = _thread_pool(self.count, self._threads_per_worker)
+            futures = [pool.submit(_run_item, work, items, index) for index in range(len(items))]
             try:
-                wait(waiting, return_when=FIRST_EXCEPTION)
+                wait(futures, return_when=FIRST_EXCEPTION)
             finally:
-                for one in waiting:  # after an error or Ctrl-C the process would else do all of it before it ends
-                    one.cancel()
-            wait(waiting)
-            return [one.result() for one in waiting]
+                for future in futures:  # otherwise all items would still be computed after an error or Ctrl-C
+                    future.cancel()
+            wait(futures)
+            return [future.result() for future in futures]
         finally:
             torch.set_num_threads(self._threads)
 
 
 @functools.cache
-def _pool(count: int, threads: int) -> ThreadPoolExecutor:
-    """Kept for the life of the process: the products' libraries hold buffers for each thread that ever was."""
-    return ThreadPoolExecutor(count, "lane", initializer=torch.set_num_threads, initargs=(threads,))
+def _thread_pool(count: int, threads: int) -> ThreadPoolExecutor:
+    """Kept until the process ends, because the math libraries hold buffers for every thread that ever existed."""
+    return ThreadPoolExecutor(count, "tuneoff-worker", initializer=torch.set_num_threads, initargs=(threads,))
 
 
-def _numbered(work: Callable[[Item], Result], items: Sequence[Item], number: int) -> Result:
-    with as_piece(number):
-        return work(items[number])  # items may be put together when they are asked for
+def _run_item(work: Callable[[Item], Result], items: Sequence[Item], index: int) -> Result:
+    with micro_batch_index(index):
+        return work(items[index])  # indexing may build the item, so it happens in the worker
 
 
 @contextlib.contextmanager
-def as_piece(number: int) -> Iterator[None]:
-    """What is done inside is piece `number`. Pieces of a batch count from 0."""
-    _here.piece = number
+def micro_batch_index(index: int) -> Iterator[None]:
+    """Set `current_micro_batch` of this thread. The micro-batches of a batch count from 0."""
+    _thread_state.micro_batch = index
     try:
         yield
     finally:
-        _here.piece = None
+        _thread_state.micro_batch = None
 
 
-class Turns:
-    """Lets the pieces of a batch add to each tensor's gradient in the order of the pieces.
+class OrderedGradients:
+    """Makes concurrent micro-batches accumulate each gradient in the order of their indices.
 
-    Floating-point sums depend on their order, and threads come in any. A piece waits only for pieces before it, which
-    were begun before it, so no two wait for each other.
+    A floating-point sum depends on the order of its terms. A micro-batch waits only for those with a lower index, and
+    these started earlier, so there is no deadlock.
     """
 
-    def __init__(self, tensors: Iterable[Tensor], added: Callable[[int], None]) -> None:
-        """`tensors`: leaves that will be watched until `close`. `added`: told the place of each among them whenever a
-        backward pass has added to its `grad`, before the next piece may."""
-        self._told = added
+    def __init__(self, tensors: Iterable[Tensor], on_accumulated: Callable[[int], None]) -> None:
+        """Watch `tensors`, which must be leaves, until `close`.
+
+        `on_accumulated` receives the index of a tensor after each backward pass that has added to its `grad`, before
+        the next micro-batch adds to it.
+        """
+        self._on_accumulated = on_accumulated
         self._changed = threading.Condition()
-        self._added: list[set[int]] = []
+        self._accumulated: list[set[int]] = []  # for each tensor, the micro-batches that have added to it
         self._ended: set[int] = set()
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.watch(tensors)
-        self._lasting = len(self._added)
+        self._permanent = len(self._accumulated)
 
     def watch(self, tensors: Iterable[Tensor]) -> None:
-        """Watch more leaves, until the next `begin`."""
+        """Watch more leaves, until the next `begin_batch`."""
         for tensor in tensors:
-            place = len(self._added)
-            self._added.append(set())
-            waits, passes = functools.partial(self._wait, place), functools.partial(self._pass, place)
+            index = len(self._accumulated)
+            self._accumulated.append(set())
+            before, after = functools.partial(self._await_turn, index), functools.partial(self._end_turn, index)
             self._handles += [
-                tensor.register_hook(waits),  # type: ignore[no-untyped-call]
-                tensor.register_post_accumulate_grad_hook(passes),  # type: ignore[no-untyped-call]
+                tensor.register_hook(before),  # type: ignore[no-untyped-call]
+                tensor.register_post_accumulate_grad_hook(after),  # type: ignore[no-untyped-call]
             ]
 
-    def begin(self) -> None:
-        """A new batch."""
-        for handle in self._handles[2 * self._lasting :]:
+    def begin_batch(self) -> None:
+        """Start a new batch, whose micro-batches count from 0 again."""
+        for handle in self._handles[2 * self._permanent :]:
             handle.remove()
-        del self._handles[2 * self._lasting :], self._added[self._lasting :]
+        del self._handles[2 * self._permanent :], self._accumulated[self._permanent :]
         self._ended.clear()
-        for added in self._added:
-            added.clear()
+        for micro_batches in self._accumulated:
+            micro_batches.clear()
 
     def close(self) -> None:
-        """Leave the tensors alone."""
+        """Remove all hooks from the tensors."""
         for handle in self._handles:
             handle.remove()
 
     @contextlib.contextmanager
-    def piece(self) -> Iterator[None]:
-        """Around the backward pass of the piece that this thread computes."""
-        piece = current_piece()
-        assert piece is not None
+    def micro_batch(self) -> Iterator[None]:
+        """Context for the backward pass of the micro-batch that this thread computes."""
+        micro_batch = current_micro_batch()
+        assert micro_batch is not None
         try:
             yield
         finally:
-            with self._changed:  # also after an error: nobody waits for what will not come
-                self._ended.add(piece)
+            with self._changed:  # after an error too: later micro-batches must not wait forever
+                self._ended.add(micro_batch)
                 self._changed.notify_all()
 
-    def _wait(self, place: int, _gradient: Tensor) -> None:
-        piece = current_piece()
-        if piece is None:
+    def _await_turn(self, index: int, _gradient: Tensor) -> None:
+        micro_batch = current_micro_batch()
+        if micro_batch is None:
             return
-        added = self._added[place]
+        done = self._accumulated[index]
         with self._changed:
-            self._changed.wait_for(lambda: all(one in added or one in self._ended for one in range(piece)))
+            self._changed.wait_for(lambda: all(one in done or one in self._ended for one in range(micro_batch)))
 
-    def _pass(self, place: int, _tensor: Tensor) -> None:
-        if place < self._lasting:
-            self._told(place)
-        piece = current_piece()
-        if piece is not None:
+    def _end_turn(self, index: int, _tensor: Tensor) -> None:
+        if index < self._permanent:
+            self._on_accumulated(index)
+        micro_batch = current_micro_batch()
+        if micro_batch is not None:
             with self._changed:
-                self._added[place].add(piece)
+                self._accumulated[index].add(micro_batch)
                 self._changed.notify_all()

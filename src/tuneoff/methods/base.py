@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tuneoff.data import Example
-    from tuneoff.engine.loss import Past
+    from tuneoff.engine.loss import KeyValuePrefix
     from tuneoff.models import BaseModel
     from tuneoff.prompts import Prompting
 
@@ -25,7 +25,7 @@ class Adapted(Protocol):
     details: dict[str, Any]  # for the record: matched modules, initialisation ...
     prompting: Prompting  # what the method changes about prompts
 
-    def prefix(self) -> Tensor | Past | None:
+    def prefix(self) -> Tensor | KeyValuePrefix | None:
         """Embeddings (virtual tokens V, width D), or keys and values of every layer, that stand directly in front of
         the prompt; None without any."""
         ...

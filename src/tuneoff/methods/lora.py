@@ -34,9 +34,9 @@ class LowRank:
 
     def __post_init__(self) -> None:
         self.model = self.peft_model.get_base_model()
-        from tuneoff.engine.kernels.low_rank import fuse
+        from tuneoff.engine.kernels.low_rank import fuse_lora_layers
 
-        self._masks = fuse(self.model, self.dropout, self.seed)
+        self._masks = fuse_lora_layers(self.model, self.dropout, self.seed)
         matched = [name.rsplit(".", 1)[-1] for name in self.peft_model.base_model.targeted_module_names]
         self.details["target_modules"] = {name: matched.count(name) for name in sorted(set(matched))}
 
@@ -60,7 +60,7 @@ class LowRank:
                 if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
                     module.train()
             if self._masks is not None:
-                self._masks.renew()
+                self._masks.next_step()
 
     def save(self, folder: Path) -> Literal["peft"]:
         self.peft_model.save_pretrained(folder, save_embedding_layers=False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tuneoff.data import Example
-    from tuneoff.engine.loss import Past
+    from tuneoff.engine.loss import KeyValuePrefix
     from tuneoff.models import BaseModel
 
 _TENSOR = "prompt_embeddings"  # PEFT's name for it
@@ -36,11 +36,11 @@ class Prefixed:
     revision: str | None = None  # of the model, where it has one
     prompting: Prompting = AS_GIVEN
 
-    def prefix(self) -> Past:
-        from tuneoff.engine.loss import Past
+    def prefix(self) -> KeyValuePrefix:
+        from tuneoff.engine.loss import KeyValuePrefix
 
         states_LHVW = self.states_VLHW.permute(1, 2, 0, 3)
-        return Past([(states_LHVW[place], states_LHVW[place + 1]) for place in range(0, len(states_LHVW), 2)])
+        return KeyValuePrefix([(states_LHVW[place], states_LHVW[place + 1]) for place in range(0, len(states_LHVW), 2)])
 
     def suffix(self) -> Tensor | None:
         return None
@@ -102,11 +102,11 @@ class PrefixTuning:
     def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Prefixed:  # noqa: ARG002
         import torch
 
-        from tuneoff.engine.prefill import reads_in_pieces
+        from tuneoff.engine.prefill import has_plain_kv_cache
         from tuneoff.engine.seeding import seed_everything
 
         seed_everything(seed)
-        if not reads_in_pieces(base.model):
+        if not has_plain_kv_cache(base.model):
             raise UserError(
                 f"prefix_tuning: {type(base.model).__name__} does not keep all keys and values of every layer "
                 "(sliding windows, say); use soft_prompt"

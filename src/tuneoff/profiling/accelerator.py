@@ -1,4 +1,4 @@
-"""Peak memory of the accelerator as torch's allocator sees it. Never imports torch: a run that uses it has done so."""
+"""Peak memory of accelerators, as reported by torch's allocator. Uses torch only if the run has already imported it."""
 
 import sys
 from typing import Any
@@ -9,19 +9,19 @@ NO_ACCELERATOR = Reading(value=None, unit="B", reason="no accelerator in use")
 
 
 class AcceleratorPeak:
-    """Peak bytes of this process on its accelerators, stretch by stretch. Not thread-safe."""
+    """Peak memory of this process on its accelerators, between two calls of `read_and_reset`. Not thread-safe."""
 
     def __init__(self) -> None:
         self._sampled: int | None = None
 
     def sample(self) -> None:
-        """Look once; torch's MPS allocator keeps no peak of its own."""
+        """Sample the memory in use, because torch's MPS allocator does not record a peak."""
         now = _mps_bytes()
         if now is not None:
             self._sampled = max(self._sampled or 0, now)
 
-    def lap(self) -> Reading:
-        """Peak since the last lap, and start the next one. CUDA devices are added up."""
+    def read_and_reset(self) -> Reading:
+        """Peak in bytes since the last call. The peaks of several CUDA devices are added."""
         self.sample()
         sampled, self._sampled = self._sampled, None
         cuda = _cuda_in_use()
@@ -40,7 +40,7 @@ def _cuda_in_use() -> Any | None:
     torch = sys.modules.get("torch")
     if torch is None:
         return None
-    # is_initialized makes no CUDA context, is_available may
+    # Unlike is_available, is_initialized never creates a CUDA context.
     return torch.cuda if torch.cuda.is_initialized() else None
 
 
@@ -51,8 +51,8 @@ def _mps_bytes() -> int | None:
     return int(torch.mps.current_allocated_memory()) or None
 
 
-def higher(one: Reading, other: Reading) -> Reading:
-    """The higher of two peaks; a peak wins over none."""
+def higher_peak(one: Reading, other: Reading) -> Reading:
+    """The higher of two peaks. A reading without a value counts as lower."""
     if one.value is None:
         return other
     if other.value is None or other.value <= one.value:

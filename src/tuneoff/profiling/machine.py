@@ -1,4 +1,4 @@
-"""What this machine is and which of its sensors answer. Needs no torch."""
+"""Description of the machine and its sensors. Does not import torch."""
 
 import os
 import platform
@@ -10,24 +10,24 @@ import psutil
 
 from tuneoff.profiling.energy import SYSTEM_POWERCAP, nvidia_counters, rapl_counters
 from tuneoff.profiling.memory import SYSTEM_PROC, MemoryPeak
-from tuneoff.profiling.nvidia import Nvidia
+from tuneoff.profiling.nvidia import NvidiaDevices
 from tuneoff.results.run_record import Machine, Reading
 from tuneoff.spec.run import Frozen
 
 
 class Sensor(Frozen):
-    """A sensor by name and what it says now (energy: its counter, in joules since some moment in the past)."""
+    """A sensor and its current reading. Energy counters count joules from an arbitrary time."""
 
     name: str
     reading: Reading
 
 
-def machine(nvidia: Nvidia | None = None) -> Machine:
-    """The machine for a record's provenance. Memory in bytes; `usable_cores` is what this process may run on.
+def describe_machine(nvidia: NvidiaDevices | None = None) -> Machine:
+    """Hardware, operating system and Python version, for the provenance of a record.
 
-    Holds no name of the host or of its user.
+    Contains neither the host name nor the user name.
     """
-    nvidia = nvidia if nvidia is not None else Nvidia()
+    nvidia = nvidia if nvidia is not None else NvidiaDevices()
     return Machine(
         cpu=cpu_model(),
         physical_cores=psutil.cpu_count(logical=False),
@@ -42,12 +42,12 @@ def machine(nvidia: Nvidia | None = None) -> Machine:
 
 
 def usable_cores() -> int:
-    """Processors that this process may run on."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as the system tells it; its architecture where the system tells none."""
+    """The processor's name, or its architecture if the system reports no name."""
     try:
         for line in cpuinfo.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -55,24 +55,24 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
                 return value.strip()
     except OSError:
         if sys.platform == "darwin":
-            asked = subprocess.run(
+            sysctl = subprocess.run(
                 ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
             )
-            if asked.stdout.strip():
-                return asked.stdout.strip()
+            if sysctl.stdout.strip():
+                return sysctl.stdout.strip()
     return platform.processor() or platform.machine()
 
 
-def sensors(
-    *, proc: Path = SYSTEM_PROC, powercap: Path = SYSTEM_POWERCAP, nvidia: Nvidia | None = None
+def read_sensors(
+    *, proc: Path = SYSTEM_PROC, powercap: Path = SYSTEM_POWERCAP, nvidia: NvidiaDevices | None = None
 ) -> list[Sensor]:
-    """Every sensor that a run would read, each with its value now or the reason why it has none."""
-    nvidia = nvidia if nvidia is not None else Nvidia()
+    """All sensors that a run reads, each with its current value or the reason why it has none."""
+    nvidia = nvidia if nvidia is not None else NvidiaDevices()
     memory = MemoryPeak(proc)
     found = [
         Sensor(name="memory", reading=Reading(value=memory.sample(), unit="B", source="resident set of this process")),
-        Sensor(name="memory peak", reading=Reading(value=memory.lap(), unit="B", source=memory.source)),
-        _accelerator_use(nvidia),
+        Sensor(name="memory peak", reading=Reading(value=memory.read_and_reset(), unit="B", source=memory.source)),
+        _accelerator_utilization(nvidia),
     ]
     for name, (counters, reason) in (
         ("processor energy", rapl_counters(powercap)),
@@ -85,10 +85,10 @@ def sensors(
     return found
 
 
-def _accelerator_use(nvidia: Nvidia) -> Sensor:
-    use = nvidia.use()
-    if use is None:
-        reading = Reading(value=None, unit="1", reason=nvidia.reason or "the NVIDIA driver does not tell its use")
+def _accelerator_utilization(nvidia: NvidiaDevices) -> Sensor:
+    utilization = nvidia.utilization()
+    if utilization is None:
+        reading = Reading(value=None, unit="1", reason=nvidia.reason or "the NVIDIA driver does not report utilization")
     else:
-        reading = Reading(value=use, unit="1", source="NVML")
+        reading = Reading(value=utilization, unit="1", source="NVML")
     return Sensor(name="accelerator use", reading=reading)

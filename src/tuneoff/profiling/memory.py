@@ -1,8 +1,8 @@
-"""Resident memory of this process and its peak between two moments.
+"""Resident memory of this process, and its peak within an interval.
 
-The kernel's high-water mark sees every peak but counts from the start of the process. Linux resets it on request
-(proc(5): writing 5 to /proc/self/clear_refs). Where that is refused, the mark still tells the peak of a stretch in
-which it rose; in the other stretches the highest sample stands in.
+The kernel's high-water mark includes every peak since the process started. Linux resets it on request (proc(5): write 5
+to /proc/self/clear_refs). Where the reset is refused, the mark is the peak of an interval only if it rose within that
+interval. Otherwise the peak is the highest sample.
 """
 
 import sys
@@ -15,36 +15,36 @@ SYSTEM_PROC = Path("/proc/self")
 
 
 class MemoryPeak:
-    """Peak resident set, stretch by stretch. Not thread-safe: the meter holds its lock."""
+    """Peak resident set between two calls of `read_and_reset`. Not thread-safe."""
 
     def __init__(self, proc: Path = SYSTEM_PROC) -> None:
         self._proc = proc
         self._process = psutil.Process()
         self._sampled = 0
         self.source = "highest sample of the resident set"
-        self._resets = self._reset()
+        self._can_reset = self._reset()
         self._mark = self._high_water()
         if self._mark is not None:
             self.source = (
                 "high-water mark of the kernel, reset at each phase"
-                if self._resets
+                if self._can_reset
                 else "high-water mark of the kernel where it rose, else the highest sample"
             )
 
     def sample(self) -> int:
-        """Resident set now, in bytes."""
+        """The current resident set in bytes."""
         resident = int(self._process.memory_info().rss)
         self._sampled = max(self._sampled, resident)
         return resident
 
-    def lap(self) -> int:
-        """Peak in bytes since the last lap, and start the next one."""
+    def read_and_reset(self) -> int:
+        """Peak in bytes since the last call."""
         self.sample()
         mark = self._high_water()
-        known = mark is not None and (self._resets or self._mark is None or mark > self._mark)
-        peak = max(self._sampled, mark) if known and mark is not None else self._sampled
-        if self._resets:
-            self._resets = self._reset()
+        is_peak = mark is not None and (self._can_reset or self._mark is None or mark > self._mark)
+        peak = max(self._sampled, mark) if is_peak and mark is not None else self._sampled
+        if self._can_reset:
+            self._can_reset = self._reset()
             mark = self._high_water()
         self._mark = mark
         self._sampled = 0
@@ -59,18 +59,18 @@ class MemoryPeak:
         return True
 
     def _high_water(self) -> int | None:
-        """Bytes; None where the system has no such mark."""
+        """High-water mark in bytes; None if the system has none."""
         try:
             for line in (self._proc / "status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
         except OSError:
-            return _high_water_elsewhere() if not sys.platform.startswith("linux") else None
+            return _high_water_other_systems() if not sys.platform.startswith("linux") else None
         return None
 
 
-def _high_water_elsewhere() -> int | None:
-    """macOS: getrusage(2) gives bytes. Windows: PeakWorkingSetSize."""
+def _high_water_other_systems() -> int | None:
+    """In bytes: getrusage(2) on macOS, PeakWorkingSetSize on Windows."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     if sys.platform == "darwin":

@@ -1,7 +1,8 @@
-"""The meter that runs inside a run's process: time, memory and energy per phase, and a sampled timeline.
+"""Measures a run from within its process: time, memory and energy of each phase, and a sampled timeline.
 
-At every moment exactly one phase is charged: the innermost one that is open. A phase that is interrupted (training by
-an evaluation) goes on afterwards, so phases that cover a run add up to its wall time.
+Costs are charged to exactly one phase at a time, the innermost open one. An evaluation during training, for example,
+is charged to "evaluate", and training continues afterwards. If phases cover a whole run, their times add up to its wall
+time.
 """
 
 import contextlib
@@ -16,22 +17,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tuneoff.profiling.accelerator import NO_ACCELERATOR, AcceleratorPeak, higher
+from tuneoff.profiling.accelerator import NO_ACCELERATOR, AcceleratorPeak, higher_peak
 from tuneoff.profiling.energy import SYSTEM_POWERCAP, EnergyMeter
 from tuneoff.profiling.memory import SYSTEM_PROC, MemoryPeak
-from tuneoff.profiling.nvidia import Nvidia
+from tuneoff.profiling.nvidia import NvidiaDevices
 from tuneoff.results.events import Event, PhaseStarted, Sampled
 from tuneoff.results.run_record import Phase, PhaseResources, Reading, Resources, TimelinePoint
 
 SAMPLE_SECONDS = 0.25
 TIMELINE_POINTS = 600
 OUTSIDE = "outside"
-PROCESSES_VARIABLE = "TUNEOFF_PROCESSES"  # tells a run how many share the machine, itself included
+PROCESSES_VARIABLE = "TUNEOFF_PROCESSES"  # environment variable: number of concurrent runs, including this one
 
 
 @dataclass
 class PhaseMeter:
-    """What a phase has cost so far. The code inside the phase adds to `tokens` (padding not counted)."""
+    """Costs of a phase so far. The code inside the phase adds to `tokens`, without padding."""
 
     tokens: int = 0
     wall_seconds: float = 0.0
@@ -41,21 +42,25 @@ class PhaseMeter:
     joules: float | None = 0.0
 
     def add(self, other: "PhaseMeter") -> None:
-        """What another attempt at the same phase has cost, too."""
+        """Add the costs of an earlier attempt at the same phase."""
         self.tokens += other.tokens
         self.wall_seconds += other.wall_seconds
         self.cpu_seconds += other.cpu_seconds
         self.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
-        self.accelerator = higher(self.accelerator, other.accelerator)
+        self.accelerator = higher_peak(self.accelerator, other.accelerator)
         known = self.joules is not None and other.joules is not None
         self.joules = self.joules + other.joules if known else None  # type: ignore[operator]
 
 
 class Meter:
-    """`with Meter(writer.append) as meter: with meter.phase("train") as phase: ...; phase.tokens += n`
+    """Measures the phases of a run::
 
-    Phases are opened by one thread. `events` is called from the sampling thread too. When it raises there, sampling
-    stops and the next change of phase raises the same error.
+        with Meter(writer.append) as meter, meter.phase("train") as phase:
+            ...
+            phase.tokens += n
+
+    Open phases from one thread only. `events` is also called from the sampling thread. If it raises an error there,
+    sampling stops, and the next change of phase raises that error.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class Meter:
         max_points: int = TIMELINE_POINTS,
         proc: Path = SYSTEM_PROC,
         powercap: Path = SYSTEM_POWERCAP,
-        nvidia: Nvidia | None = None,
+        nvidia: NvidiaDevices | None = None,
     ) -> None:
         self._events = events
         self._interval = interval
@@ -84,11 +89,11 @@ class Meter:
         self._processes = int(os.environ.get(PROCESSES_VARIABLE, "1"))
 
     def __enter__(self) -> Self:
-        self._nvidia = self._nvidia if self._nvidia is not None else Nvidia()
+        self._nvidia = self._nvidia if self._nvidia is not None else NvidiaDevices()
         self._energy = EnergyMeter(self._powercap, self._nvidia)
         self._memory = MemoryPeak(self._proc)
         self._accelerator = AcceleratorPeak()
-        self._accelerator.lap()
+        self._accelerator.read_and_reset()
         self._joules = self._energy.joules()
         self._start = self._wall = self._sample_wall = time.perf_counter()
         self._cpu = self._sample_cpu = time.process_time()
@@ -111,7 +116,7 @@ class Meter:
         return time.perf_counter() - self._start
 
     def state(self) -> dict[str, Any]:
-        """What was measured so far, as JSON, for the meter of an attempt that goes on from here."""
+        """All measurements so far as JSON, for the `resume` of a later attempt at this run."""
         with self._lock:
             self._charge()
             return {
@@ -124,21 +129,21 @@ class Meter:
                 "timeline": [point.model_dump() for point in self._timeline],
             }
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
-        """Add what an earlier attempt had measured when it kept its state."""
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Add the measurements of an earlier attempt, as returned by its `state`."""
         with self._lock:
             self._start -= state["seconds"]
-            # Seconds of an attempt that had company are no costs of a run alone, whatever this one has.
+            # If either attempt had concurrent runs, the sum is not the time of a run alone.
             self._processes = max(self._processes, state.get("processes", 1))
-            for name, told in state["phases"].items():
+            for name, values in state["phases"].items():
                 phase = self._phases.setdefault(name, PhaseMeter())
-                phase.add(PhaseMeter(**{**told, "accelerator": Reading.model_validate(told["accelerator"])}))
-            ours = (point.model_copy(update={"seconds": point.seconds + state["seconds"]}) for point in self._timeline)
-            self._timeline = [*(TimelinePoint.model_validate(point) for point in state["timeline"]), *ours]
+                phase.add(PhaseMeter(**{**values, "accelerator": Reading.model_validate(values["accelerator"])}))
+            own = (point.model_copy(update={"seconds": point.seconds + state["seconds"]}) for point in self._timeline)
+            self._timeline = [*(TimelinePoint.model_validate(point) for point in state["timeline"]), *own]
 
     @contextlib.contextmanager
     def phase(self, name: Phase) -> Iterator[PhaseMeter]:
-        """Charge what happens inside to `name`; opened again, a phase goes on where it was."""
+        """Charge everything inside to phase `name`. A phase may be opened several times; its costs add up."""
         self._enter(name)
         try:
             yield self._phases[name]
@@ -146,7 +151,7 @@ class Meter:
             self._leave()
 
     def resources(self) -> Resources:
-        """What was measured so far; an open phase is charged up to now."""
+        """All measurements so far, including those of open phases up to now."""
         with self._lock:
             if not self._stop.is_set():
                 self._charge()
@@ -167,7 +172,7 @@ class Meter:
             self._charge()
             self._phases.setdefault(name, PhaseMeter())
             self._open.append(name)
-        self._tell(PhaseStarted(phase=name, seconds=self.elapsed()))
+        self._emit(PhaseStarted(phase=name, seconds=self.elapsed()))
 
     def _leave(self) -> None:
         with self._lock:
@@ -175,16 +180,16 @@ class Meter:
             left = self._open.pop()
             current = self._open[-1] if self._open else None
         if current is not None and current != left:
-            self._tell(PhaseStarted.model_validate({"phase": current, "seconds": self.elapsed()}))
+            self._emit(PhaseStarted.model_validate({"phase": current, "seconds": self.elapsed()}))
 
     def _charge(self) -> None:
-        """Charge everything since the last call to the innermost open phase. The caller holds the lock."""
+        """Charge the costs since the last call to the innermost open phase. The caller holds the lock."""
         phase = self._phases[self._open[-1]] if self._open else self._outside
         wall, cpu, joules = time.perf_counter(), time.process_time(), self._energy.joules()
         phase.wall_seconds += wall - self._wall
         phase.cpu_seconds += cpu - self._cpu
-        phase.peak_memory_bytes = max(phase.peak_memory_bytes, self._memory.lap())
-        phase.accelerator = higher(phase.accelerator, self._accelerator.lap())
+        phase.peak_memory_bytes = max(phase.peak_memory_bytes, self._memory.read_and_reset())
+        phase.accelerator = higher_peak(phase.accelerator, self._accelerator.read_and_reset())
         if joules is None or self._joules is None or phase.joules is None:
             phase.joules = None
         else:
@@ -201,7 +206,7 @@ class Meter:
             energy=self._energy.reading(phase.joules),
         )
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         if self._events is not None:
             self._events(event)
 
@@ -215,33 +220,33 @@ class Meter:
             while not self._stop.wait(self._interval):
                 with self._lock:
                     point = self._sample()
-                self._tell(Sampled.model_validate(point.model_dump()))
+                self._emit(Sampled.model_validate(point.model_dump()))
         except Exception as error:
             self._failure = error
 
     def _sample(self) -> TimelinePoint:
         wall, cpu = time.perf_counter(), time.process_time()
-        self._energy.joules()  # its counters wrap after minutes: a long phase must not miss that
+        self._energy.joules()  # read regularly, because counters wrap after minutes
         self._accelerator.sample()
         point = TimelinePoint(
             seconds=wall - self._start,
             phase=self._open[-1] if self._open else OUTSIDE,
             memory_bytes=self._memory.sample(),
             cpu=(cpu - self._sample_cpu) / (wall - self._sample_wall),
-            accelerator=self._nvidia.use() if self._nvidia is not None else None,
+            accelerator=self._nvidia.utilization() if self._nvidia is not None else None,
         )
         self._sample_wall, self._sample_cpu = wall, cpu
         self._timeline.append(point)
         if len(self._timeline) > self._max_points:
-            self._timeline = halved(self._timeline)
+            self._timeline = merge_pairs(self._timeline)
             self._interval *= 2
         return point
 
 
-def halved(timeline: list[TimelinePoint]) -> list[TimelinePoint]:
-    """Every two neighbours as one point: the later time and phase, the higher memory, the mean use.
+def merge_pairs(timeline: list[TimelinePoint]) -> list[TimelinePoint]:
+    """Merge each pair of neighbours into one point: the later time and phase, the higher memory, the mean utilization.
 
-    The two use values cover equally long intervals, so their plain mean is right. An odd last point stays as it is.
+    Both points cover intervals of equal length, so the mean needs no weights. An odd last point is kept.
     """
     pairs = zip(timeline[::2], timeline[1::2], strict=False)
     merged = [
@@ -250,20 +255,20 @@ def halved(timeline: list[TimelinePoint]) -> list[TimelinePoint]:
             phase=second.phase,
             memory_bytes=max(first.memory_bytes, second.memory_bytes),
             cpu=(first.cpu + second.cpu) / 2,
-            accelerator=_mean(first.accelerator, second.accelerator),
+            accelerator=_mean_of_known(first.accelerator, second.accelerator),
         )
         for first, second in pairs
     ]
     return merged + timeline[len(merged) * 2 :]
 
 
-def _mean(one: float | None, other: float | None) -> float | None:
+def _mean_of_known(one: float | None, other: float | None) -> float | None:
     known = [value for value in (one, other) if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def _threads() -> int:
-    """Threads that torch computes with; before torch is there, what it would take."""
+    """Number of threads that torch uses, or would use if it were imported."""
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())

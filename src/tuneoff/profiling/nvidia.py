@@ -1,4 +1,4 @@
-"""NVIDIA devices through the driver's management library (NVML): use, energy, names. Needs no torch."""
+"""NVIDIA devices: utilization, energy and names from the driver's library (NVML). Does not import torch."""
 
 import importlib
 import os
@@ -7,13 +7,13 @@ from typing import Any
 
 from tuneoff.results.run_record import Accelerator
 
-MILLI = 1e-3
+_JOULES_PER_MILLIJOULE = 1e-3
 
 
-class Nvidia:
-    """The devices that this process may see, numbered from 0. Without any, `count` is 0 and `reason` says why.
+class NvidiaDevices:
+    """The visible devices, numbered from 0. Without devices, `count` is 0 and `reason` is not None.
 
-    `CUDA_VISIBLE_DEVICES` is honoured for numbers (taken in PCI order) and for names that start with GPU-.
+    `CUDA_VISIBLE_DEVICES` is respected. It may contain numbers (in PCI order) and ids that start with GPU-.
     """
 
     def __init__(self, library: ModuleType | Any = None) -> None:
@@ -49,11 +49,11 @@ class Nvidia:
             elif word.startswith("GPU-"):
                 devices.append(self._nvml.nvmlDeviceGetHandleByUUID(word))
             else:
-                break  # CUDA itself ignores everything from the first invalid entry on
+                break  # as CUDA does: all entries from the first invalid one on are ignored
         return devices
 
-    def use(self) -> float | None:
-        """Mean share of the last moments in which the devices were busy, 0..1; None when it cannot be read."""
+    def utilization(self) -> float | None:
+        """Fraction of recent time in which a device was busy, 0 to 1, averaged over devices; None if unreadable."""
         if not self._devices:
             return None
         try:
@@ -62,15 +62,15 @@ class Nvidia:
             return None
         return float(sum(busy)) / len(busy) / 100
 
-    def joules(self, number: int) -> float:
-        """Energy of device `number` since its driver was loaded. Raises `OSError` when the device cannot tell."""
+    def energy_joules(self, number: int) -> float:
+        """Energy of device `number` in joules since its driver was loaded. Raises `OSError` if it cannot be read."""
         try:
-            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._devices[number])) * MILLI
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._devices[number])) * _JOULES_PER_MILLIJOULE
         except self._nvml.NVMLError as error:
             raise OSError(str(error)) from error
 
     def describe(self) -> tuple[Accelerator, ...]:
-        """Name and memory (bytes; None when the driver does not tell) of each device."""
+        """Name and memory of each device. Memory is in bytes, or None if the driver does not report it."""
         described = []
         for device in self._devices:
             try:

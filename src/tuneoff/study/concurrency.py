@@ -25,7 +25,7 @@ _WORK = """
 import sys, time, torch
 torch.set_num_threads(int(sys.argv[1]))
 from transformers import LlamaConfig, LlamaModel
-from tuneoff.engine.parallel import Lanes
+from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.precision import choose_dtype
 device = torch.device("cpu")
@@ -33,12 +33,12 @@ dtype = choose_dtype("auto", device)
 shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
 model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
 use_fast_paths(model, device)
-lanes = Lanes(device)
-pieces = [rows.requires_grad_() for rows in torch.randn(8, 256, 576, dtype=dtype).chunk(lanes.pieces)]
+workers = ParallelWorkers(device)
+pieces = [rows.requires_grad_() for rows in torch.randn(8, 256, 576, dtype=dtype).chunk(workers.multiple)]
 def backward(rows):
     model(inputs_embeds=rows).last_hidden_state.float().square().mean().backward()
 def step():
-    lanes.map(backward, pieces)
+    workers.map(backward, pieces)
 step()
 print("ready", flush=True)
 sys.stdin.readline()

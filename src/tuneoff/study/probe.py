@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tuneoff import data, models
-from tuneoff.engine.batching import lengths
+from tuneoff.engine.batching import row_lengths
 from tuneoff.errors import RunFailure
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Event
@@ -103,4 +103,4 @@ def _mean_length(study: StudySpec, inputs: StudyInputs, model: ModelSpec) -> flo
         reserved_tokens=planner.reserved_tokens(study),
     )
     rows, _ = prompter.encode(train[:: max(1, len(train) // _SAMPLE)], with_target=True)
-    return fmean(lengths(rows)) if rows else float(study.prompt.max_length)
+    return fmean(row_lengths(rows)) if rows else float(study.prompt.max_length)

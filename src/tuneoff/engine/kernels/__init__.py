@@ -1,4 +1,4 @@
-"""The engine's own ways through a model of transformers: the same function, computed faster."""
+"""Faster implementations of transformers' layers. They compute the same functions, and each has a plain fallback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tuneoff.engine.kernels.llama import use_fused_layers
 
 
 def use_fast_paths(model: nn.Module, device: torch.device) -> None:
-    """Let `model` take them wherever it can. Results are the same but for the order of floating-point operations."""
+    """Replace the layers of `model` for which there is a faster implementation.
+
+    Results differ only through the order of floating-point operations.
+    """
     use_fused_activations(model)
     use_fused_layers(model, device)
     use_causal_attention(model, device)

@@ -1,12 +1,14 @@
-"""Causal attention on a CPU: no masks where rows go on from keys that were read before, dense products where they pay.
+"""Causal attention on a CPU, without masks where possible, and with dense matrix products for short rows in bf16.
 
-A mask makes the flash kernel compute the upper half of the scores too; rows that go on from a common beginning need
-none. In bf16 its backward pass costs several times what dense products of short rows cost. Measured in
-docs/performance.md; rows with padding on the left, dropout and other devices keep the usual path. GPT-Neo, for which
-transformers has only an attention that writes all scores down, gets the kernel.
+- With a mask the flash kernel computes the upper half of the scores too. Rows that continue from a shared prefix need
+  no mask.
+- In bf16 the backward pass of the flash kernel is several times slower than dense products of short rows.
+- For GPT-Neo transformers has only an implementation that stores all scores. It uses the flash kernel here.
 
-Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T),
-D width of a head.
+docs/performance.md has the measurements. Rows padded on the left, dropout and other devices use PyTorch's attention.
+
+Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T
+positions), D width of a head.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 from tuneoff.engine.kernels import fused
 
 _NAME = "tuneoff_causal"
-# Above this the probabilities (T x T for each head) cost more than they save.
-_LONGEST = 512
+# With more keys, storing the attention weights (T x S for each head) costs more than it saves.
+_MAX_DENSE_KEYS = 512
 
 
-class ShortCausal(torch.autograd.Function):
-    """softmax(scale * q k' + causal mask) v. Heads that share keys lie beside each other in one product."""
+class DenseCausalAttention(torch.autograd.Function):
+    """softmax(scale * q k' + causal mask) v. Query heads that share keys are computed in one matrix product."""
 
     @staticmethod
     def forward(ctx: Any, q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, scale: float) -> Tensor:
@@ -39,10 +41,10 @@ class ShortCausal(torch.autograd.Function):
         grouped = (rows * shared, heads // shared * width_T, width_D)
         q = q_BHTD.reshape(grouped)
         k, v = (states.reshape(rows * shared, width_S, width_D) for states in (k_BKSD, v_BKSD))
-        if _kernels_take(q, width_S, scale):
-            weights = fused.attend_(torch.bmm(q, k.transpose(1, 2)), scale, width_T)
+        if _can_use_kernels(q, width_S, scale):
+            weights = fused.causal_softmax_(torch.bmm(q, k.transpose(1, 2)), scale, width_T)
         else:
-            mask = _causal(width_T, width_S, heads // shared, q.dtype, q.device)
+            mask = _causal_mask(width_T, width_S, heads // shared, q.dtype, q.device)
             weights = torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), -1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scale, ctx.shape = scale, (q_BHTD.shape, k_BKSD.shape)
@@ -55,8 +57,8 @@ class ShortCausal(torch.autograd.Function):
         gradient = gradients[0].reshape(q.shape)
         grad_v = torch.bmm(weights.transpose(1, 2), gradient)
         grad_weights = torch.bmm(gradient, v.transpose(1, 2))
-        if _kernels_take(q, weights.shape[-1], ctx.scale):
-            grad_scores = fused.attend_back_(grad_weights, weights, ctx.scale, shape_q[2])
+        if _can_use_kernels(q, weights.shape[-1], ctx.scale):
+            grad_scores = fused.causal_softmax_backward_(grad_weights, weights, ctx.scale, shape_q[2])
         else:
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.scale)
         grad_q = torch.bmm(grad_scores, k)
@@ -64,13 +66,13 @@ class ShortCausal(torch.autograd.Function):
         return grad_q.view(shape_q), grad_k.view(shape_k), grad_v.view(shape_k), None
 
 
-def _kernels_take(q: Tensor, width_S: int, scale: float) -> bool:
-    return fused.are_here(q.device) and width_S <= fused.LONGEST and scale > 0
+def _can_use_kernels(q: Tensor, width_S: int, scale: float) -> bool:
+    return fused.are_available(q.device) and width_S <= fused.MAX_KEYS and scale > 0
 
 
 @functools.lru_cache(maxsize=8)
-def _causal(width_T: int, width_S: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Mask (G * T, S) that is added to the scores."""
+def _causal_mask(width_T: int, width_S: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Mask (G * T, S) to be added to the scores: 0 or -inf."""
     with torch.inference_mode(False):
         mask = torch.full((width_T, width_S), float("-inf"), device=device).triu(1 + width_S - width_T)
         return mask.to(dtype).repeat(groups, 1)
@@ -87,17 +89,17 @@ def _attend(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The form in which transformers calls attention; returns (B, T, H, D)."""
+    """Attention function with the interface of transformers; returns (B, T, H, D)."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     plain = attention_mask is None and causal and 1 < query.shape[2] <= key.shape[2]
-    short = key.shape[2] <= _LONGEST and key.shape == value.shape and query.shape[3] == key.shape[3]
+    short = key.shape[2] <= _MAX_DENSE_KEYS and key.shape == value.shape and query.shape[3] == key.shape[3]
     if plain and short and not dropout and query.dtype == torch.bfloat16:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        heads: Tensor = ShortCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        heads: Tensor = DenseCausalAttention.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return heads.transpose(1, 2).contiguous(), None
-    # The kernel's causal rows begin at the first key: queries that nobody asked for stand in for those read before.
+    # The flash kernel aligns queries with the first keys, so dummy queries are added for keys of earlier positions.
     before = key.shape[2] - query.shape[2] if plain else 0
-    usual_BTHD: Tensor = sdpa_attention_forward(
+    attended_BTHD: Tensor = sdpa_attention_forward(
         module,
         F.pad(query, (0, 0, before, 0)) if before else query,
         key,
@@ -108,11 +110,14 @@ def _attend(
         is_causal=is_causal,
         **kwargs,
     )[0]
-    return usual_BTHD[:, before:], None
+    return attended_BTHD[:, before:], None
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """No mask for queries that follow keys which were read before: `_attend` knows what to do."""
+    """Mask function with the interface of transformers.
+
+    None for queries at the last positions of the keys, which `_attend` computes without a mask.
+    """
     plain = kwargs.get("mask_function") is causal_mask_function and kwargs.get("attention_mask") is None
     follows = kwargs.get("q_offset") == kwargs.get("kv_length", 0) - kwargs.get("q_length", 0)
     if plain and follows and kwargs.get("allow_is_causal_skip") and 1 < kwargs["q_length"] <= kwargs["kv_length"]:
@@ -124,43 +129,48 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
 def _attend_gpt_neo(
     module: GPTNeoSelfAttention, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, None]:
-    """In the place of its `_attn`: in fp32 without a scale, and every other layer sees the last `window_size` positions
-    only. `attention_mask`: None, or true where a query may look. Returns (B, H, T, D)."""
+    """Replaces GPT-Neo's `_attn`; returns (B, H, T, D).
+
+    As there, scores are fp32 and not scaled, and local layers see only the last `window_size` positions.
+    `attention_mask` is None, or true where a query may attend.
+    """
     width_T, width_S = query.shape[2], key.shape[2]
     dropout = module.attn_dropout.p if module.training else 0.0
-    before, seen = 0, attention_mask
+    before, mask = 0, attention_mask
     if module.attention_type == "local" and width_S > module.config.window_size:
         window = module.bias[:, :, width_S - width_T : width_S, :width_S]
-        seen = window if attention_mask is None else window & attention_mask
+        mask = window if attention_mask is None else window & attention_mask
     elif attention_mask is None and width_T > 1:
-        before = width_S - width_T  # see `_attend`
+        before = width_S - width_T  # dummy queries, as in `_attend`
     attended = F.scaled_dot_product_attention(
         F.pad(query, (0, 0, before, 0)).float() if before else query.float(),
         key.float(),
         value.float(),
-        seen,
+        mask,
         dropout,
-        is_causal=seen is None and width_T > 1,
+        is_causal=mask is None and width_T > 1,
         scale=1.0,
     )
     return attended[:, :, before:].to(value.dtype), None
 
 
 def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
-    """Let `model` attend as this module does, on a CPU. True when it does from now on.
+    """Make `model` use the attention of this module on a CPU; returns whether it does.
 
-    Models whose attention transformers cannot exchange (Falcon) stay as they are, but for GPT-Neo.
+    Models with an attention of their own (Falcon) do not change, except for GPT-Neo.
     """
     if device.type != "cpu":
         return False
-    usual = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
     AttentionMaskInterface.register(_NAME, _mask)
-    if usual == "eager" and (layers := [layer for layer in model.modules() if type(layer) is GPTNeoSelfAttention]):
+    if implementation == "eager" and (
+        layers := [layer for layer in model.modules() if type(layer) is GPTNeoSelfAttention]
+    ):
         for layer in layers:
             layer._attn = functools.partial(_attend_gpt_neo, layer)  # type: ignore[assignment]
-        model.config._attn_implementation = _NAME  # type: ignore[union-attr]  # of it GPT-Neo asks for masks alone
+        model.config._attn_implementation = _NAME  # type: ignore[union-attr]  # GPT-Neo uses it for masks only
         return True
-    if usual != "sdpa":
+    if implementation != "sdpa":
         return False
     AttentionInterface.register(_NAME, _attend)
     model.set_attn_implementation(_NAME)  # type: ignore[operator]

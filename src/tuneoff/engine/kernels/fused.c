@@ -1,9 +1,9 @@
-/* What stands between the matrix products of a decoder layer, each in one pass over memory.
+/* The operations between the matrix products of a decoder layer, each in one pass over memory.
  *
- * Written once for both number types: the file includes itself for float and for bfloat16. Everything is computed in
- * float; `normalize` and `gate` round to the tensors' type where PyTorch's chain of operations does, the others once, at
- * the end. Rows are shared out among `threads` threads; no sum goes over rows of different threads, so their number
- * changes no result. The formulas stand in fused.py.
+ * The file includes itself once for each number type, float and bfloat16. All arithmetic is in float. `normalize` and
+ * `gate` round to the tensors' type at the same steps as PyTorch; the other functions round once, at the end. Rows are
+ * divided among `threads` threads. No sum includes rows of several threads, so results do not depend on the number of
+ * threads. The formulas are in fused.py.
  */
 #ifndef TYPE
 
@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What fused.py expects: raise it there and here with every change of a function's name or arguments. */
+/* Version checked by fused.py. Raise it here and there whenever the name or arguments of a function change. */
 #define INTERFACE 1
 
-/* One file for every x86-64: glibc's loader takes the version that this processor knows. GCC 12 brought the levels. */
+/* One library for every x86-64 processor: the loader of glibc selects the best version. Levels need GCC 12. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #if __GNUC__ >= 12
 #define VERSIONS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -25,8 +25,8 @@
 #define VERSIONS
 #endif
 
-/* The longest row of attention weights; fused.py asks for no longer ones. */
-#define LONGEST 1024
+/* Largest number of keys of a row of attention weights; MAX_KEYS of fused.py. */
+#define MAX_KEYS 1024
 
 typedef uint16_t bfloat16;
 
@@ -46,20 +46,20 @@ static inline float load_float(float value) { return value; }
 static inline float store_float(float value) { return value; }
 static inline float load_bfloat16(bfloat16 value) { return bits_to_float((uint32_t)value << 16); }
 
-/* To the nearest, ties to even; what is not a number stays none. */
+/* Rounds to nearest, ties to even. NaN remains NaN. */
 static inline bfloat16 store_bfloat16(float value) {
     uint32_t bits = float_to_bits(value);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     return (bfloat16)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
 }
 
-/* e^x = 2^n e^r with |r| <= ln 2 / 2, where the Taylor series to the seventh power is closer than a float's rounding.
- * Below -87 and above 88 the nearest of these. */
+/* e^x = 2^n e^r with |r| <= ln 2 / 2. For such r the Taylor series of degree 7 is as exact as a float. x is clamped to
+ * [-87, 88]. */
 static inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float n = rintf(x * 1.44269504f);
-    float r = x - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts, the first exact in products with n */
+    float r = x - n * 0.693145752f - n * 1.42860677e-6f; /* ln 2 in two parts; n times the first is exact */
     float series = 1.0f / 5040.0f;
     series = series * r + 1.0f / 720.0f;
     series = series * r + 1.0f / 120.0f;
@@ -71,11 +71,11 @@ static inline float exponential(float x) {
     return series * bits_to_float((uint32_t)((int32_t)n + 127) << 23);
 }
 
-/* 1 / (1 + e^-x). Where e^-x would leave a float's range it is 0, so that x times it is too. */
+/* 1 / (1 + e^-x). Exactly 0 where e^-x would overflow, so that x * sigmoid(x) is 0 too. */
 static inline float sigmoid(float x) { return x < -87.0f ? 0.0f : 1.0f / (1.0f + exponential(-x)); }
 
-/* Calls `call` for the rows `from` to `to` of each thread. */
-#define SHARE_OUT(rows, threads, call)                                                      \
+/* Runs `call` in each thread, for the rows `from` (included) to `to` (excluded). */
+#define FOR_EACH_THREAD(rows, threads, call)                                                \
     do {                                                                                    \
         if ((threads) <= 1) {                                                               \
             long from = 0, to = (rows);                                                     \
@@ -123,7 +123,7 @@ VERSIONS static void NAME(normalize_rows)(const TYPE *x, const TYPE *weight, TYP
 
 void NAME(normalize)(const TYPE *x, const TYPE *weight, TYPE *y, float *scale, long rows, long width, float epsilon,
                      long threads) {
-    SHARE_OUT(rows, threads, NAME(normalize_rows)(x, weight, y, scale, width, epsilon, from, to));
+    FOR_EACH_THREAD(rows, threads, NAME(normalize_rows)(x, weight, y, scale, width, epsilon, from, to));
 }
 
 VERSIONS static void NAME(normalize_input_rows)(const TYPE *gradient, const TYPE *x, const TYPE *weight,
@@ -142,10 +142,10 @@ VERSIONS static void NAME(normalize_input_rows)(const TYPE *gradient, const TYPE
 
 void NAME(normalize_input)(const TYPE *gradient, const TYPE *x, const TYPE *weight, const float *scale, TYPE *grad_x,
                            long rows, long width, long threads) {
-    SHARE_OUT(rows, threads, NAME(normalize_input_rows)(gradient, x, weight, scale, grad_x, width, from, to));
+    FOR_EACH_THREAD(rows, threads, NAME(normalize_input_rows)(gradient, x, weight, scale, grad_x, width, from, to));
 }
 
-/* Here threads share out columns: each sums over all rows. */
+/* Columns are divided among the threads: each thread sums over all rows. */
 VERSIONS static void NAME(normalize_weight_columns)(const TYPE *gradient, const TYPE *x, const float *scale,
                                                     float *grad_weight, long rows, long width, long from, long to) {
     for (long i = from; i < to; i++) grad_weight[i] = 0.0f;
@@ -159,17 +159,17 @@ VERSIONS static void NAME(normalize_weight_columns)(const TYPE *gradient, const 
 
 void NAME(normalize_weight)(const TYPE *gradient, const TYPE *x, const float *scale, float *grad_weight, long rows,
                             long width, long threads) {
-    SHARE_OUT(width, threads,
+    FOR_EACH_THREAD(width, threads,
               NAME(normalize_weight_columns)(gradient, x, scale, grad_weight, rows, width, from, to));
 }
 
-/* strides: of rows, heads and positions, of x and then of y, in elements. A row of this loop is a position of a row. */
+/* strides: of rows, heads and positions, first of x, then of y, in elements. The loop is over rows and positions. */
 VERSIONS static void NAME(rotate_rows)(const TYPE *x, TYPE *y, const TYPE *cosines, const TYPE *sines,
                                        const long *strides, long heads, long length, long width, long table_stride,
                                        long back, long from, long to) {
     long half = width / 2;
-    for (long place = from; place < to; place++) {
-        long row = place / length, position = place % length;
+    for (long index = from; index < to; index++) {
+        long row = index / length, position = index % length;
         const TYPE *c = cosines + row * table_stride + position * width;
         const TYPE *s = sines + row * table_stride + position * width;
         for (long head = 0; head < heads; head++) {
@@ -196,7 +196,7 @@ VERSIONS static void NAME(rotate_rows)(const TYPE *x, TYPE *y, const TYPE *cosin
 
 void NAME(rotate)(const TYPE *x, TYPE *y, const TYPE *cosines, const TYPE *sines, const long *strides, long rows,
                   long heads, long length, long width, long table_stride, long back, long threads) {
-    SHARE_OUT(rows * length, threads,
+    FOR_EACH_THREAD(rows * length, threads,
               NAME(rotate_rows)(x, y, cosines, sines, strides, heads, length, width, table_stride, back, from, to));
 }
 
@@ -209,7 +209,7 @@ VERSIONS static void NAME(gate_elements)(const TYPE *gate, const TYPE *up, TYPE 
 }
 
 void NAME(gate)(const TYPE *gate, const TYPE *up, TYPE *y, long count, long threads) {
-    SHARE_OUT(count, threads, NAME(gate_elements)(gate, up, y, from, to));
+    FOR_EACH_THREAD(count, threads, NAME(gate_elements)(gate, up, y, from, to));
 }
 
 VERSIONS static void NAME(gate_back_elements)(const TYPE *gradient, const TYPE *gate, const TYPE *up, TYPE *grad_gate,
@@ -224,36 +224,36 @@ VERSIONS static void NAME(gate_back_elements)(const TYPE *gradient, const TYPE *
 
 void NAME(gate_back)(const TYPE *gradient, const TYPE *gate, const TYPE *up, TYPE *grad_gate, TYPE *grad_up, long count,
                      long threads) {
-    SHARE_OUT(count, threads, NAME(gate_back_elements)(gradient, gate, up, grad_gate, grad_up, from, to));
+    FOR_EACH_THREAD(count, threads, NAME(gate_back_elements)(gradient, gate, up, grad_gate, grad_up, from, to));
 }
 
-/* Scores (.., queries, keys) become weights in place; query t of `queries` sees the first keys - queries + t + 1. */
+/* Scores (.., queries, keys) are replaced by weights. Query t sees the first keys - queries + t + 1 keys. */
 VERSIONS static void NAME(attend_rows)(TYPE *scores, float scale, long queries, long keys, long from, long to) {
-    float powers[LONGEST];
+    float powers[MAX_KEYS];
     for (long row = from; row < to; row++) {
         TYPE *p = scores + row * keys;
         long seen = keys - queries + row % queries + 1;
-        float most = LOAD(p[0]);
-#pragma omp simd reduction(max : most)
-        for (long i = 1; i < seen; i++) most = LOAD(p[i]) > most ? LOAD(p[i]) : most;
+        float highest = LOAD(p[0]);
+#pragma omp simd reduction(max : highest)
+        for (long i = 1; i < seen; i++) highest = LOAD(p[i]) > highest ? LOAD(p[i]) : highest;
         float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
         for (long i = 0; i < seen; i++) {
-            powers[i] = exponential((LOAD(p[i]) - most) * scale);
+            powers[i] = exponential((LOAD(p[i]) - highest) * scale);
             sum += powers[i];
         }
-        float share = 1.0f / sum;
+        float inverse_sum = 1.0f / sum;
 #pragma omp simd
-        for (long i = 0; i < seen; i++) p[i] = STORE(powers[i] * share);
+        for (long i = 0; i < seen; i++) p[i] = STORE(powers[i] * inverse_sum);
         for (long i = seen; i < keys; i++) p[i] = STORE(0.0f);
     }
 }
 
 void NAME(attend)(TYPE *scores, float scale, long rows, long queries, long keys, long threads) {
-    SHARE_OUT(rows, threads, NAME(attend_rows)(scores, scale, queries, keys, from, to));
+    FOR_EACH_THREAD(rows, threads, NAME(attend_rows)(scores, scale, queries, keys, from, to));
 }
 
-/* The gradient of the weights becomes that of the scores, in place. */
+/* The gradient of the weights is replaced by the gradient of the scores. */
 VERSIONS static void NAME(attend_back_rows)(TYPE *gradient, const TYPE *weights, float scale, long queries, long keys,
                                             long from, long to) {
     for (long row = from; row < to; row++) {
@@ -271,7 +271,7 @@ VERSIONS static void NAME(attend_back_rows)(TYPE *gradient, const TYPE *weights,
 
 void NAME(attend_back)(TYPE *gradient, const TYPE *weights, float scale, long rows, long queries, long keys,
                        long threads) {
-    SHARE_OUT(rows, threads, NAME(attend_back_rows)(gradient, weights, scale, queries, keys, from, to));
+    FOR_EACH_THREAD(rows, threads, NAME(attend_back_rows)(gradient, weights, scale, queries, keys, from, to));
 }
 
 VERSIONS static void NAME(multiply_elements)(const TYPE *x, const TYPE *factors, TYPE *y, long from, long to) {
@@ -280,7 +280,7 @@ VERSIONS static void NAME(multiply_elements)(const TYPE *x, const TYPE *factors,
 }
 
 void NAME(multiply)(const TYPE *x, const TYPE *factors, TYPE *y, long count, long threads) {
-    SHARE_OUT(count, threads, NAME(multiply_elements)(x, factors, y, from, to));
+    FOR_EACH_THREAD(count, threads, NAME(multiply_elements)(x, factors, y, from, to));
 }
 
 VERSIONS static void NAME(add_product_elements)(TYPE *sum, const TYPE *x, const TYPE *factors, long from, long to) {
@@ -289,7 +289,7 @@ VERSIONS static void NAME(add_product_elements)(TYPE *sum, const TYPE *x, const 
 }
 
 void NAME(add_product)(TYPE *sum, const TYPE *x, const TYPE *factors, long count, long threads) {
-    SHARE_OUT(count, threads, NAME(add_product_elements)(sum, x, factors, from, to));
+    FOR_EACH_THREAD(count, threads, NAME(add_product_elements)(sum, x, factors, from, to));
 }
 
 #endif

@@ -1,10 +1,12 @@
-"""Kernels for what stands between the matrix products of a decoder layer: fused.c, built when tuneoff is installed.
+"""Fused CPU kernels for the operations between the matrix products of a decoder layer.
 
-PyTorch computes a norm, a rotation or an activation as a chain of operations, and each reads and writes the whole
-tensor; where products are fast (bf16 with AMX) those chains cost more than the products (docs/performance.md). Where
-there was no C compiler at the installation, or on another device, everything stays as transformers wrote it.
+The kernels are in fused.c, which is compiled when tuneoff is installed. PyTorch computes a norm, a rotation or an
+activation as a chain of operations, and each of them reads and writes the whole tensor. Where matrix products are fast
+(bf16 with AMX), those chains cost more than the products (docs/performance.md). Without a C compiler at installation,
+or on another device, the layers of transformers are unchanged.
 
-Shapes: any leading dimensions, D width; B rows, H heads, T positions.
+Shapes: B rows, H heads, T positions, D width of the last dimension, X all leading dimensions, S keys. Tensors without a
+suffix have any leading dimensions.
 """
 
 from __future__ import annotations
@@ -20,37 +22,38 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _SUFFIXES = {torch.float32: "float", torch.bfloat16: "bfloat16"}
-_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+_POINTER, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+# Arguments of the C functions, before the last one, the number of threads.
 _ARGUMENTS: dict[str, list[Any]] = {
-    "normalize": [_POINTER] * 4 + [_COUNT, _COUNT, _NUMBER],
-    "normalize_input": [_POINTER] * 5 + [_COUNT] * 2,
-    "normalize_weight": [_POINTER] * 4 + [_COUNT] * 2,
-    "rotate": [_POINTER] * 5 + [_COUNT] * 6,
-    "gate": [_POINTER] * 3 + [_COUNT],
-    "gate_back": [_POINTER] * 5 + [_COUNT],
-    "attend": [_POINTER, _NUMBER] + [_COUNT] * 3,
-    "attend_back": [_POINTER, _POINTER, _NUMBER] + [_COUNT] * 3,
-    "multiply": [_POINTER] * 3 + [_COUNT],
-    "add_product": [_POINTER] * 3 + [_COUNT],
+    "normalize": [_POINTER] * 4 + [_LONG, _LONG, _FLOAT],
+    "normalize_input": [_POINTER] * 5 + [_LONG] * 2,
+    "normalize_weight": [_POINTER] * 4 + [_LONG] * 2,
+    "rotate": [_POINTER] * 5 + [_LONG] * 6,
+    "gate": [_POINTER] * 3 + [_LONG],
+    "gate_back": [_POINTER] * 5 + [_LONG],
+    "attend": [_POINTER, _FLOAT] + [_LONG] * 3,
+    "attend_back": [_POINTER, _POINTER, _FLOAT] + [_LONG] * 3,
+    "multiply": [_POINTER] * 3 + [_LONG],
+    "add_product": [_POINTER] * 3 + [_LONG],
 }
-# As in fused.c: a library that was built of another version of it is left alone.
+# Version of the functions in fused.c. A library built from another version is not used.
 INTERFACE = 1
-# A thread more costs about as much as so many elements.
-_WORTH_A_THREAD = 16384
-# The longest row of attention weights that the kernels take.
-LONGEST = 1024
+# One more thread costs about as much as computing this many elements.
+_MIN_THREAD_ELEMENTS = 16384
+# Largest number of keys that the attention kernels support.
+MAX_KEYS = 1024
 
 
 @functools.cache
-def _kernels() -> dict[tuple[str, torch.dtype], Any]:
-    """The functions of the built library by name and type; empty where there is none."""
+def _compiled_kernels() -> dict[tuple[str, torch.dtype], Any]:
+    """The functions of the compiled library by name and dtype; empty without a usable library."""
     found = importlib.util.find_spec("tuneoff.engine.kernels._fused")
     if found is None or found.origin is None:
         return {}
     try:
         library = ctypes.CDLL(found.origin)
         interface = library.fused_interface()
-    except (OSError, AttributeError):  # built for another machine, or long ago
+    except (OSError, AttributeError):  # compiled for another machine or by an old version
         return {}
     if interface != INTERFACE:
         return {}
@@ -58,35 +61,35 @@ def _kernels() -> dict[tuple[str, torch.dtype], Any]:
     for name, arguments in _ARGUMENTS.items():
         for dtype, suffix in _SUFFIXES.items():
             function = getattr(library, f"{name}_{suffix}")
-            function.argtypes, function.restype = [*arguments, _COUNT], None
+            function.argtypes, function.restype = [*arguments, _LONG], None
             kernels[name, dtype] = function
     return kernels
 
 
-def are_here(device: torch.device) -> bool:
-    """Whether kernels for `device` were built."""
-    return device.type == "cpu" and bool(_kernels())
+def are_available(device: torch.device) -> bool:
+    """Whether there are compiled kernels for `device`."""
+    return device.type == "cpu" and bool(_compiled_kernels())
 
 
-def take(*tensors: Tensor) -> bool:
-    """Whether kernels can compute with these tensors."""
+def supports(*tensors: Tensor) -> bool:
+    """Whether the kernels can compute with these tensors: one supported dtype, on the CPU, contiguous."""
     first = tensors[0]
     return (
         first.dtype in _SUFFIXES
-        and bool(_kernels())
+        and bool(_compiled_kernels())
         and all(one.dtype == first.dtype and one.device.type == "cpu" and one.is_contiguous() for one in tensors)
     )
 
 
 def _run(name: str, size: Tensor, *arguments: Any) -> None:
-    """Run a kernel for the type of `size`, whose number of elements is the work's."""
-    threads = min(torch.get_num_threads(), size.numel() // _WORTH_A_THREAD + 1)
+    """Run the kernel for the dtype of `size`. Its number of elements determines the number of threads."""
+    threads = min(torch.get_num_threads(), size.numel() // _MIN_THREAD_ELEMENTS + 1)
     pointers = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
-    _kernels()[name, size.dtype](*pointers, threads)
+    _compiled_kernels()[name, size.dtype](*pointers, threads)
 
 
-class _Normalize(torch.autograd.Function):
-    """y = w x / sqrt(mean(x^2) + epsilon), RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467."""
+class _RMSNorm(torch.autograd.Function):
+    """y = w x / sqrt(mean(x^2) + epsilon): RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
@@ -113,14 +116,14 @@ class _Normalize(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
-def normalize(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
-    """RMSNorm over the last dimension, rounded where Llama's rounds. All must be tensors that `take` takes."""
-    y: Tensor = _Normalize.apply(x, weight_D, epsilon)  # type: ignore[no-untyped-call]
+def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+    """RMSNorm over the last dimension, rounded as in Llama. `supports(x, weight_D)` must be true."""
+    y: Tensor = _RMSNorm.apply(x, weight_D, epsilon)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Rotate(torch.autograd.Function):
-    """y = x cos + rotate_half(x) sin: rotary positions of Su et al. 2021, arXiv:2104.09864, halves side by side."""
+    """y = x cos + rotate_half(x) sin: rotary embedding of Su et al. 2021, arXiv:2104.09864, as in Llama."""
 
     @staticmethod
     def forward(ctx: Any, x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor:
@@ -134,7 +137,7 @@ class _Rotate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0] if gradients[0].stride(-1) == 1 else gradients[0].contiguous()
         rows, heads, length, width = gradient.shape
-        # In the order in which the projection before wrote it: its backward pass needs no copy.
+        # The memory order in which the projection wrote its output: its backward pass then needs no copy.
         grad_x = gradient.new_empty((rows, length, heads, width)).transpose(1, 2)
         return _rotated(gradient, grad_x, *ctx.saved_tensors, back=True), None, None
 
@@ -149,18 +152,21 @@ def _rotated(x_BHTD: Tensor, y_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Ten
 
 
 def rotate(x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor | None:
-    """Queries or keys with their positions, contiguous; the tables may have a single row. None: not for these."""
+    """Rotary embedding of queries or keys, contiguous. The tables may have one row for all rows of `x_BHTD`.
+
+    None if the kernel does not support these tensors.
+    """
     rows, _, length, width = x_BHTD.shape
-    table = cosines_BTD.shape
-    fits = table == sines_BTD.shape and table[0] in (1, rows) and table[1:] == (length, width) and width % 2 == 0
-    if not fits or x_BHTD.stride(-1) != 1 or not take(cosines_BTD, sines_BTD) or x_BHTD.dtype != cosines_BTD.dtype:
+    shape = cosines_BTD.shape
+    fits = shape == sines_BTD.shape and shape[0] in (1, rows) and shape[1:] == (length, width) and width % 2 == 0
+    if not fits or x_BHTD.stride(-1) != 1 or not supports(cosines_BTD, sines_BTD) or x_BHTD.dtype != cosines_BTD.dtype:
         return None
     y: Tensor = _Rotate.apply(x_BHTD, cosines_BTD, sines_BTD)  # type: ignore[no-untyped-call]
     return y
 
 
-class _Gate(torch.autograd.Function):
-    """y = silu(gate) up, the middle of SwiGLU (Shazeer 2020, arXiv:2002.05202); silu(x) = x / (1 + e^-x)."""
+class _SiLUProduct(torch.autograd.Function):
+    """y = silu(gate) * up of SwiGLU (Shazeer 2020, arXiv:2002.05202), with silu(x) = x / (1 + e^-x)."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -178,34 +184,35 @@ class _Gate(torch.autograd.Function):
         return grad_gate, grad_up
 
 
-def gate(gate_states: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) up."""
-    if not take(gate_states, up):
-        return F.silu(gate_states) * up
-    y: Tensor = _Gate.apply(gate_states, up)  # type: ignore[no-untyped-call]
+def silu_product(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, of equal shapes."""
+    if not supports(gate, up):
+        return F.silu(gate) * up
+    y: Tensor = _SiLUProduct.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
 
 
-def attend_(scores_XS: Tensor, scale: float, queries: int) -> Tensor:
-    """softmax(scale * scores) in place, causal: every `queries` rows end at the last of the S <= `LONGEST` keys.
+def causal_softmax_(scores_XS: Tensor, scale: float, queries: int) -> Tensor:
+    """softmax(scale * scores) with a causal mask, in place. `scale` must be positive.
 
-    `scale` must be positive.
+    Each group of `queries` consecutive rows of `scores_XS` belongs to the last `queries` positions of the
+    S <= `MAX_KEYS` keys.
     """
     keys = scores_XS.shape[-1]
     _run("attend", scores_XS, scores_XS, scale, scores_XS.numel() // keys, queries, keys)
     return scores_XS
 
 
-def attend_back_(gradient_XS: Tensor, weights_XS: Tensor, scale: float, queries: int) -> Tensor:
-    """The gradient of `attend_`'s scores from that of its weights, in place."""
+def causal_softmax_backward_(gradient_XS: Tensor, weights_XS: Tensor, scale: float, queries: int) -> Tensor:
+    """Gradient of the scores of `causal_softmax_` from the gradient of its weights, in place."""
     keys = weights_XS.shape[-1]
     _run("attend_back", weights_XS, gradient_XS, weights_XS, scale, weights_XS.numel() // keys, queries, keys)
     return gradient_XS
 
 
 def multiply(x: Tensor, factors: Tensor) -> Tensor:
-    """x * factors, of equal shapes."""
-    if not take(x, factors):
+    """x * factors elementwise, of equal shapes."""
+    if not supports(x, factors):
         return x * factors
     y = torch.empty_like(x)
     _run("multiply", x, x, factors, y, x.numel())
@@ -213,8 +220,8 @@ def multiply(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def add_product_(total: Tensor, x: Tensor, factors: Tensor) -> Tensor:
-    """total += x * factors, of equal shapes."""
-    if not take(total, x, factors):
+    """total += x * factors elementwise, of equal shapes."""
+    if not supports(total, x, factors):
         return total.addcmul_(x, factors)
     _run("add_product", total, total, x, factors, total.numel())
     return total

@@ -1,7 +1,7 @@
-"""Layers of Llama and of all models that transformers derives from it, computed by the kernels of `fused`.
+"""Fused kernels for the layers of Llama and of the models that transformers derives from it.
 
-transformers writes the same few functions into each model's file (Llama, Qwen, Mistral, SmolLM ...), so a function is
-taken for Llama's when its bytecode is Llama's, whatever its class is called.
+transformers copies the same few functions into the file of each model (Llama, Qwen, Mistral, SmolLM ...). A function is
+therefore recognized by its bytecode, whatever its class is called.
 """
 
 from __future__ import annotations
@@ -18,54 +18,57 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, app
 
 from tuneoff.engine.kernels import fused
 
-_ROTATION = apply_rotary_pos_emb.__name__
+_ROTARY = apply_rotary_pos_emb.__name__
 
 
 def use_fused_layers(model: nn.Module, device: torch.device) -> int:
-    """Exchange what the kernels can compute in `model`; returns how many modules were changed. 0 without kernels."""
-    if not fused.are_here(device):
+    """Replace the layers of `model` that the kernels can compute; returns the number of replacements.
+
+    Without kernels for `device` nothing is replaced.
+    """
+    if not fused.are_available(device):
         return 0
-    changed = 0
+    replaced = 0
     for module in model.modules():
-        usual = type(module).forward
-        if _is_the_same(usual, LlamaRMSNorm.forward):
-            module.forward = functools.partial(_normalize, module, module.forward)
-        elif _is_the_same(usual, LlamaMLP.forward) and isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
-            module.forward = functools.partial(_gated, module)
-        elif _ROTATION in getattr(getattr(usual, "__code__", None), "co_names", ()):
-            rotation = usual.__globals__.get(_ROTATION)
-            if not _is_the_same(rotation, apply_rotary_pos_emb):
+        original = type(module).forward
+        if _is_same_function(original, LlamaRMSNorm.forward):
+            module.forward = functools.partial(_rms_norm_forward, module, module.forward)
+        elif _is_same_function(original, LlamaMLP.forward) and isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
+            module.forward = functools.partial(_mlp_forward, module)
+        elif _ROTARY in getattr(getattr(original, "__code__", None), "co_names", ()):
+            rotary = original.__globals__.get(_ROTARY)
+            if not _is_same_function(rotary, apply_rotary_pos_emb):
                 continue
-            module.forward = types.MethodType(_with_global(usual, _ROTATION, _rotate), module)
+            module.forward = types.MethodType(_with_global(original, _ROTARY, _apply_rotary), module)
         else:
             continue
-        changed += 1
-    return changed
+        replaced += 1
+    return replaced
 
 
-def _is_the_same(one: Any, other: Any) -> bool:
-    """Whether two functions were written alike but for their descriptions, and the functions that they call too.
+def _is_same_function(one: Any, other: Any) -> bool:
+    """Whether two functions have the same code, except for docstrings, and call functions with the same code.
 
-    Models differ in helpers of the same name: NanoChat's `rotate_half` turns the other way.
+    Helpers of the same name may differ: NanoChat's `rotate_half` rotates in the other direction.
     """
     if one is other:
         return True
     if not (isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType)):
         return False
-    if _written(one) != _written(other):
+    if _code_key(one) != _code_key(other):
         return False
     called = [(one.__globals__.get(name), other.__globals__.get(name)) for name in one.__code__.co_names]
-    return all(_is_the_same(*pair) for pair in called if isinstance(pair[1], types.FunctionType))
+    return all(_is_same_function(*pair) for pair in called if isinstance(pair[1], types.FunctionType))
 
 
-def _written(function: types.FunctionType) -> tuple[object, ...]:
+def _code_key(function: types.FunctionType) -> tuple[object, ...]:
     code = function.__code__
     constants = [constant for constant in code.co_consts if not isinstance(constant, str)]
     return code.co_code, code.co_names, code.co_varnames, constants, function.__defaults__
 
 
 def _with_global(function: Any, name: str, value: Any) -> Callable[..., Any]:
-    """The same function that finds `value` under `name` in its module, which itself stays as it is."""
+    """A copy of `function` for which the global `name` is `value`. The function's module does not change."""
     copy = types.FunctionType(
         function.__code__,
         {**function.__globals__, name: value},
@@ -77,22 +80,22 @@ def _with_global(function: Any, name: str, value: Any) -> Callable[..., Any]:
     return copy
 
 
-def _normalize(module: Any, usual: Callable[[Tensor], Tensor], hidden_states: Tensor) -> Tensor:
-    if not fused.take(hidden_states, module.weight):
-        return usual(hidden_states)
-    return fused.normalize(hidden_states, module.weight, module.variance_epsilon)
+def _rms_norm_forward(module: Any, original: Callable[[Tensor], Tensor], hidden_states: Tensor) -> Tensor:
+    if not fused.supports(hidden_states, module.weight):
+        return original(hidden_states)
+    return fused.rms_norm(hidden_states, module.weight, module.variance_epsilon)
 
 
-def _gated(module: Any, x: Tensor) -> Tensor:
-    y: Tensor = module.down_proj(fused.gate(module.gate_proj(x), module.up_proj(x)))
+def _mlp_forward(module: Any, x: Tensor) -> Tensor:
+    y: Tensor = module.down_proj(fused.silu_product(module.gate_proj(x), module.up_proj(x)))
     return y
 
 
-def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
-    """In the place of transformers' function, and with its arguments."""
+def _apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Replaces `apply_rotary_pos_emb` of transformers, with the same arguments."""
     if unsqueeze_dim == 1 and cos.dim() == 3:
         rotated = fused.rotate(q, cos, sin), fused.rotate(k, cos, sin)
         if rotated[0] is not None and rotated[1] is not None:
             return rotated[0], rotated[1]
-    usual: tuple[Tensor, Tensor] = apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
-    return usual
+    original: tuple[Tensor, Tensor] = apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
+    return original

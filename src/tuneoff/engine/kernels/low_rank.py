@@ -1,10 +1,10 @@
-"""A linear layer with a low-rank product beside it, as one autograd function.
+"""LoRA: a linear layer with a low-rank product, as one autograd function.
 
-PEFT's own forward writes the base product, the low-rank product, its scaled copy and their sum one after the other, and
-keeps what autograd asks for. Here the low-rank product is added in place to the base product, the input is kept once,
+PEFT computes the base product, the low-rank product, its scaled copy and their sum one after the other, and autograd
+keeps the intermediate results. Here the low-rank product is added in place to the base product, the input is kept once,
 and dropout costs one multiplication.
 
-Shapes: N tokens (all leading dimensions flattened), I inputs, O outputs, R rank.
+Shapes: N tokens (all leading dimensions flattened), I input features, O output features, R rank.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.kernels import fused
-from tuneoff.engine.parallel import current_piece
+from tuneoff.engine.parallel import current_micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class DropoutPool:
-    """Dropout masks for all layers of a model as windows, at random places, of one pool of random factors.
+    """Dropout masks for all layers of a model: windows, at random offsets, of one pool of random factors.
 
-    A factor is 0 with probability p, else 1 / (1 - p). Within one window the factors are independent. Windows of
-    different layers may overlap at different places, which a mask for one layer and step never shows. Drawing a mask
-    for every layer from the CPU's random generator costs more than the layer's products.
+    A factor is 0 with probability p, otherwise 1 / (1 - p). The factors of one mask are independent. Masks of different
+    layers may overlap in the pool. A pool is used because drawing a mask for every layer from the CPU's random
+    generator costs more than the matrix products of the layer.
 
-    Each piece of a batch has a pool of its own: what a piece draws depends on the seed, the step and its number, not on
-    what other threads do.
+    Each micro-batch has its own pool. It depends on the seed, the step and the index of the micro-batch, and not on
+    other threads.
     """
 
     def __init__(self, p: float, seed: int) -> None:
@@ -41,28 +41,31 @@ class DropoutPool:
         self._step = 0
         self._local = threading.local()
 
-    def renew(self) -> None:
-        """Draw all factors anew; once an optimiser step."""
+    def next_step(self) -> None:
+        """Draw new factors from now on. Call it once per optimizer step."""
         self._step += 1
 
-    def window(self, like: Tensor) -> Tensor:
-        """Factors in the shape of `like`."""
-        mine, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_piece()}"
-        if getattr(mine, "stream", None) != stream:
-            mine.stream, mine.places = stream, random.Random(stream)
-            mine.generator = torch.Generator().manual_seed(mine.places.getrandbits(63))
-            mine.factors = torch.empty(0, dtype=like.dtype, device=like.device)
+    def mask(self, like: Tensor) -> Tensor:
+        """Factors with the shape of `like`, and the dtype and device of the first call in a micro-batch."""
+        local, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_micro_batch()}"
+        if getattr(local, "stream", None) != stream:
+            local.stream, local.offsets = stream, random.Random(stream)
+            local.generator = torch.Generator().manual_seed(local.offsets.getrandbits(63))
+            local.factors = torch.empty(0, dtype=like.dtype, device=like.device)
         size = like.numel()
-        if len(mine.factors) < 2 * size:
-            kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=mine.generator)
-            mine.factors = kept.div_(1 - self.p).to(like.device, like.dtype)
-        start = mine.places.randrange(len(mine.factors) - size + 1)
-        window: Tensor = mine.factors[start : start + size].view_as(like)
-        return window
+        if len(local.factors) < 2 * size:
+            is_kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=local.generator)
+            local.factors = is_kept.div_(1 - self.p).to(like.device, like.dtype)
+        start = local.offsets.randrange(len(local.factors) - size + 1)
+        mask: Tensor = local.factors[start : start + size].view_as(like)
+        return mask
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """y = x W' + b + scale * (m * x) A' B', where m are dropout factors and ' is the transpose."""
+    """y = x W' + b + scale * (m * x) A' B', where m are the dropout factors and ' is the transpose.
+
+    Hu et al. 2021, arXiv:2106.09685.
+    """
 
     @staticmethod
     def forward(
@@ -101,13 +104,13 @@ class _LowRankLinear(torch.autograd.Function):
         return grad_x_NI, None, None, grad_a_RI, grad_b_OR, None, None
 
 
-def _forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool | None, x: Tensor) -> Tensor:
+def _lora_forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool | None, x: Tensor) -> Tensor:
     if layer.disable_adapters or layer.merged:
         return peft_forward(x)
     (name,) = layer.active_adapters
     base = layer.base_layer
     flat_NI = x.reshape(-1, x.shape[-1])
-    factors_NI = pool.window(flat_NI) if pool is not None and layer.training else None
+    factors_NI = pool.mask(flat_NI) if pool is not None and layer.training else None
     y_NO: Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
         flat_NI,
         base.weight,
@@ -120,18 +123,18 @@ def _forward(layer: Any, peft_forward: Callable[..., Tensor], pool: DropoutPool 
     return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
 
 
-def fuse(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
-    """Let every plain LoRA layer over an `nn.Linear` in `model` compute as one function; returns its dropout masks.
+def fuse_lora_layers(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:
+    """Replace the forward pass of every plain LoRA layer on an `nn.Linear`; returns the dropout masks, if any.
 
-    Layers of any other kind (transposed weights, DoRA and other variants, several adapters, a bias that trains) stay as
-    PEFT made them.
+    All other layers keep PEFT's forward pass: transposed weights, DoRA and other variants, several adapters, trainable
+    biases.
     """
     from peft.tuners.lora import Linear as LoraLinear
 
     pool = DropoutPool(dropout, seed) if dropout else None
     for layer in model.modules():
         if type(layer) is LoraLinear and _is_plain(layer):
-            layer.forward = functools.partial(_forward, layer, layer.forward, pool)
+            layer.forward = functools.partial(_lora_forward, layer, layer.forward, pool)
     return pool
 
 

@@ -1,10 +1,13 @@
-"""The dense path gives what the usual attention gives."""
+"""Attention through dense products or without masks gives the same as PyTorch's attention."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tuneoff.engine.kernels.attention import ShortCausal, use_causal_attention
+from tuneoff.engine.kernels.attention import DenseCausalAttention, use_causal_attention
 
 CPU = torch.device("cpu")
 
@@ -20,7 +23,7 @@ def test_output_and_gradients_are_those_of_sdpa(heads: int, shared: int) -> None
         out = attend(q, k, v)  # type: ignore[operator]
         return [out, *torch.autograd.grad((out * weight).sum(), (q, k, v))]
 
-    ours = through(lambda q, k, v: ShortCausal.apply(q, k, v, 0.3))
+    ours = through(lambda q, k, v: DenseCausalAttention.apply(q, k, v, 0.3))
     usual = through(
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=heads != shared)
     )
@@ -29,7 +32,7 @@ def test_output_and_gradients_are_those_of_sdpa(heads: int, shared: int) -> None
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "gemma3", "gpt_neo"])
-def test_models_compute_the_same_on_both_paths(tiny_model, architecture: str) -> None:  # type: ignore[no-untyped-def]
+def test_models_compute_the_same_with_dense_products(tiny_model: Callable[[str], Path], architecture: str) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.bfloat16).eval()
@@ -43,8 +46,10 @@ def test_models_compute_the_same_on_both_paths(tiny_model, architecture: str) ->
 
 @pytest.mark.parametrize("width", [9, 40])  # below and above the window of the local layers, 16
 @pytest.mark.parametrize("before", [0, 6])
-def test_gpt_neo_computes_the_same_through_the_kernel(tiny_model, width: int, before: int) -> None:  # type: ignore[no-untyped-def]
-    """Losses, gradients, rows with padding on the left, and rows that go on from a cache, one token at a time too."""
+def test_gpt_neo_computes_the_same_through_the_kernel(
+    tiny_model: Callable[[str], Path], width: int, before: int
+) -> None:
+    """Logits, gradients, rows padded on the left, and rows that continue from a cache, also one token at a time."""
     from transformers import AutoModelForCausalLM
 
     ids = torch.randint(3, 50, (2, width), generator=torch.Generator().manual_seed(0))
@@ -58,7 +63,7 @@ def test_gpt_neo_computes_the_same_through_the_kernel(tiny_model, width: int, be
             assert use_causal_attention(model, CPU)
         whole = model(ids, attention_mask=mask if before else None, use_cache=False).logits[:, before:]
         whole.square().mean().backward()
-        # No padding: queries that follow keys which were read before.
+        # Without padding: queries that continue from a cache.
         first = model(ids[:, : width - 3], use_cache=True)
         more = model(ids[:, width - 3 : -1], past_key_values=first.past_key_values, use_cache=True)
         last = model(ids[:, -1:], past_key_values=more.past_key_values, use_cache=True)
@@ -68,7 +73,7 @@ def test_gpt_neo_computes_the_same_through_the_kernel(tiny_model, width: int, be
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)  # fp32 sums in another order
 
 
-def test_a_model_that_keeps_its_own_attention_says_so() -> None:
+def test_a_model_with_an_attention_of_its_own_does_not_change() -> None:
     from transformers import AutoModelForCausalLM, FalconConfig
 
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 50}

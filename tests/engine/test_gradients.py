@@ -1,6 +1,8 @@
-"""The gradient of a batch in pieces, side by side, its beginning computed once, is that of one plain pass."""
+"""The gradient from concurrent micro-batches and a shared prefix is that of one forward and backward pass."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from tiny import example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine import gradients
-from tuneoff.engine.gradients import Gradients
+from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
@@ -21,7 +23,7 @@ CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
-# Every pair on three lanes; on one, which is the caller itself, a method of each kind will do.
+# Every pair with three workers. With one worker, the caller, one method of each kind is enough.
 CASES = [(*pair, 3) for pair in pairs(TRAINED)] + [(name, "llama", 1) for name in ("soft_prompt", "lora", "full")]
 
 
@@ -44,20 +46,22 @@ def adapted(folder, name, **hyperparameters):
 
 
 def gradients_of(made, rows, tokens=200):
-    """Of one batch through the engine."""
+    """Loss, tokens and gradients of one batch."""
     optimizer = MasterAdamW(made.state().values(), 0.0)
-    adding = Gradients(made, optimizer, pad_id=0, device=CPU, tokens=tokens)
+    accumulator = GradientAccumulator(made, optimizer, pad_id=0, device=CPU, tokens=tokens)
     try:
-        loss, counted = adding.add(rows)
+        loss, counted = accumulator.add(rows)
     finally:
-        adding.close()
+        accumulator.close()
     return loss, counted, [parameter.grad for parameter in optimizer.parameters]
 
 
 @pytest.mark.parametrize(("name", "architecture", "threads"), CASES, indirect=["threads"])
-def test_pieces_and_a_shared_beginning_change_nothing(tiny_model, name, architecture, threads):
+def test_micro_batches_and_a_shared_prefix_change_nothing(
+    tiny_model: Callable[[str], Path], name: str, architecture: str, threads: int
+) -> None:
     made, rows = adapted(tiny_model(architecture), name, **({"lora_dropout": 0.0} if name == "lora" else {}))
-    made.train_mode(False)  # no dropout: two ways of computing the same
+    made.train_mode(False)  # no dropout
     loss, counted, mine = gradients_of(made, rows)
     for tensor in made.state().values():
         tensor.grad = None
@@ -76,24 +80,24 @@ def test_pieces_and_a_shared_beginning_change_nothing(tiny_model, name, architec
         )  # fmt: skip
 
 
-def test_the_beginning_is_computed_once(tiny_model, monkeypatch):
+def test_the_shared_prefix_is_computed_once(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made, rows = adapted(tiny_model("llama"), "full")
     seen = []
     real = gradients.collate
     monkeypatch.setattr(
-        gradients, "collate", lambda piece, *rest: seen.extend(len(row.prompt) for row in piece) or real(piece, *rest)
+        gradients, "collate", lambda rows, *rest: seen.extend(len(row.prompt) for row in rows) or real(rows, *rest)
     )
     gradients_of(made, rows)
     whole = sum(len(row.prompt) for row in rows)
-    common = min(range(len(rows[0].prompt)), key=lambda place: len({row.prompt[place] for row in rows}) == 1)
+    common = min(range(len(rows[0].prompt)), key=lambda index: len({row.prompt[index] for row in rows}) == 1)
     assert common >= 8
-    shortest = min(len(row.prompt) for row in rows)  # which shows whether the model draws random numbers
+    shortest = min(len(row.prompt) for row in rows)  # the trial pass that detects random draws
     assert sum(seen) == shortest + whole - common * len(rows)
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "soft_prompt"])
-def test_threads_do_not_change_a_bit(tiny_model, name):
-    """Ten times the same batch on three lanes, dropout masks and all."""
+def test_threads_do_not_change_a_bit(tiny_model: Callable[[str], Path], name: str) -> None:
+    """The same batch ten times on three workers, with dropout."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -109,18 +113,20 @@ def test_threads_do_not_change_a_bit(tiny_model, name):
         assert all(torch.equal(one, other) for one, other in zip(found, results[0][2], strict=True))
 
 
-def test_a_model_that_draws_from_torchs_generator_goes_piece_by_piece(tiny_model, monkeypatch):
+def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, rows = adapted(tiny_model("gpt2"), "full")
     made.model.train()
     assert any(isinstance(module, torch.nn.Dropout) and module.p for module in made.model.modules())
     asked = []
-    real = gradients.Lanes.map
+    real = gradients.ParallelWorkers.map
 
-    def watched(self, work, items, *, alone=False):
-        asked.append(alone)
-        return real(self, work, items, alone=alone)
+    def watched(self, work, items, *, sequential=False):
+        asked.append(sequential)
+        return real(self, work, items, sequential=sequential)
 
-    monkeypatch.setattr(gradients.Lanes, "map", watched)
+    monkeypatch.setattr(gradients.ParallelWorkers, "map", watched)
     gradients_of(made, rows)
     assert asked == [True]
     made.model.eval()
@@ -128,15 +134,15 @@ def test_a_model_that_draws_from_torchs_generator_goes_piece_by_piece(tiny_model
     assert asked[1:] == [False]
 
 
-def test_the_number_of_threads_changes_no_dropout_mask(tiny_model):
-    """Losses with dropout agree as far as sums in another order let them: with other masks they would not."""
+def test_the_number_of_threads_changes_no_dropout_mask(tiny_model: Callable[[str], Path]) -> None:
+    """With other dropout masks the losses would differ by more than the rounding error."""
     losses = {}
     before = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
             made, rows = adapted(tiny_model("llama"), "lora", lora_dropout=0.5)
-            with torch.no_grad():  # LoRA begins at zero, where a mask changes nothing
+            with torch.no_grad():  # LoRA starts at zero, where masks have no effect
                 for name, tensor in made.state().items():
                     if "lora_B" in name:
                         tensor.normal_(generator=torch.Generator().manual_seed(len(name)))
@@ -147,4 +153,6 @@ def test_the_number_of_threads_changes_no_dropout_mask(tiny_model):
     assert losses[2] == pytest.approx(losses[1], rel=1e-5)
     assert losses[3] == pytest.approx(losses[1], rel=1e-5)
     made.train_mode(True)
-    assert gradients_of(made, rows)[0] != pytest.approx(losses[1], rel=1e-3), "the masks change nothing here"
+    assert gradients_of(made, rows)[0] != pytest.approx(losses[1], rel=1e-3), (
+        "the masks have no effect, so the test proves nothing"
+    )

@@ -1,11 +1,11 @@
-"""The fused low-rank layer computes what PEFT's computes."""
+"""The fused LoRA layer computes the same as PEFT's layer."""
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tuneoff.engine.kernels.low_rank import DropoutPool, fuse
+from tuneoff.engine.kernels.low_rank import DropoutPool, fuse_lora_layers
 
 
 class Net(nn.Module):
@@ -19,7 +19,7 @@ class Net(nn.Module):
 
 
 def pair(bias: bool, dropout: float = 0.0):
-    """The same adapted network as PEFT computes it and fused."""
+    """The same network with PEFT's layers and with fused layers, and the dropout masks of the latter."""
     nets = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -28,11 +28,11 @@ def pair(bias: bool, dropout: float = 0.0):
             if "lora_B" in name:
                 nn.init.normal_(parameter)
         nets.append(net)
-    return nets[0], nets[1], fuse(nets[1], dropout, seed=0)
+    return nets[0], nets[1], fuse_lora_layers(nets[1], dropout, seed=0)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_output_and_every_gradient_equal_peft(bias):
+def test_output_and_every_gradient_equal_peft(bias: bool) -> None:
     theirs, ours, _ = pair(bias)
     x = torch.randn(3, 5, 24)
     inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
@@ -47,8 +47,8 @@ def test_output_and_every_gradient_equal_peft(bias):
             torch.testing.assert_close(other.grad, one.grad)
 
 
-def test_gradients_are_right_under_dropout():
-    """Against the same masks written out with plain operations."""
+def test_gradients_are_right_under_dropout() -> None:
+    """Compared with plain operations on the same masks."""
     _, ours, pool = pair(True, dropout=0.3)
     ours.train()
     x = torch.randn(6, 24, dtype=torch.float32)
@@ -64,8 +64,8 @@ def test_gradients_are_right_under_dropout():
         return out
 
     drawn = []
-    window = pool.window
-    pool.window = lambda like: drawn.append(window(like)) or drawn[-1]
+    draw = pool.mask
+    pool.mask = lambda like: drawn.append(draw(like)) or drawn[-1]
     output = ours(x)
     masks = list(drawn)
     expected = reference(masks)
@@ -77,7 +77,7 @@ def test_gradients_are_right_under_dropout():
         torch.testing.assert_close(one, other)
 
 
-def test_evaluation_mode_drops_nothing():
+def test_evaluation_mode_drops_nothing() -> None:
     theirs, ours, _ = pair(True, dropout=0.5)
     theirs.eval()
     ours.eval()
@@ -85,7 +85,7 @@ def test_evaluation_mode_drops_nothing():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_switching_the_adapter_off_and_merging_still_work():
+def test_switching_the_adapter_off_and_merging_still_work() -> None:
     theirs, ours, _ = pair(True)
     x = torch.randn(4, 24)
     with theirs.disable_adapter(), ours.disable_adapter():
@@ -93,22 +93,22 @@ def test_switching_the_adapter_off_and_merging_still_work():
     torch.testing.assert_close(ours.merge_and_unload()(x), theirs(x), atol=1e-5, rtol=1e-5)
 
 
-def test_masks_keep_the_mean_and_the_share():
+def test_masks_have_the_right_mean_and_dropout_rate() -> None:
     pool = DropoutPool(0.1, seed=0)
-    factors = pool.window(torch.empty(1000, 500))
+    factors = pool.mask(torch.empty(1000, 500))
     assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
-    # 500,000 draws: the standard error of the share is 0.0004
+    # 500,000 draws: the standard error of the rate is 0.0004
     assert float((factors == 0).float().mean()) == pytest.approx(0.1, abs=0.002)
     assert float(factors.mean()) == pytest.approx(1.0, abs=0.002)
 
 
-def test_masks_are_drawn_anew_and_follow_the_seed():
+def test_masks_depend_on_step_and_seed() -> None:
     def drawn(seed):
         pool = DropoutPool(0.5, seed)
         like = torch.empty(50, 50)
-        first = pool.window(like).clone()
-        pool.renew()
-        return first, pool.window(like).clone()
+        first = pool.mask(like).clone()
+        pool.next_step()
+        return first, pool.mask(like).clone()
 
     first, second = drawn(0)
     again, other = drawn(0), drawn(1)
@@ -118,9 +118,9 @@ def test_masks_are_drawn_anew_and_follow_the_seed():
     assert not torch.equal(first, other[0])
 
 
-def test_a_bias_that_trains_gets_its_gradient():
+def test_a_trainable_bias_gets_its_gradient() -> None:
     net = get_peft_model(Net(bias=True), LoraConfig(r=4, target_modules=["first", "second"], bias="all"))
-    fuse(net, 0.0, seed=0)
+    fuse_lora_layers(net, 0.0, seed=0)
     net(torch.randn(3, 24)).square().sum().backward()
     trained = {name: parameter.grad for name, parameter in net.named_parameters() if parameter.requires_grad}
     assert sum("bias" in name for name in trained) == 2

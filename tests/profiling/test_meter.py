@@ -1,3 +1,5 @@
+"""Time, memory and energy of phases, and the sampled timeline."""
+
 import json
 import sys
 import threading
@@ -8,22 +10,13 @@ from typing import Any
 
 import pytest
 
-from tuneoff.profiling import Meter, machine, sensors
-from tuneoff.profiling.machine import cpu_model
-from tuneoff.profiling.memory import MemoryPeak
-from tuneoff.profiling.meter import PROCESSES_VARIABLE, halved
-from tuneoff.profiling.nvidia import Nvidia
+from support.fake_devices import FakeCuda, NoDriver
+from support.memory import MB, touch
+from tuneoff.profiling import Meter
+from tuneoff.profiling.meter import PROCESSES_VARIABLE, merge_pairs
+from tuneoff.profiling.nvidia import NvidiaDevices
 from tuneoff.results.events import Event, PhaseStarted, Sampled
 from tuneoff.results.run_record import TimelinePoint
-
-MB = 1 << 20
-
-
-def touch(megabytes: int) -> bytearray:
-    """Memory that is really resident, and large enough to be given back to the system when freed."""
-    block = bytearray(megabytes * MB)
-    block[::4096] = b"x" * len(block[::4096])
-    return block
 
 
 def burn(seconds: float) -> None:
@@ -95,43 +88,9 @@ def test_each_phase_has_its_own_memory_peak() -> None:
     assert resources.memory_source is not None
 
 
-def test_a_peak_between_two_samples_is_seen_by_the_kernel_only() -> None:
-    peak = MemoryPeak()
-    if "reset" not in peak.source:
-        pytest.skip("this system refuses to reset the high-water mark")
-    peak.lap()
-    before = peak.lap()
-    block = touch(100)
-    del block
-    assert peak.lap() - before > 90 * MB
-    assert peak.lap() - before < 20 * MB
-
-
-def test_without_reset_the_mark_counts_where_it_rose_and_samples_elsewhere(tmp_path: Path) -> None:
-    huge = 1 << 44
-    (tmp_path / "clear_refs").mkdir()  # writing to it fails
-    (tmp_path / "status").write_text(f"Name:\tx\nVmHWM:\t{huge // 1024} kB\n")
-    peak = MemoryPeak(tmp_path)
-    assert "where it rose" in peak.source
-    assert peak.lap() < huge  # an older peak is not charged to this stretch
-    (tmp_path / "status").write_text(f"VmHWM:\t{huge // 512} kB\n")
-    assert peak.lap() == huge * 2
-    assert 0 < peak.lap() < huge
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is a mark without proc files")
-def test_without_any_mark_the_samples_are_named_as_the_source(tmp_path: Path) -> None:
-    peak = MemoryPeak(tmp_path / "none")
-    assert peak.source == "highest sample of the resident set"
-    block = touch(50)
-    peak.sample()
-    del block
-    assert peak.lap() - peak.lap() > 40 * MB
-
-
-def test_the_timeline_is_sampled_and_told() -> None:
-    told: list[Event] = []
-    with Meter(told.append, interval=0.01) as meter:
+def test_the_timeline_is_sampled_and_emitted() -> None:
+    emitted: list[Event] = []
+    with Meter(emitted.append, interval=0.01) as meter:
         with meter.phase("train"):
             burn(0.2)
         with meter.phase("generate"):
@@ -145,7 +104,7 @@ def test_the_timeline_is_sampled_and_told() -> None:
     idle = [point.cpu for point in timeline if point.phase == "generate"][2:-1]
     assert max(busy) > 0.3
     assert min(idle) < 0.3
-    sampled = [event for event in told if isinstance(event, Sampled)]
+    sampled = [event for event in emitted if isinstance(event, Sampled)]
     assert [event.seconds for event in sampled] == [point.seconds for point in timeline]
 
 
@@ -158,25 +117,25 @@ def test_the_timeline_never_grows_beyond_its_limit_and_spans_the_run() -> None:
     assert timeline[0].seconds < 0.1
 
 
-def test_halving_keeps_peaks_and_means() -> None:
+def test_merged_pairs_keep_peaks_and_means() -> None:
     points = [
         TimelinePoint(seconds=float(n), phase="train", memory_bytes=memory, cpu=cpu, accelerator=use)
         for n, (memory, cpu, use) in enumerate(
             [(5, 1.0, None), (3, 2.0, 0.5), (1, 0.0, 0.2), (9, 1.0, 0.4), (4, 7.0, None)]
         )
     ]
-    first, second, odd = halved(points)
+    first, second, odd = merge_pairs(points)
     assert (first.seconds, first.memory_bytes, first.cpu, first.accelerator) == (1.0, 5, 1.5, 0.5)
     assert (second.seconds, second.memory_bytes, second.cpu) == (3.0, 9, 0.5)
     assert second.accelerator == pytest.approx(0.3)
     assert odd == points[-1]
 
 
-def test_coming_back_to_a_phase_is_told() -> None:
-    told: list[Event] = []
-    with Meter(told.append) as meter, meter.phase("train"), meter.phase("evaluate"):
+def test_returning_to_a_phase_is_emitted() -> None:
+    emitted: list[Event] = []
+    with Meter(emitted.append) as meter, meter.phase("train"), meter.phase("evaluate"):
         pass
-    assert [event.phase for event in told if isinstance(event, PhaseStarted)] == ["train", "evaluate", "train"]
+    assert [event.phase for event in emitted if isinstance(event, PhaseStarted)] == ["train", "evaluate", "train"]
 
 
 def test_an_error_inside_a_phase_passes_and_the_phase_is_charged() -> None:
@@ -193,7 +152,7 @@ def test_an_error_inside_a_phase_passes_and_the_phase_is_charged() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "tuneoff-meter"]
 
 
-def test_a_failing_listener_of_samples_is_not_swallowed() -> None:
+def test_an_error_of_the_event_callback_is_not_swallowed() -> None:
     def refuse(event: Event) -> None:
         if isinstance(event, Sampled):
             raise OSError(28, "No space left on device")
@@ -218,7 +177,7 @@ def test_energy_is_charged_to_the_phase_in_which_it_was_spent(tmp_path: Path) ->
     (package / "name").write_text("package-0")
     (package / "energy_uj").write_text("9000000")
     (package / "max_energy_range_uj").write_text("10000000")
-    with Meter(powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(powercap=tmp_path, nvidia=NvidiaDevices(NoDriver())) as meter, meter.phase("train"):
         (package / "energy_uj").write_text("9500000")
         with meter.phase("evaluate"):
             (package / "energy_uj").write_text("1500000")  # wrapped
@@ -235,9 +194,9 @@ def test_a_wrap_inside_a_long_phase_is_seen_by_the_samples(tmp_path: Path) -> No
     (package / "name").write_text("package-0")
     (package / "energy_uj").write_text("5000000")
     (package / "max_energy_range_uj").write_text("10000000")
-    with Meter(interval=0.01, powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(interval=0.01, powercap=tmp_path, nvidia=NvidiaDevices(NoDriver())) as meter, meter.phase("train"):
         for micro_joules in (9_000_000, 3_000_000, 8_000_000, 2_000_000):
-            replacement = tmp_path / "new"  # written aside: a sample must never see an empty file
+            replacement = tmp_path / "new"  # replaced atomically: a sample must never see an empty file
             replacement.write_text(str(micro_joules))
             replacement.replace(package / "energy_uj")
             time.sleep(0.1)
@@ -245,42 +204,15 @@ def test_a_wrap_inside_a_long_phase_is_seen_by_the_samples(tmp_path: Path) -> No
 
 
 def test_unreadable_energy_is_none_with_a_reason(tmp_path: Path) -> None:
-    with Meter(powercap=tmp_path, nvidia=Nvidia(_NoDriver())) as meter, meter.phase("train"):
+    with Meter(powercap=tmp_path, nvidia=NvidiaDevices(NoDriver())) as meter, meter.phase("train"):
         pass
     energy = meter.resources().phases["train"].energy
     assert energy.value is None
     assert energy.reason
 
 
-class _NoDriver:
-    class NVMLError(Exception):
-        pass
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        raise self.NVMLError("no driver")
-
-
-class _Cuda:
-    """A torch.cuda that counts as the real one does: a peak until it is reset."""
-
-    def __init__(self) -> None:
-        self.peak = {0: 0, 1: 7}
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def device_count(self) -> int:
-        return 2
-
-    def max_memory_allocated(self, device: int) -> int:
-        return self.peak[device]
-
-    def reset_peak_memory_stats(self, device: int) -> None:
-        self.peak[device] = 0
-
-
 def test_accelerator_peaks_are_per_phase(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = _Cuda()
+    cuda = FakeCuda()
     torch: Any = SimpleNamespace(cuda=cuda, get_num_threads=lambda: 3)
     monkeypatch.setitem(sys.modules, "torch", torch)
     with Meter() as meter, meter.phase("train"):
@@ -309,17 +241,17 @@ def test_an_open_phase_can_be_read() -> None:
         assert meter.elapsed() >= 0.05
 
 
-def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
+def test_a_resumed_run_adds_the_costs_of_the_first_attempt() -> None:
     with Meter(interval=0.01) as first, first.phase("train") as training:
         training.tokens += 5
         burn(0.1)
         state = json.loads(json.dumps(first.state()))
-        burn(0.1)  # lost with the process: it is done again
+        burn(0.1)  # lost with the process, and computed again
     with Meter(interval=0.01) as second:
         with second.phase("load"):
             time.sleep(0.05)
         with second.phase("train") as training:
-            second.go_on(state)
+            second.resume(state)
             assert second.elapsed() >= state["seconds"] + 0.05
             training.tokens += 2
             burn(0.1)
@@ -327,47 +259,21 @@ def test_a_second_attempt_adds_to_what_the_first_had_measured() -> None:
     train, load = measured.phases["train"], measured.phases["load"]
     assert (train.tokens, load.tokens) == (7, None)
     assert train.cpu_seconds == pytest.approx(0.2, abs=0.05)
-    assert train.wall_seconds >= state["phases"]["train"]["wall_seconds"] + 0.05  # another thread burns a little, too
+    assert (
+        train.wall_seconds >= state["phases"]["train"]["wall_seconds"] + 0.05
+    )  # other threads also use processor time
     assert train.peak_memory_bytes >= state["phases"]["train"]["peak_memory_bytes"]
     seconds = [point.seconds for point in measured.timeline]
     assert seconds == sorted(seconds)
     assert len(seconds) > len(state["timeline"])
 
 
-def test_seconds_in_company_stay_seconds_in_company(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_keeps_the_higher_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PROCESSES_VARIABLE, "2")
     with Meter() as first, first.phase("train"):
         state = json.loads(json.dumps(first.state()))
     monkeypatch.setenv(PROCESSES_VARIABLE, "1")
     with Meter() as second, second.phase("train"):
         assert second.resources().processes == 1
-        second.go_on(state)
+        second.resume(state)
         assert second.resources().processes == 2
-
-
-def test_machine_is_plain_json_without_the_name_of_the_host() -> None:
-    told = machine()
-    assert json.loads(json.dumps(told)) == told
-    assert told["memory_bytes"] > 100 * MB
-    assert told["usable_cores"] >= 1
-    assert told["cpu"]
-    assert set(told) == {
-        "cpu", "physical_cores", "logical_cores", "usable_cores", "memory_bytes", "architecture", "os", "python",
-        "accelerators",
-    }  # fmt: skip
-
-
-def test_cpu_model_reads_cpuinfo_and_falls_back(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz: new\n")
-    assert cpu_model(tmp_path / "cpuinfo") == "Some CPU @ 3 GHz: new"
-    assert cpu_model(tmp_path / "none")
-
-
-def test_every_sensor_has_a_value_with_a_source_or_a_reason(tmp_path: Path) -> None:
-    found = sensors(powercap=tmp_path, nvidia=Nvidia(_NoDriver()))
-    assert [sensor.name for sensor in found] == [
-        "memory", "memory peak", "accelerator use", "processor energy", "accelerator energy",
-    ]  # fmt: skip
-    for sensor in found:
-        assert (sensor.reading.value is None) == (sensor.reading.reason is not None)
-        assert (sensor.reading.value is None) == (sensor.reading.source is None)

@@ -1,13 +1,16 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from transformers import DynamicCache
 
-from tuneoff.engine.kv_cache import RoomyLayer, decoding_cache
+from tuneoff.engine.kv_cache import PreallocatedLayer, preallocated_cache
 
 
-def test_holds_what_the_usual_cache_holds():
-    """Random appends and selections, compared with plain concatenation."""
+def test_holds_the_same_as_concatenation() -> None:
+    """Random appends and row selections, also beyond the preallocated space."""
     generator = torch.Generator().manual_seed(0)
-    layer = RoomyLayer(room=3)  # less than what comes, so that it has to grow
+    layer = PreallocatedLayer(extra_positions=3)  # too few, so the buffers have to grow
     keys, values = torch.empty(4, 2, 0, 5), torch.empty(4, 2, 0, 5)
     for step, new in enumerate((7, 1, 1, 1, 1, 2, 1, 1, 1, 1)):
         shape = (len(keys), 2, new, 5)
@@ -24,19 +27,19 @@ def test_holds_what_the_usual_cache_holds():
             assert torch.equal(layer.keys, keys)
 
 
-def test_writes_in_place_while_there_is_room():
-    layer = RoomyLayer(room=5)
+def test_writes_in_place_while_positions_are_free() -> None:
+    layer = PreallocatedLayer(extra_positions=5)
     layer.update(torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
-    place = layer.keys.data_ptr()
+    address = layer.keys.data_ptr()
     for _ in range(5):
         layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
-    assert layer.keys.data_ptr() == place
+    assert layer.keys.data_ptr() == address
 
 
-def test_sliding_windows_keep_their_own_layers(tiny_model):
+def test_sliding_windows_keep_their_own_layers(tiny_model: Callable[[str], Path]) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model("gemma3"))
-    ours, theirs = decoding_cache(model, 4).layers, DynamicCache(config=model.config).layers
+    ours, theirs = preallocated_cache(model, 4).layers, DynamicCache(config=model.config).layers
     kinds = [(type(one).__name__, type(other).__name__) for one, other in zip(ours, theirs, strict=True)]
-    assert kinds == [("DynamicSlidingWindowLayer", "DynamicSlidingWindowLayer"), ("RoomyLayer", "DynamicLayer")]
+    assert kinds == [("DynamicSlidingWindowLayer", "DynamicSlidingWindowLayer"), ("PreallocatedLayer", "DynamicLayer")]

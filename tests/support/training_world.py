@@ -1,4 +1,4 @@
-"""A tiny model and rows to train it on, for tests of the loop."""
+"""A tiny model and rows to train it on, for tests of the training loop."""
 
 import contextlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.trainer import Training, validation_loss
+from tuneoff.engine.trainer import Trainer, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
 from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
@@ -36,7 +36,7 @@ class FakeMeter:
     def state(self):
         return {name: counter.tokens for name, counter in self.counters.items()}
 
-    def go_on(self, state):
+    def resume(self, state):
         for name, tokens in state.items():
             self.counters.setdefault(name, Counter()).tokens += tokens
 
@@ -59,13 +59,13 @@ class World:
     def load(self):
         return models.load(ModelSpec(name=str(self.folder)), CPU, torch.float32)
 
-    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, cut_above=(), **spec):
+    def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, prune_above=(), **spec):
         adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)
-        curve = self.fit_adapted(adapted, rate, seed, cut_above, **spec)
+        curve = self.fit_adapted(adapted, rate, seed, prune_above, **spec)
         return adapted, curve
 
-    def fit_adapted(self, adapted, rate, seed=0, cut_above=(), **spec):
-        return Training(
+    def fit_adapted(self, adapted, rate, seed=0, prune_above=(), **spec):
+        return Trainer(
             adapted,
             self.train,
             self.validation,
@@ -78,7 +78,7 @@ class World:
             checkpoints=self.checkpoints,
             meter=self.meter,
             emit=self.emit,
-            cut_above=cut_above,
+            prune_above=prune_above,
         ).fit()
 
     def emit(self, event):
