@@ -13,7 +13,7 @@ from tuneoff.engine.generation import generate
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.trainer import validation_loss
 from tuneoff.methods import build
-from tuneoff.methods.soft_prompt_after import Followed
+from tuneoff.methods.soft_prompt import VirtualTokens
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec, ModelSpec
 
@@ -107,7 +107,7 @@ def test_a_model_that_scales_its_input_in_place_leaves_them_as_they_are():
     from transformers import AutoModelForCausalLM, CTRLConfig
 
     model = AutoModelForCausalLM.from_config(CTRLConfig(vocab_size=50, n_embd=32, n_layer=1, n_head=4, dff=64)).eval()
-    adapted = Followed(model, torch.nn.Parameter(torch.randn(3, 32)))
+    adapted = VirtualTokens(model, torch.nn.Parameter(torch.randn(3, 32)), after_prompt=True)
     before = adapted.prompt_VD.detach().clone()
     for some in (rows()[:1], rows()):
         generate(adapted, some, GenerateSpec(max_new_tokens=3), stop_ids=frozenset({0}), pad_id=0, device=CPU)

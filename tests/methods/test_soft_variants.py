@@ -12,7 +12,7 @@ from tuneoff.data import Example
 from tuneoff.engine.loss import collate, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.errors import UserError
-from tuneoff.export import model_card
+from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import build, defaults
 from tuneoff.prompts import Encoded, Prompter
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
@@ -89,7 +89,7 @@ def test_the_card_states_the_prompt_as_it_was_worded(tiny_model, tmp_path):
         data=DataSpec(source="starter"),
         method=MethodSpec(name="soft_prompt", hyperparameters=defaults("soft_prompt")),
     )
-    model_card.write(tmp_path, spec, method, "peft", method.adapt(load(tiny_model("qwen2")), [], 0).prompting)
+    write_model_card(tmp_path, spec, method, "peft", method.adapt(load(tiny_model("qwen2")), [], 0).prompting)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert '"instruction": "{aspect}"' in text
     assert "Secretly" not in text

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tuneoff import methods
 from tuneoff.engine.batching import total_steps
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.methods.base import Method
 from tuneoff.results.run_record import NUMERICS_VERSION
 from tuneoff.spec import (
@@ -143,12 +143,12 @@ def outline(study: StudySpec) -> Iterator[Repeated]:
     """The runs of a study on one model, at most, before anything is known of its trials."""
     for name in study.methods:
         tries = bool(study.trials) and search.searched(name, study.hyperparameters.get(name, {})) is not None
-        alike = not kind_of(name).seeded and (not tries or study.search_at == "full")
+        alike = not method_class(name).seeded and (not tries or study.search_at == "full")
         for fraction in study.fractions:
             if tries and (fraction == 1 or study.search_at == "each"):
                 yield Repeated(name, fraction, "trial", study.trials + 1)
             if fraction == 1 or not alike:
-                yield Repeated(name, fraction, "final", study.seeds if kind_of(name).seeded else 1)
+                yield Repeated(name, fraction, "final", study.seeds if method_class(name).seeded else 1)
 
 
 def count(study: StudySpec) -> int:
@@ -190,7 +190,7 @@ class _Expander:
     def _method(self, model: ModelSpec, name: str) -> list[PlannedRun]:
         """The final runs of one method; its trials go to `self._runs`, ahead of all final runs."""
         fixed = self._study.hyperparameters.get(name, {})
-        kind = kind_of(name)
+        kind = method_class(name)
         chosen: dict[float, Mapping[str, Any] | None] = {}
         for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may take its choice
             if self._study.search_at == "full" and fraction < 1:
@@ -235,7 +235,7 @@ class _Expander:
 
         because = None
         values = search.grid(name, parameter, self._study.trials)
-        for value in halving.from_the_middle(values) if halved and parameter in kind_of(name).search else values:
+        for value in halving.from_the_middle(values) if halved and parameter in method_class(name).search else values:
             if not (halved and waiting()):
                 attempt(value)
         if not waiting():
@@ -250,7 +250,7 @@ class _Expander:
 
     def _halved_search(self, name: str) -> Halving | None:
         """None where trials are not halved: a method that trains nothing has no steps to save."""
-        if not self._study.halving or not kind_of(name).trains:
+        if not self._study.halving or not method_class(name).trains:
             return None
         if self._halved is None:
             raise ValueError("the trials of a halved study follow from each other: give `halved`")

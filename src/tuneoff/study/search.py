@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.spec.run import Scalar
 
 # Far from the seeds of final runs, which begin at 0: no final run repeats a trial's order or subset.
@@ -36,7 +36,7 @@ class Trial:
 
 def searched(method: str, fixed: Mapping[str, Scalar]) -> str | None:
     """The hyper-parameter that trials vary; None where the study fixes it or there is none."""
-    kind = kind_of(method)
+    kind = method_class(method)
     return next((name for name in (*kind.search, *kind.choices) if name not in fixed), None)
 
 
@@ -46,7 +46,7 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
 
     Raises `UserError` when a list has no entry left for the reserve trial.
     """
-    kind = kind_of(method)
+    kind = method_class(method)
     if name in kind.choices:
         values = kind.choices[name]
         if trials + 1 > len(values):
@@ -67,7 +67,7 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
 
 def reserve(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str]:
     """The value of the reserve trial, and why it is this one."""
-    kind = kind_of(method)
+    kind = method_class(method)
     if name in kind.choices:
         return kind.choices[name][len(tried)], "the next of the list"
     rates = sorted(tried, key=lambda trial: _number(trial.value))
@@ -103,7 +103,7 @@ def choose(tried: Sequence[Trial]) -> Trial:
 
 def on_edge(method: str, name: str, tried: Sequence[Trial]) -> bool:
     """Whether the chosen rate is the lowest or highest of all that were tried: the optimum may lie beyond."""
-    if name in kind_of(method).choices:
+    if name in method_class(method).choices:
         return False
     values = [_number(trial.value) for trial in tried]
     if len(values) < 3:

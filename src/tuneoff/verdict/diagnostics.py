@@ -92,7 +92,7 @@ def _of_run(record: Record, rows: Rows) -> Iterator[Finding]:
 
 
 def _off_manifold(place: object) -> str | None:
-    """What is wrong with the place where virtual tokens start; see `tuneoff.methods.embedding_alignment`."""
+    """What is wrong with the embeddings where virtual tokens start; see `tuneoff.methods.embedding_alignment`."""
     if not isinstance(place, Mapping):
         return None
     ratio, cosine = (place.get(name) for name in ("norm_ratio", "nearest_cosine"))
