@@ -16,7 +16,7 @@ from tuneoff.results.run_record import Record, write_record
 from tuneoff.spec import RunSpec
 from tuneoff.study.executor import Job, Outcome
 from tuneoff.study.progress import Progress
-from tuneoff.trackers import Figures, Guarded, Predictions, open_tracker
+from tuneoff.trackers import Figures, GuardedTracker, Predictions, open_tracker
 
 pytestmark = pytest.mark.xdist_group("offline runs")
 
@@ -61,7 +61,7 @@ def test_a_tracker_that_raises_is_switched_off_with_one_line(
     fails_in: str, calls: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Broken(fails_in, ConnectionError("server\x1b[31m gone\nsecond line"))
-    feed(Guarded(broken, "wandb"))
+    feed(GuardedTracker(broken, "wandb"))
     assert len(broken.calls) == calls
     out, err = capsys.readouterr()
     assert out == ""
@@ -71,7 +71,7 @@ def test_a_tracker_that_raises_is_switched_off_with_one_line(
 
 def test_ctrl_c_inside_a_tracker_is_no_error_of_the_tracker() -> None:
     with pytest.raises(KeyboardInterrupt):
-        feed(Guarded(Broken("event", KeyboardInterrupt()), "wandb"))
+        feed(GuardedTracker(Broken("event", KeyboardInterrupt()), "wandb"))
 
 
 @pytest.mark.parametrize("damaged", ["record.json", "predictions.jsonl"])
@@ -85,7 +85,7 @@ def test_what_a_tracker_is_shown_is_made_under_guard_too(
     (tmp_path / damaged).write_text("{")
     broken = Broken("never", ConnectionError())
     with Progress(2, quiet=True) as progress:
-        watch = _Watch("study", progress, [Guarded(broken, "wandb")], keep_texts=True)
+        watch = _Watch("study", progress, [GuardedTracker(broken, "wandb")], keep_texts=True)
         for _ in range(2):
             watch.finish(Outcome(Job(spec(), "id", "lora-s0", tmp_path), ended))
     assert broken.calls == []
