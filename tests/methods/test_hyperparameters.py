@@ -1,5 +1,7 @@
 """Fields with bounds: what is accepted, converted and refused, and with which message."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -87,3 +89,12 @@ def test_a_bounded_field_has_its_default() -> None:
         count: int = bounded(3, at_least=1)
 
     assert Some().count == 3
+
+
+def test_methods_are_constructed_without_torch() -> None:
+    code = (
+        "import sys; from tuneoff import methods; [method() for method in methods.METHODS.values()]; "
+        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"

@@ -1,7 +1,8 @@
-"""Feeds two runs to the wandb tracker, then reads the files of the offline runs back. Prints one JSON object for each run.
+"""Feeds two runs to the wandb tracker, then reads the files of the offline runs back.
 
-A `.wandb` file is a log in LevelDB's format: a header of 7 bytes, then blocks of 32 KiB that hold parts of records. Each
-part has a checksum (4 bytes), a length (2) and a type (1: whole, 2: first, 3: middle, 4: last).
+Prints one JSON object for each run. A `.wandb` file is a log in LevelDB's format: a header of 7 bytes, then blocks of
+32 KiB that hold parts of records. Each part has a checksum (4 bytes), a length (2) and a type (1: whole,
+2: first, 3: middle, 4: last).
 """
 
 import base64

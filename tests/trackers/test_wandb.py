@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 CANARY = "canary0123456789canary0123456789canary01"
 
 
-def test_the_message_for_a_missing_package_says_how_to_install_it(
+def test_a_missing_package_can_be_installed_as_the_message_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)

@@ -18,38 +18,36 @@ VIRTUAL_TOKENS = "prompt_embeddings"  # PEFT's name of this tensor
 class Format:
     """What a user of an artefact needs to know about its format."""
 
-    content: str
     loading: str | None  # Python code; None if the artefact holds no weights
     library: str = "transformers"
 
 
 FORMATS: dict[ArtefactFormat, Format] = {
+    # an adapter of PEFT
     "peft": Format(
-        "an adapter of PEFT",
         """from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 model = PeftModel.from_pretrained(BASE, "FOLDER")""",
         library="peft",
     ),
+    # a whole model and its tokenizer
     "transformers": Format(
-        "a whole model and its tokenizer",
         """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")""",
     ),
+    # the trained parameters of the base model, by name
     "tensors": Format(
-        "the trained parameters of the base model, by name",
         f"""from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 model = BASE
 model.load_state_dict(load_file("FOLDER/{TENSORS_FILE}"), strict=False)""",
     ),
-    # PEFT has no format for virtual tokens after the prompt.
+    # virtual tokens after the prompt, for which PEFT has no format
     "embeddings": Format(
-        "virtual tokens after the prompt",
         f"""import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -60,6 +58,8 @@ virtual = load_file("FOLDER/{EMBEDDINGS_FILE}")["{VIRTUAL_TOKENS}"]
 text = model.get_input_embeddings()(prompt)
 answer = model.generate(inputs_embeds=torch.cat([text, virtual.to(text.dtype)[None]], dim=1), do_sample=False)""",
     ),
-    "prompt": Format("the examples that precede every document", None),
-    "none": Format("nothing", None),
+    # the examples that precede every document
+    "prompt": Format(None),
+    # nothing
+    "none": Format(None),
 }

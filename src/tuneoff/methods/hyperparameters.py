@@ -88,7 +88,7 @@ def check_value(method: str, field: dataclasses.Field[Any], declared: Any, value
         return tuple(value) if isinstance(value, list) else value
     where = f"{method}.{field.name} = {value!r}"
     if typing.get_origin(declared) is tuple:
-        return _check_names(where, value)
+        return _as_names(where, value)
     if declared is bool:
         if not isinstance(value, bool):
             raise UserError(f"{where}: expected true or false")
@@ -97,18 +97,19 @@ def check_value(method: str, field: dataclasses.Field[Any], declared: Any, value
         if not isinstance(value, str):
             raise UserError(f"{where}: expected a text")
         return value
-    assert declared in (int, float), f"{where}: a hyper-parameter cannot be declared as {declared}"
-    return _check_number(where, declared, field.metadata.get("bounds", Bounds()), value)
+    if declared not in (int, float):
+        raise TypeError(f"{where}: a hyper-parameter cannot be declared as {declared}")
+    return _as_number(where, declared, field.metadata.get("bounds", Bounds()), value)
 
 
-def _check_names(where: str, value: Any) -> tuple[str, ...]:
+def _as_names(where: str, value: Any) -> tuple[str, ...]:
     items = (value,) if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, str) and item for item in items):
         raise UserError(f'{where}: expected one or more names, such as ["q_proj", "v_proj"]')
     return tuple(items)
 
 
-def _check_number(where: str, declared: type[int] | type[float], bounds: Bounds, value: Any) -> float:
+def _as_number(where: str, declared: type[int] | type[float], bounds: Bounds, value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or (declared is int and not float(value).is_integer()):
         raise UserError(f"{where}: expected {'a whole number' if declared is int else 'a number'}")
