@@ -91,7 +91,7 @@ class Method(ABC):
 
     @abstractmethod
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
-        """What `adapt` does once everything is seeded. What shall train must require a gradient in the result."""
+        """What `adapt` does once everything is seeded. Parameters that train must require a gradient in the result."""
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         """The adapted model after training, read from the folder that `AdaptedModel.save` wrote.

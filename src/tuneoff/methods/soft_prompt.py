@@ -143,7 +143,7 @@ class SoftPromptAfter(Method):
 
     name = "soft_prompt_after"
     title = "Soft prompt after the document"
-    source = "Lester et al. 2021, arXiv:2104.08691, in another place; the range of rates is soft_prompt's"
+    source = "Lester et al. 2021, arXiv:2104.08691, at another position; the range of rates is that of soft_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
     num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
