@@ -1,6 +1,6 @@
 """The formats of artefacts: how each is loaded without tuneoff.
 
-In the loading code, the model card replaces BASE by the call that loads the base model. FOLDER is the artefact's folder.
+In the loading code, BASE is replaced by the call that loads the base model. FOLDER is the artefact's folder.
 """
 
 from dataclasses import dataclass
