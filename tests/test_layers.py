@@ -16,6 +16,7 @@ LAYERS = {
     "cache": 0,
     "errors": 0,
     "metrics": 0,
+    "plugins": 0,
     "spec": 0,
     "stats": 0,
     "text": 0,

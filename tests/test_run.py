@@ -14,7 +14,6 @@ import torch
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load, starter_present
 from tuneoff.methods import METHODS, defaults
-from tuneoff.methods.lora import LowRank
 from tuneoff.results.events import Finished, StepDone, read_events
 from tuneoff.results.run_record import read_predictions, read_record
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, ScoreSpec, TrainSpec
@@ -243,10 +242,12 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
 
 
 def test_a_type_of_peft_that_cannot_be_merged_is_told_in_the_record(tiny_model, tiny_data, tmp_path, monkeypatch):
+    from peft.tuners.tuners_utils import BaseTuner
+
     def refuse(_adapted):
         raise NotImplementedError
 
-    monkeypatch.setattr(LowRank, "merge", refuse)
+    monkeypatch.setattr(BaseTuner, "merge_and_unload", refuse)
     record = run.run(spec_of("peft:LOHA", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
     assert record.status == "finished", record.failure
     assert record.details["merged"] is False

@@ -10,7 +10,6 @@ study.winner.load().generate(["a new document"])
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from tuneoff import methods as registry
 from tuneoff.errors import UserError
 from tuneoff.methods import Method
 from tuneoff.options import OPTION_PATHS, StudyOptions
@@ -345,10 +343,8 @@ def _method_overrides(methods: Sequence[MethodLike]) -> Iterable[Override]:
         name = method.replace("-", "_") if isinstance(method, str) else method.name
         names.append(name)
         if not isinstance(method, str | type):
-            defaults = registry.defaults(name)
-            for key, value in dataclasses.asdict(method).items():  # type: ignore[call-overload]
-                if value != defaults[key]:
-                    yield Override(("hyperparameters", name, key), value, f"{type(method).__name__}({key}=)")
+            for key, value in method.changed_hyperparameters.items():
+                yield Override(("hyperparameters", name, key), value, f"{type(method).__name__}({key}=)")
     yield Override(("methods",), tuple(names), "methods=")
 
 

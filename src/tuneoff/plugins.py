@@ -31,22 +31,22 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, group: str, built_in: Mapping[str, T], check: Callable[[str, object], T]) -> None:
         self._group, self._built_in, self._check = group, dict(built_in), check
-        self._loaded: dict[metadata.EntryPoint, T] = {}
+        self._loaded: dict[tuple[str, tuple[str, ...]], T] = {}  # by name and `sys.path`
 
     def __getitem__(self, name: str) -> T:
         if name in self._built_in:
             return self._built_in[name]
-        entry = self._entry_points()[name]
-        if entry not in self._loaded:
+        entry, key = self._entry_points()[name], (name, tuple(sys.path))
+        if key not in self._loaded:
             try:
-                self._loaded[entry] = self._check(name, entry.load())
+                self._loaded[key] = self._check(name, entry.load())
             except Exception as error:  # importing the code of another package can raise anything
                 why = str(error) if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: {error}"
                 raise UserError(
                     f"the package {_package(entry)} adds {name!r} ({self._group}), which cannot be used ({why}); "
                     "update or uninstall that package"
                 ) from error
-        return self._loaded[entry]
+        return self._loaded[key]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._built_in

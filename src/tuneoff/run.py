@@ -22,9 +22,9 @@ from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
-from tuneoff.export import model_card
-from tuneoff.methods import Adapted, Method, build
-from tuneoff.methods.embedding_alignment import place
+from tuneoff.export.model_card import write_model_card
+from tuneoff.methods import AdaptedModel, Method, build
+from tuneoff.methods.embedding_alignment import measure_alignment
 from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
@@ -163,7 +163,7 @@ class _Work:
         self._score(prompter, dataset.test, written)
 
     def _write(
-        self, adapted: Adapted, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]
+        self, adapted: AdaptedModel, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]
     ) -> list[GeneratedTokens]:
         with self.meter.phase("generate") as generating:
             adapted.merge()
@@ -209,25 +209,25 @@ class _Work:
                 f"(first: {too_long[0].id}, {too_long[0].tokens} tokens)"
             )
 
-    def _count_parameters(self, adapted: Adapted) -> None:
+    def _count_parameters(self, adapted: AdaptedModel) -> None:
         self.trainable_parameters = sum(tensor.numel() for tensor in adapted.state().values())
         own = {id(parameter): parameter.numel() for parameter in adapted.model.parameters()}
         own |= {id(tensor): tensor.numel() for tensor in adapted.state().values()}
         self.total_parameters = sum(own.values())
         self._report(**adapted.details)
 
-    def _place_virtual_tokens(self, adapted: Adapted, base: BaseModel, when: str) -> None:
+    def _place_virtual_tokens(self, adapted: AdaptedModel, base: BaseModel, when: str) -> None:
         """Keys and values of layers (prefix tuning) have no place among embeddings."""
         prefix = adapted.prefix()
         tokens = adapted.suffix() if prefix is None else prefix
         if isinstance(tokens, Tensor):
             embedding = base.model.get_input_embeddings()
-            position = place(tokens, embedding, embedding.num_embeddings)._asdict()
+            position = measure_alignment(tokens, embedding, embedding.num_embeddings)._asdict()
             self._report(**{f"{when}_place": position})
 
     def _fit(
         self,
-        adapted: Adapted,
+        adapted: AdaptedModel,
         train: Sequence[Encoded],
         validation: Sequence[Encoded],
         base: BaseModel,
@@ -256,7 +256,7 @@ class _Work:
         self._report(moved_share=moved / max(1, len(before)))
         self._place_virtual_tokens(adapted, base, "trained")
 
-    def _validate(self, adapted: Adapted, rows: Sequence[Encoded], base: BaseModel) -> None:
+    def _validate(self, adapted: AdaptedModel, rows: Sequence[Encoded], base: BaseModel) -> None:
         with self.meter.phase("evaluate") as evaluating:
             tokens = self.spec.train.micro_batch_tokens
             loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
@@ -266,12 +266,11 @@ class _Work:
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
         self.curve = Curve(validation=(point,), best_step=0, best_epoch=0.0, best_validation_loss=loss)
 
-    def _save(self, method: Method, adapted: Adapted) -> None:
+    def _save(self, method: Method, adapted: AdaptedModel) -> None:
         folder = self.run_dir.artefact
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        if kind in ("peft", "transformers", "tensors", "embeddings"):
-            model_card.write(folder, self.spec, method, kind, adapted.prompting)
+        write_model_card(folder, self.spec, method, kind, adapted.prompting)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,
@@ -306,7 +305,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _norms(adapted: Adapted) -> dict[str, float]:
+def _norms(adapted: AdaptedModel) -> dict[str, float]:
     """Of every trainable tensor: enough to see whether it moved, without a copy of it. On the CPU, since Apple's
     accelerator knows no double precision."""
     return {name: float(tensor.detach().cpu().double().norm()) for name, tensor in adapted.state().items()}
@@ -317,7 +316,7 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _prompter(spec: RunSpec, base: BaseModel, adapted: Adapted) -> Prompter:
+def _prompter(spec: RunSpec, base: BaseModel, adapted: AdaptedModel) -> Prompter:
     return Prompter(
         base.tokenizer,
         spec.prompt,
@@ -398,7 +397,7 @@ def load_adapted(run: StoredRun) -> Generator:
 class Generator:
     """A tuned model that writes texts for new documents, as its run did."""
 
-    adapted: Adapted
+    adapted: AdaptedModel
     base: BaseModel
     prompter: Prompter
     spec: RunSpec

@@ -16,12 +16,12 @@ from simulation import (
     simulate,
     simulate_sizes,
 )
+from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import study_folder
 from tuneoff.errors import UserError
 from tuneoff.stats.multiple_comparisons import simultaneous_half_widths
 from tuneoff.stats.variance_components import estimate_means, pairwise_differences
-from tuneoff.verdict.load import load_scores
 from tuneoff.verdict.scores import Scores
 
 STUDIES = 200

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tuneoff.cli.session import StudyResult
 
 from tuneoff.cli import guard, main
-from tuneoff.cli.session import StudyResult
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.run_record import Record, read_documents, read_predictions, read_record, run_folders
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec

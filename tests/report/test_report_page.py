@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tuneoff.report.folder import Finding, Row, read_study
 
 from tuneoff.errors import UserError
 from tuneoff.report import render, sections
 from tuneoff.report.escaping import all_visible, embedded_json, visible
-from tuneoff.report.folder import Finding, Row, read_study
 from tuneoff.report.table import build
 from tuneoff.report.theme import Cast
 from tuneoff.results.run_record import read_record, run_folders, write_json

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuneoff.study.budget_file import Speed, Speeds, as_data
+from tuneoff.study.duration import parse_duration
 
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import read_record, run_folders
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.study import budget, budget_file
-from tuneoff.study.budget_file import Speed, Speeds, as_data
-from tuneoff.study.duration import parse_duration
 from tuneoff.study.runner import Prepared, prepare
 
 METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")

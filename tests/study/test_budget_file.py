@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from fake_runs import job
+from tuneoff.study.budget_file import Plan, Speed, as_data, earlier, told
 
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import BUDGET_FILE, Record, write_json
 from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.study.budget_file import Plan, Speed, as_data, earlier, told
 
 ASKED = StudySpec(data=DataSpec(source="starter"), trials=4, seeds=3)
 PLANNED = ASKED.model_copy(update={"trials": 2, "seeds": 2})

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tuneoff.cli.show import plan_as_json, plan_as_text
+
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words

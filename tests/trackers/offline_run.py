@@ -1,7 +1,8 @@
-"""Feeds two runs to the wandb tracker, then reads the files of the offline runs back. Prints JSON, one object a run.
+"""Feeds two runs to the wandb tracker, then reads the files of the offline runs back.
 
-A `.wandb` file is a log in LevelDB's format: a 7 byte header, then blocks of 32 KiB that hold pieces of records, each
-piece with a checksum (4 bytes), a length (2) and a type (1: whole, 2: first, 3: middle, 4: last).
+Prints one JSON object for each run. A `.wandb` file is a log in LevelDB's format: a header of 7 bytes, then blocks of
+32 KiB that hold parts of records. Each part has a checksum (4 bytes), a length (2) and a type (1: whole,
+2: first, 3: middle, 4: last).
 """
 
 import base64
@@ -14,6 +15,7 @@ from typing import Any
 
 from fake_tracked import EVENTS, PREDICTIONS, record, spec
 
+from tuneoff.results.run_record import Status
 from tuneoff.trackers import open_tracker
 
 BLOCK = 32768
@@ -41,31 +43,31 @@ def raw_records(data: bytes) -> list[bytes]:
 def read_back(path: Path) -> dict[str, Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    told: dict[str, Any] = {"history": [], "summary": {}, "config": {}}
+    logged: dict[str, Any] = {"history": [], "summary": {}, "config": {}}
     for raw in raw_records(path.read_bytes()):
         entry = Record()
         entry.ParseFromString(raw)
         kind = entry.WhichOneof("record_type")
         if kind == "run":
-            told |= {"name": entry.run.display_name, "group": entry.run.run_group, "host": entry.run.host}
-            told["config"] = {item.key: json.loads(item.value_json) for item in entry.run.config.update}
+            logged |= {"name": entry.run.display_name, "group": entry.run.run_group, "host": entry.run.host}
+            logged["config"] = {item.key: json.loads(item.value_json) for item in entry.run.config.update}
         elif kind == "history":
             row = {(item.key or ".".join(item.nested_key)): value_of(item) for item in entry.history.item}
-            told["history"].append(row)
+            logged["history"].append(row)
         elif kind == "summary":
             for item in entry.summary.update:
-                told["summary"][item.key or ".".join(item.nested_key)] = value_of(item)
+                logged["summary"][item.key or ".".join(item.nested_key)] = value_of(item)
         elif kind == "exit":
-            told["exit_code"] = entry.exit.exit_code
-    return told
+            logged["exit_code"] = entry.exit.exit_code
+    return logged
 
 
 def read_whole(path: Path) -> dict[str, Any]:
-    """wandb's own process writes the file, and on a busy machine its end comes after `finish` has returned."""
+    """wandb's own process writes the file. On a busy machine it may finish after `finish` has returned."""
     end = time.monotonic() + 30
-    while "exit_code" not in (told := read_back(path)) and time.monotonic() < end:
+    while "exit_code" not in (logged := read_back(path)) and time.monotonic() < end:
         time.sleep(0.1)
-    return told
+    return logged
 
 
 def value_of(item: Any) -> Any:
@@ -80,16 +82,17 @@ def main(folder: Path) -> None:
     figure = folder / "loss.png"
     figure.write_bytes(PNG)
     tracker = open_tracker("wandb", folder)
-    for name, status in (("lora-s0", "finished"), ("full-s0", "failed")):
+    ends: tuple[tuple[str, Status], ...] = (("lora-s0", "finished"), ("full-s0", "failed"))
+    for name, status in ends:
         tracker.start(name, "starter", spec())
         for event in EVENTS:
             tracker.event(event)
         tracker.finish(record(name, status), lambda: [figure], lambda: PREDICTIONS)
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
-        told = read_whole(path)
-        told["tables"] = [json.loads(table.read_text()) for table in path.parent.glob("files/media/table/**/*.json")]
-        told["pages"] = [page.read_text() for page in path.parent.glob("files/media/html/**/*.html")]
-        print(json.dumps(told))
+        logged = read_whole(path)
+        logged["tables"] = [json.loads(table.read_text()) for table in path.parent.glob("files/media/table/**/*.json")]
+        logged["pages"] = [page.read_text() for page in path.parent.glob("files/media/html/**/*.html")]
+        print(json.dumps(logged))
 
 
 if __name__ == "__main__":

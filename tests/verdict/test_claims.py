@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import add_run, study_folder
 from tuneoff.errors import UserError
@@ -10,7 +11,6 @@ from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint, read
 from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.claims import check_claims, judge_claims
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores
 
 
 def judged(study: Path, **claim: object) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import add_run, study_folder
 from tuneoff.cli import main
@@ -12,7 +13,6 @@ from tuneoff.results.run_record import Record, read_record, run_folders, write_r
 from tuneoff.verdict import rescoring
 from tuneoff.verdict.confounds import arithmetic, confounds_between, find_confounds
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores
 
 ALIKE: dict[str, Any] = {
     "details": {"dtype": "bfloat16", "device": "cpu", "kernels": "tuneoff"},

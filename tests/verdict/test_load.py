@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from tuneoff.verdict.load import load_costs, load_scores
 
 from support.verdict_study import add_run, study_folder
 from tuneoff.errors import UserError
@@ -18,7 +19,6 @@ from tuneoff.results.run_record import (
     write_record,
 )
 from tuneoff.verdict import decide
-from tuneoff.verdict.load import load_costs, load_scores
 
 
 def test_a_study_is_one_family_with_groups_and_costs(tmp_path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import study_folder
 from tuneoff.cli import main
@@ -24,7 +25,6 @@ from tuneoff.results.run_record import (
 )
 from tuneoff.verdict import rescoring
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.load import load_scores
 
 
 @pytest.fixture

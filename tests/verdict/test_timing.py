@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import add_run
 from tuneoff.results.run_record import Reading, Record, read_record, write_record
 from tuneoff.verdict.costs import as_alone, timing_of
-from tuneoff.verdict.load import load_scores
 
 
 def changed(folder: Path, *, role: str, processes: int, tokens: int, seconds: float, joules: float) -> Record:

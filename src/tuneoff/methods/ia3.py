@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tuneoff.errors import UserError
-from tuneoff.methods.lora import LowRank
-from tuneoff.spec.run import Scalar
+from tuneoff.methods.base import AdaptedModel, Method
+from tuneoff.methods.hyperparameters import bounded
+from tuneoff.methods.peft_layers import PeftLayers, add_peft_layers, has_conv1d, load_peft_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,38 +18,28 @@ if TYPE_CHECKING:
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
 
-# Endings of module names over the decoder families of transformers.
+# Endings of module names in the decoder families of transformers.
 _KEYS_AND_VALUES = ("k_proj", "v_proj", "attn.c_attn", "query_key_value", "qkv_proj")
 _INTO_FEEDFORWARD = ("down_proj", "mlp.c_proj", "mlp.fc2", "fc2", "dense_4h_to_h")
 
 
 @dataclass(frozen=True)
-class Ia3:
+class IA3(Method):
     """Learned factors on activations; nothing else trains."""
 
-    name: ClassVar[str] = "ia3"
-    title: ClassVar[str] = "(IA)³"
-    trains: ClassVar[bool] = True
-    seeded: ClassVar[bool] = True
-    search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (5e-4, 3e-2)}
-    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
-    source: ClassVar[str] = "Liu et al. 2022, arXiv:2205.05638; rate: PEFT's method_comparison"
+    name = "ia3"
+    title = "(IA)³"
+    source = "Liu et al. 2022, arXiv:2205.05638; rate: PEFT's method_comparison"
+    search = {"learning_rate": (5e-4, 3e-2)}
 
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.0
+    learning_rate: float = bounded(3e-3, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
 
-    @property
-    def overhead_tokens(self) -> int:
-        return 0
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        from peft import IA3Config, TaskType
 
-    def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> LowRank:  # noqa: ARG002
-        from peft import IA3Config, TaskType, get_peft_model
-
-        from tuneoff.engine.seeding import seed_everything
-        from tuneoff.methods.lora import has_conv1d
-
-        scaled = _there(base.model, _KEYS_AND_VALUES)
-        inner = _there(base.model, _INTO_FEEDFORWARD)
+        scaled = _found_in(base.model, _KEYS_AND_VALUES)
+        inner = _found_in(base.model, _INTO_FEEDFORWARD)
         if not scaled or not inner:
             raise UserError(
                 f"ia3: {type(base.model).__name__} has no keys, values or feed-forward layers under a known name; "
@@ -60,15 +51,13 @@ class Ia3:
             feedforward_modules=inner,
             fan_in_fan_out=has_conv1d(base.model),
         )
-        seed_everything(seed)
-        return LowRank(get_peft_model(base.model, config, autocast_adapter_dtype=False))
+        return PeftLayers(add_peft_layers(base, config))
 
-    def restore(self, base: BaseModel, folder: Path) -> LowRank:
-        from peft import PeftModel
-
-        return LowRank(PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False))
+    def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
+        return load_peft_layers(base, folder)
 
 
-def _there(model: nn.Module, endings: Sequence[str]) -> list[str]:
+def _found_in(model: nn.Module, endings: Sequence[str]) -> list[str]:
+    """Those of `endings` with which the name of a module ends."""
     names = [name for name, _ in model.named_modules()]
     return [ending for ending in endings if any(name.endswith(f".{ending}") for name in names)]

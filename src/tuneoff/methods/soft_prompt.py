@@ -1,6 +1,9 @@
-"""Soft prompt tuning: n virtual tokens in front of the prompt train, and nothing else.
+"""Soft prompts: n virtual tokens train, and nothing else (Lester et al. 2021, arXiv:2104.08691).
 
-Lester et al. 2021, arXiv:2104.08691. Two variants: without the instruction's words, and trained through a network.
+`SoftPrompt` puts them before the prompt, `SoftPromptAfter` between the prompt and the answer. `SoftPrompt` has two
+variants: without the words of the instruction, and trained through a network (residual reparameterization).
+
+Shapes: V virtual tokens, D width of the model, K width of the network's bottleneck.
 """
 
 from __future__ import annotations
@@ -8,54 +11,69 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING
 
 from tuneoff.errors import UserError
-from tuneoff.methods import residual
+from tuneoff.export.formats import EMBEDDINGS_FILE, VIRTUAL_TOKENS, ArtefactFormat
+from tuneoff.methods.base import AdaptedModel, Method, save_tensors
+from tuneoff.methods.hyperparameters import bounded
 from tuneoff.prompts import AS_GIVEN, FIELDS_ALONE, Prompting
-from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
 
-_TENSOR = "prompt_embeddings"  # PEFT's name for it
+ADAPTER_FILE = "adapter_model.safetensors"  # PEFT's name
 
 
-@dataclass
-class Prompted:
-    """A frozen model with virtual tokens, and the network that they pass through while they train, if there is one."""
+@dataclass(eq=False)
+class VirtualTokens(AdaptedModel):
+    """A frozen model with trained embeddings before or after the prompt.
 
-    model: PreTrainedModel
+    Attributes:
+        prompt_VD: The trained embeddings, in fp32.
+        after_prompt: Whether they follow the prompt instead of preceding it.
+        network: Weights of the network that the embeddings pass through while they train; empty without one.
+        revision: Revision of the base model, for PEFT's configuration.
+    """
+
     prompt_VD: torch.nn.Parameter
-    details: dict[str, Any] = field(default_factory=dict)
-    prompting: Prompting = AS_GIVEN
+    after_prompt: bool = False
     network: dict[str, torch.nn.Parameter] = field(default_factory=dict)
-    revision: str | None = None  # of the model, where it has one
+    revision: str | None = None
 
-    def prefix(self) -> Tensor:
-        return residual.projected(self.prompt_VD, self.network) if self.network else self.prompt_VD
+    def prefix(self) -> Tensor | None:
+        return None if self.after_prompt else self._embeddings()
 
     def suffix(self) -> Tensor | None:
-        return None
+        return self._embeddings() if self.after_prompt else None
+
+    def _embeddings(self) -> Tensor:
+        return add_network_output(self.prompt_VD, self.network) if self.network else self.prompt_VD
 
     def state(self) -> dict[str, Tensor]:
-        return {_TENSOR: self.prompt_VD, **{f"network.{name}": weight for name, weight in self.network.items()}}
+        return {VIRTUAL_TOKENS: self.prompt_VD, **{f"network.{name}": weight for name, weight in self.network.items()}}
 
-    def train_mode(self, on: bool) -> None:  # noqa: ARG002
-        # The base stays in evaluation mode: dropout of a model that does not learn is only noise on the gradient.
-        self.model.eval()
+    def merge(self) -> None:
+        """Replace the embeddings by the sums with the network's output, and drop the network."""
+        if self.network:
+            import torch
 
-    def save(self, folder: Path) -> Literal["peft"]:
+            self.prompt_VD = torch.nn.Parameter(self._embeddings().detach())
+            self.network = {}
+
+    def save(self, folder: Path) -> ArtefactFormat:
+        if self.after_prompt:
+            # PEFT's prompt tuning puts its tokens before the prompt, so a file in its format would be loaded wrongly.
+            save_tensors({VIRTUAL_TOKENS: self._embeddings()}, folder / EMBEDDINGS_FILE)
+            return "embeddings"
         from peft import PromptTuningConfig, TaskType
-        from safetensors.torch import save_file
 
         config = self.model.config
-        written = PromptTuningConfig(
+        PromptTuningConfig(
             task_type=TaskType.CAUSAL_LM,
             num_virtual_tokens=self.prompt_VD.shape[0],
             token_dim=self.prompt_VD.shape[1],
@@ -65,80 +83,144 @@ class Prompted:
             base_model_name_or_path=config.name_or_path,
             revision=self.revision,
             inference_mode=True,
-        )
-        written.save_pretrained(folder)
-        save_file({_TENSOR: self.prefix().detach().cpu().contiguous()}, folder / "adapter_model.safetensors")
+        ).save_pretrained(folder)
+        save_tensors({VIRTUAL_TOKENS: self._embeddings()}, folder / ADAPTER_FILE)
         return "peft"
-
-    def merge(self) -> None:
-        import torch
-
-        self.prompt_VD = torch.nn.Parameter(self.prefix().detach())
-        self.network = {}
 
 
 @dataclass(frozen=True)
-class SoftPrompt:
-    """Prompt tuning, initialised from the embeddings of a text."""
+class SoftPrompt(Method):
+    """Prompt tuning, initialized from the embeddings of a text."""
 
-    name: ClassVar[str] = "soft_prompt"
-    title: ClassVar[str] = "Soft prompt"
-    trains: ClassVar[bool] = True
-    seeded: ClassVar[bool] = True
-    search: ClassVar[Mapping[str, tuple[float, float]]] = {"learning_rate": (1e-3, 3e-1)}
-    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
-    source: ClassVar[str] = "Lester et al. 2021, arXiv:2104.08691"
+    name = "soft_prompt"
+    title = "Soft prompt"
+    source = "Lester et al. 2021, arXiv:2104.08691"
+    search = {"learning_rate": (1e-3, 3e-1)}
 
-    num_virtual_tokens: int = 20
+    num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
     initial_prompt: str = "Summarize the following text in one sentence."
-    learning_rate: float = 1e-2
-    weight_decay: float = 0.0
-    # False: of the instruction only the fields that it names stay in the prompt.
+    learning_rate: float = bounded(1e-2, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
+    # False: only the fields that the instruction names stay in the prompt.
     keep_instruction: bool = field(default=True, metadata={"later": True})
-    residual_bottleneck: int = field(default=0, metadata={"later": True})  # width of the network; 0: none
+    residual_bottleneck: int = bounded(
+        0, at_least=0, at_most=65536, description="0 (no network) or a whole number up to 65536", later=True
+    )
 
     @property
     def overhead_tokens(self) -> int:
         return self.num_virtual_tokens
 
     @property
-    def _prompting(self) -> Prompting:
-        # The fields stay: without them two questions about one document would be the same prompt.
+    def prompting(self) -> Prompting:
+        # The fields stay: without them, two questions about one document would be the same prompt.
         return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ALONE)
 
-    def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Prompted:  # noqa: ARG002
-        import torch
-
-        from tuneoff.engine.seeding import seed_everything
-
-        seed_everything(seed)
-        prompt_VD, details = text_embeddings(base, self.name, self.initial_prompt, self.num_virtual_tokens)
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        prompt_VD, initial_tokens = embed_text(base, self.name, self.initial_prompt, self.num_virtual_tokens)
         bottleneck = self.residual_bottleneck
-        network = residual.network(prompt_VD.shape[1], bottleneck, base.device) if bottleneck else {}
-        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting, network, base.revision)
+        return VirtualTokens(
+            base.model,
+            prompt_VD,
+            network=residual_network(prompt_VD.shape[1], bottleneck, base.device) if bottleneck else {},
+            revision=base.revision,
+            details={"initial_tokens": initial_tokens, "virtual_tokens": self.num_virtual_tokens},
+            prompting=self.prompting,
+        )
 
-    def restore(self, base: BaseModel, folder: Path) -> Prompted:
-        import torch
-        from safetensors.torch import load_file
-
-        prompt_VD = load_file(folder / "adapter_model.safetensors")[_TENSOR].to(base.device)
+    def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
+        prompt_VD = load_virtual_tokens(base, folder / ADAPTER_FILE)
         details = {"virtual_tokens": len(prompt_VD)}
-        return Prompted(base.model, torch.nn.Parameter(prompt_VD), details, self._prompting)
+        return VirtualTokens(base.model, prompt_VD, details=details, prompting=self.prompting)
 
 
-def text_embeddings(base: BaseModel, method: str, text: str, count: int) -> tuple[Tensor, dict[str, Any]]:
-    """Embeddings (count, D) of the tokens of `text`, repeated or cut to `count`, and what the record says of them.
+@dataclass(frozen=True)
+class SoftPromptAfter(Method):
+    """Prompt tuning with the virtual tokens after the document.
+
+    What the frozen model computes for a document is then the same at every step, so it is computed once.
+    """
+
+    name = "soft_prompt_after"
+    title = "Soft prompt after the document"
+    source = "Lester et al. 2021, arXiv:2104.08691, at another position; the range of rates is that of soft_prompt"
+    search = {"learning_rate": (1e-3, 3e-1)}
+
+    num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
+    initial_prompt: str = "Summarize the following text in one sentence."
+    learning_rate: float = bounded(1e-2, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
+
+    @property
+    def overhead_tokens(self) -> int:
+        return self.num_virtual_tokens
+
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        prompt_VD, initial_tokens = embed_text(base, self.name, self.initial_prompt, self.num_virtual_tokens)
+        details = {"initial_tokens": initial_tokens, "virtual_tokens": self.num_virtual_tokens}
+        return VirtualTokens(base.model, prompt_VD, after_prompt=True, details=details)
+
+    def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
+        prompt_VD = load_virtual_tokens(base, folder / EMBEDDINGS_FILE)
+        return VirtualTokens(base.model, prompt_VD, after_prompt=True, details={"virtual_tokens": len(prompt_VD)})
+
+
+def repeat_text(base: BaseModel, method: str, text: str, count: int) -> tuple[list[int], int]:
+    """Token ids of `text`, repeated or truncated to `count`, and the number of tokens of the text itself.
 
     Raises `UserError` for a text without a token.
     """
-    import torch
-
     ids = base.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise UserError(f"{method}.initial_prompt has no token; give at least one word")
-    repeated = (ids * (count // len(ids) + 1))[:count]
+    return (ids * (count // len(ids) + 1))[:count], len(ids)
+
+
+def embed_text(base: BaseModel, method: str, text: str, count: int) -> tuple[torch.nn.Parameter, int]:
+    """Embeddings (count, D) of the ids of `repeat_text`, in fp32, and the number of tokens of the text itself."""
+    import torch
+
+    ids, length = repeat_text(base, method, text, count)
     with torch.no_grad():
-        # Through the embedding module, not its weight: Gemma 3 scales there.
-        embeddings_VD = base.model.get_input_embeddings()(torch.tensor(repeated, device=base.device))
+        # By calling the embedding module instead of reading its weight: Gemma 3 scales there.
+        embeddings_VD = base.model.get_input_embeddings()(torch.tensor(ids, device=base.device))
     # fp32 whatever the model computes in: these few numbers are all that is learned.
-    return embeddings_VD.detach().float().clone(), {"initial_tokens": len(ids), "virtual_tokens": count}
+    return torch.nn.Parameter(embeddings_VD.detach().float().clone()), length
+
+
+def load_virtual_tokens(base: BaseModel, path: Path) -> torch.nn.Parameter:
+    """The tensor of virtual tokens in a safetensors file, on the device of the base model."""
+    import torch
+    from safetensors.torch import load_file
+
+    return torch.nn.Parameter(load_file(path)[VIRTUAL_TOKENS].to(base.device))
+
+
+def residual_network(width: int, bottleneck: int, device: torch.device) -> dict[str, torch.nn.Parameter]:
+    """Weights of the residual reparameterization (Razdaibiedina et al. 2023, arXiv:2305.03937), in fp32.
+
+    One shallow network serves all virtual tokens. It is for training only: its outputs are what is saved. The weights
+    are initialized by torch's defaults, as in the authors' code. The gain of the norm is 1 at first, so what the
+    network adds to a token has mean 0 and variance 1.
+    """
+    import torch
+
+    down, up = torch.nn.Linear(width, bottleneck), torch.nn.Linear(bottleneck, width)
+    weights = {
+        "down.weight": down.weight,
+        "down.bias": down.bias,
+        "up.weight": up.weight,
+        "up.bias": up.bias,
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    return {name: torch.nn.Parameter(tensor.detach().float().to(device)) for name, tensor in weights.items()}
+
+
+def add_network_output(tokens_VD: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """The virtual tokens (V, D) plus the network's output: down, ReLU, up, layer norm."""
+    import torch.nn.functional as F
+
+    hidden_VK = F.relu(F.linear(tokens_VD, weights["down.weight"], weights["down.bias"]))
+    up_VD = F.linear(hidden_VK, weights["up.weight"], weights["up.bias"])
+    return tokens_VD + F.layer_norm(up_VD, up_VD.shape[-1:], weights["norm.weight"], weights["norm.bias"])

@@ -16,7 +16,7 @@ from typing import Literal
 
 from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.results.study_state import BudgetFile, Effort, MeasuredSpeed, ReducedSettings, Speed
 from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, StudySpec, content_hash
 from tuneoff.study import planner
@@ -96,7 +96,7 @@ def check_equal(study: StudySpec, equal: Effort) -> None:
 def with_equal_time(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> StudySpec:
     """Steps for each trained method, so that all train as long as they do on average with equal examples."""
     [model] = study.models
-    trained = [name for name in study.methods if kind_of(name).trains]
+    trained = [name for name in study.methods if method_class(name).trains]
     steps = {name: _steps(study, sizes, name, 1.0) for name in trained}
     each = fmean(steps[name] * speeds[model.name, name].step for name in trained) if trained else 0.0
     equal = {name: max(1, round(each / speeds[model.name, name].step)) for name in trained}
@@ -114,7 +114,7 @@ def estimate(study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int 
             checks = 1
             pruned = False
             seconds = speed.start
-            if kind_of(runs.method).trains:
+            if method_class(runs.method).trains:
                 steps = _steps(study, sizes, runs.method, runs.fraction)
                 an_epoch = steps_per_epoch(sizes.train_examples_at(runs.fraction), study.train.batch_size)
                 pruned = study.halving and runs.role == "trial"
@@ -139,7 +139,7 @@ def _timing(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> float:
     for model in study.models:
         for name in study.methods:
             speed = speeds[model.name, name]
-            steps = TIMED_STEPS if kind_of(name).trains else 0
+            steps = TIMED_STEPS if method_class(name).trains else 0
             total += speed.start + steps * speed.step + texts * (speed.check + speed.write)
     return total
 
@@ -242,7 +242,7 @@ def _reduced(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator[s
     if study.fractions != asked.fractions:
         before, after = (", ".join(f"{fraction:g}" for fraction in one.fractions) for one in (asked, study))
         yield f"fractions of the data {before} -> {after}"
-    first = next((name for name in asked.methods if kind_of(name).trains), None)
+    first = next((name for name in asked.methods if method_class(name).trains), None)
     if first is not None:
         before, after = (_steps(one, sizes, first, 1.0) for one in (asked, study))
         if after < before:

@@ -12,7 +12,7 @@ from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import StudySpec
-from tuneoff.study.planner import LOCATIONS, ContentHashes, hyperparameters_of
+from tuneoff.study.planner import LOCATIONS, ContentHashes
 
 # None of these changes a run that exists: they add runs and rows, or are compared one by one.
 MAY_GROW = (
@@ -92,7 +92,7 @@ def differences(earlier: StudySpec, study: StudySpec) -> list[str]:
     ]
     for name in set(earlier.methods) & set(study.methods):
         old, new = (
-            hyperparameters_of(methods.build(name, side.hyperparameters.get(name, {}))) for side in (earlier, study)
+            methods.build(name, side.hyperparameters.get(name, {})).hyperparameters for side in (earlier, study)
         )
         changes += [f"{name}.{key}: {old[key]} -> {new[key]}" for key in old if old[key] != new[key]]
     known = {model.name: model for model in earlier.models}

@@ -10,7 +10,7 @@ import numpy as np
 from tuneoff import data, metrics, models
 from tuneoff.data import Dataset, Example
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.metrics import RougeDialect
 from tuneoff.prompts import Prompter, fields_of
 from tuneoff.results import baselines
@@ -58,7 +58,7 @@ class StudyInputs:
         None if there is nothing to compare.
         """
         documents = data.count_documents(self.dataset.test)
-        varies = [kind_of(name).seeded for name in study.methods] + [False for _ in self.outside]
+        varies = [method_class(name).seeded for name in study.methods] + [False for _ in self.outside]
         if len(varies) < 2 or documents < 2:
             return None
         return planned_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)

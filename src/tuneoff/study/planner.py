@@ -4,7 +4,6 @@ The planner is asked and told: `next_runs` returns the runs that are known and n
 through `completed`, which grows with the results. The final runs of a method follow from its trials.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from tuneoff import methods
 from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.methods.base import Method
 from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, TrialResult
@@ -77,7 +76,7 @@ class ContentHashes:
 
         Raises `ValueError` if the number of training examples is unknown.
         """
-        if not kind_of(spec.method.name).trains:
+        if not method_class(spec.method.name).trains:
             return Schedule(0, frozenset({0}))
         examples = self.train_examples
         if spec.fraction < 1:
@@ -148,13 +147,6 @@ def reserved_tokens(study: StudySpec) -> int:
     return max(method.overhead_tokens for method in build_methods(study).values())
 
 
-def hyperparameters_of(method: Method) -> dict[str, Any]:
-    """All hyper-parameters of a built method."""
-    if not dataclasses.is_dataclass(method) or isinstance(method, type):
-        raise TypeError(f"{method!r} is not a dataclass instance")
-    return dataclasses.asdict(method)
-
-
 @dataclass(frozen=True)
 class RunGroup:
     """`number` runs of one method that cost the same."""
@@ -170,12 +162,12 @@ def outline(study: StudySpec) -> Iterator[RunGroup]:
     for name in study.methods:
         fixed = study.hyperparameters.get(name, {})
         tries = bool(study.trials) and search.searched_hyperparameter(name, fixed) is not None
-        same_everywhere = not kind_of(name).seeded and (not tries or study.search_at == "full")
+        same_everywhere = not method_class(name).seeded and (not tries or study.search_at == "full")
         for fraction in study.fractions:
             if tries and (fraction == 1 or study.search_at == "each"):
                 yield RunGroup(name, fraction, "trial", study.trials + 1)
             if fraction == 1 or not same_everywhere:
-                yield RunGroup(name, fraction, "final", study.seeds if kind_of(name).seeded else 1)
+                yield RunGroup(name, fraction, "final", study.seeds if method_class(name).seeded else 1)
 
 
 def count(study: StudySpec) -> int:
@@ -228,7 +220,7 @@ class _Planner:
 
     def _final_runs(self, model: ModelSpec, name: str) -> list[PlannedRun]:
         fixed = self._study.hyperparameters.get(name, {})
-        kind = kind_of(name)
+        kind = method_class(name)
         chosen: dict[float, Mapping[str, Any] | None] = {}
         for fraction in reversed(self._study.fractions):  # all the data first: `search_at` may reuse its choice
             if self._study.search_at == "full" and fraction < 1:
@@ -254,7 +246,7 @@ class _Planner:
         parameter = search.searched_hyperparameter(name, fixed)
         if not self._study.trials or parameter is None:
             return fixed
-        pruned = self._study.halving and kind_of(name).trains
+        pruned = self._study.halving and method_class(name).trains
         tried: list[tuple[PlannedRun, Trial]] = []
 
         def attempt(value: Scalar) -> None:
@@ -271,7 +263,7 @@ class _Planner:
 
         reason = None
         values = search.grid(name, parameter, self._study.trials)
-        for value in search.from_the_middle(values) if pruned and parameter in kind_of(name).search else values:
+        for value in search.from_the_middle(values) if pruned and parameter in method_class(name).search else values:
             if not (pruned and waiting()):
                 attempt(value)
         if not waiting():
@@ -300,7 +292,7 @@ class _Planner:
         role: Literal["final", "trial"],
     ) -> PlannedRun:
         study = self._study
-        resolved = MethodSpec(name=name, hyperparameters=hyperparameters_of(methods.build(name, values)))
+        resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)
         spec = RunSpec(
             model=model,
             prompt=study.prompt,

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuneoff.errors import UserError
-from tuneoff.methods import kind_of
+from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PruningSavings
 from tuneoff.spec import CutAbove
@@ -56,7 +56,7 @@ class Schedule:
 
 def searched_hyperparameter(method: str, fixed: Mapping[str, Scalar]) -> str | None:
     """The hyper-parameter that trials vary; None if the study fixes it or the method has none."""
-    kind = kind_of(method)
+    kind = method_class(method)
     return next((name for name in (*kind.search, *kind.choices) if name not in fixed), None)
 
 
@@ -65,7 +65,7 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
 
     Raises `UserError` if a list has no entry left for the refinement trial.
     """
-    kind = kind_of(method)
+    kind = method_class(method)
     if name in kind.choices:
         values = kind.choices[name]
         if trials + 1 > len(values):
@@ -86,7 +86,7 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
 
 def refinement_value(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str]:
     """The value of the refinement trial, and why it is this one."""
-    kind = kind_of(method)
+    kind = method_class(method)
     if name in kind.choices:
         return kind.choices[name][len(tried)], "the next of the list"
     rates = sorted(tried, key=lambda trial: _number(trial.value))
@@ -122,7 +122,7 @@ def best_trial(tried: Sequence[Trial]) -> Trial:
 
 def is_on_edge(method: str, name: str, tried: Sequence[Trial]) -> bool:
     """Whether the chosen rate is the lowest or highest of all that were tried: the optimum may lie beyond."""
-    if name in kind_of(method).choices:
+    if name in method_class(method).choices:
         return False
     values = [_number(trial.value) for trial in tried]
     if len(values) < 3:

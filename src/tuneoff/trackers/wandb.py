@@ -1,7 +1,7 @@
-"""Weights & Biases: one group a study, one run a run. With WANDB_MODE=offline it needs neither account nor network.
+"""Weights & Biases: a study is a group of runs. With WANDB_MODE=offline it needs neither an account nor a network.
 
-wandb by itself also sends the host's name, the command line, the repository and the installed packages; all of that is
-switched off here. What is logged: the spec, losses, samples of the meter, scores, costs, figures and predictions.
+By default wandb also sends the host's name, the command line, the repository and the installed packages. That is
+switched off here. Logged are the spec, losses, memory and CPU use, scores, costs, figures and predictions.
 """
 
 import base64
@@ -17,13 +17,13 @@ from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Sampled, StepDone, Validated
 from tuneoff.results.run_record import Prediction, Record, Resources
 from tuneoff.spec import RunSpec
-from tuneoff.trackers import Figures, Predictions
+from tuneoff.trackers.base import Figures, Predictions
 
 PROJECT = "tuneoff"
-PUBLIC_HOST = "api.wandb.ai"  # `wandb login` has written it for years, and new releases still accept it
-# An unreachable server may cost this much of a study's time, for each run; what is not sent stays on disk.
+PUBLIC_HOST = "api.wandb.ai"  # the host that `wandb login` writes to the netrc file
+# With an unreachable server, each run waits at most this long. What is not sent stays on disk.
 INIT_SECONDS, FINISH_SECONDS = 30, 120
-# Names come and go between releases of wandb (0.19 to 0.31 were looked at): those that a release lacks are left out.
+# Settings differ between releases of wandb (0.19 to 0.31 were checked); those that a release lacks are left out.
 _PRIVATE = {
     "console": "off",
     "disable_code": True,
@@ -42,7 +42,7 @@ _PRIVATE = {
 
 
 class WandbTracker:
-    """The adapter. Raises `UserError` when wandb is missing or would ask for an account."""
+    """Logs to wandb. The constructor raises `UserError` if wandb is missing or would ask for an account."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -66,7 +66,7 @@ class WandbTracker:
             raise UserError(message)
 
     def start(self, name: str, group: str, spec: RunSpec) -> None:
-        """Begin a run; one that was not finished is closed first."""
+        """Start a run. A previous run that was not finished is closed first, as failed."""
         if self._run is not None:
             self._run.finish(exit_code=1)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -79,14 +79,14 @@ class WandbTracker:
             dir=str(self._folder),
             settings=self._settings,
         )
-        # Each kind of curve against its own axis; wandb's own step would mix them.
+        # Each kind of curve has its own axis: on wandb's own step they would be mixed.
         self._run.define_metric("train/step")
         self._run.define_metric("seconds")
         for metrics, axis in (("train/*", "train/step"), ("validation/*", "train/step"), ("resources/*", "seconds")):
             self._run.define_metric(metrics, step_metric=axis)
 
     def event(self, event: Event) -> None:
-        """Log a step, a validation or a sample; other events have no curve."""
+        """Log a step, a validation or a resource sample; other events have no curve."""
         if isinstance(event, StepDone):
             row: dict[str, Any] = {
                 "train/step": event.step,
@@ -111,10 +111,10 @@ class WandbTracker:
         self._run.log(row)
 
     def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
-        """Log what the record adds, then close the run (its exit code tells whether it finished)."""
+        """Log scores, costs, figures and predictions, then close the run. Its exit code is 0 if it finished."""
         summary = self._run.summary
-        summary.update(dict(_summary(record)))
-        media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_page(path)) for path in figures()}
+        summary.update(dict(_summary_of(record)))
+        media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_html_of(path)) for path in figures()}
         if rows := predictions():
             media["predictions"] = self._table(rows)
         if media:
@@ -128,9 +128,9 @@ class WandbTracker:
         return self._wandb.Table(columns=["id", "text", "stopped", *metrics], data=rows)
 
 
-def _summary(record: Record) -> Iterator[tuple[str, Any]]:
-    """Names and values; what was not measured is left out."""
-    told: dict[str, Any] = {
+def _summary_of(record: Record) -> Iterator[tuple[str, Any]]:
+    """Names and values, without what was not measured."""
+    values: dict[str, Any] = {
         "status": record.status,
         "rouge_signature": record.signature,
         "best/step": record.curve.best_step,
@@ -140,12 +140,12 @@ def _summary(record: Record) -> Iterator[tuple[str, Any]]:
         "parameters/total": record.total_parameters,
         "artefact/bytes": record.artefact.bytes if record.artefact is not None else None,
         **{f"scores/{metric}": value for metric, value in record.scores.items()},
-        **(dict(_costs(record.resources)) if record.resources is not None else {}),
+        **(dict(_costs_of(record.resources)) if record.resources is not None else {}),
     }
-    return ((key, value) for key, value in told.items() if value is not None)
+    return ((key, value) for key, value in values.items() if value is not None)
 
 
-def _costs(resources: Resources) -> Iterator[tuple[str, Any]]:
+def _costs_of(resources: Resources) -> Iterator[tuple[str, Any]]:
     yield "cost/peak_memory_bytes", resources.peak_memory_bytes
     yield "cost/threads", resources.threads
     for name, phase in resources.phases.items():
@@ -157,14 +157,14 @@ def _costs(resources: Resources) -> Iterator[tuple[str, Any]]:
         yield f"cost/{name}/energy_joules", phase.energy.value
 
 
-def _page(figure: Path) -> str:
-    """A PNG file as a page of its own: wandb's image type would need pillow."""
+def _html_of(figure: Path) -> str:
+    """An HTML page that shows a PNG file: wandb's image type needs Pillow."""
     data = base64.b64encode(figure.read_bytes()).decode()
     return f'<img alt="" style="max-width:100%" src="data:image/png;base64,{data}">'
 
 
 def _has_account(settings: Any) -> bool:
-    """Whether wandb can start without asking for an account on the terminal."""
+    """Whether wandb starts without asking for an account on the terminal."""
     if settings.mode in ("offline", "disabled", "dryrun") or settings.api_key or os.environ.get("WANDB_API_KEY"):
         return True
     if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

@@ -1,0 +1,119 @@
+"""Tuning of a subset of the model's own parameters: the last blocks, the norms, or the biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.errors import UserError
+from tuneoff.methods.base import AdaptedModel, Method
+from tuneoff.methods.full import replace_model
+from tuneoff.methods.hyperparameters import bounded
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from tuneoff.data import Example
+    from tuneoff.models import BaseModel
+
+
+@dataclass(frozen=True)
+class LastLayers(Method):
+    """The last `num_layers` blocks and the norm after them. Several courses call this traditional fine-tuning."""
+
+    name = "last_layers"
+    title = "Last layers"
+    source = "Yosinski et al. 2014, arXiv:1411.1792; rates as for full tuning"
+    search = {"learning_rate": (1e-5, 1e-3)}
+
+    num_layers: int = bounded(2, at_least=1, at_most=4096)
+    learning_rate: float = bounded(1e-4, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
+
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        blocks, norms = _blocks_and_norms(base.model)
+        if self.num_layers > len(blocks):
+            raise UserError(
+                f"last_layers.num_layers = {self.num_layers}: this model has {len(blocks)} blocks; "
+                "choose at most as many"
+            )
+        tuned = [*blocks[-self.num_layers :], *norms]
+        for module in tuned:
+            module.requires_grad_(True)  # autograd stops below the lowest of them by itself
+        details = {"blocks": len(blocks), "tuned_blocks": self.num_layers}
+        return AdaptedModel(base.model, details=details, modules_with_dropout=tuned, tokenizer=base.tokenizer)
+
+    def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
+        replace_model(base, folder)
+        return AdaptedModel(base.model, tokenizer=base.tokenizer)
+
+
+@dataclass(frozen=True)
+class LNTuning(Method):
+    """The weights and biases of all norms (Zhao et al. 2023)."""
+
+    name = "ln_tuning"
+    title = "LN tuning"
+    source = "Zhao et al. 2023, arXiv:2312.11420; rate: PEFT's method_comparison"
+    search = {"learning_rate": (3e-4, 3e-2)}
+
+    learning_rate: float = bounded(3e-3, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
+
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        names = {
+            f"{module}.{parameter}"
+            for module, norm in base.model.named_modules()
+            if _is_norm(norm)
+            for parameter, _ in norm.named_parameters(recurse=False)
+        }
+        if not names:
+            raise UserError(f"ln_tuning: {type(base.model).__name__} has no norm with weights; use lora")
+        return tune_parameters(base.model, names)
+
+
+@dataclass(frozen=True)
+class BitFit(Method):
+    """The biases (Ben Zaken et al. 2021). Models without biases (Llama, Gemma) cannot be tuned in this way."""
+
+    name = "bitfit"
+    title = "BitFit"
+    source = "Ben Zaken et al. 2021, arXiv:2106.10199"
+    search = {"learning_rate": (1e-4, 1e-2)}
+
+    learning_rate: float = bounded(1e-3, above=0, at_most=100)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=100)
+
+    def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
+        names = {name for name, _ in base.model.named_parameters() if name.endswith(".bias")}
+        if not names:
+            raise UserError(f"bitfit: {type(base.model).__name__} has no biases to tune; use ln_tuning or ia3")
+        return tune_parameters(base.model, names)
+
+
+def tune_parameters(model: PreTrainedModel, names: set[str]) -> AdaptedModel:
+    """The model with these parameters trainable and all others frozen."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+    return AdaptedModel(model, details={"tuned_tensors": len(names)})
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()
+
+
+def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The decoder's blocks in order (its longest list of modules), and the norms beside them but of the embeddings."""
+    from torch import nn
+
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise UserError(f"last_layers: {type(model).__name__} has no list of blocks to choose from; use full or lora")
+    longest = max(lists, key=len)
+    owner = next(module for module in model.modules() if any(child is longest for child in module.children()))
+    # Not by position: BLOOM has a norm after the embeddings, and OPT names its final norm before the blocks.
+    norms = [child for name, child in owner.named_children() if _is_norm(child) and "embed" not in name]
+    return list(longest), norms

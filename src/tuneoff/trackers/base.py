@@ -1,0 +1,62 @@
+"""What an experiment tracker is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Prediction, Record
+from tuneoff.spec import RunSpec
+
+Figures = Callable[[], Sequence[Path]]
+Predictions = Callable[[], Sequence[Prediction]]
+
+
+class Tracker(Protocol):
+    """Follows one run after the other, in the process of the study.
+
+    Of a run's configuration, a tracker logs the spec and nothing else.
+    """
+
+    def start(self, name: str, group: str, spec: RunSpec) -> None:
+        """A run starts. `group` is the name of its study."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """The run has reported an event: a step, a validation, a sample of memory and CPU use ..."""
+        ...
+
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+        """The run has ended. `figures` draws PNG files and `predictions` reads the generated texts, when called."""
+        ...
+
+
+class GuardedTracker:
+    """A tracker that can never stop a run: its first error switches it off and is one line on stderr."""
+
+    def __init__(self, tracker: Tracker, name: str) -> None:
+        self._tracker: Tracker | None = tracker
+        self._name = name
+
+    def start(self, name: str, group: str, spec: RunSpec) -> None:
+        self._try(lambda tracker: tracker.start(name, group, spec))
+
+    def event(self, event: Event) -> None:
+        self._try(lambda tracker: tracker.event(event))
+
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+        self._try(lambda tracker: tracker.finish(record, figures, predictions))
+
+    def _try(self, call: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            call(self._tracker)
+        except Exception as error:
+            self._tracker = None
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            why = "".join(character if character.isprintable() else "?" for character in why)
+            print(f"{self._name} is switched off, the runs go on ({why[:300]})", file=sys.stderr)

@@ -1,0 +1,39 @@
+"""`peft:<TYPE>`: adapters of the installed PEFT."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from method_helpers import TinyModel, encoded, examples, load, logits, logits_of_base, train
+
+from tuneoff.errors import UserError
+from tuneoff.methods import build
+
+
+@pytest.mark.parametrize("name", ["peft:VERA", "peft:LOHA", "peft:OFT", "peft:LORA"])
+def test_a_type_of_peft_trains_saves_and_restores(name: str, tiny_model: TinyModel, tmp_path: Path) -> None:
+    method = build(name, {"r": 2} if name not in ("peft:VERA", "peft:OFT") else {})
+    base = load(tiny_model("qwen2"))
+    rows = encoded(base)
+    untrained = logits_of_base(base, rows)
+    adapted = method.adapt(base, examples(), 0)
+    train(adapted, rows)
+    expected = logits(adapted, rows)
+    assert not torch.allclose(expected, untrained)
+    adapted.save(tmp_path)
+    restored = method.restore(load(tiny_model("qwen2")), tmp_path)
+    restored.train_mode(False)
+    assert torch.equal(logits(restored, rows), expected)
+
+
+def test_types_that_peft_does_not_have_in_layers_are_refused() -> None:
+    for name in ("peft:NOTHING", "peft:PROMPT_TUNING"):
+        with pytest.raises(UserError, match="no such type among"):
+            build(name, {})
+    with pytest.raises(UserError, match="no hyper-parameter 'rr'"):
+        build("peft:LOHA", {"rr": 2})
+
+
+def test_an_error_of_peft_is_one_sentence(tiny_model: TinyModel) -> None:
+    with pytest.raises(UserError, match="peft:LOHA: PEFT refuses this"):
+        build("peft:LOHA", {"r": -1}).adapt(load(tiny_model("llama")), [], 0)

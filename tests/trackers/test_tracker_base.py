@@ -1,0 +1,84 @@
+"""A tracker that fails is switched off, and the runs go on."""
+
+from pathlib import Path
+
+import pytest
+from fake_tracked import EVENTS, record, spec
+
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Record, write_record
+from tuneoff.spec import RunSpec
+from tuneoff.study.executor import Job, Outcome
+from tuneoff.study.progress import Progress
+from tuneoff.trackers import Figures, GuardedTracker, Predictions, Tracker
+
+
+class BrokenTracker:
+    """Works until the call that it shall fail in."""
+
+    def __init__(self, fails_in: str, error: BaseException) -> None:
+        self.fails_in, self.error = fails_in, error
+        self.calls: list[str] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails_in:
+            raise self.error
+
+    def start(self, name: str, group: str, spec: RunSpec) -> None:
+        self._called("start")
+
+    def event(self, event: Event) -> None:
+        self._called("event")
+
+    def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+        figures()
+        predictions()
+        self._called("finish")
+
+
+def feed(tracker: Tracker) -> None:
+    for _ in range(2):
+        tracker.start("lora-s0", "study", spec())
+        tracker.event(EVENTS[0])
+        tracker.event(EVENTS[1])
+        tracker.finish(record("lora-s0", "finished"))
+
+
+@pytest.mark.parametrize(("fails_in", "calls"), [("start", 1), ("event", 2), ("finish", 4), ("never", 8)])
+def test_a_tracker_that_raises_is_switched_off_with_one_line(
+    fails_in: str, calls: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = BrokenTracker(fails_in, ConnectionError("server\x1b[31m gone\nsecond line"))
+    feed(GuardedTracker(broken, "wandb"))
+    assert len(broken.calls) == calls
+    out, err = capsys.readouterr()
+    assert out == ""
+    expected = "wandb is switched off, the runs go on (ConnectionError: server?[31m gone second line)\n"
+    assert err == (expected if fails_in != "never" else "")
+
+
+def test_ctrl_c_is_not_an_error_of_the_tracker() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        feed(GuardedTracker(BrokenTracker("event", KeyboardInterrupt()), "wandb"))
+
+
+@pytest.mark.parametrize("damaged", ["record.json", "predictions.jsonl"])
+def test_a_damaged_file_that_a_tracker_asks_for_switches_it_off(
+    damaged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tuneoff.cli.session import _Watch
+
+    ended = record("lora-s0", "finished")
+    write_record(tmp_path, ended)
+    (tmp_path / damaged).write_text("{")
+    broken = BrokenTracker("never", ConnectionError())
+    with Progress(2, quiet=True) as progress:
+        watch = _Watch("study", progress, [GuardedTracker(broken, "wandb")], keep_texts=True)
+        for _ in range(2):
+            watch.finish(Outcome(Job(spec(), "id", "lora-s0", tmp_path), ended))
+    assert broken.calls == []
+    err = capsys.readouterr().err
+    assert err.startswith("wandb is switched off, the runs go on (UserError: ")
+    assert damaged in err
+    assert err.count("\n") == 1

@@ -1,0 +1,87 @@
+"""Trackers by name: those of tuneoff and those of other packages."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_tracked import EVENTS, record, spec
+
+from fake_package import write_package
+from tuneoff.errors import UserError
+from tuneoff.trackers import TRACKERS, open_tracker
+
+TRACKER = """
+class Lines:
+    def __init__(self, folder):
+        self.file = folder / "lines.txt"
+
+    def start(self, name, group, spec):
+        self.file.write_text(f"{group}/{name} {spec.method.name}\\n")
+
+    def event(self, event):
+        pass
+
+    def finish(self, record, figures=tuple, predictions=tuple):
+        with self.file.open("a") as file:
+            file.write(record.status)
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    sys.modules.pop("author_tracker", None)
+
+
+def test_a_tracker_of_another_package_follows_a_run(site: Path, tmp_path: Path) -> None:
+    write_package(site, "author-tracker", TRACKER, "[tuneoff.trackers]\nlines = author_tracker:Lines\n")
+    assert list(TRACKERS) == ["wandb", "lines"]
+    tracker = open_tracker("lines", tmp_path)
+    tracker.start("lora-s0", "study", spec())
+    tracker.event(EVENTS[0])
+    tracker.finish(record("lora-s0", "finished"))
+    assert (tmp_path / "lines.txt").read_text() == "study/lora-s0 lora\nfinished"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "why"),
+    [
+        ("lines", "Lines = 3", "3 cannot be called with a folder"),
+        ("lines", "import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("none", TRACKER, "`--report-to none` means no tracker"),
+    ],
+)
+def test_a_broken_tracker_is_one_sentence_that_names_the_package(
+    site: Path, tmp_path: Path, name: str, source: str, why: str
+) -> None:
+    write_package(site, "author-tracker", source, f"[tuneoff.trackers]\n{name} = author_tracker:Lines\n")
+    with pytest.raises(UserError, match="the package author-tracker adds") as caught:
+        open_tracker(name, tmp_path)
+    assert why in str(caught.value)
+
+
+def test_a_tracker_that_cannot_start_is_a_user_error(site: Path, tmp_path: Path) -> None:
+    source = "def Lines(folder):\n    raise OSError('no server')\n"
+    write_package(site, "author-tracker", source, "[tuneoff.trackers]\nlines = author_tracker:Lines\n")
+    with pytest.raises(UserError, match=r"--report-to lines: the tracker cannot start \(OSError: no server\)"):
+        open_tracker("lines", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("wanbd", "did you mean wandb?"), ("WANDB", "did you mean wandb?"), ("paper", "there is wandb")]
+)
+def test_an_unknown_tracker_is_a_user_error(tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        open_tracker(name, tmp_path)
+    assert str(caught.value) == f"--report-to: unknown tracker {name!r}; {hint}"
+
+
+def test_the_registry_imports_nothing_heavy() -> None:
+    code = "import sys, tuneoff.trackers; print([name for name in ('wandb', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
