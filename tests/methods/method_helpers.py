@@ -44,7 +44,7 @@ def train(adapted: AdaptedModel, rows: Sequence[Encoded], steps: int = 3, rate: 
         batch = collate(rows, 0, CPU)
         (target_loss(adapted, batch) / len(batch.targets_N)).backward()  # type: ignore[no-untyped-call]
         for index in range(len(optimizer.parameters)):
-            optimizer.take(index)
+            optimizer.accumulate(index)
         assert optimizer.step(rate, 1.0) > 0
     adapted.train_mode(False)
 
