@@ -25,7 +25,7 @@ def folder(tiny_model, tmp_path):
 
 
 def load(folder: Path, **options):
-    return models.load(ModelSpec(name=str(folder), **options), CPU, torch.float32)
+    return models.load_model(ModelSpec(name=str(folder), **options), CPU, torch.float32)
 
 
 def test_loads_frozen_and_in_evaluation_mode(folder):
@@ -107,24 +107,24 @@ def test_garbage_in_a_gguf_file_is_one_sentence(tmp_path, monkeypatch):
 def test_content_hash_follows_every_byte(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
-    before = models.content_hash(spec)
-    assert models.content_hash(spec) == before
+    before = models.model_content_hash(spec)
+    assert models.model_content_hash(spec) == before
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     os.utime(weights, ns=(1, 1))
-    assert models.content_hash(spec) != before
+    assert models.model_content_hash(spec) != before
 
 
 def test_content_hash_is_remembered_and_does_not_need_the_cache(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
-    before = models.content_hash(spec)
+    before = models.model_content_hash(spec)
     assert list((tmp_path / "cache" / "tuneoff" / "hashes").iterdir())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert models.content_hash(spec) == before
+    assert models.model_content_hash(spec) == before
 
 
 @pytest.mark.real
@@ -134,9 +134,9 @@ def test_content_hash_is_remembered_and_does_not_need_the_cache(folder, tmp_path
 def test_starter_is_dequantised_once_without_a_trace_of_quantization():
     gguf = models.starter_file()
     assert gguf is not None
-    folder = models.dequantised(gguf)
+    folder = models.dequantize_gguf(gguf)
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert models.dequantised(gguf) == folder
+    assert models.dequantize_gguf(gguf) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
@@ -194,16 +194,16 @@ def test_padding_has_an_embedding_though_the_tokenizers_own_has_none(folder):
 
 def test_a_file_beside_the_weights_names_the_model_too(folder):
     """Runs of folders that hold a GGUF file beside their safetensors keep their names."""
-    before = models.content_hash(ModelSpec(name=str(folder)))
+    before = models.model_content_hash(ModelSpec(name=str(folder)))
     (folder / "model-q4.gguf").write_bytes(b"GGUF")
-    assert models.content_hash(ModelSpec(name=str(folder))) != before
+    assert models.model_content_hash(ModelSpec(name=str(folder))) != before
 
 
 def test_artefacts_take_no_place_of_this_machine_for_a_name(folder, monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
-    model = models.load(ModelSpec(name="owner/name"), CPU, torch.float32).model
+    model = models.load_model(ModelSpec(name="owner/name"), CPU, torch.float32).model
     assert (model.name_or_path, model.config.name_or_path) == ("owner/name", "owner/name")
     assert models.public_name(ModelSpec()) == models.STARTER_HUB_NAME
 
@@ -221,7 +221,7 @@ def test_code_is_fetched_from_the_hub_and_hashed_where_it_may_run(trusted, folde
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     spec = ModelSpec(name="owner/name", revision="main", trust_remote_code=trusted)
     assert models.locate(spec) == folder
-    before = models.content_hash(spec)
+    before = models.model_content_hash(spec)
     (folder / "code").mkdir()
     (folder / "code" / "modeling.py").write_text("VERSION = 2")
-    assert (models.content_hash(spec) != before) == trusted
+    assert (models.model_content_hash(spec) != before) == trusted

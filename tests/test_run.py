@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tuneoff import data, models, prompts, run
-from tuneoff.data import load, starter_present
+from tuneoff.data import load_dataset, starter_present
 from tuneoff.methods import METHODS, defaults
 from tuneoff.methods.lora import LowRank
 from tuneoff.results.events import Finished, StepDone, read_events
@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert record.artefact.bytes == sum(path.stat().st_size for path in files)
     assert (record.trainable_parameters > 0) == trains
     assert {"load", "generate", "evaluate"} <= set(record.resources.phases)
-    assert record.provenance["model"]["content_hash"] == models.content_hash(spec.model)
+    assert record.provenance["model"]["content_hash"] == models.model_content_hash(spec.model)
     events = read_events(tmp_path / "events.jsonl")
     assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
     assert events[-1] == Finished(status="finished")

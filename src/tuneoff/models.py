@@ -165,7 +165,7 @@ def _file_hash(file: Path) -> str:
     return digest
 
 
-def dequantised(gguf: Path) -> Path:
+def dequantize_gguf(gguf: Path) -> Path:
     """A folder with the weights of a GGUF file as fp32 safetensors, made once and kept in the cache folder.
 
     fp32 because the values of every block format (scale x integer + offset, in fp16) are exact in it.
@@ -230,7 +230,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     path = locate(spec)
-    folder = dequantised(path) if path.is_file() else path
+    folder = dequantize_gguf(path) if path.is_file() else path
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
@@ -250,7 +250,7 @@ def load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel
 
     tokenizer = load_tokenizer(spec)
     path = locate(spec)
-    folder = dequantised(path) if path.is_file() else path
+    folder = dequantize_gguf(path) if path.is_file() else path
     with quiet_transformers():
         try:
             model, loaded = AutoModelForCausalLM.from_pretrained(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from tuneoff import tokenization
-from tuneoff.cache import WORTH_KEEPING_BYTES, file_digest
+from tuneoff.cache import WORTH_CACHING_BYTES, file_digest
 from tuneoff.data import Example, Examples
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # In a wording, of the instruction the fields alone that it names; with its colon it is no column's name.
-FIELDS_ALONE = "{instruction:fields}"
+FIELDS_ONLY = "{instruction:fields}"
 # Stands for the document while a chat template is rendered; no template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
 # What day it is for chat templates that write the date; Llama 3's takes this one where there is no clock.
@@ -47,7 +47,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class TooLong:
+class OverlongExample:
     """An example whose instruction (with its fields) and target leave no room for its document."""
 
     id: str
@@ -68,11 +68,11 @@ AS_GIVEN = Prompting()
 def worded(instruction: str, prompting: Prompting) -> str:
     """The instruction as a method words it, its `{name}`s not yet filled in."""
     fields = " ".join(dict.fromkeys(match[0] for match in _FIELD.finditer(instruction)))
-    parts = {"{instruction}": instruction, FIELDS_ALONE: fields}
+    parts = {"{instruction}": instruction, FIELDS_ONLY: fields}
     return re.sub(r"\{instruction(:fields)?\}", lambda match: parts[match[0]], prompting.wording)
 
 
-def fields_of(instruction: str) -> tuple[str, ...]:
+def field_names(instruction: str) -> tuple[str, ...]:
     """The names of the fields that an instruction is filled with."""
     return tuple(dict.fromkeys(_FIELD.findall(instruction)))
 
@@ -172,7 +172,7 @@ class Prompter:
                 f"the {context} tokens of this model's context; use fewer shots or lower --max-length"
             )
 
-    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[TooLong]]:
+    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[OverlongExample]]:
         """Ids of every example, in order, and those that were left out because no room is left for their document.
 
         The document's budget is max_length - reserved - frame - max(target, max_new_tokens) tokens. Raises `UserError`
@@ -187,7 +187,7 @@ class Prompter:
         budget = self._room - frames - np.maximum(of_target, self._max_new_tokens)
         kept = np.minimum(whole, budget)
         fits = budget >= 1
-        too_long = [TooLong(examples[int(at)].id, int(frames[at] + of_target[at])) for at in np.flatnonzero(~fits)]
+        too_long = [OverlongExample(examples[int(at)].id, int(frames[at] + of_target[at])) for at in np.flatnonzero(~fits)]
         at = np.flatnonzero(fits)
         more = len(self._shots) - len(self._ends[0]) if self._shots else 0
         lengths = frames + more + kept + of_target
@@ -215,7 +215,7 @@ class Prompter:
     ) -> tuple[tokenization.Tokens, npt.NDArray[np.int64]]:
         """Ids of documents or targets, and where among them each example's are."""
         key = None
-        if isinstance(examples, Examples) and examples.text_bytes >= WORTH_KEEPING_BYTES:
+        if isinstance(examples, Examples) and examples.text_bytes >= WORTH_CACHING_BYTES:
             # The whole split serves every share of it; where nobody has made it, a share is not made to pay for it.
             if (found := tokenization.find(self._key(examples.whole, part))) is not None:
                 return found, examples.within

@@ -25,7 +25,7 @@ from tuneoff.export import model_card
 from tuneoff.methods import Adapted, Method, build
 from tuneoff.methods.embedding_alignment import place
 from tuneoff.profiling import Meter, machine
-from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
+from tuneoff.prompts import Encoded, EncodedRows, Prompter, OverlongExample, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
     ARTEFACT,
@@ -77,12 +77,12 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         record = Record(
             run_id=run_id,
             name=name,
-            spec=spec.without_places(),
+            spec=spec.without_paths(),
             started_at=started,
             finished_at=_now(),
             curve=work.curve,
             scores=work.scores,
-            signature=metrics.signature(metrics.RougeDialect.of(spec.score.words)),
+            signature=metrics.rouge_signature(metrics.RougeDialect.of(spec.score.words)),
             resources=meter.resources(),
             trainable_parameters=work.trainable_parameters,
             total_parameters=work.total_parameters,
@@ -123,8 +123,8 @@ class _Work:
             dtype = choose_dtype(spec.model.precision, device)
             self.details |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
             self.details["kernels"] = "tuneoff" if fused.are_here(device) else "torch"
-            dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
-            base = models.load(spec.model, device, dtype)
+            dataset = data.load_dataset(spec.data, field_names(spec.prompt.instruction))
+            base = models.load_model(spec.model, device, dtype)
             use_fast_paths(base.model, device)
             self.provenance = _provenance(spec, dataset)
             # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
@@ -184,8 +184,8 @@ class _Work:
             raise UserError(f"no {split} example fits in --max-length {self.spec.prompt.max_length}; raise it")
         return rows
 
-    def _report_lengths(self, rows: EncodedRows, too_long: Sequence[TooLong], split: str) -> None:
-        cut = int((rows.cuts > 0).sum())
+    def _report_lengths(self, rows: EncodedRows, too_long: Sequence[OverlongExample], split: str) -> None:
+        cut = int((rows.truncated_tokens > 0).sum())
         share = cut / len(rows) if rows else 0.0
         self.details[f"{split}_cut_share"] = share
         self.details[f"{split}_examples"] = len(rows)
@@ -287,7 +287,7 @@ class _Work:
                 self._note(f"{100 * share:.0f} % of the outputs {words}")
 
     def _holds_instruction(self, text: str, example: data.Example) -> bool:
-        return _plain(fill(self.spec.prompt.instruction, example.fields)) in _plain(text)
+        return _plain(fill_fields(self.spec.prompt.instruction, example.fields)) in _plain(text)
 
 
 def _plain(text: str) -> str:
@@ -346,7 +346,7 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> dict[str, Any]:
         "commit": _commit(),
         "numerics_version": NUMERICS_VERSION,
         "data": {"description": dataset.description, "content_hash": dataset.content_hash},
-        "model": {"name": spec.model.name, "content_hash": models.content_hash(spec.model)},
+        "model": {"name": spec.model.name, "content_hash": models.model_content_hash(spec.model)},
     }
 
 
@@ -374,7 +374,7 @@ def summarize_texts(run_folder: Path, documents: Sequence[data.Example]) -> Iter
             )
     spec = record.spec
     device = pick_device()
-    base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
+    base = models.load_model(spec.model, device, choose_dtype(spec.model.precision, device))
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_folder / ARTEFACT)
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did

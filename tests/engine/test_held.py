@@ -28,7 +28,7 @@ PLENTY = 10**9
 
 
 def load(folder: Path) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, torch.float32)
+    return models.load_model(ModelSpec(name=str(folder)), CPU, torch.float32)
 
 
 def adapt(base: models.BaseModel, name: str = "soft_prompt_after"):

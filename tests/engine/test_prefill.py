@@ -61,7 +61,7 @@ def test_same_text_as_reading_at_once(
     shared: int,
 ) -> None:
     monkeypatch.setattr(prefill, "_PIECE", 24)  # several pieces in each batch
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
+    base = models.load_model(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
     width = base.model.get_input_embeddings().weight.shape[1]
     prefix = torch.randn(virtual, width, generator=torch.Generator().manual_seed(1)) if virtual else None
     adapted = _Adapted(base.model, prefix)
@@ -70,7 +70,7 @@ def test_same_text_as_reading_at_once(
 
 
 def test_common_beginning_is_read_once(tiny_model: Callable[[str], Path]) -> None:
-    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
+    base = models.load_model(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
     seen: list[int] = []
     base.model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()),
@@ -89,7 +89,7 @@ def test_attention_without_masks_over_keys_read_before(
     tiny_model: Callable[[str], Path], architecture: str, dtype: torch.dtype
 ) -> None:
     """Queries that follow a shared beginning see all of it and nothing after themselves."""
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, dtype)
+    base = models.load_model(ModelSpec(name=str(tiny_model(architecture))), CPU, dtype)
     prompts = _prompts(12)
 
     def logits() -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
 ) -> None:
     from tuneoff.engine import trainer
 
-    base = models.load(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
+    base = models.load_model(ModelSpec(name=str(tiny_model(architecture))), CPU, torch.float32)
     rows = [dataclasses.replace(row, target=(7, 9, 1)) for row in _prompts(80)]
 
     class Learner(_Adapted):
@@ -127,7 +127,7 @@ def test_validation_loss_is_the_same_when_the_shots_are_read_once(
 
 
 def test_one_row_may_come_twice(tiny_model: Callable[[str], Path]) -> None:
-    base = models.load(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
+    base = models.load_model(ModelSpec(name=str(tiny_model("llama"))), CPU, torch.float32)
     first, second, *_ = _prompts(0)
     once, twice = _write(_Adapted(base.model), [first, second], at_once=False), [first, second, first]
     assert _write(_Adapted(base.model), twice, at_once=False) == [*once, once[0]]

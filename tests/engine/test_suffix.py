@@ -25,7 +25,7 @@ VIRTUAL = 5
 
 @pytest.fixture(params=ARCHITECTURES)
 def base(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
+    return models.load_model(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
 
 
 def adapt(base: models.BaseModel):

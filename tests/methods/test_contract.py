@@ -10,7 +10,7 @@ import torch
 
 from tiny import ARCHITECTURES, example_row, pairs, write_tokenizer
 from tuneoff import models
-from tuneoff.data import Example, group_of
+from tuneoff.data import Example, group_id
 from tuneoff.engine.batching import even_pieces
 from tuneoff.engine.generation import generate
 from tuneoff.engine.loss import collate, target_logits, target_loss, virtual_tokens
@@ -37,11 +37,11 @@ def test_bitfit_says_so_where_there_are_no_biases(architecture, tiny_model):
 
 def examples(count: int = 5) -> list[Example]:
     rows = [example_row(index) for index in range(count)]
-    return [Example(row["id"], row["document"], (row["summary"],), group_of(row["document"])) for row in rows]
+    return [Example(row["id"], row["document"], (row["summary"],), group_id(row["document"])) for row in rows]
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, dtype)
+    return models.load_model(ModelSpec(name=str(folder)), CPU, dtype)
 
 
 def encoded(base: models.BaseModel, count: int = 5):
@@ -439,6 +439,6 @@ def test_what_an_author_set_for_writing_does_not_act_on_beams(tiny_model):
 @pytest.mark.parametrize("name", ["lora", "soft_prompt", "prefix_tuning"])
 def test_an_adapter_names_its_base_as_it_was_typed(name, tiny_model, tmp_path):
     spec = ModelSpec(name=str(tiny_model("llama")), revision="v2")
-    build(name, {}).adapt(models.load(spec, CPU, torch.float32), [], 0).save(tmp_path)
+    build(name, {}).adapt(models.load_model(spec, CPU, torch.float32), [], 0).save(tmp_path)
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (told["base_model_name_or_path"], told["revision"]) == (spec.name, "v2")

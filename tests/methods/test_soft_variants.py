@@ -22,7 +22,7 @@ BOTTLENECK = {"residual_bottleneck": 8}
 
 
 def load(folder: Path) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, torch.float32)
+    return models.load_model(ModelSpec(name=str(folder)), CPU, torch.float32)
 
 
 def rows(base: models.BaseModel) -> list[Encoded]:

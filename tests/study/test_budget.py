@@ -99,7 +99,7 @@ def test_halved_trials_are_counted_as_if_none_was_cut(prepared: Prepared) -> Non
 
 
 def test_a_plan_from_before_halving_is_kept(prepared: Prepared) -> None:
-    asked = prepared.study.without_places().model_dump(mode="json")
+    asked = prepared.study.without_paths().model_dump(mode="json")
     del asked["halving"]
     before = content_hash({"study": asked, "seconds": 60.0, "equal": "examples"})
     plan = budget.choose(prepared, speeds_of(prepared), 60.0)

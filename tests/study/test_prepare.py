@@ -10,7 +10,7 @@ import pytest
 from tuneoff.cli.show import plan_as_json, plan_as_text
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, RougeWords
 from tuneoff.study.runner import Prepared, prepare
 
 Rows = list[dict[str, Any]]
@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Prepared]:
     """Prepares a study of zero-shot on rows, with an instruction."""
 
-    def of(rows: Rows, instruction: str = "Summarize.", words: Words = "english") -> Prepared:
+    def of(rows: Rows, instruction: str = "Summarize.", words: RougeWords = "english") -> Prepared:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         study = StudySpec(

@@ -14,7 +14,7 @@ from tuneoff.cli.show import foresight, result_as_text
 from tuneoff.cli.verdicts import handed_over
 from tuneoff.errors import UserError
 from tuneoff.profiling import usable_cores
-from tuneoff.prompts import fields_of
+from tuneoff.prompts import field_names
 from tuneoff.results.events import Event
 from tuneoff.results.run_record import Prediction, Record, read_predictions
 from tuneoff.spec import StudySpec
@@ -108,7 +108,7 @@ def run_study(
         print(result_as_text(folder))
         print(f"report: {page}")
         if done_now.summary["use"] is not None:
-            fields = "".join(f" --field {name}=VALUE" for name in fields_of(spec.prompt.instruction))
+            fields = "".join(f" --field {name}=VALUE" for name in field_names(spec.prompt.instruction))
             print(printable(f"to use: tuneoff summarize {shlex.quote(str(folder))} FILE{fields}"))
             print(printable(f"        {handed_over(Winner.model_validate(done_now.summary['use']))}"))
     return StudyResult(folder, done_now.records, done_now.folders, done_now.summary, done_now.complete)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
-from tuneoff.metrics import RougeDialect, signature
+from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.verdict import MethodResult, Verdict
-from tuneoff.spec import Words
+from tuneoff.spec import RougeWords
 from tuneoff.study.printable import printable
 from tuneoff.verdict import importers, rescoring
 from tuneoff.verdict.load import read_planned
@@ -86,21 +86,21 @@ def rescored(
     _check(margin)
     if references not in ("best", "first"):
         raise UserError(f"--references {references}: choose best or first")
-    if words not in (None, *get_args(Words)):
-        raise UserError(f"--rouge-words {words}: choose {', '.join(get_args(Words)[:-1])} or {get_args(Words)[-1]}")
-    counted = read_planned(folder).score.words if words is None else cast(Words, words)
+    if words not in (None, *get_args(RougeWords)):
+        raise UserError(f"--rouge-words {words}: choose {', '.join(get_args(RougeWords)[:-1])} or {get_args(RougeWords)[-1]}")
+    counted = read_planned(folder).score.words if words is None else cast(RougeWords, words)
     dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
     if not stemmer:
         dialect = replace(dialect, stemmer=False)
     changed, verdicts = rescoring.rescore(folder, dialect, margin)
     if as_json:
         found: dict[str, Any] = {
-            "signature": signature(dialect),
+            "signature": rouge_signature(dialect),
             "runs": [row.model_dump(mode="json") for row in changed],
             "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
         }
         return json.dumps(found)
-    lines = [signature(dialect)]
+    lines = [rouge_signature(dialect)]
     lines += [f"  {row.run:<24} {row.before:6.2f} -> {row.after:6.2f}" for row in changed]
     for verdict in verdicts:
         lines += _verdict(verdict)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tuneoff import models
 from tuneoff.methods import Method
-from tuneoff.prompts import Prompting, worded
+from tuneoff.prompts import Prompting, apply_wording
 from tuneoff.results.run_record import write_text_atomic
 from tuneoff.spec import ModelSpec, RunSpec
 
@@ -46,7 +46,7 @@ def write(
 ) -> None:
     """Write `README.md` beside the weights. Names and values are quoted as JSON: they are data, not markup."""
     settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
-    expected = spec.prompt.model_dump() | {"instruction": worded(spec.prompt.instruction, prompting)}
+    expected = spec.prompt.model_dump() | {"instruction": apply_wording(spec.prompt.instruction, prompting)}
     prompt = json.dumps(expected, indent=2, ensure_ascii=True)
     write_text_atomic(
         folder / "README.md",

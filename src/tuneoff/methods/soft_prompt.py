@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tuneoff.errors import UserError
 from tuneoff.methods import residual
-from tuneoff.prompts import AS_GIVEN, FIELDS_ALONE, Prompting
+from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompting
 from tuneoff.spec.run import Scalar
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class SoftPrompt:
     @property
     def _prompting(self) -> Prompting:
         # The fields stay: without them two questions about one document would be the same prompt.
-        return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ALONE)
+        return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ONLY)
 
     def adapt(self, base: BaseModel, train: Sequence[Example], seed: int) -> Prompted:  # noqa: ARG002
         import torch

@@ -7,8 +7,8 @@ from tuneoff.metrics import text as _text
 from tuneoff.metrics.extractive import lead, oracle_sentence
 from tuneoff.metrics.rouge import RougeDialect, rouge, signature
 from tuneoff.metrics.sentences import sentences
-from tuneoff.metrics.table import METRICS, Metric
-from tuneoff.metrics.unread import Unread, unread
+from tuneoff.metrics.registry import METRICS, Metric
+from tuneoff.metrics.rouge_coverage import Unread, unread
 
 __all__ = [
     "METRICS",

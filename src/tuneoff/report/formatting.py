@@ -2,7 +2,7 @@
 
 import math
 
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 
 MISSING = "–"
 

@@ -15,8 +15,8 @@ from typing import Any
 from markupsafe import Markup
 
 from tuneoff.methods import METHODS
-from tuneoff.metrics.table import METRICS
-from tuneoff.prompts import fields_of
+from tuneoff.metrics.registry import METRICS
+from tuneoff.prompts import field_names
 from tuneoff.report import figures, formatting, rating, sections
 from tuneoff.report.company import alone, of_clocks, of_costs
 from tuneoff.report.escaping import embedded_json
@@ -144,7 +144,7 @@ def _html(study: StudyFolder, records: dict[str, Record], cast: Cast, drawn: lis
         readable=bool(reader["documents"]),
         study=study,
         summary=study.summary,
-        fields=fields_of(study.spec.prompt.instruction),
+        fields=field_names(study.spec.prompt.instruction),
         spec=study.spec,
         cast=list(cast),
         table=table,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tuneoff.prompts import fill
+from tuneoff.prompts import fill_fields
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.folder import Row, StudyFolder
 from tuneoff.report.html import environment, policy, source
@@ -36,7 +36,7 @@ def write(study: StudyFolder) -> Path | None:
         pairs.append(
             {
                 "id": key,
-                "instruction": fill(study.spec.prompt.instruction, texts[key].fields),
+                "instruction": fill_fields(study.spec.prompt.instruction, texts[key].fields),
                 "document": texts[key].document,
                 "references": texts[key].references[:1],
                 "texts": [outputs[side].get(key, "") for side in order],

@@ -13,7 +13,7 @@ from tuneoff.spec.run import (
     ScoreSpec,
     TrainSpec,
     Words,
-    content_hash,
+    json_hash,
 )
 from tuneoff.spec.study import StudySpec
 
@@ -31,5 +31,5 @@ __all__ = [
     "StudySpec",
     "TrainSpec",
     "Words",
-    "content_hash",
+    "json_hash",
 ]

@@ -64,7 +64,7 @@ class DataSpec(Frozen):
     test_share: Share = 0.1
     split_seed: int = Field(0, ge=0)
 
-    def without_places(self) -> "DataSpec":
+    def without_paths(self) -> "DataSpec":
         """The same with the names of files and folders alone: where they lay on one machine is nobody else's business.
 
         Contents are identified by hashes, never by places.
@@ -151,9 +151,9 @@ class RunSpec(Frozen):
             raise ValueError(f"cut_above is for trials, not for a {self.role} run")
         return self
 
-    def without_places(self) -> "RunSpec":
+    def without_paths(self) -> "RunSpec":
         """The same without the places of its data. A model's folder stays: using the run needs it."""
-        return self.model_copy(update={"data": self.data.without_places()})
+        return self.model_copy(update={"data": self.data.without_paths()})
 
     @property
     def is_main(self) -> bool:
@@ -161,7 +161,7 @@ class RunSpec(Frozen):
         return self.role == "final" and self.fraction == 1.0
 
 
-def content_hash(value: Any) -> str:
+def json_hash(value: Any) -> str:
     """16 hex digits of the SHA-256 of `value` as canonical JSON (a pydantic model is dumped first)."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -73,10 +73,10 @@ class StudySpec(Frozen):
     generate: GenerateSpec = GenerateSpec()
     score: ScoreSpec = ScoreSpec()
 
-    def without_places(self) -> "StudySpec":
-        """The same with the names of data files alone; see `DataSpec.without_places`."""
+    def without_paths(self) -> "StudySpec":
+        """The same with the names of data files alone; see `DataSpec.without_paths`."""
         predictions = {row: PurePath(file).name for row, file in self.predictions.items()}
-        return self.model_copy(update={"data": self.data.without_places(), "predictions": predictions})
+        return self.model_copy(update={"data": self.data.without_paths(), "predictions": predictions})
 
     @field_validator("fractions")
     @classmethod

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import BUDGET_FILE, Record
-from tuneoff.spec import StudySpec, content_hash
+from tuneoff.spec import StudySpec, json_hash
 from tuneoff.spec.run import Finite
 
 Equal = Literal["examples", "time"]
@@ -106,10 +106,10 @@ def _settings(study: StudySpec) -> _Settings:
 
 
 def _request(study: StudySpec, seconds: float | None, equal: Equal) -> str:
-    asked = study.without_places().model_dump(mode="json")
+    asked = study.without_paths().model_dump(mode="json")
     if not study.halving:  # plans that were made before there was such a setting are kept
         asked.pop("halving")
-    return content_hash({"study": asked, "seconds": seconds, "equal": equal})
+    return json_hash({"study": asked, "seconds": seconds, "equal": equal})
 
 
 def earlier(folder: Path, study: StudySpec, seconds: float | None, equal: Equal) -> Plan | None:

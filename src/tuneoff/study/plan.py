@@ -111,7 +111,7 @@ def claim(study_folder: Path, study: StudySpec, contents: Contents, runs: Sequen
     """
     check_folder(study_folder, study, contents, keep_earlier=contents.earlier is not None)
     try:
-        write_json(study_folder / "study.json", study.without_places().model_dump(mode="json"))
+        write_json(study_folder / "study.json", study.without_paths().model_dump(mode="json"))
         write_json(
             study_folder / "plan.json",
             {**_fingerprint(contents), "runs": [run.folder.name for run in runs]},

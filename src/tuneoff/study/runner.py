@@ -18,7 +18,7 @@ from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_ste
 from tuneoff.errors import UserError
 from tuneoff.methods.base import Method
 from tuneoff.metrics import RougeDialect
-from tuneoff.prompts import Prompter, fields_of
+from tuneoff.prompts import Prompter, field_names
 from tuneoff.results import baselines
 from tuneoff.results.events import Event
 from tuneoff.results.lock import study_lock
@@ -59,7 +59,7 @@ class Prepared:
     outside: Mapping[str, Mapping[str, str]]  # row name -> id -> text
     expansion: Expansion  # as far as it is known
     missing: tuple[PlannedRun, ...]  # known, without a finished record in the folder
-    unread: metrics.Unread  # what ROUGE does not see of the test summaries
+    unread: metrics.RougeCoverage  # what ROUGE does not see of the test summaries
     budget: Mapping[str, Any] | None = None  # the plan that made it fit, for `budget.json`
 
     @property
@@ -116,9 +116,9 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     """
     built = planner.resolve(study)
     plan.check_writable(folder)
-    dataset = data.load(study.data, fields_of(study.prompt.instruction))
-    unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
-    if unread.wordless == unread.examples:
+    dataset = data.load_dataset(study.data, field_names(study.prompt.instruction))
+    unread = metrics.rouge_coverage((example.references for example in dataset.test), RougeDialect.of(study.score.words))
+    if unread.unscorable == unread.examples:
         english = study.score.words == "english"
         way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
         raise UserError(
@@ -126,7 +126,7 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
         )
     ids = [example.id for example in dataset.test]
     outside = {name: baselines.read_outside(path, ids) for name, path in study.predictions.items()}
-    hashes = {model.name: models.content_hash(model) for model in study.models}
+    hashes = {model.name: models.model_content_hash(model) for model in study.models}
     contents = Contents(dataset.content_hash, hashes, examples=len(dataset.train))
     keep_earlier = keep_earlier or plan.keeps_earlier_runs(folder)
     plan.check_folder(folder, study, contents, keep_earlier=keep_earlier)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff.errors import UserError
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.run_record import read_record, run_folders
 from tuneoff.results.verdict import Verdict
 from tuneoff.verdict.claims import Judged, judge_claims

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tuneoff.metrics.rouge import RougeDialect
-from tuneoff.metrics.text import words
+from tuneoff.metrics.reference_free import words
 
 # So many texts that score 0 for their script alone pull every mean down by a twentieth.
 _WORDLESS_SHARE = 0.05

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tiny import sentence
 from tuneoff import cache, models, prompts, tokenization
-from tuneoff.data import Examples, load, take_fraction
+from tuneoff.data import Examples, load_dataset, take_fraction
 from tuneoff.prompts import Prompter, Prompting
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec
 
@@ -126,8 +126,8 @@ def test_a_tokenizer_is_known_by_its_content(tmp_path: Path) -> None:
 @pytest.fixture
 def data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "WORTH_KEEPING_BYTES", 0)
-    monkeypatch.setattr("tuneoff.prompts.WORTH_KEEPING_BYTES", 0)
+    monkeypatch.setattr(cache, "WORTH_CACHING_BYTES", 0)
+    monkeypatch.setattr("tuneoff.prompts.WORTH_CACHING_BYTES", 0)
     path = tmp_path / "a.jsonl"
     rows = [
         {"document": f"{n} {sentence(n, 3 * (n % 30))}", "summary": sentence(n, 1 + n % 40), "aspect": f"x{n % 3}"}

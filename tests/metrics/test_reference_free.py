@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tuneoff.metrics.text import (
+from tuneoff.metrics.reference_free import (
     copy_rate,
     length,
     novelty,
