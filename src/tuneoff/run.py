@@ -25,7 +25,7 @@ from tuneoff.export import model_card
 from tuneoff.methods import Adapted, Method, build
 from tuneoff.methods.embedding_alignment import place
 from tuneoff.profiling import Meter, machine
-from tuneoff.prompts import Encoded, EncodedRows, Prompter, OverlongExample, field_names, fill_fields
+from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
     ARTEFACT,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.metrics import RougeDialect, lead, means, oracle_sentence, rouge, sentences
+from tuneoff.metrics import RougeDialect, lead, means, oracle_sentence, rouge, split_sentences
 
 SCITLDR = Path(__file__).parents[3] / "shared" / "data" / "scitldr_a" / "test.jsonl"
 DOCUMENT = "Cats sleep a lot. Dogs bark. Birds sing songs."
@@ -31,7 +31,7 @@ def test_oracle_takes_the_best_sentence_under_the_dialect():
 def test_oracle_is_never_below_any_sentence():
     references = ["sing and bark a lot", "cats and songs"]
     best = rouge(oracle_sentence(DOCUMENT, references, RougeDialect()), references, RougeDialect())["rouge1"]
-    assert best == max(rouge(each, references, RougeDialect())["rouge1"] for each in sentences(DOCUMENT)) > 0
+    assert best == max(rouge(each, references, RougeDialect())["rouge1"] for each in split_sentences(DOCUMENT)) > 0
 
 
 @pytest.mark.skipif(not SCITLDR.exists(), reason="the SciTLDR-A test split is not beside the repository")

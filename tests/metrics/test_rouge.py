@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from tuneoff.metrics import RougeDialect, rouge, sentences, signature
+from tuneoff.metrics import RougeDialect, rouge, rouge_signature, split_sentences
 from tuneoff.metrics.rouge import rouge1
-from tuneoff.spec import Words
+from tuneoff.spec import RougeWords
 
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 PEERS = {stemmer: rouge_scorer.RougeScorer(TYPES, use_stemmer=stemmer) for stemmer in (True, False)}
@@ -119,7 +119,7 @@ def test_punctuation_split_loses_no_word_and_keeps_line_breaks(prediction, refer
 
 def test_punctuation_split_equals_rouge_score_on_texts_split_by_hand():
     prediction, reference = "One cat. Two dogs ran.\nlower line", "Two dogs. One cat ran."
-    by_hand = PEERS[True].score("\n".join(sentences(reference)), "One cat.\nTwo dogs ran.\nlower line")
+    by_hand = PEERS[True].score("\n".join(split_sentences(reference)), "One cat.\nTwo dogs ran.\nlower line")
     ours = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
     assert ours["rougeLsum"] == 100.0 * by_hand["rougeLsum"].fmeasure
 
@@ -148,23 +148,23 @@ def test_signature_tells_every_choice_apart():
         for split in ("newline", "punctuation")
         for multi in ("best", "first")
     ]
-    lines = {signature(dialect) for dialect in dialects}
+    lines = {rouge_signature(dialect) for dialect in dialects}
     assert len(lines) == len(dialects)
-    assert signature(RougeDialect()) == (
+    assert rouge_signature(RougeDialect()) == (
         f"rouge-score-rs:{version('rouge-score-rs')}|stemmer:porter|lsum-sentences:newline"
         "|references:best-rouge1|f-measure:x100"
     )
 
 
-@given(st.text(), st.sampled_from(get_args(Words)))
-def test_a_text_equals_itself_where_it_has_what_is_counted(text: str, words: Words) -> None:
+@given(st.text(), st.sampled_from(get_args(RougeWords)))
+def test_a_text_equals_itself_where_it_has_what_is_counted(text: str, words: RougeWords) -> None:
     dialect = RougeDialect.of(words)
     assert bool(dialect.tokenizer.tokenize(text)) == (rouge(text, [text], dialect)["rouge1"] > 0)
 
 
 @pytest.mark.parametrize("text", ["краткое изложение", "一个总结。", "ملخص"])
 def test_other_scripts_count_where_they_are_asked_for(text: str) -> None:
-    scores = {words: rouge(text, [text], RougeDialect.of(words))["rouge1"] for words in get_args(Words)}
+    scores = {words: rouge(text, [text], RougeDialect.of(words))["rouge1"] for words in get_args(RougeWords)}
     assert scores == {"english": 0, "unicode": 100, "characters": 100}
 
 
@@ -177,6 +177,6 @@ def test_words_of_any_script_are_counted_whole() -> None:
 
 
 def test_the_stemmer_goes_with_english_alone() -> None:
-    assert [RougeDialect.of(words).stemmer for words in get_args(Words)] == [True, False, False]
+    assert [RougeDialect.of(words).stemmer for words in get_args(RougeWords)] == [True, False, False]
     with pytest.raises(ValueError, match="stemmer"):
         RougeDialect(words="unicode")

@@ -404,7 +404,7 @@ def test_halving_without_anything_to_halve_is_refused(
         assert err.count("\n") == 1, err
         return err
 
-    assert "--halving: without trials there is nothing to cut; set trials too" in complaint("--halving", "--trials=0")
+    assert "--halving: without trials there is nothing to prune; set trials too" in complaint("--halving", "--trials=0")
     assert "no trial of this study can be cut" in complaint("--halving", "--max-steps=8", "--min-steps=8")
     assert "no trial of this study can be cut" in complaint("--halving", "--methods=zero_shot")
     file = tmp_path / "mine.toml"

@@ -10,7 +10,7 @@ import pytest
 from tuneoff.cli.show import plan_as_json, plan_as_text
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, RougeWords
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
 from tuneoff.study.runner import Prepared, prepare
 
 Rows = list[dict[str, Any]]
@@ -90,7 +90,7 @@ def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepa
     for row in mixed[::2]:
         row["summary"] = "BERT"
     found = prepared(mixed)
-    assert 0 < found.unread.wordless < found.counts["test"]
+    assert 0 < found.unread.unscorable < found.counts["test"]
     assert "test examples have no summary with a word" in str(found.unread.caution)
     told = plan_as_text(found)
     assert plan_as_json(found)["data"]["caution"] == found.unread.caution

@@ -87,7 +87,9 @@ def rescored(
     if references not in ("best", "first"):
         raise UserError(f"--references {references}: choose best or first")
     if words not in (None, *get_args(RougeWords)):
-        raise UserError(f"--rouge-words {words}: choose {', '.join(get_args(RougeWords)[:-1])} or {get_args(RougeWords)[-1]}")
+        raise UserError(
+            f"--rouge-words {words}: choose {', '.join(get_args(RougeWords)[:-1])} or {get_args(RougeWords)[-1]}"
+        )
     counted = read_planned(folder).score.words if words is None else cast(RougeWords, words)
     dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
     if not stemmer:

@@ -127,7 +127,7 @@ def _package_of(entry_point: EntryPoint) -> str:
     return entry_point.dist.name if entry_point.dist is not None else entry_point.module
 
 
-METRICS: Mapping[str, Metric] = MetricRegistry()
+METRICS = MetricRegistry()
 
 
 def score_by_other_packages(text: str, document: str, references: Sequence[str]) -> dict[str, float | None]:
@@ -135,7 +135,6 @@ def score_by_other_packages(text: str, document: str, references: Sequence[str])
 
     Raises `UserError` if one fails or returns something other than a finite number or None.
     """
-    assert isinstance(METRICS, MetricRegistry)
     return {
         name: _checked_score(metric, text, document, references) for name, metric in METRICS.of_other_packages.items()
     }

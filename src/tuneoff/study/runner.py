@@ -117,7 +117,9 @@ def prepare(study: StudySpec, folder: Path, *, keep_earlier: bool = False) -> Pr
     built = planner.resolve(study)
     plan.check_writable(folder)
     dataset = data.load_dataset(study.data, field_names(study.prompt.instruction))
-    unread = metrics.rouge_coverage((example.references for example in dataset.test), RougeDialect.of(study.score.words))
+    unread = metrics.rouge_coverage(
+        (example.references for example in dataset.test), RougeDialect.of(study.score.words)
+    )
     if unread.unscorable == unread.examples:
         english = study.score.words == "english"
         way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
