@@ -47,7 +47,7 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert len(record.curve.train) == (3 if trains else 0)
     assert record.curve.best_validation_loss == pytest.approx(min(point.loss for point in record.curve.validation))
     predictions = read_predictions(tmp_path)
-    assert [row.id for row in predictions] == [example.id for example in load(spec.data).test]
+    assert [row.id for row in predictions] == [example.id for example in load_dataset(spec.data).test]
     assert record.scores["rouge1"] == pytest.approx(sum(row.scores["rouge1"] for row in predictions) / len(predictions))
     files = [path for path in (tmp_path / "artefact").rglob("*") if path.is_file()]
     assert record.artefact.bytes == sum(path.stat().st_size for path in files)
@@ -58,7 +58,7 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
     assert events[-1] == Finished(status="finished")
     # The folder alone is enough to use the result: the same documents give the same texts.
-    documents = load(spec.data).test
+    documents = load_dataset(spec.data).test
     assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
 
 
@@ -238,7 +238,7 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
             seen.append(adapted.model.config._attn_implementation) or real(adapted, *rest, **named)
         ),
     )
-    assert len(list(run.summarize_texts(tmp_path, load(spec.data).test[:2]))) == 2
+    assert len(list(run.summarize_texts(tmp_path, load_dataset(spec.data).test[:2]))) == 2
     assert seen == ["tuneoff_causal"]
 
 
