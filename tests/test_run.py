@@ -191,7 +191,7 @@ def test_a_record_says_where_virtual_tokens_start_and_end(tiny_model, tiny_data,
 def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
     spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
     spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})
-    plain = data.load
+    plain = data.load_dataset
 
     def with_fields(wanted, _):
         found = plain(wanted)
@@ -201,7 +201,7 @@ def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny
         }
         return dataclasses.replace(found, **splits)
 
-    monkeypatch.setattr(data, "load", with_fields)
+    monkeypatch.setattr(data, "load_dataset", with_fields)
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "x tell the aim\nof it. y")
     assert run.run(spec, tmp_path, "id", "name").details["instruction_share"] == 1.0
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "tell the {aspect} of it.")

@@ -46,13 +46,13 @@ def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(prepa
     found = prepared(aspects, "Summarize the {aspect}.")
     assert sum(found.counts.values()) == 29
     [line] = cleaning_report(found.dataset)
-    assert "nothing to fill {aspect} of the instruction with" in line
+    assert "no value for {aspect} of the instruction" in line
     assert "rows.jsonl:18" in line
 
 
 @pytest.mark.parametrize("name", ["document", "summary", "id"])
 def test_what_is_no_field_is_told_to_be_none(prepared: Callable[..., Prepared], name: str) -> None:
-    with pytest.raises(UserError, match="take it out of --instruction"):
+    with pytest.raises(UserError, match="from --instruction"):
         prepared(rows(id="x"), f"Summarize: {{{name}}}")
 
 
@@ -66,7 +66,7 @@ def test_a_column_that_begins_late_is_looked_for_no_longer(prepared: Callable[..
 def test_a_field_that_no_row_has_is_refused(prepared: Callable[..., Prepared]) -> None:
     with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
         prepared(rows(year=1999), "Summarize the {aspect}.")
-    with pytest.raises(UserError, match=r"no row of it is left for train .*nothing to fill \{aspect\}.*: 30"):
+    with pytest.raises(UserError, match=r"no row is left for train .*no value for \{aspect\}.*: 30"):
         prepared(rows(aspect=None), "Summarize the {aspect}.")
 
 

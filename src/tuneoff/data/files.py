@@ -108,7 +108,7 @@ def _json_object(path: Path, number: int, text: str) -> dict[str, object]:
         message = f"{path}, line {number}: not JSON ({fault}); write one complete JSON object per line"
         raise UserError(message) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        message = f"{path}, line {number}: JSON with a number too long or nested too deep; correct the line"
+        message = f"{path}, line {number}: JSON that cannot be read (number too long or nested too deep); correct it"
         raise UserError(message) from error
     if not isinstance(value, dict):
         kind = type(value).__name__
