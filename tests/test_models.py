@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def load(folder: Path, **options):
     return models.load_model(ModelSpec(name=str(folder), **options), CPU, torch.float32)
 
 
-def test_loads_frozen_and_in_evaluation_mode(folder):
+def test_loads_frozen_and_in_evaluation_mode(folder: Path) -> None:
     base = load(folder)
     assert not base.model.training
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
@@ -47,7 +48,7 @@ def test_loads_frozen_and_in_evaluation_mode(folder):
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "no tokenizer"),
     ],
 )
-def test_a_damaged_folder_is_one_error(folder, damage, message):
+def test_a_damaged_folder_is_one_error(folder: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:
         load(folder)
@@ -55,7 +56,7 @@ def test_a_damaged_folder_is_one_error(folder, damage, message):
 
 
 @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation", "_attn_implementation_internal"])
-def test_code_that_comes_with_a_model_is_not_run(folder, key, tmp_path):
+def test_code_that_comes_with_a_model_is_not_run(folder: Path, key: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass Evil: pass\n")
     config = json.loads((folder / "config.json").read_text())
@@ -66,7 +67,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, key, tmp_path):
     assert not canary.exists()
 
 
-def test_a_tokenizer_without_an_end_is_refused(folder):
+def test_a_tokenizer_without_an_end_is_refused(folder: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config.pop("eos_token", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -75,7 +76,7 @@ def test_a_tokenizer_without_an_end_is_refused(folder):
         load(folder)
 
 
-def test_a_hub_id_offline_is_one_error_and_opens_no_connection(monkeypatch):
+def test_a_hub_id_offline_is_one_error_and_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_):
         raise AssertionError("a connection was tried")
 
@@ -85,18 +86,18 @@ def test_a_hub_id_offline_is_one_error_and_opens_no_connection(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./not-there", "/not/there", "model.gguf", "a/b/c"])
-def test_a_missing_path_is_reported(name):
+def test_a_missing_path_is_reported(name: str) -> None:
     with pytest.raises(UserError, match="no such folder or file"):
         models.locate(ModelSpec(name=name))
 
 
-def test_a_file_that_is_not_a_model(tmp_path):
+def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="neither a model folder nor"):
         models.locate(ModelSpec(name=str(tmp_path / "a.txt")))
 
 
-def test_garbage_in_a_gguf_file_is_one_error(tmp_path, monkeypatch):
+def test_garbage_in_a_gguf_file_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 64)
     with pytest.raises(UserError, match=r"bad\.gguf: transformers cannot read"):
@@ -104,7 +105,7 @@ def test_garbage_in_a_gguf_file_is_one_error(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
 
 
-def test_content_hash_depends_on_every_byte(folder, tmp_path, monkeypatch):
+def test_content_hash_depends_on_every_byte(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
     before = models.model_content_hash(spec)
@@ -117,7 +118,9 @@ def test_content_hash_depends_on_every_byte(folder, tmp_path, monkeypatch):
     assert models.model_content_hash(spec) != before
 
 
-def test_content_hash_is_cached_but_does_not_need_the_cache(folder, tmp_path, monkeypatch):
+def test_content_hash_is_cached_but_does_not_need_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
     before = models.model_content_hash(spec)
@@ -131,7 +134,7 @@ def test_content_hash_is_cached_but_does_not_need_the_cache(folder, tmp_path, mo
 @pytest.mark.skipif(
     models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
 )
-def test_starter_is_dequantized_once():
+def test_starter_is_dequantized_once() -> None:
     gguf = models.starter_file()
     assert gguf is not None
     folder = models.dequantize_gguf(gguf)
@@ -144,7 +147,7 @@ def test_starter_is_dequantized_once():
 
 
 @pytest.mark.parametrize("kind", ["Mamba", "RecurrentGemma"])
-def test_a_model_without_a_kv_cache_is_refused(kind, tmp_path):
+def test_a_model_without_a_kv_cache_is_refused(kind: str, tmp_path: Path) -> None:
     """transformers would ignore a KV cache, or share one state between threads: all texts would be garbage."""
     import transformers
 
@@ -160,7 +163,7 @@ def test_a_model_without_a_kv_cache_is_refused(kind, tmp_path):
         load(tmp_path)
 
 
-def test_a_model_without_its_head_is_refused(tiny_model, tmp_path):
+def test_a_model_without_its_head_is_refused(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     """transformers would initialize a head at random, differently in each run of a study."""
     import transformers
 
@@ -170,7 +173,7 @@ def test_a_model_without_its_head_is_refused(tiny_model, tmp_path):
         load(tmp_path)
 
 
-def test_a_model_that_reads_both_ways_is_refused(tmp_path):
+def test_a_model_that_reads_both_ways_is_refused(tmp_path: Path) -> None:
     """Its loss would be low, because it sees the tokens that it predicts."""
     import transformers
 
@@ -182,7 +185,7 @@ def test_a_model_that_reads_both_ways_is_refused(tmp_path):
         load(tmp_path)
 
 
-def test_padding_has_an_embedding_even_if_the_padding_token_has_none(folder):
+def test_padding_has_an_embedding_even_if_the_padding_token_has_none(folder: Path) -> None:
     tokenizer = models.load_tokenizer(ModelSpec(name=str(folder)))
     tokenizer.add_tokens([f"<|more{number}|>" for number in range(9)])
     tokenizer.add_special_tokens({"pad_token": "<|padding|>"})
@@ -192,14 +195,14 @@ def test_padding_has_an_embedding_even_if_the_padding_token_has_none(folder):
     assert base.tokenizer.pad_token_id >= rows > base.pad_id
 
 
-def test_a_gguf_file_in_the_folder_is_part_of_the_content_hash(folder):
+def test_a_gguf_file_in_the_folder_is_part_of_the_content_hash(folder: Path) -> None:
     """Run ids of folders with a GGUF file and safetensors stay the same."""
     before = models.model_content_hash(ModelSpec(name=str(folder)))
     (folder / "model-q4.gguf").write_bytes(b"GGUF")
     assert models.model_content_hash(ModelSpec(name=str(folder))) != before
 
 
-def test_artefacts_name_no_path_of_this_machine(folder, monkeypatch):
+def test_artefacts_name_no_path_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
@@ -209,7 +212,9 @@ def test_artefacts_name_no_path_of_this_machine(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_code_is_downloaded_and_hashed_if_it_may_run(trusted, folder, tmp_path, monkeypatch):
+def test_code_is_downloaded_and_hashed_if_it_may_run(
+    trusted: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
     def fake_download(name, revision, allow_patterns):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_docs_explain_every_metric() -> None:
             assert f"- **{part}.**" in section, (section.splitlines()[0], part)
 
 
-def test_a_metric_of_another_package_is_in_the_table_and_computed(install) -> None:
+def test_a_metric_of_another_package_is_in_the_table_and_computed(install: Callable[..., MetricRegistry]) -> None:
     metrics = install("ask-metrics", questions="QUESTIONS")
     assert list(metrics)[-1] == "questions"
     assert metrics["questions"].title == "Questions"
@@ -114,7 +115,9 @@ print(json.dumps(found))
         ("NAMESAKE", "'rouge1' of the package bad-metrics has the same name as one of the package tuneoff"),
     ],
 )
-def test_a_bad_entry_point_is_one_error_that_names_the_package(install, target: str, message: str) -> None:
+def test_a_bad_entry_point_is_one_error_that_names_the_package(
+    install: Callable[..., MetricRegistry], target: str, message: str
+) -> None:
     metrics = install("bad-metrics", entry=target)
     with pytest.raises(UserError, match=message) as caught:
         list(metrics)
@@ -130,7 +133,7 @@ def test_a_module_that_cannot_be_imported_is_one_error(tmp_path: Path, monkeypat
         len(MetricRegistry())
 
 
-def test_two_packages_cannot_share_a_name(install) -> None:
+def test_two_packages_cannot_share_a_name(install: Callable[..., MetricRegistry]) -> None:
     install("first-metrics", questions="QUESTIONS")
     metrics = install("second-metrics", questions="QUESTIONS")
     with pytest.raises(UserError, match=r"'questions' of the package (first|second)-metrics has the same name as"):
@@ -145,7 +148,9 @@ def test_two_packages_cannot_share_a_name(install) -> None:
         ("WORD", r"'word' failed \(ValueError: could not convert string to float: 'many'\)"),
     ],
 )
-def test_a_score_function_that_fails_is_one_error(install, target: str, message: str) -> None:
+def test_a_score_function_that_fails_is_one_error(
+    install: Callable[..., MetricRegistry], target: str, message: str
+) -> None:
     install("poor-metrics", entry=target)
     with pytest.raises(UserError, match=message):
         score_by_other_packages("a text", "a document", ["a summary"])

@@ -27,11 +27,11 @@ from tuneoff.metrics.reference_free import (
         ("a \ud800 b", ["a", "b"]),
     ],
 )
-def test_words(text, found):
+def test_words(text: str, found: list[str]) -> None:
     assert split_words(text) == found
 
 
-def test_novelty():
+def test_novelty() -> None:
     document = list("abcd")
     assert novelty(list("abc"), document) == 0
     assert novelty(list("abx"), document) == pytest.approx(1 / 2)
@@ -42,7 +42,7 @@ def test_novelty():
     assert novelty(list("ab"), []) == 1
 
 
-def test_copy_rate():
+def test_copy_rate() -> None:
     document = list("abcdefg")
     assert copy_rate(list("abcde"), document) == 1
     assert copy_rate(list("abcxdef"), document) == 0  # runs of three are no copy
@@ -55,7 +55,7 @@ def test_copy_rate():
     assert copy_rate(list("abcd"), []) == 0
 
 
-def test_repetition():
+def test_repetition() -> None:
     assert repetition(list("abcde")) == 0
     assert repetition(list("abcabc")) == pytest.approx(1 / 4)  # abc bca cab abc
     assert repetition(["a"] * 12) == pytest.approx(0.9)
@@ -86,7 +86,7 @@ def test_repetition():
         ("...", "3", None),
     ],
 )
-def test_unsupported_numbers(text, document, count):
+def test_unsupported_numbers(text: str, document: str, count: int | None) -> None:
     assert unsupported_numbers(text, document) == count
 
 
@@ -111,12 +111,12 @@ def test_unsupported_numbers(text, document, count):
         ("", "Paris", None),
     ],
 )
-def test_unsupported_names(text, document, count):
+def test_unsupported_names(text: str, document: str, count: int | None) -> None:
     assert unsupported_names(text, document) == count
 
 
 @pytest.mark.parametrize("piece", ["a ", "1,", "A", "Ab ", "1", "İ", "'", "é.", "1.1 ", ": A"])
-def test_linear_in_hostile_texts(piece):
+def test_linear_in_hostile_texts(piece: str) -> None:
     text = piece * 50_000
     started = time.process_time()
     own = split_words(text)

@@ -46,7 +46,7 @@ def expected(prediction: str, references: list[str], stemmer: bool) -> dict[str,
     return best
 
 
-def test_equals_rouge_score_on_random_pairs():
+def test_equals_rouge_score_on_random_pairs() -> None:
     assert version("rouge-score") == "0.1.2"
     rng = random.Random(20)
     nonzero = 0
@@ -67,12 +67,12 @@ def test_equals_rouge_score_on_random_pairs():
     references=st.lists(st.text(alphabet="abc dé1.\n", max_size=40), min_size=1, max_size=3),
     stemmer=st.booleans(),
 )
-def test_equals_rouge_score_on_any_text(prediction, references, stemmer):
+def test_equals_rouge_score_on_any_text(prediction: str, references: list[str], stemmer: bool) -> None:
     ours = rouge(prediction, references, RougeDialect(stemmer=stemmer))
     assert {name: ours[name] for name in TYPES} == expected(prediction, references, stemmer)
 
 
-def test_all_four_values_come_from_the_reference_with_the_best_rouge1():
+def test_all_four_values_come_from_the_reference_with_the_best_rouge1() -> None:
     # The first has more of the words, the second more of the pairs.
     references = ["d c b a e", "a b x y z"]
     ours = rouge("a b c d e", references, RougeDialect())
@@ -83,23 +83,23 @@ def test_all_four_values_come_from_the_reference_with_the_best_rouge1():
     assert ours["rouge2_mean"] == pytest.approx(12.5)
 
 
-def test_a_tie_goes_to_the_earlier_reference():
+def test_a_tie_goes_to_the_earlier_reference() -> None:
     assert rouge("a b c", ["c b a", "a b c"], RougeDialect())["rouge2"] == 0.0
     assert rouge("a b c", ["a b c", "c b a"], RougeDialect())["rouge2"] == pytest.approx(100.0)
 
 
-def test_single_reference_dialect_ignores_the_others():
+def test_single_reference_dialect_ignores_the_others() -> None:
     dialect = RougeDialect(multi_reference="first")
     assert rouge("a b", ["x y", "a b"], dialect) == rouge("a b", ["x y"], dialect)
     assert rouge1("a b", ["x y", "a b"], dialect) == 0.0
 
 
-def test_stemmer_is_a_choice():
+def test_stemmer_is_a_choice() -> None:
     assert rouge("running", ["runs"], RougeDialect(stemmer=True))["rouge1"] == pytest.approx(100.0)
     assert rouge("running", ["runs"], RougeDialect(stemmer=False))["rouge1"] == 0.0
 
 
-def test_sentence_split_moves_only_rouge_lsum():
+def test_sentence_split_moves_only_rouge_lsum() -> None:
     prediction, reference = "Cats sleep. Dogs bark loudly.", "Dogs bark loudly. Cats sleep."
     newline = rouge(prediction, [reference], RougeDialect())
     punctuation = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
@@ -111,13 +111,13 @@ def test_sentence_split_moves_only_rouge_lsum():
 
 @settings(max_examples=150, deadline=None)
 @given(prediction=st.text(alphabet="ab .!?\n。1)Zé", max_size=60), reference=st.text(alphabet="ab .\nZ1", max_size=40))
-def test_punctuation_split_loses_no_word_and_keeps_line_breaks(prediction, reference):
+def test_punctuation_split_loses_no_word_and_keeps_line_breaks(prediction: str, reference: str) -> None:
     punctuation = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
     newline = rouge(prediction, [reference], RougeDialect())
     assert [punctuation[name] for name in TYPES[:3]] == [newline[name] for name in TYPES[:3]]
 
 
-def test_punctuation_split_equals_rouge_score_on_texts_split_by_hand():
+def test_punctuation_split_equals_rouge_score_on_texts_split_by_hand() -> None:
     prediction, reference = "One cat. Two dogs ran.\nlower line", "Two dogs. One cat ran."
     by_hand = PEERS[True].score("\n".join(split_sentences(reference)), "One cat.\nTwo dogs ran.\nlower line")
     ours = rouge(prediction, [reference], RougeDialect(sentence_split="punctuation"))
@@ -126,22 +126,22 @@ def test_punctuation_split_equals_rouge_score_on_texts_split_by_hand():
 
 @settings(max_examples=100, deadline=None)
 @given(prediction=st.text(max_size=40), references=st.lists(st.text(max_size=40), min_size=1, max_size=3))
-def test_rouge1_alone_is_the_rouge1_of_all(prediction, references):
+def test_rouge1_alone_is_the_rouge1_of_all(prediction: str, references: list[str]) -> None:
     for dialect in (RougeDialect(), RougeDialect(stemmer=False, multi_reference="first")):
         assert rouge1(prediction, references, dialect) == rouge(prediction, references, dialect)["rouge1"]
 
 
 @pytest.mark.parametrize("references", [[], (), "one text"])
-def test_no_reference_is_refused(references):
+def test_no_reference_is_refused(references: list[str]) -> None:
     with pytest.raises(ValueError, match="at least one text"):
         rouge("a", references, RougeDialect())
 
 
-def test_lone_surrogates_do_not_stop_it():
+def test_lone_surrogates_do_not_stop_it() -> None:
     assert rouge("a \ud800 b", ["a b"], RougeDialect())["rouge1"] == pytest.approx(100.0)
 
 
-def test_signature_tells_every_choice_apart():
+def test_signature_tells_every_choice_apart() -> None:
     dialects = [
         RougeDialect(words, stemmer, split, multi)
         for words, stemmer in (("english", True), ("english", False), ("unicode", False), ("characters", False))
