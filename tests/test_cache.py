@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -134,9 +136,9 @@ def test_a_cache_that_cannot_be_made_is_not_an_error(monkeypatch: pytest.MonkeyP
 def test_a_disk_that_fills_up_on_the_way_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     write, room = cache._write_all, 1024 + 5
 
-    def full(file, data: bytes) -> None:
+    def full(file: IO[bytes], data: bytes) -> None:
         nonlocal room
-        if isinstance(file, cache.tempfile.SpooledTemporaryFile):
+        if isinstance(file, tempfile.SpooledTemporaryFile):
             write(file, data)
             return
         write(file, data[:room])

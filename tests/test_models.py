@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def folder(tiny_model, tmp_path):
+def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
     copy = tmp_path / "model"
     shutil.copytree(tiny_model("llama"), copy)
     return copy
 
 
-def load(folder: Path, **options):
+def load(folder: Path, **options: Any) -> models.BaseModel:
     return models.load_model(ModelSpec(name=str(folder), **options), CPU, torch.float32)
 
 
@@ -77,7 +78,7 @@ def test_a_tokenizer_without_an_end_is_refused(folder: Path) -> None:
 
 
 def test_a_hub_id_offline_is_one_error_and_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_):
+    def refuse(*_: object) -> None:
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
@@ -217,7 +218,7 @@ def test_code_is_downloaded_and_hashed_if_it_may_run(
 ) -> None:
     import huggingface_hub
 
-    def fake_download(name, revision, allow_patterns):
+    def fake_download(name: str, revision: str, allow_patterns: list[str]) -> str:
         assert (name, revision) == ("owner/name", "main")
         assert ("*.py" in allow_patterns) == trusted
         return str(folder)

@@ -1,5 +1,7 @@
 """Prompts: only the document is truncated; targets end with EOS; no text acts as a special token."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from tiny import sentence
 from tuneoff import models, prompts
 from tuneoff.data import Example
 from tuneoff.errors import UserError
-from tuneoff.prompts import Prompter, Prompting, fill_fields
+from tuneoff.prompts import Encoded, Prompter, Prompting, fill_fields
 from tuneoff.spec import ModelSpec, PromptSpec
 
 CHAT = (
@@ -19,23 +21,25 @@ CHAT = (
 )
 
 
-def example(document="the paper is short", summary="a method", **fields):
+def example(document: str = "the paper is short", summary: str = "a method", **fields: str) -> Example:
     return Example("d", document, (summary,), "g", fields)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_model):
+def tokenizer(tiny_model: Callable[[str], Path]) -> Any:
     return models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
 
 
 @pytest.fixture
-def chat_tokenizer(tokenizer):
+def chat_tokenizer(tokenizer: Any) -> Iterator[Any]:
     tokenizer.chat_template = CHAT
     yield tokenizer
     tokenizer.chat_template = None
 
 
-def encode(tokenizer, one, *, target=True, max_new_tokens=4, reserved=0, **prompt):
+def encode(
+    tokenizer: Any, one: Example, *, target: bool = True, max_new_tokens: int = 4, reserved: int = 0, **prompt: Any
+) -> Encoded:
     prompter = Prompter(tokenizer, PromptSpec(**prompt), max_new_tokens=max_new_tokens, reserved_tokens=reserved)
     rows, overlong = prompter.encode([one], with_target=target)
     assert not overlong
@@ -169,7 +173,9 @@ def test_multiple_references_train_on_the_first(tokenizer: Any) -> None:
 SHOTS = (example("first text", "one", aspect="a"), example("second text", "two", aspect="b"))
 
 
-def with_shots(tokenizer, shots=SHOTS, *, context=None, **prompt):
+def with_shots(
+    tokenizer: Any, shots: tuple[Example, ...] = SHOTS, *, context: int | None = None, **prompt: Any
+) -> Prompter:
     return Prompter(
         tokenizer, PromptSpec(**prompt), max_new_tokens=4, prompting=Prompting(shots=shots), context=context
     )

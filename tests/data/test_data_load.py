@@ -147,7 +147,7 @@ def test_sources_that_do_not_exist(tmp_path: Path) -> None:
 
 
 def test_columns_may_differ_between_files_unless_given(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, Rows] = {
         "train": [{"text": "a", "tldr": "x"}],
         "validation": [{"article": "b", "summaries": ["y", "z"]}],
         "test": [pair(1)],

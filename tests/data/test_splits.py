@@ -54,8 +54,10 @@ def test_impossible_fractions(fraction: float) -> None:
 @given(many, st.integers(1, 50), st.integers(1, 50), seeds)
 def test_limits_are_nested_and_count_the_rest(examples: list[Example], one: int, other: int, seed: int) -> None:
     small, large = sorted((one, other))
-    inner, inner_out = limit_documents(iter(examples), small, seed)
-    outer, outer_out = limit_documents(iter(examples), large, seed)
+    found, inner_out = limit_documents(iter(examples), small, seed)
+    inner = list(found)
+    found, outer_out = limit_documents(iter(examples), large, seed)
+    outer = list(found)
     groups = {example.group for example in examples}
     assert len({example.group for example in inner}) == min(small, len(groups))
     assert set(ids(inner)) <= set(ids(outer))
@@ -95,7 +97,7 @@ def test_held_out_splits_share_no_group_and_lose_nothing(
     assert len(groups["validation"]) == max(1, round(first * total))
     assert len(groups["test"]) == max(1, round(second * total))
     assert groups["train"]
-    assert sorted(ids(parts["train"] + parts["validation"] + parts["test"])) == sorted(ids(examples))
+    assert sorted(ids([*parts["train"], *parts["validation"], *parts["test"]])) == sorted(ids(examples))
 
 
 def test_too_few_documents_names_what_is_missing() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneoff import cache
-from tuneoff.data import Dataset, Example, load_dataset, take_fraction
+from tuneoff.data import Dataset, Example, Split, load_dataset, take_fraction
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.splits import hold_out, limit_documents, limit_stored_documents
 from tuneoff.data.stored_examples import StoredExamples, StoredRows
@@ -146,7 +146,7 @@ def test_choices_equal_those_of_a_list(train: StoredExamples, fraction: float, s
     assert take_fraction(train, fraction, seed) == take_fraction(known, fraction, seed)
     kept, over_limit = limit_documents(iter(known), limit, seed)
     assert limit_stored_documents(train, limit, seed) == (kept, over_limit)
-    fractions = {"validation": fraction / 3, "test": fraction / 3}
+    fractions: dict[Split, float] = {"validation": fraction / 3, "test": fraction / 3}
     assert hold_out(train, fractions, seed, "x") == {
         split: tuple(part) for split, part in hold_out(known, fractions, seed, "x").items()
     }

@@ -35,7 +35,7 @@ def test_dialect_reaches_rouge() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_an_empty_text_has_no_properties_but_does_score_zero(text: str) -> None:
+def test_an_empty_text_scores_zero_and_has_no_other_values(text: str) -> None:
     scores = score(text, DOCUMENT, ["a b"])
     undefined = {name for name, value in scores.items() if value is None}
     assert undefined == {

@@ -38,7 +38,7 @@ WORD = Metric("word", "Word", "count", None, 1, "A text", lambda *_: "many")
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MetricRegistry]:
     """`install("package-name", entry="OBJECT")`: a fresh registry that finds that package."""
 
     def add(package: str, **entry_points: str) -> MetricRegistry:

@@ -1,4 +1,4 @@
-"""Measures of a text beside its document, on cases whose values can be counted by hand."""
+"""Metrics without a reference, on cases whose values can be counted by hand."""
 
 import time
 
@@ -45,7 +45,7 @@ def test_novelty() -> None:
 def test_copy_rate() -> None:
     document = list("abcdefg")
     assert copy_rate(list("abcde"), document) == 1
-    assert copy_rate(list("abcxdef"), document) == 0  # runs of three are no copy
+    assert copy_rate(list("abcxdef"), document) == 0  # runs of three do not count
     assert copy_rate(list("xabcdy"), document) == pytest.approx(4 / 6)
     assert copy_rate(list("abcdxdefg"), document) == pytest.approx(8 / 9)
     assert copy_rate(list("abcdcdef"), document) == 1  # two runs that touch
@@ -95,15 +95,15 @@ def test_unsupported_numbers(text: str, document: str, count: int | None) -> Non
     [
         ("We use BERT here.", "Our model uses GPT.", 1),
         ("We use BERT here.", "bert is a model", 0),
-        ("The model is small.", "nothing alike", 0),  # a capital that opens a sentence is no name
+        ("The model is small.", "nothing alike", 0),  # a capital at the start of a sentence is not a name
         ("In Paris and in Paris", "Rome", 1),
-        ("It lies in Paris. London is larger.", "Rome", 1),  # London opens its sentence
+        ("It lies in Paris. London is larger.", "Rome", 1),  # London starts its sentence
         ("LoRA wins.", "full tuning", 1),
         ("iPhone sales", "phones", 1),
         ("Result: Better models win", "x", 0),
         ('He said: "Nothing"', "x", 0),
         ("Einstein-Podolsky", "einstein", 1),
-        ("Vitamin C and plan B", "x", 0),  # single letters are no names
+        ("Vitamin C and plan B", "x", 0),  # single letters are not names
         ("Nach Köln", "KÖLN ist", 0),
         ("no name in it", "x", 0),
         ("模型很好", "x", None),
@@ -116,7 +116,7 @@ def test_unsupported_names(text: str, document: str, count: int | None) -> None:
 
 
 @pytest.mark.parametrize("piece", ["a ", "1,", "A", "Ab ", "1", "İ", "'", "é.", "1.1 ", ": A"])
-def test_linear_in_hostile_texts(piece: str) -> None:
+def test_linear_time_for_malicious_texts(piece: str) -> None:
     text = piece * 50_000
     started = time.process_time()
     own = split_words(text)

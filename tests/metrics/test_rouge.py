@@ -1,8 +1,8 @@
-"""ROUGE equals Google's rouge-score 0.1.2 in every float, under the dialect that the signature names."""
+"""ROUGE equals Google's rouge-score 0.1.2 exactly, under the dialect in the signature."""
 
 import random
 from importlib.metadata import version
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +34,7 @@ def random_text(rng: random.Random) -> str:
 
 
 def expected(prediction: str, references: list[str], stemmer: bool) -> dict[str, float]:
-    """The documented rule, written down a second time over the peer's values."""
+    """The documented rule, implemented again on the values of rouge-score."""
     rows = [
         {name: 100.0 * found.fmeasure for name, found in PEERS[stemmer].score(reference, prediction).items()}
         for reference in references
@@ -58,7 +58,7 @@ def test_equals_rouge_score_on_random_pairs() -> None:
         assert {name: ours[name] for name in TYPES} == peer, (prediction, reference, stemmer)
         assert {name: ours[f"{name}_mean"] for name in TYPES} == peer
         nonzero += ours["rouge2"] > 0
-    assert nonzero > 200  # the trials are not a comparison of zeros
+    assert nonzero > 200  # most comparisons are not of zeros
 
 
 @settings(max_examples=150, deadline=None)
@@ -73,7 +73,7 @@ def test_equals_rouge_score_on_any_text(prediction: str, references: list[str], 
 
 
 def test_all_four_values_come_from_the_reference_with_the_best_rouge1() -> None:
-    # The first has more of the words, the second more of the pairs.
+    # The first shares more words, the second more word pairs.
     references = ["d c b a e", "a b x y z"]
     ours = rouge("a b c d e", references, RougeDialect())
     assert ours["rouge1"] == pytest.approx(100.0)
@@ -141,12 +141,20 @@ def test_lone_surrogates_do_not_stop_it() -> None:
     assert rouge("a \ud800 b", ["a b"], RougeDialect())["rouge1"] == pytest.approx(100.0)
 
 
-def test_signature_tells_every_choice_apart() -> None:
+def test_signature_distinguishes_every_choice() -> None:
+    choices: tuple[tuple[RougeWords, bool], ...] = (
+        ("english", True),
+        ("english", False),
+        ("unicode", False),
+        ("characters", False),
+    )
+    splits: tuple[Literal["newline", "punctuation"], ...] = ("newline", "punctuation")
+    multi_references: tuple[Literal["best", "first"], ...] = ("best", "first")
     dialects = [
         RougeDialect(words, stemmer, split, multi)
-        for words, stemmer in (("english", True), ("english", False), ("unicode", False), ("characters", False))
-        for split in ("newline", "punctuation")
-        for multi in ("best", "first")
+        for words, stemmer in choices
+        for split in splits
+        for multi in multi_references
     ]
     lines = {rouge_signature(dialect) for dialect in dialects}
     assert len(lines) == len(dialects)
@@ -157,13 +165,13 @@ def test_signature_tells_every_choice_apart() -> None:
 
 
 @given(st.text(), st.sampled_from(get_args(RougeWords)))
-def test_a_text_equals_itself_where_it_has_what_is_counted(text: str, words: RougeWords) -> None:
+def test_a_text_scores_full_points_against_itself_if_it_has_words(text: str, words: RougeWords) -> None:
     dialect = RougeDialect.of(words)
     assert bool(dialect.tokenizer.tokenize(text)) == (rouge(text, [text], dialect)["rouge1"] > 0)
 
 
 @pytest.mark.parametrize("text", ["краткое изложение", "一个总结。", "ملخص"])
-def test_other_scripts_count_where_they_are_asked_for(text: str) -> None:
+def test_other_scripts_count_if_chosen(text: str) -> None:
     scores = {words: rouge(text, [text], RougeDialect.of(words))["rouge1"] for words in get_args(RougeWords)}
     assert scores == {"english": 0, "unicode": 100, "characters": 100}
 
@@ -176,7 +184,7 @@ def test_words_of_any_script_are_counted_whole() -> None:
     assert rouge("模型 好", ["模型 坏"], RougeDialect.of("characters"))["rouge1"] == pytest.approx(200 / 3)
 
 
-def test_the_stemmer_goes_with_english_alone() -> None:
+def test_the_stemmer_is_for_english_only() -> None:
     assert [RougeDialect.of(words).stemmer for words in get_args(RougeWords)] == [True, False, False]
     with pytest.raises(ValueError, match="stemmer"):
         RougeDialect(words="unicode")
