@@ -53,7 +53,7 @@ def tokenizer_folder() -> Path:
     from tuneoff.spec import ModelSpec
 
     path = models.locate(ModelSpec(name="starter"))
-    return models.dequantised(path) if path.is_file() else path
+    return models.dequantize_gguf(path) if path.is_file() else path
 
 
 def tokenize(path: Path, model: str) -> dict[str, float]:
@@ -87,7 +87,7 @@ def prepare(path: Path, model: str) -> dict[str, float]:
 
     tokenizer = models.load_tokenizer(ModelSpec(name=model))
     start = time.perf_counter()
-    dataset = data.load(DataSpec(train_file=str(path)))
+    dataset = data.load_dataset(DataSpec(train_file=str(path)))
     prompter = Prompter(tokenizer, PromptSpec(), max_new_tokens=64)
     rows = 0
     for split in (dataset.train, dataset.validation, dataset.test):

@@ -19,15 +19,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tuneoff.study.halving import rungs
+
 import report
 from tuneoff import models
-from tuneoff.data import Dataset, load
+from tuneoff.data import Dataset, load_dataset
 from tuneoff.engine.batching import total_steps
 from tuneoff.results.run_record import Record, read_record
 from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec
 from tuneoff.study import planner
 from tuneoff.study.executor import Job, execute
-from tuneoff.study.halving import rungs
 from tuneoff.study.planner import Cell, Contents, Halving, PlannedRun
 
 # In nats a token; the same below which the health checks call a rise of validation loss a flutter.
@@ -136,8 +137,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a folder that keeps the runs")
     chosen = parser.parse_args()
     data = _data(chosen)
-    dataset, model = load(data), ModelSpec(name="starter")
-    contents = Contents(dataset.content_hash, {model.name: models.content_hash(model)})
+    dataset, model = load_dataset(data), ModelSpec(name="starter")
+    contents = Contents(dataset.content_hash, {model.name: models.model_content_hash(model)})
     train = TrainSpec(max_steps=chosen.steps, min_steps=chosen.steps, batch_size=chosen.batch_size)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

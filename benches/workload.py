@@ -30,8 +30,8 @@ def dataset() -> Dataset:
     """scitldr_a where it is at hand, else the starter set."""
     folder = Path(os.environ.get("TUNEOFF_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data" / "scitldr_a"))
     if not folder.exists():
-        return data.load(DataSpec(source="starter"))
-    return data.load(
+        return data.load_dataset(DataSpec(source="starter"))
+    return data.load_dataset(
         DataSpec(
             train_file=str(folder / "train.jsonl"),
             validation_file=str(folder / "val.jsonl"),
@@ -42,7 +42,7 @@ def dataset() -> Dataset:
 
 def base_model(name: str, dtype: torch.dtype) -> BaseModel:
     """The model called `name` (one of `MODELS`) on the CPU; GPT-Neo has random weights and SmolLM2's tokenizer."""
-    base = models.load(ModelSpec(name="starter"), torch.device("cpu"), dtype)
+    base = models.load_model(ModelSpec(name="starter"), torch.device("cpu"), dtype)
     if name == "smollm2":
         return base
     from transformers import GPTNeoConfig, GPTNeoForCausalLM

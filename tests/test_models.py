@@ -1,10 +1,12 @@
-"""Finding and loading base models; what may not be loaded."""
+"""Finding and loading base models, and the errors for those that cannot be used."""
 
 import json
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,17 +20,17 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def folder(tiny_model, tmp_path):
+def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
     copy = tmp_path / "model"
     shutil.copytree(tiny_model("llama"), copy)
     return copy
 
 
-def load(folder: Path, **options):
-    return models.load(ModelSpec(name=str(folder), **options), CPU, torch.float32)
+def load(folder: Path, **options: Any) -> models.BaseModel:
+    return models.load_model(ModelSpec(name=str(folder), **options), CPU, torch.float32)
 
 
-def test_loads_frozen_and_in_evaluation_mode(folder):
+def test_loads_frozen_and_in_evaluation_mode(folder: Path) -> None:
     base = load(folder)
     assert not base.model.training
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
@@ -36,7 +38,7 @@ def test_loads_frozen_and_in_evaluation_mode(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
         (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickle"),
@@ -47,15 +49,15 @@ def test_loads_frozen_and_in_evaluation_mode(folder):
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "no tokenizer"),
     ],
 )
-def test_a_spoilt_folder_is_one_sentence(folder, spoil, message):
-    spoil(folder)
+def test_a_damaged_folder_is_one_error(folder: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(folder)
     with pytest.raises(UserError, match=message) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation", "_attn_implementation_internal"])
-def test_code_that_comes_with_a_model_is_not_run(folder, key, tmp_path):
+def test_code_that_comes_with_a_model_is_not_run(folder: Path, key: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass Evil: pass\n")
     config = json.loads((folder / "config.json").read_text())
@@ -66,7 +68,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, key, tmp_path):
     assert not canary.exists()
 
 
-def test_a_tokenizer_without_an_end_is_refused(folder):
+def test_a_tokenizer_without_an_end_is_refused(folder: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config.pop("eos_token", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -75,28 +77,28 @@ def test_a_tokenizer_without_an_end_is_refused(folder):
         load(folder)
 
 
-def test_a_hub_id_offline_is_one_sentence_and_no_connection(monkeypatch):
-    def refuse(*_):
+def test_a_hub_id_offline_is_one_error_and_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(UserError, match="nobody/nothing: the hub gave no answer"):
+    with pytest.raises(UserError, match="nobody/nothing: cannot be downloaded"):
         models.locate(ModelSpec(name="nobody/nothing"))
 
 
 @pytest.mark.parametrize("name", ["./not-there", "/not/there", "model.gguf", "a/b/c"])
-def test_a_path_that_is_not_there_is_said_to_be_none(name):
+def test_a_missing_path_is_reported(name: str) -> None:
     with pytest.raises(UserError, match="no such folder or file"):
         models.locate(ModelSpec(name=name))
 
 
-def test_a_file_that_is_no_model(tmp_path):
+def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="neither a model folder nor"):
         models.locate(ModelSpec(name=str(tmp_path / "a.txt")))
 
 
-def test_garbage_in_a_gguf_file_is_one_sentence(tmp_path, monkeypatch):
+def test_garbage_in_a_gguf_file_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 64)
     with pytest.raises(UserError, match=r"bad\.gguf: transformers cannot read"):
@@ -104,39 +106,41 @@ def test_garbage_in_a_gguf_file_is_one_sentence(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
 
 
-def test_content_hash_follows_every_byte(folder, tmp_path, monkeypatch):
+def test_content_hash_depends_on_every_byte(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
-    before = models.content_hash(spec)
-    assert models.content_hash(spec) == before
+    before = models.model_content_hash(spec)
+    assert models.model_content_hash(spec) == before
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     os.utime(weights, ns=(1, 1))
-    assert models.content_hash(spec) != before
+    assert models.model_content_hash(spec) != before
 
 
-def test_content_hash_is_remembered_and_does_not_need_the_cache(folder, tmp_path, monkeypatch):
+def test_content_hash_is_cached_but_does_not_need_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = ModelSpec(name=str(folder))
-    before = models.content_hash(spec)
+    before = models.model_content_hash(spec)
     assert list((tmp_path / "cache" / "tuneoff" / "hashes").iterdir())
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert models.content_hash(spec) == before
+    assert models.model_content_hash(spec) == before
 
 
 @pytest.mark.real
 @pytest.mark.skipif(
     models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
 )
-def test_starter_is_dequantised_once_without_a_trace_of_quantization():
+def test_starter_is_dequantized_once() -> None:
     gguf = models.starter_file()
     assert gguf is not None
-    folder = models.dequantised(gguf)
+    folder = models.dequantize_gguf(gguf)
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert models.dequantised(gguf) == folder
+    assert models.dequantize_gguf(gguf) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
@@ -144,8 +148,8 @@ def test_starter_is_dequantised_once_without_a_trace_of_quantization():
 
 
 @pytest.mark.parametrize("kind", ["Mamba", "RecurrentGemma"])
-def test_a_model_that_keeps_nothing_in_a_cache_is_refused(kind, tmp_path):
-    """transformers would take a cache and ignore it, or keep one state for all threads: every text would be garbage."""
+def test_a_model_without_a_kv_cache_is_refused(kind: str, tmp_path: Path) -> None:
+    """transformers would ignore a KV cache, or share one state between threads: all texts would be garbage."""
     import transformers
 
     size = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1}
@@ -156,22 +160,22 @@ def test_a_model_that_keeps_nothing_in_a_cache_is_refused(kind, tmp_path):
     )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    with pytest.raises(UserError, match=f"{kind}ForCausalLM does not keep"):
+    with pytest.raises(UserError, match=f"{kind}ForCausalLM does not use a KV cache"):
         load(tmp_path)
 
 
-def test_a_model_without_its_head_is_refused(tiny_model, tmp_path):
-    """transformers would draw a head, another one for each run of a study."""
+def test_a_model_without_its_head_is_refused(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """transformers would initialize a head at random, differently in each run of a study."""
     import transformers
 
     transformers.LlamaModel(config_of("llama")).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    with pytest.raises(UserError, match=r"1 weights of a LlamaForCausalLM are not there \(first: lm_head.weight\)"):
+    with pytest.raises(UserError, match=r"1 weights of a LlamaForCausalLM are missing \(first: lm_head.weight\)"):
         load(tmp_path)
 
 
-def test_a_model_that_reads_both_ways_is_refused(tmp_path):
-    """Its loss would be low, for it sees the tokens that it is asked for."""
+def test_a_model_that_reads_both_ways_is_refused(tmp_path: Path) -> None:
+    """Its loss would be low, because it sees the tokens that it predicts."""
     import transformers
 
     size = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
@@ -182,7 +186,7 @@ def test_a_model_that_reads_both_ways_is_refused(tmp_path):
         load(tmp_path)
 
 
-def test_padding_has_an_embedding_though_the_tokenizers_own_has_none(folder):
+def test_padding_has_an_embedding_even_if_the_padding_token_has_none(folder: Path) -> None:
     tokenizer = models.load_tokenizer(ModelSpec(name=str(folder)))
     tokenizer.add_tokens([f"<|more{number}|>" for number in range(9)])
     tokenizer.add_special_tokens({"pad_token": "<|padding|>"})
@@ -192,36 +196,38 @@ def test_padding_has_an_embedding_though_the_tokenizers_own_has_none(folder):
     assert base.tokenizer.pad_token_id >= rows > base.pad_id
 
 
-def test_a_file_beside_the_weights_names_the_model_too(folder):
-    """Runs of folders that hold a GGUF file beside their safetensors keep their names."""
-    before = models.content_hash(ModelSpec(name=str(folder)))
+def test_a_gguf_file_in_the_folder_is_part_of_the_content_hash(folder: Path) -> None:
+    """Run ids of folders with a GGUF file and safetensors stay the same."""
+    before = models.model_content_hash(ModelSpec(name=str(folder)))
     (folder / "model-q4.gguf").write_bytes(b"GGUF")
-    assert models.content_hash(ModelSpec(name=str(folder))) != before
+    assert models.model_content_hash(ModelSpec(name=str(folder))) != before
 
 
-def test_artefacts_take_no_place_of_this_machine_for_a_name(folder, monkeypatch):
+def test_artefacts_name_no_path_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
-    model = models.load(ModelSpec(name="owner/name"), CPU, torch.float32).model
+    model = models.load_model(ModelSpec(name="owner/name"), CPU, torch.float32).model
     assert (model.name_or_path, model.config.name_or_path) == ("owner/name", "owner/name")
     assert models.public_name(ModelSpec()) == models.STARTER_HUB_NAME
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_code_is_fetched_from_the_hub_and_hashed_where_it_may_run(trusted, folder, tmp_path, monkeypatch):
+def test_code_is_downloaded_and_hashed_if_it_may_run(
+    trusted: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
-    def fetch(name, revision, allow_patterns):
+    def fake_download(name: str, revision: str, allow_patterns: list[str]) -> str:
         assert (name, revision) == ("owner/name", "main")
         assert ("*.py" in allow_patterns) == trusted
         return str(folder)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake_download)
     spec = ModelSpec(name="owner/name", revision="main", trust_remote_code=trusted)
     assert models.locate(spec) == folder
-    before = models.content_hash(spec)
+    before = models.model_content_hash(spec)
     (folder / "code").mkdir()
     (folder / "code" / "modeling.py").write_text("VERSION = 2")
-    assert (models.content_hash(spec) != before) == trusted
+    assert (models.model_content_hash(spec) != before) == trusted

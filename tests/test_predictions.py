@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tuneoff.data.example import Example, group_of
+from tuneoff.data.example import Example, group_id
 from tuneoff.errors import UserError
 from tuneoff.metrics import METRICS, RougeDialect, score
 from tuneoff.results.baselines import EXTRACTIVE_ROWS, extractive_rows, outside_rows, read_outside
@@ -13,7 +13,7 @@ IDS = ["paper-1", "paper-2", "3"]
 
 
 def example(identity: str, document: str, *references: str) -> Example:
-    return Example(id=identity, document=document, references=references, group=group_of(document))
+    return Example(id=identity, document=document, references=references, group=group_id(document))
 
 
 EXAMPLES = [

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tuneoff import data, models, prompts, run
-from tuneoff.data import load, starter_present
+from tuneoff.data import load_dataset, starter_present
 from tuneoff.methods import METHODS, defaults
 from tuneoff.results.events import Finished, StepDone, read_events
 from tuneoff.results.run_record import read_predictions, read_record
@@ -46,18 +46,18 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert len(record.curve.train) == (3 if trains else 0)
     assert record.curve.best_validation_loss == pytest.approx(min(point.loss for point in record.curve.validation))
     predictions = read_predictions(tmp_path)
-    assert [row.id for row in predictions] == [example.id for example in load(spec.data).test]
+    assert [row.id for row in predictions] == [example.id for example in load_dataset(spec.data).test]
     assert record.scores["rouge1"] == pytest.approx(sum(row.scores["rouge1"] for row in predictions) / len(predictions))
     files = [path for path in (tmp_path / "artefact").rglob("*") if path.is_file()]
     assert record.artefact.bytes == sum(path.stat().st_size for path in files)
     assert (record.trainable_parameters > 0) == trains
     assert {"load", "generate", "evaluate"} <= set(record.resources.phases)
-    assert record.provenance["model"]["content_hash"] == models.content_hash(spec.model)
+    assert record.provenance["model"]["content_hash"] == models.model_content_hash(spec.model)
     events = read_events(tmp_path / "events.jsonl")
     assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
     assert events[-1] == Finished(status="finished")
     # The folder alone is enough to use the result: the same documents give the same texts.
-    documents = load(spec.data).test
+    documents = load_dataset(spec.data).test
     assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
 
 
@@ -190,7 +190,7 @@ def test_a_record_says_where_virtual_tokens_start_and_end(tiny_model, tiny_data,
 def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
     spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
     spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})
-    plain = data.load
+    plain = data.load_dataset
 
     def with_fields(wanted, _):
         found = plain(wanted)
@@ -200,7 +200,7 @@ def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny
         }
         return dataclasses.replace(found, **splits)
 
-    monkeypatch.setattr(data, "load", with_fields)
+    monkeypatch.setattr(data, "load_dataset", with_fields)
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "x tell the aim\nof it. y")
     assert run.run(spec, tmp_path, "id", "name").details["instruction_share"] == 1.0
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "tell the {aspect} of it.")
@@ -237,7 +237,7 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
             seen.append(adapted.model.config._attn_implementation) or real(adapted, *rest, **named)
         ),
     )
-    assert len(list(run.summarize_texts(tmp_path, load(spec.data).test[:2]))) == 2
+    assert len(list(run.summarize_texts(tmp_path, load_dataset(spec.data).test[:2]))) == 2
     assert seen == ["tuneoff_causal"]
 
 

@@ -1,8 +1,8 @@
-"""What can be made again and is kept on disk: files of one body and small tables, found by what they were made of.
+"""Cache files on disk. A file has one body and small tables, and is found by the key of what it was made from.
 
-A file is a header (a line of JSON, padded), the body, the tables. The header holds the key, all lengths and a SHA-256
-of all else, so a damaged or foreign file is never taken; it is made anew. Files are written beside their place and
-renamed, so two processes may make the same one: the last stays. Nothing in here is code.
+The layout is a header (one padded line of JSON), the body, the tables. The header holds the key, all lengths and a
+SHA-256 of the rest. A damaged or foreign file is therefore ignored and written again. Files are written under a
+temporary name and then renamed, so two processes may write the same one: the last one stays. No file holds code.
 """
 
 import contextlib
@@ -22,18 +22,20 @@ from tuneoff.errors import UserError
 _FORMAT = 1
 _HEADER_BYTES = 1024
 _READ_BYTES = 1 << 20
-# Beyond this, the files that were not used for longest are deleted: about five data sets of a million pairs.
+# Above this size the least recently used files are deleted. It is about five data sets of a million pairs.
 MAX_BYTES = 10 * 10**9
-# What is made of less is made anew faster than anybody would notice.
-WORTH_KEEPING_BYTES = 1_000_000
-# What is not kept lies in memory up to here, and in a nameless temporary file beyond.
+# Results from less input than this are computed again faster than anybody would notice.
+WORTH_CACHING_BYTES = 1_000_000
+# A file that is not cached is in memory up to this size, and in an unnamed temporary file above it.
 _IN_MEMORY_BYTES = 32 * 2**20
 _KINDS = ("examples", "tokens")
 
 
 def cache_folder() -> Path:
-    """Where tuneoff keeps what it can make again: `$TUNEOFF_CACHE`, `$XDG_CACHE_HOME/tuneoff`, or the platform's
-    habit. Raises `UserError` for a user without a home."""
+    """The cache folder: `$TUNEOFF_CACHE`, `$XDG_CACHE_HOME/tuneoff`, or the default of the platform.
+
+    Raises `UserError` for a user without a home folder.
+    """
     if root := os.environ.get("TUNEOFF_CACHE"):
         return Path(root)
     if root := os.environ.get("XDG_CACHE_HOME"):
@@ -42,12 +44,12 @@ def cache_folder() -> Path:
         return Path(local) / "tuneoff" / "cache"
     try:
         return Path.home() / ".cache" / "tuneoff"
-    except RuntimeError as error:  # a container may run under a number that is nobody's
-        raise UserError("this user has no home folder to keep a cache in; set TUNEOFF_CACHE to a folder") from error
+    except RuntimeError as error:  # a container may run under a user id without a name
+        raise UserError("this user has no home folder for a cache; set TUNEOFF_CACHE to a folder") from error
 
 
-def key_of(**parts: object) -> str:
-    """The key of what was made of `parts` (JSON values)."""
+def cache_key(**parts: object) -> str:
+    """The key of a file that was made from `parts` (JSON values)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -57,8 +59,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class Kept:
-    """A finished file: `tables` in memory, the body read in pieces. Closed when nobody holds it any more."""
+class CachedFile:
+    """A finished file. Its `tables` are in memory; its body is read in parts. It closes itself when it is unused."""
 
     def __init__(self, file: IO[bytes], body_bytes: int, tables: Mapping[str, bytes]) -> None:
         self.tables = tables
@@ -68,60 +70,60 @@ class Kept:
         weakref.finalize(self, file.close)
 
     def read(self, start: int, size: int) -> bytes:
-        """`size` bytes of the body from `start`. Raises `EOFError` when the file has lost its end."""
+        """Read `size` bytes of the body from `start`. Raises `EOFError` if the file was truncated."""
         with self._lock:
-            return _read(self._file, start, size)
+            return _read_body(self._file, start, size)
 
 
-def find(kind: str, key: str) -> Kept | None:
-    """The file of `kind` with this key; None when there is none that is whole."""
+def open_cached(kind: str, key: str) -> CachedFile | None:
+    """Open the file of `kind` with this key. Returns None if there is no intact one."""
     path = _folder(kind) / key
     try:
         file = path.open("rb", buffering=0)
     except OSError:
         return None
     try:
-        kept = _checked(file, kind, key)
+        cached = _open_verified(file, kind, key)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        kept = None
-    if kept is None:
+        cached = None
+    if cached is None:
         file.close()
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # used just now, for `_prune`
-    return kept
+        os.utime(path)  # the time of the last use, for `_delete_least_recently_used`
+    return cached
 
 
-def _checked(file: IO[bytes], kind: str, key: str) -> Kept | None:
-    """The file when it is what its header says. Raises whatever a hostile header can make these lines raise."""
+def _open_verified(file: IO[bytes], kind: str, key: str) -> CachedFile | None:
+    """The file if it matches its header. A malicious header can cause any of the errors that the caller catches."""
     file.seek(0)
     header = json.loads(file.read(_HEADER_BYTES))
     if (header["format"], header["kind"], header["key"]) != (_FORMAT, kind, key):
         return None
     body_bytes = int(header["body"])
     sizes = {str(name): int(size) for name, size in header["tables"].items()}
-    whole = file.seek(0, os.SEEK_END)
-    if min(body_bytes, *sizes.values()) < 0 or whole != _HEADER_BYTES + body_bytes + sum(sizes.values()):
+    file_bytes = file.seek(0, os.SEEK_END)
+    if min(body_bytes, *sizes.values()) < 0 or file_bytes != _HEADER_BYTES + body_bytes + sum(sizes.values()):
         return None
     digest = hashlib.sha256()
     file.seek(_HEADER_BYTES)
-    while piece := file.read(_READ_BYTES):
-        digest.update(piece)
-    claimed = header.pop("sha256")
+    while chunk := file.read(_READ_BYTES):
+        digest.update(chunk)
+    expected = header.pop("sha256")
     digest.update(json.dumps(header).encode())
-    if digest.hexdigest() != claimed:
+    if digest.hexdigest() != expected:
         return None
     tables, start = {}, body_bytes
     for name, size in sizes.items():
-        tables[name] = _read(file, start, size)
+        tables[name] = _read_body(file, start, size)
         start += size
-    return Kept(file, body_bytes, tables)
+    return CachedFile(file, body_bytes, tables)
 
 
-class Keeper:
-    """Writes one file. Without a key, or where the cache cannot be written, it is for this process alone.
+class CacheWriter:
+    """Writes one file. Without a key, or if the cache folder cannot be written, only this process can read the file.
 
-    As a context: what was not finished is removed.
+    Use it as a context manager: leaving it deletes an unfinished file.
     """
 
     def __init__(self, kind: str, key: str | None) -> None:
@@ -138,10 +140,10 @@ class Keeper:
                 number, name = tempfile.mkstemp(prefix=f".{key}.", dir=folder)
                 self._path, self._file = Path(name), os.fdopen(number, "w+b", buffering=0)
         if self._file is None:
-            self._file = _nameless()
+            self._file = _unnamed_file()
         self._write(bytes(_HEADER_BYTES))
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "CacheWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -152,21 +154,23 @@ class Keeper:
                 self._path.unlink()
 
     def append(self, data: bytes) -> None:
-        """Add to the body. Raises `OSError` when not even a temporary file has room."""
+        """Append to the body. Raises `OSError` if the disk has no room for a temporary file either."""
         self._digest.update(data)
         self._write(data)
         self.body_bytes += len(data)
 
     def read(self, start: int, size: int) -> bytes:
-        """`size` bytes of what was appended, from `start`."""
+        """Read `size` bytes of the body so far, from `start`."""
         assert self._file is not None
-        data = _read(self._file, start, size)
+        data = _read_body(self._file, start, size)
         self._file.seek(0, os.SEEK_END)
         return data
 
-    def finish(self, tables: Mapping[str, bytes], *, keep: bool = True) -> Kept:
-        """Add the tables and give the file its place, unless it shall not be kept. Nothing can be appended
-        afterwards."""
+    def finish(self, tables: Mapping[str, bytes], *, keep: bool = True) -> CachedFile:
+        """Add the tables and rename the file to its key; nothing can be appended afterwards.
+
+        With `keep=False` the file is not cached: it serves this process only.
+        """
         for table in tables.values():
             self._digest.update(table)
             self._write(table)
@@ -186,11 +190,11 @@ class Keeper:
         file, self._file = self._file, None
         if keep and self._path is not None and self._key is not None:
             with contextlib.suppress(OSError):
-                place = _folder(self._kind) / self._key
-                self._path.replace(place)
+                path = _folder(self._kind) / self._key
+                self._path.replace(path)
                 self._path = None
-                _prune(place)
-        return Kept(file, self.body_bytes, tables)
+                _delete_least_recently_used(path)
+        return CachedFile(file, self.body_bytes, tables)
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
@@ -199,26 +203,26 @@ class Keeper:
         except OSError:
             if self._path is None:
                 raise
-            self._leave()
+            self._move_to_unnamed_file()
             _write_all(self._file, data)
         self._written += len(data)
 
-    def _leave(self) -> None:
-        """Go on in a nameless file: the cache has no room."""
+    def _move_to_unnamed_file(self) -> None:
+        """Continue in an unnamed file, because the cache folder has no room."""
         assert self._file is not None
         assert self._path is not None
-        new = _nameless()
+        new = _unnamed_file()
         written = self._written
         self._file.seek(0)
-        while written and (piece := self._file.read(min(written, _READ_BYTES))):
-            new.write(piece)
-            written -= len(piece)
+        while written and (chunk := self._file.read(min(written, _READ_BYTES))):
+            new.write(chunk)
+            written -= len(chunk)
         self._file.close()
         self._path.unlink(missing_ok=True)
         self._file, self._path = new, None
 
 
-def _nameless() -> IO[bytes]:
+def _unnamed_file() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)
 
 
@@ -226,26 +230,28 @@ def _folder(kind: str) -> Path:
     return cache_folder() / kind
 
 
-def _read(file: IO[bytes], start: int, size: int) -> bytes:
+def _read_body(file: IO[bytes], start: int, size: int) -> bytes:
     file.seek(_HEADER_BYTES + start)
     data = file.read(size)
     while len(data) < size:
         more = file.read(size - len(data))
         if not more:
-            raise EOFError("a file of the cache has lost its end while it was in use")
+            raise EOFError("a cache file was truncated while it was in use")
         data += more
     return data
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
     done = 0
-    while done < len(data):  # a file without a buffer may take a part only
+    while done < len(data):  # an unbuffered file may write only a part
         done += file.write(memoryview(data)[done:])
 
 
-def _prune(just_made: Path) -> None:
-    """Delete the files that were not used for longest until `MAX_BYTES` are left. A process that has one of them open
-    keeps it."""
+def _delete_least_recently_used(new_file: Path) -> None:
+    """Delete the least recently used files until at most `MAX_BYTES` are left.
+
+    A process that has such a file open can still read it.
+    """
     found = []
     for kind in _KINDS:
         for path in _folder(kind).glob("*"):
@@ -256,7 +262,7 @@ def _prune(just_made: Path) -> None:
     for _, size, path in sorted(found):
         if total <= MAX_BYTES:
             return
-        if path != just_made:
+        if path != new_file:
             with contextlib.suppress(OSError):
                 path.unlink()
                 total -= size

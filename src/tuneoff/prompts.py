@@ -1,7 +1,7 @@
-"""From an example to token ids: template, token budget, target.
+"""Turns examples into token ids: template, token budget, target.
 
-A prompt is three pieces: what stands before the document, the document, what stands after it. They are tokenized
-apart, so that only the document is ever cut and the ids of a prompt are the same in training and in generation.
+A prompt has three parts: the text before the document, the document, and the text after it. They are tokenized
+separately, so only the document is ever truncated, and a prompt has the same token ids in training and generation.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from tuneoff import tokenization
-from tuneoff.cache import WORTH_KEEPING_BYTES, file_digest
-from tuneoff.data import Example, Examples
+from tuneoff.cache import WORTH_CACHING_BYTES, file_digest
+from tuneoff.data import Example, StoredExamples
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
 
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# In a wording, of the instruction the fields alone that it names; with its colon it is no column's name.
-FIELDS_ALONE = "{instruction:fields}"
-# Stands for the document while a chat template is rendered; no template or document holds this private-use character.
+# In a wording, it stands for the fields that the instruction uses. No column has this name, because of the colon.
+FIELDS_ONLY = "{instruction:fields}"
+# Marks the document while a chat template is rendered. No template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
-# What day it is for chat templates that write the date; Llama 3's takes this one where there is no clock.
+# The date for chat templates that write one. The template of Llama 3 uses it too if there is no clock.
 _TODAY = date(2024, 7, 26)
-_FRAMES_TO_REMEMBER = 4096  # instructions with a field may be as many as the examples
+_MAX_FRAMES = 4096  # with a field, there may be as many instructions as examples
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example as token ids. `target` ends in EOS; it is empty for generation."""
+    """One example as token ids. `target` ends with EOS; it is empty for generation."""
 
     id: str
     prompt: tuple[int, ...]
     target: tuple[int, ...]
-    cut: int  # document tokens that did not fit
+    truncated_tokens: int  # document tokens that did not fit
 
 
 @dataclass(frozen=True)
-class TooLong:
+class OverlongExample:
     """An example whose instruction (with its fields) and target leave no room for its document."""
 
     id: str
-    tokens: int  # of instruction and target
+    tokens: int  # length of instruction and target
 
 
 @dataclass(frozen=True)
 class Prompting:
-    """What a method changes about prompts: a wording around the instruction, and examples in front of the document."""
+    """How a method changes prompts: words around the instruction, and examples (shots) before the document."""
 
     wording: str = "{instruction}"
     shots: tuple[Example, ...] = ()
@@ -65,28 +65,28 @@ class Prompting:
 AS_GIVEN = Prompting()
 
 
-def worded(instruction: str, prompting: Prompting) -> str:
-    """The instruction as a method words it, its `{name}`s not yet filled in."""
+def apply_wording(instruction: str, prompting: Prompting) -> str:
+    """The instruction in the wording of a method. Fields such as `{name}` are not filled in yet."""
     fields = " ".join(dict.fromkeys(match[0] for match in _FIELD.finditer(instruction)))
-    parts = {"{instruction}": instruction, FIELDS_ALONE: fields}
+    parts = {"{instruction}": instruction, FIELDS_ONLY: fields}
     return re.sub(r"\{instruction(:fields)?\}", lambda match: parts[match[0]], prompting.wording)
 
 
-def fields_of(instruction: str) -> tuple[str, ...]:
-    """The names of the fields that an instruction is filled with."""
+def field_names(instruction: str) -> tuple[str, ...]:
+    """The names of the fields that an instruction uses."""
     return tuple(dict.fromkeys(_FIELD.findall(instruction)))
 
 
-def fill(instruction: str, fields: Mapping[str, str]) -> str:
-    """`instruction` with each `{name}` replaced by the example's field. Raises `UserError` for a field there is not."""
+def fill_fields(instruction: str, fields: Mapping[str, str]) -> str:
+    """Replace each `{name}` in `instruction` by the field of an example. Raises `UserError` for a missing field."""
 
     def value(match: re.Match[str]) -> str:
         try:
             return fields[match[1]]
         except KeyError:
-            there = ", ".join(sorted(fields)) or "none"
+            available = ", ".join(sorted(fields)) or "none"
             raise UserError(
-                f"the instruction wants the field {{{match[1]}}}, which the data does not have (fields: {there}); "
+                f"the instruction uses the field {{{match[1]}}}, which the data does not have (fields: {available}); "
                 "correct --instruction or add the column"
             ) from None
 
@@ -94,36 +94,39 @@ def fill(instruction: str, fields: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pieces:
-    """What N rows are put together from. `documents` and `targets` hold texts of more rows or in another order: the
-    row's text is the one at `document_at` (N,) or `target_at` (N,)."""
+class _PromptParts:
+    """The parts of N prompts.
+
+    `documents` and `targets` may hold texts of other examples too: the texts of example i are at `document_index[i]`
+    and `target_index[i]`.
+    """
 
     examples: Sequence[Example]
-    documents: tokenization.Tokens
-    document_at: npt.NDArray[np.int64]
-    kept: npt.NDArray[np.int64]  # (N,) document tokens in the prompt
-    targets: tokenization.Tokens | None
-    target_at: npt.NDArray[np.int64]
+    documents: tokenization.TokenizedTexts
+    document_index: npt.NDArray[np.int64]  # (N,)
+    document_lengths: npt.NDArray[np.int64]  # (N,) document tokens in the prompt
+    targets: tokenization.TokenizedTexts | None
+    target_index: npt.NDArray[np.int64]  # (N,)
 
 
 class EncodedRows(Sequence[Encoded]):
-    """Rows of ids, each put together when somebody asks for it. Lengths and cuts are known without any row."""
+    """Rows of token ids. A row is built when it is accessed; its lengths are known before."""
 
     def __init__(
         self,
         prompter: Prompter,
-        pieces: _Pieces,
-        at: npt.NDArray[np.int64],
+        parts: _PromptParts,
+        example_index: npt.NDArray[np.int64],
         lengths: npt.NDArray[np.int64],
-        cuts: npt.NDArray[np.int64],
+        truncated_tokens: npt.NDArray[np.int64],
     ) -> None:
-        """`at`: the examples that are rows; `lengths` and `cuts`: of each row."""
-        self._prompter, self._pieces, self._at = prompter, pieces, at
+        """All arrays have one element per row. `example_index` gives the example of each row."""
+        self._prompter, self._parts, self._example_index = prompter, parts, example_index
         self.lengths = lengths  # tokens of prompt and target
-        self.cuts = cuts  # document tokens that did not fit
+        self.truncated_tokens = truncated_tokens  # document tokens that did not fit
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._example_index)
 
     @overload
     def __getitem__(self, at: int) -> Encoded: ...
@@ -131,16 +134,17 @@ class EncodedRows(Sequence[Encoded]):
     def __getitem__(self, at: slice) -> EncodedRows: ...
     def __getitem__(self, at: int | slice) -> Encoded | EncodedRows:
         if isinstance(at, slice):
-            return EncodedRows(self._prompter, self._pieces, self._at[at], self.lengths[at], self.cuts[at])
-        pieces, place = self._pieces, int(self._at[at])
-        example = pieces.examples[place]
-        document = pieces.documents.first(int(pieces.document_at[place]), int(pieces.kept[place]))
-        target = None if pieces.targets is None else pieces.targets.first(int(pieces.target_at[place]))
-        return self._prompter.put_together(example, document, target, int(self.cuts[at]))
+            index = self._example_index[at]
+            return EncodedRows(self._prompter, self._parts, index, self.lengths[at], self.truncated_tokens[at])
+        parts, position = self._parts, int(self._example_index[at])
+        example = parts.examples[position]
+        document = parts.documents.ids(int(parts.document_index[position]), int(parts.document_lengths[position]))
+        target = None if parts.targets is None else parts.targets.ids(int(parts.target_index[position]))
+        return self._prompter.assemble(example, document, target, int(self.truncated_tokens[at]))
 
 
 class Prompter:
-    """Turns examples into ids for one tokenizer, one template and one token budget."""
+    """Turns examples into token ids, for one tokenizer, template and token budget."""
 
     def __init__(
         self,
@@ -152,19 +156,19 @@ class Prompter:
         prompting: Prompting = AS_GIVEN,
         context: int | None = None,
     ) -> None:
-        """`reserved_tokens`: virtual tokens of the method of the study that needs the most of them. `context`: the
-        positions that the model has; shots may use more of them than max_length.
+        """`reserved_tokens` is the largest number of virtual tokens of any method in the study. `context` is the number
+        of positions of the model; with shots, prompts may exceed max_length up to it.
         """
         self._tokenizer = tokenizer
         self._spec = spec
         self._max_new_tokens = max_new_tokens
-        self._room = spec.max_length - reserved_tokens
+        self._token_budget = spec.max_length - reserved_tokens
         has_chat = getattr(tokenizer, "chat_template", None) is not None
         if spec.template == "chat" and not has_chat:
             raise UserError("--template chat: this model's tokenizer has no chat template; use --template plain")
         self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
-        self._instruction = worded(spec.instruction, prompting)
+        self._instruction = apply_wording(spec.instruction, prompting)
         self._shots = self._encode_shots(prompting.shots)
         if context is not None and len(self._shots) + spec.max_length > context:
             raise UserError(
@@ -172,147 +176,157 @@ class Prompter:
                 f"the {context} tokens of this model's context; use fewer shots or lower --max-length"
             )
 
-    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[TooLong]]:
-        """Ids of every example, in order, and those that were left out because no room is left for their document.
+    def encode(self, examples: Sequence[Example], *, with_target: bool) -> tuple[EncodedRows, list[OverlongExample]]:
+        """Encode examples, in order. Also returns those that were left out because their document has no room.
 
-        The document's budget is max_length - reserved - frame - max(target, max_new_tokens) tokens. Raises `UserError`
-        when the instruction and the room for new text already exceed max_length in every example. The ids of a data
-        set's texts are kept in the cache folder.
+        A document may have max_length - reserved - frame - max(target, max_new_tokens) tokens; the frame is the prompt
+        without its document. Raises `UserError` if no example has room for a document. Token ids of a data set are
+        cached on disk.
         """
         frames = self._frame_lengths(examples)
-        documents, document_at = self._tokens(examples, "document")
-        targets, target_at = self._tokens(examples, "target") if with_target else (None, document_at)
-        whole = documents.lengths[document_at]
-        of_target = np.zeros_like(whole) if targets is None else targets.lengths[target_at] + 1  # and EOS
-        budget = self._room - frames - np.maximum(of_target, self._max_new_tokens)
-        kept = np.minimum(whole, budget)
+        documents, document_index = self._tokenized(examples, "document")
+        targets, target_index = self._tokenized(examples, "target") if with_target else (None, document_index)
+        full_lengths = documents.lengths[document_index]
+        target_lengths = np.zeros_like(full_lengths) if targets is None else targets.lengths[target_index] + 1  # EOS
+        budget = self._token_budget - frames - np.maximum(target_lengths, self._max_new_tokens)
+        document_lengths = np.minimum(full_lengths, budget)
         fits = budget >= 1
-        too_long = [TooLong(examples[int(at)].id, int(frames[at] + of_target[at])) for at in np.flatnonzero(~fits)]
-        at = np.flatnonzero(fits)
-        more = len(self._shots) - len(self._ends[0]) if self._shots else 0
-        lengths = frames + more + kept + of_target
-        pieces = _Pieces(examples, documents, document_at, kept, targets, target_at)
-        return EncodedRows(self, pieces, at, lengths[at], (whole - kept)[at]), too_long
+        overlong = [
+            OverlongExample(examples[int(index)].id, int(frames[index] + target_lengths[index]))
+            for index in np.flatnonzero(~fits)
+        ]
+        chosen = np.flatnonzero(fits)
+        shot_tokens = len(self._shots) - len(self._ends[0]) if self._shots else 0
+        lengths = frames + shot_tokens + document_lengths + target_lengths
+        truncated = full_lengths - document_lengths
+        parts = _PromptParts(examples, documents, document_index, document_lengths, targets, target_index)
+        return EncodedRows(self, parts, chosen, lengths[chosen], truncated[chosen]), overlong
 
-    def put_together(self, example: Example, document: list[int], target: list[int] | None, cut: int) -> Encoded:
-        """The row of an example. `document`: as much of it as stands in the prompt; `target`: without its EOS."""
-        lead, tail = self._frame(fill(self._instruction, example.fields))
-        prompt = (*(self._shots or self._ends[0]), *lead, *document, *tail, *self._ends[1])
-        learned = () if target is None else (*target, self._tokenizer.eos_token_id)
-        return Encoded(example.id, prompt, learned, cut)
+    def assemble(self, example: Example, document: list[int], target: list[int] | None, truncated: int) -> Encoded:
+        """Build the row of an example from its document, truncated to the prompt, and its target without EOS."""
+        before, after = self._frame(fill_fields(self._instruction, example.fields))
+        prompt = (*(self._shots or self._ends[0]), *before, *document, *after, *self._ends[1])
+        target_ids = () if target is None else (*target, self._tokenizer.eos_token_id)
+        return Encoded(example.id, prompt, target_ids, truncated)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, without special tokens and outer white space."""
+        """The text of generated token ids, without special tokens and outer white space."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         assert isinstance(text, str)
         return text.strip()
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        return tokenization.plain_ids(self._tokenizer, texts)
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return tokenization.tokenize_as_plain_text(self._tokenizer, texts)
 
-    def _tokens(
+    def _tokenized(
         self, examples: Sequence[Example], part: Literal["document", "target"]
-    ) -> tuple[tokenization.Tokens, npt.NDArray[np.int64]]:
-        """Ids of documents or targets, and where among them each example's are."""
+    ) -> tuple[tokenization.TokenizedTexts, npt.NDArray[np.int64]]:
+        """Token ids of documents or targets, and the index of each example's text among them (N,)."""
         key = None
-        if isinstance(examples, Examples) and examples.text_bytes >= WORTH_KEEPING_BYTES:
-            # The whole split serves every share of it; where nobody has made it, a share is not made to pay for it.
-            if (found := tokenization.find(self._key(examples.whole, part))) is not None:
-                return found, examples.within
-            key = self._key(examples, part)
-            if (found := tokenization.find(key)) is not None:
+        if isinstance(examples, StoredExamples) and examples.text_bytes >= WORTH_CACHING_BYTES:
+            # Token ids of the full split serve every fraction of it. If there are none, only the fraction is tokenized.
+            if (found := tokenization.open_tokenized(self._cache_key(examples.full_split, part))) is not None:
+                return found, examples.positions_in_split
+            key = self._cache_key(examples, part)
+            if (found := tokenization.open_tokenized(key)) is not None:
                 return found, np.arange(len(examples))
         texts = (example.document if part == "document" else self._target_text(example) for example in examples)
-        return tokenization.make(self._tokenizer, texts, key), np.arange(len(examples))
+        return tokenization.tokenize(self._tokenizer, texts, key), np.arange(len(examples))
 
-    def _key(self, examples: Examples, part: str) -> str | None:
-        if examples.content is None or self._content is None:
+    def _cache_key(self, examples: StoredExamples, part: str) -> str | None:
+        if examples.content_key is None or self._fingerprint is None:
             return None
-        # All else that prompts hold stands around these ids, so it is no part of the key.
-        lead = [self._target_lead] if part == "target" else []
-        return tokenization.key_of(self._content, [*examples.content, part, *lead, _own_code()])
+        # The rest of a prompt is around these token ids, so it is not part of the key.
+        prefix = [self._target_prefix] if part == "target" else []
+        return tokenization.tokens_cache_key(
+            self._fingerprint, [*examples.content_key, part, *prefix, _prompting_code()]
+        )
 
     @functools.cached_property
-    def _content(self) -> str | None:
-        return tokenization.content(self._tokenizer)
+    def _fingerprint(self) -> str | None:
+        return tokenization.tokenizer_fingerprint(self._tokenizer)
 
     @property
-    def _target_lead(self) -> str:
+    def _target_prefix(self) -> str:
         return "" if self.template == "chat" else " "
 
     def _target_text(self, example: Example) -> str:
-        # The first reference is the one to learn: data sets with several put the author's first.
-        return self._target_lead + " ".join(example.references[0].split())
+        # Training uses the first reference: in data sets with several, it is the author's.
+        return self._target_prefix + " ".join(example.references[0].split())
 
     def _encode_shots(self, shots: Sequence[Example]) -> tuple[int, ...]:
-        """Ids of the shots, each as a prompt with its target, up to where the next document's frame begins.
+        """Token ids of the shots, each a prompt with its target, up to the frame of the next document.
 
-        A shot's document is cut as in a prompt of its own. Empty without shots.
+        The document of a shot is truncated as in a prompt of its own. Empty without shots.
         """
         if not shots:
             return ()
         turns = self._turns(len(shots))
         ids: list[int] = []
-        documents = self._ids([shot.document for shot in shots])
-        targets = self._ids([self._target_text(shot) for shot in shots])
-        for place, (shot, document, target) in enumerate(zip(shots, documents, targets, strict=True)):
-            instruction = fill(self._instruction, shot.fields)
-            lead, tail = self._frame(instruction)
-            budget = max(1, self._room - self._frame_length(instruction) - max(len(target) + 1, self._max_new_tokens))
-            ids += (*turns[2 * place], *lead, *document[:budget], *tail, *turns[2 * place + 1], *target)
+        documents = self._tokenize([shot.document for shot in shots])
+        targets = self._tokenize([self._target_text(shot) for shot in shots])
+        for index, (shot, document, target) in enumerate(zip(shots, documents, targets, strict=True)):
+            instruction = fill_fields(self._instruction, shot.fields)
+            before, after = self._frame(instruction)
+            answer_tokens = max(len(target) + 1, self._max_new_tokens)
+            budget = max(1, self._token_budget - self._frame_length(instruction) - answer_tokens)
+            ids += (*turns[2 * index], *before, *document[:budget], *after, *turns[2 * index + 1], *target)
         return (*ids, *turns[-2])
 
     def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
-        """Tokens of each prompt without its document and shots (N,). Raises `UserError` when none leaves any room."""
-        if _FIELD.search(self._instruction) is None:  # the same around every document: no need to read them
+        """Tokens of each prompt without its document and shots (N,). Raises `UserError` if none leaves any room."""
+        if _FIELD.search(self._instruction) is None:  # the same for every document, so none is read
             frames = np.full(len(examples), self._frame_length(self._instruction))
         else:
-            filled = (fill(self._instruction, example.fields) for example in examples)
+            filled = (fill_fields(self._instruction, example.fields) for example in examples)
             frames = np.fromiter((self._frame_length(instruction) for instruction in filled), np.int64, len(examples))
-        if len(frames) and (least := frames.min()) + self._max_new_tokens >= self._room:
+        if len(frames) and (least := frames.min()) + self._max_new_tokens >= self._token_budget:
             raise UserError(
                 f"--max-length {self._spec.max_length} is smaller than the prompt: instruction {least} tokens, "
-                f"virtual {self._spec.max_length - self._room}, new text {self._max_new_tokens}, document at least "
-                "1; raise --max-length or lower --max-new-tokens"
+                f"virtual tokens {self._spec.max_length - self._token_budget}, new text {self._max_new_tokens}, "
+                "document at least 1; raise --max-length or lower --max-new-tokens"
             )
         return frames
 
     def _frame_length(self, instruction: str) -> int:
-        lead, tail = self._frame(instruction)
-        return len(self._ends[0]) + len(lead) + len(tail) + len(self._ends[1])
+        before, after = self._frame(instruction)
+        return len(self._ends[0]) + len(before) + len(after) + len(self._ends[1])
 
     def _frame(self, instruction: str) -> tuple[list[int], list[int]]:
-        """Ids before and after the document, inside the user's turn."""
+        """Token ids before and after the document, within the user's turn."""
         frame = self._frames.get(instruction)
         if frame is None:
             cue = self._spec.cue
             if self.template == "chat":
-                lead, tail = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
+                opening, closing = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
             else:
-                # Without a cue this is the coursework's bare prompt: a word, a space, the text.
-                lead, tail = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
-            # The instruction may hold fields of the data, so it is as hostile as the document.
-            before, after = self._ids([lead, tail])
+                # Without a cue, a prompt is the instruction, a space and the document.
+                opening, closing = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
+            # The instruction may contain fields of the data, so its special tokens are split too.
+            before, after = self._tokenize([opening, closing])
             frame = before, after
-            if len(self._frames) >= _FRAMES_TO_REMEMBER:  # several threads may have added one at a time
+            if len(self._frames) >= _MAX_FRAMES:  # not `==`: several threads may each have added one
                 self._frames.clear()
             self._frames[instruction] = frame
         return frame
 
     @functools.cached_property
     def _ends(self) -> tuple[list[int], list[int]]:
-        """What stands before and after the user's one turn, up to where the answer begins."""
+        """Token ids before the text of the user's only turn, and after it up to the answer."""
         opening, closing = self._turns(0)
         return opening, closing
 
     def _turns(self, shots: int) -> list[list[int]]:
-        """What stands around `shots` pairs of a user's text and its answer and the user's last text: an even number of
-        pieces, between which the texts go."""
+        """Token ids of the template around the texts of a conversation.
+
+        The conversation has `shots` pairs of a user's text and an answer, and the last text of the user. Returns
+        2 * shots + 2 parts; text i goes between the parts i and i + 1.
+        """
         if self.template != "chat":
-            # The tokenizer's own habit decides about BOS: Llama wants one, GPT-2 has none.
+            # BOS is added if the tokenizer adds it: Llama's does, GPT-2's does not.
             empty = self._tokenizer("", verbose=False)["input_ids"]
             opening = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else []
-            (between,) = self._ids(["\n\n"])
+            (between,) = self._tokenize(["\n\n"])
             return [opening, *([[], between] * shots), []]
         from jinja2 import TemplateError
 
@@ -322,20 +336,20 @@ class Prompter:
                 [*messages, {"role": "user", "content": _SLOT}],
                 tokenize=False,
                 add_generation_prompt=True,
-                enable_thinking=False,  # a model that thinks aloud would fill the room of the text with it
-                chat_template=_on_one_day(self._tokenizer.get_chat_template()),
+                enable_thinking=False,  # reasoning would use up the tokens for the text
+                chat_template=_with_fixed_date(self._tokenizer.get_chat_template()),
             )
         except (TemplateError, ValueError) as error:
             raise UserError(f"this model's chat template cannot be used ({error}); use --template plain") from error
-        pieces = str(text).split(_SLOT)
-        if len(pieces) != 2 * shots + 2:
+        parts = str(text).split(_SLOT)
+        if len(parts) != 2 * shots + 2:
             raise UserError("this model's chat template leaves out the user's text; use --template plain")
-        ids: list[list[int]] = self._tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
+        ids: list[list[int]] = self._tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
 
-def _on_one_day(template: str) -> str:
-    """A chat template with a calendar of its own: by the clock a study over two days would have two prompts."""
+def _with_fixed_date(template: str) -> str:
+    """Make a chat template write a fixed date: with the current one, prompts of a study would change at midnight."""
     if "strftime_now" not in template:
         return template
     dated = "form" + "".join(f' | replace("%{part}", "{_TODAY.strftime(f"%{part}")}")' for part in "aAbBdHIjmMpSyY")
@@ -343,6 +357,6 @@ def _on_one_day(template: str) -> str:
 
 
 @functools.cache
-def _own_code() -> str:
-    """Which text of an example is tokenized is decided here."""
+def _prompting_code() -> str:
+    """Digest of this file, which decides what text of an example is tokenized."""
     return file_digest(Path(__file__))

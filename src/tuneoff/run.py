@@ -26,7 +26,7 @@ from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import AdaptedModel, Method, build
 from tuneoff.methods.embedding_alignment import measure_alignment
 from tuneoff.profiling import Meter, describe_machine
-from tuneoff.prompts import Encoded, EncodedRows, Prompter, TooLong, fields_of, fill
+from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
@@ -81,12 +81,12 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             name=name,
             status=status,
             failure=failure,
-            spec=spec.without_places(),
+            spec=spec.without_paths(),
             started_at=started,
             finished_at=_now(),
             curve=work.curve,
             scores=work.scores,
-            signature=metrics.signature(metrics.RougeDialect.of(spec.score.words)),
+            signature=metrics.rouge_signature(metrics.RougeDialect.of(spec.score.words)),
             resources=meter.resources(),
             trainable_parameters=work.trainable_parameters,
             total_parameters=work.total_parameters,
@@ -131,8 +131,8 @@ class _Work:
                 dtype=str(dtype).removeprefix("torch."),
                 kernels="tuneoff" if fused.are_available(device) else "torch",
             )
-            dataset = data.load(spec.data, fields_of(spec.prompt.instruction))
-            base = models.load(spec.model, device, dtype)
+            dataset = data.load_dataset(spec.data, field_names(spec.prompt.instruction))
+            base = models.load_model(spec.model, device, dtype)
             use_fast_paths(base.model, device)
             self.provenance = _provenance(spec, dataset)
             # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
@@ -196,8 +196,8 @@ class _Work:
             raise UserError(f"no {split} example fits in --max-length {self.spec.prompt.max_length}; raise it")
         return rows
 
-    def _report_lengths(self, rows: EncodedRows, too_long: Sequence[TooLong], split: str) -> None:
-        cut = int((rows.cuts > 0).sum())
+    def _report_lengths(self, rows: EncodedRows, too_long: Sequence[OverlongExample], split: str) -> None:
+        cut = int((rows.truncated_tokens > 0).sum())
         share = cut / len(rows) if rows else 0.0
         self._report(**{f"{split}_cut_share": share, f"{split}_examples": len(rows)})
         if share > _LOUD_SHARE:
@@ -298,7 +298,7 @@ class _Work:
                 self._note(f"{100 * share:.0f} % of the outputs {words}")
 
     def _holds_instruction(self, text: str, example: data.Example) -> bool:
-        return _plain(fill(self.spec.prompt.instruction, example.fields)) in _plain(text)
+        return _plain(fill_fields(self.spec.prompt.instruction, example.fields)) in _plain(text)
 
 
 def _plain(text: str) -> str:
@@ -357,7 +357,7 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
         commit=_commit(),
         numerics_version=NUMERICS_VERSION,
         data=DataProvenance(description=dataset.description, content_hash=dataset.content_hash),
-        model=ModelProvenance(name=spec.model.name, content_hash=models.content_hash(spec.model)),
+        model=ModelProvenance(name=spec.model.name, content_hash=models.model_content_hash(spec.model)),
     )
 
 
@@ -385,7 +385,7 @@ def load_adapted(run: StoredRun) -> Generator:
             )
     spec = record.spec
     device = pick_device()
-    base = models.load(spec.model, device, choose_dtype(spec.model.precision, device))
+    base = models.load_model(spec.model, device, choose_dtype(spec.model.precision, device))
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_dir.artefact)
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did
@@ -426,7 +426,7 @@ class Generator:
 
     def generate(self, documents: Sequence[str]) -> list[str]:
         """One text for each document. Raises `UserError` if the run's instruction needs more than a document."""
-        needed = fields_of(self.spec.prompt.instruction)
+        needed = field_names(self.spec.prompt.instruction)
         if needed:
             raise UserError(
                 f"the run's instruction needs {', '.join(needed)} for each document; use `tuneoff summarize --field`"

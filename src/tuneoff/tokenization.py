@@ -1,4 +1,4 @@
-"""Token ids of many texts in one flat file: made once for a tokenizer and a data set, read by the row."""
+"""Tokenizes many texts into one cache file, once for a tokenizer and a data set. Rows are read one by one."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ID_BYTES = 4
-# Enough for the tokenizer's threads, and no memory to speak of where documents are long.
-_TEXTS_AT_ONCE = 1000
-_CHARACTERS_AT_ONCE = 4_000_000
+# Enough to keep the tokenizer's threads busy, with little memory for long documents.
+_BATCH_TEXTS = 1000
+_BATCH_CHARACTERS = 4_000_000
 
 
-class Tokens:
-    """The ids of N texts. `lengths` (N,) are known without reading."""
+class TokenizedTexts:
+    """The token ids of N texts, on disk. `lengths` (N,) needs no reading."""
 
-    def __init__(self, kept: cache.Kept) -> None:
-        self._kept = kept
-        self._ends = np.frombuffer(kept.tables["ends"], np.int64)
+    def __init__(self, cached: cache.CachedFile) -> None:
+        self._cached = cached
+        self._ends = np.frombuffer(cached.tables["ends"], np.int64)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Ids of each text."""
+        """Number of token ids of each text (N,)."""
         return np.diff(self._ends)
 
-    def first(self, place: int, count: int | None = None) -> list[int]:
-        """The first `count` ids of a text, or all that it has."""
-        start, end = int(self._ends[place]), int(self._ends[place + 1])
-        size = end - start if count is None else min(count, end - start)
-        data = self._kept.read(ID_BYTES * start, ID_BYTES * size)
+    def ids(self, index: int, limit: int | None = None) -> list[int]:
+        """The first `limit` token ids of a text, or all of them."""
+        start, end = int(self._ends[index]), int(self._ends[index + 1])
+        size = end - start if limit is None else min(limit, end - start)
+        data = self._cached.read(ID_BYTES * start, ID_BYTES * size)
         ids: list[int] = np.frombuffer(data, "<u4").tolist()
         return ids
 
 
-def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Ids of each text as it reads.
+def tokenize_as_plain_text(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens.
 
-    A document that spells out "<|im_end|>" must not end the user's turn: special tokens are split in it.
+    A document that contains "<|im_end|>" must not end the user's turn, so special tokens in it are split like any text.
     """
-    if _leaves_texts_to_backend(type(tokenizer)):
-        return _ids_of_backend(tokenizer.backend_tokenizer, texts)
+    if _uses_backend_directly(type(tokenizer)):
+        return _tokenize_with_backend(tokenizer.backend_tokenizer, texts)
     batch = tokenizer(
         texts,
         add_special_tokens=False,
         split_special_tokens=True,
-        return_attention_mask=False,  # a mask costs a fifth of the time, and nobody wants it
+        return_attention_mask=False,  # unused, and a fifth of the time
         return_token_type_ids=False,
         verbose=False,
     )
@@ -68,17 +68,18 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
     return ids
 
 
-def _leaves_texts_to_backend(kind: type[PreTrainedTokenizerBase]) -> bool:
-    """Whether a tokenizer does nothing of its own to texts on their way to the library that tokenizes them."""
-    from transformers import PreTrainedTokenizerFast as Plain
+def _uses_backend_directly(tokenizer_class: type[PreTrainedTokenizerBase]) -> bool:
+    """Whether a class passes texts unchanged to the `tokenizers` library."""
+    from transformers import PreTrainedTokenizerFast
 
-    return issubclass(kind, Plain) and all(
-        getattr(kind, name, None) is getattr(Plain, name, None) for name in ("__call__", "_encode_plus")
+    return issubclass(tokenizer_class, PreTrainedTokenizerFast) and all(
+        getattr(tokenizer_class, name, None) is getattr(PreTrainedTokenizerFast, name, None)
+        for name in ("__call__", "_encode_plus")
     )
 
 
-def _ids_of_backend(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Without places in the text, masks and copies, which take a fifth of the time and nobody wants."""
+def _tokenize_with_backend(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Skips offsets, masks and copies, which are unused and take a fifth of the time."""
     before = backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
@@ -89,47 +90,51 @@ def _ids_of_backend(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
         backend.encode_special_tokens = before
 
 
-def find(key: str | None) -> Tokens | None:
-    """The ids that were kept under a key of `key_of`."""
-    kept = cache.find("tokens", key) if key is not None else None
-    return None if kept is None else Tokens(kept)
+def open_tokenized(key: str | None) -> TokenizedTexts | None:
+    """Open the token ids that were cached under a key of `tokens_cache_key`; None if there are none."""
+    cached = cache.open_cached("tokens", key) if key is not None else None
+    return None if cached is None else TokenizedTexts(cached)
 
 
-def make(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], key: str | None = None) -> Tokens:
-    """Tokenize texts, a part at a time; with a key the ids are kept for the next process."""
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], key: str | None = None) -> TokenizedTexts:
+    """Tokenize texts batch by batch. With a key, the token ids are cached for other processes."""
     ends = array("q", [0])
-    with cache.Keeper("tokens", key) as keeper:
-        for part in _parts(texts):
+    with cache.CacheWriter("tokens", key) as writer:
+        for batch in _text_batches(texts):
             flat = array("I")
-            for ids in plain_ids(tokenizer, part):
+            for ids in tokenize_as_plain_text(tokenizer, batch):
                 flat.fromlist(ids)
                 ends.append(ends[-1] + len(ids))
-            keeper.append(np.asarray(flat, dtype="<u4").tobytes())
-        return Tokens(keeper.finish({"ends": ends.tobytes()}))
+            writer.append(np.asarray(flat, dtype="<u4").tobytes())
+        return TokenizedTexts(writer.finish({"ends": ends.tobytes()}))
 
 
-def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
-    part: list[str] = []
+def _text_batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
     characters = 0
     for text in texts:
-        part.append(text)
+        batch.append(text)
         characters += len(text)
-        if len(part) == _TEXTS_AT_ONCE or characters > _CHARACTERS_AT_ONCE:
-            yield part
-            part, characters = [], 0
-    if part:
-        yield part
+        if len(batch) == _BATCH_TEXTS or characters > _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
-def key_of(content: str, texts: list[str]) -> str:
-    """The key of the ids that the tokenizer of `content` makes of `texts`, which are told by names: data, split, part
-    and so on."""
-    return cache.key_of(tokenizer=content, texts=texts, code=_own_code())
+def tokens_cache_key(fingerprint: str, text_names: list[str]) -> str:
+    """The cache key of token ids.
+
+    `fingerprint` is the `tokenizer_fingerprint`. `text_names` identify the texts: data, split, part and so on.
+    """
+    return cache.cache_key(tokenizer=fingerprint, texts=text_names, code=_tokenizing_code())
 
 
-def content(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Equal for tokenizers that make the same ids. None for one whose content is not known: one in Python, or with
-    code of its own."""
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Equal for tokenizers that make the same token ids.
+
+    None for a tokenizer written in Python or with code of its own, because its content is not known.
+    """
     if not tokenizer.is_fast or not type(tokenizer).__module__.startswith("transformers."):
         return None
     state: str = tokenizer.backend_tokenizer.to_str()
@@ -137,6 +142,7 @@ def content(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 @functools.cache
-def _own_code() -> list[str]:
+def _tokenizing_code() -> list[str]:
+    """Digests and versions of the code that decides about token ids."""
     versions = [importlib.metadata.version(name) for name in ("tokenizers", "transformers")]
     return [cache.file_digest(Path(__file__)), *versions]

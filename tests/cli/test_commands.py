@@ -342,7 +342,7 @@ def test_a_run_that_cannot_be_used_is_told_before_a_model_loads(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tuneoff.models.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tuneoff.models.load_model", lambda *_: pytest.fail("a model was loaded"))
     made = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
     document = tmp_path / "document.txt"
     document.write_text("A text.")

@@ -36,7 +36,7 @@ def threads(request):
 
 
 def adapted(folder, name, **hyperparameters):
-    base = models.load(ModelSpec(name=str(folder)), CPU, torch.float32)
+    base = models.load_model(ModelSpec(name=str(folder)), CPU, torch.float32)
     use_causal_attention(base.model, CPU)
     rows = [example_row(index) for index in range(7)]
     examples = [Example(row["id"], row["document"], (row["summary"],), row["id"]) for row in rows]

@@ -54,7 +54,7 @@ def test_without_weights_there_is_no_card(artefact_format: ArtefactFormat, tmp_p
 @pytest.mark.parametrize("name", ["full", "ln_tuning", "lora", "soft_prompt", "soft_prompt_after"])
 def test_the_code_of_the_card_loads_the_artefact(name: str, tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     model_spec = ModelSpec(name=str(tiny_model("qwen2")))
-    base = models.load(model_spec, torch.device("cpu"), torch.float32)
+    base = models.load_model(model_spec, torch.device("cpu"), torch.float32)
     method = build(name, {})
     adapted = method.adapt(base, [], 0)
     with torch.no_grad():

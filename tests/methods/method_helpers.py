@@ -26,7 +26,7 @@ def examples(count: int = 5) -> list[Example]:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, dtype)
+    return models.load_model(ModelSpec(name=str(folder)), CPU, dtype)
 
 
 def encoded(base: models.BaseModel, count: int = 5) -> Sequence[Encoded]:

@@ -256,6 +256,6 @@ def test_dropout_of_a_base_that_does_not_learn_is_off(name: str, tiny_model: Tin
 @pytest.mark.parametrize("name", ["lora", "soft_prompt", "prefix_tuning"])
 def test_an_adapter_names_its_base_as_the_user_typed_it(name: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     spec = ModelSpec(name=str(tiny_model("llama")), revision="v2")
-    build(name, {}).adapt(models.load(spec, CPU, torch.float32), [], 0).save(tmp_path)
+    build(name, {}).adapt(models.load_model(spec, CPU, torch.float32), [], 0).save(tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == (spec.name, "v2")

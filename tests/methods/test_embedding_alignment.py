@@ -16,7 +16,7 @@ WORDS = 400  # of the tiny models
 
 @pytest.fixture(params=ARCHITECTURES)
 def base(request: pytest.FixtureRequest, tiny_model: TinyModel) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
+    return models.load_model(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("name", ["soft_prompt", "soft_prompt_after"])

@@ -12,7 +12,7 @@ from tuneoff.study.duration import parse_duration
 from tuneoff.cli import main
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import read_record, run_folders
-from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, json_hash
 from tuneoff.study import budget, budget_file
 from tuneoff.study.runner import Prepared, prepare
 
@@ -99,9 +99,9 @@ def test_halved_trials_are_counted_as_if_none_was_cut(prepared: Prepared) -> Non
 
 
 def test_a_plan_from_before_halving_is_kept(prepared: Prepared) -> None:
-    asked = prepared.study.without_places().model_dump(mode="json")
+    asked = prepared.study.without_paths().model_dump(mode="json")
     del asked["halving"]
-    before = content_hash({"study": asked, "seconds": 60.0, "equal": "examples"})
+    before = json_hash({"study": asked, "seconds": 60.0, "equal": "examples"})
     plan = budget.choose(prepared, speeds_of(prepared), 60.0)
     prepared.folder.mkdir(parents=True)
     kept = as_data(plan, prepared.study, 60.0, "examples", {}) | {"asked": before}

@@ -22,7 +22,7 @@ from tuneoff.results.run_record import (
     read_record,
     write_record,
 )
-from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, json_hash
 from tuneoff.study import halving, plan, planner, search, searches
 from tuneoff.study.planner import Contents, Expansion, Halving, PlannedRun
 from tuneoff.study.search import Trial
@@ -209,7 +209,7 @@ def test_without_halving_specs_and_names_are_what_they_were() -> None:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}
         before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": planner.NUMERICS_VERSION}
-        assert run.run_id == content_hash(before)
+        assert run.run_id == json_hash(before)
     assert [value_of(run) for run in plain.runs if run.name.startswith("lora-trial")][:3] == [LOW, MIDDLE, HIGH]
     halved = World({}).rounds(methods=("zero_shot", "lora"))[0]
     assert {run.run_id for run in halved.runs if run.spec.method.name == "zero_shot"} < {
@@ -404,7 +404,7 @@ def test_halving_without_anything_to_halve_is_refused(
         assert err.count("\n") == 1, err
         return err
 
-    assert "--halving: without trials there is nothing to cut; set trials too" in complaint("--halving", "--trials=0")
+    assert "--halving: without trials there is nothing to prune; set trials too" in complaint("--halving", "--trials=0")
     assert "no trial of this study can be cut" in complaint("--halving", "--max-steps=8", "--min-steps=8")
     assert "no trial of this study can be cut" in complaint("--halving", "--methods=zero_shot")
     file = tmp_path / "mine.toml"

@@ -10,7 +10,7 @@ from tuneoff.cli.show import plan_as_json, plan_as_text
 
 from tuneoff.data import cleaning_report
 from tuneoff.errors import UserError
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
 from tuneoff.study.runner import Prepared, prepare
 
 Rows = list[dict[str, Any]]
@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 def prepared(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Prepared]:
     """Prepares a study of zero-shot on rows, with an instruction."""
 
-    def of(rows: Rows, instruction: str = "Summarize.", words: Words = "english") -> Prepared:
+    def of(rows: Rows, instruction: str = "Summarize.", words: RougeWords = "english") -> Prepared:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         study = StudySpec(
@@ -46,13 +46,13 @@ def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(prepa
     found = prepared(aspects, "Summarize the {aspect}.")
     assert sum(found.counts.values()) == 29
     [line] = cleaning_report(found.dataset)
-    assert "nothing to fill {aspect} of the instruction with" in line
+    assert "no value for {aspect} of the instruction" in line
     assert "rows.jsonl:18" in line
 
 
 @pytest.mark.parametrize("name", ["document", "summary", "id"])
 def test_what_is_no_field_is_told_to_be_none(prepared: Callable[..., Prepared], name: str) -> None:
-    with pytest.raises(UserError, match="take it out of --instruction"):
+    with pytest.raises(UserError, match="from --instruction"):
         prepared(rows(id="x"), f"Summarize: {{{name}}}")
 
 
@@ -66,7 +66,7 @@ def test_a_column_that_begins_late_is_looked_for_no_longer(prepared: Callable[..
 def test_a_field_that_no_row_has_is_refused(prepared: Callable[..., Prepared]) -> None:
     with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
         prepared(rows(year=1999), "Summarize the {aspect}.")
-    with pytest.raises(UserError, match=r"no row of it is left for train .*nothing to fill \{aspect\}.*: 30"):
+    with pytest.raises(UserError, match=r"no row is left for train .*no value for \{aspect\}.*: 30"):
         prepared(rows(aspect=None), "Summarize the {aspect}.")
 
 
@@ -90,7 +90,7 @@ def test_one_summary_that_rouge_can_read_is_enough(prepared: Callable[..., Prepa
     for row in mixed[::2]:
         row["summary"] = "BERT"
     found = prepared(mixed)
-    assert 0 < found.unread.wordless < found.counts["test"]
+    assert 0 < found.unread.unscorable < found.counts["test"]
     assert "test examples have no summary with a word" in str(found.unread.caution)
     told = plan_as_text(found)
     assert plan_as_json(found)["data"]["caution"] == found.unread.caution

@@ -43,7 +43,7 @@ class VirtualTokens:
 
 
 def load_tiny(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:
-    return models.load(ModelSpec(name=str(folder)), CPU, dtype)
+    return models.load_model(ModelSpec(name=str(folder)), CPU, dtype)
 
 
 def random_rows(lengths: Sequence[tuple[int, int]] = LENGTHS, *, shared: int = 0) -> list[Encoded]:

@@ -57,7 +57,7 @@ class World:
         self.checkpoints = Checkpoints(scratch)
 
     def load(self):
-        return models.load(ModelSpec(name=str(self.folder)), CPU, torch.float32)
+        return models.load_model(ModelSpec(name=str(self.folder)), CPU, torch.float32)
 
     def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, prune_above=(), **spec):
         adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)

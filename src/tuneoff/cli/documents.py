@@ -9,9 +9,9 @@ from typing import Any
 from tuneoff.data import Example
 from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME
 from tuneoff.data.files import READERS, open_file
-from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
-from tuneoff.prompts import fields_of
+from tuneoff.prompts import field_names
 from tuneoff.spec import RunSpec
 
 
@@ -25,7 +25,7 @@ def read_documents(source: str, spec: RunSpec, given: Mapping[str, str]) -> list
     table = open_file(source) if Path(source).suffix.lower() in READERS else _without_extension(source)
     found: dict[str, Example] = {}
     for row in table.rows:
-        place = table.where(row.number)
+        place = table.location(row.number)
         example = _example(place, row, spec.data.document_column, given)
         _check_fields(place, spec.prompt.instruction, example.fields)
         if example.id in found:
@@ -40,7 +40,7 @@ def _nothing_in(name: str) -> UserError:
     return UserError(f"{name}: empty; give a text, or JSONL with a `document` in each line")
 
 
-def _without_extension(source: str) -> Table:
+def _without_extension(source: str) -> SourceTable:
     """JSON Lines, recognised by the first line, or else one plain text."""
     name = "standard input" if source == "-" else source
     try:
@@ -55,24 +55,24 @@ def _without_extension(source: str) -> Table:
     lines = text.split("\n")  # not at U+2028 and the like, which may occur inside a text
     first = next(number for number, line in enumerate(lines, 1) if line.strip())
     if isinstance(_json(f"{name}:{first}", lines[first - 1]), dict):
-        return Table(name, "line", _json_rows(name, lines))
+        return SourceTable(name, "line", _json_rows(name, lines))
     if isinstance(_json(name, text), dict | list):
         raise UserError(
             f"{name}: JSON, but not one object per line; write it as JSON Lines, without enclosing brackets"
         )
     if any(isinstance(_json(f"{name}:{at}", line), dict) for at, line in enumerate(lines[first:], first + 1)):
         raise UserError(f"{name}:{first}: not a JSON object on one line, but later lines are; correct the line")
-    return Table(name, "line", iter([Row(1, {DOCUMENT_NAMES[0]: text.strip()})]))
+    return SourceTable(name, "line", iter([SourceRow(1, {DOCUMENT_NAMES[0]: text.strip()})]))
 
 
-def _json_rows(name: str, lines: Sequence[str]) -> Iterator[Row]:
+def _json_rows(name: str, lines: Sequence[str]) -> Iterator[SourceRow]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         row = _json(f"{name}:{number}", line)
         if not isinstance(row, dict):
             raise UserError(f"{name}:{number}: not a JSON object on one line, but the first line is")
-        yield Row(number, row)
+        yield SourceRow(number, row)
 
 
 def _json(place: str, text: str) -> Any:
@@ -89,8 +89,8 @@ def _json(place: str, text: str) -> Any:
         ) from error
 
 
-def _example(place: str, row: Row | Unreadable, column: str | None, given: Mapping[str, str]) -> Example:
-    if isinstance(row, Unreadable):
+def _example(place: str, row: SourceRow | UnreadableRow, column: str | None, given: Mapping[str, str]) -> Example:
+    if isinstance(row, UnreadableRow):
         raise UserError(f"{place}: {row.reason}; correct the row or remove it")
     usual: dict[str, str] = {}  # by lower-case name, as training looks for them
     for name in row.values:
@@ -114,7 +114,7 @@ def _example(place: str, row: Row | Unreadable, column: str | None, given: Mappi
 
 
 def _check_fields(place: str, instruction: str, fields: Mapping[str, str]) -> None:
-    for name in fields_of(instruction):
+    for name in field_names(instruction):
         if name not in fields:
             raise UserError(
                 f"{place}: the run's instruction contains the field {{{name}}}, which has no value here; add "

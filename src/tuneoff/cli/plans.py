@@ -21,7 +21,7 @@ def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
         "data": {
             "description": inputs.dataset.description,
             "counts": inputs.counts,
-            "caution": inputs.unread.caution,
+            "caution": inputs.coverage.caution,
         },
         "sees": None
         if sensitivity is None
@@ -53,7 +53,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         f"study   {study.name}, folder {prepared.dir.path}",
         f"data    {inputs.dataset.description}",
         *(f"        {line}" for line in cleaning_report(inputs.dataset)),
-        *(f"        CAUTION: {caution}" for caution in [inputs.unread.caution] if caution),
+        *(f"        CAUTION: {caution}" for caution in [inputs.coverage.caution] if caution),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
         f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "

@@ -14,7 +14,7 @@ from tuneoff.cli.plans import sensitivity_sentence
 from tuneoff.cli.tables import summary_as_text
 from tuneoff.cli.verdicts import describe_choice
 from tuneoff.errors import UserError
-from tuneoff.prompts import fields_of
+from tuneoff.prompts import field_names
 from tuneoff.results.study_state import Effort
 from tuneoff.spec import StudySpec
 from tuneoff.study.progress import Progress
@@ -113,7 +113,7 @@ def _print_result(study: Study) -> None:
     print(summary_as_text(summary))
     print(f"report: {study.stored.dir.report}")
     if summary.winner is not None:
-        fields = "".join(f" --field {name}=VALUE" for name in fields_of(study.spec.prompt.instruction))
+        fields = "".join(f" --field {name}=VALUE" for name in field_names(study.spec.prompt.instruction))
         print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
         print(sanitize(f"        {describe_choice(summary.winner)}"))
 
@@ -123,8 +123,8 @@ def _announce(prepared: PreparedStudy) -> None:
     _print(inputs.dataset.description)
     for line in data.cleaning_report(inputs.dataset):
         _print(line)
-    if inputs.unread.caution:
-        _print(f"CAUTION: {inputs.unread.caution}")
+    if inputs.coverage.caution:
+        _print(f"CAUTION: {inputs.coverage.caution}")
     if (sentence := sensitivity_sentence(prepared)) is not None:
         _print(sentence)
     total, missing = prepared.total, prepared.total - len(prepared.plan.runs) + len(prepared.missing)

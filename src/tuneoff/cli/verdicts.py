@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
-from tuneoff.metrics import RougeDialect, signature
+from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
 from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
-from tuneoff.spec import ScoreSpec, Words
+from tuneoff.spec import RougeWords, ScoreSpec
 from tuneoff.text import join_words, sanitize
 from tuneoff.verdict.confounds import confounds_between
 from tuneoff.verdict.importers import judge_peft_results
@@ -97,22 +97,22 @@ def rescore_output(
     _check_margin(margin)
     if references not in ("best", "first"):
         raise UserError(f"--references {references}: use best or first")
-    if words not in (None, *get_args(Words)):
-        raise UserError(f"--rouge-words {words}: use {join_words(get_args(Words)).replace(' and ', ' or ')}")
+    if words not in (None, *get_args(RougeWords)):
+        raise UserError(f"--rouge-words {words}: use {join_words(get_args(RougeWords)).replace(' and ', ' or ')}")
     study = StudyDir(folder).load()
-    counted = (study.spec.score if study.spec else ScoreSpec()).words if words is None else cast(Words, words)
+    counted = (study.spec.score if study.spec else ScoreSpec()).words if words is None else cast(RougeWords, words)
     dialect = replace(RougeDialect.of(counted), multi_reference="best" if references == "best" else "first")
     if not stemmer:
         dialect = replace(dialect, stemmer=False)
     changed, verdicts = rescore(study, dialect, margin)
     if as_json:
         found: dict[str, Any] = {
-            "signature": signature(dialect),
+            "signature": rouge_signature(dialect),
             "runs": [row.model_dump(mode="json") for row in changed],
             "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
         }
         return json.dumps(found)
-    lines = [signature(dialect)]
+    lines = [rouge_signature(dialect)]
     lines += [f"  {row.run:<24} {row.before:6.2f} -> {row.after:6.2f}" for row in changed]
     for verdict in verdicts:
         lines += _verdict_lines(verdict)

@@ -1,23 +1,25 @@
-"""Documents and their summaries: read, cleaned, split by document. Imports neither torch nor transformers."""
+"""Documents and their summaries: read, cleaned and split by document. Imports neither torch nor transformers."""
 
 from tuneoff.data.clean import cleaning_report
-from tuneoff.data.example import Dataset, Dropped, Example, Split, group_of
-from tuneoff.data.load import load
+from tuneoff.data.example import Dataset, DroppedRow, Example, Split, group_id
+from tuneoff.data.in_memory import write_rows
+from tuneoff.data.load import load_dataset
 from tuneoff.data.splits import count_documents, take_fraction
 from tuneoff.data.starter import starter_location, starter_present
-from tuneoff.data.store import Examples
+from tuneoff.data.stored_examples import StoredExamples
 
 __all__ = [
     "Dataset",
-    "Dropped",
+    "DroppedRow",
     "Example",
-    "Examples",
     "Split",
+    "StoredExamples",
     "cleaning_report",
     "count_documents",
-    "group_of",
-    "load",
+    "group_id",
+    "load_dataset",
     "starter_location",
     "starter_present",
     "take_fraction",
+    "write_rows",
 ]

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
-ROWS_PER_BATCH = 1024  # a batch lives as Python objects: small enough for documents of a megabyte
+ROWS_PER_BATCH = 1024  # rows become Python objects a batch at a time: small enough for documents of a megabyte
 
 
-def parquet_rows(path: Path) -> Iterator[Row | Unreadable]:
-    """The rows of a Parquet file, a batch at a time. Raises `UserError` when it is not one or is damaged."""
+def parquet_rows(path: Path) -> Iterator[SourceRow | UnreadableRow]:
+    """Read a Parquet file batch by batch. Raises `UserError` if it is not a Parquet file or is damaged."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -20,45 +20,48 @@ def parquet_rows(path: Path) -> Iterator[Row | Unreadable]:
         with parquet.ParquetFile(path) as file:
             yield from batch_rows(str(path), file.iter_batches(batch_size=ROWS_PER_BATCH))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path}: not a Parquet file, or a damaged one ({_first_line(error)}); write it anew"
-        ) from error
+        raise UserError(f"{path}: not a Parquet file, or a damaged one ({_reason(error)}); write it again") from error
 
 
-def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Iterator[Row | Unreadable]:
-    """Rows of Arrow record batches or tables. Columns of texts, lists of texts, numbers and times are taken, with
-    `nested` all columns as they are. Raises `UserError` when two columns share a name."""
+def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Iterator[SourceRow | UnreadableRow]:
+    """Yield the rows of Arrow record batches or tables.
+
+    Columns of texts, lists of texts, numbers and times are kept; with `nested`, all columns are. Raises `UserError` if
+    two columns have the same name.
+    """
     number = 0
     for batch in batches:
         names = batch.schema.names
-        twice = next((column for at, column in enumerate(names) if column in names[:at]), None)
-        if twice is not None:
-            raise UserError(f"{name}: the column {twice!r} stands twice; rename one of them")
+        repeated = next((column for index, column in enumerate(names) if column in names[:index]), None)
+        if repeated is not None:
+            raise UserError(f"{name}: the column {repeated!r} appears twice; rename one of them")
         plain = batch if nested else _plain_columns(batch)
         try:
             values = plain.to_pylist()
         except UnicodeDecodeError:
-            values = [_one_row(plain, at) for at in range(plain.num_rows)]
+            values = [_decode_row(plain, index) for index in range(plain.num_rows)]
         for row in values:
             number += 1
-            yield Unreadable(number, "not UTF-8") if row is None else Row(number, row)
+            yield UnreadableRow(number, "not UTF-8") if row is None else SourceRow(number, row)
 
 
-def _one_row(batch: Any, at: int) -> dict[str, Any] | None:
+def _decode_row(batch: Any, index: int) -> dict[str, Any] | None:
     try:
-        row: dict[str, Any] = batch.slice(at, 1).to_pylist()[0]
+        row: dict[str, Any] = batch.slice(index, 1).to_pylist()[0]
     except UnicodeDecodeError:
         return None
     return row
 
 
 def _plain_columns(batch: Any) -> Any:
-    """The batch without vectors, images and other nested or binary columns; times and decimals as texts (Python has
-    no object for a nanosecond)."""
+    """The batch without vectors, images and other nested or binary columns.
+
+    Times and decimals become texts, because Python has no object for a nanosecond.
+    """
     import pyarrow as pa
     from pyarrow import types
 
-    def is_text(kind: Any) -> bool:
+    def is_string(kind: Any) -> bool:
         if types.is_dictionary(kind):
             kind = kind.value_type
         return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -69,9 +72,9 @@ def _plain_columns(batch: Any) -> Any:
         if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_decimal(kind):
             column = column.cast(pa.string())
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-            if not is_text(kind.value_type):
+            if not is_string(kind.value_type):
                 continue
-        elif types.is_duration(kind) or not (is_text(kind) or types.is_primitive(kind) or types.is_null(kind)):
+        elif types.is_duration(kind) or not (is_string(kind) or types.is_primitive(kind) or types.is_null(kind)):
             continue
         names.append(name)
         columns.append(column)
@@ -79,25 +82,25 @@ def _plain_columns(batch: Any) -> Any:
 
 
 def is_saved_folder(folder: Path) -> bool:
-    """Whether `datasets` wrote this folder."""
+    """Whether `save_to_disk` of `datasets` wrote this folder."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
-def open_saved_folder(folder: Path) -> dict[str, Table]:
-    """Split name -> table, of a folder written by `save_to_disk`; a folder without splits is all `train`.
+def open_saved_folder(folder: Path) -> dict[str, SourceTable]:
+    """Open a folder written by `save_to_disk`. Returns split name -> table; without splits, all rows are `train`.
 
-    Raises `UserError` for a folder that is not of this kind or is not complete.
+    Raises `UserError` for a folder of another kind or an incomplete one.
     """
     if (folder / "dataset_dict.json").is_file():
         splits = _read_json(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or not all(isinstance(name, str) for name in splits):
             raise UserError(f"{folder / 'dataset_dict.json'}: does not list the splits; save the data set again")
-        # Names come from a file that may be hostile: only folders directly inside are read.
+        # The names come from a file that may be malicious: only folders directly inside are read.
         return {name: _saved_split(folder / Path(name).name) for name in splits}
     return {"train": _saved_split(folder)}
 
 
-def _saved_split(folder: Path) -> Table:
+def _saved_split(folder: Path) -> SourceTable:
     files = _read_json(folder / "state.json").get("_data_files")
     if not isinstance(files, list) or not all(isinstance(file, dict) and "filename" in file for file in files):
         raise UserError(f"{folder / 'state.json'}: does not list the data files; save the data set again")
@@ -105,7 +108,7 @@ def _saved_split(folder: Path) -> Table:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"{missing}: missing from the saved data set; save it again")
-    return Table(str(folder), "row", batch_rows(str(folder), _stream_batches(paths)), tuple(paths))
+    return SourceTable(str(folder), "row", batch_rows(str(folder), _stream_batches(paths)), tuple(paths))
 
 
 def _stream_batches(paths: list[Path]) -> Iterator[Any]:
@@ -118,7 +121,7 @@ def _stream_batches(paths: list[Path]) -> Iterator[Any]:
                     for start in range(0, batch.num_rows, ROWS_PER_BATCH):
                         yield batch.slice(start, ROWS_PER_BATCH)
         except (pa.ArrowException, OSError) as error:
-            message = f"{path}: not an Arrow file of datasets, or a damaged one ({_first_line(error)}); save it again"
+            message = f"{path}: not an Arrow file of datasets, or a damaged one ({_reason(error)}); save it again"
             raise UserError(message) from error
 
 
@@ -126,11 +129,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: missing, so {path.parent} is not a data set that datasets has saved") from error
+        raise UserError(
+            f"{path}: missing, so {path.parent} was not saved by datasets; save the data set again"
+        ) from error
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read as JSON; save the data set again") from error
     return value if isinstance(value, dict) else {}
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""The noun that every room speaks of: one document with the texts that people wrote for it."""
+"""The types of a data set: `Example`, `DroppedRow`, `Dataset`."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,28 +20,28 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """One row that was left out, or, when `kept`, used and only reported (a duplicate in the test split)."""
+class DroppedRow:
+    """One row that cleaning reports. It was left out unless `kept` is true (such as a duplicate in the test split)."""
 
     split: Split
-    where: str  # file and line, or data set and row
+    location: str  # file and line, or data set and row
     reason: str
     kept: bool = False
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits after cleaning, read from the disk as they are used. No group stands in two splits."""
+    """Three splits after cleaning. No group is in two splits. Examples are read from disk when they are used."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRow, ...]
     content_hash: str  # 16 hex digits over ids, texts, fields and splits
     description: str  # one line for people: name, counts, source
-    left_out: Mapping[Split, int] = field(default_factory=dict)  # good rows beyond `max_*_documents`
+    over_limit: Mapping[Split, int] = field(default_factory=dict)  # clean rows beyond `max_*_documents`
 
 
-def group_of(document: str) -> str:
-    """16 hex digits of the SHA-256 of the document's text with white space folded."""
+def group_id(document: str) -> str:
+    """16 hex digits of the SHA-256 of a document's text. Runs of white space count as one space."""
     return hashlib.sha256(" ".join(document.split()).encode()).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""Readers of people's own files. A damaged row becomes `Unreadable`; a file that is not what it says is refused."""
+"""Readers of JSONL, CSV, TSV and Parquet files.
+
+A damaged row becomes an `UnreadableRow`. A file whose content does not match its extension is a `UserError`.
+"""
 
 import csv
 import difflib
@@ -10,32 +13,32 @@ from pathlib import Path
 from typing import Literal
 
 from tuneoff.data.arrow import parquet_rows
-from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
-Rows = Iterator[Row | Unreadable]
+RowIterator = Iterator[SourceRow | UnreadableRow]
 
-# csv keeps its limit in a C long, which has 32 bits on Windows.
+# The csv module keeps this limit in a C long, which has 32 bits on Windows.
 LARGEST_CSV_FIELD = 2**31 - 1
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# Excel reads this line before the header, and people write it so that it opens their file.
+# A line such as `sep=;` above the header tells Excel the separator.
 _SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
 
 
-def open_file(name: str) -> Table:
-    """The rows of a JSONL, CSV, TSV or Parquet file, chosen by its extension.
+def open_file(name: str) -> SourceTable:
+    """Open a JSONL, CSV, TSV or Parquet file; the extension decides which.
 
-    Raises `UserError` for a file that is missing, empty, a folder, of unknown extension or not readable; while the
-    rows are drawn, for a file that is not what its extension says.
+    Raises `UserError` for a file that is missing, empty, a folder, not readable or of an unknown extension. Reading the
+    rows raises it for a file whose content does not match its extension.
     """
     path = local_path(name)
     if path.is_dir():
-        raise UserError(f"{path}: a folder stands where a data file was expected; name one of the files in it")
+        raise UserError(f"{path}: a folder, but a data file was expected; name one of the files in it")
     if not path.exists():
         raise no_such_file(path)
     if path.suffix.lower() not in READERS:
         known = ", ".join(READERS)
-        raise UserError(f"{path}: the extension {path.suffix!r} is not one that can be read; use one of {known}")
+        raise UserError(f"{path}: the extension {path.suffix!r} is not supported; use one of {known}")
     try:
         with path.open("rb") as stream:
             start = stream.read(4)
@@ -46,38 +49,38 @@ def open_file(name: str) -> Table:
     if start.startswith(UTF16_MARKS):
         raise UserError(f"{path}: the file is in UTF-16; save it as UTF-8")
     reader, unit = READERS[path.suffix.lower()]
-    return Table(str(path), unit, reader(path), (path,))
+    return SourceTable(str(path), unit, reader(path), (path,))
 
 
 def local_path(name: str) -> Path:
-    """The path of a name with `~` resolved. Raises `UserError` for what no file can be called or nobody may look at."""
-    if "\0" in name:  # `exists` says no to it, `resolve` raises
-        raise UserError(f"{name[:200]!r}: holds a NUL character, as no path does; check it")
+    """The path with `~` expanded. Raises `UserError` for an impossible path or one that may not be looked up."""
+    if "\0" in name:  # `exists` returns False for it, `resolve` raises
+        raise UserError(f"{name[:200]!r}: a path cannot hold a NUL character; correct it")
     try:
         path = Path(name).expanduser()
         path.exists()
     except (RuntimeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{name[:200]}: not a path that can be looked up ({reason}); check it") from error
+        raise UserError(f"{name[:200]}: this path cannot be looked up ({reason}); check it") from error
     return path
 
 
 def no_such_file(path: Path) -> UserError:
-    """What to say of a data file that is missing, with a file beside it that is called nearly so."""
+    """The error for a missing data file. It suggests a file of a similar name in the same folder."""
     missing = f"{path}: there is no such file"
     try:
-        beside = {other.stem: other.name for other in path.parent.iterdir() if other.suffix.lower() in READERS}
+        siblings = {other.stem: other.name for other in path.parent.iterdir() if other.suffix.lower() in READERS}
     except OSError:
-        return UserError(f"{missing}, nor a folder {str(path.parent)!r} that can be listed; check the path")
-    close = difflib.get_close_matches(path.stem, beside, n=1)
-    return UserError(f"{missing}; did you mean {beside[close[0]]!r}?" if close else f"{missing}; check the path")
+        return UserError(f"{missing}, and the folder {str(path.parent)!r} cannot be listed; check the path")
+    close = difflib.get_close_matches(path.stem, siblings, n=1)
+    return UserError(f"{missing}; did you mean {siblings[close[0]]!r}?" if close else f"{missing}; check the path")
 
 
-def jsonl_rows(path: Path) -> Rows:
-    """One JSON object a line. Only LF ends a line, since U+2028 and its like may stand inside a text; blank lines are
-    no rows.
+def jsonl_rows(path: Path) -> RowIterator:
+    """Read one JSON object per line. Blank lines are skipped.
 
-    Raises `UserError` with the line number where the file is not JSONL.
+    Only LF ends a line, because a text may contain other separators such as U+2028. Raises `UserError` with the line
+    number if a line is not a JSON object.
     """
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
@@ -85,90 +88,86 @@ def jsonl_rows(path: Path) -> Rows:
             if not line.strip():
                 continue
             if b"\0" in line:
-                yield Unreadable(number, "NUL bytes in the line")
+                yield UnreadableRow(number, "NUL bytes in the line")
                 continue
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                yield Unreadable(number, "not UTF-8")
+                yield UnreadableRow(number, "not UTF-8")
                 continue
-            yield Row(number, _json_object(path, number, text))
+            yield SourceRow(number, _json_object(path, number, text))
 
 
 def _json_object(path: Path, number: int, text: str) -> dict[str, object]:
     if number == 1 and text.lstrip().startswith("["):
-        raise UserError(f"{path}, line 1: a JSON array, not JSON lines; write one object a line, without brackets")
+        raise UserError(f"{path}, line 1: a JSON array, not JSON Lines; write one object per line, no brackets")
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"column {error.colno}: {error.msg}"
-        message = f"{path}, line {number}: not JSON ({place}); a JSONL file has one complete JSON object a line"
+        fault = f"column {error.colno}: {error.msg}"
+        message = f"{path}, line {number}: not JSON ({fault}); write one complete JSON object per line"
         raise UserError(message) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        message = (
-            f"{path}, line {number}: JSON that cannot be read (numbers too long or nested too deep); mend the line"
-        )
+        message = f"{path}, line {number}: JSON that cannot be read (number too long or nested too deep); correct it"
         raise UserError(message) from error
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise UserError(f"{path}, line {number}: a JSON {kind} where an object with named columns was expected")
+        raise UserError(f"{path}, line {number}: a JSON {kind}, but an object was expected; write columns and values")
     return value
 
 
-def csv_rows(path: Path, delimiter: str | None = None) -> Rows:
-    """CSV with a header line. Separated by `delimiter`; None: by commas, semicolons or tabs, whichever the header has
-    most of. A line `sep=;` before the header goes before both.
+def csv_rows(path: Path, delimiter: str | None = None) -> RowIterator:
+    """Read CSV with a header line.
 
-    A row's number is the line it starts on. Bytes that are not UTF-8 come out as lone surrogates, which the check of
-    texts finds. Raises `UserError` with the line number where the quoting is broken.
+    The separator is taken from a line such as `sep=;` above the header, else from `delimiter`, else it is the comma,
+    semicolon or tab that the header has most of. The number of a row is the line on which it starts. Bytes that are not
+    UTF-8 become lone surrogates, which cleaning rejects. Raises `UserError` with the line number if quoting is broken.
     """
     csv.field_size_limit(LARGEST_CSV_FIELD)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        above, delimiter = _opening(stream, delimiter)
+        lines_above, delimiter = _find_header(stream, delimiter)
         stream.seek(0)
-        for _ in range(above):
+        for _ in range(lines_above):
             stream.readline()
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         header: list[str] | None = None
-        start = above + 1
+        start = lines_above + 1
         try:
             for values in reader:
-                number, start = start, above + reader.line_num + 1
+                number, start = start, lines_above + reader.line_num + 1
                 if not values:
                     continue
                 if header is None:
-                    header = _header(path, values)
+                    header = _column_names(path, values)
                 elif len(values) != len(header):
-                    yield Unreadable(
-                        number, f"another number of fields ({len(values)}) than the header ({len(header)})"
-                    )
+                    yield UnreadableRow(number, f"number of fields is {len(values)}, but the header has {len(header)}")
                 else:
-                    yield Row(number, dict(zip(header, values, strict=True)))
+                    yield SourceRow(number, dict(zip(header, values, strict=True)))
         except csv.Error as error:
-            message = f"{path}, line {start}: not CSV in the row that starts here ({error}); check its quotes"
+            message = f"{path}, line {start}: the row that starts here is not CSV ({error}); check its quotes"
             raise UserError(message) from error
 
 
-def _opening(lines: Iterable[str], delimiter: str | None) -> tuple[int, str]:
-    """How many lines stand above the header, and what separates its names."""
-    for above, line in enumerate(lines):
+def _find_header(lines: Iterable[str], delimiter: str | None) -> tuple[int, str]:
+    """The number of lines above the header, and the separator."""
+    for lines_above, line in enumerate(lines):
         if not line.strip():
             continue
-        if (said := _SEPARATOR_LINE.fullmatch(line)) is not None:
-            return above + 1, said[1]
-        return above, delimiter or max(",;\t", key=line.count)
+        if (separator_line := _SEPARATOR_LINE.fullmatch(line)) is not None:
+            return lines_above + 1, separator_line[1]
+        return lines_above, delimiter or max(",;\t", key=line.count)
     return 0, delimiter or ","
 
 
-def _header(path: Path, values: list[str]) -> list[str]:
+def _column_names(path: Path, values: list[str]) -> list[str]:
     header = [value.strip() for value in values]
-    twice = next((name for at, name in enumerate(header) if name and name in header[:at]), None)
-    if twice is not None:
-        raise UserError(f"{path}: the column {twice!r} stands twice in the header; rename one of them")
+    repeated = next((name for index, name in enumerate(header) if name and name in header[:index]), None)
+    if repeated is not None:
+        raise UserError(f"{path}: the column {repeated!r} appears twice in the header; rename one of them")
     return header
 
 
-READERS: dict[str, tuple[Callable[[Path], Rows], Literal["line", "row"]]] = {
+READERS: dict[str, tuple[Callable[[Path], RowIterator], Literal["line", "row"]]] = {
     ".jsonl": (jsonl_rows, "line"),
     ".ndjson": (jsonl_rows, "line"),
     ".json": (jsonl_rows, "line"),

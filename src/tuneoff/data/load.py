@@ -1,4 +1,4 @@
-"""From a `DataSpec` to a `Dataset`: open, find the columns, clean, split, cap."""
+"""Loads the `Dataset` of a `DataSpec`: opens the source, finds the columns, cleans, splits and limits."""
 
 import functools
 import json
@@ -12,13 +12,13 @@ from tuneoff import cache
 from tuneoff.data.arrow import is_saved_folder, open_saved_folder
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import find_columns
-from tuneoff.data.example import Dataset, Dropped, Split
+from tuneoff.data.example import Dataset, DroppedRow, Split
 from tuneoff.data.files import READERS, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
-from tuneoff.data.splits import count_documents, cut_off, first_groups, first_of
+from tuneoff.data.source_table import SourceTable
+from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
 from tuneoff.data.starter import open_starter
-from tuneoff.data.store import Examples, Rows, RowWriter, content_hash
-from tuneoff.data.table import Table
+from tuneoff.data.stored_examples import ExampleWriter, StoredExamples, StoredRows, dataset_hash
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 
@@ -29,27 +29,27 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 }
 
 
-def load(spec: DataSpec, wanted: Sequence[str] = ()) -> Dataset:
+def load_dataset(spec: DataSpec, required_fields: Sequence[str] = ()) -> Dataset:
     """Read, clean and split the data of a spec. The same spec on the same data gives the same data set.
 
-    `wanted`: names of fields that the instruction is filled with; a row that lacks one is dropped. Later splits are
-    read first: a document that stands in two of them stays in test, else in validation. Raises `UserError` for what
-    cannot be read, for columns that are not there, and for a split that would be empty.
+    `required_fields` are the fields that the instruction uses; a row that lacks one is dropped. A document that is in
+    two splits stays in the test split, else in validation. Raises `UserError` if the data cannot be read, a column is
+    missing, or a split would be empty.
     """
-    name, tables = _open(spec)
-    before = _states(tables)
-    key = _key(spec, wanted, name, tables) if _worth_keeping(before) else None
-    kept = cache.find("examples", key) if key is not None else None
-    if kept is not None:
-        return _dataset(kept)
-    with cache.Keeper("examples", key) as keeper:
-        tables_of_file = _read(spec, wanted, name, tables, keeper)
-        # What was written while it was read is nobody's content.
-        return _dataset(keeper.finish(tables_of_file, keep=_states(tables) == before))
+    name, tables = _open_source(spec)
+    before = _file_states(tables)
+    key = _examples_cache_key(spec, required_fields, name, tables) if _is_worth_caching(before) else None
+    cached = cache.open_cached("examples", key) if key is not None else None
+    if cached is not None:
+        return _cached_dataset(cached)
+    with cache.CacheWriter("examples", key) as writer:
+        cache_tables = _clean_and_split(spec, required_fields, name, tables, writer)
+        # A file that changed while it was read matches no digest.
+        return _cached_dataset(writer.finish(cache_tables, keep=_file_states(tables) == before))
 
 
-def _states(tables: Mapping[Split, Table]) -> list[tuple[int, int]] | None:
-    """Size and time of change of every file that is read; None when they are not known."""
+def _file_states(tables: Mapping[Split, SourceTable]) -> list[tuple[int, int]] | None:
+    """Size and modification time of every source file; None if the files are not known."""
     if not all(table.files for table in tables.values()):
         return None
     try:
@@ -59,34 +59,45 @@ def _states(tables: Mapping[Split, Table]) -> list[tuple[int, int]] | None:
     return [(status.st_size, status.st_mtime_ns) for status in found]
 
 
-def _worth_keeping(states: list[tuple[int, int]] | None) -> bool:
-    return states is not None and sum(size for size, _ in states) >= cache.WORTH_KEEPING_BYTES
+def _is_worth_caching(states: list[tuple[int, int]] | None) -> bool:
+    return states is not None and sum(size for size, _ in states) >= cache.WORTH_CACHING_BYTES
 
 
-def _key(spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table]) -> str | None:
-    """Names are part of it because the report of cleaning holds them; the code, because cleaning may change."""
+def _examples_cache_key(
+    spec: DataSpec, required_fields: Sequence[str], name: str, tables: Mapping[Split, SourceTable]
+) -> str | None:
+    """Includes file names, which the cleaning report quotes, and this package's code, because cleaning may change."""
     try:
         files = {
             split: [table.name, *(cache.file_digest(file) for file in table.files)] for split, table in tables.items()
         }
     except OSError:
         return None
-    return cache.key_of(
-        spec=spec.model_dump(mode="json"), wanted=list(wanted), name=name, files=files, code=_own_code()
+    return cache.cache_key(
+        spec=spec.model_dump(mode="json"),
+        fields=list(required_fields),
+        name=name,
+        files=files,
+        code=_data_code_digest(),
     )
 
 
 @functools.cache
-def _own_code() -> str:
+def _data_code_digest() -> str:
     return " ".join(cache.file_digest(file) for file in sorted(Path(__file__).parent.glob("*.py")))
 
 
-def _read(
-    spec: DataSpec, wanted: Sequence[str], name: str, tables: Mapping[Split, Table], keeper: cache.Keeper
+def _clean_and_split(
+    spec: DataSpec,
+    required_fields: Sequence[str],
+    name: str,
+    tables: Mapping[Split, SourceTable],
+    cache_writer: cache.CacheWriter,
 ) -> Mapping[str, bytes]:
-    """Clean, split and write the examples; returns the tables that go with them."""
+    """Write the clean examples to the cache file. Returns the tables of that file: row ends, groups, splits, report."""
     found = {
-        split: find_columns(table, spec.document_column, spec.summary_column, wanted) for split, table in tables.items()
+        split: find_columns(table, spec.document_column, spec.summary_column, required_fields)
+        for split, table in tables.items()
     }
     limits: dict[Split, int | None] = {
         "train": spec.max_train_documents,
@@ -95,67 +106,67 @@ def _read(
     }
     missing = [split for split in limits if split not in tables]
     cleaner = Cleaner()
-    writer = RowWriter(keeper)
+    writer = ExampleWriter(cache_writer)
     ranges: dict[Split, tuple[int, int]] = {}
-    left_out: dict[Split, int] = {}
+    over_limit: dict[Split, int] = {}
     order: tuple[Split, ...] = ("test", "validation", "train")
     for split in order:
         if split not in found:
             continue
         columns, table = found[split]
         start = len(writer)
-        # Before parts are cut off the training data, all of it has to be seen.
+        # Splits are held out from all the training data, so its limit is applied afterwards.
         limit = None if split == "train" and missing else limits[split]
-        examples, left_out[split] = first_groups(cleaner.read(split, table, columns), limit, spec.split_seed)
+        examples, over_limit[split] = limit_documents(cleaner.read(split, table, columns), limit, spec.split_seed)
         for example in examples:
             writer.add(example)
         if len(writer) == start:
-            raise UserError(_nothing_left(split, table.name, cleaner.dropped))
+            raise UserError(_empty_split_message(split, table.name, cleaner.dropped))
         ranges[split] = start, len(writer)
     rows = writer.rows()
-    splits = {split: Examples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
+    splits = {split: StoredExamples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
     if missing:
-        shares = {"validation": spec.validation_share, "test": spec.test_share}
-        cut = {split: shares[split] for split in missing}
-        for split, part in cut_off(splits["train"], cut, spec.split_seed, tables["train"].name).items():
-            assert isinstance(part, Examples)
-            splits[split], left_out[split] = first_of(part, limits[split], spec.split_seed)
+        fractions = {"validation": spec.validation_share, "test": spec.test_share}
+        held_out = {split: fractions[split] for split in missing}
+        for split, part in hold_out(splits["train"], held_out, spec.split_seed, tables["train"].name).items():
+            assert isinstance(part, StoredExamples)
+            splits[split], over_limit[split] = limit_stored_documents(part, limits[split], spec.split_seed)
     in_order = {split: splits[split] for split in SPLIT_NAMES}
     meta = {
-        "dropped": [[row.split, row.where, row.reason, row.kept] for row in cleaner.dropped],
-        "content_hash": content_hash(in_order),
-        "description": _description(name, in_order, missing),
-        "left_out": {split: count for split, count in left_out.items() if count},
+        "dropped": [[row.split, row.location, row.reason, row.kept] for row in cleaner.dropped],
+        "content_hash": dataset_hash(in_order),
+        "description": _describe(name, in_order, missing),
+        "over_limit": {split: count for split, count in over_limit.items() if count},
     }
     return {
         "ends": rows.ends.tobytes(),
         "groups": rows.groups.tobytes(),
-        **{split: examples.places.tobytes() for split, examples in in_order.items()},
+        **{split: examples.indices.tobytes() for split, examples in in_order.items()},
         "meta": json.dumps(meta).encode(),
     }
 
 
-def _dataset(kept: cache.Kept) -> Dataset:
-    tables = kept.tables
+def _cached_dataset(cached: cache.CachedFile) -> Dataset:
+    tables = cached.tables
     meta = json.loads(tables["meta"])
-    rows = Rows(kept.read, np.frombuffer(tables["ends"], np.int64), np.frombuffer(tables["groups"], np.uint64))
+    rows = StoredRows(cached.read, np.frombuffer(tables["ends"], np.int64), np.frombuffer(tables["groups"], np.uint64))
 
-    def split(name: Split) -> Examples:
-        return Examples(rows, np.frombuffer(tables[name], np.int64), (meta["content_hash"], name))
+    def split(name: Split) -> StoredExamples:
+        return StoredExamples(rows, np.frombuffer(tables[name], np.int64), (meta["content_hash"], name))
 
     return Dataset(
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
-        dropped=tuple(Dropped(*row) for row in meta["dropped"]),
+        dropped=tuple(DroppedRow(*row) for row in meta["dropped"]),
         content_hash=meta["content_hash"],
         description=meta["description"],
-        left_out=meta["left_out"],
+        over_limit=meta["over_limit"],
     )
 
 
-def _open(spec: DataSpec) -> tuple[str, dict[Split, Table]]:
-    """A name for people and the tables by split."""
+def _open_source(spec: DataSpec) -> tuple[str, dict[Split, SourceTable]]:
+    """A name for messages, and the tables by split."""
     if spec.source is None:
         files: dict[Split, str | None] = {
             "train": spec.train_file,
@@ -163,7 +174,7 @@ def _open(spec: DataSpec) -> tuple[str, dict[Split, Table]]:
             "test": spec.test_file,
         }
         given = {split: file for split, file in files.items() if file is not None}
-        _refuse_same_file(given)
+        _check_files_differ(given)
         return ", ".join(Path(file).name for file in given.values()), {
             split: open_file(file) for split, file in given.items()
         }
@@ -172,49 +183,52 @@ def _open(spec: DataSpec) -> tuple[str, dict[Split, Table]]:
     folder = local_path(spec.source)
     if folder.is_dir():
         if not is_saved_folder(folder):
-            raise UserError(f"{folder}: not a folder written by datasets; name its data files with --train-file")
+            raise UserError(f"{folder}: not a folder saved by datasets; name its data files with --train-file")
         return folder.resolve().name, _by_split(str(folder), open_saved_folder(folder))
     if folder.exists():
-        raise UserError(f"{folder}: a file, where a folder or a hub name was expected; give it with --train-file")
-    if folder.suffix.lower() in READERS:  # nobody calls a data set of the hub so, and asking there takes half a minute
+        raise UserError(f"{folder}: a file, but a folder or a hub name was expected; name it with --train-file")
+    if folder.suffix.lower() in READERS:  # surely not a hub name; asking the hub takes half a minute
         raise no_such_file(folder)
     if not HUB_NAME.fullmatch(spec.source):
-        raise UserError(f"{spec.source}: there is no such folder, and it is no hub name either; check the path")
+        raise UserError(f"{spec.source}: there is no such folder, and it is not a hub name; check the path")
     return spec.source, _by_split(spec.source, open_hub(spec.source, spec.config))
 
 
-def _refuse_same_file(given: Mapping[Split, str]) -> None:
-    """The same file twice would leave the training data without a document: better to say so than to drop them all."""
+def _check_files_differ(given: Mapping[Split, str]) -> None:
+    """Raise `UserError` if two splits name one file: cleaning would drop every document of one of them."""
     by_path: dict[Path, Split] = {}
     for split, file in given.items():
         other = by_path.setdefault(local_path(file).resolve(), split)
         if other != split:
-            raise UserError(f"{file}: given for both {other} and {split}; leave one out and it is cut off the other")
+            raise UserError(
+                f"{file}: given for both {other} and {split}; leave one out to hold that split out from the other"
+            )
 
 
-def _by_split(name: str, tables: Mapping[str, Table]) -> dict[Split, Table]:
-    found: dict[Split, Table] = {}
+def _by_split(name: str, tables: Mapping[str, SourceTable]) -> dict[Split, SourceTable]:
+    found: dict[Split, SourceTable] = {}
     for split, usual in SPLIT_NAMES.items():
         match = next((tables[known] for known in usual if known in tables), None)
         if match is not None:
             found[split] = match
     if "train" not in found:
         raise UserError(
-            f"{name}: there is no split 'train' to adapt a model on (splits: {', '.join(tables) or 'none'})"
+            f"{name}: it has no split 'train' to train on (splits: {', '.join(tables) or 'none'}); "
+            "name files with --train-file"
         )
     return found
 
 
-def _nothing_left(split: Split, name: str, dropped: Sequence[Dropped]) -> str:
+def _empty_split_message(split: Split, name: str, dropped: Sequence[DroppedRow]) -> str:
     reasons = Counter(row.reason for row in dropped if row.split == split).most_common(3)
-    told = "; ".join(f"{reason}: {count}" for reason, count in reasons)
-    return f"{name}: no row of it is left for {split} after cleaning ({told}); mend the data or give other columns"
+    listed = "; ".join(f"{reason}: {count}" for reason, count in reasons)
+    return f"{name}: no row is left for {split} after cleaning ({listed}); correct the data or give other columns"
 
 
-def _description(name: str, splits: Mapping[Split, Examples], missing: Sequence[Split]) -> str:
+def _describe(name: str, splits: Mapping[Split, StoredExamples], missing: Sequence[Split]) -> str:
     counts = []
     for split in SPLIT_NAMES:
         documents = count_documents(splits[split])
-        cut = " (cut off train)" if split in missing else ""
-        counts.append(f"{split} {len(splits[split])} pairs of {documents} documents{cut}")
+        note = " (held out from train)" if split in missing else ""
+        counts.append(f"{split} {len(splits[split])} pairs of {documents} documents{note}")
     return f"{name}: {', '.join(counts)}"

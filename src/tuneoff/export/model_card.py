@@ -6,7 +6,7 @@ from pathlib import Path
 from tuneoff import models
 from tuneoff.export.formats import FORMATS, ArtefactFormat
 from tuneoff.methods import Method
-from tuneoff.prompts import Prompting, worded
+from tuneoff.prompts import Prompting, apply_wording
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.spec import ModelSpec, RunSpec
 
@@ -22,7 +22,7 @@ def write_model_card(
     if loading is None:
         return
     settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
-    expected = spec.prompt.model_dump() | {"instruction": worded(spec.prompt.instruction, prompting)}
+    expected = spec.prompt.model_dump() | {"instruction": apply_wording(spec.prompt.instruction, prompting)}
     prompt = json.dumps(expected, indent=2, ensure_ascii=True)
     write_text_atomic(
         folder / "README.md",

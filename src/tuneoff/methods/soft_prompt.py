@@ -17,7 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.export.formats import EMBEDDINGS_FILE, VIRTUAL_TOKENS, ArtefactFormat
 from tuneoff.methods.base import AdaptedModel, Method, save_tensors
 from tuneoff.methods.hyperparameters import bounded
-from tuneoff.prompts import AS_GIVEN, FIELDS_ALONE, Prompting
+from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompting
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ class SoftPrompt(Method):
     @property
     def prompting(self) -> Prompting:
         # The fields stay: without them, two questions about one document would be the same prompt.
-        return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ALONE)
+        return AS_GIVEN if self.keep_instruction else Prompting(FIELDS_ONLY)
 
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
         prompt_VD, initial_tokens = embed_text(base, self.name, self.initial_prompt, self.num_virtual_tokens)

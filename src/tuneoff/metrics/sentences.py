@@ -1,45 +1,44 @@
-"""Where sentences end. One rule for LEAD-k, the oracle sentence, ROUGE-Lsum by punctuation and name finding."""
+"""Splits texts into sentences. LEAD-k, the oracle sentence, ROUGE-Lsum and the search for names use this one rule."""
 
 import re
 
-# Part of the ROUGE signature: raise it when a change moves any boundary.
+# Part of the ROUGE signature. Increase it with every change that moves a boundary.
 SENTENCE_RULE_VERSION = 1
 
-# Words whose full stop does not end a sentence. "etc." and "Inc." are left out: they end sentences more often than not.
+# A period after these words does not end a sentence. "etc." and "Inc." are not in the list: they often end one.
 _ABBREVIATION = re.compile(r"al|approx|cf|dr|e\.g|i\.e|lt|mrs?|ms|prof|resp|st|viz|vs|w\.r\.t", re.IGNORECASE)
-# The same before a number only: "see no. 5", but "The answer is no. Then".
+# The same, but only before a number: "see no. 5", but "The answer is no. Then".
 _BEFORE_NUMBER = re.compile(r"ch|eqs?|figs?|nos?|pp?|refs?|sect?|tab|vol", re.IGNORECASE)
 _OPENERS = "\"'“‘«([{¿¡「『（"
 _CLOSERS = r"\"'”’»)\]}」』）"
-# A blank line, a line break, a mark before white space, or a full-width mark, which needs no white space behind it.
-# Possessive, and only from the first mark of a run: linear in a text of a million full stops.
+# A blank line, a line break, a mark before white space, or a full-width mark, which needs no white space after it.
+# Possessive quantifiers, and a match only at the first mark of a run, keep it linear in a text of a million periods.
 _END = re.compile(rf"\n[^\S\n]*+\n\s*+|\n|(?<![.!?…])[.!?…]++[{_CLOSERS}]*+(?=\s)|[。！？]++[{_CLOSERS}]*+")
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S (and x, a.m: only those in capitals count)
+_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # J, U.S (also x, a.m; only those in capitals count)
 _LIST_MARK = re.compile(r"[(\[]?(?:\d{1,3}|[^\W\d_])[.)\]]+")
-_WINDOW = 24  # characters looked at on either side of a mark, longer than any abbreviation: hostile texts stay linear
+_WINDOW = 24  # characters inspected on either side of a mark, more than any abbreviation has; keeps it linear
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of `text` with white space folded, without those that hold no letter or digit.
+def split_sentences(text: str) -> list[str]:
+    """The sentences of `text`, with runs of white space replaced by one space.
 
-    A sentence ends at a blank line, and at `。`, `！`, `？`. It also ends at a line break, and at `.`, `!`, `?` or `…`
-    (with its closing quotes and brackets) before white space, unless the next word starts in lower case. A full stop
-    does not end it after a known abbreviation (et al., e.g., Fig. 3), after initials (J., U.S.) and after the mark of
-    a list item (1.). Decimals are safe because no white space follows their point. Only white space and marks are
-    ever lost.
+    A sentence ends at a blank line and at `。`, `！`, `？`. It also ends at a line break, and at `.`, `!`, `?` or `…`
+    (with closing quotes and brackets) before white space, unless the next word starts in lower case. A period does not
+    end it after a known abbreviation (et al., e.g., Fig. 3), after initials (J., U.S.) or after the number of a list
+    item (1.). Sentences without a letter or digit are left out, so only white space and punctuation are lost.
     """
     text = "\n".join(text.splitlines())
     found: list[str] = []
     start = 0
     for match in _END.finditer(text):
-        if _ends(text, start, match):
+        if _is_sentence_end(text, start, match):
             found.append(text[start : match.end()])
             start = match.end()
     found.append(text[start:])
     return [" ".join(sentence.split()) for sentence in found if any(map(str.isalnum, sentence))]
 
 
-def _ends(text: str, start: int, match: re.Match[str]) -> bool:
+def _is_sentence_end(text: str, start: int, match: re.Match[str]) -> bool:
     mark = match.group()
     if mark[0] in "。！？" or mark.count("\n") > 1:
         return True
@@ -57,12 +56,12 @@ def _ends(text: str, start: int, match: re.Match[str]) -> bool:
 
 
 def _next_letter(text: str, position: int) -> str:
-    """The first character behind white space and opening marks; empty where the text ends or none is near."""
+    """The first character after white space and opening marks; "" if none is near."""
     near = text[position : position + _WINDOW]
     return next((letter for letter in near if not letter.isspace() and letter not in _OPENERS), "")
 
 
 def _word_before(text: str, start: int, end: int) -> str:
-    """The word that stands directly before `end`, without opening marks."""
+    """The word that ends at `end`, without opening marks; "" if there is white space."""
     words = text[max(start, end - _WINDOW) : end].split()
     return words[-1].lstrip(_OPENERS) if words and not text[end - 1].isspace() else ""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 
 MISSING = "–"
 

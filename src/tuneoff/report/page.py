@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.metrics.table import METRICS
-from tuneoff.prompts import fields_of
+from tuneoff.metrics.registry import METRICS
+from tuneoff.prompts import field_names
 from tuneoff.report import figures, formatting, sections
 from tuneoff.report.charts import StudyChart, compared_runs, method_styles, study_charts
 from tuneoff.report.escaping import embedded_json
@@ -78,7 +78,7 @@ def _page(summary: Summary, study: StoredStudy, spec: StudySpec, charts: Sequenc
         reader_json=Markup(embedded_json(reader)),  # noqa: S704 - escaped there
         readable=bool(reader["documents"]),
         summary=summary,
-        fields=fields_of(spec.prompt.instruction),
+        fields=field_names(spec.prompt.instruction),
         several_models=len(spec.models) > 1,
         styles=list(styles),
         table=table,

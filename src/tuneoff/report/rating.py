@@ -4,7 +4,7 @@ import random
 
 from markupsafe import Markup
 
-from tuneoff.prompts import fill
+from tuneoff.prompts import fill_fields
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.html import read_resource, security_policy, template_environment
 from tuneoff.results.study_dir import StoredRun, StoredStudy
@@ -35,7 +35,7 @@ def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | 
         pairs.append(
             {
                 "id": key,
-                "instruction": fill(spec.prompt.instruction, texts[key].fields),
+                "instruction": fill_fields(spec.prompt.instruction, texts[key].fields),
                 "document": texts[key].document,
                 "references": texts[key].references[:1],
                 "texts": [outputs[side].get(key, "") for side in order],

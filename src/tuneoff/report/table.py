@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.report import formatting
 from tuneoff.report.theme import MethodStyle, MethodStyles
 from tuneoff.results.costs import COST_AXES, CostAxis

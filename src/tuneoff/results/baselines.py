@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tuneoff.data.example import Example
 from tuneoff.data.files import open_file
-from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, lead, oracle_sentence, score
 from tuneoff.results.run_record import Prediction
@@ -28,7 +28,7 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     places: dict[str, str] = {}
     for row in table.rows:
-        where = table.where(row.number)
+        where = table.location(row.number)
         identity = _identity(row, where)
         if identity not in wanted:
             hint = _hint(identity, ids)
@@ -68,14 +68,14 @@ def _row(example: Example, text: str, dialect: RougeDialect) -> Prediction:
     return Prediction(id=example.id, text=text, scores=score(text, example.document, example.references, dialect))
 
 
-def _identity(row: Row | Unreadable, where: str) -> str:
+def _identity(row: SourceRow | UnreadableRow, where: str) -> str:
     value = _value(row, "id", where)
     if not isinstance(value, str | int | float):
         raise UserError(f"{where}: the id is {_kind(value)}; write the id of a test document as text")
     return str(value).strip()  # as the ids of the data are
 
 
-def _text(row: Row | Unreadable, where: str) -> str:
+def _text(row: SourceRow | UnreadableRow, where: str) -> str:
     value = _value(row, "text", where)
     if not isinstance(value, str):
         raise UserError(f'{where}: the text is {_kind(value)}; write it as text ("" for an empty output)')
@@ -88,8 +88,8 @@ def _text(row: Row | Unreadable, where: str) -> str:
     return value
 
 
-def _value(row: Row | Unreadable, key: str, where: str) -> object:
-    if isinstance(row, Unreadable):
+def _value(row: SourceRow | UnreadableRow, key: str, where: str) -> object:
+    if isinstance(row, UnreadableRow):
         raise UserError(f"{where}: cannot be read ({row.reason}); correct the line")
     if key not in row.values:
         there = ", ".join(_quoted(name) for name in list(row.values)[:8]) or "none"
@@ -97,7 +97,7 @@ def _value(row: Row | Unreadable, key: str, where: str) -> object:
     return row.values[key]
 
 
-def _check_complete(table: Table, ids: Collection[str], texts: Mapping[str, str]) -> None:
+def _check_complete(table: SourceTable, ids: Collection[str], texts: Mapping[str, str]) -> None:
     missing = [identity for identity in ids if identity not in texts]
     if missing:
         verb = "is" if len(missing) == 1 else "are"

@@ -257,7 +257,7 @@ class StudyDir:
 
     def write_spec(self, spec: StudySpec) -> None:
         """Write `study.json`, without paths of this machine."""
-        write_json(self.path / "study.json", spec.without_places())
+        write_json(self.path / "study.json", spec.without_paths())
 
     def read_plan(self) -> PlanFile | None:
         """`plan.json`; None without one."""

@@ -1,4 +1,4 @@
-"""What to run: frozen, validated, serialisable. Imports neither torch nor any other room of the house."""
+"""What to run: frozen, validated and serializable specs. Imports neither torch nor another package of tuneoff."""
 
 from tuneoff.spec.run import (
     TIMED_STEPS,
@@ -9,11 +9,11 @@ from tuneoff.spec.run import (
     MethodSpec,
     ModelSpec,
     PromptSpec,
+    RougeWords,
     RunSpec,
     ScoreSpec,
     TrainSpec,
-    Words,
-    content_hash,
+    json_hash,
 )
 from tuneoff.spec.study import StudySpec
 
@@ -26,10 +26,10 @@ __all__ = [
     "MethodSpec",
     "ModelSpec",
     "PromptSpec",
+    "RougeWords",
     "RunSpec",
     "ScoreSpec",
     "StudySpec",
     "TrainSpec",
-    "Words",
-    "content_hash",
+    "json_hash",
 ]

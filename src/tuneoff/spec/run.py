@@ -1,4 +1,4 @@
-"""One run: a model, data, a method with its hyper-parameters, an effort and a seed."""
+"""The spec of one run: model, data, method with hyper-parameters, training effort and seed."""
 
 import hashlib
 import json
@@ -9,28 +9,28 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, model_validator
 
 Finite = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
-Share = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
+SplitFraction = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
 Scalar = bool | int | float | str | tuple[str, ...] | None
-Words = Literal["english", "unicode", "characters"]  # what ROUGE counts
-# (optimiser step, highest validation loss with which to go on there; None: only look).
+RougeWords = Literal["english", "unicode", "characters"]  # the units that ROUGE counts
+# (optimiser step, highest validation loss at which the trial continues; None: evaluate only).
 CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
 
 
-def _is_place(source: str) -> bool:
-    """A folder, and no name of the hub or of a file set that comes with tuneoff."""
+def _is_path(source: str) -> bool:
+    """Whether a source is a folder, not a hub name or `starter`."""
     return PurePath(source).is_absolute() or source.startswith((".", "~"))
 
 
 class Frozen(BaseModel):
-    """Immutable, and a key that is not declared is an error."""
+    """Base class of specs: immutable, and an undeclared key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSpec(Frozen):
-    """Which base model, and in which arithmetic."""
+    """The base model and its arithmetic."""
 
     name: str = Field("starter", min_length=1, description="hub id, local folder, GGUF file, or `starter`")
     revision: str | None = None
@@ -44,13 +44,13 @@ class PromptSpec(Frozen):
     template: Literal["auto", "chat", "plain"] = "auto"
     instruction: str = "Summarize the following text in one sentence."
     cue: str = "Summary:"
-    max_length: int = Field(512, ge=8, description="bounds prompt + virtual tokens + target")
+    max_length: int = Field(512, ge=8, description="longest allowed prompt + virtual tokens + target, in tokens")
 
 
 class DataSpec(Frozen):
-    """Where examples come from. Either `source` or `train_file`."""
+    """The data: either `source`, or `train_file` and optionally the other files."""
 
-    source: str | None = Field(None, description="`starter`, a folder written by datasets, or a hub name")
+    source: str | None = Field(None, description="`starter`, a folder saved by datasets, or a hub name")
     config: str | None = Field(None, description="configuration of a hub data set")
     train_file: str | None = None
     validation_file: str | None = None
@@ -60,21 +60,21 @@ class DataSpec(Frozen):
     max_train_documents: int | None = Field(None, ge=1)
     max_validation_documents: int | None = Field(None, ge=1)
     max_test_documents: int | None = Field(None, ge=1)
-    validation_share: Share = 0.1
-    test_share: Share = 0.1
+    validation_share: SplitFraction = 0.1
+    test_share: SplitFraction = 0.1
     split_seed: int = Field(0, ge=0)
 
-    def without_places(self) -> "DataSpec":
-        """The same with the names of files and folders alone: where they lay on one machine is nobody else's business.
+    def without_paths(self) -> "DataSpec":
+        """A copy that keeps only the names of files and folders, not their paths, which may be private.
 
-        Contents are identified by hashes, never by places.
+        Data is identified by hashes of its content, never by paths.
         """
-        places = {
+        names = {
             key: PurePath(value).name
             for key in ("source", "train_file", "validation_file", "test_file")
-            if (value := getattr(self, key)) is not None and (key != "source" or _is_place(value))
+            if (value := getattr(self, key)) is not None and (key != "source" or _is_path(value))
         }
-        return self.model_copy(update=places)
+        return self.model_copy(update=names)
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSpec":
@@ -86,23 +86,23 @@ class DataSpec(Frozen):
 
 
 class TrainSpec(Frozen):
-    """The effort, the same for every method. Method-specific rates live with the method."""
+    """The training effort, equal for all methods. Learning rates are hyper-parameters of the methods."""
 
     epochs: Positive = 1.0
     max_steps: int | None = Field(None, ge=1)
-    min_steps: int | None = Field(None, ge=1, description="at least so many optimiser steps, however few the examples")
+    min_steps: int | None = Field(None, ge=1, description="lowest number of optimiser steps, however few the examples")
     batch_size: int = Field(8, ge=1, description="examples per optimiser step")
-    micro_batch_tokens: int = Field(1024, ge=1, description="tokens that are worked on at a time, padding included")
+    micro_batch_tokens: int = Field(1024, ge=1, description="tokens per micro-batch, padding included")
     warmup: Annotated[float, Field(ge=0, lt=1), AllowInfNan(False)] = 0.06
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: Positive = 1.0
     evaluations_per_epoch: int = Field(1, ge=1)
-    eval_steps: int | None = Field(None, ge=1, description="validation loss every so many steps, beside epoch ends")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better loss")
+    eval_steps: int | None = Field(None, ge=1, description="steps between evaluations, in addition to those per epoch")
+    patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a better loss")
 
 
 class GenerateSpec(Frozen):
-    """How new text is written."""
+    """How texts are generated."""
 
     max_new_tokens: int = Field(64, ge=1)
     num_beams: int = Field(1, ge=1)
@@ -112,22 +112,25 @@ class GenerateSpec(Frozen):
 class ScoreSpec(Frozen):
     """How texts are scored."""
 
-    words: Words = Field(
+    words: RougeWords = Field(
         "english",
-        description="what ROUGE counts: runs of a-z and 0-9, stemmed; words of any script; or characters",
+        description="what ROUGE counts: stemmed English words (a-z, 0-9), words of any script, or characters",
     )
 
 
 class MethodSpec(Frozen):
-    """A name of the `METHODS` registry and its hyper-parameters (all of them when resolved)."""
+    """The name of a method in the registry, and its hyper-parameters (all of them once resolved)."""
 
     name: str
     hyperparameters: dict[str, Scalar] = {}
 
 
 class RunSpec(Frozen):
-    """One run, complete. `reserved_tokens` is the largest overhead (virtual tokens) over all methods of the study:
-    every document is cut to that budget, so that all methods see the same text."""
+    """One run, complete.
+
+    `reserved_tokens` is the largest number of virtual tokens of any method in the study. Documents are truncated as if
+    every method needed that many, so that all methods see the same text.
+    """
 
     model: ModelSpec
     prompt: PromptSpec
@@ -138,31 +141,33 @@ class RunSpec(Frozen):
     score: ScoreSpec = ScoreSpec()
     seed: int = Field(0, ge=0)
     reserved_tokens: int = Field(0, ge=0)
-    fraction: Fraction = Field(1.0, description="share of the training and validation groups, drawn by the seed")
+    fraction: Fraction = Field(1.0, description="fraction of the training and validation documents, drawn by the seed")
     role: Literal["final", "trial", "timing"] = Field(
         "final",
-        description="a trial reads no test example and leaves no artefact; a timing run is there for its cost alone",
+        description="a trial uses no test example and saves no artefact; a timing run only measures cost",
     )
-    cut_above: CutAbove = Field((), description="of a trial: where it is looked at early, and above what it is stopped")
+    cut_above: CutAbove = Field(
+        (), description="of a trial: the steps at which it may be pruned, each with the highest loss allowed there"
+    )
 
     @model_validator(mode="after")
-    def _trials_alone_are_cut(self) -> "RunSpec":
+    def _only_trials_are_pruned(self) -> "RunSpec":
         if self.cut_above and self.role != "trial":
-            raise ValueError(f"cut_above is for trials, not for a {self.role} run")
+            raise ValueError(f"cut_above is only for trials, not for a {self.role} run")
         return self
 
-    def without_places(self) -> "RunSpec":
-        """The same without the places of its data. A model's folder stays: using the run needs it."""
-        return self.model_copy(update={"data": self.data.without_places()})
+    def without_paths(self) -> "RunSpec":
+        """A copy without the paths of its data. The folder of the model stays, because using the run needs it."""
+        return self.model_copy(update={"data": self.data.without_paths()})
 
     @property
     def is_main(self) -> bool:
-        """True for a final run on all the data: what the comparison of methods is about."""
+        """Whether this is a final run on all the data. The comparison of methods uses only those."""
         return self.role == "final" and self.fraction == 1.0
 
 
-def content_hash(value: Any) -> str:
-    """16 hex digits of the SHA-256 of `value` as canonical JSON (a pydantic model is dumped first)."""
+def json_hash(value: Any) -> str:
+    """16 hex digits of the SHA-256 of `value` as canonical JSON. A pydantic model is dumped first."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

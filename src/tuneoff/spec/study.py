@@ -1,4 +1,4 @@
-"""A study: which models and methods are compared, on what, with how much effort."""
+"""The spec of a study: the models and methods to compare, the data and the effort."""
 
 from pathlib import PurePath
 from typing import Annotated, Literal
@@ -17,14 +17,15 @@ from tuneoff.spec.run import (
     TrainSpec,
 )
 
-MARGIN = 0.5  # points of ROUGE-1 below which a difference does not matter in practice
+MARGIN = 0.5  # points of ROUGE-1; a smaller difference does not matter in practice
 
 
 class ClaimSpec(Frozen):
-    """A statement that is written down before the study and judged after it.
+    """A claim that is stated before the study and judged after it.
 
-    `better`, `equal` and `at_least` compare the first method with the second; `cost_order` and `loss_order` name
-    methods from the highest to the lowest; `best_early`: the lowest validation loss comes in the first half.
+    `better`, `equal` and `at_least` compare the first method with the second. `cost_order` and `loss_order` list
+    methods from the highest to the lowest. `best_early` claims that the lowest validation loss is in the first half of
+    training.
     """
 
     text: str = Field(min_length=1, max_length=300)
@@ -34,38 +35,52 @@ class ClaimSpec(Frozen):
     cost: str | None = None
 
     @model_validator(mode="after")
-    def _as_many_as_it_needs(self) -> "ClaimSpec":
+    def _check_method_count(self) -> "ClaimSpec":
         wanted = {"best_early": (1, 1), "cost_order": (2, 20), "loss_order": (2, 20)}.get(self.kind, (2, 2))
         if not wanted[0] <= len(self.methods) <= wanted[1]:
-            raise ValueError(f"the claim {self.text!r} of kind {self.kind} names {len(self.methods)} methods")
+            raise ValueError(
+                f"the claim {self.text!r} names {len(self.methods)} methods, which its kind {self.kind} does not allow"
+            )
         return self
 
 
 class StudySpec(Frozen):
-    """Everything that a comparison needs. Names of methods and hyper-parameters are checked by `study.study_file`,
-    which knows the registry; this class only knows shapes."""
+    """Everything that a comparison needs.
+
+    This class checks types and ranges. The planner checks the names of methods and hyper-parameters against the
+    registry.
+    """
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     models: tuple[ModelSpec, ...] = Field((ModelSpec(name="starter"),), min_length=1)
     methods: tuple[str, ...] = Field(("zero_shot", "soft_prompt", "lora", "full"), min_length=1)
-    seeds: int = Field(1, ge=1, description="seeds 0 .. seeds-1, paired across methods")
-    fractions: tuple[Fraction, ...] = Field((1.0,), description="shares of the data, nested; 1 is always among them")
+    seeds: int = Field(1, ge=1, description="number of seeds; every method is trained with seeds 0 .. N-1")
+    fractions: tuple[Fraction, ...] = Field((1.0,), description="fractions of the data, nested; 1 must be among them")
     step_floor: int = Field(
         50,
         ge=1,
-        description="optimiser steps that a share below 1 takes at least, but never more than all the data",
+        description="lowest number of optimiser steps for a fraction below 1, at most as many as for all the data",
     )
-    trials: int = Field(0, ge=0, le=64, description="settings tried for each method before a reserve one; 0: defaults")
-    search_at: Literal["each", "full"] = Field("each", description="trials at each share of the data, or at the whole")
-    halving: bool = Field(False, description="trials of trained methods go one by one, and bad ones are cut early")
+    trials: int = Field(
+        0, ge=0, le=64, description="settings tried for each method, before one refinement trial; 0: defaults only"
+    )
+    search_at: Literal["each", "full"] = Field(
+        "each", description="run trials at each fraction of the data, or only on all of it"
+    )
+    halving: bool = Field(
+        False, description="run the trials of a trained method one after another, and prune bad ones early"
+    )
     steps: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        {}, description="optimiser steps by method, where methods get equal time; the others take those of `train`"
+        {}, description="optimiser steps by method, for equal time; other methods use those of `train`"
     )
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
-    predictions: dict[str, str] = Field({}, description="row name -> JSONL file of an outside system's outputs")
+    predictions: dict[str, str] = Field({}, description="row name -> JSONL file with the outputs of another system")
     claims: tuple[ClaimSpec, ...] = ()
     margin: float = Field(
-        MARGIN, ge=0, allow_inf_nan=False, description="points of ROUGE-1 that do not matter in practice"
+        MARGIN,
+        ge=0,
+        allow_inf_nan=False,
+        description="differences up to this many points of ROUGE-1 do not matter in practice",
     )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
@@ -73,10 +88,10 @@ class StudySpec(Frozen):
     generate: GenerateSpec = GenerateSpec()
     score: ScoreSpec = ScoreSpec()
 
-    def without_places(self) -> "StudySpec":
-        """The same with the names of data files alone; see `DataSpec.without_places`."""
+    def without_paths(self) -> "StudySpec":
+        """A copy that keeps only the names of data files; see `DataSpec.without_paths`."""
         predictions = {row: PurePath(file).name for row, file in self.predictions.items()}
-        return self.model_copy(update={"data": self.data.without_places(), "predictions": predictions})
+        return self.model_copy(update={"data": self.data.without_paths(), "predictions": predictions})
 
     @field_validator("fractions")
     @classmethod
@@ -84,14 +99,14 @@ class StudySpec(Frozen):
         if len(set(fractions)) != len(fractions):
             raise ValueError("a fraction is named twice")
         if 1.0 not in fractions:
-            raise ValueError("1 is missing: the methods are judged on the whole data, smaller shares come beside it")
+            raise ValueError("1 is missing: methods are compared on all the data; add 1 to the fractions")
         return tuple(sorted(fractions))
 
     @field_validator("halving")
     @classmethod
-    def _something_to_halve(cls, halving: bool, info: ValidationInfo) -> bool:
+    def _halving_needs_trials(cls, halving: bool, info: ValidationInfo) -> bool:
         if halving and not info.data.get("trials"):
-            raise ValueError("without trials there is nothing to cut; set trials too (--trials N)")
+            raise ValueError("without trials there is nothing to prune; set trials too (--trials N)")
         return halving
 
     @field_validator("methods")

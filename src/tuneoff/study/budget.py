@@ -18,7 +18,7 @@ from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_ste
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.results.study_state import BudgetFile, Effort, MeasuredSpeed, ReducedSettings, Speed
-from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, StudySpec, content_hash
+from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, StudySpec, json_hash
 from tuneoff.study import planner
 from tuneoff.study.search import rungs
 
@@ -301,7 +301,7 @@ def earlier_plan(
 
 
 def _request(study: StudySpec, seconds: float | None, equal: Effort) -> str:
-    asked = study.without_places().model_dump(mode="json")
+    asked = study.without_paths().model_dump(mode="json")
     if not study.halving:  # plans from before there was such a setting are kept
         asked.pop("halving")
-    return content_hash({"study": asked, "seconds": seconds, "equal": equal})
+    return json_hash({"study": asked, "seconds": seconds, "equal": equal})

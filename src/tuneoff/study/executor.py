@@ -294,7 +294,7 @@ def _salvaged(job: Job, began: str, events: Sequence[Event], status: Status, fai
         run_id=job.run_id,
         name=job.name,
         status=status,
-        spec=job.spec.without_places(),
+        spec=job.spec.without_paths(),
         started_at=began,
         finished_at=_now(),
         failure=failure,

@@ -12,7 +12,7 @@ from tuneoff.data import Dataset, Example
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.metrics import RougeDialect
-from tuneoff.prompts import Prompter, fields_of
+from tuneoff.prompts import Prompter, field_names
 from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
@@ -30,7 +30,7 @@ class StudyInputs:
     dataset: Dataset
     hashes: ContentHashes
     outside: Mapping[str, Mapping[str, str]]
-    unread: metrics.Unread
+    coverage: metrics.RougeCoverage
 
     @property
     def counts(self) -> dict[str, int]:
@@ -70,16 +70,18 @@ class StudyInputs:
             counts=self.counts,
             cleaning=tuple(_without_folders(data.cleaning_report(self.dataset), spec)),
             content_hash=self.dataset.content_hash,
-            caution=self.unread.caution,
+            caution=self.coverage.caution,
         )
 
 
 def load_inputs(study: StudySpec) -> StudyInputs:
     """Read the data, find the models, and hash both. Raises `UserError` for what can be known before a model loads."""
     planner.build_methods(study)
-    dataset = data.load(study.data, fields_of(study.prompt.instruction))
-    unread = metrics.unread((example.references for example in dataset.test), RougeDialect.of(study.score.words))
-    if unread.wordless == unread.examples:
+    dataset = data.load_dataset(study.data, field_names(study.prompt.instruction))
+    coverage = metrics.rouge_coverage(
+        (example.references for example in dataset.test), RougeDialect.of(study.score.words)
+    )
+    if coverage.unscorable == coverage.examples:
         english = study.score.words == "english"
         way_out = "add --rouge-words unicode, which counts words of any script" if english else "correct the data"
         raise UserError(
@@ -94,11 +96,11 @@ def load_inputs(study: StudySpec) -> StudyInputs:
 
     hashes = ContentHashes(
         dataset.content_hash,
-        {model.name: models.content_hash(model) for model in study.models},
+        {model.name: models.model_content_hash(model) for model in study.models},
         train_examples=len(dataset.train),
         examples_at=examples_at,
     )
-    return StudyInputs(dataset, hashes, outside, unread)
+    return StudyInputs(dataset, hashes, outside, coverage)
 
 
 def check_prompts(study: StudySpec, inputs: StudyInputs) -> None:

@@ -25,7 +25,7 @@ from tuneoff.spec import (
     RunSpec,
     StudySpec,
     TrainSpec,
-    content_hash,
+    json_hash,
 )
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
@@ -387,7 +387,7 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
     for key in ("cut_above", "score"):
         if getattr(spec, key) == RunSpec.model_fields[key].default:
             settings.pop(key)
-    return content_hash(
+    return json_hash(
         {"spec": settings, "model": model_hash, "data": data_hash, "numerics": numerics or NUMERICS_VERSION}
     )
 

@@ -75,7 +75,7 @@ class WandbTracker:
             name=name,
             group=group,
             job_type=spec.method.name,
-            config=spec.without_places().model_dump(mode="json"),
+            config=spec.without_paths().model_dump(mode="json"),
             dir=str(self._folder),
             settings=self._settings,
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuneoff.errors import UserError
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN

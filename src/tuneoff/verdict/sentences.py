@@ -5,7 +5,7 @@ Points are rounded to one decimal, bounds away from zero: rounding must not make
 
 import math
 
-from tuneoff.metrics.table import METRICS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Verdict
 from tuneoff.text import join_words, plural
 

@@ -1,4 +1,4 @@
-"""Hub names: what is asked of `datasets`, and one sentence when it cannot answer. No test opens a connection."""
+"""Hub names: what is requested from `datasets`, and one clear error if it fails. No test opens a connection."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tuneoff.data import load
+from tuneoff.data import load_dataset
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, load_dataset: Any) -> None:
+def install_fake_datasets(monkeypatch: pytest.MonkeyPatch, load_dataset: Any) -> None:
     class DatasetsError(Exception):
         pass
 
@@ -34,26 +34,26 @@ def test_cnn_dailymail_by_its_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
         }
     )
 
-    def load_dataset(*names: Any, **more: Any) -> Any:
+    def fake_load(*names: Any, **more: Any) -> Any:
         asked.append((names, more))
         return made
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    dataset = load(DataSpec(source="abisee/cnn_dailymail"))
+    monkeypatch.setattr(datasets, "load_dataset", fake_load)
+    dataset = load_dataset(DataSpec(source="abisee/cnn_dailymail"))
     assert asked == [(("abisee/cnn_dailymail", "3.0.0"), {"revision": None})]
     assert [(e.id, e.document, e.references) for e in dataset.test] == [
         ("a", "test 0", ("h",)),
         ("b", "test 1", ("h",)),
         ("c", "test 2", ("h",)),
     ]
-    load(DataSpec(source="abisee/cnn_dailymail", config="2.0.0"))
+    load_dataset(DataSpec(source="abisee/cnn_dailymail", config="2.0.0"))
     assert asked[-1][0] == ("abisee/cnn_dailymail", "2.0.0")
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install datasets.*--train-file"):
-        load(DataSpec(source="someone/something"))
+        load_dataset(DataSpec(source="someone/something"))
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         (RuntimeError("scripts are no longer supported"), "no longer supported"),
     ],
 )
-def test_what_datasets_raises_becomes_one_sentence(
+def test_what_datasets_raises_becomes_one_user_error(
     monkeypatch: pytest.MonkeyPatch, fault: Exception, sentence: str
 ) -> None:
-    def load_dataset(*names: Any, **more: Any) -> Any:
+    def fake_load(*names: Any, **more: Any) -> Any:
         raise fault
 
-    stand_in(monkeypatch, load_dataset)
+    install_fake_datasets(monkeypatch, fake_load)
     with pytest.raises(UserError, match=sentence) as caught:
-        load(DataSpec(source="someone/something"))
+        load_dataset(DataSpec(source="someone/something"))
     assert "\n" not in str(caught.value)
 
 
@@ -85,11 +85,11 @@ def refuse(*arguments):
     print("CONNECTION", arguments)
     raise OSError("no connection allowed")
 socket.socket.connect = socket.getaddrinfo = refuse
-from tuneoff.data import load
+from tuneoff.data import load_dataset
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 try:
-    load(DataSpec(source="someone/not-in-any-cache"))
+    load_dataset(DataSpec(source="someone/not-in-any-cache"))
 except UserError as error:
     print("SENTENCE", error)
 """

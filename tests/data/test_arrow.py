@@ -1,4 +1,4 @@
-"""Parquet files and folders that `datasets` wrote; the folders are made here in the same layout."""
+"""Parquet files, and folders in the layout of `datasets.save_to_disk`."""
 
 import json
 from datetime import datetime
@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tuneoff.data import load
+from tuneoff.data import load_dataset
 from tuneoff.data.arrow import ROWS_PER_BATCH, open_saved_folder
 from tuneoff.data.files import open_file
-from tuneoff.data.table import Row, Unreadable
+from tuneoff.data.source_table import SourceRow, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 
 
 def save_split(folder: Path, shards: list[pa.Table]) -> None:
     folder.mkdir(parents=True)
-    names = [f"data-{at:05d}-of-{len(shards):05d}.arrow" for at in range(len(shards))]
+    names = [f"data-{index:05d}-of-{len(shards):05d}.arrow" for index in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
         with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, shard.schema) as stream:
             stream.write_table(shard)
@@ -48,7 +48,7 @@ def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
     parquet.write_table(table, path)
     first, second = open_file(str(path)).rows
     assert first.number == 1
-    assert isinstance(first, Row)
+    assert isinstance(first, SourceRow)
     assert first.values == {
         "document": "a",
         "summaries": ["x", "y"],
@@ -56,7 +56,7 @@ def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
         "price": "1.50",
         "at": "2026-01-02 03:04:05.000000000",
     }
-    assert isinstance(second, Row)
+    assert isinstance(second, SourceRow)
     assert set(second.values.values()) == {None}
 
 
@@ -65,7 +65,7 @@ def test_parquet_beyond_one_batch_keeps_row_numbers(tmp_path: Path) -> None:
     count = 2 * ROWS_PER_BATCH + 3
     parquet.write_table(pa.table({"document": [str(n) for n in range(1, count + 1)]}), path)
     rows = list(open_file(str(path)).rows)
-    assert [(row.number, row.values["document"]) for row in rows if isinstance(row, Row)] == [
+    assert [(row.number, row.values["document"]) for row in rows if isinstance(row, SourceRow)] == [
         (n, str(n)) for n in range(1, count + 1)
     ]
 
@@ -77,13 +77,13 @@ def test_parquet_text_that_is_not_utf8_costs_one_row(tmp_path: Path) -> None:
     )
     parquet.write_table(pa.table({"document": broken}), path)
     assert list(open_file(str(path)).rows) == [
-        Row(1, {"document": "a"}),
-        Unreadable(2, "not UTF-8"),
-        Row(3, {"document": "c"}),
+        SourceRow(1, {"document": "a"}),
+        UnreadableRow(2, "not UTF-8"),
+        SourceRow(3, {"document": "c"}),
     ]
 
 
-def test_parquet_that_is_none_or_cut(tmp_path: Path) -> None:
+def test_parquet_that_is_another_format_or_truncated(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_text('{"document": "a"}')
     with pytest.raises(UserError, match="not a Parquet file"):
@@ -100,16 +100,16 @@ def test_saved_folder_with_splits_and_shards(tmp_path: Path) -> None:
     save_split(folder / "val", [pairs("d")])
     save_split(folder / "test", [pairs("e")])
     (folder / "dataset_dict.json").write_text('{"splits": ["train", "val", "test"]}')
-    dataset = load(DataSpec(source=str(folder)))
+    dataset = load_dataset(DataSpec(source=str(folder)))
     assert [example.document for example in dataset.train] == ["document a", "document b", "document c"]
     assert [example.references for example in dataset.validation] == [("summary d",)]
     assert [example.id for example in dataset.test] == ["test-1"]
-    assert "(cut off train)" not in dataset.description
+    assert "(held out from train)" not in dataset.description
 
 
 def test_saved_folder_without_splits_is_training_data(tmp_path: Path) -> None:
     save_split(tmp_path / "saved", [pairs(*"abcdefghij")])
-    dataset = load(DataSpec(source=str(tmp_path / "saved")))
+    dataset = load_dataset(DataSpec(source=str(tmp_path / "saved")))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (8, 1, 1)
 
 
@@ -122,7 +122,7 @@ def test_saved_folder_of_the_library_itself(tmp_path: Path) -> None:
     finally:
         datasets.enable_progress_bars()
     (table,) = open_saved_folder(tmp_path / "saved").values()
-    assert [row.values["summaries"] for row in table.rows if isinstance(row, Row)] == [["x"], ["y", "z"], ["w"]]
+    assert [row.values["summaries"] for row in table.rows if isinstance(row, SourceRow)] == [["x"], ["y", "z"], ["w"]]
 
 
 def test_saved_folder_cannot_point_outside_itself(tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_saved_folder_cannot_point_outside_itself(tmp_path: Path) -> None:
 def test_saved_folder_that_is_damaged(tmp_path: Path, name: str, text: str, sentence: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=sentence):
-        load(DataSpec(source=str(tmp_path)))
+        load_dataset(DataSpec(source=str(tmp_path)))
 
 
 def test_saved_folder_without_train_says_which_splits_there_are(tmp_path: Path) -> None:
     save_split(tmp_path / "saved" / "test", [pairs("a")])
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["test"]}')
     with pytest.raises(UserError, match=r"no split 'train' .*\(splits: test\)"):
-        load(DataSpec(source=str(tmp_path / "saved")))
+        load_dataset(DataSpec(source=str(tmp_path / "saved")))
 
 
 def test_arrow_file_that_is_damaged(tmp_path: Path) -> None:
@@ -162,4 +162,4 @@ def test_arrow_file_that_is_damaged(tmp_path: Path) -> None:
     (file,) = (tmp_path / "saved").glob("*.arrow")
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="not an Arrow file of datasets"):
-        load(DataSpec(source=str(tmp_path / "saved")))
+        load_dataset(DataSpec(source=str(tmp_path / "saved")))

@@ -1,17 +1,17 @@
-"""Groups, never pairs; nested, seeded, and the same on every machine."""
+"""Choices of groups: never of pairs, nested, seeded, and the same on every machine."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneoff.data import Example, group_of, take_fraction
-from tuneoff.data.splits import cut_off, first_groups, rank
+from tuneoff.data import Example, group_id, take_fraction
+from tuneoff.data.splits import group_rank, hold_out, limit_documents
 from tuneoff.errors import UserError
 
 
 def examples_of(documents: list[int]) -> list[Example]:
     return [
-        Example(f"e{at}", f"document {which}", ("s",), group_of(f"document {which}"))
+        Example(f"e{at}", f"document {which}", ("s",), group_id(f"document {which}"))
         for at, which in enumerate(documents)
     ]
 
@@ -52,12 +52,12 @@ def test_impossible_fractions(fraction: float) -> None:
 
 
 @given(many, st.integers(1, 50), st.integers(1, 50), seeds)
-def test_caps_are_nested_and_count_what_they_leave_out(
-    examples: list[Example], one: int, other: int, seed: int
-) -> None:
+def test_limits_are_nested_and_count_the_rest(examples: list[Example], one: int, other: int, seed: int) -> None:
     small, large = sorted((one, other))
-    inner, inner_out = first_groups(iter(examples), small, seed)
-    outer, outer_out = first_groups(iter(examples), large, seed)
+    found, inner_out = limit_documents(iter(examples), small, seed)
+    inner = list(found)
+    found, outer_out = limit_documents(iter(examples), large, seed)
+    outer = list(found)
     groups = {example.group for example in examples}
     assert len({example.group for example in inner}) == min(small, len(groups))
     assert set(ids(inner)) <= set(ids(outer))
@@ -67,49 +67,45 @@ def test_caps_are_nested_and_count_what_they_leave_out(
 
 
 @given(many, st.integers(1, 50), seeds)
-def test_a_cap_keeps_the_lowest_ranks_whatever_the_order_of_rows(
+def test_a_limit_keeps_the_lowest_ranks_whatever_the_order_of_rows(
     examples: list[Example], limit: int, seed: int
 ) -> None:
-    order = sorted({example.group for example in examples}, key=lambda group: rank(group, seed, "cap"))
+    order = sorted({example.group for example in examples}, key=lambda group: group_rank(group, seed, "cap"))
     for rows in (examples, examples[::-1]):
-        kept, _ = first_groups(iter(rows), limit, seed)
+        kept, _ = limit_documents(iter(rows), limit, seed)
         assert {example.group for example in kept} == set(order[:limit])
 
 
-def test_no_cap_keeps_everything() -> None:
+def test_no_limit_keeps_everything() -> None:
     examples = examples_of([1, 2, 1])
-    kept, left_out = first_groups(iter(examples), None, 0)
-    assert (list(kept), left_out) == (examples, 0)
+    kept, over_limit = limit_documents(iter(examples), None, 0)
+    assert (list(kept), over_limit) == (examples, 0)
 
 
 @given(many, st.floats(0.01, 0.4), st.floats(0.01, 0.4), seeds)
-def test_cut_parts_share_no_group_and_lose_nothing(
+def test_held_out_splits_share_no_group_and_lose_nothing(
     examples: list[Example], first: float, second: float, seed: int
 ) -> None:
     total = len({example.group for example in examples})
-    if sum(max(1, round(share * total)) for share in (first, second)) >= total:
+    if sum(max(1, round(fraction * total)) for fraction in (first, second)) >= total:
         with pytest.raises(UserError, match="too few"):
-            cut_off(examples, {"validation": first, "test": second}, seed, "x")
+            hold_out(examples, {"validation": first, "test": second}, seed, "x")
         return
-    parts = cut_off(examples, {"validation": first, "test": second}, seed, "x")
+    parts = hold_out(examples, {"validation": first, "test": second}, seed, "x")
     groups = {split: {example.group for example in part} for split, part in parts.items()}
     assert sum(map(len, groups.values())) == total
     assert len(groups["validation"]) == max(1, round(first * total))
     assert len(groups["test"]) == max(1, round(second * total))
     assert groups["train"]
-    assert sorted(ids(parts["train"] + parts["validation"] + parts["test"])) == sorted(ids(examples))
+    assert sorted(ids([*parts["train"], *parts["validation"], *parts["test"]])) == sorted(ids(examples))
 
 
 def test_too_few_documents_names_what_is_missing() -> None:
     with pytest.raises(UserError, match=r"a.csv: it has 1 different documents, .* 1 for test; .* --test-file"):
-        cut_off(examples_of([1, 1, 1]), {"test": 0.1}, 0, "a.csv")
+        hold_out(examples_of([1, 1, 1]), {"test": 0.1}, 0, "a.csv")
 
 
 def test_order_depends_on_seed_and_purpose_only() -> None:
-    # Written out, so that a change of the hash, which would move every split ever made, is noticed.
-    assert rank("0123456789abcdef", 0, "split") >> 224 == 0x76F50227
-    assert len({rank("a", seed, purpose) for seed in range(3) for purpose in ("split", "cap", "fraction")}) == 9
-
-
-def test_group_ignores_white_space_only() -> None:
-    assert group_of("a  b\n") == group_of(" a b") != group_of("a B")
+    # A literal value, because a changed hash would change every split ever made.
+    assert group_rank("0123456789abcdef", 0, "split") >> 224 == 0x76F50227
+    assert len({group_rank("a", seed, purpose) for seed in range(3) for purpose in ("split", "cap", "fraction")}) == 9

@@ -1,9 +1,9 @@
-"""Ids are those of the tokenizer, whichever way they come: made, kept, or as a part of a split that is kept."""
+"""Token ids equal those of a call of the tokenizer: computed, cached, or as part of a cached split."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tiny import sentence
 from tuneoff import cache, models, prompts, tokenization
-from tuneoff.data import Examples, load, take_fraction
+from tuneoff.data import StoredExamples, load_dataset, take_fraction
 from tuneoff.prompts import Prompter, Prompting
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec
 
@@ -34,7 +34,7 @@ PIECES = [
 
 
 def make(kind: str, folder: Path) -> Any:
-    """A tokenizer of each family, with special tokens that it would put around a text if asked."""
+    """A tokenizer of each family, with special tokens that it would put around a text if tokenized."""
     from tokenizers import Tokenizer, pre_tokenizers, processors, trainers
     from tokenizers import models as families
     from transformers import BertTokenizerLegacy, PreTrainedTokenizerFast
@@ -84,50 +84,51 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(texts=st.lists(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=6).map("".join), max_size=5))
-def test_ids_are_those_of_a_plain_call(tokenizer: Any, texts: list[str]) -> None:
+def test_token_ids_equal_those_of_a_direct_call(tokenizer: Any, texts: list[str]) -> None:
     def plain(part: list[str]) -> list[list[int]]:
-        return tokenizer(part, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        found = tokenizer(part, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return cast(list[list[int]], found["input_ids"])
 
     expected = plain(texts) if texts else []
-    made = tokenization.make(tokenizer, texts)
-    assert [made.first(place) for place in range(len(made))] == expected
-    assert [made.first(place, 2) for place in range(len(made))] == [ids[:2] for ids in expected]
+    made = tokenization.tokenize(tokenizer, texts)
+    assert [made.ids(index) for index in range(len(made))] == expected
+    assert [made.ids(index, 2) for index in range(len(made))] == [ids[:2] for ids in expected]
     assert made.lengths.tolist() == [len(ids) for ids in expected]
-    # A unigram model may choose a special token as a piece like any other, split or not.
+    # A unigram model may choose a special token like any other token, split or not.
     if tokenizer.is_fast and type(tokenizer.backend_tokenizer.model).__name__ != "Unigram":
         specials = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         assert not any(specials & set(ids) for ids in expected)
 
 
-def test_parts_of_any_size_give_the_same(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_matter(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [sentence(index, index % 20) for index in range(40)]
-    whole = tokenization.make(tokenizer, texts)
-    for texts_at_once, characters in ((1, 10**6), (7, 10**6), (1000, 50)):
-        monkeypatch.setattr(tokenization, "_TEXTS_AT_ONCE", texts_at_once)
-        monkeypatch.setattr(tokenization, "_CHARACTERS_AT_ONCE", characters)
-        parts = tokenization.make(tokenizer, texts)
-        assert [parts.first(place) for place in range(40)] == [whole.first(place) for place in range(40)]
+    whole = tokenization.tokenize(tokenizer, texts)
+    for batch_texts, characters in ((1, 10**6), (7, 10**6), (1000, 50)):
+        monkeypatch.setattr(tokenization, "_BATCH_TEXTS", batch_texts)
+        monkeypatch.setattr(tokenization, "_BATCH_CHARACTERS", characters)
+        parts = tokenization.tokenize(tokenizer, texts)
+        assert [parts.ids(index) for index in range(40)] == [whole.ids(index) for index in range(40)]
 
 
-def test_a_tokenizer_is_known_by_its_content(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_of_a_tokenizer(tmp_path: Path) -> None:
     one, other = make("byte_bpe", tmp_path), make("byte_bpe", tmp_path)
-    assert tokenization.content(one) == tokenization.content(other) is not None
+    assert tokenization.tokenizer_fingerprint(one) == tokenization.tokenizer_fingerprint(other) is not None
     other.add_tokens(["paper"])
-    assert tokenization.content(one) != tokenization.content(other)
-    assert tokenization.content(make("bert_in_python", tmp_path)) is None
+    assert tokenization.tokenizer_fingerprint(one) != tokenization.tokenizer_fingerprint(other)
+    assert tokenization.tokenizer_fingerprint(make("bert_in_python", tmp_path)) is None
 
     class Own(type(one)):  # type: ignore[misc]
-        """Might do anything with a text."""
+        """Could change texts in any way."""
 
     one.__class__ = Own
-    assert tokenization.content(one) is None
+    assert tokenization.tokenizer_fingerprint(one) is None
 
 
 @pytest.fixture
 def data_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "WORTH_KEEPING_BYTES", 0)
-    monkeypatch.setattr("tuneoff.prompts.WORTH_KEEPING_BYTES", 0)
+    monkeypatch.setattr(cache, "WORTH_CACHING_BYTES", 0)
+    monkeypatch.setattr("tuneoff.prompts.WORTH_CACHING_BYTES", 0)
     path = tmp_path / "a.jsonl"
     rows = [
         {"document": f"{n} {sentence(n, 3 * (n % 30))}", "summary": sentence(n, 1 + n % 40), "aspect": f"x{n % 3}"}
@@ -146,56 +147,56 @@ PROMPTS = (
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=str)
 @pytest.mark.parametrize("with_target", [True, False])
-def test_kept_ids_give_the_same_rows(
+def test_cached_token_ids_give_the_same_rows(
     data_file: str, tiny_model: Callable[[str], Path], prompt: dict[str, Any], with_target: bool
 ) -> None:
     tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
-    train = load(DataSpec(train_file=data_file)).train
+    train = load_dataset(DataSpec(train_file=data_file)).train
     part = take_fraction(train, 0.3, 0)
 
     def rows(examples: Any, shots: int = 0) -> Any:
         prompting = Prompting(shots=tuple(train[:shots]))
         prompter = Prompter(tokenizer, PromptSpec(**prompt), max_new_tokens=4, prompting=prompting)
-        encoded, too_long = prompter.encode(examples, with_target=with_target)
+        encoded, overlong = prompter.encode(examples, with_target=with_target)
         assert encoded.lengths.tolist() == [len(row.prompt) + len(row.target) for row in encoded]
-        assert encoded.cuts.tolist() == [row.cut for row in encoded]
+        assert encoded.truncated_tokens.tolist() == [row.truncated_tokens for row in encoded]
         assert list(encoded[1::2]) == list(encoded)[1::2]
-        assert not with_target or bool(too_long) == (prompt.get("max_length") == 48)
-        return list(encoded), too_long
+        assert not with_target or bool(overlong) == (prompt.get("max_length") == 48)
+        return list(encoded), overlong
 
     for shots in (0, 2):
-        expected, of_part = rows(list(train), shots), rows(list(part), shots)  # lists have no name to be kept under
-        assert rows(part, shots) == of_part  # kept by itself
+        expected, of_part = rows(list(train), shots), rows(list(part), shots)  # lists have no cache key
+        assert rows(part, shots) == of_part  # cached by itself
         assert rows(train, shots) == rows(train, shots) == expected
-        assert rows(part, shots) == of_part  # by now as a part of the whole
+        assert rows(part, shots) == of_part  # now as part of the cached split
 
 
-def test_what_is_kept_is_not_tokenized_again(
+def test_cached_texts_are_not_tokenized_again(
     data_file: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
-    train = load(DataSpec(train_file=data_file)).train
-    assert isinstance(train, Examples)
-    asked: list[str] = []
-    plain_ids = tokenization.plain_ids
+    train = load_dataset(DataSpec(train_file=data_file)).train
+    assert isinstance(train, StoredExamples)
+    tokenized: list[str] = []
+    original = tokenization.tokenize_as_plain_text
 
-    def ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-        asked.extend(texts)
-        return plain_ids(tokenizer, texts)
+    def record(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+        tokenized.extend(texts)
+        return original(tokenizer, texts)
 
-    monkeypatch.setattr(tokenization, "plain_ids", ids)
+    monkeypatch.setattr(tokenization, "tokenize_as_plain_text", record)
 
     def texts_for(examples: Any, **prompt: Any) -> int:
-        asked.clear()
+        tokenized.clear()
         Prompter(tokenizer, PromptSpec(**prompt), max_new_tokens=4).encode(examples, with_target=True)
         documents = {example.document for example in train}
-        return len(documents & set(asked))
+        return len(documents & set(tokenized))
 
     part = take_fraction(train, 0.3, 0)
     assert texts_for(part) == len(part)
     assert texts_for(part) == 0
     assert texts_for(train) == len(train)
-    assert texts_for(train, instruction="Other words.", max_length=100, cue="") == 0  # frames stand around these ids
+    assert texts_for(train, instruction="Other words.", max_length=100, cue="") == 0  # the frame is not cached
     assert texts_for(take_fraction(train, 0.5, 1)) == 0
     tokenizer.add_tokens(["paper"])
     assert texts_for(train) == len(train)
@@ -203,18 +204,18 @@ def test_what_is_kept_is_not_tokenized_again(
 
 def test_a_chat_template_changes_targets_only(data_file: str, tiny_model: Callable[[str], Path]) -> None:
     tokenizer = models.load_tokenizer(ModelSpec(name=str(tiny_model("llama"))))
-    train = load(DataSpec(train_file=data_file)).train
+    train = load_dataset(DataSpec(train_file=data_file)).train
     tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
-    for template, lead in (("plain", " "), ("chat", ""), ("plain", " ")):
+    for template, prefix in (("plain", " "), ("chat", ""), ("plain", " ")):
         rows, _ = Prompter(tokenizer, PromptSpec(template=template), max_new_tokens=4).encode(train, with_target=True)
-        assert tokenizer.decode(rows[0].target) == f"{lead}{train[0].references[0]}<|end|>"
+        assert tokenizer.decode(rows[0].target) == f"{prefix}{train[0].references[0]}<|end|>"
 
 
-def test_another_way_of_making_texts_finds_no_ids_of_the_old(
+def test_a_changed_prompts_module_uses_no_cached_token_ids(
     data_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a target's text is made of is decided in prompts.py: a new version must not learn the old one's targets."""
-    examples = load(DataSpec(train_file=data_file)).train
+    """`prompts.py` decides about the texts of targets, so a new version must not use cached ones."""
+    examples = load_dataset(DataSpec(train_file=data_file)).train
     tokenizer = make("byte_bpe", tmp_path)
 
     def count() -> int:
@@ -222,5 +223,5 @@ def test_another_way_of_making_texts_finds_no_ids_of_the_old(
         return len(list((cache.cache_folder() / "tokens").iterdir()))
 
     assert count() == count() == 2  # documents and targets
-    monkeypatch.setattr(prompts, "_own_code", lambda: "a later version")
+    monkeypatch.setattr(prompts, "_prompting_code", lambda: "a later version")
     assert count() == 4

@@ -1,4 +1,4 @@
-"""The starter set from its package, and the sentence when it cannot be had."""
+"""The starter set from its package or the hub, and the error if neither provides it."""
 
 import json
 import sys
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tuneoff.data import load, starter, starter_location, starter_present
-from tuneoff.data.table import Row, Table
+from tuneoff.data import load_dataset, starter, starter_location, starter_present
+from tuneoff.data.source_table import SourceRow, SourceTable
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 
@@ -19,7 +19,7 @@ installed = pytest.mark.skipif(not starter_present(), reason="the package aclsum
 @installed
 @pytest.mark.real
 def test_starter_counts_texts_and_aspects() -> None:
-    dataset = load(DataSpec(source="starter"))
+    dataset = load_dataset(DataSpec(source="starter"))
     parts = (dataset.train, dataset.validation, dataset.test)
     assert [len(part) for part in parts] == [300, 150, 300]
     assert [len({example.group for example in part}) for part in parts] == [100, 50, 100]
@@ -35,15 +35,15 @@ def test_starter_counts_texts_and_aspects() -> None:
     assert first[0].document.startswith("In this paper , we explore correlation of dependency relation paths")
     assert first[0].document.endswith("by up to 20 % in MRR .")
     assert first[2].references[0].startswith("The proposed method outperforms state-of-the-art")
-    # Part of every run's name: when it moves, the reading of the starter set has changed.
+    # Part of every run id: a new value means that the starter set is read differently.
     assert dataset.content_hash == "aa7004994a9c7780"
     assert "aclsum" not in sys.modules
 
 
 @installed
 @pytest.mark.real
-def test_starter_can_be_capped_by_documents() -> None:
-    dataset = load(DataSpec(source="starter", max_train_documents=10, max_test_documents=2))
+def test_starter_can_be_limited_by_documents() -> None:
+    dataset = load_dataset(DataSpec(source="starter", max_train_documents=10, max_test_documents=2))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 150, 6)
 
 
@@ -65,15 +65,15 @@ def test_without_package_the_hub_gives_the_same_pairs(monkeypatch: pytest.Monkey
     uninstall(monkeypatch)
     asked: list[Any] = []
 
-    def open_hub(name: str, **more: Any) -> dict[str, Table]:
+    def open_hub(name: str, **more: Any) -> dict[str, SourceTable]:
         asked.append((name, more))
         return {
-            split: Table(
+            split: SourceTable(
                 f"{name} {split}",
                 "row",
                 iter(
                     [
-                        Row(
+                        SourceRow(
                             1,
                             {
                                 "id": f"P-{split}",
@@ -88,7 +88,7 @@ def test_without_package_the_hub_gives_the_same_pairs(monkeypatch: pytest.Monkey
         }
 
     monkeypatch.setattr(starter, "open_hub", open_hub)
-    dataset = load(DataSpec(source="starter"))
+    dataset = load_dataset(DataSpec(source="starter"))
     assert asked == [("sobamchan/aclsum", {"revision": starter.HUB_REVISION, "nested": True})]
     assert [(e.id, e.document, e.references, dict(e.fields)) for e in dataset.test] == [
         ("P-test-challenge", "test one . Two .", ("c",), {"aspect": "challenge"}),
@@ -103,12 +103,12 @@ def test_without_package_and_hub_one_sentence_says_what_to_install(monkeypatch: 
     assert not starter_present()
     assert starter_location() is None
     with pytest.raises(UserError, match=r"pip install --no-deps aclsum==0\.1\.2"):
-        load(DataSpec(source="starter"))
+        load_dataset(DataSpec(source="starter"))
 
 
-def test_another_package_of_that_name_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_package_of_that_name_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in starter.FILES.values():
         (tmp_path / name).write_text(json.dumps({"id": "x", "text": "y"}) + "\n")
     monkeypatch.setattr(starter, "starter_location", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"not the one of aclsum 0\.1\.2"):
-        load(DataSpec(source="starter"))
+        load_dataset(DataSpec(source="starter"))

@@ -1,20 +1,17 @@
-"""One call scores one text; means know the difference between nothing and zero; the docs name every metric."""
+"""`score` computes every metric of one text; `means` leaves undefined values out."""
 
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tuneoff.metrics import METRICS, RougeDialect, means, rouge, score
 
-DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 DOCUMENT = "The model was trained on 100 papers in Paris. It writes one sentence for each of them."
 
 
-def test_score_fills_the_whole_table():
+def test_score_fills_the_whole_table() -> None:
     scores = score("It writes one sentence for 7 papers in London.", DOCUMENT, ["It writes a sentence."], stopped=False)
     assert list(scores) == list(METRICS)
     assert scores["length"] == 9
@@ -30,7 +27,7 @@ def test_score_fills_the_whole_table():
     ).items() <= (scores.items())
 
 
-def test_dialect_reaches_rouge():
+def test_dialect_reaches_rouge() -> None:
     references = ["x y", "trained models"]
     assert score("training model", DOCUMENT, references)["rouge1"] == pytest.approx(100.0)
     coursework = RougeDialect(stemmer=True, multi_reference="first")
@@ -38,7 +35,7 @@ def test_dialect_reaches_rouge():
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_an_empty_text_has_no_properties_but_does_score_zero(text):
+def test_an_empty_text_scores_zero_and_has_no_other_values(text: str) -> None:
     scores = score(text, DOCUMENT, ["a b"])
     undefined = {name for name, value in scores.items() if value is None}
     assert undefined == {
@@ -48,7 +45,7 @@ def test_an_empty_text_has_no_properties_but_does_score_zero(text):
     assert scores["empty"] == 1
 
 
-def test_means_leave_undefined_values_out():
+def test_means_leave_undefined_values_out() -> None:
     rows = [score("", DOCUMENT, ["a"], stopped=True), score("a b c d e", DOCUMENT, ["a"], stopped=False)]
     found = means(rows)
     assert found["novelty"] == 1  # not 1/2
@@ -58,45 +55,21 @@ def test_means_leave_undefined_values_out():
     assert means([rows[1] | {"unstopped": None}])["unstopped"] is None
 
 
-def test_the_mean_of_nothing_is_none():
+def test_the_mean_of_nothing_is_none() -> None:
     assert means([]) == dict.fromkeys(METRICS)
 
 
-def test_means_keep_scores_of_other_systems():
+def test_means_keep_scores_of_other_systems() -> None:
     assert means([{"bertscore": 1.0}, {"bertscore": 2.0}])["bertscore"] == 1.5
 
 
-def test_table_is_keyed_by_name_and_uses_known_units():
-    assert all(name == metric.name for name, metric in METRICS.items())
-    assert {metric.unit for metric in METRICS.values()} == {"points", "share", "words", "count"}
-    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
-
-
-def test_docs_name_every_metric_with_its_unit_and_direction():
-    better = {True: "higher", False: "lower", None: "neither"}
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (\w+) \| (\w+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [
-        (metric.name, metric.title, metric.unit, better[metric.higher_is_better]) for metric in METRICS.values()
-    ]
-
-
-def test_docs_explain_every_metric():
-    text = DOCS.read_text(encoding="utf-8")
-    headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
-    explained = {name for heading in headings for name in re.findall(r"`(\w+)`", heading)}
-    assert explained == set(METRICS)
-    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
-        for part in ("Definition", "Formula", "Unit and direction", "Source", "Pitfalls"):
-            assert f"- **{part}.**" in section, (section.splitlines()[0], part)
-
-
-def test_imports_neither_torch_nor_transformers():
+def test_imports_neither_torch_nor_transformers() -> None:
     code = "import sys, tuneoff.metrics; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_thousand_scores_take_about_a_second():
+def test_a_thousand_scores_take_about_a_second() -> None:
     document = " ".join(f"Sentence {n} speaks of model{n % 7} and reaches {n}.5 points in Paris." for n in range(20))
     text = "The model reaches 7.5 points in Paris and speaks of model3 at length, which nobody had said before."
     started = time.process_time()

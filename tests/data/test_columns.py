@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from tuneoff.data import Example
-from tuneoff.data.columns import Columns, Rejected, find_columns, to_example
-from tuneoff.data.table import Row, Table, Unreadable
+from tuneoff.data.columns import Columns, RejectedRow, find_columns, to_example
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
 
-def table(*rows: Mapping[str, Any]) -> Table:
-    return Table("data.jsonl", "line", iter([Row(number, row) for number, row in enumerate(rows, 1)]))
+def table(*rows: Mapping[str, Any]) -> SourceTable:
+    return SourceTable("data.jsonl", "line", iter([SourceRow(number, row) for number, row in enumerate(rows, 1)]))
 
 
 @pytest.mark.parametrize("document", ["document", "article", "dialogue", "text", "source", " Article "])
@@ -25,8 +25,8 @@ def test_usual_names(document: str, summary: str) -> None:
 @pytest.mark.parametrize("name", ["id", "ID", " Id "])
 def test_the_id_is_found_in_any_case(name: str) -> None:
     row = {name: "x", "document": "d", "summary": "s"}
-    result = to_example(Row(1, row), find_columns(table(row), None, None)[0], "train")
-    assert not isinstance(result, Rejected)
+    result = to_example(SourceRow(1, row), find_columns(table(row), None, None)[0], "train")
+    assert not isinstance(result, RejectedRow)
     assert (result[0].id, result[0].fields) == ("x", {})
 
 
@@ -54,7 +54,7 @@ def test_wrong_column_lists_those_there_are() -> None:
         find_columns(table({"body": "d", "gist": "s"}), "zzz", None)
     with pytest.raises(UserError, match=r"usual name for the document; name it with --document-column"):
         find_columns(table({"body": "d", "summary": "s"}), None, None)
-    with pytest.raises(UserError, match="both document and summary"):
+    with pytest.raises(UserError, match="both the document and the summary"):
         find_columns(table({"text": "d", "summary": "s"}), "text", "text")
 
 
@@ -67,15 +67,15 @@ def test_hostile_column_names_stay_one_line_and_short() -> None:
 
 
 def test_no_rows_and_no_readable_rows() -> None:
-    with pytest.raises(UserError, match="no row in it"):
+    with pytest.raises(UserError, match="has no rows"):
         find_columns(table(), None, None)
-    with pytest.raises(UserError, match=r"data\.jsonl:1: no row could be read, this one because of: not UTF-8"):
-        find_columns(Table("data.jsonl", "line", iter([Unreadable(1, "not UTF-8")])), None, None)
+    with pytest.raises(UserError, match=r"data\.jsonl:1: no row can be read \(not UTF-8\)"):
+        find_columns(SourceTable("data.jsonl", "line", iter([UnreadableRow(1, "not UTF-8")])), None, None)
 
 
-def made(**values: object) -> Example | Rejected:
-    result = to_example(Row(7, values), Columns("document", "summary"), "train")
-    return result if isinstance(result, Rejected) else result[0]
+def made(**values: object) -> Example | RejectedRow:
+    result = to_example(SourceRow(7, values), Columns("document", "summary"), "train")
+    return result if isinstance(result, RejectedRow) else result[0]
 
 
 def test_other_scalar_columns_become_fields() -> None:
@@ -99,9 +99,9 @@ def test_id_column(given: object, expected: str) -> None:
 
 def test_several_references_and_empty_ones_among_them() -> None:
     result = to_example(
-        Row(7, {"document": "d", "summary": ["a", " ", None, "b"]}), Columns("document", "summary"), "test"
+        SourceRow(7, {"document": "d", "summary": ["a", " ", None, "b"]}), Columns("document", "summary"), "test"
     )
-    assert not isinstance(result, Rejected)
+    assert not isinstance(result, RejectedRow)
     example, empty = result
     assert example.references == ("a", "b")
     assert empty == 2
@@ -125,10 +125,10 @@ BROKEN = "is not text (NUL or bytes that are not UTF-8)"
         ({"document": "d", "summary": ["s", 4]}, "summary is not text but int"),
         ({"document": "a\0b", "summary": "s"}, f"document {BROKEN}"),
         ({"document": "d", "summary": "\ud800"}, f"summary {BROKEN}"),
-        ({"document": "d", "summary": "s", "note": "\udce9"}, f"a field beside document and summary {BROKEN}"),
-        ({"document": "d", "summary": "s", "id": "\udce9"}, f"a field beside document and summary {BROKEN}"),
-        ({"document": "d", "summary": "s", "\ud800": "x"}, f"a field beside document and summary {BROKEN}"),
+        ({"document": "d", "summary": "s", "note": "\udce9"}, f"another column {BROKEN}"),
+        ({"document": "d", "summary": "s", "id": "\udce9"}, f"another column {BROKEN}"),
+        ({"document": "d", "summary": "s", "\ud800": "x"}, f"another column {BROKEN}"),
     ],
 )
 def test_rejected(values: dict[str, object], reason: str) -> None:
-    assert made(**values) == Rejected(reason)
+    assert made(**values) == RejectedRow(reason)

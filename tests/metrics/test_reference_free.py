@@ -1,17 +1,16 @@
-"""Measures of a text beside its document, on cases whose values can be counted by hand."""
+"""Metrics without a reference, on cases whose values can be counted by hand."""
 
 import time
 
 import pytest
 
-from tuneoff.metrics.text import (
+from tuneoff.metrics.reference_free import (
     copy_rate,
-    length,
     novelty,
     repetition,
+    split_words,
     unsupported_names,
     unsupported_numbers,
-    words,
 )
 
 
@@ -28,12 +27,11 @@ from tuneoff.metrics.text import (
         ("a \ud800 b", ["a", "b"]),
     ],
 )
-def test_words(text, found):
-    assert words(text) == found
-    assert length(text) == len(found)
+def test_words(text: str, found: list[str]) -> None:
+    assert split_words(text) == found
 
 
-def test_novelty():
+def test_novelty() -> None:
     document = list("abcd")
     assert novelty(list("abc"), document) == 0
     assert novelty(list("abx"), document) == pytest.approx(1 / 2)
@@ -44,10 +42,10 @@ def test_novelty():
     assert novelty(list("ab"), []) == 1
 
 
-def test_copy_rate():
+def test_copy_rate() -> None:
     document = list("abcdefg")
     assert copy_rate(list("abcde"), document) == 1
-    assert copy_rate(list("abcxdef"), document) == 0  # runs of three are no copy
+    assert copy_rate(list("abcxdef"), document) == 0  # runs of three do not count
     assert copy_rate(list("xabcdy"), document) == pytest.approx(4 / 6)
     assert copy_rate(list("abcdxdefg"), document) == pytest.approx(8 / 9)
     assert copy_rate(list("abcdcdef"), document) == 1  # two runs that touch
@@ -57,7 +55,7 @@ def test_copy_rate():
     assert copy_rate(list("abcd"), []) == 0
 
 
-def test_repetition():
+def test_repetition() -> None:
     assert repetition(list("abcde")) == 0
     assert repetition(list("abcabc")) == pytest.approx(1 / 4)  # abc bca cab abc
     assert repetition(["a"] * 12) == pytest.approx(0.9)
@@ -88,7 +86,7 @@ def test_repetition():
         ("...", "3", None),
     ],
 )
-def test_unsupported_numbers(text, document, count):
+def test_unsupported_numbers(text: str, document: str, count: int | None) -> None:
     assert unsupported_numbers(text, document) == count
 
 
@@ -97,15 +95,15 @@ def test_unsupported_numbers(text, document, count):
     [
         ("We use BERT here.", "Our model uses GPT.", 1),
         ("We use BERT here.", "bert is a model", 0),
-        ("The model is small.", "nothing alike", 0),  # a capital that opens a sentence is no name
+        ("The model is small.", "nothing alike", 0),  # a capital at the start of a sentence is not a name
         ("In Paris and in Paris", "Rome", 1),
-        ("It lies in Paris. London is larger.", "Rome", 1),  # London opens its sentence
+        ("It lies in Paris. London is larger.", "Rome", 1),  # London starts its sentence
         ("LoRA wins.", "full tuning", 1),
         ("iPhone sales", "phones", 1),
         ("Result: Better models win", "x", 0),
         ('He said: "Nothing"', "x", 0),
         ("Einstein-Podolsky", "einstein", 1),
-        ("Vitamin C and plan B", "x", 0),  # single letters are no names
+        ("Vitamin C and plan B", "x", 0),  # single letters are not names
         ("Nach Köln", "KÖLN ist", 0),
         ("no name in it", "x", 0),
         ("模型很好", "x", None),
@@ -113,15 +111,15 @@ def test_unsupported_numbers(text, document, count):
         ("", "Paris", None),
     ],
 )
-def test_unsupported_names(text, document, count):
+def test_unsupported_names(text: str, document: str, count: int | None) -> None:
     assert unsupported_names(text, document) == count
 
 
 @pytest.mark.parametrize("piece", ["a ", "1,", "A", "Ab ", "1", "İ", "'", "é.", "1.1 ", ": A"])
-def test_linear_in_hostile_texts(piece):
+def test_linear_time_for_malicious_texts(piece: str) -> None:
     text = piece * 50_000
     started = time.process_time()
-    own = words(text)
+    own = split_words(text)
     novelty(own, own), copy_rate(own, own), repetition(own)
     unsupported_numbers(text, "x"), unsupported_names(text, "x")
     assert time.process_time() - started < 4  # a quadratic rule takes minutes

@@ -1,31 +1,32 @@
-"""A set of digests that takes little memory: what cleaning has to remember of a million rows."""
+"""A set of digests that needs little memory: cleaning keeps one for every row and document."""
 
 import struct
 from array import array
 
-_FIRST_SLOTS = 1024
+_INITIAL_SLOTS = 1024
 _TWO_WORDS = struct.Struct("<QQ")
 
 
-class Keys:
-    """A set of 16-byte digests in an open table: 32 to 64 bytes a key, where a set of `bytes` takes above 100.
+class DigestSet:
+    """A set of 16-byte digests in an open-addressing hash table.
 
-    Digests are told apart by all their bits; the all-zero one counts as its neighbour, which no digest ever is.
+    It takes 32 to 64 bytes a digest; a Python set of `bytes` takes more than 100. Digests are compared in full. The
+    all-zero digest marks an empty slot, so it is stored as the digest with its last word 1.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._firsts = array("Q", bytes(8 * _FIRST_SLOTS))
-        self._seconds = array("Q", bytes(8 * _FIRST_SLOTS))
+        self._firsts = array("Q", bytes(8 * _INITIAL_SLOTS))
+        self._seconds = array("Q", bytes(8 * _INITIAL_SLOTS))
 
     def __contains__(self, digest: bytes) -> bool:
-        first, second = _words(digest)
+        first, second = _split_digest(digest)
         slot = self._slot(first, second)
         return bool(self._firsts[slot] or self._seconds[slot])
 
     def add(self, digest: bytes) -> bool:
-        """Whether it was new."""
-        first, second = _words(digest)
+        """Add a digest. Returns True if it was not in the set before."""
+        first, second = _split_digest(digest)
         slot = self._slot(first, second)
         if self._firsts[slot] or self._seconds[slot]:
             return False
@@ -36,7 +37,7 @@ class Keys:
         return True
 
     def _slot(self, first: int, second: int) -> int:
-        """Where the key stands or, in an empty slot, would stand."""
+        """Index of the slot that holds the digest, or of the empty slot for it."""
         firsts, seconds = self._firsts, self._seconds
         last = len(firsts) - 1
         slot = first & last
@@ -54,6 +55,6 @@ class Keys:
                 self._firsts[slot], self._seconds[slot] = first, second
 
 
-def _words(digest: bytes) -> tuple[int, int]:
+def _split_digest(digest: bytes) -> tuple[int, int]:
     first, second = _TWO_WORDS.unpack(digest)
     return first, second or int(not first)

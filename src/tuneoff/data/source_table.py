@@ -1,0 +1,40 @@
+"""What every reader returns: numbered rows with named values. `columns` decides what the columns mean."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row as read from its source. `number` is the line of a text file or the row of a table, from 1."""
+
+    number: int
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """One row whose values could not be read, and why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """Rows of one source, read lazily and once.
+
+    `name` is for messages: a path, or a data set and its split. `files` are all files that the rows are read from;
+    empty if they are not known.
+    """
+
+    name: str
+    unit: Literal["line", "row"]
+    rows: Iterator[SourceRow | UnreadableRow]
+    files: tuple[Path, ...] = ()
+
+    def location(self, number: int) -> str:
+        """The location of a row, for a message: `train.jsonl:7` or `owner/name train, row 7`."""
+        return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}, row {number}"
