@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.study_folders import planned_run_folders, read_record
 from tuneoff.cli import main
-from tuneoff.results.run_record import read_record, run_folders
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "custom_method"
 METHOD_LINES = 40
@@ -58,7 +58,7 @@ def test_an_installed_method_is_listed_and_trains_as_any_other(
     ]
     assert main(["train", "query-tuning", *arguments]) == 0
     assert "Query tuning" in capsys.readouterr().out
-    [folder] = run_folders(output)
+    [folder] = planned_run_folders(output)
     record = read_record(folder)
     assert record.spec.method.name == "query_tuning"
     assert record.spec.method.hyperparameters["learning_rate"] == 0.002

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tuneoff.cli.session import StudyResult
 
+from support.study_folders import planned_run_folders, read_documents, read_predictions, read_record
+from tuneoff.api import Study
 from tuneoff.cli import guard, main
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.results.run_record import Record, read_documents, read_predictions, read_record, run_folders
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_dir import RunDir, StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_state import DataFile, PlanFile
+from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 
@@ -293,7 +297,7 @@ def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_pat
 @one_process
 def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, command = study
-    records = {path.name: (path / "record.json").stat().st_mtime_ns for path in run_folders(folder)}
+    records = {path.name: (path / "record.json").stat().st_mtime_ns for path in planned_run_folders(folder)}
     assert len(records) == 2
     assert {"study.json", "plan.json", "data.json", "documents.jsonl", "summary.json", "report.html"} <= tree(folder)
     assert {f"baselines/{name}.jsonl" for name in ("LEAD-1", "LEAD-3", "oracle-1")} <= tree(folder)
@@ -301,7 +305,7 @@ def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.C
 
     assert main(command) == 0  # the same command again does nothing twice
     out, err = capsys.readouterr()
-    assert {path.name: (path / "record.json").stat().st_mtime_ns for path in run_folders(folder)} == records
+    assert {path.name: (path / "record.json").stat().st_mtime_ns for path in planned_run_folders(folder)} == records
     assert "2 of them done already" in err
     summary = json.loads(out.splitlines()[-1])
     assert {row["name"] for row in summary["rows"]} >= {"zero_shot", "soft_prompt", "LEAD-1"}
@@ -324,7 +328,7 @@ def test_a_different_study_may_not_use_the_folder(
 def test_a_finished_run_writes_more_texts(
     study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    run = next(path for path in planned_run_folders(study[0]) if path.name.startswith("soft_prompt"))
     documents = {row.id: row.document for row in read_documents(study[0])}
     texts = {row.id: row.text for row in read_predictions(run)}
     file = tmp_path / "new.jsonl"
@@ -343,7 +347,7 @@ def test_a_run_that_cannot_be_used_is_told_before_a_model_loads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tuneoff.models.load_model", lambda *_: pytest.fail("a model was loaded"))
-    made = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    made = next(path for path in planned_run_folders(study[0]) if path.name.startswith("soft_prompt"))
     document = tmp_path / "document.txt"
     document.write_text("A text.")
     record = json.loads((made / "record.json").read_text())
@@ -365,7 +369,7 @@ def test_a_field_that_leaves_no_room_is_told(
     study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A document that is left out would give the summaries behind it to the wrong documents."""
-    made = next(path for path in run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    made = next(path for path in planned_run_folders(study[0]) if path.name.startswith("soft_prompt"))
     run = shutil.copytree(made, tmp_path / "run")
     record = json.loads((run / "record.json").read_text())
     record["spec"]["prompt"]["instruction"] = "Say the {aspect}."
@@ -399,7 +403,7 @@ def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     assert "nothing_like_it" in err
     assert err.count("\n") == 1
     study = Path("out")
-    runs = {read_record(path).name: path for path in run_folders(study)}
+    runs = {read_record(path).name: path for path in planned_run_folders(study)}
     assert {name: read_record(path).status for name, path in runs.items()} == {
         "zero_shot-s0": "finished",
         "lora-s0": "failed",
@@ -425,12 +429,14 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     ]
     assert main(["compare", *tiny, *flags, "--quiet", "--output=out", "--workers=2"]) == 0
     assert not capsys.readouterr().err
-    [final] = [path for path in run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
+    [final] = [path for path in planned_run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
     record = read_record(final)
     assert record.spec.method.hyperparameters["r"] == 2
     assert record.resources.processes == 2
     timing = {
-        path.name.split("-timing")[0]: read_record(path) for path in run_folders(Path("out")) if "-timing-" in path.name
+        path.name.split("-timing")[0]: read_record(path)
+        for path in planned_run_folders(Path("out"))
+        if "-timing-" in path.name
     }
     assert set(timing) == {"zero_shot", "peft-LOHA"}
     for alone in timing.values():
@@ -454,7 +460,7 @@ def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: py
     assert main(command) == 0
     capsys.readouterr()
     study = Path("out")
-    records = {path.name: read_record(path) for path in run_folders(study)}
+    records = {path.name: read_record(path) for path in planned_run_folders(study)}
     trials = [record for record in records.values() if record.spec.role == "trial"]
     assert len(trials) == 9
     for record in trials:  # no trial has read a test text
@@ -495,8 +501,11 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
         model=ModelSpec(), prompt=PromptSpec(), data=DataSpec(source="starter"), method=MethodSpec(name="full")
     )
     records = [Record(run_id="0", name="full-s0", status=each, spec=spec, started_at="") for each in status]
-    assert StudyResult(Path(), tuple(records), (), {}).exit_code == code
-    under_way = StudyResult(Path(), tuple(records), (), {}, complete=False)
+    runs = tuple(StoredRun(RunDir(Path(str(number))), record) for number, record in enumerate(records))
+    stored = StoredStudy(StudyDir(Path()), None, PlanFile(), DataFile(), None, None, runs)
+    summary = Summary(name="study", created_at="", tuneoff_version="", primary_metric="rouge1")
+    assert Study(stored, summary).exit_code == code
+    under_way = Study(stored, summary, complete=False)
     assert under_way.exit_code == (code or 3), "a method whose trials did not end has no final run"
 
 
@@ -506,8 +515,8 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
         (UserError("wrong"), 2, "wrong"),
         (RunFailure("broken"), 1, "broken"),
         (OSError(28, "No space left on device", "disk/file"), 1, "disk/file: No space left"),
-        (KeyboardInterrupt(), 130, "the same command goes on"),
-        (SystemExit(143), 143, "the same command goes on"),
+        (KeyboardInterrupt(), 130, "run the same command to continue"),
+        (SystemExit(143), 143, "run the same command to continue"),
     ],
 )
 def test_what_ends_a_command_early(
@@ -549,6 +558,6 @@ def test_a_command_that_is_stopped_says_how_to_go_on(
     def stopped(*args: object, **kwargs: object) -> None:
         raise stop
 
-    monkeypatch.setattr("tuneoff.cli.session.prepare", stopped)
+    monkeypatch.setattr("tuneoff.cli.study.prepare", stopped)
     assert main(["compare", "--preset=starter", "--dry-run"]) == code
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.study_folders import planned_run_folders, read_record
 from tuneoff.cli import coursework
 from tuneoff.methods import METHODS
-from tuneoff.results.run_record import read_record, run_folders
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROGRAMS = {"baseline": "zero_shot", "soft_prompt_tuning": "soft_prompt", "lora": "lora", "full_fine_tuning": "full"}
@@ -103,7 +103,7 @@ def test_a_program_from_end_to_end(tiny: list[str], capsys: pytest.CaptureFixtur
     assert name == "ROUGE Scores"
     values = ast.literal_eval(scores)
     assert list(values) == ["rouge1", "rouge2", "rougeL"]
-    [run] = run_folders(Path("out"))
+    [run] = planned_run_folders(Path("out"))
     record = read_record(run)
     assert values["rouge1"] == record.scores["rouge1"] / 100
     assert all(0 <= value <= 1 for value in values.values())

@@ -7,7 +7,7 @@ import torch
 
 from tiny import example_row
 from tuneoff import models
-from tuneoff.data import Example, group_of
+from tuneoff.data import Example, group_id
 from tuneoff.engine.generation import GeneratedTokens, generate
 from tuneoff.engine.loss import collate, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
@@ -22,7 +22,7 @@ TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 def examples(count: int = 5) -> list[Example]:
     rows = [example_row(index) for index in range(count)]
-    return [Example(row["id"], row["document"], (row["summary"],), group_of(row["document"])) for row in rows]
+    return [Example(row["id"], row["document"], (row["summary"],), group_id(row["document"])) for row in rows]
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:

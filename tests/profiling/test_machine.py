@@ -11,7 +11,7 @@ from tuneoff.profiling.nvidia import NvidiaDevices
 
 
 def test_machine_is_plain_json_without_the_name_of_the_host() -> None:
-    described = describe_machine()
+    described = describe_machine().model_dump(mode="json")
     assert json.loads(json.dumps(described)) == described
     assert described["memory_bytes"] > 100 * MB
     assert described["usable_cores"] >= 1

@@ -6,11 +6,12 @@ import pytest
 from fake_tracked import EVENTS, record, spec
 
 from tuneoff.results.events import Event
-from tuneoff.results.run_record import Record, write_record
+from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import RunSpec
-from tuneoff.study.executor import Job, Outcome
-from tuneoff.study.progress import Progress
+from tuneoff.study.executor import Job
 from tuneoff.trackers import Figures, GuardedTracker, Predictions, Tracker
+from tuneoff.trackers.observer import TrackerObserver
 
 
 class BrokenTracker:
@@ -63,22 +64,30 @@ def test_ctrl_c_is_not_an_error_of_the_tracker() -> None:
         feed(GuardedTracker(BrokenTracker("event", KeyboardInterrupt()), "wandb"))
 
 
-@pytest.mark.parametrize("damaged", ["record.json", "predictions.jsonl"])
-def test_a_damaged_file_that_a_tracker_asks_for_switches_it_off(
-    damaged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from tuneoff.cli.session import _Watch
-
-    ended = record("lora-s0", "finished")
-    write_record(tmp_path, ended)
-    (tmp_path / damaged).write_text("{")
+def test_damaged_predictions_switch_a_tracker_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = StoredRun(RunDir(tmp_path), record("lora-s0", "failed"))
+    (tmp_path / "predictions.jsonl").write_text("{")
     broken = BrokenTracker("never", ConnectionError())
-    with Progress(2, quiet=True) as progress:
-        watch = _Watch("study", progress, [GuardedTracker(broken, "wandb")], keep_texts=True)
-        for _ in range(2):
-            watch.finish(Outcome(Job(spec(), "id", "lora-s0", tmp_path), ended))
+    observer = TrackerObserver([GuardedTracker(broken, "wandb")], "study", keep_texts=True)
+    for _ in range(2):
+        observer.ended(Job(spec(), "id", "lora-s0", run.dir), run)
     assert broken.calls == []
     err = capsys.readouterr().err
     assert err.startswith("wandb is switched off, the runs go on (UserError: ")
-    assert damaged in err
+    assert "predictions.jsonl" in err
     assert err.count("\n") == 1
+
+
+def test_withheld_texts_do_not_reach_a_tracker(tmp_path: Path) -> None:
+    run = StoredRun(RunDir(tmp_path), record("lora-s0", "failed"))
+    run.dir.write_predictions([Prediction(id="a", text="secret")])
+    seen: list[object] = []
+
+    class Reader(BrokenTracker):
+        def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
+            seen.append(list(predictions()))
+
+    for keep_texts in (False, True):
+        observer = TrackerObserver([Reader("never", ConnectionError())], "study", keep_texts=keep_texts)
+        observer.ended(Job(spec(), "id", "lora-s0", run.dir), run)
+    assert seen == [[], run.predictions]
