@@ -39,7 +39,9 @@ def parse_duration(text: str) -> float | None:
     """Seconds of `20m`, `1h30m`, `90s` or `1.5h`; None for anything else."""
     found = _DURATION.fullmatch(text.replace(" ", ""))
     try:
-        seconds = sum(float(part) * _SECONDS[unit] for unit, part in (found.groupdict() if found else {}).items() if part)
+        seconds = sum(
+            float(part) * _SECONDS[unit] for unit, part in (found.groupdict() if found else {}).items() if part
+        )
     except ValueError:
         return None
     return seconds if seconds > 0 else None

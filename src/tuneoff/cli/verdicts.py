@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, signature
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
 from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
 from tuneoff.spec import ScoreSpec, Words
 from tuneoff.text import join_words, sanitize
@@ -23,15 +23,13 @@ from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.study_diff import diff
 
 
-def judge_output(
-    folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool
-) -> str:
+def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
     """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files."""
     if rated and len(folders) != 1:
         raise UserError("--ratings: needs exactly one study folder, the one whose texts were rated")
     _check_margin(margin)
     studies = {folder: StudyDir(folder).load() for folder in dict.fromkeys(folders)}
-    judged = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
+    models = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
     confounds = confounds_between((str(folder), study.records) for folder, study in studies.items())
     requested = [(path, judge_ratings(studies[folders[0]], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
@@ -45,12 +43,12 @@ def judge_output(
                 "data_sizes": one.data_sizes.model_dump(mode="json") if one.data_sizes else None,
                 "claims": [claim.model_dump(mode="json") for claim in one.claims],
             }
-            for folder, one in judged
+            for folder, one in models
         ]
         rows += [{"between": confound.model_dump(mode="json")} for confound in confounds]
         return json.dumps([*rows, *({"ratings": _rating_as_data(path, found)} for path, found in ratings)])
     lines = []
-    for folder, one in judged:
+    for folder, one in models:
         verdict = one.verdict
         lines.append(f"{folder}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict_lines(verdict)
@@ -90,7 +88,7 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
 
-def rescore_output(
+def rescored(
     folder: Path, margin: float | None, *, stemmer: bool, references: str, words: str | None, as_json: bool
 ) -> str:
     """The verdicts of a study by another ROUGE dialect. `words`: what counts as a word; None for the study's own."""
@@ -119,27 +117,30 @@ def rescore_output(
     return _joined(lines)
 
 
-def select_run(folder: Path, method: str | None, model: str | None) -> RunDir:
+def run_to_use(folder: Path, method: str | None, model: str | None) -> StoredRun:
     """The run that a study hands over, reported on stderr. A run folder is returned as it is."""
-    if RunDir(folder).has_record() or not (folder / "runs").exists():
+    run = RunDir(folder)
+    if run.has_record() or not (folder / "runs").exists():
         if method is not None or model is not None:
             raise UserError(
                 f"{folder}: a run has one method and one model; to choose with --method or --model, name the study "
                 "folder"
             )
-        return RunDir(folder)
+        return StoredRun(run, run.read_record())
     study = StudyDir(folder).load()
     found = find_model_to_use(study, method.replace("-", "_") if method else None, model)
-    print(sanitize(describe_choice(found)), file=sys.stderr)
-    return study.dir.run_dir(found.run)
+    print(sanitize(model_to_use_sentence(found)), file=sys.stderr)
+    chosen = study.run(found.run)
+    assert chosen is not None
+    return chosen
 
 
-def describe_choice(found: ModelToUse) -> str:
+def model_to_use_sentence(found: ModelToUse) -> str:
     """Which run is used, and why."""
     return f"{found.title} on {found.model}, seed {found.seed} ({found.why}): runs/{found.run}"
 
 
-def diff_output(first: Path, second: Path, *, as_json: bool) -> str:
+def compared(first: Path, second: Path, *, as_json: bool) -> str:
     """Two studies compared run by run."""
     found = diff(StudyDir(first).load(), StudyDir(second).load())
     if as_json:
@@ -154,7 +155,7 @@ def diff_output(first: Path, second: Path, *, as_json: bool) -> str:
     return _joined([*found.sentences, *lines])
 
 
-def peft_output(files: Sequence[Path], *, as_json: bool) -> str:
+def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
     """Result files of PEFT's own comparison, judged."""
     found = judge_peft_results(files)
     if as_json:
