@@ -10,7 +10,7 @@ from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Ve
 from tuneoff.text import join_words, plural
 
 
-def sentences(verdict: Verdict) -> tuple[str, ...]:
+def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_answer(verdict, titles), *left_out(verdict), *_limits(verdict)]
