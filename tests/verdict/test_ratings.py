@@ -16,7 +16,9 @@ RUNS = ("starter-lora-s0", "starter-full-s0")
 
 def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-untyped-def]
     """Ratings of `count` documents; `prefer(index, better)` names a method, `better` is the one with more ROUGE-1."""
-    rows = [{row.id: row.scores["rouge1"] or 0 for row in StudyDir(study).run_dir(run).read_predictions()} for run in RUNS]
+    rows = [
+        {row.id: row.scores["rouge1"] or 0 for row in StudyDir(study).run_dir(run).read_predictions()} for run in RUNS
+    ]
     ratings = []
     for index, document in enumerate(StudyDir(study).read_documents()[:count]):
         better = "lora" if rows[0][document.id] > rows[1][document.id] else "full"
