@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from tuneoff.report.folder import read_study
 
 from tuneoff.cli import main
-from tuneoff.report.folder import read_study
 from tuneoff.report.theme import HUES
 
 CHROMIUM = Path("/usr/bin/chromium")

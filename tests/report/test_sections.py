@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuneoff.report.company import alone, of_clocks, of_costs
+from tuneoff.report.folder import read_study
 
 from tuneoff.cli import main
 from tuneoff.cli.show import result_as_text
 from tuneoff.report import figures, render
-from tuneoff.report.company import alone, of_clocks, of_costs
-from tuneoff.report.folder import read_study
 from tuneoff.report.theme import Cast
 from tuneoff.results.run_record import BUDGET_FILE, Record, read_record, run_folders, write_json, write_record
 from tuneoff.spec import StudySpec
