@@ -57,7 +57,7 @@ def check(counts: Counter[tuple[str, Path]], study: Path) -> None:
 
 
 def test_judge_reads_once(study: Path, reads: Counter[tuple[str, Path]]) -> None:
-    verdicts.judged([study, study], "rouge1", 0.5, [], as_json=False)
+    verdicts.judge_output([study, study], "rouge1", 0.5, [], as_json=False)
     check(reads, study)
 
 

@@ -18,11 +18,11 @@ METHODS = ["zero_shot", "lora", "full"]
 
 
 def judge(*folders: Path, metric: str = "rouge1", margin: float | None = None) -> str:
-    return verdicts.judged(folders, metric, margin, [], as_json=False)
+    return verdicts.judge_output(folders, metric, margin, [], as_json=False)
 
 
 def rescore(folder: Path, margin: float | None = None, words: str | None = None, references: str = "best") -> str:
-    return verdicts.rescored(folder, margin, stemmer=True, references=references, words=words, as_json=False)
+    return verdicts.rescore_output(folder, margin, stemmer=True, references=references, words=words, as_json=False)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_judge_prints_data_sizes_and_claims(tmp_path: Path) -> None:
     out = judge(study, margin=50)
     assert "  Claim, supported: much better (difference -" in out
     assert "  Data size: " in out
-    [row] = json.loads(verdicts.judged([study], "rouge1", None, [], as_json=True))
+    [row] = json.loads(verdicts.judge_output([study], "rouge1", None, [], as_json=True))
     assert [one["outcome"] for one in row["claims"]] == ["contradicted"]
     assert row["data_sizes"]["crossovers"]
     assert row["best"] == judge_study(load(study))[0].verdict.best
@@ -77,7 +77,7 @@ def test_a_margin_that_is_not_a_number_of_points_is_refused(margin: float, texts
 
 def test_ratings_belong_to_one_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs exactly one study folder"):
-        verdicts.judged([tmp_path, tmp_path / "b"], "rouge1", None, [tmp_path / "ratings.json"], as_json=False)
+        verdicts.judge_output([tmp_path, tmp_path / "b"], "rouge1", None, [tmp_path / "ratings.json"], as_json=False)
 
 
 def test_rescore_uses_the_words_of_the_study(texts_study: Path) -> None:
@@ -99,21 +99,21 @@ def test_rescore_names_the_values_that_it_knows(texts_study: Path) -> None:
 
 
 def test_rescore_as_json_has_runs_and_verdicts(texts_study: Path) -> None:
-    out = verdicts.rescored(texts_study, None, stemmer=False, references="first", words=None, as_json=True)
+    out = verdicts.rescore_output(texts_study, None, stemmer=False, references="first", words=None, as_json=True)
     found = json.loads(out)
     assert {row["run"] for row in found["runs"]} == {"zero_shot-s0", "lora-s0", "lora-s1", "full-s0", "full-s1"}
     assert [verdict["metric"] for verdict in found["verdicts"]] == ["rouge1"]
     assert "signature" in found
 
 
-def test_compared_lists_runs_of_one_study(texts_study: Path, tmp_path: Path) -> None:
+def test_diff_lists_runs_of_one_study(texts_study: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(texts_study, tmp_path / "other"))
     shutil.rmtree(StudyDir(other).run_dir("starter-full-s1").path)
-    out = verdicts.compared(texts_study, other, as_json=False)
+    out = verdicts.diff_output(texts_study, other, as_json=False)
     assert f"only in {texts_study}: starter/full/seed 1/fraction 1" in out
     assert "starter/lora/seed 0/fraction 1" in out
     assert "+0.00  training  +0.00, scoring  +0.00" in out
-    found = json.loads(verdicts.compared(texts_study, other, as_json=True))
+    found = json.loads(verdicts.diff_output(texts_study, other, as_json=True))
     assert found["only_first"] == ["starter/full/seed 1/fraction 1"]
 
 
@@ -140,19 +140,19 @@ def test_control_codes_do_not_reach_the_terminal(tmp_path: Path) -> None:
 def test_the_run_to_use_is_the_one_of_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     found = find_model_to_use(load(study))
-    assert verdicts.run_to_use(study, None, None).name == found.run
-    assert capsys.readouterr().err == f"{verdicts.model_to_use_sentence(found)}\n"
-    assert found.why in verdicts.model_to_use_sentence(found)
-    assert verdicts.run_to_use(study, "zero-shot", None).name == "starter-zero_shot-s0"
+    assert verdicts.select_run(study, None, None).name == found.run
+    assert capsys.readouterr().err == f"{verdicts.describe_choice(found)}\n"
+    assert found.why in verdicts.describe_choice(found)
+    assert verdicts.select_run(study, "zero-shot", None).name == "starter-zero_shot-s0"
 
 
 def test_a_run_folder_is_used_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_folder(tmp_path)
     folder = run_dirs(study)[0]
-    run = verdicts.run_to_use(folder.path, None, None)
+    run = verdicts.select_run(folder.path, None, None)
     assert (run.name, run.record) == (folder.name, folder.read_record())
     assert not capsys.readouterr().err
     with pytest.raises(UserError, match="name the study folder"):
-        verdicts.run_to_use(folder.path, "lora", None)
+        verdicts.select_run(folder.path, "lora", None)
     with pytest.raises(UserError, match=r"contains no record\.json"):
-        verdicts.run_to_use(tmp_path / "nowhere", None, None)
+        verdicts.select_run(tmp_path / "nowhere", None, None)

@@ -305,5 +305,5 @@ def test_ratings_are_saved_by_the_button_and_judged(rich_study: Path, visits: Vi
     file = tmp_path / saved.value.suggested_filename
     saved.value.save_as(file)
     assert visit.complaints == []
-    shown = verdicts.judged([rich_study], "rouge1", None, [file], as_json=False)
+    shown = verdicts.judge_output([rich_study], "rouge1", None, [file], as_json=False)
     assert "5 ratings: " in shown

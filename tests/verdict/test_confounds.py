@@ -161,10 +161,10 @@ def test_judging_several_studies_prints_their_confounds(study: Path, tmp_path: P
     other = study_folder(tmp_path / "b")
     for folder in run_dirs(other):
         changed(folder, details=FP32)
-    shown = verdicts.judged([study, other], "rouge1", None, [], as_json=False)
+    shown = verdicts.judge_output([study, other], "rouge1", None, [], as_json=False)
     assert f"CAUTION: starter: runs differ in arithmetic: bfloat16 (5 runs: {study}), float32" in shown
-    *rows, between = json.loads(verdicts.judged([study, other], "rouge1", None, [], as_json=True))
+    *rows, between = json.loads(verdicts.judge_output([study, other], "rouge1", None, [], as_json=True))
     assert [row["study"] for row in rows] == [str(study), str(other)]
     assert between["between"]["aspect"] == "arithmetic"
-    assert "CAUTION" not in verdicts.judged([study, study], "rouge1", None, [], as_json=False)
+    assert "CAUTION" not in verdicts.judge_output([study, study], "rouge1", None, [], as_json=False)
     assert "arithmetic: bfloat16 -> float32" in diff(load(study), load(other)).settings

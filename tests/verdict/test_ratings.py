@@ -97,11 +97,11 @@ def test_bad_ratings_in_the_folder_do_not_stop_the_verdict(tmp_path: Path) -> No
     (study / "ratings-deep.json").write_text("[" * 100_000)
     content = json.loads((study / "ratings.json").read_text())
     (study / "ratings-none.json").write_text(json.dumps(content | {"ratings": []}))
-    out = verdicts.judged([study], "rouge1", None, [], as_json=False)
+    out = verdicts.judge_output([study], "rouge1", None, [], as_json=False)
     assert "LoRA" in out
     assert "ROUGE-1 agrees with the rater on 100 %" in out
     assert out.count("skipped: ") == 2
-    rows = json.loads(verdicts.judged([study], "rouge1", None, [], as_json=True))
+    rows = json.loads(verdicts.judge_output([study], "rouge1", None, [], as_json=True))
     assert ["problem" in row["ratings"] for row in rows if "ratings" in row] == [True, True, False]
 
 
@@ -118,5 +118,5 @@ def test_command(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     assert len(run_dirs(study)) == 5
     path = rated(study, lambda index, better: better)
-    out = verdicts.judged([study], "rouge1", None, [path], as_json=False)
+    out = verdicts.judge_output([study], "rouge1", None, [path], as_json=False)
     assert "ROUGE-1 agrees with the rater on 100 %" in out

@@ -13,7 +13,7 @@ SHOWN_COSTS = 4
 SHOWN_SENTENCES = 3
 
 
-def table_as_text(summary: Summary) -> str:
+def summary_as_text(summary: Summary) -> str:
     """Scores, gain over zero-shot and costs of each row; then the first sentences of the verdict, and confounds."""
     from rich.console import Console
     from rich.table import Table

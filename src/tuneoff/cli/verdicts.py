@@ -23,13 +23,15 @@ from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.study_diff import diff
 
 
-def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool) -> str:
+def judge_output(
+    folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool
+) -> str:
     """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files."""
     if rated and len(folders) != 1:
         raise UserError("--ratings: needs exactly one study folder, the one whose texts were rated")
     _check_margin(margin)
     studies = {folder: StudyDir(folder).load() for folder in dict.fromkeys(folders)}
-    models = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
+    judged = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
     confounds = confounds_between((str(folder), study.records) for folder, study in studies.items())
     requested = [(path, judge_ratings(studies[folders[0]], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
@@ -43,12 +45,12 @@ def judged(folders: Sequence[Path], metric: str, margin: float | None, rated: Se
                 "data_sizes": one.data_sizes.model_dump(mode="json") if one.data_sizes else None,
                 "claims": [claim.model_dump(mode="json") for claim in one.claims],
             }
-            for folder, one in models
+            for folder, one in judged
         ]
         rows += [{"between": confound.model_dump(mode="json")} for confound in confounds]
         return json.dumps([*rows, *({"ratings": _rating_as_data(path, found)} for path, found in ratings)])
     lines = []
-    for folder, one in models:
+    for folder, one in judged:
         verdict = one.verdict
         lines.append(f"{folder}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += _verdict_lines(verdict)
@@ -88,7 +90,7 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
 
-def rescored(
+def rescore_output(
     folder: Path, margin: float | None, *, stemmer: bool, references: str, words: str | None, as_json: bool
 ) -> str:
     """The verdicts of a study by another ROUGE dialect. `words`: what counts as a word; None for the study's own."""
@@ -117,30 +119,29 @@ def rescored(
     return _joined(lines)
 
 
-def run_to_use(folder: Path, method: str | None, model: str | None) -> StoredRun:
+def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun:
     """The run that a study hands over, reported on stderr. A run folder is returned as it is."""
-    run = RunDir(folder)
-    if run.has_record() or not (folder / "runs").exists():
+    if RunDir(folder).has_record() or not (folder / "runs").exists():
         if method is not None or model is not None:
             raise UserError(
                 f"{folder}: a run has one method and one model; to choose with --method or --model, name the study "
                 "folder"
             )
-        return StoredRun(run, run.read_record())
+        return StoredRun(RunDir(folder), RunDir(folder).read_record())
     study = StudyDir(folder).load()
     found = find_model_to_use(study, method.replace("-", "_") if method else None, model)
-    print(sanitize(model_to_use_sentence(found)), file=sys.stderr)
+    print(sanitize(describe_choice(found)), file=sys.stderr)
     chosen = study.run(found.run)
     assert chosen is not None
     return chosen
 
 
-def model_to_use_sentence(found: ModelToUse) -> str:
+def describe_choice(found: ModelToUse) -> str:
     """Which run is used, and why."""
     return f"{found.title} on {found.model}, seed {found.seed} ({found.why}): runs/{found.run}"
 
 
-def compared(first: Path, second: Path, *, as_json: bool) -> str:
+def diff_output(first: Path, second: Path, *, as_json: bool) -> str:
     """Two studies compared run by run."""
     found = diff(StudyDir(first).load(), StudyDir(second).load())
     if as_json:
@@ -155,7 +156,7 @@ def compared(first: Path, second: Path, *, as_json: bool) -> str:
     return _joined([*found.sentences, *lines])
 
 
-def of_peft(files: Sequence[Path], *, as_json: bool) -> str:
+def peft_output(files: Sequence[Path], *, as_json: bool) -> str:
     """Result files of PEFT's own comparison, judged."""
     found = judge_peft_results(files)
     if as_json:
