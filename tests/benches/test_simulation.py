@@ -16,13 +16,13 @@ from simulation import (
     simulate,
     simulate_sizes,
 )
-from tuneoff.verdict.load import load_scores
 
 from support.verdict_study import study_folder
 from tuneoff.errors import UserError
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.stats.multiple_comparisons import simultaneous_half_widths
 from tuneoff.stats.variance_components import estimate_means, pairwise_differences
-from tuneoff.verdict.scores import Scores
+from tuneoff.verdict.scores import Scores, load_scores
 
 STUDIES = 200
 
@@ -75,7 +75,7 @@ def test_generated_scores_are_distributed_like_rouge(population: Population) -> 
 
 def test_a_real_study_can_be_the_population(tmp_path, capsys) -> None:
     folder = study_folder(tmp_path, groups=30)
-    (scores,) = load_scores(folder)
+    (scores,) = load_scores(StudyDir(folder).load())
     population = population_of(scores)
     assert population.scores.shape == (3, 2, 60)
     (figures,) = simulate(20, population, [Design(30, 3)])

@@ -56,7 +56,7 @@ def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.Cap
     assert seen[0] > seen[1] > 1
     assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
     assert (
-        f"3 seeds and 8 test documents tell methods apart that differ by about {seen[1]:.1f} points"
+        f"with 3 seeds and 8 test documents, differences of about {seen[1]:.1f} points of ROUGE-1"
         in capsys.readouterr().out
     )
     assert main(["compare", *tiny, "--margin=2", "--dry-run"]) == 0
@@ -175,7 +175,7 @@ def test_folder_that_cannot_be_written(
         def refused(*args: object, **options: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("tuneoff.study.plan.tempfile.mkstemp", refused)
+        monkeypatch.setattr("tuneoff.results.study_dir.tempfile.mkstemp", refused)
     err = complaint(["compare", *tiny, f"--output={closed / 'study'}"], capsys)
     assert "Permission denied" in err
     assert list(closed.iterdir()) == []
@@ -306,7 +306,7 @@ def test_a_study_from_end_to_end(study: tuple[Path, list[str]], capsys: pytest.C
     assert main(command) == 0  # the same command again does nothing twice
     out, err = capsys.readouterr()
     assert {path.name: (path / "record.json").stat().st_mtime_ns for path in planned_run_folders(folder)} == records
-    assert "2 of them done already" in err
+    assert "2 of them already done" in err
     summary = json.loads(out.splitlines()[-1])
     assert {row["name"] for row in summary["rows"]} >= {"zero_shot", "soft_prompt", "LEAD-1"}
     assert "ROUGE-1" in out
@@ -443,18 +443,18 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
         assert alone.resources is not None
         assert alone.resources.processes == 1
         assert alone.scores == {}
-        assert "test_examples" not in alone.details
+        assert alone.details.test_examples is None
     assert len(timing["peft-LOHA"].curve.train) == 30
     summary = json.loads(Path("out/summary.json").read_text())
     assert [row["title"] for row in summary["rows"] if row["kind"] == "method"] == ["Zero-shot", "peft:LOHA"]
     [row] = [row for row in summary["rows"] if row["name"] == "peft:LOHA"]
     assert "timing run alone" in " ".join(row["notes"])
     train = timing["peft-LOHA"].resources.phases["train"]
-    assert row["costs"]["tokens_per_second"] == pytest.approx(train.tokens / train.wall_seconds)
+    assert row["costs"]["tokens_per_second"]["value"] == pytest.approx(train.tokens / train.wall_seconds)
 
 
 def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Trials, the reserve trial and final runs on every share, then the report; again: nothing to do."""
+    """Trials, the refinement trial and final runs on every share, then the report; again: nothing to do."""
     flags = ["--methods=zero_shot,few_shot,lora", "--trials=2", "--fractions=0.5,1", "--seeds=2", "--search-at=full"]
     command = ["compare", *tiny, *flags, "--max-steps=2", "--max-new-tokens=6", "--no-texts", "--output=out"]
     assert main(command) == 0
@@ -466,10 +466,10 @@ def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: py
     for record in trials:  # no trial has read a test text
         assert record.scores == {}
         assert "generate" not in record.resources.phases  # type: ignore[union-attr]
-        assert "test_examples" not in record.details
+        assert record.details.test_examples is None
     halves = [record for record in records.values() if record.spec.fraction == 0.5]
     assert {record.spec.method.name for record in halves} == {"few_shot", "lora"}
-    assert {record.details["validation_examples"] for record in halves} == {4}
+    assert {record.details.validation_examples for record in halves} == {4}
     searched = json.loads((study / "search.json").read_text())
     for cell in searched["cells"]:
         best = min(cell["trials"], key=lambda trial: trial["validation_loss"])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from tuneoff.report.folder import read_study
 
-from tuneoff.cli import main
+from support.report_study import load
+from tuneoff.cli import verdicts
 from tuneoff.report.theme import HUES
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -159,20 +159,20 @@ def test_charts_answer_the_pointer(rich_study: Path, visits: Visits) -> None:
 
 def test_the_list_is_made_lazily_and_pages_turn(rich_study: Path, visits: Visits) -> None:
     page = visits.settled(rich_study)
-    documents = read_study(rich_study).documents
+    documents = load(rich_study).documents
     assert page.locator("#list li").count() < 200 < len(documents)
-    assert page.locator("#place").inner_text() == "1 of 618"
+    assert page.locator("#position").inner_text() == "1 of 618"
     assert page.locator("#previous").is_disabled()
     page.locator("#next").click()
     assert page.locator("#content .about code").inner_text() == documents[1].id
     page.locator("#documents-title").click()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#place").inner_text() == "3 of 618"
+    assert page.locator("#position").inner_text() == "3 of 618"
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#place").inner_text() == "2 of 618"
+    assert page.locator("#position").inner_text() == "2 of 618"
     page.locator("#list").focus()
     page.keyboard.press("ArrowDown")
-    assert page.locator("#place").inner_text() == "3 of 618"
+    assert page.locator("#position").inner_text() == "3 of 618"
     page.locator("#list li").nth(60).click()
     assert page.locator("#content .about code").inner_text() == documents[60].id
     page.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight; }")
@@ -184,12 +184,12 @@ def test_arrows_in_the_search_field_move_the_caret_not_the_page(rich_study: Path
     page.locator("#search").fill("clinical")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#count")).to_contain_text(" of 618 texts")
-    assert page.locator("#place").inner_text().startswith("1 of ")
+    assert page.locator("#position").inner_text().startswith("1 of ")
 
 
 def test_search_finds_documents_and_outputs(rich_study: Path, visits: Visits) -> None:
     page = visits.settled(rich_study)
-    documents = read_study(rich_study).documents
+    documents = load(rich_study).documents
     page.locator("#search").fill("DOC-0123")
     expect(page.locator("#count")).to_have_text("1 of 618 texts")
     assert page.locator("#content .about code").inner_text() == documents[123].id
@@ -203,11 +203,11 @@ def test_search_finds_documents_and_outputs(rich_study: Path, visits: Visits) ->
 
 def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) -> None:
     page = visits.settled(rich_study)
-    study = read_study(rich_study)
+    study = load(rich_study)
 
     def scores(start: str) -> dict[str, float]:
-        run = next(name for name in study.records if name.startswith(start))
-        return {row.id: row.scores["rouge1"] or 0.0 for row in study.predictions[run]}
+        run = next(run for run in study.runs if run.name.startswith(start))
+        return {row.id: row.scores["rouge1"] or 0.0 for row in run.predictions}
 
     lora, full = scores("lora-s0"), scores("full-s0")
     opened = page.locator("#content .about code")
@@ -225,12 +225,12 @@ def test_sorting_by_score_and_by_difference(rich_study: Path, visits: Visits) ->
 
 def test_the_best_card_follows_the_direction_of_the_score(rich_study: Path, visits: Visits) -> None:
     page = visits.settled(rich_study)
-    study = read_study(rich_study)
+    study = load(rich_study)
     first = study.documents[0].id
 
     def values(metric: str) -> list[float | None]:
-        runs = [rows for name, rows in study.predictions.items() if "-s0-" in name]
-        rows = [row for run in (*runs, study.other_predictions["api"]) for row in run]
+        runs = [run.predictions for run in study.runs if "-s0-" in run.name]
+        rows = [row for run in (*runs, study.outside["api"]) for row in run]
         return [row.scores[metric] for row in rows if row.id == first]
 
     best = page.locator("#content .card .score.best")
@@ -294,9 +294,7 @@ def test_the_rating_page_shows_hostile_texts_as_they_are(hostile_study: Path, vi
     assert visit.complaints == []
 
 
-def test_ratings_are_saved_by_the_button_and_judged(
-    rich_study: Path, visits: Visits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ratings_are_saved_by_the_button_and_judged(rich_study: Path, visits: Visits, tmp_path: Path) -> None:
     visit = visits.open(rich_study)
     page = visit.page
     page.goto((rich_study / "rating.html").as_uri())
@@ -307,7 +305,5 @@ def test_ratings_are_saved_by_the_button_and_judged(
     file = tmp_path / saved.value.suggested_filename
     saved.value.save_as(file)
     assert visit.complaints == []
-    assert main(["judge", str(rich_study), "--ratings", str(file)]) == 0
-    shown = capsys.readouterr().out
-    assert "5" in shown
-    assert "prefer" in shown.lower()
+    shown = verdicts.judge_output([rich_study], "rouge1", None, [file], as_json=False)
+    assert "5 ratings: " in shown

@@ -1,18 +1,21 @@
+"""Charts: every run is drawn, with the numbers of its record."""
+
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.report import chart_data, figures, run_figures
-from tuneoff.report.theme import DARK, Cast
-from tuneoff.results.run_record import Record, Resources, TimelinePoint, read_record, run_folders, write_record
+from support.report_study import load
+from tuneoff.report import figures, run_figures
+from tuneoff.report.theme import DARK, MethodStyles
+from tuneoff.results.run_record import Record
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def records_of(study: Path) -> list[Record]:
-    return [read_record(folder) for folder in run_folders(study)]
+    return load(study).records
 
 
 def rows_of(chart: Any, field: str) -> list[dict[str, Any]]:
@@ -24,9 +27,9 @@ def rows_of(chart: Any, field: str) -> list[dict[str, Any]]:
 def all_charts(records: list[Record]) -> dict[str, Any]:
     return {
         "loss": figures.loss_curves(records),
-        "bars": figures.resource_bars(records),
+        "bars": figures.cost_bars(records),
         "timeline": figures.timeline(records),
-        **{cost: figures.quality_against(records, cost, baselines={"LEAD-1": 22.0}) for cost in figures.COSTS},
+        **{cost: figures.quality_against(records, cost, baselines={"LEAD-1": 22.0}) for cost in figures.AGAINST},
     }
 
 
@@ -36,7 +39,7 @@ def test_every_run_is_drawn(rich_study: Path) -> None:
     finished = {record.name for record in records if record.status == "finished"}
     assert {row["run"] for row in rows_of(figures.loss_curves(records), "loss")} == names
     assert {row["run"] for row in rows_of(figures.timeline(records), "memory")} == names
-    for cost in figures.COSTS:
+    for cost in figures.AGAINST:
         drawn = {row["run"] for row in rows_of(figures.quality_against(records, cost), "cost")}
         assert drawn == finished < names
 
@@ -77,56 +80,40 @@ def test_the_dark_page_knows_every_colour_of_every_chart(rich_study: Path) -> No
 
 
 def test_a_method_keeps_its_colour_and_each_has_its_own(rich_study: Path) -> None:
-    members = list(Cast(records_of(rich_study)))
-    assert len({member.colour for member in members}) == len({member.shape for member in members}) == len(members) == 4
-    by_method = {member.method: member.colour for member in members}
-    legend = figures.specification(figures.resource_bars(records_of(rich_study)))
+    styles = list(MethodStyles(records_of(rich_study)))
+    assert len({style.colour for style in styles}) == len({style.shape for style in styles}) == len(styles) == 4
+    by_method = {style.method: style.colour for style in styles}
+    legend = figures.specification(figures.cost_bars(records_of(rich_study)))
     scales = re.findall(r'"color": \{"field": "method".*?"range": (\[.*?\])', json.dumps(legend))
     assert scales
     assert all(json.loads(scale) == list(by_method.values()) for scale in scales)
 
 
-def test_thinning_keeps_the_peak() -> None:
-    points = tuple(
-        TimelinePoint(seconds=float(at), phase="train", memory_bytes=9_000 if at == 777 else at % 50, cpu=1.0)
-        for at in range(10_000)
-    )
-    thin = chart_data.thin(points)
-    assert len(thin) <= chart_data.TIMELINE_POINTS
-    assert max(point.memory_bytes for point in thin) == 9_000
-    assert chart_data.thin(points[:7]) == list(points[:7])
-
-
-def test_energy_is_unknown_when_one_phase_has_no_reading(rich_study: Path) -> None:
-    record = records_of(rich_study)[0]
-    assert record.resources is not None
-    assert chart_data.joules(record) is None
-    known = {
-        name: phase.model_copy(update={"energy": phase.energy.model_copy(update={"value": 2.0})})
-        for name, phase in record.resources.phases.items()
-    }
-    whole = Resources(phases=known, peak_memory_bytes=1, threads=1)
-    assert chart_data.joules(record.model_copy(update={"resources": whole})) == 2.0 * len(known)
-
-
 def test_run_figures_draw_loss_and_resources_with_the_accelerator(fake_study: Callable[..., Path]) -> None:
     study = fake_study(methods=("lora",), documents=2, accelerator=True)
-    (run,) = run_folders(study)
+    (run,) = load(study).runs
     written = run_figures(run)
     assert [path.name for path in written] == ["loss.png", "loss.svg", "resources.png", "resources.svg"]
-    assert all(path.parent == run / "figures" for path in written)
+    assert all(path.parent == run.dir.path / "figures" for path in written)
     for path in written:
         head = path.read_bytes()[:8]
         assert head == PNG if path.suffix == ".png" else head.startswith(b"<svg"), path
-    assert "GPU use" in (run / "figures" / "resources.svg").read_text(encoding="utf-8")
+    assert "GPU use" in (run.dir.path / "figures" / "resources.svg").read_text(encoding="utf-8")
 
 
 def test_a_label_that_xml_forbids_does_not_end_the_process(fake_study: Callable[..., Path]) -> None:
     study = fake_study(methods=("lora",), documents=2)
-    (run,) = run_folders(study)
-    record = read_record(run)
-    write_record(run, record.model_copy(update={"name": "bell\x07 nul\x00 bidi\u202e <b>"}))
-    chart = figures.timeline([read_record(run)])
-    png, svg = figures.write(chart, run / "figures", "timeline")
+    (record,) = records_of(study)
+    chart = figures.timeline([record.model_copy(update={"name": "bell\x07 nul\x00 bidi\u202e <b>"})])
+    png, svg = figures.save_chart(chart, study / "figures", "timeline")
     assert png.read_bytes().startswith(PNG)
     assert "<b>" not in svg.read_text(encoding="utf-8")
+
+
+def test_cost_bars_have_one_panel_for_each_axis_with_a_cost(rich_study: Path) -> None:
+    chart = figures.specification(figures.cost_bars(records_of(rich_study)))
+    titles = [panel["layer"][0]["title"] for panel in chart["concat"]]
+    assert titles == ["Training time", "Peak memory", "Size on disk", "Generation time", "Trainable parameters"]
+    bars = rows_of(figures.cost_bars(records_of(rich_study)), "shown")
+    assert {row["method"] for row in bars} == {"Zero shot", "Lora", "Full"}  # the failed method has no costs
+    assert any(row["shown"] == "538 MB" for row in bars)

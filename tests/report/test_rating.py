@@ -1,4 +1,4 @@
-"""The blind page: two methods, order mixed, nothing that acts on its own, hostile texts harmless."""
+"""The page for blind ratings: two methods in random order, no other scripts, untrusted text harmless."""
 
 import json
 import re
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.report import figures, render
-from tuneoff.report.rating import PAGE
-from tuneoff.results.run_record import read_documents, read_predictions, run_folders, write_predictions
+from support.report_study import draw, load
+from tuneoff.report import figures
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 
@@ -22,7 +21,7 @@ def pairs_of(page: Path) -> dict:  # type: ignore[type-arg]
 
 
 def test_the_two_best_are_rated_in_mixed_order(rich_study: Path) -> None:
-    data = pairs_of(rich_study / PAGE)
+    data = pairs_of(rich_study / "rating.html")
     assert len(set(data["methods"])) == 2
     orders = [tuple(pair["order"]) for pair in data["pairs"]]
     assert set(orders) == {(0, 1), (1, 0)}
@@ -36,9 +35,9 @@ def test_the_two_best_are_rated_in_mixed_order(rich_study: Path) -> None:
 
 
 def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
-    text = (rich_study / PAGE).read_text(encoding="utf-8")
+    text = (rich_study / "rating.html").read_text(encoding="utf-8")
     seen = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    for name in pairs_of(rich_study / PAGE)["methods"]:
+    for name in pairs_of(rich_study / "rating.html")["methods"]:
         assert name not in seen
     assert "default-src &#39;none&#39;" in text
     assert "http" not in seen.replace("http-equiv", "")
@@ -46,25 +45,23 @@ def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
 
 
 def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "write", lambda *_: [])
+    monkeypatch.setattr(figures, "save_chart", lambda *_: [])
     study = fake_study(documents=6, methods=("zero_shot", "lora"), instruction="State the {aspect} of this paper.")
-    render(study)
-    fields = {document.id: document.fields for document in read_documents(study)}
-    pairs = pairs_of(study / PAGE)["pairs"]
+    draw(study)
+    fields = {document.id: document.fields for document in load(study).documents}
+    pairs = pairs_of(study / "rating.html")["pairs"]
     assert len(pairs) == 6
     for pair in pairs:
         assert pair["instruction"] == f"State the {fields[pair['id']]['aspect']} of this paper."
 
 
-def test_a_page_of_an_earlier_time_keeps_no_texts(fake_study: Callable[..., Path]) -> None:
+def test_an_earlier_page_does_not_keep_texts(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=6, methods=("zero_shot", "lora"))
-    render(study)
-    assert pairs_of(study / PAGE)["pairs"]
-    for folder in run_folders(study):  # what --no-texts does
-        rows = read_predictions(folder)
-        write_predictions(
-            folder, (row.model_copy(update={"text": "", "scores": row.scores | {"empty": 0}}) for row in rows)
-        )
-    render(study)
-    assert not (study / PAGE).exists()
+    draw(study)
+    assert pairs_of(study / "rating.html")["pairs"]
+    for run in load(study).runs:
+        scored = [row.model_copy(update={"scores": row.scores | {"empty": 0.0}}) for row in run.predictions]
+        run.dir.write_predictions(row.without_text() for row in scored)  # what --no-texts does
+    draw(study)
+    assert not (study / "rating.html").exists()
     assert "by lora" not in (study / "report.html").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
-"""A study folder with records and scores, written by the functions of `tuneoff.results.run_record`."""
+"""Study folders with records and scores, but without models and texts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,9 @@ from tuneoff.results.run_record import (
     Reading,
     Record,
     Resources,
-    write_documents,
-    write_predictions,
-    write_record,
 )
-from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
+from tuneoff.results.study_dir import RunDir, StoredStudy, StudyDir
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, StudySpec
 
 NO_COUNTER = Reading(value=None, unit="J", reason="no counter")
 
@@ -43,11 +42,10 @@ def add_run(
     status: str = "finished",
     seconds: float = 10.0,
     energy: Reading = NO_COUNTER,
-) -> Path:
-    """One run; its training takes `seconds`, its generation a tenth of that. Returns the run's folder."""
+) -> RunDir:
+    """Write one run. Its training takes `seconds`, its generation a tenth of that."""
     name = f"{method}-s{seed}"
-    folder = study / "runs" / f"{model.replace('/', '-')}-{name}"
-    folder.mkdir(parents=True)
+    folder = StudyDir(study).run_dir(f"{model.replace('/', '-')}-{name}")
     trained = method != "zero_shot"
     phases = {"generate": phase(seconds / 10, energy)} | ({"train": phase(seconds, energy)} if trained else {})
     spec = RunSpec(
@@ -57,8 +55,7 @@ def add_run(
         method=MethodSpec(name=method),
         seed=seed,
     )
-    write_record(
-        folder,
+    folder.write_record(
         Record(
             run_id=folder.name,
             name=name,
@@ -69,18 +66,20 @@ def add_run(
             resources=Resources(phases=phases, peak_memory_bytes=2000, threads=1),
             trainable_parameters=10 if trained else 0,
             artefact=Artefact(format="peft" if trained else "none", bytes=50 if trained else 0),
-        ),
+        )
     )
-    write_predictions(folder, (Prediction(id=key, text="", scores={"rouge1": value}) for key, value in scores.items()))
+    folder.write_predictions(Prediction(id=key, text="", scores={"rouge1": value}) for key, value in scores.items())
     return folder
 
 
 def study_folder(parent: Path, groups: int = 20, models: tuple[str, ...] = ("starter",)) -> Path:
-    """Zero-shot once, LoRA and full twice each, on two examples of each document group."""
+    """Zero-shot once, LoRA and full twice each, on two examples of each document group; no `study.json`."""
     study = parent / "study"
     rng = np.random.default_rng(5)
     ids = [f"g{group}-{aspect}" for group in range(groups) for aspect in "ab"]
-    write_documents(study, (Document(id=name, group=name.split("-")[0], document="", references=("",)) for name in ids))
+    StudyDir(study).write_documents(
+        Document(id=name, group=name.split("-")[0], document="", references=("",)) for name in ids
+    )
     hardness = rng.normal(30, 10, len(ids))
     for model in models:
         for method, mean, seeds in (("zero_shot", -12, 1), ("lora", 0, 2), ("full", 0.3, 2)):
@@ -88,3 +87,39 @@ def study_folder(parent: Path, groups: int = 20, models: tuple[str, ...] = ("sta
                 values = np.clip(hardness + mean + rng.normal(0, 4, len(ids)), 0, 100)
                 add_run(study, method, seed, dict(zip(ids, values.tolist(), strict=True)), model=model)
     return study
+
+
+def load(study: Path) -> StoredStudy:
+    """The folder, read once."""
+    return StudyDir(study).load()
+
+
+def run_dirs(study: Path) -> list[RunDir]:
+    """All run folders, by name."""
+    return StudyDir(study).run_dirs()
+
+
+def write_spec(study: Path, **settings: Any) -> StudySpec:
+    """Write a `study.json` with these settings."""
+    spec = StudySpec.model_validate({"data": {"source": "starter"}, **settings})
+    StudyDir(study).write_spec(spec)
+    return spec
+
+
+def edit_record(folder: RunDir, **update: Any) -> Record:
+    """Change fields of a record, given as models or as plain values, and write it back."""
+    record = folder.read_record()
+    plain = {name: value.model_dump() if hasattr(value, "model_dump") else value for name, value in update.items()}
+    changed = Record.model_validate({**record.model_dump(), **plain})
+    folder.write_record(changed)
+    return changed
+
+
+def edit_spec(folder: RunDir, **update: Any) -> Record:
+    """Change fields of the spec of a run."""
+    return edit_record(folder, spec=folder.read_record().spec.model_copy(update=update))
+
+
+def edit_predictions(folder: RunDir, change: Callable[[Prediction], Prediction]) -> None:
+    """Change every prediction of a run."""
+    folder.write_predictions([change(row) for row in folder.read_predictions()])

@@ -3,20 +3,20 @@
 from pathlib import Path
 
 import pytest
-from tuneoff.verdict.load import load_scores
 
-from support.verdict_study import add_run, study_folder
+from support.verdict_study import add_run, edit_record, edit_spec, load, run_dirs, study_folder
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint, read_record, run_folders, write_record
+from tuneoff.results.run_record import Record, TrainPoint, ValidationPoint
 from tuneoff.spec.study import ClaimSpec
 from tuneoff.verdict.claims import check_claims, judge_claims
 from tuneoff.verdict.decide import decide
+from tuneoff.verdict.scores import load_scores
 
 
 def judged(study: Path, **claim: object) -> str:
-    records = [read_record(folder) for folder in run_folders(study)]
+    records = load(study).records
     spec = ClaimSpec.model_validate({"text": "a claim", **claim})
-    [found] = judge_claims([spec], records, decide(load_scores(study)[0]), None)
+    [found] = judge_claims([spec], records, decide(load_scores(load(study))[0]), None)
     return found.outcome
 
 
@@ -49,17 +49,16 @@ def test_costs_need_every_seed(tmp_path: Path) -> None:
 def test_an_order_of_times_from_concurrent_runs_is_undecided_without_timing_runs(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     order = {"kind": "cost_order", "cost": "train_seconds", "methods": ["lora", "zero_shot"]}
-    for folder in run_folders(study):
-        record = read_record(folder)
+    for folder in run_dirs(study):
+        record = folder.read_record()
         assert record.resources is not None
         concurrent = record.resources.model_copy(update={"processes": 2})
-        write_record(folder, record.model_copy(update={"resources": concurrent}))
+        edit_record(folder, resources=concurrent)
     assert judged(study, **order) == "undecided"
     assert judged(study, **(order | {"cost": "artefact_bytes"})) == "supported"
     for method in ("lora", "zero_shot"):
         folder = add_run(study, method, 9, {}, seconds=5.0)
-        record = read_record(folder)
-        write_record(folder, record.model_copy(update={"spec": record.spec.model_copy(update={"role": "timing"})}))
+        edit_spec(folder, role="timing")
     assert judged(study, **order) == "supported"
 
 
@@ -71,8 +70,8 @@ def trained(study: Path, best: dict[int, float], checks: tuple[int, ...] = (3, 9
     )
     validation = tuple(ValidationPoint(step=step, epoch=step, seconds=0, loss=1) for step in checks)
     records = []
-    for folder in run_folders(study):
-        record = read_record(folder)
+    for folder in run_dirs(study):
+        record = folder.read_record()
         found = {"train": train, "validation": validation, "best_epoch": best[record.spec.seed]}
         records.append(record.model_copy(update={"curve": record.curve.model_copy(update=found)}))
     return records
@@ -82,7 +81,7 @@ def test_best_epoch(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     records = trained(study, {0: 3.0, 1: 9.0})
     claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
-    verdict = decide(load_scores(study)[0])
+    verdict = decide(load_scores(load(study))[0])
     [both] = judge_claims([claim], records, verdict, None)
     assert both.outcome == "undecided"
     [first] = judge_claims([claim], [record for record in records if record.spec.seed == 0], verdict, None)
@@ -92,7 +91,7 @@ def test_best_epoch(tmp_path: Path) -> None:
 def test_a_training_validated_only_at_its_end_is_undecided(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
-    verdict = decide(load_scores(study)[0])
+    verdict = decide(load_scores(load(study))[0])
     [late] = judge_claims([claim], trained(study, {0: 9.0, 1: 9.0}), verdict, None)
     assert late.outcome == "contradicted"
     [blind] = judge_claims([claim], trained(study, {0: 10.0, 1: 10.0}, checks=(10,)), verdict, None)
@@ -110,7 +109,7 @@ def test_a_training_that_stopped_early_is_measured_against_its_plan(tmp_path: Pa
             "curve": record.curve.model_copy(update={"stopped_early": True}),
         }
         records.append(record.model_copy(update=update))
-    [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+    [found] = judge_claims([claim], records, decide(load_scores(load(study))[0]), None)
     assert found.outcome == "supported"  # epoch 9 of 20, although it stopped after 10
 
 
@@ -135,14 +134,14 @@ def test_the_plan_of_a_training_counts_its_steps_too(tmp_path: Path, effort: dic
         for record in trained(study, {0: 9.0, 1: 9.0}, checks=(5, 9))
     ]
     claim = ClaimSpec(text="early", kind="best_early", methods=("lora",))
-    [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+    [found] = judge_claims([claim], records, decide(load_scores(load(study))[0]), None)
     assert found.outcome == outcome, found.why
 
 
 def test_an_order_is_undecided_while_planned_seeds_are_missing(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    records = [read_record(folder) for folder in run_folders(study)]
-    verdict = decide(load_scores(study)[0])
+    records = load(study).records
+    verdict = decide(load_scores(load(study))[0])
     claim = ClaimSpec(text="x", kind="cost_order", cost="train_seconds", methods=("lora", "zero_shot"))
     [done] = judge_claims([claim], records, verdict, None, seeds=2)  # zero-shot's only run counts for both
     assert (done.outcome, "means over 2 seeds" in done.why) == ("supported", True)
@@ -155,8 +154,8 @@ def test_an_interval_of_one_seed_is_about_the_trained_models(tmp_path: Path) -> 
     claim = ClaimSpec(text="x", kind="better", methods=("lora", "zero_shot"))
 
     def why() -> str:
-        records = [read_record(folder) for folder in run_folders(study)]
-        [found] = judge_claims([claim], records, decide(load_scores(study)[0]), None)
+        records = load(study).records
+        [found] = judge_claims([claim], records, decide(load_scores(load(study))[0]), None)
         return found.why
 
     assert "one seed" not in why()

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuneoff.verdict.load import load_scores
 
-from support.verdict_study import add_run, study_folder
-from tuneoff.cli import main
-from tuneoff.results.run_record import Record, read_record, run_folders, write_record
-from tuneoff.verdict import rescoring
+from support.verdict_study import add_run, edit_record, load, run_dirs, study_folder
+from tuneoff.cli import verdicts
+from tuneoff.results.run_record import Provenance, Record, RunDetails
+from tuneoff.results.study_dir import RunDir
 from tuneoff.verdict.confounds import arithmetic, confounds_between, find_confounds
 from tuneoff.verdict.decide import decide
+from tuneoff.verdict.scores import load_scores
+from tuneoff.verdict.study_diff import diff
 
 ALIKE: dict[str, Any] = {
     "details": {"dtype": "bfloat16", "device": "cpu", "kernels": "tuneoff"},
@@ -25,13 +26,10 @@ ALIKE: dict[str, Any] = {
 FP32 = {"dtype": "float32", "device": "cpu"}
 
 
-def changed(folder: Path, *, role: str = "final", **what: dict[str, Any]) -> Record:
+def changed(folder: RunDir, *, role: str = "final", **what: dict[str, Any]) -> Record:
     """Gives the record of a folder the common environment, changed by `what`, and writes it back."""
-    record = read_record(folder)
-    update = {**ALIKE, **what, "spec": record.spec.model_copy(update={"role": role})}
-    made = record.model_copy(update=update)
-    write_record(folder, made)
-    return made
+    spec = folder.read_record().spec.model_copy(update={"role": role})
+    return edit_record(folder, **{**ALIKE, **what, "spec": spec})
 
 
 def provenance(**what: Any) -> dict[str, Any]:
@@ -42,29 +40,29 @@ def provenance(**what: Any) -> dict[str, Any]:
 def study(tmp_path: Path) -> Path:
     """Zero-shot once, LoRA and full twice, all in the same environment."""
     made = study_folder(tmp_path)
-    for folder in run_folders(made):
+    for folder in run_dirs(made):
         changed(folder)
     return made
 
 
 def records_of(study: Path) -> list[Record]:
-    return [read_record(folder) for folder in run_folders(study)]
+    return load(study).records
 
 
 def test_equal_environments_have_no_confound(study: Path) -> None:
     assert find_confounds(records_of(study)) == []
-    assert decide(load_scores(study)[0]).notes == ()
+    assert decide(load_scores(load(study))[0]).notes == ()
 
 
 def test_missing_values_are_ignored(tmp_path: Path) -> None:
     made = study_folder(tmp_path)
-    odd = run_folders(made)[0]
-    changed(odd, details={"dtype": 7}, provenance={"machine": "EPYC", "versions": ["torch"], "model": None})
+    empty, *_ = run_dirs(made)
+    changed(empty, details={"dtype": ""}, provenance={"machine": {"cpu": ""}, "versions": {"torch": ""}})
     assert find_confounds(records_of(made)) == []
 
 
 def test_another_arithmetic_is_a_caution_of_the_verdict(study: Path) -> None:
-    for folder in run_folders(study):
+    for folder in run_dirs(study):
         if "lora" in folder.name:
             changed(folder, details=FP32)
     [found] = find_confounds(records_of(study))
@@ -72,7 +70,7 @@ def test_another_arithmetic_is_a_caution_of_the_verdict(study: Path) -> None:
     assert found.description.startswith(
         "runs differ in arithmetic: bfloat16 (3 runs: Zero-shot, Full fine-tuning), float32 (2 runs: LoRA)"
     )
-    verdict = decide(load_scores(study)[0])
+    verdict = decide(load_scores(load(study))[0])
     assert verdict.sentences[-1].startswith("Caution: runs differ in arithmetic")
 
 
@@ -89,7 +87,7 @@ def test_another_arithmetic_is_a_caution_of_the_verdict(study: Path) -> None:
     ],
 )
 def test_each_difference_is_found(study: Path, what: dict[str, Any], aspect: str, changes_scores: bool) -> None:
-    changed(run_folders(study)[0], **what)
+    changed(run_dirs(study)[0], **what)
     [found] = find_confounds(records_of(study))
     assert (found.aspect, found.changes_scores, found.model) == (aspect, changes_scores, "starter")
     assert "(4 runs: " in found.description
@@ -98,7 +96,7 @@ def test_each_difference_is_found(study: Path, what: dict[str, Any], aspect: str
 
 def test_base_models_are_not_compared_with_each_other(tmp_path: Path) -> None:
     made = study_folder(tmp_path, models=("starter", "org/other"))
-    for folder in run_folders(made):
+    for folder in run_dirs(made):
         changed(folder, details=FP32 if folder.name.startswith("org-other") else ALIKE["details"])
     assert find_confounds(records_of(made)) == []
 
@@ -132,21 +130,21 @@ def test_a_timing_run_on_another_machine_is_found(study: Path) -> None:
 def test_the_device_is_part_of_the_arithmetic(study: Path) -> None:
     record = records_of(study)[0]
     assert arithmetic(record) == "bfloat16"
-    on_gpu = record.model_copy(update={"details": {"dtype": "bfloat16", "device": "cuda:1"}})
+    on_gpu = record.model_copy(update={"details": RunDetails(dtype="bfloat16", device="cuda:1")})
     assert arithmetic(on_gpu) == "bfloat16 on cuda"
-    assert arithmetic(record.model_copy(update={"details": {}})) is None
+    assert arithmetic(record.model_copy(update={"details": RunDetails()})) is None
 
 
 def test_studies_of_the_same_weights_are_compared_whatever_their_name(study: Path) -> None:
     here, there = records_of(study), records_of(study)
-    weights = provenance(model={"name": "starter", "content_hash": "abc"})
+    weights = Provenance.model_validate(provenance(model={"name": "starter", "content_hash": "abc"}))
     here = [record.model_copy(update={"provenance": weights}) for record in here]
     renamed = there[0].spec.model.model_copy(update={"name": "/models/starter"})
     there = [
         record.model_copy(
             update={
                 "provenance": weights,
-                "details": FP32,
+                "details": RunDetails.model_validate(FP32),
                 "spec": record.spec.model_copy(update={"model": renamed}),
             }
         )
@@ -154,23 +152,19 @@ def test_studies_of_the_same_weights_are_compared_whatever_their_name(study: Pat
     ]
     [found] = confounds_between([("a", here), ("b", there)])
     assert found.description.startswith("runs differ in arithmetic: bfloat16 (5 runs: a), float32 (5 runs: b)")
-    other = [record.model_copy(update={"provenance": provenance(model={"content_hash": "xyz"})}) for record in there]
+    others = Provenance.model_validate(provenance(model={"name": "starter", "content_hash": "xyz"}))
+    other = [record.model_copy(update={"provenance": others}) for record in there]
     assert confounds_between([("a", here), ("b", other)]) == []
 
 
-def test_judging_several_studies_prints_their_confounds(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_judging_several_studies_prints_their_confounds(study: Path, tmp_path: Path) -> None:
     other = study_folder(tmp_path / "b")
-    for folder in run_folders(other):
+    for folder in run_dirs(other):
         changed(folder, details=FP32)
-    assert main(["judge", str(study), str(other)]) == 0
-    shown = capsys.readouterr().out
+    shown = verdicts.judge_output([study, other], "rouge1", None, [], as_json=False)
     assert f"CAUTION: starter: runs differ in arithmetic: bfloat16 (5 runs: {study}), float32" in shown
-    assert main(["judge", str(study), str(other), "--json"]) == 0
-    *verdicts, between = json.loads(capsys.readouterr().out)
-    assert [row["study"] for row in verdicts] == [str(study), str(other)]
+    *rows, between = json.loads(verdicts.judge_output([study, other], "rouge1", None, [], as_json=True))
+    assert [row["study"] for row in rows] == [str(study), str(other)]
     assert between["between"]["aspect"] == "arithmetic"
-    assert main(["judge", str(study), str(study)]) == 0
-    assert "CAUTION" not in capsys.readouterr().out
-    assert "arithmetic: bfloat16 -> float32" in rescoring.diff(study, other).settings
+    assert "CAUTION" not in verdicts.judge_output([study, study], "rouge1", None, [], as_json=False)
+    assert "arithmetic: bfloat16 -> float32" in diff(load(study), load(other)).settings

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tuneoff.verdict import Cost, Scores, Verdict, decide
+from tuneoff.results.costs import Cost
+from tuneoff.results.summary import Verdict
+from tuneoff.verdict import Scores, decide
 
 METHODS = ("zero_shot", "lora", "full")
 
@@ -55,9 +57,9 @@ def test_a_clear_order_with_a_tie_at_the_top() -> None:
     assert pair(verdict, "lora", "full")[3] == "tie"
     assert set(verdict.best_set) == {"lora", "full"}
     text = " ".join(verdict.sentences)
-    assert "are a tie: any difference is within 1 points" in text
+    assert "are a tie: any difference is within 1 point" in text
     assert "LoRA is better than Zero-shot" in text
-    assert "more than the 1 points that matter" in text
+    assert "by more than the margin of 1 point" in text
 
 
 def test_small_studies_show_no_difference_and_report_what_may_be_hidden() -> None:
@@ -94,14 +96,15 @@ def test_the_only_best_method_is_named() -> None:
     assert verdict.best == "full"
     assert verdict.best_set == ("full",)
     assert "Full fine-tuning is the best of these methods" in verdict.sentences[0]
-    assert verdict.methods[2].may_lose == 0
-    assert verdict.methods[1].may_lose > 9
+    assert verdict.methods[2].regret_bound == 0
+    assert verdict.methods[1].regret_bound > 9
 
 
+NO_COUNTER = Cost(value=None, reason="no counter")
 COSTS = {
-    "zero_shot": {"train_seconds": Cost(0.0), "peak_memory_bytes": Cost(1e9)},
-    "lora": {"train_seconds": Cost(60.0), "peak_memory_bytes": Cost(2e9), "energy_joules": Cost(None, "no counter")},
-    "full": {"train_seconds": Cost(90.0), "peak_memory_bytes": Cost(4e9), "energy_joules": Cost(None, "no counter")},
+    "zero_shot": {"train_seconds": Cost(value=0.0), "peak_memory_bytes": Cost(value=1e9)},
+    "lora": {"train_seconds": Cost(value=60.0), "peak_memory_bytes": Cost(value=2e9), "energy_joules": NO_COUNTER},
+    "full": {"train_seconds": Cost(value=90.0), "peak_memory_bytes": Cost(value=4e9), "energy_joules": NO_COUNTER},
 }
 
 
@@ -112,7 +115,7 @@ def test_the_cheapest_method_that_is_not_worse_is_recommended() -> None:
     assert (by_axis["train_seconds"].method, by_axis["train_seconds"].settled) == ("lora", True)
     assert by_axis["peak_memory_bytes"].method == "lora"
     assert by_axis["energy_joules"].method is None
-    assert "Cheapest in training time and peak memory of all not worse than the best by 1 points: LoRA." in sentences
+    assert "Cheapest in training time and peak memory of all methods within 1 point of the best: LoRA." in sentences
     assert by_axis["energy_joules"].reason == "no counter (LoRA, Full fine-tuning)"
     # With a margin of 30 points even zero-shot will do.
     wide = {entry.axis: entry for entry in decide(tied, margin=30.0).recommendations}
@@ -125,9 +128,9 @@ def test_a_recommendation_without_proof_is_not_settled() -> None:
     chosen = next(entry for entry in verdict.recommendations if entry.axis == "train_seconds")
     assert chosen.method == "lora"
     assert not chosen.settled
-    assert chosen.may_lose is not None
-    assert chosen.may_lose > 0.1
-    assert any("not settled: may lose" in line for line in verdict.sentences)
+    assert chosen.regret_bound is not None
+    assert chosen.regret_bound > 0.1
+    assert any("not settled: regret bound" in line for line in verdict.sentences)
 
 
 def test_document_and_method_order_do_not_matter() -> None:
@@ -236,8 +239,8 @@ def test_invalid_margins_and_levels_are_rejected() -> None:
 def test_a_tie_of_the_best_methods_is_the_first_sentence() -> None:
     tied = made({"zero_shot": 20.0, "lora": 40.0, "full": 40.0}, noise=1.0)
     assert decide(tied, margin=1.0).sentences[0].startswith("It is a tie: ")
-    assert "every other is shown to be worse" in decide(tied, margin=1.0).sentences[0]
-    assert decide(tied, margin=0.0).sentences[0].startswith("There is no single winner")
+    assert "Every other method is worse" in decide(tied, margin=1.0).sentences[0]
+    assert decide(tied, margin=0.0).sentences[0].startswith("No single winner: ")
 
 
 def test_identical_methods_report_no_detectable_difference() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tuneoff.results.run_record import Curve, Prediction, Record, TrainPoint, ValidationPoint
+from tuneoff.results.study_state import DataFile, SearchCell, SearchFile
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 from tuneoff.verdict.diagnostics import diagnose
 
@@ -55,15 +56,15 @@ def run(
 FAULTLESS = [run("zero_shot", rouge=25, loss=3.0), *(run("lora", seed, rouge=30 + seed / 10) for seed in range(3))]
 
 
-def checks(*runs: Run, search: dict[str, object] | None = None) -> list[tuple[str, str]]:
+def checks(*runs: Run, search: SearchFile | None = None) -> list[tuple[str, str]]:
     return [(finding.check, finding.where) for finding in diagnose(list(runs), search)]
 
 
 def test_words_that_rouge_ignores_are_found() -> None:
-    [found] = diagnose(FAULTLESS, None, {"caution": "half of it is Greek"})
+    [found] = diagnose(FAULTLESS, None, DataFile(caution="half of it is Greek"))
     assert (found.where, found.message) == ("the test data", "half of it is Greek")
-    assert not diagnose(FAULTLESS, None, {"caution": None})
-    assert not diagnose(FAULTLESS, None, {}), "data.json of an earlier version"
+    assert not diagnose(FAULTLESS, None, DataFile())
+    assert not diagnose(FAULTLESS), "no data.json"
 
 
 def test_a_study_without_faults_has_no_finding() -> None:
@@ -121,9 +122,7 @@ def test_runs_on_a_fraction_of_the_data_are_checked_too() -> None:
 
 
 def test_an_optimum_at_the_edge_of_the_search_is_found() -> None:
-    search: dict[str, object] = {
-        "cells": [{"method": "lora", "hyperparameter": "learning_rate", "chosen": 0.01, "on_edge": True}]
-    }
-    assert checks(*FAULTLESS, search=search) == [("search edge", "lora")]
-    search["cells"][0]["fraction"] = 0.1  # type: ignore[index]
-    assert checks(*FAULTLESS, search=search) == [("search edge", "lora at 10 % of the data")]
+    cell = SearchCell(model="starter", method="lora", hyperparameter="learning_rate", chosen=0.01, on_edge=True)
+    assert checks(*FAULTLESS, search=SearchFile(cells=(cell,))) == [("search edge", "lora")]
+    tenth = cell.model_copy(update={"fraction": 0.1})
+    assert checks(*FAULTLESS, search=SearchFile(cells=(tenth,))) == [("search edge", "lora at 10 % of the data")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.cli import main
+from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
 from tuneoff.verdict.importers import PEFT_COSTS, infer_test_size, judge_peft_results
 
@@ -79,22 +79,17 @@ def test_failed_experiments_are_excluded_and_bad_files_named(tmp_path: Path) -> 
         judge_peft_results([bad])
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [str(result_file(tmp_path, "a", 700)), str(result_file(tmp_path, "b", 690))]
-    assert main(["import-peft", *files]) == 0
-    out = capsys.readouterr().out
-    assert "2 of 2 may be the best" in out
-    assert main(["import-peft", *files, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["examples"] == EXAMPLES
+def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
+    files = [result_file(tmp_path, "a", 700), result_file(tmp_path, "b", 690)]
+    assert "2 of 2 may be the best" in verdicts.peft_output(files, as_json=False)
+    assert json.loads(verdicts.peft_output(files, as_json=True))[0]["examples"] == EXAMPLES
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), float("inf"), 1.5, -0.1])
-def test_an_accuracy_outside_0_to_1_is_rejected(
-    tmp_path: Path, accuracy: float, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_accuracy_outside_0_to_1_is_rejected(tmp_path: Path, accuracy: float) -> None:
     path = result_file(tmp_path, "a", 700)
     content = json.loads(path.read_text())
     content["train_info"]["metrics"][-1]["test accuracy"] = accuracy
     path.write_text(json.dumps(content))
-    assert main(["import-peft", str(path)]) == 2
-    assert "a.json: not a result file" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"a\.json: not a result file"):
+        judge_peft_results([path])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import study_folder
-from tuneoff.cli import main
+from support.verdict_study import load, run_dirs, study_folder
+from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import read_documents, read_predictions, run_folders
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.verdict.ratings import judge_ratings, read_ratings
 
 RUNS = ("starter-lora-s0", "starter-full-s0")
@@ -16,9 +16,11 @@ RUNS = ("starter-lora-s0", "starter-full-s0")
 
 def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-untyped-def]
     """Ratings of `count` documents; `prefer(index, better)` names a method, `better` is the one with more ROUGE-1."""
-    rows = [{row.id: row.scores["rouge1"] or 0 for row in read_predictions(study / "runs" / run)} for run in RUNS]
+    rows = [
+        {row.id: row.scores["rouge1"] or 0 for row in StudyDir(study).run_dir(run).read_predictions()} for run in RUNS
+    ]
     ratings = []
-    for index, document in enumerate(read_documents(study)[:count]):
+    for index, document in enumerate(StudyDir(study).read_documents()[:count]):
         better = "lora" if rows[0][document.id] > rows[1][document.id] else "full"
         ratings.append({"id": document.id, "preferred": prefer(index, better)})
     path = study.parent / "ratings.json"
@@ -29,18 +31,18 @@ def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-unty
 
 def test_a_rater_who_follows_rouge(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    found = judge_ratings(study, read_ratings(rated(study, lambda index, better: better)))
+    found = judge_ratings(load(study), read_ratings(rated(study, lambda index, better: better)))
     assert found.agreement == 1
     assert found.first + found.second == found.rated == 40
 
 
 def test_only_a_clear_preference_is_significant(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    clear = judge_ratings(study, read_ratings(rated(study, lambda index, _: "lora" if index % 8 else "full")))
+    clear = judge_ratings(load(study), read_ratings(rated(study, lambda index, _: "lora" if index % 8 else "full")))
     assert clear.low is not None
     assert clear.low > 0
     assert any("This rater prefers lora" in sentence for sentence in clear.sentences)
-    even = judge_ratings(study, read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
+    even = judge_ratings(load(study), read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
     assert even.balance == 0
     assert any("No significant preference" in sentence for sentence in even.sentences)
 
@@ -48,11 +50,11 @@ def test_only_a_clear_preference_is_significant(tmp_path: Path) -> None:
 def test_a_few_unanimous_ratings_are_not_significant(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     # Two documents with two texts each: tossing a coin for each document gives this every second time.
-    few = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=4)))
+    few = judge_ratings(load(study), read_ratings(rated(study, lambda *_: "lora", count=4)))
     assert few.low is not None
     assert few.low < 0
     assert any("No significant preference" in sentence for sentence in few.sentences)
-    many = judge_ratings(study, read_ratings(rated(study, lambda *_: "lora", count=40)))
+    many = judge_ratings(load(study), read_ratings(rated(study, lambda *_: "lora", count=40)))
     assert many.low is not None
     assert 0.5 < many.low < many.balance == 1 == many.high
 
@@ -60,7 +62,7 @@ def test_a_few_unanimous_ratings_are_not_significant(tmp_path: Path) -> None:
 def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
     """Two ratings of one document that always agree count as one: the interval is sqrt 2 times the naive width."""
     study = study_folder(tmp_path)
-    both = judge_ratings(study, read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
+    both = judge_ratings(load(study), read_ratings(rated(study, lambda index, _: ("lora", "full")[index // 2 % 2])))
     assert both.high is not None
     naive = 2.02 / 40**0.5
     assert both.high > 1.3 * naive
@@ -68,55 +70,53 @@ def test_texts_of_one_document_are_not_independent(tmp_path: Path) -> None:
 
 def test_no_difference_counts_as_nothing(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    found = judge_ratings(study, read_ratings(rated(study, lambda index, _: None)))
+    found = judge_ratings(load(study), read_ratings(rated(study, lambda index, _: None)))
     assert (found.same, found.balance, found.agreement) == (40, 0, None)
 
 
-def test_ratings_of_another_study_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ratings_of_another_study_are_rejected(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     path = rated(study, lambda index, better: better)
     content = json.loads(path.read_text())
     for change, words in (
         ({"runs": ["../x", "y"]}, "has no run"),
         ({"ratings": [{"id": "nobody", "preferred": None}]}, "no rating of a document"),
-        ({"ratings": [{"id": read_documents(study)[0].id, "preferred": "dora"}]}, "prefers 'dora'"),
+        ({"ratings": [{"id": StudyDir(study).read_documents()[0].id, "preferred": "dora"}]}, "prefers 'dora'"),
     ):
         path.write_text(json.dumps(content | change))
         with pytest.raises(UserError, match=words):
-            judge_ratings(study, read_ratings(path))
+            judge_ratings(load(study), read_ratings(path))
     path.write_text("[]")
-    assert main(["judge", str(study), "--ratings", str(path)]) == 2
-    assert "not a file of ratings" in capsys.readouterr().err
+    with pytest.raises(UserError, match="not a file of ratings"):
+        read_ratings(path)
 
 
-def test_bad_ratings_in_the_folder_do_not_stop_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_ratings_in_the_folder_do_not_stop_the_verdict(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     rated(study, lambda index, better: better).rename(study / "ratings.json")
     (study / "ratings-deep.json").write_text("[" * 100_000)
     content = json.loads((study / "ratings.json").read_text())
     (study / "ratings-none.json").write_text(json.dumps(content | {"ratings": []}))
-    assert main(["judge", str(study)]) == 0
-    out = capsys.readouterr().out
+    out = verdicts.judge_output([study], "rouge1", None, [], as_json=False)
     assert "LoRA" in out
     assert "ROUGE-1 agrees with the rater on 100 %" in out
     assert out.count("skipped: ") == 2
-    assert main(["judge", str(study), "--json"]) == 0
-    told = [row for row in json.loads(capsys.readouterr().out) if "ratings" in row]
-    assert ["problem" in row["ratings"] for row in told] == [True, True, False]
+    rows = json.loads(verdicts.judge_output([study], "rouge1", None, [], as_json=True))
+    assert ["problem" in row["ratings"] for row in rows if "ratings" in row] == [True, True, False]
 
 
 def test_ratings_of_runs_outside_the_plan_are_rejected(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     path = rated(study, lambda index, better: better)
-    kept = [folder.name for folder in run_folders(study) if folder.name != RUNS[0]]
+    kept = [folder.name for folder in run_dirs(study) if folder.name != RUNS[0]]
     (study / "plan.json").write_text(json.dumps({"runs": kept}))
     with pytest.raises(UserError, match=f"has no run {RUNS[0]}"):
-        judge_ratings(study, read_ratings(path))
+        judge_ratings(load(study), read_ratings(path))
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
-    assert len(run_folders(study)) == 5
+    assert len(run_dirs(study)) == 5
     path = rated(study, lambda index, better: better)
-    assert main(["judge", str(study), "--ratings", str(path)]) == 0
-    assert "ROUGE-1 agrees with the rater on 100 %" in capsys.readouterr().out
+    out = verdicts.judge_output([study], "rouge1", None, [path], as_json=False)
+    assert "ROUGE-1 agrees with the rater on 100 %" in out

@@ -1,9 +1,18 @@
-"""The complete table of scores: which seeds and documents remain, and how groups are numbered."""
+"""Scores of a study, and the complete table of them: which seeds and documents remain, and how groups are numbered."""
+
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tuneoff.verdict.scores import Scores, group_indices, tabulate
+from support.verdict_study import add_run, edit_spec, load, run_dirs, study_folder, write_spec
+from tuneoff.errors import UserError
+from tuneoff.results.run_record import Prediction
+from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_state import PlanFile
+from tuneoff.verdict.decide import decide
+from tuneoff.verdict.scores import Scores, group_indices, load_scores, tabulate
 
 
 def scores_of(runs: dict[tuple[str, int], dict[str, float | None]], **other: object) -> Scores:
@@ -74,3 +83,148 @@ def test_group_indices_follow_the_order_of_names() -> None:
     found = group_indices(["d1", "d2", "d3", "d4"], {"d1": "z", "d2": "a", "d4": "z"})
     assert found.tolist() == [2, 0, 1, 2]
     assert found.dtype == np.intp
+
+
+def test_a_study_gives_scores_groups_and_costs(tmp_path: Path) -> None:
+    (scores,) = load_scores(load(study_folder(tmp_path)))
+    assert scores.methods == ("zero_shot", "lora", "full")
+    assert scores.deterministic == {"zero_shot"}
+    assert scores.title("lora") == "LoRA"
+    assert scores.block is None
+    assert len(set(scores.groups.values())) == 20
+    assert scores.notes == ()
+    assert scores.costs["zero_shot"]["train_seconds"].value == 0
+    assert scores.costs["lora"]["train_seconds"].value == pytest.approx(10)
+    assert scores.costs["lora"]["generate_seconds"].value == pytest.approx(1)
+    assert scores.costs["full"]["peak_memory_bytes"].value == 2000
+    assert scores.costs["full"]["artefact_bytes"].value == 50
+    assert scores.costs["full"]["energy_joules"].value is None
+    assert scores.costs["full"]["energy_joules"].reason == "no counter"
+    verdict = decide(scores)
+    assert (verdict.documents, verdict.groups, verdict.seeds) == (40, 20, (0, 1))
+    assert any("40 test examples of 20 documents" in sentence for sentence in verdict.sentences)
+
+
+def test_a_model_keeps_its_name_at_a_fraction_that_other_models_lack(tmp_path: Path) -> None:
+    study = study_folder(tmp_path, models=("one", "two"))
+    for folder in run_dirs(study):
+        spec = folder.read_record().spec
+        if spec.method.name == "zero_shot":  # it would take part at every fraction
+            shutil.rmtree(folder.path)
+        elif spec.model.name == "one":
+            small = RunDir(folder.path.with_name(f"{folder.name}-small"))
+            shutil.copytree(folder.path, small.path)
+            edit_spec(small, fraction=0.1)
+    assert [scores.block for scores in load_scores(load(study), fraction=0.1)] == ["one"]
+    assert [scores.block for scores in load_scores(load(study))] == ["one", "two"]
+
+
+def test_each_base_model_is_its_own_family(tmp_path: Path) -> None:
+    first, second = load_scores(load(study_folder(tmp_path, models=("starter", "org/other"))))
+    assert (first.block, second.block) == ("org/other", "starter")
+    assert first.scores["lora", 0] != second.scores["lora", 0]
+    assert any("with org/other" in sentence for sentence in decide(first).sentences)
+
+
+def test_failed_runs_are_excluded_and_named(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    add_run(study, "soft_prompt", 0, {}, status="diverged")
+    (scores,) = load_scores(load(study))
+    assert "soft_prompt" in scores.methods
+    assert scores.notes == ("Run soft_prompt-s0 is excluded: diverged.",)
+    text = " ".join(decide(scores).sentences)
+    assert "Not judged: Soft prompt has no finished, scored run." in text
+
+
+def test_runs_outside_the_plan_are_not_judged(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    kept = tuple(folder.name for folder in run_dirs(study) if "full" not in folder.name)
+    StudyDir(study).write_plan(PlanFile(runs=kept))
+    assert load_scores(load(study))[0].methods == ("zero_shot", "lora")
+
+
+def test_outside_systems_take_part_without_seeds_or_costs(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    ids = list(load_scores(load(study))[0].groups)
+    rows = [Prediction(id=name, text="", scores={"rouge1": 50.0}) for name in ids]
+    StudyDir(study).write_outside({"gpt": rows})
+    (scores,) = load_scores(load(study))
+    assert scores.methods[-1] == "gpt"
+    assert "gpt" in scores.deterministic
+    verdict = decide(scores)
+    assert verdict.best == "gpt"
+    assert all(entry.method is None for entry in verdict.recommendations)
+
+
+def test_without_documents_each_example_is_its_own_group_and_that_is_said(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    (study / "documents.jsonl").unlink()
+    (scores,) = load_scores(load(study))
+    assert scores.groups == {}
+    verdict = decide(scores)
+    assert verdict.groups == verdict.documents == 40
+    assert any("a document of its own" in line for line in verdict.sentences)
+
+
+def test_outside_systems_of_an_earlier_choice_do_not_take_part(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    rows = [Prediction(id=name, text="", scores={"rouge1": 50.0}) for name in load(study).groups]
+    StudyDir(study).write_outside({"gpt": rows, "gone": rows})
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, predictions={"gpt": "gpt.jsonl"})
+    assert load_scores(load(study))[0].methods == ("zero_shot", "lora", "full", "gpt")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("study.json", "{broken"),
+        ("runs/starter-lora-s0/predictions.jsonl", '{"id": 3}\n'),
+        ("runs/starter-lora-s0/predictions.jsonl", "{broken\n"),
+        ("runs/starter-lora-s0/record.json", "{}"),
+        ("documents.jsonl", '{"id": "x"}\n'),
+        ("plan.json", '["lora"]'),
+        ("outside/gpt.jsonl", '{"no": "id"}\n'),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: str) -> None:
+    study = study_folder(tmp_path)
+    path = study / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(UserError, match=path.name.replace(".", r"\.")):
+        load_scores(load(study))
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contains no run to judge"):
+        load_scores(load(tmp_path))
+
+
+def test_two_runs_with_one_seed_are_refused(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    shutil.copytree(study / "runs" / "starter-lora-s0", study / "runs" / "starter-lora-s0-again")
+    with pytest.raises(UserError, match="ran twice with seed 0"):
+        load_scores(load(study))
+
+
+def test_a_study_under_way_says_what_it_does_not_know(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    write_spec(study, methods=["zero_shot", "soft_prompt", "lora", "full"], seeds=3)
+    shutil.rmtree(study / "runs" / "starter-full-s1")
+    verdict = decide(load_scores(load(study))[0])
+    assert verdict.left_out == ("Soft prompt",)
+    assert verdict.sentences[1] == "Not judged: Soft prompt has no finished, scored run."
+    assert "Planned runs are missing. Finished so far: LoRA 2 of 3 and Full fine-tuning 1 of 3." in verdict.notes
+    assert "Seed 1 is excluded for all methods: Full fine-tuning did not finish with it." in verdict.notes
+    (study / "runs" / "starter-full-s0" / "record.json").unlink()
+    # Of all methods LoRA is the best of those that were run: that is no verdict on the others.
+    (headline, *_) = decide(load_scores(load(study))[0]).sentences
+    assert headline.startswith("LoRA is the best of the 2 methods that have runs")
+
+
+def test_nothing_is_missing_from_a_study_that_is_done(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2)
+    verdict = decide(load_scores(load(study))[0])
+    assert verdict.left_out == ()
+    assert not any("lanned" in line or "Not judged" in line for line in verdict.sentences)

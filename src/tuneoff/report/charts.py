@@ -12,7 +12,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.results.summary import Summary
 from tuneoff.text import did_you_mean
-from tuneoff.verdict.costs import as_alone, model_and_method, timing_runs
+from tuneoff.verdict.costs import as_alone, finished_timing_runs, model_and_method
 
 # Name in Python -> name of the file in `figures/`.
 CHARTS = {
@@ -65,7 +65,7 @@ def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
     """All charts for which the study has data, in the order of the page."""
     styles = method_styles(summary, study)
     records = [run.record for run in compared_runs(summary, study)]
-    timing = timing_runs(study.records)
+    timing = finished_timing_runs(study.records)
     costs = [as_alone(record, timing.get(model_and_method(record))) for record in records]
     note = chart_data.cost_note(records, timing, styles)
     yield from _quality_charts(summary, study, costs, styles, note)

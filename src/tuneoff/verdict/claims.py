@@ -17,7 +17,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.text import join_words
-from tuneoff.verdict.costs import as_alone, costs_of, lacks_timing, model_and_method, timing_runs
+from tuneoff.verdict.costs import as_alone, costs_of, finished_timing_runs, lacks_timing, model_and_method
 
 # Costs that change when other runs share the machine.
 _COSTS_OF_TIME = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
@@ -42,7 +42,7 @@ def judge_claims(
         margin: difference that does not matter in practice, points.
         seeds: number of planned seeds. Claims that compare seeds are undecided until all of them have finished.
     """
-    timing = timing_runs(records)
+    timing = finished_timing_runs(records)
     finished = [
         as_alone(record, timing.get(model_and_method(record)))
         for record in records

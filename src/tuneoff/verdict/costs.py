@@ -17,7 +17,7 @@ def model_and_method(record: Record) -> ModelMethod:
     return record.spec.model.name, record.spec.method.name
 
 
-def timing_runs(records: Iterable[Record]) -> dict[ModelMethod, Record]:
+def finished_timing_runs(records: Iterable[Record]) -> dict[ModelMethod, Record]:
     """The finished timing runs, by model and method."""
     return {
         model_and_method(record): record

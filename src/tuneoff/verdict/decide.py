@@ -18,7 +18,7 @@ from tuneoff.stats.variance_components import (
     pairwise_differences,
 )
 from tuneoff.verdict.scores import Scores, ScoreTable, tabulate
-from tuneoff.verdict.sentences import left_out, sentences
+from tuneoff.verdict.sentences import left_out, verdict_sentences
 
 
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
@@ -68,7 +68,7 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         sentences=(),
         notes=table.notes,
     )
-    return verdict.model_copy(update={"sentences": sentences(verdict)})
+    return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
 
 
 def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:

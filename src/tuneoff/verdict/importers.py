@@ -20,7 +20,7 @@ from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 
 _LARGEST_TEST_SET = 20_000
-PEFT_COSTS = ("peak memory, bytes", "training time, s", "stored bytes")
+PEFT_COSTS = ("peak memory, bytes", "training time, s", "size on disk, bytes")
 
 
 class PeftResult(Frozen):

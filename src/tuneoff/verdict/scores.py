@@ -19,9 +19,9 @@ from tuneoff.verdict.costs import (
     as_alone,
     concurrent_runs,
     costs_of,
+    finished_timing_runs,
     lacks_timing,
     model_and_method,
-    timing_runs,
 )
 
 
@@ -164,7 +164,7 @@ def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float =
 
     Raises `UserError` if there is no such run, a file is damaged, or a method ran twice with one seed.
     """
-    timing = timing_runs(study.records)
+    timing = finished_timing_runs(study.records)
     finals = [run for run in study.runs if run.record.spec.role == "final"]
     runs = _at_fraction(fraction, finals)
     if not runs:

@@ -10,7 +10,7 @@ from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Ve
 from tuneoff.text import join_words, plural
 
 
-def sentences(verdict: Verdict) -> tuple[str, ...]:
+def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_answer(verdict, titles), *left_out(verdict), *_limits(verdict)]
@@ -47,7 +47,7 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
     ):
         rest = " Every other method is worse." if len(verdict.best_set) < len(verdict.methods) else ""
         tied = join_words([top.title, *(result.title for result in others)])
-        return f"It is a tie: {tied} are within {verdict.margin:g} points of each other ({top.mean:.1f} points).{rest}"
+        return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({top.mean:.1f} points).{rest}"
     closest, *further = others
     lead = _numbers(*_lead(verdict, top.method, closest.method))
     also = f"; so are its leads over {join_words([titles[result.method] for result in further])}" if further else ""
@@ -91,7 +91,7 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         axes = join_words([entry.title for entry in entries])
         who = join_words([titles[name] for name in names])
         if entries[0].settled:
-            lines.append(f"Cheapest in {axes} of all methods within {verdict.margin:g} points of the best: {who}.")
+            lines.append(f"Cheapest in {axes} of all methods within {_points(verdict.margin)} of the best: {who}.")
         else:
             bound = _bound(max(result.regret_bound for result in verdict.methods if result.method in names))
             lines.append(
@@ -139,21 +139,21 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
     if pair.decision == "tie":
         if low == high == 0:
             return f"{one} and {other} are a tie: they score the same on every document."
-        return f"{one} and {other} are a tie: any difference is within {margin:g} points ({numbers})."
+        return f"{one} and {other} are a tie: any difference is within {_points(margin)} ({numbers})."
     if pair.decision == "no difference shown":
         hidden = _bound(max(-low, high))
         return f"{one} and {other}: no difference shown ({numbers}). Up to {hidden} points may be hidden."
     relevance = {
-        "matters": f", by more than the margin of {margin:g} points",
-        "too small to matter": f", but by less than the margin of {margin:g} points",
-        "not settled": f"; whether by more than the margin of {margin:g} points is not settled",
+        "matters": f", by more than the margin of {_points(margin)}",
+        "too small to matter": f", but by less than the margin of {_points(margin)}",
+        "not settled": f"; whether by more than the margin of {_points(margin)} is not settled",
     }[pair.size]
     return f"{one} is better than {other} ({numbers}){relevance}."
 
 
 def _regret(result: MethodResult, margin: float) -> str:
     if result.not_worse:
-        return f"{result.title} is at most {margin:g} points below the best."
+        return f"{result.title} is at most {_points(margin)} below the best."
     return f"{result.title} may be up to {_bound(result.regret_bound)} points below the best (regret bound)."
 
 
@@ -165,6 +165,10 @@ def _numbers(difference: float, low: float, high: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value + 0.0:+.1f}".replace("-", "−")
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
 
 
 def _bound(value: float) -> str:

@@ -19,7 +19,7 @@ from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Inte
 from tuneoff.spec import StudySpec
 from tuneoff.stats.bootstrap import group_interval
 from tuneoff.verdict.confounds import find_confounds
-from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method, timing_runs
+from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
 from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study
 from tuneoff.verdict.scores import group_indices
@@ -30,7 +30,7 @@ def summarize(study: StoredStudy) -> Summary:
     """What the study found. Raises `UserError` for a damaged file."""
     runs = [run for run in study.runs if run.record.spec.is_main]
     judged = judge_study(study) if runs else []
-    timing = timing_runs(study.records)
+    timing = finished_timing_runs(study.records)
     finals = [run for run in study.runs if run.record.spec.role == "final"]
     machines = (run.record.provenance.machine for run in runs)
     finished = [record.finished_at for record in study.records if record.finished_at is not None]

@@ -1,3 +1,5 @@
+"""Colours of the report."""
+
 from tuneoff.report.theme import DARK, HUES, INK, MUTED, NEUTRAL, PAPER
 
 

@@ -1,0 +1,57 @@
+"""The table that the terminal shows after a comparison."""
+
+from pathlib import Path
+
+import pytest
+
+from support.verdict_study import edit_record, load, run_dirs, study_folder
+from tuneoff.cli.tables import SHOWN_COSTS, SHOWN_SENTENCES, summary_as_text
+from tuneoff.results.costs import COST_AXES
+from tuneoff.results.summary import Confound, Summary
+from tuneoff.verdict import summarize
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Summary:
+    return summarize(load(study_folder(tmp_path)))
+
+
+def test_each_row_has_scores_gain_and_costs(summary: Summary) -> None:
+    header, zero_shot, lora, *_ = summary_as_text(summary).splitlines()
+    assert header.split() == [
+        *("method", "ROUGE-1", "ROUGE-2", "ROUGE-L", "gain"),
+        *" ".join(axis.title for axis in COST_AXES[:SHOWN_COSTS]).split(),
+    ]
+    mean = summary.rows[1].score("rouge1").mean
+    assert f"{mean:.1f}" in lora
+    assert "10 s" in lora
+    assert "0 s" in zero_shot
+    assert "2.00 kB" in lora
+    assert zero_shot.split()[4] == "–", "zero-shot gains nothing over itself"
+
+
+def test_the_answer_follows_the_table(summary: Summary) -> None:
+    lines = summary_as_text(summary).splitlines()
+    assert lines[-SHOWN_SENTENCES:] == list(summary.sentences[:SHOWN_SENTENCES])
+    assert lines[-SHOWN_SENTENCES].startswith("No single winner: ")
+
+
+def test_confounds_are_the_last_lines(summary: Summary) -> None:
+    confounds = tuple(
+        Confound(aspect="x", model="starter", changes_scores=grave, description=f"runs differ\x1b[31m {grave}")
+        for grave in (True, False)
+    )
+    lines = summary_as_text(summary.model_copy(update={"confounds": confounds})).splitlines()
+    assert lines[-2:] == ["CAUTION: runs differ?[31m True", "note: runs differ?[31m False"]
+
+
+def test_several_models_have_a_column(tmp_path: Path) -> None:
+    study = study_folder(tmp_path, models=("a/x", "b/y"))
+    edit_record(run_dirs(study)[0], notes=["a note"])
+    lines = summary_as_text(summarize(load(study))).splitlines()
+    assert lines[0].split()[:2] == ["method", "model"]
+    assert [line.split()[1] for line in lines[1:7] if line.startswith("LoRA")] == ["a/x", "b/y"]
+
+
+def test_a_study_without_results_is_a_header(tmp_path: Path) -> None:
+    assert summary_as_text(summarize(load(tmp_path))).split() == ["method", "ROUGE-1", "ROUGE-2", "ROUGE-L", "gain"]

@@ -1,0 +1,117 @@
+"""The charts of a study by name, with captions that report concurrent runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.report_study import (
+    PageTexts,
+    add_timing_run,
+    edit_records,
+    load,
+    read_summary,
+    with_concurrent_run,
+    write_new_summary,
+)
+from tuneoff.errors import UserError
+from tuneoff.report import CHARTS, chart, figures
+from tuneoff.report.charts import study_charts
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.summary import BandPoint, Crossover, DataSizeVerdict, SizeCurve, SizePoint
+
+HOSTILE = "</h2><script>alert(1)</script>\x1b[31m\u202e"
+WITH_TIMES = {"quality_against_time", "resource_bars", "timeline"}
+
+
+def test_every_chart_has_a_name(rich_study: Path) -> None:
+    summary, study = read_summary(rich_study), load(rich_study)
+    drawn = {one.name: one for one in study_charts(summary, study)}
+    assert set(drawn) == CHARTS.keys() - {"data_sizes"}
+    for name in CHARTS:
+        found = chart(name, summary, study)
+        assert (found is None) == (name == "data_sizes"), name
+    assert all(one.file == CHARTS[name] for name, one in drawn.items())
+
+
+def test_an_unknown_name_is_refused(rich_study: Path) -> None:
+    with pytest.raises(UserError, match=r"no chart is called 'qualty'; did you mean `quality`\?"):
+        chart("qualty", read_summary(rich_study), load(rich_study))
+
+
+def test_data_sizes_have_a_chart_for_each_model(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, models=("a/x", "b/y"), methods=("zero_shot", "lora"))
+    points = tuple(SizePoint(fraction=size / 100, examples=size, mean=20.0 + size) for size in (10, 100))
+    band = tuple(
+        BandPoint(fraction=size / 100, examples=size, difference=-1.0, low=-2.0, high=0.5) for size in (10, 100)
+    )
+    sizes = [
+        DataSizeVerdict(
+            block=model,
+            level=0.95,
+            curves=tuple(SizeCurve(method=name, title=name, points=points) for name in ("zero_shot", "lora")),
+            crossovers=(
+                Crossover(
+                    first="zero_shot",
+                    second="lora",
+                    outcome="undetermined",
+                    small=None,
+                    large=None,
+                    low=None,
+                    high=None,
+                    estimate=None,
+                    band=band,
+                ),
+            ),
+            sentences=(),
+            notes=(),
+        )
+        for model in ("a/x", "b/y")
+    ]
+    summary = read_summary(study).model_copy(update={"data_sizes": tuple(sizes)})
+    drawn = [one for one in study_charts(summary, load(study)) if one.name == "data_sizes"]
+    assert [(one.file, one.title) for one in drawn] == [
+        ("data_sizes", "Amount of data, x"),
+        ("data_sizes_2", "Amount of data, y"),
+    ]
+    sets = figures.specification(chart("data_sizes", summary, load(study)))["datasets"].values()
+    gains = [row for rows in sets for row in rows if "gain" in row and "method" in row]
+    assert [(row["gain"], row["low"], row["high"]) for row in gains] == [(1.0, -0.5, 2.0)] * 2
+
+
+def test_every_chart_with_times_reports_concurrent_runs(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    edit_records(study, with_concurrent_run)
+    write_new_summary(study)
+    captions = PageTexts(study).captions
+    assert {name for name, caption in captions.items() if "p to 2 concurrent runs" in caption} == WITH_TIMES
+    add_timing_run(study, "lora")
+    write_new_summary(study)
+    captions = PageTexts(study, with_files=True).captions
+    for name in WITH_TIMES - {"timeline"}:
+        assert "those of a timing run alone, except for Zero-shot, measured with" in captions[name]
+        assert "timing run" in (study / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert "slower than a run alone" in (study / "figures" / "timeline.svg").read_text(encoding="utf-8")
+
+
+def test_charts_of_costs_show_the_times_of_the_timing_run(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("lora",))
+    [record] = edit_records(study, with_concurrent_run)
+    add_timing_run(study, "lora")
+    summary = write_new_summary(study)
+    assert record.resources is not None
+    sets = figures.specification(chart("quality", summary, load(study)))["datasets"].values()
+    [row] = [row for rows in sets for row in rows if "cost" in row]
+    assert row["cost"] * 60 == pytest.approx(record.resources.total_seconds / 2)
+
+
+def test_a_hostile_name_in_a_caption_is_text(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    edit_records(study, with_concurrent_run)
+    add_timing_run(study, "lora")
+    summary = write_new_summary(study)
+    rows = tuple(row.model_copy(update={"title": f"{HOSTILE} {row.name}"}) for row in summary.rows)
+    StudyDir(study).write_summary(summary.model_copy(update={"rows": rows}))
+    page = PageTexts(study)
+    assert "</h2><script>alert(1)</script>⟨U+001B⟩[31m⟨U+202E⟩ zero_shot, measured" in page.captions["resource_bars"]
+    assert not {"\x1b", "\u202e"} & set((study / "report.html").read_text(encoding="utf-8"))
