@@ -39,8 +39,9 @@ def use(folder: Path, study: StudySpec, hashes: ContentHashes = HASHES) -> None:
     ],
 )
 def test_the_same_study_and_its_extensions_may_continue(tmp_path: Path, later: StudySpec) -> None:
-    use(tmp_path, study_of())
-    use(tmp_path, later)
+    hashes = dataclasses.replace(HASHES, train_examples=400)
+    use(tmp_path, study_of(), hashes)
+    use(tmp_path, later, hashes)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_different_study_is_refused_with_the_difference(tmp_path: Path, later:
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     use(tmp_path, study_of())
     other = TrainSpec(epochs=2, batch_size=2, warmup=0.1, schedule="linear", max_grad_norm=2, patience=2, max_steps=9)
-    with pytest.raises(UserError, match="; and 1 more; choose another --output|; and 1 more\\); choose"):
+    with pytest.raises(UserError, match=r"; and 1 more\); choose another --output"):
         use(tmp_path, study_of(train=other))
 
 
@@ -97,7 +98,7 @@ def test_a_study_of_an_earlier_version_continues_if_the_user_says_so(
         use(tmp_path, study_of())
     assert not keeps_earlier_runs(folder.read_plan())
 
-    kept = dataclasses.replace(HASHES, earlier=earlier_runs(iter(records)))
+    kept = dataclasses.replace(HASHES, earlier=earlier_runs(records))
     assert kept.earlier == {first.run_id: now}
     completed = {record.run_id: record for record in records}
     plan = planner.plan(study_of(), kept, completed)
@@ -126,12 +127,12 @@ def test_only_finished_runs_of_earlier_versions_count() -> None:
         record_of(final, numerics=NUMERICS_VERSION - 1),
         record_of(trial, "diverged", numerics=NUMERICS_VERSION - 2),
     ]
-    assert earlier_runs(iter(records)) == {
+    assert earlier_runs(records) == {
         final.run_id: NUMERICS_VERSION - 1,
         trial.run_id: NUMERICS_VERSION - 2,
     }
     others = [record_of(final), record_of(final, "diverged", numerics=1), record_of(final, "failed", numerics=1)]
-    assert earlier_runs(iter(others)) == {}
+    assert earlier_runs(others) == {}
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
@@ -144,12 +145,12 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_study_is_not_overwritten(tmp_path: Path) -> None:
     use(tmp_path, study_of())
     (tmp_path / "study.json").write_text("{")
-    with pytest.raises(UserError, match="damaged.*choose another --output"):
+    with pytest.raises(UserError, match=r"damaged.*choose another --output"):
         use(tmp_path, study_of())
     (tmp_path / "study.json").write_text(study_of().model_dump_json())
     (tmp_path / "plan.json").write_text("[]")
-    with pytest.raises(UserError, match="damaged.*choose another --output"):
+    with pytest.raises(UserError, match=r"damaged.*choose another --output"):
         use(tmp_path, study_of())
     (tmp_path / "plan.json").unlink()
-    with pytest.raises(UserError, match="plan.json is missing; choose another --output"):
+    with pytest.raises(UserError, match=r"plan\.json is missing; choose another --output"):
         use(tmp_path, study_of())

@@ -76,7 +76,7 @@ def test_the_better_half_continues(earlier: list[float], highest: float | None) 
 
 
 def test_the_limit_is_a_rank() -> None:
-    """300 draws with ties: not above the limit means that fewer than half of all are strictly better, and conversely."""
+    """300 draws with ties: a loss within the limit has fewer than half of all strictly better, and conversely."""
     chance = random.Random(0)
     for _ in range(300):
         earlier = [float(chance.randint(0, 5)) for _ in range(chance.randint(1, 9))]
