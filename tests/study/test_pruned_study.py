@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tuneoff.study.searches import Whole
 
 from tuneoff.cli import main
 from tuneoff.results.run_record import (
@@ -25,7 +26,6 @@ from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, content_hash
 from tuneoff.study import halving, plan, planner, search, searches
 from tuneoff.study.planner import Contents, Expansion, Halving, PlannedRun
 from tuneoff.study.search import Trial
-from tuneoff.study.searches import Whole
 
 pytestmark = pytest.mark.xdist_group("halved study")
 
