@@ -1,5 +1,6 @@
 """The owner of study folders: every path, what is read and written, and damage."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,11 +21,11 @@ OWN_FILES = ("study.json", "plan.json", "data.json", "budget.json", "search.json
 ROW = Prediction(id="a", text="words", scores={"rouge1": 1.0, "empty": 0.0})
 
 
-def stored_run(folder: StudyDir, name: str = "lora-s0", **changes: object) -> StoredRun:
+def stored_run(folder: StudyDir, folder_name: str = "lora-s0", /, **changes: object) -> StoredRun:
     """A run that is stored in the folder."""
     [planned, *_] = planner.plan(study_of(methods=("lora",)), HASHES, {}).runs
     record = record_of(planned).model_copy(update=changes)
-    run = StoredRun(folder.run_dir(name), record)
+    run = StoredRun(folder.run_dir(folder_name), record)
     run.dir.write_record(record)
     return run
 
@@ -223,8 +224,6 @@ def test_a_budget_without_a_number_is_damaged(tmp_path: Path) -> None:
         "max_validation_documents": None, "max_test_documents": None, "trials": 0, "fractions": [1.0],
         "max_steps": None, "min_steps": None, "step_floor": 50, "seeds": 1, "steps": {},
     }  # fmt: skip
-    import json
-
     plain = {"asked": "x", "seconds": float("nan"), "fits": True, "given_up": [], "settings": settings}
     (tmp_path / "budget.json").write_text(json.dumps(plain))
     with pytest.raises(UserError, match="damaged"):

@@ -126,7 +126,7 @@ def test_pruning_ends_with_the_search() -> None:
 
 
 def test_a_search_is_reduced_before_its_methods_are() -> None:
-    """A trial and its refinement are kept as long as anything else can be reduced; then all methods keep their defaults."""
+    """A trial and its refinement are kept as long as anything else can be reduced; then methods keep their defaults."""
     kept = [budget.fit(STUDY, SIZES, SPEEDS, seconds).study for seconds in range(50, 2050, 100)]
     assert {study.methods for study in kept} == {STUDY.methods}
     without = [study for study in kept if not study.trials]

@@ -19,7 +19,7 @@ ended, a checkpoint.
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -340,14 +340,23 @@ class StudyDir:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
         return [RunDir(path.parent) for path in sorted((self.path / "runs").glob("*/record.json"))]
 
-    def read_runs(self, *, skip_damaged: bool = False, known: Iterable[StoredRun] = ()) -> list[StoredRun]:
-        """Every run of the folder. `known`: runs that were read before; of these, only changed records are read again.
+    def read_runs(
+        self,
+        *,
+        names: Collection[str] | None = None,
+        skip_damaged: bool = False,
+        known: Iterable[StoredRun] = (),
+    ) -> list[StoredRun]:
+        """The runs in the folders `names` (None: in every folder), by name.
 
-        `skip_damaged`: leave out records that cannot be read. Otherwise raises `UserError` for them.
+        `known`: runs that were read before; of these, only changed records are read again. `skip_damaged`: leave out
+        records that cannot be read. Otherwise raises `UserError` for them.
         """
         before = {run.name: run for run in known}
         found = []
         for folder in self.run_dirs():
+            if names is not None and folder.name not in names:
+                continue
             version, same = folder.record_version(), before.get(folder.name)
             if same is not None and version is not None and same.version == version:
                 found.append(same)
@@ -365,14 +374,15 @@ class StudyDir:
         Raises `UserError` for a damaged file.
         """
         spec, plan = self.read_spec(), self.read_plan() or PlanFile()
-        known = self.read_runs() if runs is None else sorted(runs, key=lambda run: run.name)
-        if plan.runs is not None:
-            planned = set(plan.runs)
-            known = [run for run in known if run.name in planned]
+        planned = None if plan.runs is None else set(plan.runs)
+        if runs is None:
+            own = self.read_runs(names=planned)  # a damaged record of another choice of methods does not matter
+        else:
+            own = sorted((run for run in runs if planned is None or run.name in planned), key=lambda run: run.name)
         budget: BudgetFile | UserError | None
         try:
             budget = self.read_budget()
         except UserError as error:
             budget = error  # a damaged plan takes nothing away from the results
         search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
-        return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(known))
+        return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(own))
