@@ -433,7 +433,7 @@ class Generator:
                 f"the run's instruction needs {', '.join(needed)} for each document; use `tuneoff summarize --field`"
             )
         examples = [
-            data.Example(id=str(number), document=text, references=(), split="test", group="")
+            data.Example(id=str(number), document=text, references=(), group="")
             for number, text in enumerate(documents, 1)
         ]
         return list(self.texts(examples))
