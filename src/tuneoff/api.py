@@ -27,7 +27,7 @@ from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override
 from tuneoff.study.executor import Observer, Observers, SilentObserver, open_executor
 from tuneoff.study.notebook import NotebookProgress, in_notebook
-from tuneoff.study.runner import Limits, PreparedStudy, prepare, run
+from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
 from tuneoff.study.study_file import read_study
 from tuneoff.text import parse_duration
 
@@ -114,7 +114,7 @@ def carry_out(
     if trackers:
         observers.append(TrackerObserver(trackers, prepared.spec.name, keep_texts=keep_texts))
     with open_executor(engine, prepared.layout) as executor:
-        done = run(prepared, executor, Observers(*observers), keep_texts=keep_texts)
+        done = carry_out_study(prepared, executor, Observers(*observers), keep_texts=keep_texts)
     study = Study(done.study, summarize(done.study), complete=done.complete)
     study.report()
     return study

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# In a wording, it stands for the fields that the instruction uses. No column has this name, because of the colon.
+# In a wording, it is replaced by the fields that the instruction uses. No column has this name, because of the colon.
 FIELDS_ONLY = "{instruction:fields}"
 # Marks the document while a chat template is rendered. No template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"

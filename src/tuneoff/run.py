@@ -1,4 +1,4 @@
-"""One RunSpec in, one Record out: the only place where the parts are wired together."""
+"""One RunSpec in, one Record out: here, and only here, all parts come together."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from tuneoff.spec import TIMED_TEXTS, RunSpec
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
 
-# More than this share of outputs cut by the token limit or of documents cut to fit deserves a warning.
-_LOUD_SHARE = 0.2
+# A larger fraction of truncated outputs or documents deserves a warning.
+_NOTABLE_FRACTION = 0.2
 
 
 def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
-    """Do everything that `spec` says, write record, predictions, events and artefact into `folder`, return the record.
+    """Carry out `spec`, write record, predictions, events and artefact into `folder`, and return the record.
 
-    What goes wrong becomes a record with a status and a reason; nothing is raised but what ends the process.
+    An error becomes a record with a status and a reason. Only what ends the process is raised.
     """
     run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,15 +96,15 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             provenance=work.provenance,
         )
         run_dir.write_record(record)
-        if record.status != "failed":  # a reason such as a full disk may be gone when the run is tried again
+        if record.status != "failed":  # a cause such as a full disk may be gone when the run is repeated
             work.checkpoints.delete()
-    with EventWriter(run_dir.events) as events:  # when nothing is sampled any more, to be the last event
+    with EventWriter(run_dir.events) as events:  # opened again, after the last sample, so that this is the last event
         events.append(Finished(status=record.status))
     return record
 
 
 class _Work:
-    """The steps of one run, and what is known of it so far (a run that fails half-way leaves that in its record)."""
+    """The steps of one run, and what is known so far: a run that fails half-way still records that."""
 
     def __init__(
         self, spec: RunSpec, run_id: str, run_dir: RunDir, meter: Meter, emit: Callable[[Event], None]
@@ -118,7 +118,7 @@ class _Work:
         self.artefact: Artefact | None = None
         self.trainable_parameters: int | None = None
         self.total_parameters: int | None = None
-        self.checkpoints = Checkpoints(run_dir.path)  # keeps no state until it is known what is computed
+        self.checkpoints = Checkpoints(run_dir.path)  # keeps no state before device and number format are known
 
     def do(self) -> None:
         spec = self.spec
@@ -135,7 +135,7 @@ class _Work:
             base = models.load_model(spec.model, device, dtype)
             use_fast_paths(base.model, device)
             self.provenance = _provenance(spec, dataset)
-            # A share of the data is a share of all of it: choosing on the whole validation split would be more data.
+            # A fraction applies to validation data too: choosing on the whole split would use more data.
             known, held_out = (
                 data.take_fraction(split, spec.fraction, spec.seed) for split in (dataset.train, dataset.validation)
             )
@@ -145,7 +145,7 @@ class _Work:
             train = self._encode(prompter, known, "train") if method.trains else []
             validation = self._encode(prompter, held_out, "validation")
             self._count_parameters(adapted)
-            self._place_virtual_tokens(adapted, base, "first")
+            self._record_embedding_position(adapted, base, "first")
         if spec.role == "timing":
             validation = validation[:TIMED_TEXTS]
         if method.trains:
@@ -158,7 +158,7 @@ class _Work:
             self._write(adapted, base, [dataclasses.replace(row, target=()) for row in validation])
             return
         self._save(method, adapted)
-        # The test split is read here for the first time, after the best checkpoint was chosen on validation.
+        # The test split is first read here, after the best checkpoint was chosen on validation data.
         written = self._write(adapted, base, lambda: self._encode(prompter, dataset.test, "test"))
         self._score(prompter, dataset.test, written)
 
@@ -200,9 +200,9 @@ class _Work:
         cut = int((rows.truncated_tokens > 0).sum())
         share = cut / len(rows) if rows else 0.0
         self._report(**{f"{split}_cut_share": share, f"{split}_examples": len(rows)})
-        if share > _LOUD_SHARE:
+        if share > _NOTABLE_FRACTION:
             most = self.spec.prompt.max_length
-            self._note(f"{100 * share:.0f} % of the {split} documents were cut to fit --max-length {most}")
+            self._note(f"{100 * share:.0f} % of the {split} documents were truncated to --max-length {most}")
         if too_long:
             self._note(
                 f"{len(too_long)} {split} examples were left out: instruction and target leave no room for a document "
@@ -216,8 +216,8 @@ class _Work:
         self.total_parameters = sum(own.values())
         self._report(**adapted.details)
 
-    def _place_virtual_tokens(self, adapted: AdaptedModel, base: BaseModel, when: str) -> None:
-        """Keys and values of layers (prefix tuning) have no place among embeddings."""
+    def _record_embedding_position(self, adapted: AdaptedModel, base: BaseModel, when: str) -> None:
+        """Keys and values of layers (prefix tuning) are not embeddings, so they have no position among them."""
         prefix = adapted.prefix()
         tokens = adapted.suffix() if prefix is None else prefix
         if isinstance(tokens, Tensor):
@@ -254,7 +254,7 @@ class _Work:
         ).fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self._report(moved_share=moved / max(1, len(before)))
-        self._place_virtual_tokens(adapted, base, "trained")
+        self._record_embedding_position(adapted, base, "trained")
 
     def _validate(self, adapted: AdaptedModel, rows: Sequence[Encoded], base: BaseModel) -> None:
         with self.meter.phase("evaluate") as evaluating:
@@ -279,25 +279,25 @@ class _Work:
         )
 
     def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[GeneratedTokens]) -> None:
-        places = {example.id: place for place, example in enumerate(examples)}
+        indices = {example.id: index for index, example in enumerate(examples)}
         dialect, predictions = metrics.RougeDialect.of(self.spec.score.words), []
         for row in written:
-            example, text = examples[places[row.id]], prompter.decode(row.token_ids)
+            example, text = examples[indices[row.id]], prompter.decode(row.token_ids)
             scores = metrics.score(text, example.document, example.references, dialect, stopped=row.stopped)
             predictions.append(
                 Prediction(id=row.id, text=text, scores=scores, tokens=len(row.token_ids), stopped=row.stopped)
             )
         if self.spec.prompt.instruction.strip():
-            held = sum(self._holds_instruction(row.text, examples[places[row.id]]) for row in predictions)
-            self._report(instruction_share=held / max(1, len(predictions)))
+            repeated = sum(self._repeats_instruction(row.text, examples[indices[row.id]]) for row in predictions)
+            self._report(instruction_share=repeated / max(1, len(predictions)))
         self.run_dir.write_predictions(predictions)
         self.scores = metrics.means(row.scores for row in predictions)
         for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
             share = self.scores.get(metric)
-            if share is not None and share > _LOUD_SHARE:
+            if share is not None and share > _NOTABLE_FRACTION:
                 self._note(f"{100 * share:.0f} % of the outputs {words}")
 
-    def _holds_instruction(self, text: str, example: data.Example) -> bool:
+    def _repeats_instruction(self, text: str, example: data.Example) -> bool:
         return _plain(fill_fields(self.spec.prompt.instruction, example.fields)) in _plain(text)
 
 
@@ -306,8 +306,10 @@ def _plain(text: str) -> str:
 
 
 def _norms(adapted: AdaptedModel) -> dict[str, float]:
-    """Of every trainable tensor: enough to see whether it moved, without a copy of it. On the CPU, since Apple's
-    accelerator knows no double precision."""
+    """Norm of every trainable tensor: shows whether it changed, without a copy of it.
+
+    Computed on the CPU, because Apple's accelerator has no double precision.
+    """
     return {name: float(tensor.detach().cpu().double().norm()) for name, tensor in adapted.state().items()}
 
 
@@ -332,8 +334,10 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that tuneoff runs from; None when it was installed from a package, even into a
-    virtual environment inside somebody's repository."""
+    """The commit of the checkout that tuneoff runs from.
+
+    None for an installed package, even in a virtual environment inside another repository.
+    """
     here = Path(__file__).resolve()
     said = ""
     for question in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):

@@ -70,7 +70,7 @@ def test_every_program_takes_the_one_command_line(
     assert spec["prompt"]["instruction"] == ("SUMMARIZE" if soft else "SUMMARY:")
     assert values.get("initial_prompt") == ("SUMMARY:" if soft else None)
     assert (spec["prompt"]["max_length"], spec["model"]["name"]) == (128, model)
-    idle = "these change nothing: --batch_size, --epochs, --learning_rate"
+    idle = "these have no effect: --batch_size, --epochs, --learning_rate"
     if method == "zero_shot":
         assert idle in err
         assert err.count("\n") == 2  # with the note on the coursework's settings

@@ -78,13 +78,13 @@ def test_standard_input_is_utf8_with_or_without_a_mark(stdin) -> None:
 def test_an_array_on_standard_input_is_refused(stdin) -> None:
     for content in (b'[{"text": "a"}]', b'[\n {"text": "a"}\n]', b'{\n "text": "a"\n}'):
         stdin(content)
-        with pytest.raises(UserError, match="standard input: JSON, but not one object a line"):
+        with pytest.raises(UserError, match="standard input: JSON, but not one object per line"):
             texts_of("-")
 
 
 def test_a_broken_first_line_makes_no_text_of_json_lines(stdin) -> None:
     stdin(b'{"document": "a b c"\n{"document": "d e f"}\n')
-    with pytest.raises(UserError, match="standard input:1: not a JSON object on one line, which later lines are"):
+    with pytest.raises(UserError, match="standard input:1: not a JSON object on one line, but later lines are"):
         texts_of("-")
 
 
@@ -108,8 +108,8 @@ LONG = b'{"text": "a", "n": ' + b"9" * 5000 + b"}"
         (b'{"text": "a"}\n{"text": "\xff"}\n', "not UTF-8"),
         (b'{"text": "a"}\nplain\n', "(line |:)2: not "),
         (b'{"text": "a"}\n[1]\n', "(line |:)2: .*object"),
-        (b'{"title": "a"}\n', ":1: no text under document"),
-        (b'{"id": "x", "text": "a"}\n{"id": "x", "text": "b"}\n', ":2: the id 'x' was there before"),
+        (b'{"title": "a"}\n', ":1: no text in document"),
+        (b'{"id": "x", "text": "a"}\n{"id": "x", "text": "b"}\n', ":2: the id 'x' appears twice"),
         (b'{"text": "a"}\n' + LONG, "(line |:)2: JSON that cannot be read"),
         (LONG, "(line |:)1: JSON that cannot be read"),
         (DEEP, "(line |:)1: JSON that cannot be read"),
@@ -159,7 +159,7 @@ def test_fields() -> None:
         "tone": "a=b",
         "empty": "",
     }
-    with pytest.raises(UserError, match="not of the form NAME=VALUE"):
+    with pytest.raises(UserError, match="should have the form NAME=VALUE"):
         given_fields(["aspect"])
 
 

@@ -123,8 +123,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "lora", "--lora_alfa", "8"], ["did you mean --lora-alpha?"]),
         (["train", "--lora_alpha", "8"], ["tuneoff train lora --lora-alpha VALUE"]),
         (["report", "--lora_alpha", "8"], ["tuneoff report --help"]),
-        (["compare", "--warmup_steps", "100"], ["--warmup 100", "share of all optimiser steps", "--warmup 0.05"]),
-        (["compare", "--warmup", "nan"], ["share of all optimiser steps"]),
+        (["compare", "--warmup_steps", "100"], ["--warmup 100", "fraction of all optimiser steps", "--warmup 0.05"]),
+        (["compare", "--warmup", "nan"], ["fraction of all optimiser steps"]),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(

@@ -116,7 +116,7 @@ def test_beams_write_new_text_only(name: str, tiny_model: TinyModel) -> None:
     adapted = build(name, {}).adapt(base, examples(), 0)
     adapted.train_mode(False)
     if name == "prefix_tuning":
-        with pytest.raises(UserError, match="need --num-beams 1"):
+        with pytest.raises(UserError, match="set --num-beams 1"):
             write_texts(adapted, base, rows, 5, beams=2)
         return
     written = write_texts(adapted, base, rows, 5, beams=2)

@@ -4,6 +4,7 @@ import pytest
 
 from support.fake_devices import FakeNvml, NoDriver
 from tuneoff.profiling.nvidia import NvidiaDevices
+from tuneoff.results.run_record import Accelerator
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,8 @@ def test_hidden_devices_are_a_reason(monkeypatch: pytest.MonkeyPatch, visible: s
 def test_use_that_cannot_be_read_is_none_and_memory_too() -> None:
     nvidia = NvidiaDevices(FakeNvml(fails=("use", "memory")))
     assert nvidia.utilization() is None
-    assert nvidia.describe()[0]["memory_bytes"] is None
-    assert NvidiaDevices(FakeNvml()).describe()[1] == {"name": "Fake 1", "memory_bytes": 8 << 30}
+    assert nvidia.describe()[0].memory_bytes is None
+    assert NvidiaDevices(FakeNvml()).describe()[1] == Accelerator(name="Fake 1", memory_bytes=8 << 30)
 
 
 def test_energy_is_in_joules_and_its_failure_is_an_os_error() -> None:
@@ -39,5 +40,5 @@ def test_energy_is_in_joules_and_its_failure_is_an_os_error() -> None:
 
 def test_without_a_driver_there_is_a_reason() -> None:
     nvidia = NvidiaDevices(NoDriver())
-    assert (nvidia.count, nvidia.utilization(), nvidia.describe()) == (0, None, [])
+    assert (nvidia.count, nvidia.utilization(), nvidia.describe()) == (0, None, ())
     assert nvidia.reason == "no NVIDIA driver (no driver)"

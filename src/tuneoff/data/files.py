@@ -21,7 +21,7 @@ RowIterator = Iterator[SourceRow | UnreadableRow]
 # The csv module keeps this limit in a C long, which has 32 bits on Windows.
 LARGEST_CSV_FIELD = 2**31 - 1
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# A line such as `sep=;` above the header tells Excel the separator.
+# A line such as `sep=;` above the header defines the separator for Excel.
 _SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
 
 

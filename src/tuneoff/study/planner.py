@@ -1,7 +1,7 @@
 """From a study to its runs: every default filled in, every run identified by the content of what goes into it. Pure.
 
-The planner is asked and told: `next_runs` returns the runs that are known and not done, and learns what came of them
-through `completed`, which grows with the results. The final runs of a method follow from its trials.
+The planner is an ask/tell loop: `next_runs` returns the runs that are known and not done; the results come back through
+`completed`, which grows with each run. The final runs of a method follow from its trials.
 """
 
 import math
@@ -31,7 +31,7 @@ from tuneoff.spec.run import Scalar
 from tuneoff.study import search
 from tuneoff.study.search import Schedule, Trial
 
-# Where a file lies does not change its content: in a run's id, content hashes stand for these.
+# The path of a file does not change its content: in a run's id, content hashes replace these.
 LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
 
 Completed = Mapping[str, Record]  # run id -> record
