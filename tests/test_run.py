@@ -13,9 +13,11 @@ import torch
 
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load_dataset, starter_present
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 from tuneoff.results.events import Finished, StepDone, read_events
-from tuneoff.results.run_record import read_predictions, read_record
+from tuneoff.results.run_record import Artefact, EmbeddingPosition, Record
+from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, ScoreSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -35,30 +37,35 @@ def spec_of(name, model, data, **train):
     )
 
 
+def load_adapted(folder):
+    run_dir = RunDir(folder)
+    return run.load_adapted(StoredRun(run_dir, run_dir.read_record()))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_path):
     spec = spec_of(name, tiny_model("gpt_neo"), tiny_data)  # it has biases, which BitFit needs
     record = run.run(spec, tmp_path, "id", "name")
     assert record.failure is None
-    assert read_record(tmp_path) == record
+    assert RunDir(tmp_path).read_record() == record
     assert record.status == "finished"
     trains = METHODS[name].trains
     assert len(record.curve.train) == (3 if trains else 0)
     assert record.curve.best_validation_loss == pytest.approx(min(point.loss for point in record.curve.validation))
-    predictions = read_predictions(tmp_path)
+    predictions = RunDir(tmp_path).read_predictions()
     assert [row.id for row in predictions] == [example.id for example in load_dataset(spec.data).test]
     assert record.scores["rouge1"] == pytest.approx(sum(row.scores["rouge1"] for row in predictions) / len(predictions))
     files = [path for path in (tmp_path / "artefact").rglob("*") if path.is_file()]
     assert record.artefact.bytes == sum(path.stat().st_size for path in files)
     assert (record.trainable_parameters > 0) == trains
     assert {"load", "generate", "evaluate"} <= set(record.resources.phases)
-    assert record.provenance["model"]["content_hash"] == models.model_content_hash(spec.model)
+    assert record.provenance.model.content_hash == models.model_content_hash(spec.model)
     events = read_events(tmp_path / "events.jsonl")
     assert sum(isinstance(event, StepDone) for event in events) == len(record.curve.train)
     assert events[-1] == Finished(status="finished")
     # The folder alone is enough to use the result: the same documents give the same texts.
     documents = load_dataset(spec.data).test
-    assert list(run.summarize_texts(tmp_path, documents)) == [row.text for row in predictions]
+    assert list(load_adapted(tmp_path).texts(documents)) == [row.text for row in predictions]
 
 
 def test_texts_are_scored_by_the_words_that_were_asked_for(tiny_model, tiny_data, tmp_path):
@@ -75,12 +82,12 @@ def test_the_same_spec_gives_the_same_texts_and_losses(tiny_model, tiny_data, tm
     spec = spec_of("lora", tiny_model("gpt_neo"), tiny_data)
     one, two = (run.run(spec, tmp_path / name, "id", "name") for name in ("one", "two"))
     assert [point.loss for point in one.curve.train] == [point.loss for point in two.curve.train]
-    assert read_predictions(tmp_path / "one") == read_predictions(tmp_path / "two")
+    assert RunDir(tmp_path / "one").read_predictions() == RunDir(tmp_path / "two").read_predictions()
 
 
 def test_what_goes_wrong_is_a_record(tiny_data, tmp_path):
     record = run.run(spec_of("full", tmp_path / "missing", tiny_data), tmp_path / "run", "id", "name")
-    assert read_record(tmp_path / "run") == record
+    assert RunDir(tmp_path / "run").read_record() == record
     assert record.status == "failed"
     assert "no such folder or file" in record.failure.message
     assert record.failure.traceback is None
@@ -92,7 +99,7 @@ def test_a_diverged_run_is_a_readable_record(tiny_model, tiny_data, tmp_path, mo
 
     monkeypatch.setattr(trainer, "validation_loss", lambda *args, **kwargs: float("nan"))
     run.run(spec_of("full", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
-    record = read_record(tmp_path)
+    record = RunDir(tmp_path).read_record()
     assert record.status == "diverged"
     assert "not finite" in record.failure.message
     assert len(record.curve.train) == 3
@@ -109,12 +116,12 @@ from tuneoff.spec import RunSpec
 run.Checkpoints = functools.partial(run.Checkpoints, min_seconds=-1e9)
 work = run._Work.__init__
 
-def watched(self, spec, run_id, folder, meter, emit):
-    def tell(event):
+def watched(self, spec, run_id, run_dir, meter, emit):
+    def emit_and_die(event):
         emit(event)
         if isinstance(event, {event}):
             os.kill(os.getpid(), signal.SIGKILL)
-    work(self, spec, run_id, folder, meter, tell)
+    work(self, spec, run_id, run_dir, meter, emit_and_die)
 
 run._Work.__init__ = watched
 run.run(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), "id", "name")
@@ -122,7 +129,7 @@ run.run(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), "id", "name
 
 
 @pytest.mark.parametrize("event", ["StepDone) and event.step == 3 and (True", "Generated"])
-def test_a_killed_run_goes_on_where_it_was(event, tiny_model, tiny_data, tmp_path):
+def test_a_killed_run_continues_where_it_was(event, tiny_model, tiny_data, tmp_path):
     """kill -9 in training and in writing: the same losses, weights and texts as without, and nothing left over."""
     spec = spec_of("lora", tiny_model("llama"), tiny_data, max_steps=5)
     whole = run.run(spec, tmp_path / "whole", "id", "name")
@@ -136,7 +143,7 @@ def test_a_killed_run_goes_on_where_it_was(event, tiny_model, tiny_data, tmp_pat
     assert record.status == "finished"
     assert [point.loss for point in record.curve.train] == [point.loss for point in whole.curve.train]
     assert record.curve.best_validation_loss == whole.curve.best_validation_loss
-    assert read_predictions(folder) == read_predictions(tmp_path / "whole")
+    assert RunDir(folder).read_predictions() == RunDir(tmp_path / "whole").read_predictions()
     assert record.resources.phases["train"].tokens == whole.resources.phases["train"].tokens
     assert any("training resumed after step" in note for note in record.notes)
     weights = "artefact/adapter_model.safetensors"
@@ -162,13 +169,13 @@ def test_starter_model_and_data_end_to_end(tmp_path):
     assert record.failure is None
     # An untrained model of 49,152 tokens starts at log(49152) = 10.8 nats; this one has learned to write.
     assert record.curve.best_validation_loss < 4
-    assert record.details["template"] == "chat"
-    assert record.details["target_modules"]["q_proj"] == 30
+    assert record.details.template == "chat"
+    assert record.details.target_modules["q_proj"] == 30
     assert record.scores["rouge1"] > 5
     assert record.scores["empty"] == 0
 
 
-def test_a_record_names_no_place_of_this_machine(tiny_model, tiny_data, tmp_path):
+def test_a_record_names_no_path_of_this_machine(tiny_model, tiny_data, tmp_path):
     spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
     record = run.run(spec, tmp_path, "id", "name")
     assert record.spec.data.train_file == tiny_data["train"].name
@@ -181,13 +188,14 @@ def test_a_record_names_no_place_of_this_machine(tiny_model, tiny_data, tmp_path
 def test_a_record_says_where_virtual_tokens_start_and_end(tiny_model, tiny_data, tmp_path, method):
     details = run.run(spec_of(method, tiny_model("llama"), tiny_data), tmp_path, "id", "name").details
     if not method.startswith("soft_prompt"):  # keys and values of layers, or nothing at all
-        assert not {"first_place", "trained_place"} & set(details)
+        assert details.first_place is details.trained_place is None
         return
-    assert details["first_place"]["nearest_cosine"] == pytest.approx(1, abs=1e-5)  # a text
-    assert details["trained_place"] != details["first_place"]
+    assert isinstance(details.trained_place, EmbeddingPosition)
+    assert details.first_place.nearest_cosine == pytest.approx(1, abs=1e-5)  # a text
+    assert details.trained_place != details.first_place
 
 
-def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
+def test_an_output_that_contains_the_filled_instruction_is_counted(tiny_model, tiny_data, tmp_path, monkeypatch):
     spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
     spec = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell  the {aspect} of it.")})
     plain = data.load_dataset
@@ -202,9 +210,9 @@ def test_an_output_that_holds_the_filled_instruction_is_counted(tiny_model, tiny
 
     monkeypatch.setattr(data, "load_dataset", with_fields)
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "x tell the aim\nof it. y")
-    assert run.run(spec, tmp_path, "id", "name").details["instruction_share"] == 1.0
+    assert run.run(spec, tmp_path, "id", "name").details.instruction_share == 1.0
     monkeypatch.setattr(prompts.Prompter, "decode", lambda *_: "tell the {aspect} of it.")
-    assert run.run(spec, tmp_path / "raw", "id", "name").details["instruction_share"] == 0.0
+    assert run.run(spec, tmp_path / "raw", "id", "name").details.instruction_share == 0.0
 
 
 def test_norms_are_taken_where_there_is_double_precision():
@@ -237,23 +245,23 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
             seen.append(adapted.model.config._attn_implementation) or real(adapted, *rest, **named)
         ),
     )
-    assert len(list(run.summarize_texts(tmp_path, load_dataset(spec.data).test[:2]))) == 2
+    assert len(list(load_adapted(tmp_path).texts(load_dataset(spec.data).test[:2]))) == 2
     assert seen == ["tuneoff_causal"]
 
 
-def test_a_type_of_peft_that_cannot_be_merged_is_told_in_the_record(tiny_model, tiny_data, tmp_path, monkeypatch):
-    from peft.tuners.tuners_utils import BaseTuner
-
+def test_a_peft_type_that_cannot_be_merged_is_recorded(tiny_model, tiny_data, tmp_path, monkeypatch):
     def refuse(_adapted):
         raise NotImplementedError
+
+    from peft.tuners.tuners_utils import BaseTuner
 
     monkeypatch.setattr(BaseTuner, "merge_and_unload", refuse)
     record = run.run(spec_of("peft:LOHA", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
     assert record.status == "finished", record.failure
-    assert record.details["merged"] is False
+    assert record.details.merged is False
 
 
-def test_a_checkout_around_an_environment_is_not_ours(tmp_path, monkeypatch):
+def test_a_checkout_around_a_virtual_environment_is_not_ours(tmp_path, monkeypatch):
     assert run._commit() is not None
     place = tmp_path / "venv" / "run.py"
     place.parent.mkdir()
@@ -265,3 +273,70 @@ def test_a_checkout_around_an_environment_is_not_ours(tmp_path, monkeypatch):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     monkeypatch.setattr(run, "__file__", str(place))
     assert run._commit() is None
+
+
+# Using a finished run
+
+
+def test_documents_as_text_are_enough(tiny_model, tiny_data, tmp_path):
+    """`generate` writes for plain texts what `texts` writes for examples."""
+    spec = spec_of("lora", tiny_model("llama"), tiny_data)
+    run.run(spec, tmp_path, "id", "name")
+    generator = load_adapted(tmp_path)
+    documents = load_dataset(spec.data).test
+    assert generator.generate([example.document for example in documents]) == list(generator.texts(documents))
+    assert generator.generate([]) == []
+
+
+def test_an_instruction_with_fields_needs_more_than_a_text(tiny_model, tiny_data, tmp_path):
+    spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
+    run.run(spec, tmp_path, "id", "name")
+    generator = load_adapted(tmp_path)
+    asked = spec.model_copy(update={"prompt": PromptSpec(max_length=160, instruction="Tell the {aspect}.")})
+    with pytest.raises(UserError, match="needs aspect for each document"):
+        dataclasses.replace(generator, spec=asked).generate(["x"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"role": "trial"}, "a trial run leaves nothing to use"),
+        ({"status": "failed"}, "this run is failed"),
+        ({"format": "peft"}, r"artefact/gone\.bin is missing, perhaps because records were copied"),
+        ({"format": "prompt"}, "it holds documents and the study keeps none"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_refused_before_a_model_is_loaded(changes, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load_model", lambda *_: pytest.fail("loaded"))
+    data_files = dict.fromkeys(("train", "validation", "test"), "x.jsonl")
+    spec = spec_of("lora", "m", data_files).model_copy(update={"role": changes.get("role", "final")})
+    artefact = Artefact(format=changes.get("format", "none"), bytes=1, files=("README.md", "gone.bin"))
+    record = Record(
+        run_id="0", name="x", status=changes.get("status", "finished"), spec=spec, started_at="", artefact=artefact
+    )
+    with pytest.raises(UserError, match=words):
+        run.load_adapted(StoredRun(RunDir(tmp_path), record))
+
+
+def test_a_method_of_another_package_cannot_break_the_record(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """Details that are not JSON, or of the wrong type, fail the run, and the record says why."""
+    spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
+    real = run._Work._count_parameters
+
+    def report(details):
+        def count(work, adapted):
+            real(work, adapted)
+            work._report(**details)
+
+        return count
+
+    for name, details, status in (
+        ("own", {"of_mine": [1, {"a": None}]}, "finished"),
+        ("type", {"blocks": "many"}, "failed"),
+        ("object", {"of_mine": object()}, "failed"),
+    ):
+        monkeypatch.setattr(run._Work, "_count_parameters", report(details))
+        record = run.run(spec, tmp_path / name, "id", "name")
+        assert record.status == status
+        assert RunDir(tmp_path / name).read_record() == record
+    assert RunDir(tmp_path / "own").read_record().details.model_extra == {"of_mine": [1, {"a": None}]}

@@ -1,15 +1,16 @@
 import io
 import os
 import pty
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_runs import job
 
+from support.fake_runs import job
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
-from tuneoff.results.run_record import Failure, Record
-from tuneoff.study.executor import Outcome
-from tuneoff.study.progress import PLAIN_SECONDS, Progress, duration
+from tuneoff.results.run_record import Curve, Failure, Record
+from tuneoff.results.study_dir import StoredRun
+from tuneoff.study.progress import PLAIN_SECONDS, Progress
 
 
 class Clock:
@@ -25,27 +26,27 @@ def step(number: int, seconds: float, loss: float = 2.5, tokens: int = 100) -> S
     )
 
 
-def outcome(folder: Path, name: str = "lora-s0", failure: Failure | None = None) -> Outcome:
+def ended(folder: Path, name: str = "lora-s0", failure: Failure | None = None) -> StoredRun:
     run = job(folder, name=name)
     record = Record(
         run_id=run.run_id, name=name, spec=run.spec, status="failed" if failure else "finished", started_at="2026",
         failure=failure, scores={"rouge1": 0.31259},
     )  # fmt: skip
-    return Outcome(run, record)
+    return StoredRun(run.dir, record)
 
 
 def shown(events: list[Event], folder: Path, name: str = "lora-s0", seconds_each: float = 10.0) -> list[str]:
     stream, clock = io.StringIO(), Clock()
     run = job(folder, name=name)
     with Progress(4, done_before=1, stream=stream, clock=clock) as progress:
-        progress.start(run)
+        progress.started(run)
         for event in events:
             clock.now += seconds_each
             progress.event(run, event)
     return stream.getvalue().splitlines()
 
 
-def test_plain_lines_tell_phase_loss_speed_and_time_left(tmp_path: Path) -> None:
+def test_plain_lines_show_phase_loss_speed_and_time_left(tmp_path: Path) -> None:
     lines = shown(
         [
             PhaseStarted(phase="load", seconds=0.0),
@@ -69,12 +70,12 @@ def test_plain_lines_tell_phase_loss_speed_and_time_left(tmp_path: Path) -> None
     ]
 
 
-def test_the_time_left_of_a_run_that_goes_on_counts_its_own_steps_only(tmp_path: Path) -> None:
+def test_the_time_left_of_a_continued_run_counts_its_own_steps_only(tmp_path: Path) -> None:
     lines = shown(
         [
             PhaseStarted(phase="load", seconds=0.0),
             step(1, 12.0),
-            step(6, 60.0),  # what the earlier attempt has told
+            step(6, 60.0),  # reported by the earlier attempt
             PhaseStarted(phase="train", seconds=61.0),
             step(7, 65.0),
         ],
@@ -101,7 +102,8 @@ def test_control_codes_of_strangers_never_reach_the_terminal(tmp_path: Path) -> 
     lines = shown([Note(text=f"note {evil}\nsecond")], tmp_path, name=f"run {evil}")
     stream = io.StringIO()
     with Progress(1, stream=stream) as progress:
-        progress.finish(outcome(tmp_path, evil, Failure(type="X", message=f"why {evil}\nmore")))
+        failed = ended(tmp_path, evil, Failure(type="X", message=f"why {evil}\nmore"))
+        progress.ended(job(tmp_path, name=evil), failed)
     for text in ("".join(lines), stream.getvalue().rstrip("\n")):
         assert text.isprintable()
     assert len(lines) == 1
@@ -109,14 +111,14 @@ def test_control_codes_of_strangers_never_reach_the_terminal(tmp_path: Path) -> 
     assert "why" in stream.getvalue()
 
 
-def test_the_end_of_a_run_is_told(tmp_path: Path) -> None:
+def test_the_end_of_a_run_is_reported(tmp_path: Path) -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(2, stream=stream, clock=clock) as progress:
-        progress.start(job(tmp_path))
+        progress.started(job(tmp_path))
         clock.now += 125
-        progress.finish(outcome(tmp_path))
-        progress.start(job(tmp_path))
-        progress.finish(outcome(tmp_path, failure=Failure(type="E", message="no room\ntrace")))
+        progress.ended(job(tmp_path), ended(tmp_path))
+        progress.started(job(tmp_path))
+        progress.ended(job(tmp_path), ended(tmp_path, failure=Failure(type="E", message="no room\ntrace")))
     assert stream.getvalue().splitlines() == [
         "[1/2] lora-s0: finished after 2 min 5 s, ROUGE-1 0.3126",
         "[2/2] lora-s0: failed after 0 s, no room",
@@ -126,9 +128,9 @@ def test_the_end_of_a_run_is_told(tmp_path: Path) -> None:
 def test_quiet_is_quiet(tmp_path: Path) -> None:
     stream = io.StringIO()
     with Progress(1, stream=stream, quiet=True) as progress:
-        progress.start(job(tmp_path))
+        progress.started(job(tmp_path))
         progress.event(job(tmp_path), Note(text="x"))
-        progress.finish(outcome(tmp_path))
+        progress.ended(job(tmp_path), ended(tmp_path))
     assert stream.getvalue() == ""
 
 
@@ -147,10 +149,10 @@ def on_terminal(folder: Path, name: str) -> str:
     parent, child = pty.openpty()
     run = job(folder, name=name)
     with os.fdopen(child, "w") as stream, Progress(3, stream=stream) as progress:
-        progress.start(run)
+        progress.started(run)
         for event in (PhaseStarted(phase="train", seconds=0.0), step(1, 2.0), step(2, 4.0), Note(text="a note")):
             progress.event(run, event)
-        progress.finish(outcome(folder, name))
+        progress.ended(run, ended(folder, name))
     received = b""
     while True:
         try:
@@ -198,9 +200,21 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.Mo
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(-1, "0 s"), (7.6, "8 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+def test_a_pruned_trial_says_where(tmp_path: Path) -> None:
+    stream, run = io.StringIO(), ended(tmp_path)
+    pruned = run.record.model_copy(update={"curve": Curve(cut_at=10), "scores": {}})
+    with Progress(1, stream=stream, clock=Clock()) as progress:
+        progress.started(job(tmp_path))
+        progress.ended(job(tmp_path), StoredRun(run.dir, pruned))
+    assert stream.getvalue() == "[1/1] lora-s0: finished after 0 s, pruned at step 10\n"
+
+
+def test_concurrent_runs_keep_their_numbers(tmp_path: Path) -> None:
+    stream, clock = io.StringIO(), Clock()
+    first, second = (replace(job(tmp_path, name=name), run_id=name) for name in ("a", "b"))
+    with Progress(2, stream=stream, clock=clock) as progress:
+        progress.started(first)
+        progress.started(second)
+        progress.event(second, Note(text="x"))
+        progress.ended(first, ended(tmp_path, "a"))
+    assert [line[:8] for line in stream.getvalue().splitlines()] == ["[2/2] b:", "[1/2] a:"]

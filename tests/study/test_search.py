@@ -1,85 +1,36 @@
-"""Equal trials: what is tried, where the reserve trial goes, and that final runs follow from the trials alone."""
+"""Equal trials and pruning: what is tried, where the refinement trial goes, who is pruned, and what that saves."""
 
-import dataclasses
 import math
-from pathlib import Path
+import random
 
 import pytest
 
-from tuneoff.errors import UserError
+from support.planned import curve_of, record_of, resources_of, study_of
 from tuneoff.methods import METHODS
-from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.study import plan, planner, search
-from tuneoff.study.planner import Contents, Expansion, PlannedRun
-from tuneoff.study.search import Trial
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_state import PruningSavings
+from tuneoff.study import planner, search
+from tuneoff.study.search import Schedule, Trial
 
-CONTENTS = Contents("d" * 16, {"starter": "a" * 16})
-
-
-def study(**settings: object) -> StudySpec:
-    return StudySpec.model_validate({"data": DataSpec(source="starter"), **settings})
+LOW, MIDDLE, HIGH = search.grid("lora", "learning_rate", 3)
 
 
-def best_at(rate: float):  # type: ignore[no-untyped-def]
-    """A validation loss that is lowest at `rate`."""
-
-    def loss_of(run: PlannedRun) -> float | None:
-        value = run.spec.method.hyperparameters.get("learning_rate")
-        return 1.0 if value is None else abs(math.log(float(value) / rate))  # type: ignore[arg-type]
-
-    return loss_of
-
-
-def expanded(loss_of: object = None, **settings: object) -> Expansion:
-    return planner.expand(study(**settings), CONTENTS, *([loss_of] if loss_of else []))  # type: ignore[list-item]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_gets_the_same_number_of_trials(method: str) -> None:
-    found = expanded(best_at(1e-3), methods=(method,), trials=4)
-    trials = [run for run in found.runs if run.spec.role == "trial"]
-    assert len(trials) == 5
-    assert found.complete
-    assert len({run.run_id for run in trials}) == 5  # five different settings
-    assert {run.spec.seed for run in trials} == {search.TRIAL_SEED}
-
-
-def test_final_runs_wait_for_the_reserve_trial() -> None:
-    first = expanded(methods=("lora",), trials=3)
-    assert [run.name for run in first.runs] == ["lora-trial1", "lora-trial2", "lora-trial3"]
-    assert not first.complete
-    known = {run.run_id for run in first.runs}
-    loss_of = best_at(1e-3)
-    second = expanded(lambda run: loss_of(run) if run.run_id in known else None, methods=("lora",), trials=3)
-    assert [run.name for run in second.runs][3:] == ["lora-trial4"]
-    assert not second.complete
-
-
-def test_the_lowest_validation_loss_is_taken() -> None:
-    found = expanded(best_at(5.5e-4), methods=("lora",), trials=3, seeds=2)
-    finals = [run for run in found.runs if run.spec.role == "final"]
-    assert [run.spec.seed for run in finals] == [0, 1]
-    tried = [trial.value for _, trial in found.cells[0].tried]
-    assert finals[0].spec.method.hyperparameters["learning_rate"] == found.cells[0].chosen
-    assert found.cells[0].chosen == min(tried, key=lambda rate: abs(math.log(float(rate) / 5.5e-4)))  # type: ignore[arg-type]
-
-
-def test_reserve_goes_outwards_from_an_edge_and_inwards_otherwise() -> None:
+def test_the_refinement_trial_goes_outwards_from_an_edge_and_inwards_otherwise() -> None:
     rates = search.grid("lora", "learning_rate", 3)
     assert rates == (1e-4, 5.5e-4, 3e-3)
 
-    def reserve(*losses: float) -> float:
+    def refined(*losses: float) -> float:
         trials = [Trial(rate, loss) for rate, loss in zip(rates, losses, strict=True)]
-        value = search.reserve("lora", "learning_rate", trials)[0]
+        value = search.refinement_value("lora", "learning_rate", trials)[0]
         assert isinstance(value, float)
         return value
 
-    assert reserve(1, 2, 3) < 1e-4
-    assert reserve(3, 2, 1) > 3e-3
-    assert 5.5e-4 < reserve(3, 1, 2) < 3e-3
-    assert 1e-4 < reserve(2, 1, 3) < 5.5e-4
-    assert reserve(math.inf, math.inf, math.inf) < 1e-4
-    assert 1e-4 < reserve(2, 1, math.inf) < 5.5e-4
+    assert refined(1, 2, 3) < 1e-4
+    assert refined(3, 2, 1) > 3e-3
+    assert 5.5e-4 < refined(3, 1, 2) < 3e-3
+    assert 1e-4 < refined(2, 1, 3) < 5.5e-4
+    assert refined(math.inf, math.inf, math.inf) < 1e-4
+    assert 1e-4 < refined(2, 1, math.inf) < 5.5e-4
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].search])
@@ -89,88 +40,118 @@ def test_three_rates_of_two_trials_stay_inside_the_range(method: str) -> None:
     assert all(isinstance(rate, float) for rate in rates)
     for losses, end in (((1.0, 2.0), low), ((2.0, 1.0), high)):
         tried = [Trial(rate, loss) for rate, loss in zip(rates, losses, strict=True)]
-        assert search.reserve(method, name, tried)[0] == pytest.approx(end, rel=0.05)  # rates are rounded
+        assert search.refinement_value(method, name, tried)[0] == pytest.approx(end, rel=0.05)  # rates are rounded
 
 
-def test_an_edge_is_one_of_three_values_or_more() -> None:
-    def on_edge(*tried: tuple[float, float]) -> bool:
-        return search.on_edge("lora", "learning_rate", [Trial(rate, loss) for rate, loss in tried])
+def test_an_edge_needs_three_values_or_more() -> None:
+    def is_on_edge(*tried: tuple[float, float]) -> bool:
+        return search.is_on_edge("lora", "learning_rate", [Trial(rate, loss) for rate, loss in tried])
 
-    assert on_edge((1e-4, 3), (1e-3, 2), (1e-2, 1))
-    assert on_edge((1e-4, 1), (1e-3, 2), (1e-2, 3))
-    assert not on_edge((1e-4, 2), (1e-3, 1), (1e-2, 3))
-    assert not on_edge((1e-4, 2), (1e-3, 1))  # of two each is the outermost, which says nothing
-
-
-def test_what_the_study_sets_is_not_searched() -> None:
-    found = expanded(methods=("lora",), trials=3, hyperparameters={"lora": {"learning_rate": 1e-3}})
-    assert {run.spec.role for run in found.runs} == {"final"}
+    assert is_on_edge((1e-4, 3), (1e-3, 2), (1e-2, 1))
+    assert is_on_edge((1e-4, 1), (1e-3, 2), (1e-2, 3))
+    assert not is_on_edge((1e-4, 2), (1e-3, 1), (1e-2, 3))
+    assert not is_on_edge((1e-4, 2), (1e-3, 1))  # each of two is the outermost, which says nothing
 
 
-def test_too_many_trials_for_a_list_are_refused() -> None:
-    with pytest.raises(UserError, match="set --trials to 7 or less"):
-        expanded(methods=("zero_shot",), trials=8)
+def test_of_two_equal_losses_the_earlier_trial_is_the_best() -> None:
+    assert search.best_trial([Trial(1e-4, 2), Trial(1e-3, 1), Trial(1e-2, 1)]).value == 1e-3
 
 
-def test_every_share_is_searched_unless_said_otherwise() -> None:
-    settings = {"methods": ("lora", "zero_shot"), "trials": 2, "fractions": (0.1, 1.0)}
-    each = expanded(best_at(1e-3), **settings)
-    assert sorted({(cell.method, cell.fraction) for cell in each.cells}) == [
-        ("lora", 0.1), ("lora", 1.0), ("zero_shot", 0.1), ("zero_shot", 1.0),
-    ]  # fmt: skip
-    full = expanded(best_at(1e-3), **settings, search_at="full")
-    assert {cell.fraction for cell in full.cells} == {1.0}
-    small = [run for run in full.runs if run.spec.fraction < 1]
-    # Zero-shot with the same wording writes the same texts on a smaller share.
-    assert {run.spec.method.name for run in small} == {"lora"}
-    assert {run.spec.train.min_steps for run in small} == {50}
+# Pruning
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("earlier", "highest"),
     [
-        {},
-        {"trials": 3},
-        {"fractions": (0.1, 0.5, 1.0), "seeds": 2},
-        {"fractions": (0.1, 1.0), "seeds": 3, "trials": 2, "search_at": "full"},
+        ([], None),
+        ([2.0], 2.0),
+        ([3.0, 1.0], 3.0),
+        ([3.0, 1.0, 2.0], 2.0),
+        ([1.0, 2.0, 3.0, 4.0], 3.0),
+        ([2.0, 2.0], 2.0),
     ],
 )
-def test_the_number_of_runs_is_known_beforehand(settings: dict[str, object]) -> None:
-    spec = study(methods=tuple(METHODS), **settings)
-    assert planner.count(spec) == len(planner.expand(spec, CONTENTS, best_at(1e-3)).runs) + _spared(spec)
+def test_the_better_half_continues(earlier: list[float], highest: float | None) -> None:
+    assert search.rung_limit(earlier) == highest
 
 
-def _spared(spec: StudySpec) -> int:
-    """Runs of zero-shot on smaller shares, searched there and found to be the same as on all the data."""
-    return len(spec.fractions) - 1 if spec.trials and spec.search_at == "each" else 0
+def test_the_limit_is_a_rank() -> None:
+    """300 draws with ties: a loss within the limit has fewer than half of all strictly better, and conversely."""
+    chance = random.Random(0)
+    for _ in range(300):
+        earlier = [float(chance.randint(0, 5)) for _ in range(chance.randint(1, 9))]
+        own = float(chance.randint(0, 5))
+        limit = search.rung_limit(earlier)
+        assert limit is not None
+        better = sum(loss < own for loss in earlier)
+        assert (own <= limit) == (better < (len(earlier) + 1) / 2)
 
 
-def test_a_share_takes_no_more_steps_than_all_the_data() -> None:
-    """160 examples: 20 steps. A floor of 50 would train longer on a tenth of them."""
-    few, many = (
-        {
-            run.spec.fraction: run.spec.train.min_steps
-            for run in planner.expand(
-                study(fractions=(0.1, 1.0), trials=0), dataclasses.replace(CONTENTS, examples=examples)
-            ).runs
-        }
-        for examples in (160, 4000)
-    )
-    assert (few, many) == ({0.1: 20, 1.0: None}, {0.1: 50, 1.0: None})
+@pytest.mark.parametrize(
+    ("steps", "warmup", "wanted"),
+    [
+        (50, 0.06, (13, 25)),
+        (40, 0.3, (20,)),  # the quarter lies in the warm-up of 12 steps
+        (40, 0.24, (20,)),  # the warm-up ends with step 10
+        (40, 0.6, ()),
+        (12, 0.06, (6,)),  # the quarter comes before step 5
+        (8, 0.0, ()),
+        (1, 0.0, ()),
+    ],
+)
+def test_rungs_lie_after_the_warm_up(steps: int, warmup: float, wanted: tuple[int, ...]) -> None:
+    assert search.rungs(steps, warmup) == wanted
 
 
-def test_fractions_need_the_whole() -> None:
-    with pytest.raises(ValueError, match="1 is missing"):
-        study(fractions=(0.1, 0.5))
+def test_limits_come_from_the_trials_that_reached_a_rung() -> None:
+    assert search.pruning_limits(40, 0.06, []) == ((10, None), (20, None))
+    assert search.pruning_limits(40, 0.06, [{10: 3.0, 20: 2.0}, {10: 1.0}, {}]) == ((10, 3.0), (20, 2.0))
 
 
-def test_a_diverged_trial_counts_as_tried(tmp_path: Path) -> None:
-    from tuneoff.results.run_record import Record, write_record
+def test_the_middle_comes_first() -> None:
+    assert search.from_the_middle((1, 2, 3, 4, 5)) == (3, 2, 4, 1, 5)
+    assert search.from_the_middle((1, 2, 3, 4)) == (2, 3, 1, 4)
+    assert search.from_the_middle((1,)) == (1,)
 
-    [run, *_] = expanded(methods=("lora",), trials=1).runs
-    assert plan.trial_loss(tmp_path, run) is None
-    (tmp_path / run.folder).mkdir(parents=True)
-    record = Record(run_id=run.run_id, name=run.name, status="diverged", spec=run.spec, started_at="")
-    write_record(tmp_path / run.folder, record)
-    assert plan.trial_loss(tmp_path, run) == math.inf
-    assert plan.is_done(tmp_path, run)
+
+def test_neighbours_are_compared_where_both_were() -> None:
+    """The refinement trial goes towards the better neighbour of the best, which may be one that was pruned."""
+
+    def goes_down(low: Trial, high: Trial) -> bool:
+        tried = [low, Trial(MIDDLE, 1.0, {10: 2.0, 20: 1.5}), high]
+        value, _ = search.refinement_value("lora", "learning_rate", tried)
+        assert isinstance(value, float)
+        assert isinstance(MIDDLE, float)
+        return value < MIDDLE
+
+    whole = {10: 3.0, 20: 2.0}
+    assert goes_down(Trial(LOW, math.inf, {10: 2.9}), Trial(HIGH, 1.9, whole))
+    assert not goes_down(Trial(LOW, math.inf, {10: 3.1}), Trial(HIGH, 1.9, whole))
+    assert goes_down(Trial(LOW, math.inf, {10: 3.1, 20: 1.8}), Trial(HIGH, 1.9, whole))  # the last rung of both
+    assert goes_down(Trial(LOW, math.inf, {10: 3.0}), Trial(HIGH, math.inf, {10: 3.1, 20: 2.2}))
+    assert not goes_down(Trial(LOW, math.inf), Trial(HIGH, math.inf, {10: 9.0}))  # what diverged comes last
+    assert goes_down(Trial(LOW, math.inf, {10: 9.0}), Trial(HIGH, math.inf))
+
+
+def test_savings_are_counted_at_the_speed_of_each_trial() -> None:
+    [run, *_] = planner.plan(study_of(methods=("lora",)), planner.ContentHashes("d", {"starter": "a"}), {}).runs
+    schedule = Schedule(40, frozenset({30, 40}))
+
+    def record(steps: int, checks: tuple[int, ...], train: float, evaluate: float, cut_at: int | None) -> Record:
+        curve = curve_of(dict.fromkeys(checks, 1.0), steps=steps, cut_at=cut_at)
+        return record_of(run).model_copy(
+            update={"curve": curve, "resources": resources_of(train=train, evaluate=evaluate)}
+        )
+
+    def saved(*records: Record) -> PruningSavings:
+        return search.pruning_savings([(each, schedule) for each in records])
+
+    # 30 steps of 2 s and both checks of 5 s were saved, one check of 5 s was extra
+    pruned = record(10, (10,), 20.0, 5.0, 10)
+    assert saved(pruned) == PruningSavings(steps=30, seconds=30 * 2 + (2 - 1) * 5)
+    # a trial that went to its end only cost two extra checks of 5 s
+    whole = record(40, (10, 20, 30, 40), 80.0, 20.0, None)
+    assert saved(whole) == PruningSavings(steps=0, seconds=-10)
+    assert saved(pruned, whole) == PruningSavings(steps=30, seconds=55)
+    unmeasured = pruned.model_copy(update={"resources": None})
+    assert saved(unmeasured, whole) == PruningSavings(steps=30, seconds=None)

@@ -19,8 +19,8 @@ ended, a checkpoint.
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from tuneoff.results.run_record import Document, Prediction, Record
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
+
+RecordVersion = tuple[int, int]
 
 _RUN_AGAIN = "restore it or run the study again"
 
@@ -69,9 +71,13 @@ class RunDir:
     def _predictions(self) -> Path:
         return self.path / "predictions.jsonl"
 
-    def has_record(self) -> bool:
-        """Whether a record exists, readable or not."""
-        return self._record.exists()
+    def record_version(self) -> RecordVersion | None:
+        """Time and size of `record.json`, by which a change is noticed; None without one."""
+        try:
+            found = self._record.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
     def read_record(self) -> Record:
         """The record. Raises `UserError` if there is none or it is damaged."""
@@ -118,6 +124,8 @@ class StoredRun:
 
     dir: RunDir
     record: Record
+    version: RecordVersion | None = field(default=None, compare=False)
+    """Version of the file that the record was read from, if it is known."""
 
     @property
     def name(self) -> str:
@@ -133,7 +141,7 @@ class StoredRun:
         """The run after its texts were removed from the folder and from memory."""
         rows = self.predictions
         self.dir.withhold_texts(self.record, rows)
-        stripped = StoredRun(self.dir, self.record)
+        stripped = StoredRun(self.dir, self.record, self.version)
         stripped.__dict__["predictions"] = [row.without_text() for row in rows]
         return stripped
 
@@ -261,7 +269,8 @@ class StudyDir:
 
     def read_plan(self) -> PlanFile | None:
         """`plan.json`; None without one."""
-        return read_json(self.path / "plan.json", PlanFile, "delete it to see every run of the folder")
+        way_out = "delete it to judge every run of the folder, or choose another --output"
+        return read_json(self.path / "plan.json", PlanFile, way_out)
 
     def write_plan(self, plan: PlanFile) -> None:
         """Write `plan.json`."""
@@ -331,12 +340,29 @@ class StudyDir:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
         return [RunDir(path.parent) for path in sorted((self.path / "runs").glob("*/record.json"))]
 
-    def read_runs(self, *, skip_damaged: bool = False) -> list[StoredRun]:
-        """Every run of the folder. `skip_damaged`: leave out records that cannot be read; otherwise a `UserError`."""
+    def read_runs(
+        self,
+        *,
+        names: Collection[str] | None = None,
+        skip_damaged: bool = False,
+        known: Iterable[StoredRun] = (),
+    ) -> list[StoredRun]:
+        """The runs in the folders `names` (None: in every folder), by name.
+
+        `known`: runs that were read before; of these, only changed records are read again. `skip_damaged`: leave out
+        records that cannot be read. Otherwise raises `UserError` for them.
+        """
+        before = {run.name: run for run in known}
         found = []
         for folder in self.run_dirs():
+            if names is not None and folder.name not in names:
+                continue
+            version, same = folder.record_version(), before.get(folder.name)
+            if same is not None and version is not None and same.version == version:
+                found.append(same)
+                continue
             try:
-                found.append(StoredRun(folder, folder.read_record()))
+                found.append(StoredRun(folder, folder.read_record(), version))
             except UserError:
                 if not skip_damaged:
                     raise
@@ -348,14 +374,15 @@ class StudyDir:
         Raises `UserError` for a damaged file.
         """
         spec, plan = self.read_spec(), self.read_plan() or PlanFile()
-        known = self.read_runs() if runs is None else sorted(runs, key=lambda run: run.name)
-        if plan.runs is not None:
-            planned = set(plan.runs)
-            known = [run for run in known if run.name in planned]
+        planned = None if plan.runs is None else set(plan.runs)
+        if runs is None:
+            own = self.read_runs(names=planned)  # a damaged record of another choice of methods does not matter
+        else:
+            own = sorted((run for run in runs if planned is None or run.name in planned), key=lambda run: run.name)
         budget: BudgetFile | UserError | None
         try:
             budget = self.read_budget()
         except UserError as error:
             budget = error  # a damaged plan takes nothing away from the results
         search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
-        return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(known))
+        return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(own))

@@ -3,7 +3,7 @@
 The same study does only what is missing; a different one is refused with the list of what differs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tuneoff import methods
@@ -71,7 +71,7 @@ def keeps_earlier_runs(plan: PlanFile | None) -> bool:
     return plan is not None and plan.numerics == NUMERICS_VERSION and plan.earlier_numerics is not None
 
 
-def earlier_runs(records: Iterator[Record]) -> dict[str, int]:
+def earlier_runs(records: Iterable[Record]) -> dict[str, int]:
     """Ids of the runs that an earlier version of the numerics carried out to their end, with that version."""
     found = {}
     for record in records:

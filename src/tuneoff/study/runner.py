@@ -3,9 +3,10 @@
 spec -> inputs -> (speeds -> budget.fit -> spec) -> next_runs -> executor -> completed -> next_runs ... -> StoredStudy
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,12 +176,25 @@ def run(prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep
         return _Runner(prepared, executor, observer, keep_texts).run()
 
 
+@contextlib.contextmanager
+def _closed_at_the_end(runs: Iterator[StoredRun]) -> Iterator[Iterator[StoredRun]]:
+    """`runs`, closed on the way out: an interrupt between two runs must stop those that work concurrently."""
+    try:
+        yield runs
+    finally:
+        if isinstance(runs, Generator):
+            runs.close()
+
+
 class _Runner:
+    """Carries out one study. Made while the folder is locked."""
+
     def __init__(self, prepared: PreparedStudy, executor: Executor, observer: Observer, keep_texts: bool) -> None:
         self._spec, self._dir, self._inputs = prepared.spec, prepared.dir, prepared.inputs
         self._executor, self._observer, self._keep_texts = executor, observer, keep_texts
         self._budget = prepared.budget
-        self._stored = stored_by_id(prepared.stored)
+        # Another process may have worked here between `prepare` and the lock.
+        self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._attempted: set[str] = set()
 
     def run(self) -> StudyRun:
@@ -224,16 +238,22 @@ class _Runner:
         return jobs
 
     def _carry_out(self, jobs: list[Job], executor: Executor) -> None:
-        for run in executor.run(jobs, self._observer):
-            self._stored[run.record.run_id] = run
+        waiting = {job.run_id: job for job in jobs}
+        try:
+            with _closed_at_the_end(executor.run(jobs, self._observer)) as runs:
+                for run in runs:
+                    self._stored[run.record.run_id] = run
+                    waiting.pop(run.record.run_id, None)
+        except BaseException:
+            for job in waiting.values():  # the executor did not yield what was interrupted or ended meanwhile
+                with contextlib.suppress(UserError):
+                    self._stored[job.run_id] = StoredRun(job.dir, job.dir.read_record())
+            raise
 
     def _withhold_texts(self, runs: Iterable[PlannedRun]) -> None:
         for planned in runs:
-            run_dir = self._dir.run_dir(planned.folder)
             if planned.run_id in self._stored:
                 self._stored[planned.run_id] = self._stored[planned.run_id].withhold_texts()
-            elif run_dir.has_record():  # it ended while the study was interrupted
-                StoredRun(run_dir, run_dir.read_record()).withhold_texts()
 
     def _write_plan(self, runs: Iterable[PlannedRun]) -> None:
         # A stored run may have another name than today's plan gives it, for example from before a model was added.

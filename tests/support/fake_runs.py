@@ -1,4 +1,4 @@
-"""A job, and targets for `execute`: each is called in a process of its own, as `tuneoff.run.run` would be."""
+"""A job, and targets for `LocalExecutor`: each is called in a process of its own, as `tuneoff.run.run` would be."""
 
 import os
 import signal
@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
-from tuneoff.results.run_record import Record, write_record
+from tuneoff.results.run_record import Record, RunDetails
+from tuneoff.results.study_dir import RunDir
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 from tuneoff.study.executor import Job
 
-PRELOAD = ("tuneoff.results.run_record", "fake_runs")
+PRELOAD = ("tuneoff.results.study_dir", "support.fake_runs")
 STATE: list[str] = []
 
 
@@ -19,7 +20,7 @@ def job(folder: Path, method: str = "lora", name: str = "lora-s0") -> Job:
     spec = RunSpec(
         model=ModelSpec(), prompt=PromptSpec(), data=DataSpec(source="starter"), method=MethodSpec(name=method)
     )
-    return Job(spec=spec, run_id="0123456789abcdef", name=name, folder=folder)
+    return Job(spec=spec, run_id="0123456789abcdef", name=name, dir=RunDir(folder))
 
 
 def steps(writer: EventWriter, count: int) -> None:
@@ -37,7 +38,7 @@ def steps(writer: EventWriter, count: int) -> None:
 
 
 def finish(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
-    """A good run. Tells what its process is like."""
+    """A good run. Its details describe the process."""
     STATE.append(name)
     details = {
         "pid": os.getpid(), "parent": os.getppid(), "state": list(STATE), "main": sys.modules["__main__"].__name__,
@@ -51,9 +52,9 @@ def finish(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
         steps(writer, 3)
         record = Record(
             run_id=run_id, name=name, spec=spec, status="finished", started_at="2026-01-01T00:00:00+00:00",
-            details=details,
+            details=RunDetails.model_validate(details),
         )  # fmt: skip
-        write_record(folder, record)
+        RunDir(folder).write_record(record)
         writer.append(Finished(status="finished"))
 
 
@@ -73,7 +74,7 @@ def hang(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
         time.sleep(120)
 
 
-def hang_and_be_deaf(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+def hang_and_ignore_sigterm(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hang(spec, folder, run_id, name)
 
@@ -82,15 +83,15 @@ def crash(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     raise ZeroDivisionError("nobody caught me")
 
 
-def exit_quietly(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+def exit_with_code(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     raise SystemExit(7)
 
 
 def leave_running_record(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
-    write_record(folder, Record(run_id=run_id, name=name, spec=spec, status="running", started_at="2026"))
+    RunDir(folder).write_record(Record(run_id=run_id, name=name, spec=spec, status="running", started_at="2026"))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mixed(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
-    """The method's name says what becomes of the run."""
-    {"crash": crash, "finish": finish}.get(spec.method.name, kill_itself)(spec, folder, run_id, name)
+def by_method(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    """The name of the method decides how the run ends."""
+    {"crash": crash, "finish": finish, "hang": hang}.get(spec.method.name, kill_itself)(spec, folder, run_id, name)

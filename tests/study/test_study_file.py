@@ -1,11 +1,12 @@
-"""From TOML and flags to a study: precedence, places in messages, hints."""
+"""A study file with its names and values checked against the registry of methods."""
 
 from pathlib import Path
 
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.spec.toml import Override, line_of, parse_setting, presets, read_study
+from tuneoff.spec.toml import Override, presets
+from tuneoff.study.study_file import parse_setting, read_study
 
 TOML = """# a study
 name = "mine"
@@ -39,65 +40,9 @@ def complaint(tmp_path: Path, toml: str, *overrides: Override) -> str:
     return str(caught.value)
 
 
-def test_file_over_defaults_and_flags_over_the_file(study_file: Path) -> None:
-    study = read_study(study_file, None, [Override(("train", "epochs"), 1.0, "--epochs")])
-    assert study.train.epochs == 1.0  # flag
-    assert study.train.batch_size == 4  # file
-    assert study.train.warmup == 0.06  # default
-    assert study.hyperparameters == {"lora": {"learning_rate": 2e-3}}
-
-
-def test_set_goes_over_the_file_key_by_key(study_file: Path) -> None:
+def test_set_takes_precedence_over_the_file_key_by_key(study_file: Path) -> None:
     overrides = [parse_setting("lora.r=4"), parse_setting("lora.learning_rate=1e-3")]
     assert read_study(study_file, None, overrides).hyperparameters == {"lora": {"learning_rate": 1e-3, "r": 4}}
-
-
-def test_files_on_the_command_line_replace_the_source_of_the_study(study_file: Path) -> None:
-    data = read_study(study_file, None, [Override(("data", "train_file"), "x.jsonl", "--train-file")]).data
-    assert (data.source, data.train_file) == (None, "x.jsonl")
-
-
-def test_a_source_on_the_command_line_replaces_the_files_of_the_study(tmp_path: Path) -> None:
-    path = tmp_path / "study.toml"
-    path.write_text('[data]\ntrain_file = "a.jsonl"\ntest_file = "b.jsonl"\nsummary_column = "c"\nsplit_seed = 3\n')
-    data = read_study(path, None, [Override(("data", "source"), "owner/name", "--data")]).data
-    assert (data.source, data.train_file, data.test_file) == ("owner/name", None, None)
-    assert (data.summary_column, data.split_seed) == (None, 3)
-
-
-def test_relative_files_belong_to_the_study_file(tmp_path: Path) -> None:
-    path = tmp_path / "study.toml"
-    path.write_text(
-        'models = ["tiny", "owner/hub"]\n[data]\ntrain_file = "a.jsonl"\n[predictions]\napi = "api.jsonl"\n'
-    )
-    (tmp_path / "tiny").mkdir()
-    study = read_study(path)
-    assert study.data.train_file == str(tmp_path / "a.jsonl")
-    assert study.predictions == {"api": str(tmp_path / "api.jsonl")}
-    assert [model.name for model in study.models] == [str(tmp_path / "tiny"), "owner/hub"]
-
-
-def test_a_flag_for_every_model_reaches_every_model() -> None:
-    overrides = [
-        Override(("models", "*", "precision"), "fp32", "--precision"),
-        Override(("models",), [{"name": "a/b"}, {"name": "c/d"}], "--model"),
-        Override(("data", "source"), "starter", "--data"),
-    ]
-    study = read_study(None, None, overrides)
-    assert [(model.name, model.precision) for model in study.models] == [("a/b", "fp32"), ("c/d", "fp32")]
-
-
-@pytest.mark.parametrize(
-    ("data", "name"),
-    [
-        ({"source": "owner/some-set"}, "some-set"),
-        ({"train_file": "folder/train.jsonl"}, "folder"),
-        ({"train_file": "folder/my notes.csv"}, "my-notes"),
-        ({"train_file": "folder/..jsonl"}, "study"),
-    ],
-)
-def test_a_study_is_named_after_its_data(data: dict[str, str], name: str) -> None:
-    assert read_study(None, None, [Override(("data", key), value, "") for key, value in data.items()]).name == name
 
 
 def test_presets_come_with_the_package_and_are_valid() -> None:
@@ -106,7 +51,7 @@ def test_presets_come_with_the_package_and_are_valid() -> None:
         assert read_study(None, name).name == name
 
 
-def test_the_starter_is_what_the_first_comparison_promises() -> None:
+def test_the_starter_preset_is_what_the_first_comparison_promises() -> None:
     study = read_study(None, "starter")
     assert study.methods == ("zero_shot", "soft_prompt", "lora", "full")
     assert study.data.max_train_documents is None
@@ -115,7 +60,7 @@ def test_the_starter_is_what_the_first_comparison_promises() -> None:
     assert not study.hyperparameters
 
 
-def test_the_coursework_is_kept_as_it_was() -> None:
+def test_the_coursework_preset_is_unchanged() -> None:
     study = read_study(None, "coursework")
     assert study.models[0].name == "EleutherAI/gpt-neo-125m"
     assert (study.train.epochs, study.train.batch_size, study.prompt.max_length) == (10, 8, 512)
@@ -174,7 +119,7 @@ def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path, override: Override, 
     assert all(word in message for word in words), message
 
 
-def test_models_that_are_no_list_meet_a_flag_for_every_model(tmp_path: Path) -> None:
+def test_models_that_are_not_a_list_with_a_flag_for_every_model(tmp_path: Path) -> None:
     override = Override(("models", "*", "precision"), "fp32", "--precision")
     assert "`models` is a list" in complaint(tmp_path, "data.source = 'starter'\nmodels = 'starter'\n", override)
 
@@ -203,30 +148,6 @@ def test_settings(text: str, method: str | None, path: tuple[str, str], value: o
 
 
 @pytest.mark.parametrize("text", ["lora.r", "r=3", "=3", "lora.=3", ""])
-def test_settings_of_no_form(text: str) -> None:
-    with pytest.raises(UserError, match="not of the form"):
+def test_settings_without_the_right_form(text: str) -> None:
+    with pytest.raises(UserError, match="should have the form"):
         parse_setting(text)
-
-
-def test_lines_behind_multi_line_values() -> None:
-    text = 'a = """\n[train]\nepochs = 1\n"""\nb = [\n 1,\n 2,\n]\n\n# note\n[train]\nepochs = 2\n'
-    assert line_of(text, ("train",)) == 11
-    assert line_of(text, ("train", "epochs")) == 12
-    assert line_of(text, ("b",)) == 5
-    assert line_of(text, ("c",)) is None
-
-
-def test_what_is_no_study_file(tmp_path: Path) -> None:
-    binary = tmp_path / "binary.toml"
-    binary.write_bytes(b"\xff\xfe\x00")
-    for path, words in (
-        (tmp_path / "none.toml", "no such study file"),
-        (binary, "not UTF-8"),
-        (tmp_path, "cannot be read"),
-    ):
-        with pytest.raises(UserError, match=words):
-            read_study(path)
-    with pytest.raises(UserError, match=r"`starter`\?"):
-        read_study(None, "startr")
-    with pytest.raises(UserError, match="keep one"):
-        read_study(binary, "starter")

@@ -1,0 +1,83 @@
+"""Records are typed to the leaf; those of published studies, and what other packages add, survive unchanged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from support.planned import HASHES, record_of, resources_of, study_of
+from tuneoff.results.run_record import Provenance, Reading, Record, RunDetails
+from tuneoff.results.study_dir import RunDir
+from tuneoff.study import planner
+
+RESULTS = Path(__file__).parents[2] / "results"
+FIXTURE = Path(__file__).parents[1] / "fixtures"
+
+
+def a_record() -> Record:
+    [run, *_] = planner.plan(study_of(methods=("lora",)), HASHES, {}).runs
+    return record_of(run)
+
+
+@pytest.mark.parametrize("folder", [RESULTS, FIXTURE], ids=lambda path: path.name)
+def test_stored_records_are_read_and_written_unchanged(folder: Path) -> None:
+    paths = sorted(folder.rglob("record.json"))
+    assert paths
+    for path in paths:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = RunDir(path.parent).read_record().model_dump(mode="json")
+        for key in ("details", "provenance"):
+            assert now[key] == before[key], path
+        for key, value in before.items():
+            if key not in ("details", "provenance", "spec"):
+                assert contains(now[key], value), (path, key)
+
+
+def contains(now: Any, before: Any) -> bool:
+    """Whether `now` has every value of `before`; it may have fields that are newer."""
+    if isinstance(before, dict):
+        return isinstance(now, dict) and all(key in now and contains(now[key], before[key]) for key in before)
+    if isinstance(before, list):
+        return len(now) == len(before) and all(contains(*pair) for pair in zip(now, before, strict=True))
+    return bool(now == before)
+
+
+def test_unknown_details_are_kept(tmp_path: Path) -> None:
+    """A method of another package reports what it wants."""
+    own = {"my_package_rank": {"q_proj": [1, 2.5, None]}, "device": "cpu"}
+    record = a_record().model_copy(update={"details": RunDetails.model_validate(own)})
+    folder = RunDir(tmp_path)
+    folder.write_record(record)
+    again = folder.read_record()
+    assert again == record
+    assert json.loads((tmp_path / "record.json").read_text())["details"] == own
+    assert again.details.model_extra == {"my_package_rank": {"q_proj": [1, 2.5, None]}}
+
+
+def test_details_have_types() -> None:
+    with pytest.raises(ValidationError):
+        RunDetails.model_validate({"train_examples": "many"})
+    with pytest.raises(ValidationError):
+        RunDetails.model_validate({"mine": object()})
+
+
+def test_fields_that_are_none_are_not_written() -> None:
+    assert RunDetails(device="cpu").model_dump() == {"device": "cpu"}
+    assert Provenance().model_dump() == {}
+
+
+def test_unknown_keys_of_a_record_itself_are_damage() -> None:
+    with pytest.raises(ValidationError):
+        Record.model_validate({**a_record().model_dump(), "surprise": 1})
+
+
+def test_the_memory_that_is_exhausted_first_is_the_accelerators() -> None:
+    resources = resources_of(train=1.0, evaluate=2.5)
+    assert (resources.limiting_peak_bytes, resources.total_seconds) == (1.0, 3.5)
+    phases = {
+        name: phase.model_copy(update={"accelerator_peak_bytes": Reading(value=value, unit="B")})
+        for (name, phase), value in zip(resources.phases.items(), (7.0, None), strict=True)
+    }
+    assert resources.model_copy(update={"phases": phases}).limiting_peak_bytes == 7.0

@@ -1,0 +1,42 @@
+"""A study's spec knows shapes: what is refused without the registry of methods."""
+
+import pytest
+from pydantic import ValidationError
+
+from tuneoff.spec import DataSpec, StudySpec
+from tuneoff.spec.study import ClaimSpec
+
+DATA = DataSpec(source="starter")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"methods": ()},
+        {"methods": ("lora", "lora")},
+        {"fractions": (0.5,)},
+        {"seeds": 0},
+        {"trials": 65},
+        {"halving": True},
+        {"name": "../elsewhere"},
+        {"margin": float("nan")},
+        {"unknown": 1},
+    ],
+)
+def test_what_cannot_be_a_study_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        StudySpec.model_validate({"data": DATA, **settings})
+
+
+def test_a_spec_is_the_same_after_a_round_trip() -> None:
+    study = StudySpec(data=DATA, trials=2, halving=True, hyperparameters={"lora": {"target_modules": ("q", "v")}})
+    assert StudySpec.model_validate_json(study.model_dump_json()) == study
+    with pytest.raises(ValidationError):
+        study.seeds = 3  # type: ignore[misc]
+
+
+def test_a_claim_names_as_many_methods_as_its_kind_needs() -> None:
+    ClaimSpec(text="x", kind="better", methods=("a", "b"))
+    for kind, methods in (("better", ("a",)), ("best_early", ("a", "b")), ("cost_order", ("a",))):
+        with pytest.raises(ValidationError):
+            ClaimSpec.model_validate({"text": "x", "kind": kind, "methods": methods})

@@ -1,0 +1,132 @@
+"""From TOML and flags to a study: precedence, places in messages, hints."""
+
+from pathlib import Path
+
+import pytest
+
+from tuneoff.errors import UserError
+from tuneoff.spec import StudySpec
+from tuneoff.spec.toml import Override, line_of, presets, read_toml
+
+TOML = """# a study
+name = "mine"
+models = ["starter"]
+methods = ["zero_shot", "lora"]
+
+[data]
+source = "starter"
+
+[train]
+epochs = 3
+batch_size = 4
+
+[hyperparameters.lora]
+learning_rate = 2e-3
+"""
+
+
+def read(file: Path | None = None, *overrides: Override) -> StudySpec:
+    return read_toml(file, None, overrides).spec
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_file_over_defaults_and_flags_over_the_file(study_file: Path) -> None:
+    study = read(study_file, Override(("train", "epochs"), 1.0, "--epochs"))
+    assert study.train.epochs == 1.0  # flag
+    assert study.train.batch_size == 4  # file
+    assert study.train.warmup == 0.06  # default
+    assert study.hyperparameters == {"lora": {"learning_rate": 2e-3}}
+
+
+def test_files_on_the_command_line_replace_the_source_of_the_study(study_file: Path) -> None:
+    data = read(study_file, Override(("data", "train_file"), "x.jsonl", "--train-file")).data
+    assert (data.source, data.train_file) == (None, "x.jsonl")
+
+
+def test_a_source_on_the_command_line_replaces_the_files_of_the_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('[data]\ntrain_file = "a.jsonl"\ntest_file = "b.jsonl"\nsummary_column = "c"\nsplit_seed = 3\n')
+    data = read(path, Override(("data", "source"), "owner/name", "--data")).data
+    assert (data.source, data.train_file, data.test_file) == ("owner/name", None, None)
+    assert (data.summary_column, data.split_seed) == (None, 3)
+
+
+def test_relative_files_belong_to_the_study_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'models = ["tiny", "owner/hub"]\n[data]\ntrain_file = "a.jsonl"\n[predictions]\napi = "api.jsonl"\n'
+    )
+    (tmp_path / "tiny").mkdir()
+    study = read(path)
+    assert study.data.train_file == str(tmp_path / "a.jsonl")
+    assert study.predictions == {"api": str(tmp_path / "api.jsonl")}
+    assert [model.name for model in study.models] == [str(tmp_path / "tiny"), "owner/hub"]
+
+
+def test_a_flag_for_every_model_reaches_every_model() -> None:
+    overrides = [
+        Override(("models", "*", "precision"), "fp32", "--precision"),
+        Override(("models",), [{"name": "a/b"}, {"name": "c/d"}], "--model"),
+        Override(("data", "source"), "starter", "--data"),
+    ]
+    study = read(None, *overrides)
+    assert [(model.name, model.precision) for model in study.models] == [("a/b", "fp32"), ("c/d", "fp32")]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"source": "owner/some-set"}, "some-set"),
+        ({"train_file": "folder/train.jsonl"}, "folder"),
+        ({"train_file": "folder/my notes.csv"}, "my-notes"),
+        ({"train_file": "folder/..jsonl"}, "study"),
+    ],
+)
+def test_a_study_is_named_after_its_data(data: dict[str, str], name: str) -> None:
+    assert read(None, *[Override(("data", key), value, "") for key, value in data.items()]).name == name
+
+
+def test_lines_behind_multi_line_values() -> None:
+    text = 'a = """\n[train]\nepochs = 1\n"""\nb = [\n 1,\n 2,\n]\n\n# note\n[train]\nepochs = 2\n'
+    assert line_of(text, ("train",)) == 11
+    assert line_of(text, ("train", "epochs")) == 12
+    assert line_of(text, ("b",)) == 5
+    assert line_of(text, ("c",)) is None
+
+
+def test_what_is_no_study_file(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path, words in (
+        (tmp_path / "none.toml", "no such study file"),
+        (binary, "not UTF-8"),
+        (tmp_path, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read_toml(path)
+    with pytest.raises(UserError, match=r"`starter`\?"):
+        read_toml(None, "startr")
+    with pytest.raises(UserError, match="keep one"):
+        read_toml(binary, "starter")
+
+
+def test_a_setting_knows_where_it_comes_from(study_file: Path) -> None:
+    sourced = read_toml(study_file, None, [Override(("train", "epochs"), 1.0, "--epochs")])
+    assert sourced.name == str(study_file)
+    assert sourced.place(("train", "epochs")) == "--epochs"
+    assert sourced.place(("train", "batch_size")) == f"{study_file}, line 11"
+    assert sourced.place(("train", "warmup")) == "study"
+    assert read_toml(None, None, [Override(("data", "source"), "starter", "--data")]).name == "study"
+
+
+def test_names_of_methods_are_not_checked_here(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text("methods = ['of another package']\ndata.source = 'starter'\n")
+    assert read(path).methods == ("of another package",)
+    assert {"starter", "coursework"} <= set(presets())

@@ -1,0 +1,165 @@
+"""The inputs of a study, checked before anything is run: the data, the instruction, and what can be scored."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.data import Example, cleaning_report
+from tuneoff.errors import UserError
+from tuneoff.results.run_record import Document
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
+from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def study_of(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., StudySpec]:
+    """Makes a study of zero-shot on rows, with an instruction."""
+
+    def make(
+        rows: Rows, instruction: str = "Summarize.", words: RougeWords = "english", **settings: object
+    ) -> StudySpec:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        study = StudySpec(
+            name="s",
+            models=(ModelSpec(name=str(tiny_model("gpt_neo"))),),
+            methods=("zero_shot",),
+            data=DataSpec(train_file=str(path)),
+            prompt=PromptSpec(instruction=instruction),
+            score=ScoreSpec(words=words),
+        )
+        return StudySpec.model_validate({**study.model_dump(), **settings})
+
+    return make
+
+
+@pytest.fixture
+def load(study_of: Callable[..., StudySpec]) -> Callable[..., StudyInputs]:
+    """Loads the inputs of such a study."""
+    return lambda *rows, **settings: load_inputs(study_of(*rows, **settings))
+
+
+def rows(summary: str = "a summary", **fields: Any) -> Rows:
+    return [{"document": f"text {n}", "summary": f"{summary}", **fields} for n in range(30)]
+
+
+def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(load: Callable[..., StudyInputs]) -> None:
+    aspects = rows(aspect="aim")
+    aspects[17]["aspect"] = None
+    found = load(aspects, "Summarize the {aspect}.")
+    assert sum(found.counts.values()) == 29
+    [line] = cleaning_report(found.dataset)
+    assert "no value for {aspect} of the instruction" in line
+    assert "rows.jsonl:18" in line
+
+
+@pytest.mark.parametrize("name", ["document", "summary", "id"])
+def test_a_name_that_is_not_a_field_is_refused(load: Callable[..., StudyInputs], name: str) -> None:
+    with pytest.raises(UserError, match="from --instruction"):
+        load(rows(id="x"), f"Summarize: {{{name}}}")
+
+
+def test_a_column_that_begins_late_is_not_found(load: Callable[..., StudyInputs]) -> None:
+    late = [dict(row, document=f"{row['document']} {part}") for part in range(5) for row in rows()]
+    late[-1]["aspect"] = "aim"
+    with pytest.raises(UserError, match=r"no column 'aspect' in the first 100 rows for \{aspect\}"):
+        load(late, "Summarize the {aspect}.")
+
+
+def test_a_field_that_no_row_has_is_refused(load: Callable[..., StudyInputs]) -> None:
+    with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
+        load(rows(year=1999), "Summarize the {aspect}.")
+    with pytest.raises(UserError, match=r"no row is left for train .*no value for \{aspect\}.*: 30"):
+        load(rows(aspect=None), "Summarize the {aspect}.")
+
+
+@pytest.mark.parametrize("summary", ["краткое изложение", "一个总结", "ملخص قصير"])
+def test_summaries_that_rouge_cannot_read_are_refused_with_what_to_do(
+    load: Callable[..., StudyInputs], summary: str
+) -> None:
+    with pytest.raises(UserError, match="every text would score 0; add --rouge-words unicode") as caught:
+        load(rows(summary))
+    assert "\n" not in str(caught.value)
+    assert load(rows(summary), words="unicode").coverage.caution is None
+
+
+def test_summaries_of_punctuation_are_refused_in_any_dialect(load: Callable[..., StudyInputs]) -> None:
+    with pytest.raises(UserError, match="every text would score 0; correct the data"):
+        load(rows("?!"), words="unicode")
+
+
+def test_one_summary_that_rouge_can_read_is_enough(load: Callable[..., StudyInputs]) -> None:
+    mixed = rows("краткое изложение")
+    for row in mixed[::2]:
+        row["summary"] = "BERT"
+    found = load(mixed)
+    assert 0 < found.coverage.unscorable < found.counts["test"]
+    assert "test examples have no summary with a word" in str(found.coverage.caution)
+    assert found.data_file(DataSpec(source="starter")).caution == found.coverage.caution
+
+
+def test_a_caution_is_worded_for_the_dialect(load: Callable[..., StudyInputs]) -> None:
+    mixed = rows("краткое изложение")
+    for row in mixed[::2]:
+        row["summary"] = "?!"
+    said = str(load(mixed, words="unicode").coverage.caution)
+    assert "have no summary with a letter or digit" in said
+    assert "--rouge-words" not in said
+
+
+def test_truncated_words_are_reported_from_one_in_a_hundred_on(load: Callable[..., StudyInputs]) -> None:
+    assert "33.3 % of the words" in str(load(rows("für die Modelle")).coverage.caution)
+    assert load(rows("for the models"), words="english").coverage.caution is None
+
+
+def test_counts_and_sizes_are_those_of_the_data(load: Callable[..., StudyInputs]) -> None:
+    found = load(rows())
+    assert sum(found.counts.values()) == 30
+    assert found.sizes.train_examples == found.counts["train"] == found.hashes.train_examples
+    assert found.sizes.test_documents == found.counts["test"]
+    assert found.hashes.examples_at is not None
+    assert found.hashes.examples_at(0.5, 0) == round(found.counts["train"] / 2)
+
+
+def test_what_is_stored_of_the_data_names_no_folder(load: Callable[..., StudyInputs], tmp_path: Path) -> None:
+    broken = rows()
+    broken[3]["document"] = ""
+    found = load(broken)
+    stored = found.data_file(DataSpec(train_file=str(tmp_path / "rows.jsonl")))
+    assert any("rows.jsonl" in line for line in stored.cleaning)
+    assert str(tmp_path) not in stored.model_dump_json()
+    assert (stored.counts, stored.content_hash) == (found.counts, found.hashes.data)
+
+
+def test_sensitivity_needs_two_rows_to_compare(
+    load: Callable[..., StudyInputs], study_of: Callable[..., StudySpec]
+) -> None:
+    one, two = study_of(rows()), study_of(rows(), methods=("zero_shot", "lora"))
+    assert load(rows()).sensitivity(one) is None
+    assert load_inputs(two).sensitivity(two) is not None
+
+
+def test_an_unknown_hyperparameter_is_refused_before_the_data_are_read(study_of: Callable[..., StudySpec]) -> None:
+    study = study_of(rows(), hyperparameters={"zero_shot": {"rate": 1.0}})
+    missing = study.model_copy(update={"data": DataSpec(train_file="missing.jsonl")})
+    with pytest.raises(UserError, match="rate"):
+        load_inputs(missing)
+
+
+def test_prompts_without_room_for_a_document_are_refused(study_of: Callable[..., StudySpec]) -> None:
+    study = study_of(rows(), prompt=PromptSpec(max_length=8))
+    with pytest.raises(UserError, match="--max-length"):
+        check_prompts(study, load_inputs(study))
+
+
+def test_a_document_row_without_texts_keeps_id_and_group() -> None:
+    example = Example(id="a", document="text", references=("short",), group="g", fields={"aspect": "aim"})
+    assert document_row(example, True) == Document(
+        id="a", group="g", document="text", references=("short",), fields={"aspect": "aim"}
+    )
+    assert document_row(example, False) == Document(id="a", group="g", document="", references=())

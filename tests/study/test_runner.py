@@ -1,0 +1,369 @@
+"""A study from its spec to stored results, with an executor that trains nothing."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.fake_executor import TEXT, FakeExecutor
+from tuneoff.errors import UserError
+from tuneoff.results.run_record import Prediction, Record, Status
+from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
+from tuneoff.study import runner
+from tuneoff.study.executor import Job, SilentObserver
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.runner import Limits, PreparedStudy, StudyRun, prepare
+
+SpecOf = Callable[..., StudySpec]
+DOCUMENT = "paper"  # a word of every document
+
+
+@pytest.fixture
+def spec_of(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> SpecOf:
+    def make(**settings: object) -> StudySpec:
+        plain: dict[str, object] = {
+            "name": "mine",
+            "models": (ModelSpec(name=str(tiny_model("gpt_neo"))),),
+            "methods": ("zero_shot", "few_shot", "lora"),
+            "data": DataSpec.model_validate({f"{split}_file": str(path) for split, path in tiny_data.items()}),
+            "prompt": PromptSpec(max_length=128),
+        }
+        return StudySpec.model_validate({**plain, **settings})
+
+    return make
+
+
+def carry_out(prepared: PreparedStudy, executor: FakeExecutor, *, keep_texts: bool = True) -> StudyRun:
+    return runner.run(prepared, executor, SilentObserver(), keep_texts=keep_texts)
+
+
+def executor_for(prepared: PreparedStudy, **settings: object) -> FakeExecutor:
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    return FakeExecutor(ids, **settings)  # type: ignore[arg-type]
+
+
+def failing(name: str, status: Status = "failed") -> Callable[[Job], Status]:
+    return lambda job: status if job.name == name else "finished"
+
+
+def test_preparing_changes_nothing(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(trials=2), tmp_path / "a" / "study")
+    assert list(tmp_path.iterdir()) == []
+    assert [run.name for run in prepared.missing] == [
+        f"{method}-trial{number}" for method in ("zero_shot", "few_shot", "lora") for number in (1, 2)
+    ]
+    assert prepared.total == 3 * 3 + 3
+    assert prepared.layout == WHOLE_MACHINE
+
+
+def test_final_runs_follow_from_trials(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(trials=2, seeds=2), tmp_path)
+    executor = executor_for(prepared)
+    done = carry_out(prepared, executor)
+    assert [len(names) for names in executor.rounds] == [6, 3, 5]
+    assert executor.rounds[2] == ["zero_shot-s0", "few_shot-s0", "few_shot-s1", "lora-s0", "lora-s1"]
+    assert done.complete
+    search = StudyDir(tmp_path).read_search()
+    assert search is not None
+    chosen = {cell.method: cell.chosen for cell in search.cells}
+    finals = [record for record in done.study.records if record.spec.role == "final"]
+    assert {record.spec.method.hyperparameters.get("learning_rate") for record in finals} >= {chosen["lora"]}
+
+
+def test_a_study_folder_holds_what_a_reader_needs(spec_of: SpecOf, tmp_path: Path, tiny_data: dict[str, Path]) -> None:
+    outside = tmp_path / "api.jsonl"
+    rows = [json.loads(line) for line in tiny_data["test"].read_text().splitlines()]
+    outside.write_text("".join(json.dumps({"id": row["id"], "text": "outside"}) + "\n" for row in rows))
+    spec = spec_of(predictions={"api": str(outside)})
+    prepared = prepare(spec, tmp_path / "study")
+    done = carry_out(prepared, executor_for(prepared))
+    stored = StudyDir(tmp_path / "study").load()
+    assert stored.spec == spec.without_paths()
+    assert stored.plan.runs == tuple(run.folder for run in prepared.plan.runs)
+    assert (stored.plan.data, stored.plan.models) == (prepared.inputs.hashes.data, prepared.inputs.hashes.models)
+    assert sorted(path.name for path in (tmp_path / "study" / "runs").iterdir()) == sorted(stored.plan.runs)
+    assert stored.data.counts == {"train": 24, "validation": 8, "test": 8}
+    assert [document.id for document in stored.documents] == [row["id"] for row in rows]
+    assert set(stored.baselines) == {"LEAD-1", "LEAD-3", "oracle-1"}
+    assert [row.text for row in stored.outside["api"]] == ["outside"] * 8
+    assert stored.records == done.study.records
+    for path in (tmp_path / "study").glob("*.json"):
+        assert str(tiny_data["train"].parent) not in path.read_text(encoding="utf-8")
+
+
+def test_the_same_study_again_does_nothing(spec_of: SpecOf, tmp_path: Path) -> None:
+    first = prepare(spec_of(trials=2), tmp_path)
+    carry_out(first, executor_for(first))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = prepare(spec_of(trials=2), tmp_path)
+    assert again.missing == ()
+    executor = executor_for(again)
+    assert carry_out(again, executor).complete
+    assert executor.names == []
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_runs_that_are_stored_under_an_earlier_name_count(
+    spec_of: SpecOf, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    """With a second model, names get a prefix. The folder of a run keeps its name, and `plan.json` names the folder."""
+    first = prepare(spec_of(methods=("lora",)), tmp_path)
+    carry_out(first, executor_for(first))
+    [there] = [path.name for path in (tmp_path / "runs").iterdir()]
+    models = (*spec_of().models, ModelSpec(name=str(tiny_model("llama"))))
+    second = prepare(spec_of(methods=("lora",), models=models), tmp_path)
+    executor = executor_for(second)
+    done = carry_out(second, executor)
+    assert len(executor.names) == 1
+    assert len(done.study.runs) == 2
+    plan = StudyDir(tmp_path).read_plan()
+    assert plan is not None
+    assert plan.runs is not None
+    assert there in plan.runs
+    assert set(plan.runs) == {path.name for path in (tmp_path / "runs").iterdir()}
+
+
+def test_a_run_that_failed_is_repeated_next_time_and_not_at_once(spec_of: SpecOf, tmp_path: Path) -> None:
+    spec = spec_of(methods=("zero_shot", "lora"))
+    first = prepare(spec, tmp_path)
+    executor = executor_for(first, status=failing("lora-s0"))
+    done = carry_out(first, executor)
+    assert executor.names == ["zero_shot-s0", "lora-s0"]
+    assert [record.status for record in done.study.records] == ["failed", "finished"]
+    assert done.complete  # no run is unknown
+    again = prepare(spec, tmp_path)
+    executor = executor_for(again)
+    carry_out(again, executor)
+    assert executor.names == ["lora-s0"]
+
+
+@pytest.mark.parametrize(("status", "complete"), [("failed", True), ("diverged", True), ("interrupted", False)])
+def test_trials_that_do_not_end_leave_the_study_incomplete(
+    spec_of: SpecOf, tmp_path: Path, status: Status, complete: bool
+) -> None:
+    prepared = prepare(spec_of(methods=("lora",), trials=2), tmp_path)
+    executor = executor_for(prepared, status=failing("lora-trial2", status))
+    assert carry_out(prepared, executor).complete == complete
+    assert ("lora-s0" in executor.names) == complete
+
+
+def test_a_damaged_record_is_repeated(spec_of: SpecOf, tmp_path: Path) -> None:
+    spec = spec_of(methods=("zero_shot", "lora"))
+    first = prepare(spec, tmp_path)
+    carry_out(first, executor_for(first))
+    [folder] = (tmp_path / "runs").glob("lora-*")
+    (folder / "record.json").write_text("{")
+    again = prepare(spec, tmp_path)
+    executor = executor_for(again)
+    assert len(carry_out(again, executor).study.runs) == 2
+    assert executor.names == ["lora-s0"]
+
+
+def test_runs_of_an_earlier_choice_stay_and_do_not_belong_to_the_study(spec_of: SpecOf, tmp_path: Path) -> None:
+    first = prepare(spec_of(methods=("zero_shot", "lora")), tmp_path)
+    carry_out(first, executor_for(first))
+    second = prepare(spec_of(methods=("zero_shot",)), tmp_path)
+    done = carry_out(second, executor_for(second))
+    assert [record.spec.method.name for record in done.study.records] == ["zero_shot"]
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_timing_runs_follow_concurrent_runs(spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(methods=("zero_shot", "lora"), seeds=2)
+    prepared = prepare(spec, tmp_path)
+    alone = executor_for(prepared)
+    monkeypatch.setattr(runner, "LocalExecutor", lambda: alone)
+    done = carry_out(prepared, executor_for(prepared, processes=2))
+    assert alone.names == ["zero_shot-timing", "lora-timing"]
+    assert Counter(record.spec.role for record in done.study.records) == {"final": 3, "timing": 2}
+    again = prepare(spec, tmp_path)
+    done = carry_out(again, executor_for(again))
+    assert alone.names == ["zero_shot-timing", "lora-timing"]  # they are done
+    assert len(done.study.runs) == 5
+
+
+def texts_in(folder: Path) -> list[Path]:
+    """Files that hold a generated text, or a word of a document."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(words in path.read_text(errors="replace") for words in (TEXT, DOCUMENT))]
+
+
+def test_no_texts_leaves_no_text_anywhere(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(), tmp_path / "with")
+    carry_out(prepared, executor_for(prepared))
+    assert {path.name for path in texts_in(tmp_path / "with")} >= {
+        "documents.jsonl", "predictions.jsonl", "prompt.json", "LEAD-1.jsonl",
+    }  # fmt: skip
+    prepared = prepare(spec_of(), tmp_path / "without")
+    done = carry_out(prepared, executor_for(prepared), keep_texts=False)
+    assert texts_in(tmp_path / "without") == []
+    for run in done.study.runs:  # nor in memory
+        assert [row.text for row in run.predictions] == [""] * 8
+        assert {row.scores["rouge1"] for row in run.predictions} == {10.0}
+    assert {document.group for document in done.study.documents} != {""}
+
+
+@pytest.mark.parametrize("name", ["few_shot-s0", "lora-s0"])
+def test_no_texts_holds_for_an_interrupted_study(spec_of: SpecOf, tmp_path: Path, name: str) -> None:
+    """The run that ended with the interrupt was not yielded; its texts are withheld all the same."""
+    prepared = prepare(spec_of(), tmp_path)
+    executor = executor_for(prepared, interrupt_at=name)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(prepared, executor, keep_texts=False)
+    assert texts_in(tmp_path) == []
+    [folder] = (tmp_path / "runs").glob(f"{name}-*")
+    assert len(RunDir(folder).read_predictions()) == 8
+
+
+def test_an_interrupted_search_is_stored_with_what_was_interrupted(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(methods=("lora",), trials=3), tmp_path)
+    executor = executor_for(prepared, status=failing("lora-trial2", "interrupted"), interrupt_at="lora-trial2")
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(prepared, executor)
+    search = StudyDir(tmp_path).read_search()
+    assert search is not None
+    assert [trial.status for trial in search.cells[0].trials] == ["finished", "interrupted", "to do"]
+
+
+def test_an_interrupted_study_continues(spec_of: SpecOf, tmp_path: Path) -> None:
+    spec = spec_of(methods=("lora",), trials=3)
+    whole = prepare(spec, tmp_path / "whole")
+    order = executor_for(whole)
+    carry_out(whole, order)
+    for number, name in enumerate(order.names):
+        folder = tmp_path / str(number)
+        prepared = prepare(spec, folder)
+        executor = executor_for(prepared, status=failing(name, "interrupted"), interrupt_at=name)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(prepared, executor)
+        again = prepare(spec, folder)
+        executor = executor_for(again)
+        done = carry_out(again, executor)
+        assert executor.names == order.names[number:]
+        assert done.study.records == StudyDir(tmp_path / "whole").load().records
+
+
+def test_runs_that_another_process_did_meanwhile_are_not_repeated(spec_of: SpecOf, tmp_path: Path) -> None:
+    late = prepare(spec_of(), tmp_path)
+    early = prepare(spec_of(), tmp_path)
+    carry_out(early, executor_for(early))
+    executor = executor_for(late)
+    assert len(carry_out(late, executor).study.runs) == 3
+    assert executor.names == []
+
+
+def test_a_locked_folder_is_refused(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(), tmp_path)
+    with StudyDir(tmp_path).lock(), pytest.raises(UserError, match="is working in this folder"):
+        carry_out(prepared, executor_for(prepared))
+
+
+def test_records_and_predictions_are_read_at_most_once(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study with trials, fractions, a failed run and withheld texts that continues in its folder."""
+    spec = spec_of(trials=2, seeds=2, fractions=(0.5, 1.0))
+    first = prepare(spec, tmp_path)
+    carry_out(first, executor_for(first, status=failing("lora-s1")))
+    read: Counter[str] = Counter()
+
+    def counted_record(folder: RunDir, real: Callable[[RunDir], Record] = RunDir.read_record) -> Record:
+        read[f"{folder.name}/record.json"] += 1
+        return real(folder)
+
+    def counted_predictions(
+        folder: RunDir, real: Callable[[RunDir], list[Prediction]] = RunDir.read_predictions
+    ) -> list[Prediction]:
+        read[f"{folder.name}/predictions.jsonl"] += 1
+        return real(folder)
+
+    monkeypatch.setattr(RunDir, "read_record", counted_record)
+    monkeypatch.setattr(RunDir, "read_predictions", counted_predictions)
+    again = prepare(spec, tmp_path)
+    done = carry_out(again, executor_for(again), keep_texts=False)
+    for run in done.study.runs:  # as the summary does
+        assert run.predictions is not None
+    assert read
+    assert read.most_common(1)[0][1] == 1, read.most_common(3)
+
+
+def test_stored_runs_of_one_id_are_one_run(spec_of: SpecOf, tmp_path: Path) -> None:
+    """The same run in two folders: the one that ended counts."""
+    prepared = prepare(spec_of(methods=("zero_shot",)), tmp_path)
+    carry_out(prepared, executor_for(prepared))
+    [run] = StudyDir(tmp_path).read_runs()
+    failed = StoredRun(StudyDir(tmp_path).run_dir("other"), run.record.model_copy(update={"status": "failed"}))
+    for runs in ((run, failed), (failed, run)):
+        assert runner.stored_by_id(runs) == {run.record.run_id: run}
+        assert runner.completed_by_id(runs) == {run.record.run_id: run.record}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("workers", [0, -1, 100_000])
+def test_impossible_numbers_of_workers_are_refused(spec_of: SpecOf, tmp_path: Path, workers: int) -> None:
+    with pytest.raises(UserError, match=f"--workers {workers}: a number from 1 to"):
+        prepare(spec_of(), tmp_path, Limits(workers=workers))
+
+
+def test_workers_share_the_processors(spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "usable_cores", lambda: 5)
+    assert prepare(spec_of(), tmp_path, Limits(workers=2)).layout == Layout(2, 2)
+    monkeypatch.setattr(runner.concurrency, "choose", lambda runs, *_: Layout(runs, 1))
+    assert prepare(spec_of(), tmp_path, Limits(workers=None)).layout == Layout(3, 1)  # as many as runs are missing
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"methods": ("lora",), "train": TrainSpec(max_steps=8, min_steps=8)},
+        {"methods": ("zero_shot",), "train": TrainSpec(max_steps=12, min_steps=12)},
+    ],
+)
+def test_pruning_without_a_trial_that_can_be_pruned_is_refused(
+    spec_of: SpecOf, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match="--halving: no trial of this study can be pruned"):
+        prepare(spec_of(trials=3, halving=True, **settings), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_instruction_without_room_is_refused_before_anything_is_written(spec_of: SpecOf, tmp_path: Path) -> None:
+    prepared = prepare(spec_of(prompt=PromptSpec(max_length=8)), tmp_path / "study")
+    with pytest.raises(UserError, match="--max-length"):
+        carry_out(prepared, executor_for(prepared))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_that_belongs_to_another_study_is_refused(spec_of: SpecOf, tmp_path: Path) -> None:
+    first = prepare(spec_of(), tmp_path)
+    carry_out(first, executor_for(first))
+    with pytest.raises(UserError, match="belongs to a different study"):
+        prepare(spec_of(train=TrainSpec(epochs=2)), tmp_path)
+
+
+def test_keep_earlier_repeats_nothing_that_an_earlier_version_finished(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(methods=("zero_shot", "lora"))
+    first = prepare(spec, tmp_path)
+    carry_out(first, executor_for(first, status=failing("lora-s0")))
+    from tuneoff.study import compatibility, planner
+
+    for module in (compatibility, planner):
+        monkeypatch.setattr(module, "NUMERICS_VERSION", planner.NUMERICS_VERSION + 1)
+    with pytest.raises(UserError, match="--keep-earlier"):
+        prepare(spec, tmp_path)
+    kept = prepare(spec, tmp_path, keep_earlier=True)
+    assert [run.name for run in kept.missing] == ["lora-s0"]
+    done = carry_out(kept, executor_for(kept))
+    assert len(done.study.runs) == 2
+    assert prepare(spec, tmp_path).missing == ()  # the choice is remembered
+    shutil.rmtree(tmp_path / "runs")
+    assert len(prepare(spec, tmp_path).missing) == 2
