@@ -118,6 +118,8 @@ def test_pruning_without_anything_to_prune_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    tiny_model("gpt_neo")
+    capsys.readouterr()  # the progress bars of making it
 
     def message(*flags: str) -> str:
         assert main(command(tiny_model("gpt_neo"), tiny_data, *flags)) == 2
