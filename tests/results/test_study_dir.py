@@ -50,6 +50,7 @@ def test_a_run_folder_returns_what_was_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"contains no record\.json; name a run folder"):
         folder.read_record()
     assert folder.record_version() is None
+    assert not folder.has_record()
     assert folder.read_predictions() == []
     record = stored_run(StudyDir(tmp_path)).record
     folder.write_record(record)
@@ -57,6 +58,7 @@ def test_a_run_folder_returns_what_was_written(tmp_path: Path) -> None:
     assert folder.read_record() == record
     assert folder.read_predictions() == [ROW]
     assert folder.record_version() is not None
+    assert folder.has_record()
     folder.discard_results()
     assert list(folder.path.iterdir()) == []
 

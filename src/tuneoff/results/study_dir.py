@@ -71,6 +71,10 @@ class RunDir:
     def _predictions(self) -> Path:
         return self.path / "predictions.jsonl"
 
+    def has_record(self) -> bool:
+        """Whether a record exists, readable or not."""
+        return self._record.exists()
+
     def record_version(self) -> RecordVersion | None:
         """Time and size of `record.json`, by which a change is noticed; None without one."""
         try:
