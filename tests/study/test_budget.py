@@ -9,7 +9,7 @@ from tuneoff.errors import UserError
 from tuneoff.results.json_files import write_json
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
-from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, json_hash
 from tuneoff.study import budget
 from tuneoff.study.budget import DataSizes, FittedStudy, Speeds
 
@@ -196,7 +196,7 @@ def test_a_plan_is_kept_for_its_own_request(folder: StudyDir) -> None:
 def test_a_plan_from_before_pruning_is_kept(folder: StudyDir) -> None:
     asked = ASKED.without_paths().model_dump(mode="json")
     del asked["halving"]
-    before = content_hash({"study": asked, "seconds": 1200.0, "equal": "examples"})
+    before = json_hash({"study": asked, "seconds": 1200.0, "equal": "examples"})
     stored = folder.read_budget()
     assert stored is not None
     assert stored.asked == before

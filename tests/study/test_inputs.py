@@ -10,7 +10,7 @@ import pytest
 from tuneoff.data import Example, cleaning_report
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Document
-from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, Words
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 
 Rows = list[dict[str, Any]]
@@ -20,7 +20,9 @@ Rows = list[dict[str, Any]]
 def study_of(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., StudySpec]:
     """Makes a study of zero-shot on rows, with an instruction."""
 
-    def make(rows: Rows, instruction: str = "Summarize.", words: Words = "english", **settings: object) -> StudySpec:
+    def make(
+        rows: Rows, instruction: str = "Summarize.", words: RougeWords = "english", **settings: object
+    ) -> StudySpec:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         study = StudySpec(
@@ -52,13 +54,13 @@ def test_a_row_without_a_field_of_the_instruction_does_not_stop_the_others(load:
     found = load(aspects, "Summarize the {aspect}.")
     assert sum(found.counts.values()) == 29
     [line] = cleaning_report(found.dataset)
-    assert "nothing to fill {aspect} of the instruction with" in line
+    assert "no value for {aspect} of the instruction" in line
     assert "rows.jsonl:18" in line
 
 
 @pytest.mark.parametrize("name", ["document", "summary", "id"])
 def test_a_name_that_is_not_a_field_is_refused(load: Callable[..., StudyInputs], name: str) -> None:
-    with pytest.raises(UserError, match="take it out of --instruction"):
+    with pytest.raises(UserError, match="from --instruction"):
         load(rows(id="x"), f"Summarize: {{{name}}}")
 
 
@@ -72,7 +74,7 @@ def test_a_column_that_begins_late_is_not_found(load: Callable[..., StudyInputs]
 def test_a_field_that_no_row_has_is_refused(load: Callable[..., StudyInputs]) -> None:
     with pytest.raises(UserError, match=r"there is no column 'aspect' for \{aspect\} of the instruction"):
         load(rows(year=1999), "Summarize the {aspect}.")
-    with pytest.raises(UserError, match=r"no row of it is left for train .*nothing to fill \{aspect\}.*: 30"):
+    with pytest.raises(UserError, match=r"no row is left for train .*no value for \{aspect\}.*: 30"):
         load(rows(aspect=None), "Summarize the {aspect}.")
 
 
@@ -83,7 +85,7 @@ def test_summaries_that_rouge_cannot_read_are_refused_with_what_to_do(
     with pytest.raises(UserError, match="every text would score 0; add --rouge-words unicode") as caught:
         load(rows(summary))
     assert "\n" not in str(caught.value)
-    assert load(rows(summary), words="unicode").unread.caution is None
+    assert load(rows(summary), words="unicode").coverage.caution is None
 
 
 def test_summaries_of_punctuation_are_refused_in_any_dialect(load: Callable[..., StudyInputs]) -> None:
@@ -96,23 +98,23 @@ def test_one_summary_that_rouge_can_read_is_enough(load: Callable[..., StudyInpu
     for row in mixed[::2]:
         row["summary"] = "BERT"
     found = load(mixed)
-    assert 0 < found.unread.wordless < found.counts["test"]
-    assert "test examples have no summary with a word" in str(found.unread.caution)
-    assert found.data_file(DataSpec(source="starter")).caution == found.unread.caution
+    assert 0 < found.coverage.unscorable < found.counts["test"]
+    assert "test examples have no summary with a word" in str(found.coverage.caution)
+    assert found.data_file(DataSpec(source="starter")).caution == found.coverage.caution
 
 
 def test_a_caution_is_worded_for_the_dialect(load: Callable[..., StudyInputs]) -> None:
     mixed = rows("краткое изложение")
     for row in mixed[::2]:
         row["summary"] = "?!"
-    said = str(load(mixed, words="unicode").unread.caution)
+    said = str(load(mixed, words="unicode").coverage.caution)
     assert "have no summary with a letter or digit" in said
     assert "--rouge-words" not in said
 
 
 def test_truncated_words_are_reported_from_one_in_a_hundred_on(load: Callable[..., StudyInputs]) -> None:
-    assert "33.3 % of the words" in str(load(rows("für die Modelle")).unread.caution)
-    assert load(rows("for the models"), words="english").unread.caution is None
+    assert "33.3 % of the words" in str(load(rows("für die Modelle")).coverage.caution)
+    assert load(rows("for the models"), words="english").coverage.caution is None
 
 
 def test_counts_and_sizes_are_those_of_the_data(load: Callable[..., StudyInputs]) -> None:

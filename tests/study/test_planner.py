@@ -14,7 +14,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StudyDir
-from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, content_hash
+from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, json_hash
 from tuneoff.study import planner, search
 from tuneoff.study.planner import ContentHashes, PlannedRun, StudyPlan
 from tuneoff.study.search import Trial
@@ -462,7 +462,7 @@ def test_without_pruning_specs_and_ids_are_what_they_were() -> None:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}
         before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": planner.NUMERICS_VERSION}
-        assert run.run_id == content_hash(before)
+        assert run.run_id == json_hash(before)
     assert [value_of(run) for run in plain.runs if run.name.startswith("lora-trial")][:3] == [LOW, MIDDLE, HIGH]
     rounds, _ = World({}).rounds(methods=("zero_shot", "lora"))
     assert {run.run_id for run in rounds[0] if run.spec.method.name == "zero_shot"} < {run.run_id for run in plain.runs}

@@ -128,7 +128,7 @@ def test_pruning_without_anything_to_prune_is_refused(
         assert err.count("\n") == 1, err
         return err
 
-    assert "--halving: without trials there is nothing to cut; set trials too" in message("--halving", "--trials=0")
+    assert "--halving: without trials there is nothing to prune; set trials too" in message("--halving", "--trials=0")
     assert "no trial of this study can be pruned" in message("--halving", "--max-steps=8", "--min-steps=8")
     assert "no trial of this study can be pruned" in message("--halving", "--methods=zero_shot")
     file = tmp_path / "mine.toml"

@@ -149,5 +149,5 @@ def test_settings(text: str, method: str | None, path: tuple[str, str], value: o
 
 @pytest.mark.parametrize("text", ["lora.r", "r=3", "=3", "lora.=3", ""])
 def test_settings_without_the_right_form(text: str) -> None:
-    with pytest.raises(UserError, match="not of the form"):
+    with pytest.raises(UserError, match="should have the form"):
         parse_setting(text)

@@ -75,7 +75,7 @@ class FakeExecutor:
             run_id=job.run_id,
             name=job.name,
             status=status,
-            spec=job.spec.without_places(),
+            spec=job.spec.without_paths(),
             started_at="2026-01-01T00:00:00+00:00",
             finished_at="2026-01-01T00:00:01+00:00",
             failure=None if done else Failure(type="Test", message=f"made to be {status}"),
