@@ -124,7 +124,7 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
     assert (prepared.spec.seeds, prepared.spec.trials, prepared.fitted.fits) == (2, 0, False)
     assert [run.name for run in prepared.missing] == ["zero_shot-s0", "lora-s0", "lora-s1"]
     assert list(tmp_path.iterdir()) == []
-    runner.run(prepared, FakeExecutor(["d32"]), SilentObserver())
+    runner.carry_out_study(prepared, FakeExecutor(["d32"]), SilentObserver())
     stored = StudyDir(tmp_path).load()
     assert stored.spec == prepared.spec.without_paths()
     again = prepare(study, tmp_path, limits)
