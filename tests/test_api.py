@@ -14,7 +14,7 @@ import tuneoff as to
 from tuneoff.cli.flags import STUDY_FLAGS
 from tuneoff.options import OPTION_PATHS, StudyOptions
 from tuneoff.results.study_dir import StudyDir
-from tuneoff.study.runner import Limits
+from tuneoff.study.runner import Limits, prepare
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -118,7 +118,7 @@ def test_documents_in_memory_are_the_same_study_as_documents_in_files(
     for convert in (list, pandas.DataFrame):
         given = {split: convert(found) for split, found in rows.items()}
         spec = api._spec_of(None, None, ["zero_shot", to.LoRA(r=4), "full"], given, {**own, "seeds": 2})
-        prepared = api.prepare(spec, tmp_path / "other", Limits())
+        prepared = prepare(spec, tmp_path / "other", Limits())
         stored = {run.record.run_id for run in study.stored.runs}
         assert {run.run_id for run in prepared.plan.runs} == stored
 
@@ -131,7 +131,15 @@ def test_documents_in_memory_are_the_same_study_as_documents_in_files(
         ({"methods": ["lorra"]}, "did you mean lora"),
         ({"methods": "lora"}, r"methods=\['lora'\]"),
         ({"budget": "soon"}, "budget='soon'"),
+        ({"budget": float("inf")}, "budget=inf"),
+        ({"budget": "1h", "equal": "tme"}, "equal='tme'"),
+        ({"workers": "2"}, "workers='2'"),
         ({"workers": 2, "report_to": ["wandb"]}, "one run at a time"),
+        ({"budget": "1h", "report_to": "wanbd"}, "did you mean wandb"),
+        ({"budget": "1h", "engine": "locla"}, "unknown executor 'locla'"),
+        ({"methods": ["zero_shot", 3]}, "methods=: 3 is not a method"),
+        ({"predictions": {"api": "missing.jsonl"}}, "missing.jsonl"),
+        ({"predictions": {"lora": "missing.jsonl"}}, r"predictions\['lora'\]=: the row name"),
         ({"train_file": "missing.jsonl"}, "missing.jsonl"),
     ],
 )
@@ -141,6 +149,33 @@ def test_mistakes_are_user_errors_before_anything_runs(
     with pytest.raises(to.UserError, match=message):
         to.compare(**{"output": tmp_path / "study", **options, **arguments})
     assert not (tmp_path / "study").exists()
+
+
+def test_no_tracker_allows_concurrent_runs_and_progress_is_shown(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths, one fraction and outputs of another system are taken as they are."""
+    outputs = tmp_path / "outputs.jsonl"
+    outputs.write_text("".join(json.dumps({"id": f"d{32 + index}", "text": "words"}) + "\n" for index in range(8)))
+    monkeypatch.setattr("tuneoff.study.runner.usable_cores", lambda: 2)
+    study = to.compare(
+        **{**options, "model": Path(options["model"])},
+        methods=["zero_shot"],
+        predictions={"api": outputs},
+        fractions=1.0,
+        workers=2,
+        report_to=["none"],
+        progress=True,
+        output=tmp_path / "study",
+    )
+    assert study.complete
+    assert {"zero_shot", "api"} < {row.name for row in study.summary.rows}
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "zero_shot-s0: finished" in shown.err
+    run = next(iter(study.stored.runs))
+    (run.dir.path / "record.json").unlink()
+    assert not to.load_study(study.path).complete
 
 
 def test_a_folder_without_a_study(tmp_path: Path) -> None:
@@ -157,7 +192,7 @@ def test_every_public_name_exists() -> None:
     for name in to.__all__:
         assert getattr(to, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = to.nothing  # type: ignore[attr-defined]
+        _ = to.nothing
 
 
 def test_methods_have_a_class_each() -> None:

@@ -211,7 +211,12 @@ def test_field_that_the_data_does_not_have(tiny: list[str], capsys: pytest.Captu
 def test_unknown_tracker_and_outside_file(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for more in ([], ["--dry-run"]):
         assert "did you mean wandb?" in complaint(["compare", *tiny, "--report-to=wanbd", *more], capsys)
+        assert "unknown executor 'locla'" in complaint(
+            ["compare", *tiny, "--engine=locla", "--budget=1h", *more], capsys
+        )
+        assert "one run at a time" in complaint(["compare", *tiny, "--report-to=wandb", "--workers=2", *more], capsys)
     assert main(["train", "lora", *tiny, "--report-to=none", "--dry-run"]) == 0
+    assert main(["compare", *tiny, "--report-to=none", "--workers=2", "--dry-run"]) == 0
     capsys.readouterr()
     outputs = tmp_path / "outputs.jsonl"
     outputs.write_text('{"id": "d32", "text": "short"}\n')
@@ -432,6 +437,7 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     [final] = [path for path in planned_run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
     record = read_record(final)
     assert record.spec.method.hyperparameters["r"] == 2
+    assert record.resources is not None
     assert record.resources.processes == 2
     timing = {
         path.name.split("-timing")[0]: read_record(path)
@@ -449,7 +455,10 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     assert [row["title"] for row in summary["rows"] if row["kind"] == "method"] == ["Zero-shot", "peft:LOHA"]
     [row] = [row for row in summary["rows"] if row["name"] == "peft:LOHA"]
     assert "timing run alone" in " ".join(row["notes"])
-    train = timing["peft-LOHA"].resources.phases["train"]
+    resources = timing["peft-LOHA"].resources
+    assert resources is not None
+    train = resources.phases["train"]
+    assert train.tokens is not None
     assert row["costs"]["tokens_per_second"]["value"] == pytest.approx(train.tokens / train.wall_seconds)
 
 
@@ -505,7 +514,8 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
     stored = StoredStudy(StudyDir(Path()), None, PlanFile(), DataFile(), None, None, runs)
     summary = Summary(name="study", created_at="", tuneoff_version="", primary_metric="rouge1")
     assert Study(stored, summary).exit_code == code
-    under_way = Study(stored, summary, complete=False)
+    searched = SearchFile(cells=(SearchCell(model="starter", method="lora", hyperparameter="learning_rate"),))
+    under_way = Study(replace(stored, search=searched), summary)
     assert under_way.exit_code == (code or 3), "a method whose trials did not end has no final run"
 
 

@@ -1,6 +1,7 @@
 """Flags: one spelling for many, clear words for the wrong ones, help for each command."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,13 @@ def test_every_flag_leads_to_a_field_of_the_study(flag) -> None:
         "score": ScoreSpec,
         "train": TrainSpec,
     }
-    kind = ModelSpec if flag.path[:2] == ("models", "*") else sections.get(flag.path[0], StudySpec)
+    kind: Any = ModelSpec if flag.path[:2] == ("models", "*") else sections.get(flag.path[0], StudySpec)
     assert flag.path[-1] in kind.model_fields
 
 
 @pytest.mark.parametrize("flag", STUDY_FLAGS, ids=lambda flag: flag.name)
 def test_help_shows_the_default_of_the_study(flag) -> None:
-    found = StudySpec(data=DataSpec(source="starter")).model_dump()
+    found: Any = StudySpec(data=DataSpec(source="starter")).model_dump()
     for key in flag.path:
         found = found[0 if key == "*" else key]
     if flag.name == "--model":

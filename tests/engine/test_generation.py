@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from support.token_rows import CPU, VirtualTokens, key_value_prefix, load_tiny, random_rows, random_virtual_tokens
 from tiny import ARCHITECTURES
@@ -25,7 +25,7 @@ NEVER = frozenset({400})  # not in the vocabulary of the tiny models
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def model(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> nn.Module:
+def model(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> PreTrainedModel:
     return load_tiny(tiny_model(request.param)).model
 
 
@@ -128,7 +128,8 @@ def test_saved_virtual_tokens_write_the_same_text_in_transformers(
     base = load_tiny(tiny_model(request.node.callspec.params["model"]))
     adapted = build("soft_prompt_after", {"num_virtual_tokens": 5}).adapt(base, [], 0)
     with torch.no_grad():
-        adapted.prompt_VD.copy_(random_virtual_tokens(base.model, 5))
+        for parameter in adapted.state().values():
+            parameter.copy_(random_virtual_tokens(base.model, 5))
     assert adapted.save(tmp_path) == "embeddings"
     texts = write(adapted, random_rows(LENGTHS, shared=shared), frozenset({0}))
     virtual_VD = load_file(tmp_path / "virtual_tokens.safetensors")["prompt_embeddings"]
@@ -187,7 +188,7 @@ def test_generation_settings_of_the_models_author_are_ignored(
     prompts = random_rows(LENGTHS)
     expected = write(VirtualTokens(model), prompts, num_beams=num_beams)
     own = GenerationConfig(repetition_penalty=5.0, no_repeat_ngram_size=1)
-    model.generation_config = own  # type: ignore[assignment]
+    model.generation_config = own
     assert write(VirtualTokens(model), prompts, num_beams=num_beams) == expected
     assert model.generation_config is own
 

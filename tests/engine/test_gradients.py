@@ -15,6 +15,7 @@ from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
+from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.methods import METHODS, build
 from tuneoff.prompts import Prompter
 from tuneoff.spec import ModelSpec, PromptSpec
@@ -82,11 +83,13 @@ def test_micro_batches_and_a_shared_prefix_change_nothing(
 
 def test_the_shared_prefix_is_computed_once(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made, rows = adapted(tiny_model("llama"), "full")
-    seen = []
-    real = gradients.collate
-    monkeypatch.setattr(
-        gradients, "collate", lambda rows, *rest: seen.extend(len(row.prompt) for row in rows) or real(rows, *rest)
-    )
+    seen: list[int] = []
+
+    def recorded(rows, *rest):
+        seen.extend(len(row.prompt) for row in rows)
+        return collate(rows, *rest)
+
+    monkeypatch.setattr(gradients, "collate", recorded)
     gradients_of(made, rows)
     whole = sum(len(row.prompt) for row in rows)
     common = min(range(len(rows[0].prompt)), key=lambda index: len({row.prompt[index] for row in rows}) == 1)
@@ -120,13 +123,13 @@ def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(
     made.model.train()
     assert any(isinstance(module, torch.nn.Dropout) and module.p for module in made.model.modules())
     asked = []
-    real = gradients.ParallelWorkers.map
+    real = ParallelWorkers.map
 
     def watched(self, work, items, *, sequential=False):
         asked.append(sequential)
         return real(self, work, items, sequential=sequential)
 
-    monkeypatch.setattr(gradients.ParallelWorkers, "map", watched)
+    monkeypatch.setattr(ParallelWorkers, "map", watched)
     gradients_of(made, rows)
     assert asked == [True]
     made.model.eval()

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from support.token_rows import (
     CPU,
@@ -21,23 +23,24 @@ from tuneoff.engine.loss import collate, count_virtual_tokens, summed_cross_entr
 from tuneoff.prompts import Encoded
 
 # Products of other shapes are summed in another order: a few units in the sixth digit of fp32.
-CLOSE = {"atol": 0.0, "rtol": 1e-5}
+CLOSE: dict[str, Any] = {"atol": 0.0, "rtol": 1e-5}
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def model(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> nn.Module:
+def model(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]) -> PreTrainedModel:
     return load_tiny(tiny_model(request.param)).model
 
 
-def loss_of_embeddings(model: nn.Module, row: Encoded, *, before: Tensor | None, after: Tensor | None) -> Tensor:
+def loss_of_embeddings(model: PreTrainedModel, row: Encoded, *, before: Tensor | None, after: Tensor | None) -> Tensor:
     """Summed loss of one row: virtual tokens, prompt, virtual tokens and target are concatenated by hand."""
     embed = model.get_input_embeddings()
     target_N = torch.tensor(row.target)
-    parts = [before, embed(torch.tensor(row.prompt)), after, embed(target_N)]  # type: ignore[operator]
+    parts = [before, embed(torch.tensor(row.prompt)), after, embed(target_N)]
     inputs_TD = torch.cat([part for part in parts if part is not None])
     first = len(inputs_TD) - len(row.target) - 1
     log_probabilities_TV = model(inputs_embeds=inputs_TD[None]).logits[0].log_softmax(-1)
-    return -log_probabilities_TV[first : first + len(row.target)].gather(1, target_N[:, None]).sum()
+    loss: Tensor = -log_probabilities_TV[first : first + len(row.target)].gather(1, target_N[:, None]).sum()
+    return loss
 
 
 def test_collate_pads_on_the_right_and_marks_what_predicts_a_target() -> None:

@@ -84,7 +84,7 @@ def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers: Pa
     """In fp32 1e8 + 1 - 1e8 is 0, but 1e8 - 1e8 + 1 is 1: the sum depends on the order."""
     weight = torch.nn.Parameter(torch.zeros(1))
     order = random.Random(seed)
-    accumulated = []
+    accumulated: list[int] = []
     ordered = OrderedGradients([weight], accumulated.append)
     for gradients in ([1e8, 1.0, -1e8], [1e8, -1e8, 1.0]):
         ordered.begin_batch()
@@ -100,6 +100,7 @@ def test_gradients_are_accumulated_in_the_order_of_the_micro_batches(workers: Pa
         expected = torch.zeros(1)
         for gradient in gradients:
             expected += gradient
+        assert weight.grad is not None
         assert torch.equal(weight.grad, expected)
         weight.grad = None
     assert accumulated == [0] * 6
@@ -124,7 +125,7 @@ def test_no_deadlock_if_a_micro_batch_fails_or_does_not_reach_a_tensor(workers: 
 
 def test_close_removes_all_hooks() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
-    accumulated = []
+    accumulated: list[int] = []
     ordered = OrderedGradients([weight], accumulated.append)
     ordered.close()
     weight.sum().backward()

@@ -29,8 +29,13 @@ def test_measured_rates_are_plausible() -> None:
 
 
 def test_accelerators_are_measured_with_larger_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(precision, "_rate", lambda _dtype, _device, width, *_: asked.append(width) or 1.0)
+    asked: list[int] = []
+
+    def rate(_dtype, _device, width, *_):
+        asked.append(width)
+        return 1.0
+
+    monkeypatch.setattr(precision, "_rate", rate)
     for device in ("cpu", "cuda"):
         precision.gemm_rate(torch.float32, torch.device(device))
     assert asked[1] >= 4096 > asked[0]

@@ -65,6 +65,12 @@ class _Meter:
     def elapsed(self) -> float:
         return 0.0
 
+    def state(self):
+        return {}
+
+    def resume(self, state) -> None:
+        pass
+
 
 def fit(adapted, scratch: Path) -> Curve:
     return trainer.Trainer(

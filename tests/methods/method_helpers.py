@@ -42,7 +42,7 @@ def train(adapted: AdaptedModel, rows: Sequence[Encoded], steps: int = 3, rate: 
     optimizer = MasterAdamW(adapted.state().values(), 0.0)
     for _ in range(steps):
         batch = collate(rows, 0, CPU)
-        (target_loss(adapted, batch) / len(batch.targets_N)).backward()  # type: ignore[no-untyped-call]
+        (target_loss(adapted, batch) / len(batch.targets_N)).backward()
         for index in range(len(optimizer.parameters)):
             optimizer.accumulate(index)
         assert optimizer.step(rate, 1.0) > 0

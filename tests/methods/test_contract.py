@@ -159,7 +159,7 @@ def test_the_gradient_does_not_depend_on_micro_batches(name: str, tiny_model: Ti
         for tensor in adapted.state().values():
             tensor.grad = None
         for rows in micro_batches:
-            (target_loss(adapted, collate(rows, 0, CPU)) / targets).backward()  # type: ignore[no-untyped-call]
+            (target_loss(adapted, collate(rows, 0, CPU)) / targets).backward()
         return [tensor.grad.clone() for tensor in adapted.state().values() if tensor.grad is not None]
 
     micro_batches = split_micro_batches(rows, 100, count_virtual_tokens(adapted), 1)

@@ -68,7 +68,12 @@ class Visits:
         page = visit.page
         page.on("request", lambda request: visit.requests.append(request.url))
         page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (visit.complaints.append(dialog.message), dialog.dismiss()))
+
+        def dismiss(dialog: Any) -> None:
+            visit.complaints.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", dismiss)
         page.on(
             "console",
             lambda message: visit.complaints.append(message.text) if message.type in ("error", "warning") else None,

@@ -62,4 +62,5 @@ def test_every_axis_of_cost_has_a_format() -> None:
 
 def test_settings_have_no_syntax_of_a_language() -> None:
     assert formatting.format_setting(("q_proj", "v_proj")) == "q_proj, v_proj"
-    assert [formatting.format_setting(value) for value in (True, None, [], 0.5)] == ["true", "none", "none", "0.5"]
+    settings: list[object] = [True, None, [], 0.5]
+    assert list(map(formatting.format_setting, settings)) == ["true", "none", "none", "0.5"]

@@ -54,8 +54,8 @@ class Page(HTMLParser):
 
 def test_the_page_and_all_figures_are_written(rich_study: Path) -> None:
     names = {path.name for path in (rich_study / "figures").iterdir()}
-    charts = ("quality_against_time", "quality_against_memory", "quality_against_size")
-    charts += ("loss_curves", "resource_bars", "timeline")
+    charts = [f"quality_against_{axis}" for axis in ("time", "memory", "size")]
+    charts += ["loss_curves", "resource_bars", "timeline"]
     assert names == {f"{chart}.{kind}" for chart in charts for kind in ("png", "svg")}
     assert (rich_study / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 

@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
-from tuneoff.results import json_files
 from tuneoff.results.json_files import finite_or_none, read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
 
 
@@ -47,7 +46,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def refuse(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json_files.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space"):
         write_json(path, Row(name="new"))
     assert [each.name for each in tmp_path.iterdir()] == ["row.json"]

@@ -114,9 +114,14 @@ def test_weights_stay_when_texts_are_withheld(tmp_path: Path) -> None:
 def test_predictions_are_read_once_and_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = stored_run(StudyDir(tmp_path))
     run.dir.write_predictions([ROW])
-    calls = []
+    calls: list[RunDir] = []
     real = RunDir.read_predictions
-    monkeypatch.setattr(RunDir, "read_predictions", lambda own: calls.append(own) or real(own))
+
+    def counted(own: RunDir) -> list[Prediction]:
+        calls.append(own)
+        return real(own)
+
+    monkeypatch.setattr(RunDir, "read_predictions", counted)
     assert calls == []
     assert run.predictions is run.predictions
     assert len(calls) == 1
@@ -133,7 +138,7 @@ def test_an_empty_folder_is_not_a_study(tmp_path: Path) -> None:
         assert read() is None
     assert folder.read_documents() == []
     assert folder.read_baselines() == folder.read_outside() == {}
-    assert folder.run_dirs() == folder.read_runs() == folder.ratings() == []
+    assert (folder.run_dirs(), folder.read_runs(), folder.ratings()) == ([], [], [])
     stored = folder.load()
     assert (stored.spec, stored.name, stored.records, stored.groups) == (None, "study", [], {})
 
@@ -222,7 +227,7 @@ def test_a_damaged_budget_does_not_keep_the_results_from_being_read(tmp_path: Pa
 
 def test_a_budget_without_a_number_is_damaged(tmp_path: Path) -> None:
     folder = StudyDir(tmp_path)
-    settings = {
+    settings: dict[str, object] = {
         "max_validation_documents": None, "max_test_documents": None, "trials": 0, "fractions": [1.0],
         "max_steps": None, "min_steps": None, "step_floor": 50, "seeds": 1, "steps": {},
     }  # fmt: skip
@@ -297,3 +302,28 @@ def test_ratings_are_found_by_their_names(tmp_path: Path) -> None:
     for name in ("ratings.json", "ratings (1).json", "other.json"):
         (tmp_path / name).write_text("{}")
     assert [path.name for path in StudyDir(tmp_path).ratings()] == ["ratings (1).json", "ratings.json"]
+
+
+def test_the_end_of_a_log(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    assert folder.log_tail(4) == ""
+    folder.log.write_text("first\nlast")
+    assert folder.log_tail(4) == "last"
+    assert folder.log_tail(100) == "first\nlast"
+
+
+def test_a_study_is_complete_if_no_planned_run_is_missing(tmp_path: Path) -> None:
+    folder = StudyDir(tmp_path)
+    folder.write_plan(PlanFile(runs=("lora-s0", "lora-s1")))
+    stored_run(folder, "lora-s0", status="failed")
+    assert not folder.load().complete
+    stored_run(folder, "lora-s1", status="interrupted")
+    assert not folder.load().complete
+    stored_run(folder, "lora-s1")
+    assert folder.load().complete
+    folder.write_spec(study_of(methods=("lora",), trials=1))
+    assert not folder.load().complete  # a search that was never written down
+    folder.write_search(SearchFile(cells=(SearchCell(model="m", method="lora", hyperparameter="r"),)))
+    assert not folder.load().complete
+    folder.write_search(SearchFile(cells=(SearchCell(model="m", method="lora", hyperparameter="r", chosen=4),)))
+    assert folder.load().complete

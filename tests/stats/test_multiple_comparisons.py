@@ -52,9 +52,8 @@ def test_few_seeds_widen_an_interval() -> None:
     one = np.ones(1)
 
     def width(seeds_df: float) -> float:
-        return simultaneous_half_widths(
-            PairwiseDifferences(first, second, 0 * one, one, one, 0 * one, 600, seeds_df * one, np.eye(2), 3)
-        )[0]
+        differences = PairwiseDifferences(first, second, 0 * one, one, one, 0 * one, 600, seeds_df * one, np.eye(2), 3)
+        return float(simultaneous_half_widths(differences)[0])
 
     normal = stats.norm.ppf(0.975) * np.sqrt(2)
     assert width(10_000) == pytest.approx(normal, rel=0.01)

@@ -99,7 +99,8 @@ def test_permuted_methods_get_the_same_intervals() -> None:
     order = [2, 0, 3, 1]
     varies = np.array([True, True, True, False])
     table[3] = table[3, :1]
-    widths, moved = ({}, {})
+    widths: dict[frozenset[int], float] = {}
+    moved: dict[frozenset[int], float] = {}
     for store, rows, flags, names in (
         (widths, table, varies, [0, 1, 2, 3]),
         (moved, table[order], varies[order], order),

@@ -10,6 +10,7 @@ from tuneoff.cli import main
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study import runner
 from tuneoff.study.budget import Speeds
+from tuneoff.study.probe import measure_speeds
 
 
 @pytest.mark.parametrize("flags", [["--budget=1s"], ["--equal=time"]])
@@ -26,12 +27,11 @@ def test_a_planned_study_is_carried_out_and_continues(
     small = ["--max-length=128", "--max-new-tokens=4", "--max-steps=4", "--seeds=3", "--precision=fp32"]
     own = [f"--model={tiny_model('gpt_neo')}", "--methods=zero_shot,lora", "--output=out"]
     command = ["compare", *own, *files, *small, *flags]
-    measure = runner.measure_speeds
     measured: list[Speeds] = []
 
     def once(*asked: Any) -> Speeds:
         """Measured by the dry run; the study would measure the same again, in processes that take seconds to start."""
-        measured.append(measured[0] if measured else measure(*asked))
+        measured.append(measured[0] if measured else measure_speeds(*asked))
         return measured[0]
 
     monkeypatch.setattr(runner, "measure_speeds", once)

@@ -163,7 +163,11 @@ def test_an_interrupt_stops_all_concurrent_runs(tmp_path: Path, method: str) -> 
     def both_hang() -> bool:
         return all((folder / "pid").exists() and (folder / "pid").read_text() for folder in folders)
 
-    threading.Thread(target=lambda: (wait_for(both_hang), os.kill(os.getpid(), signal.SIGINT))).start()
+    def interrupt() -> None:
+        wait_for(both_hang)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run([job(folder, name=folder.name) for folder in folders], "hang", method, layout=Layout(2, 1))
     for folder in folders:

@@ -11,8 +11,8 @@ import pytest
 
 from support.planned import HASHES, completed, record_of, study_of
 from tuneoff.errors import UserError
-from tuneoff.methods import METHODS
-from tuneoff.results.run_record import Record
+from tuneoff.methods import METHODS, defaults
+from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, json_hash
 from tuneoff.study import planner, search
@@ -50,7 +50,7 @@ def test_runs_on_all_the_data_come_first() -> None:
 
 def test_every_hyperparameter_is_filled_in() -> None:
     [run] = runs_of(methods=("lora",), hyperparameters={"lora": {"r": 4}})
-    assert run.spec.method.hyperparameters == {**planner.methods.defaults("lora"), "r": 4}
+    assert run.spec.method.hyperparameters == {**defaults("lora"), "r": 4}
 
 
 def test_a_hyperparameter_that_was_added_later_leaves_older_runs_their_ids() -> None:
@@ -99,7 +99,7 @@ def test_an_id_does_not_depend_on_where_files_lie() -> None:
 
 def test_a_new_version_of_the_numerics_changes_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids_of()
-    monkeypatch.setattr(planner, "NUMERICS_VERSION", planner.NUMERICS_VERSION + 1)
+    monkeypatch.setattr(planner, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
     assert not before & ids_of()
 
 
@@ -113,7 +113,7 @@ def test_stored_studies_keep_their_ids(name: str) -> None:
     assert stored.spec is not None
     assert stored.plan.data is not None
     earlier: dict[str, int] | None = None
-    if stored.plan.earlier_numerics is not None or stored.plan.numerics != planner.NUMERICS_VERSION:
+    if stored.plan.earlier_numerics is not None or stored.plan.numerics != NUMERICS_VERSION:
         versions = {record.run_id: record.provenance.numerics_version for record in stored.records}
         earlier = {run_id: version for run_id, version in versions.items() if version is not None}
     hashes = ContentHashes(
@@ -128,7 +128,7 @@ def test_stored_studies_keep_their_ids(name: str) -> None:
 
 
 def test_an_earlier_version_of_the_numerics_counts_by_id() -> None:
-    now = planner.NUMERICS_VERSION
+    now = NUMERICS_VERSION
     spec, *_ = [run.spec for run in runs_of()]
     older = planner.run_id_of(spec, HASHES.models["starter"], HASHES.data, numerics=now - 2)
     kept = dataclasses.replace(HASHES, earlier={older: now - 2, "f" * 16: now - 1})
@@ -461,7 +461,7 @@ def test_without_pruning_specs_and_ids_are_what_they_were() -> None:
         for key in planner.LOCATIONS:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}
-        before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": planner.NUMERICS_VERSION}
+        before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": NUMERICS_VERSION}
         assert run.run_id == json_hash(before)
     assert [value_of(run) for run in plain.runs if run.name.startswith("lora-trial")][:3] == [LOW, MIDDLE, HIGH]
     rounds, _ = World({}).rounds(methods=("zero_shot", "lora"))

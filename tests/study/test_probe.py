@@ -1,5 +1,6 @@
 """What the probe measures, from records of short runs; and that `prepare` plans with it once."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tuneoff.results.run_record import RunDetails
 from tuneoff.results.study_dir import StoredRun, StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import planner, probe, runner
+from tuneoff.study import budget, planner, probe, runner
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.inputs import load_inputs
 from tuneoff.study.probe import measure_speeds
@@ -74,7 +75,7 @@ class Recorder(FakeExecutor):
         super().__init__()
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job], observer):  # type: ignore[no-untyped-def]
+    def run(self, jobs: Sequence[Job], observer):
         self.jobs += jobs
         for job in jobs:
             assert job.dir.path.parent.exists()
@@ -147,10 +148,15 @@ def test_the_limit_includes_the_probe(study: StudySpec, tmp_path: Path, monkeypa
     speed = Speed(start=1, step=1, check=1, write=1)
     speeds = {(model.name, name): speed for model in study.models for name in study.methods}
     times = iter((100.0, 107.0))
-    monkeypatch.setattr(runner.time, "perf_counter", lambda: next(times, 107.0))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times, 107.0))
     monkeypatch.setattr(runner, "measure_speeds", lambda *_: speeds)
-    seen = []
-    real = runner.budget.fit
-    monkeypatch.setattr(runner.budget, "fit", lambda *rest, **named: seen.append(rest[3]) or real(*rest, **named))
+    seen: list[float] = []
+    real = budget.fit
+
+    def recorded(*rest, **named):
+        seen.append(rest[3])
+        return real(*rest, **named)
+
+    monkeypatch.setattr(budget, "fit", recorded)
     prepare(study, tmp_path, Limits(budget_seconds=60.0))
     assert seen == [53.0]

@@ -218,3 +218,11 @@ def test_concurrent_runs_keep_their_numbers(tmp_path: Path) -> None:
         progress.event(second, Note(text="x"))
         progress.ended(first, ended(tmp_path, "a"))
     assert [line[:8] for line in stream.getvalue().splitlines()] == ["[2/2] b:", "[1/2] a:"]
+
+
+def test_runs_are_not_numbered_if_their_total_is_unknown(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress(stream=stream, clock=Clock()) as progress:
+        progress.started(job(tmp_path))
+        progress.ended(job(tmp_path), ended(tmp_path))
+    assert stream.getvalue() == "lora-s0: finished after 0 s, ROUGE-1 0.3126\n"

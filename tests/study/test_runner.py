@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 
 from support.fake_executor import TEXT, FakeExecutor
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import Prediction, Record, Status
-from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
+from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Status
+from tuneoff.results.study_dir import RunDir, StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import runner
+from tuneoff.study import concurrency, runner
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
-from tuneoff.study.runner import Limits, PreparedStudy, StudyRun, prepare
+from tuneoff.study.runner import Limits, PreparedStudy, prepare
 
 SpecOf = Callable[..., StudySpec]
 DOCUMENT = "paper"  # a word of every document
@@ -37,7 +39,7 @@ def spec_of(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> Sp
     return make
 
 
-def carry_out(prepared: PreparedStudy, executor: FakeExecutor, *, keep_texts: bool = True) -> StudyRun:
+def carry_out(prepared: PreparedStudy, executor: FakeExecutor, *, keep_texts: bool = True) -> StoredStudy:
     return runner.carry_out_study(prepared, executor, SilentObserver(), keep_texts=keep_texts)
 
 
@@ -70,7 +72,7 @@ def test_final_runs_follow_from_trials(spec_of: SpecOf, tmp_path: Path) -> None:
     search = StudyDir(tmp_path).read_search()
     assert search is not None
     chosen = {cell.method: cell.chosen for cell in search.cells}
-    finals = [record for record in done.study.records if record.spec.role == "final"]
+    finals = [record for record in done.records if record.spec.role == "final"]
     assert {record.spec.method.hyperparameters.get("learning_rate") for record in finals} >= {chosen["lora"]}
 
 
@@ -90,7 +92,7 @@ def test_a_study_folder_holds_what_a_reader_needs(spec_of: SpecOf, tmp_path: Pat
     assert [document.id for document in stored.documents] == [row["id"] for row in rows]
     assert set(stored.baselines) == {"LEAD-1", "LEAD-3", "oracle-1"}
     assert [row.text for row in stored.outside["api"]] == ["outside"] * 8
-    assert stored.records == done.study.records
+    assert stored.records == done.records
     for path in (tmp_path / "study").glob("*.json"):
         assert str(tiny_data["train"].parent) not in path.read_text(encoding="utf-8")
 
@@ -120,7 +122,7 @@ def test_runs_that_are_stored_under_an_earlier_name_count(
     executor = executor_for(second)
     done = carry_out(second, executor)
     assert len(executor.names) == 1
-    assert len(done.study.runs) == 2
+    assert len(done.runs) == 2
     plan = StudyDir(tmp_path).read_plan()
     assert plan is not None
     assert plan.runs is not None
@@ -134,8 +136,8 @@ def test_a_run_that_failed_is_repeated_next_time_and_not_at_once(spec_of: SpecOf
     executor = executor_for(first, status=failing("lora-s0"))
     done = carry_out(first, executor)
     assert executor.names == ["zero_shot-s0", "lora-s0"]
-    assert [record.status for record in done.study.records] == ["failed", "finished"]
-    assert done.complete  # no run is unknown
+    assert [record.status for record in done.records] == ["failed", "finished"]
+    assert done.complete  # a run that failed is not missing
     again = prepare(spec, tmp_path)
     executor = executor_for(again)
     carry_out(again, executor)
@@ -149,6 +151,7 @@ def test_trials_that_do_not_end_leave_the_study_incomplete(
     prepared = prepare(spec_of(methods=("lora",), trials=2), tmp_path)
     executor = executor_for(prepared, status=failing("lora-trial2", status))
     assert carry_out(prepared, executor).complete == complete
+    assert StudyDir(tmp_path).load().complete == complete
     assert ("lora-s0" in executor.names) == complete
 
 
@@ -160,7 +163,7 @@ def test_a_damaged_record_is_repeated(spec_of: SpecOf, tmp_path: Path) -> None:
     (folder / "record.json").write_text("{")
     again = prepare(spec, tmp_path)
     executor = executor_for(again)
-    assert len(carry_out(again, executor).study.runs) == 2
+    assert len(carry_out(again, executor).runs) == 2
     assert executor.names == ["lora-s0"]
 
 
@@ -169,7 +172,7 @@ def test_runs_of_an_earlier_choice_stay_and_do_not_belong_to_the_study(spec_of: 
     carry_out(first, executor_for(first))
     second = prepare(spec_of(methods=("zero_shot",)), tmp_path)
     done = carry_out(second, executor_for(second))
-    assert [record.spec.method.name for record in done.study.records] == ["zero_shot"]
+    assert [record.spec.method.name for record in done.records] == ["zero_shot"]
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
@@ -180,11 +183,11 @@ def test_timing_runs_follow_concurrent_runs(spec_of: SpecOf, tmp_path: Path, mon
     monkeypatch.setattr(runner, "LocalExecutor", lambda: alone)
     done = carry_out(prepared, executor_for(prepared, processes=2))
     assert alone.names == ["zero_shot-timing", "lora-timing"]
-    assert Counter(record.spec.role for record in done.study.records) == {"final": 3, "timing": 2}
+    assert Counter(record.spec.role for record in done.records) == {"final": 3, "timing": 2}
     again = prepare(spec, tmp_path)
     done = carry_out(again, executor_for(again))
     assert alone.names == ["zero_shot-timing", "lora-timing"]  # they are done
-    assert len(done.study.runs) == 5
+    assert len(done.runs) == 5
 
 
 def texts_in(folder: Path) -> list[Path]:
@@ -202,10 +205,10 @@ def test_no_texts_leaves_no_text_anywhere(spec_of: SpecOf, tmp_path: Path) -> No
     prepared = prepare(spec_of(), tmp_path / "without")
     done = carry_out(prepared, executor_for(prepared), keep_texts=False)
     assert texts_in(tmp_path / "without") == []
-    for run in done.study.runs:  # nor in memory
+    for run in done.runs:  # nor in memory
         assert [row.text for row in run.predictions] == [""] * 8
         assert {row.scores["rouge1"] for row in run.predictions} == {10.0}
-    assert {document.group for document in done.study.documents} != {""}
+    assert {document.group for document in done.documents} != {""}
 
 
 @pytest.mark.parametrize("name", ["few_shot-s0", "lora-s0"])
@@ -218,6 +221,31 @@ def test_no_texts_holds_for_an_interrupted_study(spec_of: SpecOf, tmp_path: Path
     assert texts_in(tmp_path) == []
     [folder] = (tmp_path / "runs").glob(f"{name}-*")
     assert len(RunDir(folder).read_predictions()) == 8
+
+
+def test_sigterm_between_two_rounds_ends_a_study_as_an_interrupt_does(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the next runs are planned no executor is at work, and texts are withheld all the same."""
+    prepared = prepare(spec_of(methods=("lora",), trials=1), tmp_path)
+    real = StudyDir.write_plan
+
+    def write_plan(folder: StudyDir, plan: PlanFile) -> None:
+        real(folder, plan)
+        if any("lora-s0" in name for name in plan.runs or ()):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(StudyDir, "write_plan", write_plan)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the signal would have killed the process"))
+    try:
+        with pytest.raises(SystemExit):
+            carry_out(prepared, executor_for(prepared), keep_texts=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    search = StudyDir(tmp_path).read_search()
+    assert search is not None
+    assert search.cells[0].chosen is not None
+    assert not StudyDir(tmp_path).load().complete  # the final run is missing
 
 
 def test_an_interrupted_search_is_stored_with_what_was_interrupted(spec_of: SpecOf, tmp_path: Path) -> None:
@@ -245,7 +273,7 @@ def test_an_interrupted_study_continues(spec_of: SpecOf, tmp_path: Path) -> None
         executor = executor_for(again)
         done = carry_out(again, executor)
         assert executor.names == order.names[number:]
-        assert done.study.records == StudyDir(tmp_path / "whole").load().records
+        assert done.records == StudyDir(tmp_path / "whole").load().records
 
 
 def test_runs_that_another_process_did_meanwhile_are_not_repeated(spec_of: SpecOf, tmp_path: Path) -> None:
@@ -253,7 +281,7 @@ def test_runs_that_another_process_did_meanwhile_are_not_repeated(spec_of: SpecO
     early = prepare(spec_of(), tmp_path)
     carry_out(early, executor_for(early))
     executor = executor_for(late)
-    assert len(carry_out(late, executor).study.runs) == 3
+    assert len(carry_out(late, executor).runs) == 3
     assert executor.names == []
 
 
@@ -286,7 +314,7 @@ def test_records_and_predictions_are_read_at_most_once(
     monkeypatch.setattr(RunDir, "read_predictions", counted_predictions)
     again = prepare(spec, tmp_path)
     done = carry_out(again, executor_for(again), keep_texts=False)
-    for run in done.study.runs:  # as the summary does
+    for run in done.runs:  # as the summary does
         assert run.predictions is not None
     assert read
     assert read.most_common(1)[0][1] == 1, read.most_common(3)
@@ -315,7 +343,7 @@ def test_impossible_numbers_of_workers_are_refused(spec_of: SpecOf, tmp_path: Pa
 def test_workers_share_the_processors(spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "usable_cores", lambda: 5)
     assert prepare(spec_of(), tmp_path, Limits(workers=2)).layout == Layout(2, 2)
-    monkeypatch.setattr(runner.concurrency, "choose", lambda runs, *_: Layout(runs, 1))
+    monkeypatch.setattr(concurrency, "choose", lambda runs, *_: Layout(runs, 1))
     assert prepare(spec_of(), tmp_path, Limits(workers=None)).layout == Layout(3, 1)  # as many as runs are missing
 
 
@@ -357,13 +385,13 @@ def test_keep_earlier_repeats_nothing_that_an_earlier_version_finished(
     from tuneoff.study import compatibility, planner
 
     for module in (compatibility, planner):
-        monkeypatch.setattr(module, "NUMERICS_VERSION", planner.NUMERICS_VERSION + 1)
+        monkeypatch.setattr(module, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
     with pytest.raises(UserError, match="--keep-earlier"):
         prepare(spec, tmp_path)
     kept = prepare(spec, tmp_path, keep_earlier=True)
     assert [run.name for run in kept.missing] == ["lora-s0"]
     done = carry_out(kept, executor_for(kept))
-    assert len(done.study.runs) == 2
+    assert len(done.runs) == 2
     assert prepare(spec, tmp_path).missing == ()  # the choice is remembered
     shutil.rmtree(tmp_path / "runs")
     assert len(prepare(spec, tmp_path).missing) == 2

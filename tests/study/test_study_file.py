@@ -55,6 +55,7 @@ def test_the_starter_preset_is_what_the_first_comparison_promises() -> None:
     study = read_study(None, "starter")
     assert study.methods == ("zero_shot", "soft_prompt", "lora", "full")
     assert study.data.max_train_documents is None
+    assert study.data.max_test_documents is not None
     assert study.data.max_test_documents >= 50
     assert study.train.epochs >= 1
     assert not study.hyperparameters
@@ -151,3 +152,20 @@ def test_settings(text: str, method: str | None, path: tuple[str, str], value: o
 def test_settings_without_the_right_form(text: str) -> None:
     with pytest.raises(UserError, match="should have the form"):
         parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"predictions": {"../../row": "outputs.jsonl"}}, "study: the row name '../../row'"),
+        ({"predictions": {"lora": "outputs.jsonl"}}, "study: the row name 'lora' is already used"),
+        ({"steps": {"full": 3}}, "study: `steps` names full"),
+        ({"hyperparameters": {"lora": {"r": -1}}}, "study: "),
+    ],
+)
+def test_a_spec_from_python_is_checked_as_a_file_is(settings: dict[str, object], message: str) -> None:
+    plain = {"data": {"source": "starter"}, "methods": ["zero_shot", "lora"]}
+    with pytest.raises(UserError) as caught:
+        check_study(StudySpec.model_validate(plain | settings))
+    assert str(caught.value).startswith(message)
+    assert check_study(StudySpec.model_validate(plain)) == StudySpec.model_validate(plain)

@@ -12,6 +12,7 @@ from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.trainer import Trainer, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
+from tuneoff.results.events import Event
 from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ class Counter:
 
 class FakeMeter:
     def __init__(self):
-        self.counters = {}
+        self.counters: dict[str, Counter] = {}
 
     @contextlib.contextmanager
     def phase(self, name):
@@ -52,7 +53,8 @@ class World:
         prompter = Prompter(self.base.tokenizer, PromptSpec(max_length=128), max_new_tokens=8, reserved_tokens=20)
         encoded, _ = prompter.encode(examples, with_target=True)
         self.train, self.validation = encoded[:20], encoded[20:]
-        self.events = []
+        self.events: list[Event] = []
+        self.notes: list[str] = []
         self.meter = FakeMeter()
         self.checkpoints = Checkpoints(scratch)
 

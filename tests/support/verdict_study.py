@@ -59,7 +59,7 @@ def add_run(
         Record(
             run_id=folder.name,
             name=name,
-            status=status,  # type: ignore[arg-type]
+            status=status,
             spec=spec,
             started_at="2026-01-01T00:00:00+00:00",
             failure=None if status == "finished" else Failure(type="RunFailure", message="loss is not finite"),

@@ -10,7 +10,7 @@ from fake_tracked import EVENTS, record, spec
 
 from fake_package import write_package
 from tuneoff.errors import UserError
-from tuneoff.trackers import TRACKERS, open_tracker
+from tuneoff.trackers import TRACKERS, check_trackers, open_tracker, open_trackers
 
 TRACKER = """
 class Lines:
@@ -79,6 +79,21 @@ def test_an_unknown_tracker_is_a_user_error(tmp_path: Path, name: str, hint: str
     with pytest.raises(UserError) as caught:
         open_tracker(name, tmp_path)
     assert str(caught.value) == f"--report-to: unknown tracker {name!r}; {hint}"
+
+
+def test_trackers_are_checked_without_being_opened(site: Path, tmp_path: Path) -> None:
+    source = "def Lines(folder):\n    raise OSError('no server')\n"
+    write_package(site, "author-tracker", source, "[tuneoff.trackers]\nlines = author_tracker:Lines\n")
+    check_trackers(["none", "lines"], 1)
+    check_trackers(["none"], None)
+    assert open_trackers(["none"], tmp_path, 2) == []
+    with pytest.raises(UserError, match="unknown tracker 'line'"):
+        check_trackers(["line"], 1)
+    for workers, typed in ((2, "2"), (None, "auto")):
+        with pytest.raises(UserError, match=f"--workers {typed}: a tracker follows one run at a time"):
+            open_trackers(["lines"], tmp_path, workers)
+    with pytest.raises(UserError, match="no server"):
+        open_trackers(["lines"], tmp_path)
 
 
 def test_the_registry_imports_nothing_heavy() -> None:

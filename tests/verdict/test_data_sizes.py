@@ -115,7 +115,10 @@ def with_later(fractions: dict[float, Scores], at: tuple[float, ...], seeds: int
     more = dict(fractions)
     for fraction in at:
         rows = {
-            (name, seed): {document: value - 10 for document, value in fractions[fraction].scores["lora", seed].items()}
+            (name, seed): {
+                document: None if value is None else value - 10
+                for document, value in fractions[fraction].scores["lora", seed].items()
+            }
             for name in ("dora", "rslora")
             for seed in range(seeds)
         }

@@ -137,7 +137,7 @@ def test_document_and_method_order_do_not_matter() -> None:
     scores = made({"zero_shot": 20.0, "lora": 39.0, "full": 40.0})
     reordered = Scores(
         methods=scores.methods[::-1],
-        scores={key: dict(reversed(row.items())) for key, row in reversed(scores.scores.items())},
+        scores={key: dict(reversed(list(row.items()))) for key, row in reversed(list(scores.scores.items()))},
         deterministic=scores.deterministic,
         titles=scores.titles,
     )

@@ -14,7 +14,7 @@ from tuneoff.verdict.ratings import judge_ratings, read_ratings
 RUNS = ("starter-lora-s0", "starter-full-s0")
 
 
-def rated(study: Path, prefer, count: int = 40) -> Path:  # type: ignore[no-untyped-def]
+def rated(study: Path, prefer, count: int = 40) -> Path:
     """Ratings of `count` documents; `prefer(index, better)` names a method, `better` is the one with more ROUGE-1."""
     rows = [
         {row.id: row.scores["rouge1"] or 0 for row in StudyDir(study).run_dir(run).read_predictions()} for run in RUNS

@@ -31,6 +31,7 @@ def test_rows_have_scores_costs_and_gains_of_the_verdict(tmp_path: Path) -> None
     for row in summary.rows:
         score = row.score("rouge1")
         assert score.mean == pytest.approx(means[row.name])
+        assert score.mean is not None
         assert score.low is not None
         assert score.high is not None
         assert score.low < score.mean < score.high

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16]
 needs_kernels = pytest.mark.skipif(not fused.are_available(CPU), reason="no C compiler when tuneoff was installed")
 # fp32: sums in another order. bf16 has 8 bits; the last one differs where a chain rounds twice and a kernel once.
-CLOSE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2}}
+CLOSE: dict[torch.dtype, dict[str, Any]] = {
+    torch.float32: {"rtol": 1e-5, "atol": 1e-5},
+    torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2},
+}
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None or sys.platform != "linux", reason="needs a compiler")
@@ -27,7 +31,7 @@ def made(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torc
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def through(function, *inputs: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[no-untyped-def]
+def through(function, *inputs: torch.Tensor) -> list[torch.Tensor]:
     """The output, and the gradients of all inputs for a random gradient of the output."""
     leaves = [one.clone().requires_grad_() for one in inputs]
     y = function(*leaves)
@@ -48,7 +52,7 @@ def test_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
     norm = LlamaRMSNorm(shape[-1], eps=1e-5).to(dtype)
 
-    def usual(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def usual(x: torch.Tensor, weight: torch.Tensor) -> Any:
         return torch.func.functional_call(norm, {"weight": weight}, (x,))
 
     inputs = made(*shape, dtype=dtype), made(shape[-1], dtype=dtype, seed=1)
