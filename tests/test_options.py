@@ -5,7 +5,7 @@ import typing
 import pytest
 from pydantic import TypeAdapter
 
-from tuneoff.options import OPTION_PATHS, StudyOptions
+from tuneoff.options import OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.spec import StudySpec
 
 
@@ -37,7 +37,7 @@ def test_the_type_of_a_keyword_is_that_of_the_field(name: str) -> None:
         inner = [one for one in (annotation, *typing.get_args(annotation)) if hasattr(one, "model_fields")]
         model = inner[0] if inner else model
     wanted = typing.get_type_hints(StudyOptions)[name]
-    samples: dict[object, list[object]] = {str: ["text"], int: [3], float: [0.5], bool: [True]}
+    samples: dict[object, list[object]] = {str: ["text"], int: [3], float: [0.5], bool: [True], StrPath: ["text"]}
     values = samples.get(wanted) or list(typing.get_args(wanted))
     for value in values:
         assert TypeAdapter(annotation).validate_python(value) == value

@@ -1,57 +1,55 @@
-"""tuneoff in Python: `compare`, `load_study` and `judge`. Prints nothing, except for a progress bar in notebooks.
-
-import tuneoff as to
-
-study = to.compare(train_file="train.jsonl", methods=["zero_shot", to.LoRA(r=16), "full"], trials=4, seeds=3)
-study.verdict.sentences
-study.winner.load().generate(["a new document"])
-"""
+"""The functions of tuneoff in Python: `compare`, `load_study` and `judge`. They print nothing but progress."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.methods import Method
-from tuneoff.options import OPTION_PATHS, StudyOptions
+from tuneoff.options import OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_state import Effort
 from tuneoff.results.summary import ModelToUse, Summary, Verdict
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override
-from tuneoff.study.executor import Observer, Observers, SilentObserver, open_executor
+from tuneoff.study.executor import Observer, Observers, SilentObserver, check_executor, open_executor
 from tuneoff.study.notebook import NotebookProgress, in_notebook
+from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
-from tuneoff.study.study_file import read_study
-from tuneoff.text import parse_duration
+from tuneoff.study.study_file import check_study, read_study
+from tuneoff.text import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
     from tuneoff.run import Generator
+    from tuneoff.trackers import Tracker
 
 Rows = object  # a list of mappings, a pandas DataFrame or a `datasets` Dataset
 MethodLike = str | Method | type[Method]
 
 
 def compare(
-    study: str | os.PathLike[str] | StudySpec | None = None,
+    study: StrPath | StudySpec | None = None,
     *,
     preset: str | None = None,
     methods: Sequence[MethodLike] | None = None,
     train: Rows | None = None,
     validation: Rows | None = None,
     test: Rows | None = None,
-    output: str | os.PathLike[str] | None = None,
+    predictions: Mapping[str, StrPath] | None = None,
+    output: StrPath | None = None,
     budget: str | float | None = None,
-    equal: Literal["examples", "time"] = "examples",
+    equal: Effort = "examples",
     workers: int | Literal["auto"] = 1,
     engine: str = "local",
-    report_to: Sequence[str] = (),
+    report_to: str | Sequence[str] = (),
     keep_texts: bool = True,
     keep_earlier: bool = False,
     progress: bool | None = None,
@@ -67,30 +65,33 @@ def compare(
         train: Examples as a list of mappings, a pandas DataFrame or a `datasets` Dataset, instead of `train_file`.
         validation: The same for validation; without it, a part of the training documents is used.
         test: The same for the test split.
+        predictions: Files with the outputs of other systems, by the name that each gets in the table: JSON Lines with
+            `id` and `text`.
         output: Folder of the study; `runs/<name>` by default. Runs that are there are not repeated.
         budget: Time limit for the whole study: seconds, or text such as `"20m"`.
         equal: What the trained methods get an equal amount of.
         workers: Concurrent runs; `"auto"` measures which number is fastest.
         engine: What carries out the runs: `local`, or an executor of another package.
-        report_to: Experiment trackers, such as `["wandb"]`.
+        report_to: Experiment trackers, such as `"wandb"`; they need `workers=1`.
         keep_texts: False keeps documents and generated texts out of the folder.
         keep_earlier: Whether finished runs of earlier versions of tuneoff's numerics count.
-        progress: Whether to show a progress bar; by default in notebooks only.
+        progress: Whether to show progress: a bar in a notebook, lines on stderr elsewhere. By default in notebooks.
         **options: Settings of the study, named as the flags of `tuneoff compare`.
 
     Raises:
         UserError: For every mistake in what was asked for, before anything is trained.
     """
-    spec = _spec_of(study, preset, methods, {"train": train, "validation": validation, "test": test}, options)
+    from tuneoff.trackers import open_trackers
+
+    rows = {"train": train, "validation": validation, "test": test}
+    spec = _spec_of(study, preset, methods, rows, options, predictions)
     folder = Path(output) if output is not None else Path("runs") / spec.name
-    if workers != 1 and report_to:
-        raise UserError(f"workers={workers!r}: a tracker follows one run at a time; leave out workers or report_to")
-    limits = Limits(_seconds(budget), equal, None if workers == "auto" else workers)
-    shown = in_notebook() if progress is None else progress
-    with contextlib.ExitStack() as stack:
-        observer: Observer = stack.enter_context(NotebookProgress()) if shown else SilentObserver()
+    limits = _limits(budget, equal, workers)
+    check_executor(engine)
+    trackers = open_trackers([report_to] if isinstance(report_to, str) else report_to, folder, limits.workers)
+    with _progress(progress) as observer:
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer)
-        return carry_out(prepared, observer, engine=engine, report_to=report_to, keep_texts=keep_texts)
+        return carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
 
 
 def carry_out(
@@ -98,29 +99,24 @@ def carry_out(
     observer: Observer,
     *,
     engine: str = "local",
-    report_to: Sequence[str] = (),
+    trackers: Sequence[Tracker] = (),
     keep_texts: bool = True,
 ) -> Study:
-    """Carry out a prepared study, and write its summary and its report.
-
-    Raises `UserError` for an unknown engine or tracker, before anything is run.
-    """
-    from tuneoff.trackers import open_tracker
+    """Carry out a prepared study, and write its summary and its report. Raises `UserError` for an unknown engine."""
     from tuneoff.trackers.observer import TrackerObserver
     from tuneoff.verdict.summarize import summarize
 
-    trackers = [open_tracker(name, prepared.dir.path) for name in report_to if name != "none"]
     observers = [observer]
     if trackers:
         observers.append(TrackerObserver(trackers, prepared.spec.name, keep_texts=keep_texts))
     with open_executor(engine, prepared.layout) as executor:
-        done = carry_out_study(prepared, executor, Observers(*observers), keep_texts=keep_texts)
-    study = Study(done.study, summarize(done.study), complete=done.complete)
+        stored = carry_out_study(prepared, executor, Observers(*observers), keep_texts=keep_texts)
+    study = Study(stored, summarize(stored))
     study.report()
     return study
 
 
-def load_study(folder: str | os.PathLike[str]) -> Study:
+def load_study(folder: StrPath) -> Study:
     """Read a study folder and judge it. Needs no torch. Raises `UserError` if the folder holds no study."""
     from tuneoff.verdict.summarize import summarize
 
@@ -130,9 +126,7 @@ def load_study(folder: str | os.PathLike[str]) -> Study:
     return Study(stored, summarize(stored))
 
 
-def judge(
-    study: Study | str | os.PathLike[str], *, metric: str = "rouge1", margin: float | None = None
-) -> tuple[Verdict, ...]:
+def judge(study: Study | StrPath, *, metric: str = "rouge1", margin: float | None = None) -> tuple[Verdict, ...]:
     """The verdicts of a study under another metric or margin, one for each base model.
 
     `margin`: in points; None is the study's own. Raises `UserError` for a metric in which more is not better.
@@ -143,11 +137,10 @@ def judge(
 
 @dataclass(frozen=True)
 class Study:
-    """A study and what it found. `complete` is False if runs are missing because trials did not end."""
+    """A study and what it found."""
 
     stored: StoredStudy
     summary: Summary
-    complete: bool = True
 
     @property
     def path(self) -> Path:
@@ -164,6 +157,11 @@ class Study:
         """What was asked for."""
         assert self.stored.spec is not None
         return self.stored.spec
+
+    @property
+    def complete(self) -> bool:
+        """Whether no run is missing. A run that failed is not missing: its record says why."""
+        return self.stored.complete
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -298,21 +296,27 @@ class Winner:
 
 
 def _spec_of(
-    study: str | os.PathLike[str] | StudySpec | None,
+    study: StrPath | StudySpec | None,
     preset: str | None,
     methods: Sequence[MethodLike] | None,
     rows: Mapping[str, Rows | None],
     options: Mapping[str, Any],
+    predictions: Mapping[str, StrPath] | None = None,
 ) -> StudySpec:
     if isinstance(study, StudySpec):
-        if preset is not None or methods is not None or options or any(value is not None for value in rows.values()):
+        more = (preset, methods, predictions, *rows.values())
+        if options or any(value is not None for value in more):
             raise UserError("a StudySpec is complete; change it with `model_copy` instead of giving more arguments")
-        return study
+        return check_study(study)
     overrides = list(_overrides(options))
     overrides += [
         Override(("data", f"{split}_file"), str(_stored_rows(value)), f"{split}=")
         for split, value in rows.items()
         if value is not None
+    ]
+    overrides += [
+        Override(("predictions", name), os.fspath(path), f"predictions[{name!r}]=")
+        for name, path in (predictions or {}).items()
     ]
     if methods is not None:
         overrides += _method_overrides(methods)
@@ -322,14 +326,12 @@ def _spec_of(
 def _overrides(options: Mapping[str, Any]) -> Iterable[Override]:
     for name, value in options.items():
         if name not in OPTION_PATHS:
-            from tuneoff.text import did_you_mean
-
             raise UserError(f"compare has no setting {name!r}{did_you_mean(name, OPTION_PATHS)}")
         if name == "model":
-            names = [value] if isinstance(value, str) else list(value)
+            names = [value] if isinstance(value, str | os.PathLike) else list(value)
             value = [{"name": str(model)} for model in names]
         elif name == "fractions":
-            value = sorted({1.0, *(float(fraction) for fraction in value)})
+            value = sorted({1.0, *([value] if isinstance(value, int | float) else value)})
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
         yield Override(OPTION_PATHS[name], value, f"{name}=")
@@ -340,6 +342,8 @@ def _method_overrides(methods: Sequence[MethodLike]) -> Iterable[Override]:
         raise UserError(f"methods={methods!r}: give a list, for example methods=[{methods!r}]")
     names = []
     for method in methods:
+        if not isinstance(method, str | Method) and not (isinstance(method, type) and issubclass(method, Method)):
+            raise UserError(f"methods=: {method!r} is not a method; give its id or its class, such as 'lora' or LoRA()")
         name = method.replace("-", "_") if isinstance(method, str) else method.name
         names.append(name)
         if not isinstance(method, str | type):
@@ -355,13 +359,25 @@ def _stored_rows(rows: Rows) -> Path:
     return write_rows(rows, cache_folder() / "rows")
 
 
-def _seconds(budget: str | float | None) -> float | None:
-    if budget is None:
-        return None
-    seconds = parse_duration(budget) if isinstance(budget, str) else float(budget)
-    if seconds is None or not seconds > 0:
+def _limits(budget: str | float | None, equal: Effort, workers: int | Literal["auto"]) -> Limits:
+    seconds = parse_duration(budget) if isinstance(budget, str) else budget
+    if budget is not None and (seconds is None or not 0 < seconds < math.inf):
         raise UserError(f"budget={budget!r}: a time such as '20m', '90s' or '1h30m' was expected, or seconds")
-    return seconds
+    if equal not in get_args(Effort):
+        raise UserError(f"equal={equal!r}: 'examples' or 'time'")
+    if workers != "auto" and not isinstance(workers, int):
+        raise UserError(f"workers={workers!r}: a number of concurrent runs, or 'auto'")
+    return Limits(seconds, equal, None if workers == "auto" else workers)
+
+
+@contextlib.contextmanager
+def _progress(wanted: bool | None) -> Iterator[Observer]:
+    """An observer that shows progress, where it is wanted (None: in notebooks)."""
+    if wanted is False or not (wanted or in_notebook()):
+        yield SilentObserver()
+        return
+    with NotebookProgress() if in_notebook() else Progress() as observer:
+        yield observer
 
 
 def _only(verdicts: Sequence[Verdict]) -> Verdict:

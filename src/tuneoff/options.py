@@ -3,6 +3,7 @@
 Imports nothing that is slow: `tuneoff --help` reads this table.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
@@ -49,20 +50,23 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
 }
 
 
+StrPath = str | os.PathLike[str]
+
+
 class StudyOptions(TypedDict, total=False):
     """The keywords of `compare` that describe a study. Each has the meaning of the flag of the same name."""
 
-    data: str
+    data: StrPath
     data_config: str
-    train_file: str
-    validation_file: str
-    test_file: str
+    train_file: StrPath
+    validation_file: StrPath
+    test_file: StrPath
     document_column: str
     summary_column: str
     max_train_documents: int
     max_validation_documents: int
     max_test_documents: int
-    model: str | Sequence[str]
+    model: StrPath | Sequence[StrPath]
     revision: str
     precision: Literal["auto", "fp32", "bf16"]
     trust_remote_code: bool
@@ -72,7 +76,7 @@ class StudyOptions(TypedDict, total=False):
     max_length: int
     seeds: int
     trials: int
-    fractions: Sequence[float]
+    fractions: float | Sequence[float]
     search_at: Literal["each", "full"]
     halving: bool
     margin: float

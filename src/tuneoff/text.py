@@ -1,5 +1,6 @@
 """Text for people: lists, suggestions, durations, and untrusted text made safe for a terminal."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -44,7 +45,7 @@ def parse_duration(text: str) -> float | None:
         )
     except ValueError:
         return None
-    return seconds if seconds > 0 else None
+    return seconds if 0 < seconds < math.inf else None
 
 
 def sanitize(text: str, keep: str = "") -> str:

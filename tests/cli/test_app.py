@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tuneoff.cli import guard, main
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import RunDir, StoredRun, StoredStudy, StudyDir
-from tuneoff.results.study_state import DataFile, PlanFile
+from tuneoff.results.study_state import DataFile, PlanFile, SearchCell, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 

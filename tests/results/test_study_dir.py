@@ -11,7 +11,7 @@ from support.planned import HASHES, record_of, study_of
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Artefact, Document, Prediction, Record
 from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
-from tuneoff.results.study_state import DataFile, PlanFile, SearchFile
+from tuneoff.results.study_state import DataFile, PlanFile, SearchCell, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec
 from tuneoff.study import planner

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
+from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override, presets
-from tuneoff.study.study_file import parse_setting, read_study
+from tuneoff.study.study_file import check_study, parse_setting, read_study
 
 TOML = """# a study
 name = "mine"
@@ -160,7 +161,7 @@ def test_settings_without_the_right_form(text: str) -> None:
         ({"predictions": {"../../row": "outputs.jsonl"}}, "study: the row name '../../row'"),
         ({"predictions": {"lora": "outputs.jsonl"}}, "study: the row name 'lora' is already used"),
         ({"steps": {"full": 3}}, "study: `steps` names full"),
-        ({"hyperparameters": {"lora": {"r": -1}}}, "study: "),
+        ({"hyperparameters": {"lora": {"r": -1}}}, "lora.r = -1"),
     ],
 )
 def test_a_spec_from_python_is_checked_as_a_file_is(settings: dict[str, object], message: str) -> None:

@@ -230,12 +230,8 @@ def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run:
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
     from tuneoff.cli.plans import plan_as_json, plan_as_text
     from tuneoff.cli.study import plan_study, run_study
-    from tuneoff.trackers import TRACKERS, open_tracker
 
     if dry_run:
-        for name in flags.report_to:
-            if name not in ("none", *TRACKERS):
-                open_tracker(name, folder)  # says what is wrong with the name; known ones would really be opened
         prepared = plan_study(spec, folder, flags)
         print(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared))
         return DONE

@@ -17,9 +17,11 @@ from tuneoff.errors import UserError
 from tuneoff.prompts import field_names
 from tuneoff.results.study_state import Effort
 from tuneoff.spec import StudySpec
+from tuneoff.study.executor import check_executor
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 from tuneoff.text import format_duration, parse_duration, plural, sanitize
+from tuneoff.trackers import check_trackers, open_trackers
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,10 @@ class StudyFlags:
             raise UserError(f"--equal {self.equal}: examples or time")
         if self.workers != "auto" and not self.workers.isdecimal():
             raise UserError(f"--workers {self.workers}: a number of concurrent runs, or auto")
-        if self.workers != "1" and any(name != "none" for name in self.report_to):
-            raise UserError(
-                f"--workers {self.workers}: a tracker follows one run at a time; leave out --workers or --report-to"
-            )
         equal: Effort = "time" if self.equal == "time" else "examples"
-        return Limits(seconds, equal, None if self.workers == "auto" else int(self.workers))
+        workers = None if self.workers == "auto" else int(self.workers)
+        check_trackers(self.report_to, workers)
+        return Limits(seconds, equal, workers)
 
 
 def plan_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> PreparedStudy:
@@ -58,6 +58,7 @@ def plan_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> PreparedStud
     Raises `UserError` for what cannot be carried out.
     """
     limits = flags.limits()
+    check_executor(flags.engine)
     with Progress(len(spec.models) * len(spec.methods), quiet=flags.quiet) as progress:
         prepared = prepare(spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress)
     if not flags.quiet and (fitted := prepared.fitted) is not None:
@@ -76,11 +77,7 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
 
     Raises `UserError` before anything is done if something cannot be carried out.
     """
-    from tuneoff.trackers import open_tracker
-
-    for name in flags.report_to:
-        if name != "none":
-            open_tracker(name, folder)  # says at once what is wrong with it
+    trackers = open_trackers(flags.report_to, folder, flags.limits().workers)
     began = time.perf_counter()
     prepared = plan_study(spec, folder, flags)
     layout = prepared.layout
@@ -93,7 +90,11 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
     done_before = len(prepared.plan.runs) - len(prepared.missing)
     with Progress(prepared.total + timing, done_before=done_before, quiet=flags.quiet) as progress:
         study = api.carry_out(
-            prepared, progress, engine=flags.engine, report_to=flags.report_to, keep_texts=flags.keep_texts
+            prepared,
+            progress,
+            engine=flags.engine,
+            trackers=trackers,
+            keep_texts=flags.keep_texts,
         )
     if flags.quiet:
         for record in study.runs():

@@ -71,6 +71,15 @@ class RunDir:
     def _predictions(self) -> Path:
         return self.path / "predictions.jsonl"
 
+    def log_tail(self, most_bytes: int) -> str:
+        """The end of what the run printed; empty without a log."""
+        try:
+            with self.log.open("rb") as stream:
+                stream.seek(max(0, self.log.stat().st_size - most_bytes))
+                return stream.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def has_record(self) -> bool:
         """Whether a record exists, readable or not."""
         return self._record.exists()
@@ -180,6 +189,19 @@ class StoredStudy:
     def records(self) -> list[Record]:
         """The records of all runs, in the order of `runs`."""
         return [run.record for run in self.runs]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no run is missing: every planned run has ended or failed, and so have the trials of every search.
+
+        If a trial was interrupted, the final runs of its method are not even planned.
+        """
+        done = {run.name for run in self.runs if run.record.status not in ("interrupted", "running")}
+        if self.plan.runs is not None and not done.issuperset(self.plan.runs):
+            return False
+        if self.search is None:
+            return self.spec is None or not self.spec.trials
+        return all(cell.chosen is not None for cell in self.search.cells)
 
     def run(self, name: str) -> StoredRun | None:
         """The run in the folder `name`."""

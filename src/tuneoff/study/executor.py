@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -139,7 +138,7 @@ class LocalExecutor:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. Raises `RunFailure` if no process can be started at all."""
-        with _sigterm_raises():
+        with sigterm_raises():
             if self._layout.processes > 1 and len(jobs) > 1:
                 yield from self._run_concurrently(jobs, _Serialized(observer))
                 return
@@ -274,7 +273,7 @@ def _carry_out(
         raise
     record = _own_record(job)
     if record is None:
-        status, failure = _autopsy(code, events, job.dir.log)
+        status, failure = _autopsy(code, events, job.dir)
         record = _salvaged(job, began, events, status, failure)
         job.dir.write_record(record)
     return record
@@ -303,7 +302,7 @@ def _salvaged(job: Job, began: str, events: Sequence[Event], status: Status, fai
     )
 
 
-def _autopsy(code: int, events: Sequence[Event], log: Path) -> tuple[Status, Failure]:
+def _autopsy(code: int, events: Sequence[Event], run_dir: RunDir) -> tuple[Status, Failure]:
     """Status and reason for a process that ended without a record."""
     status: Status = "failed"
     if code < 0:
@@ -316,9 +315,9 @@ def _autopsy(code: int, events: Sequence[Event], log: Path) -> tuple[Status, Fai
     else:
         kind = "ProcessEnded"
         message = f"the run's process ended with code {code} and left no record {_where(events)}"
-    tail = _tail(log)
+    tail = _last_lines(run_dir.log_tail(_TAIL_BYTES))
     if tail:
-        message += f"\nlast lines of {log.name}:\n{tail}"
+        message += f"\nlast lines of {run_dir.log.name}:\n{tail}"
     return status, Failure(type=kind, message=message)
 
 
@@ -344,21 +343,15 @@ def _last_memory(events: Sequence[Event]) -> str:
     return "" if sample is None else f" (it held {sample.memory_bytes / 1e9:.2f} GB when last seen)"
 
 
-def _tail(log: Path) -> str:
+def _last_lines(text: str) -> str:
     """The last lines of a log, harmless for a terminal; progress bars redraw a line, its last state counts."""
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = stream.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join([sanitize(line.rstrip()) for line in lines if line.strip()][-_TAIL_LINES:])
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM becomes SystemExit(143) inside, so that the current run is stopped and recorded first."""
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM becomes SystemExit(143) inside, so that the current run is stopped and recorded first. May be nested."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -403,8 +396,13 @@ def _check_executor(name: str, found: object) -> MakeExecutor:
 EXECUTORS: Registry[MakeExecutor] = Registry("tuneoff.executors", {"local": LocalExecutor}, _check_executor)
 
 
-def open_executor(name: str, layout: Layout) -> Executor:
-    """The executor `name` for runs that share the machine as `layout` says. Raises `UserError` for an unknown name."""
+def check_executor(name: str) -> MakeExecutor:
+    """What makes the executor `name`. Raises `UserError` for an unknown name, or for a package that cannot be used."""
     if name not in EXECUTORS:
         raise UserError(f"--engine: unknown executor {name!r}{did_you_mean(name, EXECUTORS)}")
-    return EXECUTORS[name](layout)
+    return EXECUTORS[name]
+
+
+def open_executor(name: str, layout: Layout) -> Executor:
+    """The executor `name` for runs that share the machine as `layout` says. Raises `UserError` as `check_executor`."""
+    return check_executor(name)(layout)

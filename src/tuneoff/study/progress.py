@@ -162,12 +162,13 @@ class _Live:
 class Progress:
     """An observer of runs that shows progress on stderr. A context manager, so that the terminal is restored.
 
-    `done_before` runs of `total` were finished earlier. NO_COLOR and TERM=dumb are honoured.
+    `done_before` runs of `total` were finished earlier; without a total, runs are not numbered. NO_COLOR and TERM=dumb
+    are honoured.
     """
 
     def __init__(
         self,
-        total: int,
+        total: int | None = None,
         *,
         done_before: int = 0,
         stream: TextIO | None = None,
@@ -232,4 +233,5 @@ class Progress:
         return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), _State()))
 
     def _about(self, job: Job, *words: str) -> str:
-        return f"[{self._run(job).number}/{self._total}] {sanitize(job.name)}: {', '.join(words)}"
+        number = "" if self._total is None else f"[{self._run(job).number}/{self._total}] "
+        return f"{number}{sanitize(job.name)}: {', '.join(words)}"

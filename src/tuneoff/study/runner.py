@@ -22,7 +22,7 @@ from tuneoff.spec import StudySpec
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
-from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, sigterm_raises
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
@@ -86,18 +86,22 @@ def prepare(
     budget.check_equal(spec, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
     earlier = budget.earlier_plan(_read_budget(directory, limits), spec, limits.budget_seconds, limits.equal)
-    prepared = _prepared(earlier.study if earlier else spec, directory, stored, keep_earlier=keep_earlier)
+    wanted = earlier.study if earlier else spec
+    inputs = load_inputs(wanted)
+    prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
     prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier)
     if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
         return prepared
-    check_prompts(spec, prepared.inputs)
+    check_prompts(spec, inputs)
     began = time.perf_counter()
     with LocalExecutor(layout) as executor:
         speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
     left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
-    fitted = budget.fit(spec, prepared.inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
-    again = _prepared(fitted.study, directory, stored, keep_earlier=keep_earlier)
+    fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
+    if fitted.study.data != spec.data:
+        inputs = load_inputs(fitted.study)
+    again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)
     plan = budget.budget_file(fitted, spec, limits.budget_seconds, limits.equal, speeds)
     return dataclasses.replace(again, layout=layout, fitted=fitted, budget=plan)
 
@@ -124,9 +128,8 @@ def _read_budget(directory: StudyDir, limits: Limits) -> BudgetFile | None:
 
 
 def _prepared(
-    spec: StudySpec, directory: StudyDir, stored: tuple[StoredRun, ...], *, keep_earlier: bool
+    spec: StudySpec, directory: StudyDir, inputs: StudyInputs, stored: tuple[StoredRun, ...], *, keep_earlier: bool
 ) -> PreparedStudy:
-    inputs = load_inputs(spec)
     keep_earlier = keep_earlier or keeps_earlier_runs(directory.read_plan() if directory.is_study() else None)
     check_folder(directory, spec, inputs.hashes, keep_earlier=keep_earlier)
     if keep_earlier:
@@ -156,17 +159,9 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
     return Layout(workers, max(1, cores // workers))
 
 
-@dataclass(frozen=True)
-class StudyRun:
-    """A study that was carried out. `complete`: no further run would follow from trials that did not end."""
-
-    study: StoredStudy
-    complete: bool
-
-
 def carry_out_study(
     prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool = True
-) -> StudyRun:
+) -> StoredStudy:
     """Carry out what is missing, and return the study as it is stored then.
 
     A run that fails is a record with a status, and the study continues. `keep_texts=False` keeps documents and
@@ -174,7 +169,7 @@ def carry_out_study(
     """
     if prepared.missing:
         check_prompts(prepared.spec, prepared.inputs)
-    with prepared.dir.lock():
+    with prepared.dir.lock(), sigterm_raises():
         return _Runner(prepared, executor, observer, keep_texts).run()
 
 
@@ -199,7 +194,7 @@ class _Runner:
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._attempted: set[str] = set()
 
-    def run(self) -> StudyRun:
+    def run(self) -> StoredStudy:
         plan = self._plan()
         self._write_frame(plan)
         timing: tuple[PlannedRun, ...] = ()
@@ -221,7 +216,7 @@ class _Runner:
                 self._dir.write_search(search)
             if not self._keep_texts:
                 self._withhold_texts(plan.runs)
-        return StudyRun(self._dir.load(self._stored.values()), plan.complete)
+        return self._dir.load(self._stored.values())
 
     def _plan(self) -> StudyPlan:
         return planner.plan(self._spec, self._inputs.hashes, self._completed())

@@ -29,6 +29,11 @@ def read_study(
     return _checked(read_toml(file, preset, overrides))
 
 
+def check_study(study: StudySpec) -> StudySpec:
+    """A spec that was made in Python, checked as `read_study` checks one from a file."""
+    return _checked(SourcedSpec(study, None, ()))
+
+
 def parse_setting(text: str, method: str | None = None) -> Override:
     """`lora.learning_rate=1e-3` as an override. `method` replaces a missing prefix (`tuneoff train`).
 

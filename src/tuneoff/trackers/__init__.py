@@ -1,6 +1,15 @@
 """Experiment trackers: they run in the process of the study, receive events, and can never stop a run."""
 
 from tuneoff.trackers.base import Figures, GuardedTracker, Predictions, Tracker
-from tuneoff.trackers.registry import TRACKERS, open_tracker
+from tuneoff.trackers.registry import TRACKERS, check_trackers, open_tracker, open_trackers
 
-__all__ = ["TRACKERS", "Figures", "GuardedTracker", "Predictions", "Tracker", "open_tracker"]
+__all__ = [
+    "TRACKERS",
+    "Figures",
+    "GuardedTracker",
+    "Predictions",
+    "Tracker",
+    "check_trackers",
+    "open_tracker",
+    "open_trackers",
+]

@@ -5,7 +5,7 @@ and its object is called with a folder for the tracker's files and returns a `Tr
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tuneoff.errors import UserError
@@ -32,16 +32,32 @@ def _check_tracker(name: str, loaded: object) -> MakeTracker:
 TRACKERS: Mapping[str, MakeTracker] = Registry("tuneoff.trackers", {"wandb": _wandb}, _check_tracker)
 
 
+def check_trackers(names: Sequence[str], workers: int | None) -> None:
+    """Raise `UserError` for a name that is unknown, and for a tracker with concurrent runs. Opens nothing.
+
+    `workers`: number of concurrent runs; None if it is still to be measured.
+    """
+    wanted = [name for name in names if name != "none"]
+    for name in wanted:
+        _check_name(name)
+    if wanted and workers != 1:
+        number = "auto" if workers is None else workers
+        raise UserError(f"--workers {number}: a tracker follows one run at a time; leave out --workers or --report-to")
+
+
+def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1) -> list[Tracker]:
+    """Guarded trackers by name; `none` is not one. Raises `UserError` as `check_trackers` and `open_tracker` do."""
+    check_trackers(names, workers)
+    return [open_tracker(name, folder) for name in names if name != "none"]
+
+
 def open_tracker(name: str, folder: Path) -> Tracker:
     """A guarded tracker by name. It keeps its files in `folder`.
 
     Raises:
         UserError: The tracker is unknown or not installed, or it cannot start (no account, for example).
     """
-    if name not in TRACKERS:
-        close = difflib.get_close_matches(name.lower(), TRACKERS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(TRACKERS)}"
-        raise UserError(f"--report-to: unknown tracker {name!r}; {hint}")
+    _check_name(name)
     make = TRACKERS[name]
     try:
         return GuardedTracker(make(folder), name)
@@ -52,3 +68,10 @@ def open_tracker(name: str, folder: Path) -> Tracker:
             f"--report-to {name}: the tracker cannot start ({type(error).__name__}: {error}); correct its settings or "
             "use --report-to none"
         ) from error
+
+
+def _check_name(name: str) -> None:
+    if name not in TRACKERS:
+        close = difflib.get_close_matches(name.lower(), TRACKERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(TRACKERS)}"
+        raise UserError(f"--report-to: unknown tracker {name!r}; {hint}")
