@@ -49,57 +49,6 @@ def test_dry_run_prints_the_plan_and_changes_nothing(tiny: list[str], capsys: py
     assert tree(Path.cwd()) == set()
 
 
-def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    seen = []
-    for seeds in (2, 3):
-        assert main(["compare", *tiny, f"--seeds={seeds}", "--dry-run", "--json"]) == 0
-        seen.append(json.loads(capsys.readouterr().out)["sees"]["smallest_difference"])
-    assert seen[0] > seen[1] > 1
-    assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
-    assert (
-        f"with 3 seeds and 8 test documents, differences of about {seen[1]:.1f} points of ROUGE-1"
-        in capsys.readouterr().out
-    )
-    assert main(["compare", *tiny, "--margin=2", "--dry-run"]) == 0
-    assert "a difference of at most 2 points of ROUGE-1 does not matter" in capsys.readouterr().out
-    assert main(["train", "lora", *tiny, "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
-
-
-def test_a_share_of_the_data_does_not_train_longer_than_all_of_it(
-    tiny: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        main(
-            [
-                "compare",
-                *tiny,
-                "--methods=lora",
-                "--fractions=0.5,1",
-                "--epochs=2",
-                "--max-steps=40",
-                "--dry-run",
-                "--json",
-            ]
-        )
-        == 0
-    )
-    runs = json.loads(capsys.readouterr().out)["runs"]
-    assert len(runs) == 2
-    assert len({run["steps"] for run in runs}) == 1
-    assert runs[0]["steps"] < 50  # the floor, which would be more than all the data gets
-
-
-def test_dry_run_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "lora", *tiny, "--lora_alpha", "8", "--learning_rate=0.5", "--dry_run", "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    [run] = plan["runs"]
-    assert plan["data"]["counts"] == {"train": 24, "validation": 8, "test": 8}
-    assert (run["done"], run["steps"]) == (False, 2)
-    values = run["spec"]["method"]["hyperparameters"]
-    assert (values["lora_alpha"], values["learning_rate"]) == (8, 0.5)
-
-
 def test_spellings_give_the_same_plan(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     plans = []
     for flags in (["--batch-size", "4"], ["--batch_size=4"], ["--per_device_train_batch_size", "4"]):
@@ -258,28 +207,6 @@ def test_peft_types_have_their_hyperparameters_as_flags(tiny: list[str], capsys:
     values = run["spec"]["method"]["hyperparameters"]
     assert (values["r"], values["rank_dropout"]) == (4, 0.5)
     assert "no such type" in complaint(["train", "peft:LOHO", *tiny, "--r=4"], capsys)
-
-
-def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods"]) == 0
-    text = capsys.readouterr().out
-    assert main(["methods", "--json"]) == 0
-    for method in json.loads(capsys.readouterr().out):
-        for key in method["hyperparameters"]:
-            assert f"{method['name']}.{key} = " in text
-    assert "peft:TYPE" in text
-
-
-def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["precision"]["chosen"] in ("float32", "bfloat16")
-    assert found["threads"] >= 1
-    for sensor in found["sensors"]:
-        assert (sensor["reading"]["value"] is None) == bool(sensor["reading"]["reason"])
-    assert main(["doctor"]) == 0
-    text = capsys.readouterr().out
-    assert all(word in text for word in ("device", "precision", "sensor", "starter", "version"))
 
 
 one_process = pytest.mark.xdist_group("finished study")

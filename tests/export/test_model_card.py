@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 
 from tuneoff import models
-from tuneoff.export.formats import FORMATS, ArtefactFormat
+from tuneoff.export.formats import ArtefactFormat
 from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import Method, build, defaults
 from tuneoff.prompts import AS_GIVEN
-from tuneoff.results.run_record import Artefact
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -26,11 +24,6 @@ def spec_of(method: Method, model: ModelSpec, instruction: str = "Summarize this
         data=DataSpec(source="starter"),
         method=MethodSpec(name=method.name, hyperparameters=defaults(method.name)),
     )
-
-
-def test_formats_are_those_of_records() -> None:
-    assert set(FORMATS) == set(get_args(ArtefactFormat))
-    assert set(get_args(Artefact.model_fields["format"].annotation)) == set(FORMATS)
 
 
 def test_the_card_states_the_prompt_as_the_method_words_it(tmp_path: Path) -> None:

@@ -1,17 +1,12 @@
 """A tracker that fails is switched off, and the runs go on."""
 
-from pathlib import Path
-
 import pytest
 from fake_tracked import EVENTS, record, spec
 
 from tuneoff.results.events import Event
-from tuneoff.results.run_record import Prediction, Record
-from tuneoff.results.study_dir import RunDir, StoredRun
+from tuneoff.results.run_record import Record
 from tuneoff.spec import RunSpec
-from tuneoff.study.executor import Job
 from tuneoff.trackers import Figures, GuardedTracker, Predictions, Tracker
-from tuneoff.trackers.observer import TrackerObserver
 
 
 class BrokenTracker:
@@ -62,32 +57,3 @@ def test_a_tracker_that_raises_is_switched_off_with_one_line(
 def test_ctrl_c_is_not_an_error_of_the_tracker() -> None:
     with pytest.raises(KeyboardInterrupt):
         feed(GuardedTracker(BrokenTracker("event", KeyboardInterrupt()), "wandb"))
-
-
-def test_damaged_predictions_switch_a_tracker_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = StoredRun(RunDir(tmp_path), record("lora-s0", "failed"))
-    (tmp_path / "predictions.jsonl").write_text("{")
-    broken = BrokenTracker("never", ConnectionError())
-    observer = TrackerObserver([GuardedTracker(broken, "wandb")], "study", keep_texts=True)
-    for _ in range(2):
-        observer.ended(Job(spec(), "id", "lora-s0", run.dir), run)
-    assert broken.calls == []
-    err = capsys.readouterr().err
-    assert err.startswith("wandb is switched off, the runs go on (UserError: ")
-    assert "predictions.jsonl" in err
-    assert err.count("\n") == 1
-
-
-def test_withheld_texts_do_not_reach_a_tracker(tmp_path: Path) -> None:
-    run = StoredRun(RunDir(tmp_path), record("lora-s0", "failed"))
-    run.dir.write_predictions([Prediction(id="a", text="secret")])
-    seen: list[object] = []
-
-    class Reader(BrokenTracker):
-        def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
-            seen.append(list(predictions()))
-
-    for keep_texts in (False, True):
-        observer = TrackerObserver([Reader("never", ConnectionError())], "study", keep_texts=keep_texts)
-        observer.ended(Job(spec(), "id", "lora-s0", run.dir), run)
-    assert seen == [[], run.predictions]
