@@ -72,6 +72,9 @@ def test_other_metrics_and_margins(study: to.Study) -> None:
     assert to.judge(study.path, metric="rougeL", margin=1.0) == (verdict,)
     with pytest.raises(to.UserError, match="more is better"):
         study.judge(metric="repetition")
+    for margin in (-1, float("nan")):
+        with pytest.raises(to.UserError, match=r"margin=.*0 or more"):
+            study.judge(margin=margin)
 
 
 def test_charts_and_the_report(study: to.Study) -> None:
@@ -87,7 +90,10 @@ def test_the_winner_writes_what_its_run_wrote(study: to.Study) -> None:
     winner = study.winner
     documents = {document.id: document.document for document in study.stored.documents}
     wanted = winner.stored.predictions[:3]
-    assert winner.load().generate([documents[row.id] for row in wanted]) == [row.text for row in wanted]
+    model = winner.load()
+    assert model.generate([documents[row.id] for row in wanted]) == [row.text for row in wanted]
+    with pytest.raises(to.UserError, match="takes a list"):
+        model.generate("one document")
 
 
 def test_an_interrupted_study_continues(study: to.Study, options: dict[str, Any]) -> None:
@@ -141,6 +147,10 @@ def test_documents_in_memory_are_the_same_study_as_documents_in_files(
         ({"predictions": {"api": "missing.jsonl"}}, "missing.jsonl"),
         ({"predictions": {"lora": "missing.jsonl"}}, r"predictions\['lora'\]=: the row name"),
         ({"train_file": "missing.jsonl"}, "missing.jsonl"),
+        ({"train": [{"document": "a b", "summary": "a"}]}, "both train and train_file"),
+        ({"methods": to.LoRA}, r"methods=\[LoRA\]"),
+        ({"model": None}, "model=None"),
+        ({"fractions": "half"}, "fractions='half'"),
     ],
 )
 def test_mistakes_are_user_errors_before_anything_runs(

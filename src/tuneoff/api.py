@@ -207,7 +207,7 @@ class Study:
     def judge(self, *, metric: str = "rouge1", margin: float | None = None) -> Verdict:
         """The verdict under another metric or margin (points; None is the study's own), for the only base model.
 
-        Raises `UserError` for a metric in which more is not better.
+        Raises `UserError` for a metric in which more is not better, and for a negative margin.
         """
         return _only(self.judge_models(metric=metric, margin=margin))
 
@@ -215,6 +215,8 @@ class Study:
         """The same for each base model."""
         from tuneoff.verdict.judge import judge_study
 
+        if margin is not None and not 0 <= margin < math.inf:
+            raise UserError(f"margin={margin!r}: a number of points was expected, 0 or more")
         return tuple(judged.verdict for judged in judge_study(self.stored, metric, margin))
 
     def plot(self, name: str = "quality") -> Any:
@@ -309,11 +311,11 @@ def _spec_of(
             raise UserError("a StudySpec is complete; change it with `model_copy` instead of giving more arguments")
         return check_study(study)
     overrides = list(_overrides(options))
-    overrides += [
-        Override(("data", f"{split}_file"), str(_stored_rows(value)), f"{split}=")
-        for split, value in rows.items()
-        if value is not None
-    ]
+    for split, value in rows.items():
+        if value is not None:
+            if f"{split}_file" in options:
+                raise UserError(f"both {split} and {split}_file were given: keep one of them")
+            overrides.append(Override(("data", f"{split}_file"), str(_stored_rows(value)), f"{split}="))
     overrides += [
         Override(("predictions", name), os.fspath(path), f"predictions[{name!r}]=")
         for name, path in (predictions or {}).items()
@@ -328,18 +330,24 @@ def _overrides(options: Mapping[str, Any]) -> Iterable[Override]:
         if name not in OPTION_PATHS:
             raise UserError(f"compare has no setting {name!r}{did_you_mean(name, OPTION_PATHS)}")
         if name == "model":
-            names = [value] if isinstance(value, str | os.PathLike) else list(value)
-            value = [{"name": str(model)} for model in names]
+            names = value if isinstance(value, list | tuple) else [value]
+            if not all(isinstance(model, str | os.PathLike) for model in names):
+                raise UserError(f"model={value!r}: a name or a folder was expected, or a list of them")
+            value = [{"name": os.fspath(model)} for model in names]
         elif name == "fractions":
-            value = sorted({1.0, *([value] if isinstance(value, int | float) else value)})
+            try:
+                value = sorted({1.0, *([value] if isinstance(value, int | float) else map(float, value))})
+            except (TypeError, ValueError) as error:
+                raise UserError(f"fractions={value!r}: numbers were expected, for example [0.1, 0.5, 1]") from error
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
         yield Override(OPTION_PATHS[name], value, f"{name}=")
 
 
 def _method_overrides(methods: Sequence[MethodLike]) -> Iterable[Override]:
-    if isinstance(methods, str):
-        raise UserError(f"methods={methods!r}: give a list, for example methods=[{methods!r}]")
+    if isinstance(methods, str | Method | type):
+        example = methods.__name__ if isinstance(methods, type) else repr(methods)
+        raise UserError(f"methods={example}: give a list, for example methods=[{example}]")
     names = []
     for method in methods:
         if not isinstance(method, str | Method) and not (isinstance(method, type) and issubclass(method, Method)):

@@ -430,6 +430,8 @@ class Generator:
 
     def generate(self, documents: Sequence[str]) -> list[str]:
         """One text for each document. Raises `UserError` if the run's instruction needs more than a document."""
+        if isinstance(documents, str):
+            raise UserError("generate takes a list of documents; write generate([document])")
         needed = field_names(self.spec.prompt.instruction)
         if needed:
             raise UserError(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tuneoff.spec import StudySpec
 from tuneoff.spec.run import Finite, Frozen, Scalar
 
 Effort = Literal["examples", "time"]  # what the trained methods get an equal amount of
@@ -78,6 +79,21 @@ class ReducedSettings(_Tolerant):
     step_floor: int
     seeds: int
     steps: dict[str, int]
+
+    @classmethod
+    def of(cls, study: StudySpec) -> "ReducedSettings":
+        """Those of a study."""
+        return cls(
+            max_validation_documents=study.data.max_validation_documents,
+            max_test_documents=study.data.max_test_documents,
+            trials=study.trials,
+            fractions=study.fractions,
+            max_steps=study.train.max_steps,
+            min_steps=study.train.min_steps,
+            step_floor=study.step_floor,
+            seeds=study.seeds,
+            steps=study.steps,
+        )
 
 
 class BudgetFile(_Tolerant):

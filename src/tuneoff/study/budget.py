@@ -251,21 +251,6 @@ def _reduced(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator[s
         yield f"seeds {asked.seeds} -> {study.seeds}"
 
 
-def reduced_settings(study: StudySpec) -> ReducedSettings:
-    """The settings of a study that a budget may change."""
-    return ReducedSettings(
-        max_validation_documents=study.data.max_validation_documents,
-        max_test_documents=study.data.max_test_documents,
-        trials=study.trials,
-        fractions=study.fractions,
-        max_steps=study.train.max_steps,
-        min_steps=study.train.min_steps,
-        step_floor=study.step_floor,
-        seeds=study.seeds,
-        steps=study.steps,
-    )
-
-
 def budget_file(
     fitted: FittedStudy, asked: StudySpec, seconds: float | None, equal: Effort, speeds: Speeds
 ) -> BudgetFile:
@@ -280,7 +265,7 @@ def budget_file(
         measured=tuple(
             MeasuredSpeed(model=model, method=method, **speed.model_dump()) for (model, method), speed in speeds.items()
         ),
-        settings=reduced_settings(fitted.study),
+        settings=ReducedSettings.of(fitted.study),
     )
 
 

@@ -16,7 +16,6 @@ from tuneoff.results.run_record import Machine, Prediction, Record
 from tuneoff.results.study_dir import StoredRun, StoredStudy
 from tuneoff.results.study_state import ReducedSettings
 from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Interval, RowKind, Summary
-from tuneoff.spec import StudySpec
 from tuneoff.stats.bootstrap import group_interval
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
@@ -160,7 +159,7 @@ def _budget_report(study: StoredStudy) -> BudgetReport | None:
         return None
     if isinstance(plan, UserError):
         return BudgetReport(problem="budget.json is damaged, so what was reduced to fit the time limit is unknown.")
-    if study.spec is None or not _plans(plan.settings, study.spec):
+    if study.spec is None or plan.settings != ReducedSettings.of(study.spec):
         return BudgetReport(problem="budget.json plans other settings than those of this study, so it is ignored.")
     return BudgetReport(
         budget_seconds=plan.budget_seconds,
@@ -170,20 +169,6 @@ def _budget_report(study: StoredStudy) -> BudgetReport | None:
         fits=plan.fits,
         planned_seconds=plan.seconds,
         took_seconds=_busy_seconds(study.records),
-    )
-
-
-def _plans(settings: ReducedSettings, spec: StudySpec) -> bool:
-    return settings == ReducedSettings(
-        max_validation_documents=spec.data.max_validation_documents,
-        max_test_documents=spec.data.max_test_documents,
-        trials=spec.trials,
-        fractions=spec.fractions,
-        max_steps=spec.train.max_steps,
-        min_steps=spec.train.min_steps,
-        step_floor=spec.step_floor,
-        seeds=spec.seeds,
-        steps=spec.steps,
     )
 
 
