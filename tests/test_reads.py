@@ -10,7 +10,8 @@ import pytest
 from support.verdict_study import edit_spec, run_dirs, study_folder, write_spec
 from tuneoff.cli import verdicts
 from tuneoff.report import figures, render
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.run_dir import RunDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile
 from tuneoff.verdict import find_model_to_use, summarize
 

@@ -18,8 +18,8 @@ from tuneoff.engine.generation import generate
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 from tuneoff.results.events import Finished, StepDone, read_events
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Artefact, EmbeddingPosition, Record
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, ScoreSpec, TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")

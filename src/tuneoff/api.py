@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 from tuneoff.errors import UserError
 from tuneoff.methods import Method
 from tuneoff.options import OPTION_PATHS, StrPath, StudyOptions
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import Effort
 from tuneoff.results.summary import ModelToUse, Summary, Verdict
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override
 from tuneoff.study.executor import Observer, Observers, SilentObserver, check_executor, open_executor
-from tuneoff.study.notebook import NotebookProgress, in_notebook
+from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
 from tuneoff.study.study_file import check_study, read_study
@@ -258,7 +259,7 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Table and verdict, for notebooks."""
-        from tuneoff.report.notebook import study_html
+        from tuneoff.report.notebook_table import study_html
 
         return study_html(self.summary)
 

@@ -28,6 +28,7 @@ from tuneoff.methods.embedding_alignment import measure_alignment
 from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
     Artefact,
@@ -42,7 +43,6 @@ from tuneoff.results.run_record import (
     Status,
     ValidationPoint,
 )
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import TIMED_TEXTS, RunSpec
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from support.study_folders import planned_run_folders, read_documents, read_pred
 from tuneoff.api import Study
 from tuneoff.cli import guard, main
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import RunDir, StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile, SearchCell, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec

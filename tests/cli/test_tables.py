@@ -6,7 +6,7 @@ import pytest
 
 from support.verdict_study import edit_record, load, run_dirs, study_folder
 from tuneoff.cli.tables import SHOWN_COSTS, SHOWN_SENTENCES, summary_as_text
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.summary import Confound, Summary
 from tuneoff.verdict import summarize
 

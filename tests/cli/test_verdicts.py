@@ -9,8 +9,9 @@ import pytest
 from support.verdict_study import edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Document, Prediction
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile
 from tuneoff.verdict import find_model_to_use, judge_study
 

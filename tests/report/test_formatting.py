@@ -3,7 +3,7 @@
 import pytest
 
 from tuneoff.report import formatting
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tuneoff.report.table import build_table, primary_metric
 from tuneoff.report.theme import MethodStyles
-from tuneoff.results.costs import COST_AXES, Cost
+from tuneoff.results.cost_axes import COST_AXES, Cost
 from tuneoff.results.summary import ComparisonRow, Interval
 
 NO_STYLES = MethodStyles([])

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from support.planned import HASHES, record_of, resources_of, study_of
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Provenance, Reading, Record, RunDetails
-from tuneoff.results.study_dir import RunDir
 from tuneoff.study import planner
 
 RESULTS = Path(__file__).parents[2] / "results"

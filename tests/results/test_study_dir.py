@@ -9,8 +9,9 @@ import pytest
 import tuneoff
 from support.planned import HASHES, record_of, study_of
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Artefact, Document, Prediction, Record
-from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile, SearchCell, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec

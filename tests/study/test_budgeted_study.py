@@ -10,7 +10,7 @@ from tuneoff.cli import main
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study import runner
 from tuneoff.study.budget import Speeds
-from tuneoff.study.probe import measure_speeds
+from tuneoff.study.speed_probe import measure_speeds
 
 
 @pytest.mark.parametrize("flags", [["--budget=1s"], ["--equal=time"]])

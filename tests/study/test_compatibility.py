@@ -92,7 +92,7 @@ def test_a_study_of_an_earlier_version_continues_if_the_user_says_so(
     first, second, *_ = before
     use(tmp_path, study_of())
     records = [record_of(first), record_of(second, "failed")]
-    for module in (compatibility, planner):
+    for module in (compatibility, run_id):
         monkeypatch.setattr(module, "NUMERICS_VERSION", now + 1)
     with pytest.raises(UserError, match=rf"begun with version {now} of tuneoff's numerics.*--keep-earlier.*--output"):
         use(tmp_path, study_of())

@@ -13,8 +13,8 @@ import pytest
 from support.fake_runs import PRELOAD, job
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.events import Event, Finished, PhaseStarted, StepDone
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.study.executor import EXECUTORS, Job, LocalExecutor, Observer, Observers, SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout, choose_start_method
 

@@ -15,8 +15,9 @@ from tuneoff.methods import METHODS, defaults
 from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec, json_hash
-from tuneoff.study import planner, search
+from tuneoff.study import planner, run_id, search
 from tuneoff.study.planner import ContentHashes, PlannedRun, StudyPlan
+from tuneoff.study.run_id import LOCATIONS, run_id_of
 from tuneoff.study.search import Trial
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -61,7 +62,7 @@ def test_a_hyperparameter_that_was_added_later_leaves_older_runs_their_ids() -> 
     assert later.items() <= values.items()
     before = {key: value for key, value in values.items() if key not in later}
     older = run.spec.model_copy(update={"method": run.spec.method.model_copy(update={"hyperparameters": before})})
-    assert planner.run_id_of(older, HASHES.models["starter"], HASHES.data) == run.run_id
+    assert run_id_of(older, HASHES.models["starter"], HASHES.data) == run.run_id
     for key, value in (("keep_instruction", False), ("residual_bottleneck", 8)):
         assert ids_of(methods=("soft_prompt",), hyperparameters={"soft_prompt": {key: value}}) != {run.run_id}
 
@@ -99,7 +100,7 @@ def test_an_id_does_not_depend_on_where_files_lie() -> None:
 
 def test_a_new_version_of_the_numerics_changes_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids_of()
-    monkeypatch.setattr(planner, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
+    monkeypatch.setattr(run_id, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
     assert not before & ids_of()
 
 
@@ -130,7 +131,7 @@ def test_stored_studies_keep_their_ids(name: str) -> None:
 def test_an_earlier_version_of_the_numerics_counts_by_id() -> None:
     now = NUMERICS_VERSION
     spec, *_ = [run.spec for run in runs_of()]
-    older = planner.run_id_of(spec, HASHES.models["starter"], HASHES.data, numerics=now - 2)
+    older = run_id_of(spec, HASHES.models["starter"], HASHES.data, numerics=now - 2)
     kept = dataclasses.replace(HASHES, earlier={older: now - 2, "f" * 16: now - 1})
     assert kept.run_id(spec) == older
     assert HASHES.run_id(spec) != older
@@ -458,7 +459,7 @@ def test_without_pruning_specs_and_ids_are_what_they_were() -> None:
         settings = run.spec.model_dump(mode="json")
         assert settings.pop("cut_above") == []
         assert settings.pop("score") == {"words": "english"}
-        for key in planner.LOCATIONS:
+        for key in LOCATIONS:
             settings["data"].pop(key)
         settings["model"] = {key: settings["model"][key] for key in ("trust_remote_code", "precision")}
         before = {"spec": settings, "model": "a" * 16, "data": "d" * 16, "numerics": NUMERICS_VERSION}

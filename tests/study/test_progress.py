@@ -8,8 +8,8 @@ import pytest
 
 from support.fake_runs import job
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Curve, Failure, Record
-from tuneoff.results.study_dir import StoredRun
 from tuneoff.study.progress import PLAIN_SECONDS, Progress
 
 

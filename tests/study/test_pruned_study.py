@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tuneoff.cli import main
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Curve, Record
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.run import run
 from tuneoff.spec import DataSpec, TrainSpec
 from tuneoff.study import search

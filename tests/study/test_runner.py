@@ -11,8 +11,9 @@ import pytest
 
 from support.fake_executor import TEXT, FakeExecutor
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Status
-from tuneoff.results.study_dir import RunDir, StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.study import concurrency, runner
@@ -382,9 +383,9 @@ def test_keep_earlier_repeats_nothing_that_an_earlier_version_finished(
     spec = spec_of(methods=("zero_shot", "lora"))
     first = prepare(spec, tmp_path)
     carry_out(first, executor_for(first, status=failing("lora-s0")))
-    from tuneoff.study import compatibility, planner
+    from tuneoff.study import compatibility
 
-    for module in (compatibility, planner):
+    for module in (compatibility, run_id):
         monkeypatch.setattr(module, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
     with pytest.raises(UserError, match="--keep-earlier"):
         prepare(spec, tmp_path)

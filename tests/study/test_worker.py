@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.fake_runs import PRELOAD, job
-from tuneoff.results.study_dir import RunDir
+from tuneoff.results.run_dir import RunDir
 
 Start = Callable[[str], "subprocess.Popen[bytes]"]
 

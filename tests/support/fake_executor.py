@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from support.planned import curve_of, resources_of
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
     Artefact,
@@ -14,7 +15,6 @@ from tuneoff.results.run_record import (
     Record,
     Status,
 )
-from tuneoff.results.study_dir import StoredRun
 from tuneoff.study.executor import Job, Observer
 
 TEXT = "words that a model wrote"

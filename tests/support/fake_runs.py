@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Record, RunDetails
-from tuneoff.results.study_dir import RunDir
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 from tuneoff.study.executor import Job
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tuneoff.report import figures, render
-from tuneoff.results.costs import COST_AXES, Cost
+from tuneoff.results.cost_axes import COST_AXES, Cost
 from tuneoff.results.run_record import (
     Artefact,
     Curve,

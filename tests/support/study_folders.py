@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Document, Prediction, Record
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 
 
 def planned_run_folders(study: Path) -> list[Path]:

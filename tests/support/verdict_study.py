@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import (
     Artefact,
     Document,
@@ -16,7 +17,7 @@ from tuneoff.results.run_record import (
     Record,
     Resources,
 )
-from tuneoff.results.study_dir import RunDir, StoredStudy, StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, StudySpec
 
 NO_COUNTER = Reading(value=None, unit="J", reason="no counter")

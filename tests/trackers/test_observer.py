@@ -7,8 +7,8 @@ from fake_tracked import EVENTS, record, spec
 
 from tuneoff import report
 from tuneoff.results.events import Event
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Prediction, Record
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import RunSpec
 from tuneoff.study.executor import Job
 from tuneoff.trackers import Figures, GuardedTracker, Predictions

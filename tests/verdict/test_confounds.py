@@ -8,8 +8,8 @@ import pytest
 
 from support.verdict_study import add_run, edit_record, load, run_dirs, study_folder
 from tuneoff.cli import verdicts
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Provenance, Record, RunDetails
-from tuneoff.results.study_dir import RunDir
 from tuneoff.verdict.confounds import arithmetic, confounds_between, find_confounds
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import load_scores

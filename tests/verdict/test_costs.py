@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from support.verdict_study import add_run, edit_record, load
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Reading, Record, TrainPoint
-from tuneoff.results.study_dir import RunDir
 from tuneoff.verdict.costs import as_alone, costs_of, finished_timing_runs
 from tuneoff.verdict.scores import load_scores
 

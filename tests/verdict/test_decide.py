@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tuneoff.results.costs import Cost
+from tuneoff.results.cost_axes import Cost
 from tuneoff.results.summary import Verdict
 from tuneoff.verdict import Scores, decide
 

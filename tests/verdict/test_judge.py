@@ -7,7 +7,7 @@ import pytest
 
 from support.verdict_study import edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.errors import UserError
-from tuneoff.results.study_dir import RunDir
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.study_state import DataFile
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.judge import judge_study

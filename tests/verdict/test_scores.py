@@ -8,8 +8,9 @@ import pytest
 
 from support.verdict_study import add_run, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import Scores, group_indices, load_scores, tabulate

@@ -6,8 +6,9 @@ import pytest
 
 from support.verdict_study import add_run, edit_record, load, run_dirs, study_folder
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.summary import ModelToUse
 from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.selection import find_model_to_use

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.verdict_study import add_run, edit_record, edit_spec, load, run_dirs, study_folder, write_spec
+from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction, TrainPoint
-from tuneoff.results.study_dir import RunDir, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, ReducedSettings, SearchCell, SearchFile
 from tuneoff.results.summary import BudgetReport, Summary
 from tuneoff.verdict.judge import judge_study

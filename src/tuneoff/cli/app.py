@@ -10,7 +10,7 @@ import typer
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
-from tuneoff.cli.usage import usage_sentence
+from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
 
 if TYPE_CHECKING:

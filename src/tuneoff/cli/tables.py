@@ -4,7 +4,7 @@ import io
 
 from tuneoff.report.formatting import format_cost, format_score, metric_title
 from tuneoff.report.table import QUALITY
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.summary import Summary
 from tuneoff.text import sanitize
 

@@ -10,7 +10,8 @@ from typing import Any, cast, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge_signature
-from tuneoff.results.study_dir import RunDir, StoredRun, StudyDir
+from tuneoff.results.run_dir import RunDir, StoredRun
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
 from tuneoff.spec import RougeWords, ScoreSpec
 from tuneoff.text import join_words, sanitize

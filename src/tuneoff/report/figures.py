@@ -14,9 +14,9 @@ import altair as alt
 from tuneoff.report import chart_data, formatting
 from tuneoff.report.escaping import escape_all_controls
 from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, MethodStyles
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import StoredRun
 from tuneoff.results.summary import Crossover, SizeCurve
 from tuneoff.verdict.costs import costs_of
 

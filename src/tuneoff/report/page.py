@@ -18,11 +18,11 @@ from tuneoff.methods import METHODS
 from tuneoff.metrics.registry import METRICS
 from tuneoff.prompts import field_names
 from tuneoff.report import figures, formatting, sections
-from tuneoff.report.charts import StudyChart, compared_runs, method_styles, study_charts
 from tuneoff.report.escaping import embedded_json
-from tuneoff.report.html import read_resource, security_policy, template_environment
 from tuneoff.report.rating import rating_page
+from tuneoff.report.study_charts import StudyChart, compared_runs, method_styles, study_charts
 from tuneoff.report.table import build_table, style_of
+from tuneoff.report.templates import read_resource, security_policy, template_environment
 from tuneoff.report.theme import DARK, HUES, NEUTRAL, MethodStyles
 from tuneoff.results.json_files import finite_or_none
 from tuneoff.results.run_record import Document, Prediction

@@ -6,8 +6,9 @@ from markupsafe import Markup
 
 from tuneoff.prompts import fill_fields
 from tuneoff.report.escaping import embedded_json
-from tuneoff.report.html import read_resource, security_policy, template_environment
-from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.report.templates import read_resource, security_policy, template_environment
+from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
 from tuneoff.spec import StudySpec
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tuneoff.metrics.registry import METRICS
 from tuneoff.report import formatting
 from tuneoff.report.theme import MethodStyle, MethodStyles
-from tuneoff.results.costs import COST_AXES, CostAxis
+from tuneoff.results.cost_axes import COST_AXES, CostAxis
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ComparisonRow, Interval
 

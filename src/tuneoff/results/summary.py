@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import SerializeAsAny
 
-from tuneoff.results.costs import Cost
+from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_record import Machine
 from tuneoff.results.study_state import DataFile, Effort, SearchFile
 from tuneoff.spec.run import Frozen

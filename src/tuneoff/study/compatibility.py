@@ -12,7 +12,8 @@ from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import StudySpec
-from tuneoff.study.planner import LOCATIONS, ContentHashes
+from tuneoff.study.planner import ContentHashes
+from tuneoff.study.run_id import LOCATIONS
 
 # None of these changes a run that exists: they add runs and rows, or are compared one by one.
 MAY_GROW = (

@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
 from tuneoff.results.events import Event, Follower, Note, PhaseStarted, Sampled, StepDone, curve_of
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.spec import RunSpec
 from tuneoff.study.launcher import WHOLE_MACHINE, Launcher, Layout, choose_start_method, launcher
 from tuneoff.text import did_you_mean, sanitize

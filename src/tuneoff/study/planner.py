@@ -16,7 +16,7 @@ from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_ste
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.methods.base import Method
-from tuneoff.results.run_record import NUMERICS_VERSION, Record
+from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, TrialResult
 from tuneoff.spec import (
     TIMED_STEPS,
@@ -25,14 +25,11 @@ from tuneoff.spec import (
     RunSpec,
     StudySpec,
     TrainSpec,
-    json_hash,
 )
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
+from tuneoff.study.run_id import run_id_of
 from tuneoff.study.search import Schedule, Trial
-
-# The path of a file does not change its content: in a run's id, content hashes replace these.
-LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
 
 Completed = Mapping[str, Record]  # run id -> record
 
@@ -365,30 +362,6 @@ def _trial_result(run: PlannedRun, trial: Trial, record: Record | None) -> Trial
             PruningCheck(step=step, cut_above=limit, validation_loss=trial.rungs.get(step))
             for step, limit in run.spec.cut_above
         ),
-    )
-
-
-def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int | None = None) -> str:
-    """16 hex digits over the resolved settings, the contents of model and data, and the version of the numerics.
-
-    `numerics`: None is this version. A hyper-parameter that a method was given later counts only if it differs from
-    its default, so runs from before keep their ids.
-    """
-    settings = spec.model_dump(mode="json")
-    hyperparameters = settings["method"]["hyperparameters"]
-    for key, value in methods.added_later(spec.method.name).items():
-        if key in hyperparameters and hyperparameters[key] == value:
-            del hyperparameters[key]
-    for key in LOCATIONS:
-        settings["data"].pop(key)
-    settings["model"].pop("name")
-    settings["model"].pop("revision")
-    # Runs keep the ids that they had before there were such settings.
-    for key in ("cut_above", "score"):
-        if getattr(spec, key) == RunSpec.model_fields[key].default:
-            settings.pop(key)
-    return json_hash(
-        {"spec": settings, "model": model_hash, "data": data_hash, "numerics": numerics or NUMERICS_VERSION}
     )
 
 

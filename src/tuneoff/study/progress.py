@@ -19,7 +19,7 @@ from rich.table import Column
 from rich.text import Text
 
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
-from tuneoff.results.study_dir import StoredRun
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.study.executor import Job
 from tuneoff.text import format_duration, sanitize
 

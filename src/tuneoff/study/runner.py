@@ -15,8 +15,9 @@ from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect
 from tuneoff.profiling import usable_cores
 from tuneoff.results import baselines
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy, StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, Effort
 from tuneoff.spec import StudySpec
 from tuneoff.study import budget, concurrency, planner
@@ -26,8 +27,8 @@ from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, Silen
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
-from tuneoff.study.probe import measure_speeds
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
+from tuneoff.study.speed_probe import measure_speeds
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tuneoff import report
 from tuneoff.results.events import Event
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction
-from tuneoff.results.study_dir import StoredRun
 from tuneoff.study.executor import Job
 from tuneoff.trackers import Tracker
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec

@@ -6,7 +6,7 @@ run, alone and with all threads of the machine; time and energy of the other run
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tuneoff.results.costs import COST_AXES, Cost
+from tuneoff.results.cost_axes import COST_AXES, Cost
 from tuneoff.results.run_record import PhaseResources, Reading, Record
 
 ModelMethod = tuple[str, str]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tuneoff.results.costs import COST_AXES, Cost, CostAxis
+from tuneoff.results.cost_axes import COST_AXES, Cost, CostAxis
 from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, regret_bounds, simultaneous_half_widths

@@ -8,9 +8,10 @@ import numpy as np
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.results.costs import Cost
+from tuneoff.results.cost_axes import Cost
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
 from tuneoff.text import join_words
 from tuneoff.verdict.confounds import find_confounds

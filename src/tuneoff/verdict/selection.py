@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from tuneoff.errors import UserError
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ModelToUse
 from tuneoff.text import join_words
 from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study

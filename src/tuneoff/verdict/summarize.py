@@ -12,8 +12,9 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.metrics import METRICS, means
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Machine, Prediction, Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import ReducedSettings
 from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Interval, RowKind, Summary
 from tuneoff.stats.bootstrap import group_interval

@@ -16,7 +16,7 @@ from support.report_study import (
 )
 from tuneoff.errors import UserError
 from tuneoff.report import CHARTS, chart, figures
-from tuneoff.report.charts import study_charts
+from tuneoff.report.study_charts import study_charts
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.summary import BandPoint, Crossover, DataSizeVerdict, SizeCurve, SizePoint
 

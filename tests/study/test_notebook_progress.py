@@ -8,9 +8,9 @@ import pytest
 
 from support.fake_runs import job
 from tuneoff.results.events import Generated, Note, PhaseStarted, StepDone
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import StoredRun
-from tuneoff.study.notebook import NotebookProgress, in_notebook
+from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 
 
 class Display:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 from tuneoff.report import formatting
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.summary import Summary
 
 _METRICS = ("rouge1", "rouge2", "rougeL")

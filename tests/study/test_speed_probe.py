@@ -10,15 +10,16 @@ from support.fake_executor import FakeExecutor
 from support.planned import HASHES, curve_of, record_of, resources_of, study_of
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.events import Event, Note
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import RunDetails
-from tuneoff.results.study_dir import StoredRun, StudyDir
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import budget, planner, probe, runner
+from tuneoff.study import budget, planner, runner, speed_probe
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.inputs import load_inputs
-from tuneoff.study.probe import measure_speeds
 from tuneoff.study.runner import Limits, prepare
+from tuneoff.study.speed_probe import measure_speeds
 
 
 def test_speeds_are_per_step_and_per_example() -> None:
@@ -31,11 +32,13 @@ def test_speeds_are_per_step_and_per_example() -> None:
             "details": RunDetails(validation_examples=16, test_examples=24),
         }
     )
-    assert probe._speed(record, 20.0, 8.0) == Speed(start=20 - 1.5 - 3.2 - 12, step=0.5 * 8 * 8, check=0.2, write=0.5)
+    assert speed_probe._speed(record, 20.0, 8.0) == Speed(
+        start=20 - 1.5 - 3.2 - 12, step=0.5 * 8 * 8, check=0.2, write=0.5
+    )
     one = record.model_copy(update={"curve": curve_of({1: 1.0}, steps=1, step_seconds=1.75)})
-    assert probe._speed(one, 20.0, 8.0).step == 0.75  # since the end of loading
+    assert speed_probe._speed(one, 20.0, 8.0).step == 0.75  # since the end of loading
     none = record.model_copy(update={"curve": curve_of({0: 1.0})})
-    assert probe._speed(none, 1.0, 8.0) == Speed(start=0, step=0, check=0.2, write=0.5)
+    assert speed_probe._speed(none, 1.0, 8.0) == Speed(start=0, step=0, check=0.2, write=0.5)
 
 
 @pytest.fixture

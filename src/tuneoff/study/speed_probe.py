@@ -12,8 +12,8 @@ from tuneoff.engine.batching import row_lengths
 from tuneoff.errors import RunFailure
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Event
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import RunDir, StoredRun
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import ModelSpec, StudySpec
 from tuneoff.study import planner

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuneoff.results.events import Event, Generated, PhaseStarted, StepDone
-from tuneoff.results.study_dir import StoredRun
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.study.executor import Job
 
 

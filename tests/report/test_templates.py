@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from jinja2 import UndefinedError
 
-from tuneoff.report.html import read_resource, security_policy, template_environment
+from tuneoff.report.templates import read_resource, security_policy, template_environment
 
 
 def digest(text: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from support.verdict_study import load, study_folder
-from tuneoff.results.costs import COST_AXES
+from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.verdict import summarize
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.verdict_study import load, study_folder
-from tuneoff.report.notebook import study_html
+from tuneoff.report.notebook_table import study_html
 from tuneoff.results.summary import Summary
 from tuneoff.verdict import summarize
 

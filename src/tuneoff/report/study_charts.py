@@ -8,8 +8,9 @@ from tuneoff.errors import UserError
 from tuneoff.report import chart_data, figures, formatting
 from tuneoff.report.table import primary_metric, style_of
 from tuneoff.report.theme import MethodStyles
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_dir import StoredRun, StoredStudy
+from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Summary
 from tuneoff.text import did_you_mean
 from tuneoff.verdict.costs import as_alone, finished_timing_runs, model_and_method
