@@ -1,37 +1,35 @@
-"""Successive halving against the full grid of trials on the same documents and seed: what it saves, what it loses.
+"""Pruned trials compared with the full grid on the same documents and seed: what pruning saves, what it loses.
 
     python benches/halving.py [--methods lora soft_prompt] [--trials 4] [--steps 12] [--output DIR]
 
-Each rate is trained once, to its end, with a look at the rungs; such a look changes nothing else. Both searches are
-then what `tuneoff.study.planner` makes of these records, each with its own reserve trial; for the halved one the
-records are read as far as its limits let them go. A run is deterministic, so these are the decisions that it takes.
-With `--output` the runs are kept, and the same command goes on where an earlier one stopped.
+Each rate is trained once, to its end, and also validated at the rungs, which changes nothing else. The planner then
+carries out both searches on these records, each with its own refinement trial; for the pruned search, each record ends
+where the limits of its trial stop it. A run is deterministic, so these are the decisions of a real search.
+With `--output` the runs are kept, and the same command continues where an earlier one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuneoff.study.halving import rungs
-
 import report
 from tuneoff import models
-from tuneoff.data import Dataset, load_dataset
-from tuneoff.engine.batching import total_steps
-from tuneoff.results.run_record import Record, read_record
+from tuneoff.data import load_dataset
+from tuneoff.results.run_dir import RunDir
+from tuneoff.results.run_record import Record
 from tuneoff.spec import DataSpec, ModelSpec, RunSpec, StudySpec, TrainSpec
 from tuneoff.study import planner
-from tuneoff.study.executor import Job, execute
-from tuneoff.study.planner import Cell, Contents, Halving, PlannedRun
+from tuneoff.study.executor import Job, LocalExecutor, SilentObserver
+from tuneoff.study.planner import ContentHashes, PlannedRun, TrialGroup
+from tuneoff.study.run_id import run_id_of
+from tuneoff.study.search import rungs
 
-# In nats a token; the same below which the health checks call a rise of validation loss a flutter.
+# In nats per token; the diagnostics ignore a smaller rise of the validation loss too.
 LOSS = 0.02
 SAVED = 0.2
 SPLITS = {"train": "train", "validation": "val", "test": "test"}  # and their files
@@ -39,73 +37,63 @@ SPLITS = {"train": "train", "validation": "val", "test": "test"}  # and their fi
 
 @dataclass
 class Audit:
-    """Both searches of one method over one set of runs, by the rate they were trained with."""
+    """Both searches of one method over one set of runs, by the rate that they were trained with."""
 
     study: StudySpec
     folder: Path
-    dataset: Dataset
-    contents: Contents
+    hashes: ContentHashes
     records: dict[object, Record] = field(default_factory=dict)
 
-    def search(self, *, halved: bool) -> Cell:
+    def search(self, *, pruned: bool) -> TrialGroup:
         """The search to its end; what is missing is trained."""
-        study = self.study.model_copy(update={"halving": halved})
+        study = self.study.model_copy(update={"halving": pruned})
+        completed: dict[str, Record] = {}
         while True:
-            seen = Halving(lambda _spec: self.steps, self.rungs_of)
-            found = planner.expand(study, self.contents, self.loss_of, seen)
-            missing = [run for run in found.runs if run.spec.role == "trial" and _rate(run.spec) not in self.records]
-            if not missing:
-                return found.cells[0]
-            for run in missing:
-                self.records[_rate(run.spec)] = self._train(run)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of a trial that goes to its end."""
-        train = self.study.train
-        return total_steps(len(self.dataset.train), train.batch_size, train.epochs, train.max_steps, train.min_steps)
+            plan = planner.plan(study, self.hashes, completed)
+            trials = [run for run in plan.missing(completed) if run.spec.role == "trial"]
+            if not trials:
+                return plan.searches[0]
+            for run in trials:
+                if _rate(run.spec) not in self.records:
+                    self.records[_rate(run.spec)] = self._train(run)
+                completed[run.run_id] = self._as_pruned(run)
 
     def _train(self, run: PlannedRun) -> Record:
-        looks = tuple((step, None) for step in rungs(self.steps, run.spec.train.warmup))
-        spec = run.spec.model_copy(update={"cut_above": looks})
-        run_id = planner.run_id_of(spec, self.contents.models[spec.model.name], self.contents.data)
-        folder = self.folder / f"{spec.method.name}-{run_id}"
-        if (folder / "record.json").exists() and read_record(folder).status in ("finished", "diverged"):
-            return read_record(folder)
+        checks = tuple((step, None) for step in rungs(self.hashes.schedule(run.spec).steps, run.spec.train.warmup))
+        spec = run.spec.model_copy(update={"cut_above": checks})
+        run_id = run_id_of(spec, self.hashes.models[spec.model.name], self.hashes.data)
+        folder = RunDir(self.folder / f"{spec.method.name}-{run_id}")
+        if folder.has_record() and folder.read_record().ended:
+            return folder.read_record()
         print(f"{spec.method.name} at {_rate(spec)}", file=sys.stderr, flush=True)
-        job = Job(spec, run_id, run.name, folder)
-        [outcome] = execute([job], on_event=lambda _job, _event: None)
-        if outcome.record.status not in ("finished", "diverged"):
-            sys.exit(f"{run.name}: {outcome.record.failure}")
-        return outcome.record
+        with LocalExecutor() as executor:
+            [done] = executor.run([Job(spec, run_id, run.name, folder)], SilentObserver())
+        if not done.record.ended:
+            sys.exit(f"{run.name}: {done.record.failure}")
+        return done.record
 
-    def loss_of(self, run: PlannedRun) -> float | None:
-        """As `plan.trial_loss` would have it of a run that was cut where its limits say."""
-        record = self.records.get(_rate(run.spec))
-        if run.spec.role != "trial" or record is None:
-            return None
-        loss = record.curve.best_validation_loss
-        return math.inf if loss is None or record.status != "finished" or self.cut_at(run) else loss
+    def _as_pruned(self, run: PlannedRun) -> Record:
+        """The record as it would be if the limits of `run` had stopped it."""
+        record, stopped = self.records[_rate(run.spec)], self.pruned_at(run)
+        if stopped is None:
+            return record
+        curve = record.curve
+        kept = {
+            "cut_at": stopped,
+            "train": tuple(point for point in curve.train if point.step <= stopped),
+            "validation": tuple(point for point in curve.validation if point.step <= stopped),
+        }
+        return record.model_copy(update={"curve": curve.model_copy(update=kept)})
 
-    def rungs_of(self, run: PlannedRun) -> Mapping[int, float]:
-        """As `plan.trial_rungs` would have it."""
-        record = self.records.get(_rate(run.spec))
-        if record is None or record.status != "finished":
-            return {}
-        last = self.cut_at(run) or self.steps
-        steps = {step for step, _ in run.spec.cut_above}
-        return {at.step: at.loss for at in record.curve.validation if at.step in steps and at.step <= last}
-
-    def cut_at(self, run: PlannedRun) -> int | None:
+    def pruned_at(self, run: PlannedRun) -> int | None:
         """The first rung at which the recorded loss is above the limit."""
         losses = {point.step: point.loss for point in self.records[_rate(run.spec)].curve.validation}
         above = (step for step, limit in run.spec.cut_above if limit is not None and losses.get(step, 0.0) > limit)
         return next(above, None)
 
-    def spent(self, cell: Cell) -> int:
+    def spent(self, group: TrialGroup) -> int:
         """Optimiser steps of all trials of a search."""
-        done = ((self.cut_at(run), len(self.records[_rate(run.spec)].curve.train)) for run, _ in cell.tried)
-        return sum(whole if cut is None else cut for cut, whole in done)
+        return sum(len(self._as_pruned(run).curve.train) for run, _ in group.tried)
 
 
 def _rate(spec: RunSpec) -> object:
@@ -138,15 +126,19 @@ def main() -> None:
     chosen = parser.parse_args()
     data = _data(chosen)
     dataset, model = load_dataset(data), ModelSpec(name="starter")
-    contents = Contents(dataset.content_hash, {model.name: models.model_content_hash(model)})
+    hashes = ContentHashes(
+        dataset.content_hash,
+        {model.name: models.model_content_hash(model)},
+        train_examples=len(dataset.train),
+    )
     train = TrainSpec(max_steps=chosen.steps, min_steps=chosen.steps, batch_size=chosen.batch_size)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for method in chosen.methods:
             study = StudySpec(methods=(method,), trials=chosen.trials, models=(model,), data=data, train=train)
-            audit = Audit(study, chosen.output or Path(scratch), dataset, contents)
-            full, halved = audit.search(halved=False), audit.search(halved=True)
-            for name, cell in (("full grid", full), ("halving", halved)):
+            audit = Audit(study, chosen.output or Path(scratch), hashes)
+            full, pruned = audit.search(pruned=False), audit.search(pruned=True)
+            for name, cell in (("full grid", full), ("pruned", pruned)):
                 tried = ", ".join(_said(audit, run, trial.loss) for run, trial in cell.tried)
                 print(
                     f"{method}, {name}: takes {cell.chosen}, validation loss {_loss(cell):.4f}, "
@@ -154,20 +146,20 @@ def main() -> None:
                     file=sys.stderr,
                 )
             rows.append(
-                report.at_most(f"halving {method}: loss above the full grid's", LOSS, _loss(halved) - _loss(full))
+                report.at_most(f"halving {method}: loss above the full grid's", LOSS, _loss(pruned) - _loss(full))
             )
-            share = 1 - audit.spent(halved) / audit.spent(full)
-            rows.append(report.at_least(f"halving {method}: share of steps saved", SAVED, share))
+            saved = 1 - audit.spent(pruned) / audit.spent(full)
+            rows.append(report.at_least(f"halving {method}: fraction of steps saved", SAVED, saved))
     report.show(rows)
 
 
-def _loss(cell: Cell) -> float:
-    return min(trial.loss for _, trial in cell.tried)
+def _loss(group: TrialGroup) -> float:
+    return min(trial.loss for _, trial in group.tried)
 
 
 def _said(audit: Audit, run: PlannedRun, loss: float) -> str:
-    cut = audit.cut_at(run)
-    words = f"cut at step {cut}" if cut else f"{loss:.4f}"
+    cut = audit.pruned_at(run)
+    words = f"pruned at step {cut}" if cut else f"{loss:.4f}"
     return f"{_rate(run.spec)}: {words}"
 
 

@@ -11,7 +11,7 @@ from tuneoff.results.run_record import NUMERICS_VERSION
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec, TrainSpec
-from tuneoff.study import compatibility, planner
+from tuneoff.study import compatibility, planner, run_id
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
 from tuneoff.study.planner import ContentHashes
 

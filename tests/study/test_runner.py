@@ -383,7 +383,7 @@ def test_keep_earlier_repeats_nothing_that_an_earlier_version_finished(
     spec = spec_of(methods=("zero_shot", "lora"))
     first = prepare(spec, tmp_path)
     carry_out(first, executor_for(first, status=failing("lora-s0")))
-    from tuneoff.study import compatibility
+    from tuneoff.study import compatibility, run_id
 
     for module in (compatibility, run_id):
         monkeypatch.setattr(module, "NUMERICS_VERSION", NUMERICS_VERSION + 1)
