@@ -12,7 +12,7 @@ from tiny import sentence
 from tuneoff import models, prompts
 from tuneoff.data import Example
 from tuneoff.errors import UserError
-from tuneoff.prompts import Encoded, Prompter, Prompting, fill_fields
+from tuneoff.prompts import Encoded, Prompter, Prompting, field_names, fill_fields
 from tuneoff.spec import ModelSpec, PromptSpec
 
 CHAT = (
@@ -159,10 +159,50 @@ def test_a_prompt_longer_than_max_length_is_a_user_error(tokenizer: Any) -> None
 
 def test_fields_fill_the_instruction_and_nothing_else_does() -> None:
     assert fill_fields("The {aspect} of {aspect}", {"aspect": "{x}"}) == "The {x} of {x}"
-    hostile = "{0.__class__} {} {{ {a.b} {a[0]}"
-    assert fill_fields(hostile, {"a": "1"}) == hostile
     with pytest.raises(UserError, match=r"\{aspcet\}.*fields: aspect, year"):
         fill_fields("The {aspcet}", {"aspect": "1", "year": "2"})
+
+
+@pytest.mark.parametrize(
+    "name", ["source.name", "source name", "Überschrift", "2020", "a[0]", "a-b", "名前", " x ", '"']
+)
+def test_a_field_may_have_any_name(tokenizer: Any, name: str) -> None:
+    instruction = f"Say {{{name}}}."
+    assert field_names(instruction) == (name,)
+    assert fill_fields(instruction, {name: "it"}) == "Say it."
+    row = encode(tokenizer, example(**{name: "it"}), instruction=instruction, cue="")
+    assert tokenizer.decode(row.prompt).startswith("Say it. ")
+    with pytest.raises(UserError, match="which the data does not have") as caught:
+        fill_fields(instruction, {"other": "it"})
+    assert f"{{{name}}}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "names", "filled"),
+    [
+        ("{{source}} of {source}", ("source",), "{source} of BBC"),
+        ("{{{source}}}", ("source",), "{BBC}"),
+        ('Answer as {{"answer": "..."}}.', (), 'Answer as {"answer": "..."}.'),
+        ('{{"a": {{"b": "{source}"}}}}', ("source",), '{"a": {"b": "BBC"}}'),
+        ("a { b", (), "a { b"),
+        ("a } b {", (), "a } b {"),
+    ],
+)
+def test_double_braces_are_literal(tokenizer: Any, instruction: str, names: tuple[str, ...], filled: str) -> None:
+    assert field_names(instruction) == names
+    assert fill_fields(instruction, {"source": "BBC"}) == filled
+    row = encode(tokenizer, example(source="BBC"), instruction=instruction, cue="", max_length=200)
+    assert tokenizer.decode(row.prompt).startswith(filled)
+
+
+@pytest.mark.parametrize("instruction", ['Answer as {"answer": "..."}.', "Fill in {}.", "{0.__class__}", "{a.b}"])
+def test_braces_that_name_no_column_are_refused(instruction: str) -> None:
+    with pytest.raises(UserError, match=r"fields: a\); .* write \{\{ and \}\} for braces that name no column"):
+        fill_fields(instruction, {"a": "1"})
+
+
+def test_values_of_fields_are_not_read_as_fields() -> None:
+    assert fill_fields("{a}", {"a": "{a} {{b}} }}"}) == "{a} {{b}} }}"
 
 
 def test_multiple_references_train_on_the_first(tokenizer: Any) -> None:

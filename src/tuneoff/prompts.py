@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from transformers import PreTrainedTokenizerBase
 
-_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# In a wording, it is replaced by the fields that the instruction uses. No column has this name, because of the colon.
+# `{{` and `}}` are literal braces, as in Python's format strings; everything else in braces is the name of a column.
+_BRACES = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}")
+# In a wording, it is replaced by the fields that the instruction uses.
 FIELDS_ONLY = "{instruction:fields}"
 # Marks the document while a chat template is rendered. No template or document holds this private-use character.
 _SLOT = "\ue000tuneoff\ue000"
@@ -67,30 +68,36 @@ AS_GIVEN = Prompting()
 
 def apply_wording(instruction: str, prompting: Prompting) -> str:
     """The instruction in the wording of a method. Fields such as `{name}` are not filled in yet."""
-    fields = " ".join(dict.fromkeys(match[0] for match in _FIELD.finditer(instruction)))
+    fields = " ".join(f"{{{name}}}" for name in field_names(instruction))
     parts = {"{instruction}": instruction, FIELDS_ONLY: fields}
     return re.sub(r"\{instruction(:fields)?\}", lambda match: parts[match[0]], prompting.wording)
 
 
 def field_names(instruction: str) -> tuple[str, ...]:
-    """The names of the fields that an instruction uses."""
-    return tuple(dict.fromkeys(_FIELD.findall(instruction)))
+    """The names of the fields that an instruction uses: all that stands in single braces."""
+    names = (match["name"] for match in _BRACES.finditer(instruction))
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def fill_fields(instruction: str, fields: Mapping[str, str]) -> str:
-    """Replace each `{name}` in `instruction` by the field of an example. Raises `UserError` for a missing field."""
+    """Replace each `{name}` in `instruction` by the field of an example, and `{{` and `}}` by single braces.
+
+    Raises `UserError` for a missing field.
+    """
 
     def value(match: re.Match[str]) -> str:
-        try:
-            return fields[match[1]]
-        except KeyError:
+        name = match["name"]
+        if name is None:
+            return match[0][0]
+        if name not in fields:
             available = ", ".join(sorted(fields)) or "none"
             raise UserError(
-                f"the instruction uses the field {{{match[1]}}}, which the data does not have (fields: {available}); "
-                "correct --instruction or add the column"
-            ) from None
+                f"the instruction uses the field {{{name}}}, which the data does not have (fields: {available}); "
+                "correct --instruction or add the column; write {{ and }} for braces that name no column"
+            )
+        return fields[name]
 
-    return _FIELD.sub(value, instruction)
+    return _BRACES.sub(value, instruction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +282,7 @@ class Prompter:
 
     def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
         """Tokens of each prompt without its document and shots (N,). Raises `UserError` if none leaves any room."""
-        if _FIELD.search(self._instruction) is None:  # the same for every document, so none is read
+        if not field_names(self._instruction):  # the same for every document, so none is read
             frames = np.full(len(examples), self._frame_length(self._instruction))
         else:
             filled = (fill_fields(self._instruction, example.fields) for example in examples)

@@ -153,6 +153,10 @@ def test_what_to_use_asks_for_the_fields_of_the_instruction(fake_study: Callable
     study = fake_study(documents=2, methods=("zero_shot",), instruction="State the {aspect} of this paper.")
     draw(study)
     assert "tuneoff summarize DIR FILE --field aspect=VALUE<" in (study / "report.html").read_text(encoding="utf-8")
+    study = fake_study(documents=2, methods=("zero_shot",), instruction="Headline of {source name}.")
+    draw(study)
+    page = Page(study / "report.html")
+    assert "tuneoff summarize DIR FILE --field 'source name=VALUE'" in page.text
 
 
 def test_hostile_text_is_text(hostile_study: Path, rich_study: Path) -> None:

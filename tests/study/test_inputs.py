@@ -157,6 +157,24 @@ def test_prompts_without_room_for_a_document_are_refused(study_of: Callable[...,
         check_prompts(study, load_inputs(study))
 
 
+def test_every_column_can_be_named_in_the_instruction(study_of: Callable[..., StudySpec]) -> None:
+    for name in ("source.name", "source name", "Überschrift"):
+        study = study_of(rows(**{name: "BBC"}), f"Headline of {{{name}}}.")
+        check_prompts(study, load_inputs(study))
+        with pytest.raises(UserError, match=r"no column .*columns: .*'other'") as caught:
+            load_inputs(study_of(rows(other="BBC"), f"Headline of {{{name}}}."))
+        assert f"{{{name}}} of the instruction" in str(caught.value)
+        assert "write {{ and }} for braces that name no column" in str(caught.value)
+
+
+def test_the_fields_of_a_wording_are_looked_up_too(study_of: Callable[..., StudySpec]) -> None:
+    study = study_of(rows(aspect="aim"), hyperparameters={"zero_shot": {"wording": "{instruction} For {aspect}."}})
+    check_prompts(study, load_inputs(study))
+    wrong = study_of(rows(aspect="aim"), hyperparameters={"zero_shot": {"wording": "{instruction} For {aspct}."}})
+    with pytest.raises(UserError, match=r"\{aspct\}"):
+        check_prompts(wrong, load_inputs(wrong))
+
+
 def test_a_document_row_without_texts_keeps_id_and_group() -> None:
     example = Example(id="a", document="text", references=("short",), group="g", fields={"aspect": "aim"})
     assert document_row(example, True) == Document(

@@ -114,7 +114,8 @@ def _print_result(study: Study) -> None:
     print(summary_as_text(summary))
     print(f"report: {study.stored.dir.report}")
     if summary.winner is not None:
-        fields = "".join(f" --field {name}=VALUE" for name in field_names(study.spec.prompt.instruction))
+        needed = field_names(study.spec.prompt.instruction)
+        fields = "".join(f" --field {shlex.quote(f'{name}=VALUE')}" for name in needed)
         print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
         print(sanitize(f"        {describe_choice(summary.winner)}"))
 

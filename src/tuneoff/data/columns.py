@@ -81,7 +81,8 @@ def find_columns(
         if name not in seen:
             purpose = f"{{{name}}} of the instruction"
             where = f" in the first {readable} rows" if readable == ROWS_TO_INSPECT else ""
-            raise _no_column(table.name, list(seen), name, purpose, "correct --instruction or add the column", where)
+            next_step = "correct --instruction or add the column; write {{ and }} for braces that name no column"
+            raise _no_column(table.name, list(seen), name, purpose, next_step, where)
     return columns, SourceTable(table.name, table.unit, itertools.chain(inspected, table.rows), table.files)
 
 

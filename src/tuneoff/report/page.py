@@ -6,6 +6,7 @@ scripts and of the style sheet, and forbids everything else.
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -78,7 +79,7 @@ def _page(summary: Summary, study: StoredStudy, spec: StudySpec, charts: Sequenc
         reader_json=Markup(embedded_json(reader)),  # noqa: S704 - escaped there
         readable=bool(reader["documents"]),
         summary=summary,
-        fields=field_names(spec.prompt.instruction),
+        fields=[shlex.quote(f"{name}=VALUE") for name in field_names(spec.prompt.instruction)],
         several_models=len(spec.models) > 1,
         styles=list(styles),
         table=table,

@@ -12,7 +12,7 @@ from tuneoff.data import Dataset, Example
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.metrics import RougeDialect
-from tuneoff.prompts import Prompter, field_names
+from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompter, Prompting, apply_wording, field_names
 from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
@@ -109,21 +109,32 @@ def check_prompts(study: StudySpec, inputs: StudyInputs) -> None:
     Raises `UserError` if an instruction names a column that does not exist or a prompt leaves no room for a document,
     which otherwise every single run would find out.
     """
-    instruction = study.prompt.instruction
-    kinds: dict[tuple[tuple[str, str], ...], Example] = {}
-    for split in (inputs.dataset.train, inputs.dataset.validation, inputs.dataset.test):
-        # Without a field all prompts are of one kind, so the first example is enough.
-        for example in split if "{" in instruction else split[:1]:
-            used = {key: value for key, value in example.fields.items() if f"{{{key}}}" in instruction}
-            kinds.setdefault(tuple(sorted(used.items())), example)
+    given = {method.prompting.wording for method in planner.build_methods(study).values()}
+    wordings = [AS_GIVEN.wording, *sorted(given - {AS_GIVEN.wording, FIELDS_ONLY})]
     for model in study.models:
-        prompter = Prompter(
-            models.load_tokenizer(model),
-            study.prompt,
-            max_new_tokens=study.generate.max_new_tokens,
-            reserved_tokens=planner.reserved_tokens(study),
-        )
-        prompter.encode(list(kinds.values()), with_target=False)
+        tokenizer = models.load_tokenizer(model)
+        for wording in wordings:
+            prompting = Prompting(wording)
+            prompter = Prompter(
+                tokenizer,
+                study.prompt,
+                max_new_tokens=study.generate.max_new_tokens,
+                reserved_tokens=planner.reserved_tokens(study),
+                prompting=prompting,
+            )
+            instruction = apply_wording(study.prompt.instruction, prompting)
+            prompter.encode(_one_of_each_prompt(inputs.dataset, instruction), with_target=False)
+
+
+def _one_of_each_prompt(dataset: Dataset, instruction: str) -> list[Example]:
+    """Examples with all the values that the fields of the instruction have."""
+    names = field_names(instruction)
+    kinds: dict[tuple[str | None, ...], Example] = {}
+    for split in (dataset.train, dataset.validation, dataset.test):
+        # Without a field all prompts are of one kind, so the first example is enough.
+        for example in split if names else split[:1]:
+            kinds.setdefault(tuple(example.fields.get(name) for name in names), example)
+    return list(kinds.values())
 
 
 def document_row(example: Example, keep_texts: bool) -> Document:

@@ -1,9 +1,14 @@
 """The id of a run: a hash of everything that its results depend on."""
 
+import re
+
 from tuneoff import methods
 from tuneoff.results.run_record import NUMERICS_VERSION
 from tuneoff.spec import RunSpec, json_hash
 
+# The fields of an instruction that every version of these numerics fills in.
+_PLAIN_FIELD = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+_OTHER_BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
 # The path of a file does not change its content: in a run's id, content hashes replace these.
 LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
 
@@ -27,6 +32,14 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
     for key in ("cut_above", "score"):
         if getattr(spec, key) == RunSpec.model_fields[key].default:
             settings.pop(key)
+    # Earlier, such braces stayed in the prompt as they were: these runs are not mistaken for those.
+    if any(_OTHER_BRACES.search(_PLAIN_FIELD.sub("", text)) for text in _texts_with_fields(spec)):
+        settings["prompt"]["fields"] = "any name"
     return json_hash(
         {"spec": settings, "model": model_hash, "data": data_hash, "numerics": numerics or NUMERICS_VERSION}
     )
+
+
+def _texts_with_fields(spec: RunSpec) -> tuple[str, ...]:
+    wording = spec.method.hyperparameters.get("wording")
+    return (spec.prompt.instruction, wording) if isinstance(wording, str) else (spec.prompt.instruction,)
