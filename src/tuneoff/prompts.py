@@ -74,7 +74,7 @@ def apply_wording(instruction: str, prompting: Prompting) -> str:
 
 
 def field_names(instruction: str) -> tuple[str, ...]:
-    """The names of the fields that an instruction uses: all that stands in single braces."""
+    """The names of the fields that an instruction uses: all texts in single braces."""
     names = (match["name"] for match in _BRACES.finditer(instruction))
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
