@@ -10,6 +10,7 @@ import pytest
 from support.verdict_study import edit_spec, run_dirs, study_folder, write_spec
 from tuneoff.cli import verdicts
 from tuneoff.report import figures, render
+from tuneoff.report.pictures import Pictures
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile
@@ -63,7 +64,7 @@ def test_judge_reads_once(study: Path, reads: Counter[tuple[str, Path]]) -> None
 
 
 def test_report_reads_once(study: Path, reads: Counter[tuple[str, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save_chart", lambda *_: [])
+    monkeypatch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
     loaded = StudyDir(study).load()
     render(summarize(loaded), loaded)
     check(reads, study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from tuneoff.study.study_file import check_study, read_study
 from tuneoff.text import did_you_mean, parse_duration
 
 if TYPE_CHECKING:
+    from tuneoff.report import WrittenReport
     from tuneoff.run import Generator
     from tuneoff.trackers import Tracker
 
@@ -113,8 +115,11 @@ def carry_out(
     with open_executor(engine, prepared.layout) as executor:
         stored = carry_out_study(prepared, executor, Observers(*observers), keep_texts=keep_texts)
     study = Study(stored, summarize(stored))
-    study.report()
-    return study
+    try:
+        problem = study.write_report().pictures.problem
+    except OSError as error:  # a full disk: what was measured is stored, and is returned
+        problem = f"{error.filename or study.path}: {error.strerror}"
+    return dataclasses.replace(study, report_problem=problem)
 
 
 def load_study(folder: StrPath) -> Study:
@@ -142,6 +147,8 @@ class Study:
 
     stored: StoredStudy
     summary: Summary
+    report_problem: str | None = None
+    """Why the report or its pictures could not be written when the study was carried out; None if they were."""
 
     @property
     def path(self) -> Path:
@@ -231,10 +238,14 @@ class Study:
 
     def report(self) -> Path:
         """Write the summary, the report page and its charts into the study folder, and return the page's path."""
+        return self.write_report().page
+
+    def write_report(self) -> WrittenReport:
+        """As `report`. The result also says which pictures could be drawn."""
         from tuneoff import report
 
         self.stored.dir.write_summary(self.summary)
-        return report.render(self.summary, self.stored)[0]
+        return report.render(self.summary, self.stored)
 
     @cached_property
     def winner(self) -> Winner:

@@ -92,7 +92,7 @@ def test_a_method_keeps_its_colour_and_each_has_its_own(rich_study: Path) -> Non
 def test_run_figures_draw_loss_and_resources_with_the_accelerator(fake_study: Callable[..., Path]) -> None:
     study = fake_study(methods=("lora",), documents=2, accelerator=True)
     (run,) = load(study).runs
-    written = run_figures(run)
+    written = run_figures(run).paths
     assert [path.name for path in written] == ["loss.png", "loss.svg", "resources.png", "resources.svg"]
     assert all(path.parent == run.dir.path / "figures" for path in written)
     for path in written:
@@ -105,7 +105,7 @@ def test_a_label_that_xml_forbids_does_not_end_the_process(fake_study: Callable[
     study = fake_study(methods=("lora",), documents=2)
     (record,) = records_of(study)
     chart = figures.timeline([record.model_copy(update={"name": "bell\x07 nul\x00 bidi\u202e <b>"})])
-    png, svg = figures.save_chart(chart, study / "figures", "timeline")
+    png, svg = figures.save_charts({"timeline": chart}, study / "figures").paths
     assert png.read_bytes().startswith(PNG)
     assert "<b>" not in svg.read_text(encoding="utf-8")
 

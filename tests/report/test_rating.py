@@ -9,6 +9,7 @@ import pytest
 
 from support.report_study import draw, load
 from tuneoff.report import figures
+from tuneoff.report.pictures import Pictures
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 
@@ -45,7 +46,7 @@ def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
 
 
 def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save_chart", lambda *_: [])
+    monkeypatch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
     study = fake_study(documents=6, methods=("zero_shot", "lora"), instruction="State the {aspect} of this paper.")
     draw(study)
     fields = {document.id: document.fields for document in load(study).documents}

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tuneoff.report import figures, render
+from tuneoff.report import WrittenReport, figures, render
+from tuneoff.report.pictures import Pictures
 from tuneoff.results.cost_axes import COST_AXES, Cost
 from tuneoff.results.run_record import (
     Artefact,
@@ -395,7 +396,7 @@ def change_summary(study: Path, **update: Any) -> None:
     StudyDir(study).write_summary(read_summary(study).model_copy(update=update))
 
 
-def draw(study: Path) -> list[Path]:
+def draw(study: Path) -> WrittenReport:
     """Write the report from `summary.json`."""
     return render(read_summary(study), load(study))
 
@@ -421,7 +422,7 @@ class PageTexts(HTMLParser):
         self._section = self._inside = ""
         with pytest.MonkeyPatch.context() as patch:
             if not with_files:
-                patch.setattr(figures, "save_chart", lambda *_: [])
+                patch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
             draw(study)
         self.feed((study / "report.html").read_text(encoding="utf-8"))
 

@@ -6,6 +6,7 @@ import pytest
 from fake_tracked import EVENTS, record, spec
 
 from tuneoff import report
+from tuneoff.report.pictures import Pictures
 from tuneoff.results.events import Event
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Prediction, Record
@@ -78,7 +79,7 @@ def test_withheld_texts_do_not_reach_a_tracker(tmp_path: Path, keep_texts: bool,
 def test_only_finished_runs_have_figures_and_only_as_png(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, figures: list[str]
 ) -> None:
-    monkeypatch.setattr(report, "run_figures", lambda _run: [Path("loss.svg"), Path("loss.png")])
+    monkeypatch.setattr(report, "run_figures", lambda _run: Pictures((Path("loss.svg"), Path("loss.png")), None))
     run, reader = stored(tmp_path, status), Reader()
     TrackerObserver([reader], "study", keep_texts=True).ended(job(run), run)
     assert reader.figures == figures

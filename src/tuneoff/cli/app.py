@@ -303,8 +303,11 @@ def report(
     """Write the report of a study again from its records."""
     from tuneoff.api import load_study
 
-    print(load_study(_folder(folder)).report())
-    return DONE
+    written = load_study(_folder(folder)).write_report()
+    print(written.page)
+    if written.pictures.problem is None:
+        return DONE
+    return complain(f"the page is written, but not all of its pictures: {written.pictures.problem}", DONE)
 
 
 Margin = Annotated[

@@ -9,6 +9,7 @@ from tuneoff.cli.app import dispatch
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
+from tuneoff.text import sanitize
 
 LEARNING_RATE = "--learning-rate"
 # Settings that only training uses; validation uses the micro-batch size too.
@@ -94,8 +95,11 @@ def finish(study: Study) -> None:
 
     finished = [run for run in study.stored.runs if run.record.status == "finished"]
     for run in finished:
-        for path in run_figures(run):
+        drawn = run_figures(run)
+        for path in drawn.paths:
             print(f"graph: {path}", file=sys.stderr)
+        if drawn.problem is not None:
+            print(sanitize(f"the graphs of {run.name} could not be drawn: {drawn.problem}"), file=sys.stderr)
     if finished:
         first = finished[0]
         print(f"weights: {first.dir.artefact}", file=sys.stderr)

@@ -113,6 +113,9 @@ def _print_result(study: Study) -> None:
         _print(summary.budget.problem)
     print(summary_as_text(summary))
     print(f"report: {study.stored.dir.report}")
+    if study.report_problem is not None:
+        again = f"to write it again: tuneoff report {shlex.quote(str(study.path))}"
+        _print(f"not all of the report could be written: {study.report_problem}; {again}")
     if summary.winner is not None:
         needed = field_names(study.spec.prompt.instruction)
         fields = "".join(f" --field {shlex.quote(f'{name}=VALUE')}" for name in needed)

@@ -13,6 +13,7 @@ import altair as alt
 
 from tuneoff.report import chart_data, formatting
 from tuneoff.report.escaping import escape_all_controls
+from tuneoff.report.pictures import Pictures, draw_pictures
 from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, MethodStyles
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.run_dir import StoredRun
@@ -325,27 +326,15 @@ def specification(chart: Any) -> dict[str, Any]:
     return plain
 
 
-def save_chart(chart: Any, folder: Path, name: str) -> list[Path]:
-    """Write a chart as `<name>.png` (twice the nominal resolution) and `<name>.svg`. Returns the two paths."""
-    import vl_convert
-
-    drawing = specification(chart)
-    folder.mkdir(parents=True, exist_ok=True)
-    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    picture = vl_convert.vegalite_to_svg(drawing)
-    svg.write_text(picture, encoding="utf-8")
-    png.write_bytes(vl_convert.svg_to_png(picture, scale=2))
-    return [png, svg]
+def save_charts(charts: Mapping[str, Any], folder: Path) -> Pictures:
+    """Write charts by name as `<name>.png` and `<name>.svg`."""
+    return draw_pictures({name: specification(chart) for name, chart in charts.items()}, folder)
 
 
-def run_figures(run: StoredRun) -> list[Path]:
-    """Draw one run into its folder: `figures/loss.*` and `figures/resources.*`.
-
-    Returns the paths written. A chart without data is skipped.
-    """
+def run_figures(run: StoredRun) -> Pictures:
+    """Draw one run into its folder: `figures/loss.*` and `figures/resources.*`. A chart without data is skipped."""
     charts = {"loss": loss_curves([run.record]), "resources": timeline([run.record])}
-    folder = run.dir.path / "figures"
-    return [path for name, chart in charts.items() if chart is not None for path in save_chart(chart, folder, name)]
+    return save_charts({name: chart for name, chart in charts.items() if chart is not None}, run.dir.path / "figures")
 
 
 def _data(rows: list[dict[str, Any]]) -> Any:

@@ -7,7 +7,8 @@ scripts and of the style sheet, and forbids everything else.
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.prompts import field_names
 from tuneoff.report import figures, formatting, sections
 from tuneoff.report.escaping import embedded_json
+from tuneoff.report.pictures import Pictures
 from tuneoff.report.rating import rating_page
 from tuneoff.report.study_charts import StudyChart, compared_runs, method_styles, study_charts
 from tuneoff.report.table import build_table, style_of
@@ -33,34 +35,72 @@ from tuneoff.spec import StudySpec
 from tuneoff.verdict.confounds import arithmetic
 
 
-def render(summary: Summary, study: StoredStudy) -> list[Path]:
-    """Write `report.html`, `rating.html` and `figures/` of a study. Returns the paths, the report first.
+@dataclass(frozen=True)
+class WrittenReport:
+    """The report page of a study and its pictures, some of which can be missing."""
+
+    page: Path
+    pictures: Pictures
+
+
+def render(summary: Summary, study: StoredStudy) -> WrittenReport:
+    """Write `report.html`, `rating.html` and `figures/` of a study.
 
     Raises `UserError` if the folder has no `study.json` or a file is damaged.
     """
     spec = study.spec
     if spec is None:
         raise UserError(f"{study.path}: contains no study.json; name the folder that `tuneoff compare` wrote")
-    charts = list(study_charts(summary, study))
     rating = rating_page(summary, study, spec)
-    page = _page(summary, study, spec, charts, rated=rating is not None)
-    written = [path for one in charts for path in figures.save_chart(one.chart, study.dir.figures, one.file)]
-    study.dir.write_page(study.dir.report, page)
     if rating is None:
         study.dir.rating_page.unlink(missing_ok=True)  # an earlier one would keep texts that were withheld
-        return [study.dir.report, *written]
-    study.dir.write_page(study.dir.rating_page, rating)
-    return [study.dir.report, *written, study.dir.rating_page]
+    else:
+        study.dir.write_page(study.dir.rating_page, rating)
+
+    def write(files: Collection[str], problem: str | None) -> None:
+        page = _page(summary, study, spec, charts, files, problem, rated=rating is not None)
+        study.dir.write_page(study.dir.report, page)
+
+    charts, problem = _charts(summary, study)
+    # The page comes first: drawing takes longest, and may be ended from outside.
+    write([f"{one.file}{ending}" for one in charts for ending in (".png", ".svg")], problem)
+    pictures = figures.save_charts({one.file: one.chart for one in charts}, study.dir.figures)
+    if pictures.problem is not None:
+        write([path.name for path in pictures.paths], None)
+    return WrittenReport(study.dir.report, Pictures(pictures.paths, problem or pictures.problem))
 
 
-def _page(summary: Summary, study: StoredStudy, spec: StudySpec, charts: Sequence[StudyChart], *, rated: bool) -> str:
+def _charts(summary: Summary, study: StoredStudy) -> tuple[Sequence[StudyChart], str | None]:
+    """All charts of the page; none, and why, without the package that holds the code that draws them."""
+    try:
+        _vega_bundle()
+    except ImportError as error:
+        return [], f"{error}; run pip install vl-convert-python"
+    return list(study_charts(summary, study)), None
+
+
+def _page(
+    summary: Summary,
+    study: StoredStudy,
+    spec: StudySpec,
+    charts: Sequence[StudyChart],
+    files: Collection[str],
+    problem: str | None,
+    *,
+    rated: bool,
+) -> str:
+    """The page. `files`: names of the pictures in `figures/`, to which it links. `problem`: why there is no chart."""
     compared = compared_runs(summary, study)
     styles = method_styles(summary, study)
     table = build_table(summary.rows, {run.name: run.record for run in compared}, styles)
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
     style = _style_sheet()
-    scripts = [_vega_bundle(), read_resource("charts.js"), read_resource("escaping.js") + read_resource("reader.js")]
+    scripts = [
+        _vega_bundle() if charts else "",
+        read_resource("charts.js"),
+        read_resource("escaping.js") + read_resource("reader.js"),
+    ]
     reader = _reader_data(summary, study, styles)
     drawings = {"dark": DARK, "figures": {one.file: figures.specification(one.chart) for one in charts}}
     names = {run.name for run in compared}
@@ -84,6 +124,8 @@ def _page(summary: Summary, study: StoredStudy, spec: StudySpec, charts: Sequenc
         styles=list(styles),
         table=table,
         figures=charts,
+        files=files,
+        undrawn=f"Nothing could be drawn: {problem}." if problem else "No run recorded data to draw.",
         headline=sections.headline(summary, table, styles),
         runs=[(run.name, run.record, styles.of(run.record) if run.name in names else None) for run in listed],
         machine=sections.machine_facts(summary.machine),

@@ -29,7 +29,7 @@ class TrackerObserver:
         def figures() -> list[Path]:
             if run.record.status != "finished":
                 return []
-            return [path for path in report.run_figures(run) if path.suffix == ".png"]
+            return [path for path in report.run_figures(run).paths if path.suffix == ".png"]
 
         def predictions() -> list[Prediction]:
             return run.predictions if self._keep_texts else []
