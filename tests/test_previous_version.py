@@ -32,8 +32,9 @@ COMPLAINT = re.compile(
     "damaged|(another|earlier|previous|older) version|--keep-earlier|caution|numerics|failed|Traceback|Warning",
     re.IGNORECASE,
 )
-# The missing run is done on the machine that runs the test. If that lacks the compiled kernels, the verdict says so.
-ABOUT_THIS_MACHINE = "kernels"
+# The missing run is done on the machine that runs the test; without the compiled kernels the verdict says so. And
+# the summaries of the fixture are the first sentences of their documents, which this version notices.
+EXPECTED = ("kernels", "a reference stands word for word")
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def read_texts(text: str) -> dict[str, str]:
 
 
 def complaints(text: str) -> list[str]:
-    return [line for line in text.splitlines() if COMPLAINT.search(line) and ABOUT_THIS_MACHINE not in line]
+    return [line for line in text.splitlines() if COMPLAINT.search(line) and not any(map(line.__contains__, EXPECTED))]
 
 
 def changes(before: Any, now: Any, path: str = "") -> Iterator[str]:

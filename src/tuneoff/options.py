@@ -19,6 +19,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "max_train_documents": ("data", "max_train_documents"),
     "max_validation_documents": ("data", "max_validation_documents"),
     "max_test_documents": ("data", "max_test_documents"),
+    "test_share": ("data", "test_share"),
     "model": ("models",),
     "revision": ("models", "*", "revision"),
     "precision": ("models", "*", "precision"),
@@ -66,6 +67,7 @@ class StudyOptions(TypedDict, total=False):
     max_train_documents: int
     max_validation_documents: int
     max_test_documents: int
+    test_share: float
     model: StrPath | Sequence[StrPath]
     revision: str
     precision: Literal["auto", "fp32", "bf16"]

@@ -14,21 +14,39 @@ from tuneoff.study.compatibility import plan_file
 from tuneoff.study.runner import prepare
 
 
-def test_a_plan_says_what_the_study_will_see(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_what_the_study_will_see(
+    tiny: list[str], tiny_data: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"--{split}-file={path}" for split, path in tiny_data.items()]
+    twelve = [*(flag for flag in tiny if flag not in files), f"--train-file={tiny_data['train']}", "--test-share=0.5"]
     seen = []
     for seeds in (2, 3):
-        assert main(["compare", *tiny, f"--seeds={seeds}", "--dry-run", "--json"]) == 0
+        assert main(["compare", *twelve, f"--seeds={seeds}", "--dry-run", "--json"]) == 0
         seen.append(json.loads(capsys.readouterr().out)["sees"]["smallest_difference"])
     assert seen[0] > seen[1] > 1
-    assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
+    assert main(["compare", *twelve, "--seeds=3", "--dry-run"]) == 0
     assert (
-        f"with 3 seeds and 8 test documents, differences of about {seen[1]:.1f} points of ROUGE-1"
+        f"with 3 seeds and 12 test documents, differences of about {seen[1]:.1f} points of ROUGE-1"
         in capsys.readouterr().out
     )
-    assert main(["compare", *tiny, "--margin=2", "--dry-run"]) == 0
+    assert main(["compare", *twelve, "--margin=2", "--dry-run"]) == 0
     assert "a difference of at most 2 points of ROUGE-1 does not matter" in capsys.readouterr().out
-    assert main(["train", "lora", *tiny, "--dry-run", "--json"]) == 0
+    assert main(["train", "lora", *twelve, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
+
+
+def test_a_plan_with_few_test_documents_promises_no_difference(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *tiny, "--seeds=3", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["sees"] is None
+    assert plan["data"]["cautions"][0].startswith("only 8 test documents: with fewer than 10 no difference")
+    assert plan["data"]["caution"] is None
+    assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "        CAUTION: only 8 test documents" in text
+    assert "are detected" not in text
 
 
 def test_a_share_of_the_data_does_not_train_longer_than_all_of_it(
@@ -110,4 +128,4 @@ def test_trials_are_announced_with_the_total(spec: StudySpec, tmp_path: Path) ->
     text = plan_as_text(prepared)
     assert f"{prepared.total} runs in all" in text
     assert prepared.total > len(prepared.plan.runs)
-    assert sensitivity_sentence(prepared) is not None
+    assert sensitivity_sentence(prepared) is None  # eight test documents

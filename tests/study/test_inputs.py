@@ -10,6 +10,7 @@ import pytest
 from tuneoff.data import Example, cleaning_report
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Document
+from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 
@@ -141,7 +142,48 @@ def test_sensitivity_needs_two_rows_to_compare(
 ) -> None:
     one, two = study_of(rows()), study_of(rows(), methods=("zero_shot", "lora"))
     assert load(rows()).sensitivity(one) is None
-    assert load_inputs(two).sensitivity(two) is not None
+    assert load_inputs(two).sensitivity(two) is None  # three test documents: too few for any difference
+    more = two.model_copy(update={"data": two.data.model_copy(update={"test_share": 0.4})})
+    assert load_inputs(more).sensitivity(more) is not None
+
+
+def different_rows() -> Rows:
+    return [{"document": f"text {n}", "summary": f"summary {n}"} for n in range(30)]
+
+
+def test_cautions_of_all_checks_are_collected_and_stored(
+    study_of: Callable[..., StudySpec], load: Callable[..., StudyInputs], tmp_path: Path
+) -> None:
+    plain = study_of(different_rows())
+    plain = plain.model_copy(update={"data": plain.data.model_copy(update={"test_share": 0.4})})
+    assert load_inputs(plain).cautions == ()
+    found = load(rows("für die Modelle " * 40))
+    starts = (
+        "only 3 test documents",
+        "all 3 test references are the same",
+        "100 % of the test references are",
+        "33.3 %",
+    )
+    assert len(found.cautions) == len(starts)
+    for caution, start in zip(found.cautions, starts, strict=True):
+        assert caution.startswith(start)
+    stored = found.data_file(DataSpec(source="starter"))
+    assert (stored.cautions, stored.caution) == (found.cautions, found.coverage.caution)
+
+
+def test_lengths_are_those_of_the_models_own_tokens(
+    load: Callable[..., StudyInputs], study_of: Callable[..., StudySpec]
+) -> None:
+    assert not any("--max-new-tokens" in caution for caution in load(rows("we show that a small model")).cautions)
+    short = {"generate": {"max_new_tokens": 2}}
+    [caution] = [one for one in load(rows("we show that a small model"), **short).cautions if "max-new" in one]
+    assert "longer than --max-new-tokens 2 (median " in caution
+
+
+def test_a_file_of_an_earlier_version_has_its_only_caution() -> None:
+    assert DataFile(caution="one").all_cautions == ("one",)
+    assert DataFile(caution="one", cautions=("two", "one")).all_cautions == ("two", "one")
+    assert DataFile().all_cautions == ()
 
 
 def test_an_unknown_hyperparameter_is_refused_before_the_data_are_read(study_of: Callable[..., StudySpec]) -> None:

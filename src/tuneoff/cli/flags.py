@@ -67,6 +67,8 @@ STUDY_FLAGS = (
          "Validate on at most N documents.", metavar="N"),
     Flag("--max-test-documents", int, DATA, "Test on at most N documents.",
          metavar="N"),
+    Flag("--test-share", float, DATA, "Fraction of the training documents that is held out for the test.",
+         ("--test-size",), "FRACTION", default="0.1"),
     Flag("--model", list[str], MODEL,
          "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL",
          default="starter"),

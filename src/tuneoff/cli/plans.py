@@ -10,6 +10,8 @@ from tuneoff.study import planner
 from tuneoff.study.runner import PreparedStudy
 from tuneoff.text import plural
 
+_ROUGE_SCALE = 100  # points
+
 
 def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
     """The plan of a study: counts, effort and every run with its resolved settings."""
@@ -22,6 +24,7 @@ def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
             "description": inputs.dataset.description,
             "counts": inputs.counts,
             "caution": inputs.coverage.caution,
+            "cautions": list(inputs.cautions),
         },
         "sees": None
         if sensitivity is None
@@ -53,7 +56,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         f"study   {study.name}, folder {prepared.dir.path}",
         f"data    {inputs.dataset.description}",
         *(f"        {line}" for line in cleaning_report(inputs.dataset)),
-        *(f"        CAUTION: {caution}" for caution in [inputs.coverage.caution] if caution),
+        *(f"        CAUTION: {caution}" for caution in inputs.cautions),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
         f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "
@@ -100,8 +103,11 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
     if sensitivity is None:
         return None
     documents = count_documents(prepared.inputs.dataset.test)
+    size = f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}"
+    if sensitivity.smallest_difference > _ROUGE_SCALE:
+        return f"{size}, no difference that is possible would be detected (for typical spreads of scores)"
     return (
-        f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}, differences of about "
+        f"{size}, differences of about "
         f"{sensitivity.smallest_difference:.1f} points of ROUGE-1 or more are detected (with 80 % probability, for "
         "typical spreads of scores)"
     )

@@ -128,8 +128,8 @@ def _announce(prepared: PreparedStudy) -> None:
     _print(inputs.dataset.description)
     for line in data.cleaning_report(inputs.dataset):
         _print(line)
-    if inputs.coverage.caution:
-        _print(f"CAUTION: {inputs.coverage.caution}")
+    for caution in inputs.cautions:
+        _print(f"CAUTION: {caution}")
     if (sentence := sensitivity_sentence(prepared)) is not None:
         _print(sentence)
     total, missing = prepared.total, prepared.total - len(prepared.plan.runs) + len(prepared.missing)

@@ -41,6 +41,13 @@ class DataFile(_Tolerant):
     content_hash: str | None = None
     caution: str | None = None
     """What ROUGE does not see of the test data."""
+    cautions: tuple[str, ...] = ()
+    """Everything that was known before the first run and makes the scores say less, `caution` included."""
+
+    @property
+    def all_cautions(self) -> tuple[str, ...]:
+        """The cautions, also of a file that has only `caution`."""
+        return self.cautions or (() if self.caution is None else (self.caution,))
 
     @property
     def train_examples(self) -> int:

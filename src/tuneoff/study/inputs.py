@@ -1,7 +1,7 @@
 """What a study works on: its data, its models and the outputs of outside systems, checked before anything is run."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -16,11 +16,12 @@ from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompter, Prompting, apply_wo
 from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
-from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.stats.power import Sensitivity, planned_sensitivity
-from tuneoff.study import planner
+from tuneoff.spec import DataSpec, ModelSpec, StudySpec
+from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, planned_sensitivity
+from tuneoff.study import data_checks, planner
 from tuneoff.study.budget import DataSizes
 from tuneoff.study.planner import ContentHashes
+from tuneoff.tokenization import tokenize_as_plain_text
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class StudyInputs:
     hashes: ContentHashes
     outside: Mapping[str, Mapping[str, str]]
     coverage: metrics.RougeCoverage
+    cautions: tuple[str, ...] = ()
+    """What is known before training and makes the scores say less than they seem to."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -55,11 +58,11 @@ class StudyInputs:
     def sensitivity(self, study: StudySpec) -> Sensitivity | None:
         """What the study will be able to detect on each model, for typical spreads of scores.
 
-        None if there is nothing to compare.
+        None if there is nothing to compare, or too few documents for a verdict.
         """
         documents = data.count_documents(self.dataset.test)
         varies = [method_class(name).seeded for name in study.methods] + [False for _ in self.outside]
-        if len(varies) < 2 or documents < 2:
+        if len(varies) < 2 or documents < FEWEST_GROUPS:
             return None
         return planned_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)
 
@@ -71,6 +74,7 @@ class StudyInputs:
             cleaning=tuple(_without_folders(data.cleaning_report(self.dataset), spec)),
             content_hash=self.dataset.content_hash,
             caution=self.coverage.caution,
+            cautions=tuple(_without_folders(self.cautions, spec)),
         )
 
 
@@ -100,7 +104,35 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         train_examples=len(dataset.train),
         examples_at=examples_at,
     )
-    return StudyInputs(dataset, hashes, outside, coverage)
+    return StudyInputs(dataset, hashes, outside, coverage, tuple(_find_cautions(study, dataset, coverage)))
+
+
+def _find_cautions(study: StudySpec, dataset: Dataset, coverage: metrics.RougeCoverage) -> Iterator[str]:
+    """What the data and the settings make of the scores, from the most to the least serious."""
+    test = data_checks.sample(dataset.test)
+    examples = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    held_out = study.data.source is None and study.data.test_file is None
+    found = (
+        data_checks.few_documents(
+            data.count_documents(dataset.test), examples, held_out=held_out, limit=study.data.max_test_documents
+        ),
+        data_checks.copied_references(test),
+        data_checks.equal_references(test),
+        *dict.fromkeys(_long_references(study, model, test) for model in study.models),
+        coverage.caution,
+    )
+    yield from (caution for caution in found if caution is not None)
+
+
+def _long_references(study: StudySpec, model: ModelSpec, test: Sequence[Example]) -> str | None:
+    limit = study.generate.max_new_tokens
+    if not data_checks.may_be_longer(test, limit):
+        return None
+    tokenizer = models.load_tokenizer(model)
+    texts = [text for example in test for text in example.references]
+    lengths = iter([len(ids) for ids in tokenize_as_plain_text(tokenizer, texts)])
+    shortest = [min(next(lengths) for _ in example.references) for example in test]
+    return data_checks.long_references(shortest, limit, study.prompt.max_length)
 
 
 def check_prompts(study: StudySpec, inputs: StudyInputs) -> None:
@@ -150,7 +182,7 @@ def document_row(example: Example, keep_texts: bool) -> Document:
     )
 
 
-def _without_folders(lines: list[str], spec: DataSpec) -> list[str]:
+def _without_folders(lines: Iterable[str], spec: DataSpec) -> list[str]:
     """Sentences that name files without their folders, as records do."""
     files = [path for path in (spec.train_file, spec.validation_file, spec.test_file) if path]
     named = []

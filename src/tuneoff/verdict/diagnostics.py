@@ -45,7 +45,7 @@ def diagnose(
         # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
         found += _compare_with_zero_shot(at_fraction, _zero_shot_run(at_fraction) or _zero_shot_run(of_model))
         found += _compare_seeds(at_fraction, fraction)
-    return [*_unscored_words(data), *found, *_search_edges(search)]
+    return [*_data_cautions(data), *found, *_search_edges(search)]
 
 
 def _zero_shot_run(runs: Sequence[tuple[Record, Predictions]]) -> tuple[Record, Predictions] | None:
@@ -153,9 +153,9 @@ def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float) 
                 )
 
 
-def _unscored_words(data: DataFile | None) -> Iterator[Finding]:
-    if data is not None and data.caution is not None:
-        yield Finding(check="words", where="the test data", message=data.caution)
+def _data_cautions(data: DataFile | None) -> Iterator[Finding]:
+    for caution in data.all_cautions if data is not None else ():
+        yield Finding(check="data", where="the test data", message=caution)
 
 
 def _search_edges(search: SearchFile | None) -> Iterator[Finding]:
