@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from support.shared_servers import sharing_servers
 from tiny import config_of, example_row, write_tokenizer
 from tuneoff.profiling import usable_cores
+from tuneoff.study import executor, launcher
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,6 +30,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_auto_num_workers() -> int:
     """For `-n auto`: a process for each usable core, but each loads torch anew, for seconds and half a gigabyte."""
     return min(4, usable_cores())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_servers() -> Iterator[None]:
+    """Studies fork their runs from servers that live as long as the tests."""
+    with sharing_servers(launcher.launcher) as open_launcher, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "launcher", open_launcher)
+        yield
 
 
 @pytest.fixture

@@ -124,7 +124,9 @@ class LocalExecutor:
         """Raises `UserError` for an unknown start method."""
         self._layout, self._preload, self._target = layout, preload, target
         self._method = choose_start_method(start_method)
-        self._launcher: Launcher | None = None  # its imports take seconds, so it is kept
+        # A launcher's imports take seconds, so each is kept until the end: one for single runs, the others for workers.
+        self._launcher: Launcher | None = None
+        self._idle: deque[Launcher] = deque()
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -134,6 +136,7 @@ class LocalExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._launcher = None
+        self._idle.clear()
         self._resources.close()
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
@@ -149,15 +152,29 @@ class LocalExecutor:
                     self._launcher = self._resources.enter_context(opened)
                 yield self._carry_out(job, self._launcher, observer, never)
 
+    @contextlib.contextmanager
+    def _worker_launcher(self) -> Iterator[Launcher]:
+        """A launcher that no other worker uses. It is idle again afterwards; after an error it is closed."""
+        try:
+            started = self._idle.popleft()
+        except IndexError:
+            started = self._resources.enter_context(launcher(self._method, self._preload, self._layout))
+        try:
+            yield started
+        except BaseException:
+            started.close()
+            raise
+        self._idle.append(started)
+
     def _run_concurrently(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
-        """Each worker is a thread with a launcher of its own. The first error of a worker ends all and is raised."""
+        """Each worker is a thread that uses one launcher. The first error of a worker ends all and is raised."""
         waiting = deque(jobs)
         stop = threading.Event()
         results: queue.SimpleQueue[StoredRun | BaseException | None] = queue.SimpleQueue()  # None: a worker has ended
 
         def work() -> None:
             try:
-                with launcher(self._method, self._preload, self._layout) as started:
+                with self._worker_launcher() as started:
                     while not stop.is_set():
                         try:
                             job = waiting.popleft()
