@@ -16,6 +16,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "test_file": ("data", "test_file"),
     "document_column": ("data", "document_column"),
     "summary_column": ("data", "summary_column"),
+    "summary_lists": ("data", "summary_lists"),
     "max_train_documents": ("data", "max_train_documents"),
     "max_validation_documents": ("data", "max_validation_documents"),
     "max_test_documents": ("data", "max_test_documents"),
@@ -64,6 +65,7 @@ class StudyOptions(TypedDict, total=False):
     test_file: StrPath
     document_column: str
     summary_column: str
+    summary_lists: Literal["references", "sentences"]
     max_train_documents: int
     max_validation_documents: int
     max_test_documents: int

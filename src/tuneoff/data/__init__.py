@@ -1,7 +1,7 @@
 """Documents and their summaries: read, cleaned and split by document. Imports neither torch nor transformers."""
 
 from tuneoff.data.clean import cleaning_report
-from tuneoff.data.example import Dataset, DroppedRow, Example, Split, group_id
+from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Example, Split, group_id
 from tuneoff.data.in_memory import write_rows
 from tuneoff.data.load import load_dataset
 from tuneoff.data.splits import count_documents, take_fraction
@@ -9,6 +9,7 @@ from tuneoff.data.starter import starter_location, starter_present
 from tuneoff.data.stored_examples import StoredExamples
 
 __all__ = [
+    "ColumnsTaken",
     "Dataset",
     "DroppedRow",
     "Example",

@@ -2,15 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tuneoff.data.columns import Columns, RejectedRow, to_example
+from tuneoff.data.columns import FoundColumns, RejectedRow, to_example
 from tuneoff.data.digest_set import DigestSet
 from tuneoff.data.example import Dataset, DroppedRow, Example, Split
-from tuneoff.data.source_table import SourceTable
+from tuneoff.data.source_table import SourceRow, SourceTable
+from tuneoff.errors import UserError
 
 DUPLICATE = "duplicate pair"
+# Of a file. If more of its rows cannot be read, the others are not a sample of it: they are the rows without an accent,
+# a comma, or whatever the fault is.
+LARGEST_UNREADABLE_FRACTION = 0.1
 LOCATIONS_TO_LIST = 3
 
 
@@ -21,19 +26,17 @@ class Cleaner:
         self.dropped: list[DroppedRow] = []
         self._groups: dict[Split, DigestSet] = {}
 
-    def read(self, split: Split, table: SourceTable, columns: Columns) -> Iterator[Example]:
-        """Yield the clean examples of one split. Ids are made unique within it: a second `x` becomes `x-2`."""
+    def read(self, split: Split, parts: Sequence[FoundColumns]) -> Iterator[Example]:
+        """Yield the clean examples of one split, which may have several tables.
+
+        Ids are made unique within it: a second `x` becomes `x-2`. Raises `UserError` after the last row of a table that
+        lost more than `LARGEST_UNREADABLE_FRACTION` of its rows, and more than one row.
+        """
         groups_elsewhere = dict(self._groups)
         groups = self._groups[split] = DigestSet()
         pairs = DigestSet()
         ids = _UniqueIds()
-        for row in table.rows:
-            location = table.location(row.number)
-            result = to_example(row, columns, split)
-            if isinstance(result, RejectedRow):
-                self._report(split, location, result.reason)
-                continue
-            example, empty_references = result
+        for location, example, empty_references in self._examples(split, parts):
             group = _group_digest(example)
             other = next((name for name, found in groups_elsewhere.items() if group in found), None)
             if other is not None:
@@ -50,8 +53,57 @@ class Cleaner:
                 groups.add(group)
             yield ids.with_unique_id(example)
 
+    def _examples(self, split: Split, parts: Sequence[FoundColumns]) -> Iterator[tuple[str, Example, int]]:
+        """The rows that make an example: location, example, number of empty references."""
+        for part in parts:
+            lost = _LostRows(part.table)
+            for row in part.table.rows:
+                location = part.table.location(row.number)
+                result = to_example(row, part.columns, split)
+                lost.count(location, result)
+                if isinstance(result, RejectedRow):
+                    self._report(split, location, result.reason)
+                    continue
+                if isinstance(row, SourceRow) and row.note is not None:
+                    self._report(split, location, row.note, kept=True)
+                yield location, *result
+            lost.check()
+
     def _report(self, split: Split, location: str, reason: str, kept: bool = False) -> None:
         self.dropped.append(DroppedRow(split, location, reason, kept))
+
+
+class _LostRows:
+    """Counts the rows of one table that cannot be read."""
+
+    def __init__(self, table: SourceTable) -> None:
+        self._name = table.name
+        self._rows = 0
+        self._reasons: Counter[str] = Counter()
+        self._first: str | None = None
+
+    def count(self, location: str, result: object) -> None:
+        self._rows += 1
+        if isinstance(result, RejectedRow) and result.unreadable:
+            self._reasons[result.reason] += 1
+            self._first = self._first or location
+
+    def check(self) -> None:
+        lost = self._reasons.total()
+        if lost > 1 and lost > LARGEST_UNREADABLE_FRACTION * self._rows:
+            reason, _ = self._reasons.most_common(1)[0]
+            raise UserError(
+                f"{self._name}: {lost} of {self._rows} rows cannot be read, most often because of: {reason} (first "
+                f"{self._first}); {_way_out(reason)}"
+            )
+
+
+def _way_out(reason: str) -> str:
+    if reason.startswith("number of fields"):
+        return "put quotes around texts that contain the separator, as csv writers do, or use JSON Lines"
+    if "NUL" in reason and "UTF-8" not in reason:
+        return "write the file again without NUL bytes"
+    return "save the file as UTF-8, or name its encoding with --encoding (such as cp1252)"
 
 
 def _pair_digest(example: Example) -> bytes:

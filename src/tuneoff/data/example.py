@@ -30,6 +30,16 @@ class DroppedRow:
 
 
 @dataclass(frozen=True)
+class ColumnsTaken:
+    """What the columns of one split were taken for. Several summary columns are several references."""
+
+    document: str
+    summary: tuple[str, ...]
+    fields: tuple[str, ...]  # the other columns that instructions can name
+    passed_over: tuple[str, ...]  # of the fields, those with a usual name for a document or a summary
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three splits after cleaning. No group is in two splits. Examples are read from disk when they are used."""
 
@@ -40,6 +50,8 @@ class Dataset:
     content_hash: str  # 16 hex digits over ids, texts, fields and splits
     description: str  # one line for people: name, counts, source
     over_limit: Mapping[Split, int] = field(default_factory=dict)  # clean rows beyond `max_*_documents`
+    columns: Mapping[Split, ColumnsTaken] = field(default_factory=dict)  # of the splits that have a table of their own
+    cautions: tuple[str, ...] = ()  # what was found while reading and may not be what the user wants, as sentences
 
 
 def group_id(document: str) -> str:

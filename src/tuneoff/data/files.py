@@ -5,6 +5,7 @@ A damaged row becomes an `UnreadableRow`. A file whose content does not match it
 
 import csv
 import difflib
+import glob
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,20 @@ LARGEST_CSV_FIELD = 2**31 - 1
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # A line such as `sep=;` above the header defines the separator for Excel.
 _SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
+
+
+def expanded(name: str) -> list[str]:
+    """The files that a pattern such as `data/*.jsonl` stands for, in alphabetical order, or the one file itself.
+
+    Raises `UserError` if no file matches.
+    """
+    if not glob.has_magic(name) or local_path(name).exists():
+        return [name]
+    path = local_path(name)
+    found = sorted(str(match) for match in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not found:
+        raise UserError(f"{name}: no file matches this pattern; check the path")
+    return found
 
 
 def open_file(name: str) -> SourceTable:

@@ -11,9 +11,9 @@ import numpy as np
 from tuneoff import cache
 from tuneoff.data.arrow import is_saved_folder, open_saved_folder
 from tuneoff.data.clean import Cleaner
-from tuneoff.data.columns import find_columns
-from tuneoff.data.example import Dataset, DroppedRow, Split
-from tuneoff.data.files import READERS, local_path, no_such_file, open_file
+from tuneoff.data.columns import FoundColumns, find_columns
+from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Split
+from tuneoff.data.files import READERS, expanded, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
 from tuneoff.data.source_table import SourceTable
 from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
@@ -21,6 +21,10 @@ from tuneoff.data.starter import open_starter
 from tuneoff.data.stored_examples import ExampleWriter, StoredExamples, StoredRows, dataset_hash
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
+from tuneoff.spec.run import paths_of
+from tuneoff.text import plural
+
+Tables = Sequence[SourceTable]  # of one split: one, or one for each of its files
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -48,12 +52,13 @@ def load_dataset(spec: DataSpec, required_fields: Sequence[str] = ()) -> Dataset
         return _cached_dataset(writer.finish(cache_tables, keep=_file_states(tables) == before))
 
 
-def _file_states(tables: Mapping[Split, SourceTable]) -> list[tuple[int, int]] | None:
+def _file_states(tables: Mapping[Split, Tables]) -> list[tuple[int, int]] | None:
     """Size and modification time of every source file; None if the files are not known."""
-    if not all(table.files for table in tables.values()):
+    every = [table for parts in tables.values() for table in parts]
+    if not all(table.files for table in every):
         return None
     try:
-        found = [file.stat() for table in tables.values() for file in table.files]
+        found = [file.stat() for table in every for file in table.files]
     except OSError:
         return None
     return [(status.st_size, status.st_mtime_ns) for status in found]
@@ -64,12 +69,13 @@ def _is_worth_caching(states: list[tuple[int, int]] | None) -> bool:
 
 
 def _examples_cache_key(
-    spec: DataSpec, required_fields: Sequence[str], name: str, tables: Mapping[Split, SourceTable]
+    spec: DataSpec, required_fields: Sequence[str], name: str, tables: Mapping[Split, Tables]
 ) -> str | None:
     """Includes file names, which the cleaning report quotes, and this package's code, because cleaning may change."""
     try:
         files = {
-            split: [table.name, *(cache.file_digest(file) for file in table.files)] for split, table in tables.items()
+            split: [[table.name, *(cache.file_digest(file) for file in table.files)] for table in parts]
+            for split, parts in tables.items()
         }
     except OSError:
         return None
@@ -91,14 +97,18 @@ def _clean_and_split(
     spec: DataSpec,
     required_fields: Sequence[str],
     name: str,
-    tables: Mapping[Split, SourceTable],
+    tables: Mapping[Split, Tables],
     cache_writer: cache.CacheWriter,
 ) -> Mapping[str, bytes]:
     """Write the clean examples to the cache file. Returns the tables of that file: row ends, groups, splits, report."""
     found = {
-        split: find_columns(table, spec.document_column, spec.summary_column, required_fields)
-        for split, table in tables.items()
+        split: [
+            find_columns(table, spec.document_column, spec.summary_column, required_fields, spec.summary_lists, split)
+            for table in parts
+        ]
+        for split, parts in tables.items()
     }
+    _check_given_columns(spec.summary_column, [part for parts in found.values() for part in parts])
     limits: dict[Split, int | None] = {
         "train": spec.max_train_documents,
         "validation": spec.max_validation_documents,
@@ -113,22 +123,21 @@ def _clean_and_split(
     for split in order:
         if split not in found:
             continue
-        columns, table = found[split]
         start = len(writer)
         # Splits are held out from all the training data, so its limit is applied afterwards.
         limit = None if split == "train" and missing else limits[split]
-        examples, over_limit[split] = limit_documents(cleaner.read(split, table, columns), limit, spec.split_seed)
+        examples, over_limit[split] = limit_documents(cleaner.read(split, found[split]), limit, spec.split_seed)
         for example in examples:
             writer.add(example)
         if len(writer) == start:
-            raise UserError(_empty_split_message(split, table.name, cleaner.dropped))
+            raise UserError(_empty_split_message(split, _names(tables[split]), cleaner.dropped))
         ranges[split] = start, len(writer)
     rows = writer.rows()
     splits = {split: StoredExamples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
     if missing:
         fractions = {"validation": spec.validation_share, "test": spec.test_share}
         held_out = {split: fractions[split] for split in missing}
-        for split, part in hold_out(splits["train"], held_out, spec.split_seed, tables["train"].name).items():
+        for split, part in hold_out(splits["train"], held_out, spec.split_seed, _names(tables["train"])).items():
             assert isinstance(part, StoredExamples)
             splits[split], over_limit[split] = limit_stored_documents(part, limits[split], spec.split_seed)
     in_order = {split: splits[split] for split in SPLIT_NAMES}
@@ -137,6 +146,8 @@ def _clean_and_split(
         "content_hash": dataset_hash(in_order),
         "description": _describe(name, in_order, missing),
         "over_limit": {split: count for split, count in over_limit.items() if count},
+        "columns": {split: _columns_taken(parts) for split, parts in found.items()},
+        "cautions": [*_cautions_about_reading(found)],
     }
     return {
         "ends": rows.ends.tobytes(),
@@ -162,21 +173,26 @@ def _cached_dataset(cached: cache.CachedFile) -> Dataset:
         content_hash=meta["content_hash"],
         description=meta["description"],
         over_limit=meta["over_limit"],
+        columns={
+            name: ColumnsTaken(document, tuple(summary), tuple(fields), tuple(passed_over))
+            for name, (document, summary, fields, passed_over) in meta["columns"].items()
+        },
+        cautions=tuple(meta["cautions"]),
     )
 
 
-def _open_source(spec: DataSpec) -> tuple[str, dict[Split, SourceTable]]:
+def _open_source(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
     """A name for messages, and the tables by split."""
     if spec.source is None:
-        files: dict[Split, str | None] = {
-            "train": spec.train_file,
-            "validation": spec.validation_file,
-            "test": spec.test_file,
+        files: dict[Split, Sequence[str]] = {
+            "train": paths_of(spec.train_file),
+            "validation": paths_of(spec.validation_file),
+            "test": paths_of(spec.test_file),
         }
-        given = {split: file for split, file in files.items() if file is not None}
+        given = {split: tuple(match for path in paths for match in expanded(path)) for split, paths in files.items()}
         _check_files_differ(given)
-        return ", ".join(Path(file).name for file in given.values()), {
-            split: open_file(file) for split, file in given.items()
+        return ", ".join(Path(file).name for paths in given.values() for file in paths), {
+            split: [open_file(file) for file in paths] for split, paths in given.items() if paths
         }
     if spec.source == "starter":
         return "starter set (ACLSum)", _by_split("the starter set", open_starter())
@@ -194,29 +210,63 @@ def _open_source(spec: DataSpec) -> tuple[str, dict[Split, SourceTable]]:
     return spec.source, _by_split(spec.source, open_hub(spec.source, spec.config))
 
 
-def _check_files_differ(given: Mapping[Split, str]) -> None:
-    """Raise `UserError` if two splits name one file: cleaning would drop every document of one of them."""
+def _check_files_differ(given: Mapping[Split, Sequence[str]]) -> None:
+    """Raise `UserError` if a file is given twice: cleaning would drop every document of one of them."""
     by_path: dict[Path, Split] = {}
-    for split, file in given.items():
-        other = by_path.setdefault(local_path(file).resolve(), split)
-        if other != split:
-            raise UserError(
-                f"{file}: given for both {other} and {split}; leave one out to hold that split out from the other"
-            )
+    for split, paths in given.items():
+        for file in paths:
+            path = local_path(file).resolve()
+            other = by_path.get(path)
+            if other == split:
+                raise UserError(f"{file}: given twice for {split}; name it once")
+            if other is not None:
+                raise UserError(
+                    f"{file}: given for both {other} and {split}; leave one out to hold that split out from the other"
+                )
+            by_path[path] = split
 
 
-def _by_split(name: str, tables: Mapping[str, SourceTable]) -> dict[Split, SourceTable]:
-    found: dict[Split, SourceTable] = {}
+def _by_split(name: str, tables: Mapping[str, SourceTable]) -> dict[Split, Tables]:
+    found: dict[Split, Tables] = {}
     for split, usual in SPLIT_NAMES.items():
         match = next((tables[known] for known in usual if known in tables), None)
         if match is not None:
-            found[split] = match
+            found[split] = [match]
     if "train" not in found:
         raise UserError(
             f"{name}: it has no split 'train' to train on (splits: {', '.join(tables) or 'none'}); "
             "name files with --train-file"
         )
     return found
+
+
+def _names(tables: Tables) -> str:
+    return tables[0].name if len(tables) == 1 else f"{tables[0].name} and {plural(len(tables) - 1, 'other file')}"
+
+
+def _check_given_columns(given: str | None, found: Sequence[FoundColumns]) -> None:
+    """Raise `UserError` if one of several given summary columns is in no table."""
+    if given is None or any(given in part.columns.summary for part in found):
+        return
+    there = {name for part in found for name in part.columns.summary}
+    missing = next((name for name in (part.strip() for part in given.split(",")) if name not in there), None)
+    if missing is not None:
+        raise UserError(f"--summary-column {given}: no file has a column {missing!r}; correct the name or leave it out")
+
+
+def _columns_taken(parts: Sequence[FoundColumns]) -> tuple[str, list[str], list[str], list[str]]:
+    """The columns of a split. Files with other names add theirs."""
+    taken = [part.taken for part in parts]
+    return (
+        ", ".join(dict.fromkeys(columns.document for columns in taken)),
+        list(dict.fromkeys(name for columns in taken for name in columns.summary)),
+        list(dict.fromkeys(name for columns in taken for name in columns.fields)),
+        list(dict.fromkeys(name for columns in taken for name in columns.passed_over)),
+    )
+
+
+def _cautions_about_reading(found: Mapping[Split, Sequence[FoundColumns]]) -> dict[str, None]:
+    return dict.fromkeys(caution for parts in found.values() for part in parts for caution in part.cautions)
 
 
 def _empty_split_message(split: Split, name: str, dropped: Sequence[DroppedRow]) -> str:

@@ -12,6 +12,7 @@ class SourceRow:
 
     number: int
     values: Mapping[str, object]
+    note: str | None = None  # what of the row was left out, for the report of cleaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,14 @@ class SourceTable:
     """Rows of one source, read lazily and once.
 
     `name` is for messages: a path, or a data set and its split. `files` are all files that the rows are read from;
-    empty if they are not known.
+    empty if they are not known. `cautions` are sentences about how the source is read.
     """
 
     name: str
     unit: Literal["line", "row"]
     rows: Iterator[SourceRow | UnreadableRow]
     files: tuple[Path, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     def location(self, number: int) -> str:
         """The location of a row, for a message: `train.jsonl:7` or `owner/name train, row 7`."""

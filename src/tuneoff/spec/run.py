@@ -12,6 +12,7 @@ Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 SplitFraction = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
+Paths = str | tuple[str, ...] | None  # one file, or several that are read one after another
 Scalar = bool | int | float | str | tuple[str, ...] | None
 RougeWords = Literal["english", "unicode", "characters"]  # the units that ROUGE counts
 # (optimiser step, highest validation loss at which the trial continues; None: evaluate only).
@@ -21,6 +22,11 @@ CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
 def _is_path(source: str) -> bool:
     """Whether a source is a folder, not a hub name or `starter`."""
     return PurePath(source).is_absolute() or source.startswith((".", "~"))
+
+
+def paths_of(value: Paths) -> tuple[str, ...]:
+    """The files of a split, one or several."""
+    return (value,) if isinstance(value, str) else value or ()
 
 
 class Frozen(BaseModel):
@@ -52,11 +58,15 @@ class DataSpec(Frozen):
 
     source: str | None = Field(None, description="`starter`, a folder saved by datasets, or a hub name")
     config: str | None = Field(None, description="configuration of a hub data set")
-    train_file: str | None = None
-    validation_file: str | None = None
-    test_file: str | None = None
+    train_file: Paths = None
+    validation_file: Paths = None
+    test_file: Paths = None
     document_column: str | None = None
-    summary_column: str | None = None
+    summary_column: str | None = Field(None, description="one column, or several separated by commas: references")
+    summary_lists: Literal["references", "sentences"] | None = Field(
+        None, description="what a list of texts as summary is: alternatives, or the sentences of one summary"
+    )
+    encoding: str | None = Field(None, description="encoding of text files; by default it is detected")
     max_train_documents: int | None = Field(None, ge=1)
     max_validation_documents: int | None = Field(None, ge=1)
     max_test_documents: int | None = Field(None, ge=1)
@@ -69,12 +79,22 @@ class DataSpec(Frozen):
 
         Data is identified by hashes of its content, never by paths.
         """
-        names = {
-            key: PurePath(value).name
-            for key in ("source", "train_file", "validation_file", "test_file")
-            if (value := getattr(self, key)) is not None and (key != "source" or _is_path(value))
-        }
+        names: dict[str, Paths] = {}
+        if self.source is not None and _is_path(self.source):
+            names["source"] = PurePath(self.source).name
+        for key in ("train_file", "validation_file", "test_file"):
+            value: Paths = getattr(self, key)
+            if isinstance(value, str):
+                names[key] = PurePath(value).name
+            elif value is not None:
+                names[key] = tuple(PurePath(path).name for path in value)
         return self.model_copy(update=names)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All data files that were given, of all splits."""
+        given = (self.train_file, self.validation_file, self.test_file)
+        return tuple(path for value in given for path in paths_of(value))
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSpec":

@@ -191,6 +191,8 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
     for key in FILE_KEYS:
         if isinstance(data.get(key), str):
             data[key] = str(folder / data[key])
+        elif isinstance(data.get(key), list):
+            data[key] = [str(folder / path) if isinstance(path, str) else path for path in data[key]]
     predictions = document.get("predictions", {})
     for name, path in predictions.items():
         if isinstance(path, str):
@@ -208,7 +210,7 @@ def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
     data = document.setdefault("data", {})
     # Data on the command line replace the data of the study, and with them what the study says about columns.
     if ("data", "source") in typed or ("data", "train_file") in typed:
-        for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column"):
+        for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column", "summary_lists", "encoding"):
             data.pop(key, None)
     # Names of models first, then what applies to each of them.
     for override in sorted(overrides, key=lambda override: TO_EVERY_MODEL in override.path):
@@ -229,13 +231,17 @@ def _name_from(data: Mapping[str, Any]) -> str:
     source = data.get("source")
     if isinstance(source, str):
         words = Path(source).name
-    elif isinstance(train := data.get("train_file"), str):
+    elif isinstance(train := _first_file(data.get("train_file")), str):
         path = Path(train)
         words = path.absolute().parent.name if path.stem in ("train", "training") else path.stem
     else:
         words = ""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-.")[:64]
     return slug or "study"
+
+
+def _first_file(value: object) -> object:
+    return value[0] if isinstance(value, list | tuple) and value else value
 
 
 def _explain(

@@ -184,10 +184,9 @@ def document_row(example: Example, keep_texts: bool) -> Document:
 
 def _without_folders(lines: Iterable[str], spec: DataSpec) -> list[str]:
     """Sentences that name files without their folders, as records do."""
-    files = [path for path in (spec.train_file, spec.validation_file, spec.test_file) if path]
     named = []
     for line in lines:
-        for path in files:
+        for path in spec.files:
             line = line.replace(path, PurePath(path).name)
         named.append(line)
     return named

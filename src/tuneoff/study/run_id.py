@@ -9,8 +9,8 @@ from tuneoff.spec import RunSpec, json_hash
 # The fields of an instruction that every version of these numerics fills in.
 _PLAIN_FIELD = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _OTHER_BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
-# The path of a file does not change its content: in a run's id, content hashes replace these.
-LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file")
+# Where the data are and how they are read. In a run's id, the hash of what was read replaces these.
+LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file", "encoding", "summary_lists")
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int | None = None) -> str:
