@@ -27,7 +27,7 @@ _SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
 
 
 def expanded(name: str) -> list[str]:
-    """The files that a pattern such as `data/*.jsonl` stands for, in alphabetical order, or the one file itself.
+    """The files that match a pattern such as `data/*.jsonl`, in alphabetical order, or the one file itself.
 
     Raises `UserError` if no file matches.
     """
