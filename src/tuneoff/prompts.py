@@ -100,6 +100,11 @@ def fill_fields(instruction: str, fields: Mapping[str, str]) -> str:
     return _BRACES.sub(value, instruction)
 
 
+def name_fields(instruction: str) -> str:
+    """The words of an instruction for all examples: each `{name}` becomes the name, `{{` and `}}` single braces."""
+    return fill_fields(instruction, {name: name for name in field_names(instruction)})
+
+
 @dataclass(frozen=True, eq=False)
 class _PromptParts:
     """The parts of N prompts.

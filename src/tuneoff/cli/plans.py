@@ -59,6 +59,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         *(f"        CAUTION: {caution}" for caution in inputs.cautions),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
+        *([f"        the cue is {study.prompt.cue!r}; --cue sets another"] if study.task == "other" else []),
         f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "
         "virtual tokens",
         f"effort  {effort}; {plural(study.seeds, 'seed')}",

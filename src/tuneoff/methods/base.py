@@ -19,6 +19,7 @@ from tuneoff.export.formats import SHOTS_FILE, TENSORS_FILE, ArtefactFormat
 from tuneoff.methods.hyperparameters import check_value, types_of
 from tuneoff.prompts import AS_GIVEN, Prompting
 from tuneoff.spec.run import Scalar
+from tuneoff.spec.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +48,9 @@ class Method(ABC):
     seeded: ClassVar[bool] = True  # the seed changes the generated texts
     search: ClassVar[Mapping[str, tuple[float, float]]] = {}  # hyper-parameter -> range, searched on a log scale
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}  # hyper-parameter -> values, tried in this order
+    # The same where the texts to write are not summaries, for hyper-parameters whose values name the task.
+    choices_for_other_tasks: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
+    task_text: ClassVar[str | None] = None  # hyper-parameter that holds an instruction; its default asks for summaries
 
     def __post_init__(self) -> None:
         declared = types_of(type(self))
@@ -64,6 +68,11 @@ class Method(ABC):
         """The hyper-parameters whose values differ from the defaults."""
         defaults = type(self)().hyperparameters
         return {name: value for name, value in self.hyperparameters.items() if value != defaults[name]}
+
+    @classmethod
+    def values_to_try(cls, hyperparameter: str, task: Task) -> tuple[Scalar, ...]:
+        """The values of a hyper-parameter of `choices`, in the order of trials."""
+        return {**cls.choices, **(cls.choices_for_other_tasks if task == "other" else {})}[hyperparameter]
 
     @property
     def overhead_tokens(self) -> int:

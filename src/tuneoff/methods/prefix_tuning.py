@@ -71,6 +71,7 @@ class PrefixTuning(Method):
     name = "prefix_tuning"
     title = "Prefix tuning"
     source = "Li and Liang 2021, arXiv:2101.00190; the range of rates is ours and wide"
+    task_text = "initial_prompt"
     search = {"learning_rate": (3e-4, 1e-1)}
 
     num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)

@@ -95,6 +95,7 @@ class SoftPrompt(Method):
     name = "soft_prompt"
     title = "Soft prompt"
     source = "Lester et al. 2021, arXiv:2104.08691"
+    task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
     num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
@@ -144,6 +145,7 @@ class SoftPromptAfter(Method):
     name = "soft_prompt_after"
     title = "Soft prompt after the document"
     source = "Lester et al. 2021, arXiv:2104.08691, at another position; the range of rates is that of soft_prompt"
+    task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
     num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)

@@ -26,6 +26,17 @@ WORDINGS = (
     "{instruction} Do not repeat the text word by word.",
 )
 
+WORDINGS_FOR_OTHER_TASKS = (
+    "{instruction}",
+    "{instruction} Be brief.",
+    "{instruction} Use plain words, without an introduction.",
+    "You are an expert, and precise. {instruction}",
+    "{instruction} Use only what the text says.",
+    "{instruction} Name the most important point first.",
+    "Read the text. {instruction} Write the answer only.",
+    "{instruction} Do not repeat the text word by word.",
+)
+
 
 @dataclass(frozen=True)
 class ZeroShot(Method):
@@ -37,6 +48,7 @@ class ZeroShot(Method):
     trains = False
     seeded = False
     choices = {"wording": WORDINGS}
+    choices_for_other_tasks = {"wording": WORDINGS_FOR_OTHER_TASKS}
 
     wording: str = "{instruction}"
 

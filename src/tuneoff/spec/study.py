@@ -16,6 +16,7 @@ from tuneoff.spec.run import (
     ScoreSpec,
     TrainSpec,
 )
+from tuneoff.spec.task import Task
 
 MARGIN = 0.5  # points of ROUGE-1; a smaller difference does not matter in practice
 
@@ -84,6 +85,7 @@ class StudySpec(Frozen):
     )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
+    task: Task = Field("summary", description="what is written; it decides on words that the study does not set")
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
     score: ScoreSpec = ScoreSpec()

@@ -259,12 +259,13 @@ class _Planner:
             return any(math.isnan(trial.loss) for _, trial in tried)
 
         reason = None
-        values = search.grid(name, parameter, self._study.trials)
+        values = search.grid(name, parameter, self._study.trials, self._study.task)
         for value in search.from_the_middle(values) if pruned and parameter in method_class(name).search else values:
             if not (pruned and waiting()):
                 attempt(value)
         if not waiting():
-            value, reason = search.refinement_value(name, parameter, [trial for _, trial in tried])
+            trials = [trial for _, trial in tried]
+            value, reason = search.refinement_value(name, parameter, trials, self._study.task)
             attempt(value)
         done = reason is not None and not waiting()
         winner = search.best_trial([trial for _, trial in tried]) if done else None

@@ -29,6 +29,7 @@ from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 from tuneoff.study.speed_probe import measure_speeds
+from tuneoff.study.task_words import as_begun
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def prepare(
     limits = limits or Limits()
     directory = StudyDir(folder)
     directory.check_writable()
+    spec = as_begun(spec, directory.read_spec())
     budget.check_equal(spec, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
     earlier = budget.earlier_plan(_read_budget(directory, limits), spec, limits.budget_seconds, limits.equal)

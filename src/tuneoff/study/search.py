@@ -24,6 +24,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PruningSavings
 from tuneoff.spec import CutAbove
 from tuneoff.spec.run import Scalar
+from tuneoff.spec.task import Task
 
 # Seeds of final runs begin at 0. A trial never has the order or the subset of a final run.
 TRIAL_SEED = 1_000_000
@@ -60,14 +61,14 @@ def searched_hyperparameter(method: str, fixed: Mapping[str, Scalar]) -> str | N
     return next((name for name in (*kind.search, *kind.choices) if name not in fixed), None)
 
 
-def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
+def grid(method: str, name: str, trials: int, task: Task = "summary") -> tuple[Scalar, ...]:
     """The first `trials` values: evenly spaced on a log scale, from three on with both ends; or the first of a list.
 
     Raises `UserError` if a list has no entry left for the refinement trial.
     """
     kind = method_class(method)
     if name in kind.choices:
-        values = kind.choices[name]
+        values = kind.values_to_try(name, task)
         if trials + 1 > len(values):
             raise UserError(
                 f"{method} has {len(values)} choices of {name}, one of them for the refinement trial; "
@@ -84,11 +85,11 @@ def grid(method: str, name: str, trials: int) -> tuple[Scalar, ...]:
     return tuple(_rounded(low * step**index) for index in range(trials))
 
 
-def refinement_value(method: str, name: str, tried: Sequence[Trial]) -> tuple[Scalar, str]:
+def refinement_value(method: str, name: str, tried: Sequence[Trial], task: Task = "summary") -> tuple[Scalar, str]:
     """The value of the refinement trial, and why it is this one."""
     kind = method_class(method)
     if name in kind.choices:
-        return kind.choices[name][len(tried)], "the next of the list"
+        return kind.values_to_try(name, task)[len(tried)], "the next of the list"
     rates = sorted(tried, key=lambda trial: _number(trial.value))
     values = [_number(trial.value) for trial in rates]
     low, high = kind.search[name]

@@ -12,6 +12,7 @@ from tuneoff.errors import UserError
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override, SourcedSpec, read_toml
+from tuneoff.study.task_words import follow_task
 from tuneoff.verdict.claims import check_claims
 
 ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also the name of a file
@@ -23,6 +24,8 @@ def read_study(
     overrides: Sequence[Override] = (),
 ) -> StudySpec:
     """The study that a file or a preset describes, with `overrides` applied; checked down to every hyper-parameter.
+
+    Words that it does not set follow from its instruction (`follow_task`).
 
     Raises `UserError` as `read_toml` does, for an unknown method or hyper-parameter, and for a useless override.
     """
@@ -97,7 +100,7 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
             methods.build(name, values)
     check_claims(study.claims, study.methods, study.fractions, Path(sourced.name))
     kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
-    return study.model_copy(update={"hyperparameters": kept})
+    return follow_task(study.model_copy(update={"hyperparameters": kept}))
 
 
 @contextmanager
