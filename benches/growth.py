@@ -52,8 +52,7 @@ def tokenizer_folder() -> Path:
     from tuneoff import models
     from tuneoff.spec import ModelSpec
 
-    path = models.locate(ModelSpec(name="starter"))
-    return models.dequantize_gguf(path) if path.is_file() else path
+    return models.weights_folder(ModelSpec(name="starter"))
 
 
 def tokenize(path: Path, model: str) -> dict[str, float]:

@@ -24,6 +24,8 @@ LAYERS = {
     "data": 1,
     "results": 1,
     "engine": 2,
+    "model_folder": 2,
+    "model_weights": 2,
     "models": 2,
     "profiling": 2,
     "prompts": 2,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tuneoff import data, models, prompts, run
 from tuneoff.data import load_dataset, starter_present
@@ -330,6 +332,41 @@ def test_a_run_that_cannot_be_used_is_refused_before_a_model_is_loaded(changes, 
     )
     with pytest.raises(UserError, match=words):
         run.load_adapted(StoredRun(RunDir(tmp_path), record))
+
+
+def test_weights_that_were_exchanged_after_scoring_are_not_used(tiny_model, tiny_data, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), model)
+    folder = tmp_path / "run"
+    record = run.run(spec_of("zero_shot", model, tiny_data), folder, "id", "name")
+    assert load_adapted(folder).notes == ()
+    without = record.model_copy(update={"provenance": record.provenance.model_copy(update={"model": None})})
+    weights = model / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    os.utime(weights, ns=(1, 1))
+    with pytest.raises(UserError, match=r"are not those that this run was scored with.*; restore that model"):
+        load_adapted(folder)
+    (note,) = run.load_adapted(StoredRun(RunDir(folder), without)).notes
+    assert "its record holds no digest of the model" in note
+
+
+def test_an_adapter_that_lost_weights_is_not_used(tiny_model, tiny_data, tmp_path):
+    """PEFT only warns, and generates with layers as they were before training."""
+    run.run(spec_of("lora", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    path = RunDir(tmp_path).artefact / "adapter_model.safetensors"
+    tensors = load_file(path)
+    first = sorted(tensors)[0]
+    save_file({name: tensor for name, tensor in tensors.items() if name != first}, path)
+    with pytest.raises(UserError, match="1 weights are missing"):
+        load_adapted(tmp_path)
+    save_file({**tensors, "base_model.model.more.lora_A.weight": tensors[first].clone()}, path)
+    with pytest.raises(UserError, match="1 weights are of no use in this model"):
+        load_adapted(tmp_path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match="truncated"):
+        load_adapted(tmp_path)
 
 
 def test_a_method_of_another_package_cannot_break_the_record(tiny_model, tiny_data, tmp_path, monkeypatch):

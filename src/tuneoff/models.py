@@ -8,17 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import io
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.cache import cache_folder, file_digest
 from tuneoff.errors import UserError
+from tuneoff.model_folder import cached_file_digest, check_folder, is_adapter, read_adapter_config
+from tuneoff.model_weights import dequantize_gguf, first_error_line, merge_adapter, quiet_transformers, read_weights
 from tuneoff.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -82,7 +78,7 @@ def locate(spec: ModelSpec) -> Path:
     if path.is_file() and path.suffix == ".gguf":
         return path
     if path.is_dir():
-        _check_folder(path, trust_remote_code=spec.trust_remote_code)
+        _check(path, spec)
         return path
     if path.exists():
         raise UserError(f"--model {spec.name}: neither a model folder nor a .gguf file; give one of them or a hub id")
@@ -92,7 +88,7 @@ def locate(spec: ModelSpec) -> Path:
             f"--model {spec.name}: no such folder or file; give a folder, a .gguf file or a hub id (owner/name)"
         )
     folder = _download(spec)
-    _check_folder(folder, trust_remote_code=spec.trust_remote_code)
+    _check(folder, spec)
     return folder
 
 
@@ -109,26 +105,40 @@ def _download(spec: ModelSpec, install: str | None = None) -> Path:
         raise UserError(f"{subject} cannot be downloaded ({type(error).__name__}); {next_step}") from error
 
 
-def _check_folder(folder: Path, *, trust_remote_code: bool) -> None:
-    config_path = folder / "config.json"
+def _check(folder: Path, spec: ModelSpec) -> None:
+    """Raise `UserError` unless a folder is a model that can be used, or an adapter on one."""
+    if is_adapter(folder):
+        base_of_adapter(folder)
+    else:
+        check_folder(folder, trust_remote_code=spec.trust_remote_code)
+
+
+def base_of_adapter(folder: Path) -> ModelSpec:
+    """The model that a PEFT adapter belongs to. Raises `UserError` if the two cannot be merged into one."""
+    base = read_adapter_config(folder).base
+    # Artefacts on the starter name its hub id, and the installed file holds the same model.
+    spec = ModelSpec(name="starter") if base.name == STARTER_HUB_NAME and starter_file() else base
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no config.json there, so it is not a model folder; give another --model") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{config_path}: not valid JSON; download the model again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{config_path}: not a JSON object; download the model again")
-    if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin"))
-        why = "its weights are a pickle, which can run code" if pickled else "no weights in safetensors"
-        raise UserError(f"{folder}: {why} (pickles are neither read nor downloaded); give a model with safetensors")
-    suspicious = [key for key in config if key == "auto_map" or key.startswith("_attn_implementation")]
-    if suspicious and not trust_remote_code:
+        path = locate(spec)
+    except UserError as error:
         raise UserError(
-            f"{config_path}: `{suspicious[0]}` would run code that comes with the model; "
-            "add --trust-remote-code if you trust its author"
-        )
+            f"{folder}: a PEFT adapter of {base.name}, and that base cannot be used here ({error}); give its base as "
+            "--model, or merge the adapter into it with PEFT's merge_and_unload"
+        ) from error
+    if path.is_dir() and is_adapter(path):
+        raise UserError(f"{folder}: a PEFT adapter of another adapter, {base.name}; merge that one first")
+    return spec
+
+
+def weights_folder(spec: ModelSpec) -> Path:
+    """The folder with the whole model as safetensors: a GGUF file is dequantized, an adapter merged, once each."""
+    path = locate(spec)
+    if path.is_file():
+        return dequantize_gguf(path)
+    if is_adapter(path):
+        base = base_of_adapter(path)
+        return merge_adapter(path, weights_folder(base), model_content_hash(spec))
+    return path
 
 
 def model_content_hash(spec: ModelSpec) -> str:
@@ -144,7 +154,9 @@ def model_content_hash(spec: ModelSpec) -> str:
     digest = hashlib.sha256()
     for file in [*files, *code_files]:
         name = path.name if file == path else file.relative_to(path).as_posix()
-        digest.update(f"{name}\0{_cached_file_digest(file)}\0".encode())
+        digest.update(f"{name}\0{cached_file_digest(file)}\0".encode())
+    if path.is_dir() and is_adapter(path):
+        digest.update(f"base\0{model_content_hash(base_of_adapter(path))}\0".encode())
     return digest.hexdigest()[:16]
 
 
@@ -153,92 +165,16 @@ def _suffixes(spec: ModelSpec) -> frozenset[str]:
     return _DATA_SUFFIXES | _CODE_SUFFIXES if spec.trust_remote_code else _DATA_SUFFIXES
 
 
-def _cached_file_digest(file: Path) -> str:
-    status = file.stat()
-    key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    cache_file = cache_folder() / "hashes" / hashlib.sha256(key.encode()).hexdigest()
-    with contextlib.suppress(OSError):
-        text = cache_file.read_text()
-        if len(text) == 64:
-            return text
-    digest = file_digest(file)
-    with contextlib.suppress(OSError):  # a cache folder that cannot be written only costs time
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        cache_file.write_text(digest)
-    return digest
-
-
-def dequantize_gguf(gguf: Path) -> Path:
-    """Convert a GGUF file to fp32 safetensors in the cache folder, once. Returns the folder.
-
-    The values of every block format (scale x integer + offset, in fp16) are exact in fp32.
-    """
-    target = cache_folder() / "models" / f"{gguf.stem}-{_cached_file_digest(gguf)[:16]}"
-    if (target / "model.safetensors").is_file():
-        return target
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        # The GGUF reader always shows its own progress bar.
-        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            except (ValueError, OSError, KeyError, NotImplementedError) as error:
-                raise UserError(f"{gguf}: transformers cannot read this GGUF file ({error})") from error
-            _without_quantizer(model).save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not (target / "model.safetensors").is_file():  # otherwise another process was first
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model without a quantizer, which `save_pretrained` requires."""
-    config = type(model.config).from_dict(
-        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
-    )
-    copy: PreTrainedModel = type(model)(config)
-    copy.load_state_dict(model.state_dict())
-    copy.generation_config = model.generation_config
-    return copy
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Suppress messages and progress bars of transformers in this context."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     """Load only the tokenizer. Raises `UserError` if that is not possible or it has no EOS token."""
     from transformers import AutoTokenizer
 
-    path = locate(spec)
-    folder = dequantize_gguf(path) if path.is_file() else path
+    folder = weights_folder(spec)
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
-            reason = _first_error_line(error)
+            reason = first_error_line(error)
             message = f"{folder}: no tokenizer that transformers can read ({reason}); give another --model"
             raise UserError(message) from error
     if tokenizer.eos_token_id is None:
@@ -253,38 +189,10 @@ def load_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Bas
 
     Raises `UserError` if that is not possible or the model is not a causal language model with a KV cache.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    from tuneoff.engine.loss import forward_accepts
-
     tokenizer = load_tokenizer(spec)
-    path = locate(spec)
-    folder = dequantize_gguf(path) if path.is_file() else path
-    with quiet_transformers():
-        try:
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=spec.trust_remote_code,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            reason = _first_error_line(error)
-            message = f"{folder}: not a causal language model that can be loaded ({reason}); give another --model"
-            raise UserError(message) from error
-    if missing := sorted(loaded["missing_keys"]):
-        raise UserError(
-            f"{folder}: {len(missing)} weights of a {type(model).__name__} are missing (first: {missing[0]}) and would "
-            "be random; give a checkpoint of the whole language model with its head"
-        )
-    # The first kind would ignore a KV cache and generate from its last token alone; the second would mix batches.
-    if not forward_accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
-        raise UserError(
-            f"{folder}: {type(model).__name__} does not use a KV cache (neither do Mamba and RWKV), so it cannot "
-            "generate texts here; give another --model"
-        )
+    folder = weights_folder(spec)
+    model = read_weights(folder, dtype, trust_remote_code=spec.trust_remote_code)
+    _check_architecture(folder, model)
     model.to(device)
     model.eval()
     model.requires_grad_(False)
@@ -304,6 +212,28 @@ def load_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Bas
         pad_id=_pad_id(model, tokenizer),
         revision=spec.revision,
     )
+
+
+def skeleton(spec: ModelSpec) -> PreTrainedModel:
+    """The model without its weights (on torch's meta device), made from settings and headers of files.
+
+    Raises `UserError` for what `load_model` would refuse, except for a model that reads in both directions.
+    """
+    folder = weights_folder(spec)
+    model = read_weights(folder, None, trust_remote_code=spec.trust_remote_code, skeleton=True)
+    _check_architecture(folder, model)
+    return model
+
+
+def _check_architecture(folder: Path, model: PreTrainedModel) -> None:
+    from tuneoff.engine.loss import forward_accepts
+
+    # The first kind would ignore a KV cache and generate from its last token alone; the second would mix batches.
+    if not forward_accepts(model, "past_key_values") or model.config.model_type in _STATE_IN_MODULES:
+        raise UserError(
+            f"{folder}: {type(model).__name__} does not use a KV cache (neither do Mamba and RWKV), so it cannot "
+            "generate texts here; give another --model"
+        )
 
 
 def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -330,10 +260,6 @@ def _attends_to_later_tokens(model: PreTrainedModel) -> bool:
             logits.append(model(input_ids=ids, use_cache=False).logits[0, :-1].float())
     tolerance = max(_LOGIT_TOLERANCE, 4 * torch.finfo(model.dtype).eps)
     return bool((logits[0] - logits[1]).abs().max() > tolerance * logits[0].abs().max())
-
-
-def _first_error_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]
 
 
 def versions() -> dict[str, str]:

@@ -388,13 +388,21 @@ def load_adapted(run: StoredRun) -> Generator:
                 "weights; copy artefact/ from where the run was made, or delete this folder and run the study again"
             )
     spec = record.spec
+    scored = record.provenance.model
+    if scored is not None and scored.content_hash != models.model_content_hash(spec.model):
+        raise UserError(
+            f"{run_dir.path}: the files of {spec.model.name} are not those that this run was scored with, so its "
+            "scores say nothing about them; restore that model, or run the study again in another folder"
+        )
     device = pick_device()
     base = models.load_model(spec.model, device, choose_dtype(spec.model.precision, device))
     adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_dir.artefact)
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did
     adapted.train_mode(False)
-    return Generator(adapted, base, _prompter(spec, base, adapted), spec)
+    unknown = f"{run_dir.path}: its record holds no digest of the model, so whether the weights changed is unknown"
+    notes = (unknown,) if scored is None else ()
+    return Generator(adapted, base, _prompter(spec, base, adapted), spec, notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,6 +413,7 @@ class Generator:
     base: BaseModel
     prompter: Prompter
     spec: RunSpec
+    notes: tuple[str, ...] = ()  # what could not be checked
 
     def texts(self, documents: Sequence[data.Example]) -> Iterator[str]:
         """One text for each document, in order. References are ignored.

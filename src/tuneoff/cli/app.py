@@ -1,6 +1,7 @@
 """The commands. Each parses its flags, calls one function and prints; slow modules are imported inside functions."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
+from tuneoff.text import sanitize
 
 if TYPE_CHECKING:
     from tuneoff.api import Study
@@ -281,7 +283,10 @@ def summarize(
     documents = read_documents(file, chosen.record.spec, given_fields(field or ()))
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
-    for document, text in zip(documents, load_adapted(chosen).texts(documents), strict=True):
+    generator = load_adapted(chosen)
+    for note in generator.notes:
+        print(sanitize(f"note: {note}"), file=sys.stderr)
+    for document, text in zip(documents, generator.texts(documents), strict=True):
         print(
             json.dumps({"id": document.id, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
             flush=True,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tuneoff.errors import UserError
 from tuneoff.export.formats import SHOTS_FILE, TENSORS_FILE, ArtefactFormat
 from tuneoff.methods.hyperparameters import check_value, types_of
+from tuneoff.model_folder import read_header
 from tuneoff.prompts import AS_GIVEN, Prompting
 from tuneoff.spec.run import Scalar
 from tuneoff.spec.task import Task
@@ -191,6 +192,7 @@ def load_trained_tensors(model: PreTrainedModel, path: Path) -> None:
     """Load some of a model's parameters. Raises `UserError` if the model does not have one of them."""
     from safetensors.torch import load_file
 
+    read_header(path)
     _, unexpected = model.load_state_dict(load_file(path), strict=False)
     if unexpected:
         raise UserError(f"{path}: this model has no parameter {unexpected[0]}; use the base model that was tuned")

@@ -38,11 +38,10 @@ class FullFineTuning(Method):
 
 def replace_model(base: BaseModel, folder: Path) -> None:
     """Replace the base's model with the tuned one in `folder`. Only one of them is in memory at a time."""
-    from tuneoff.models import quiet_transformers
+    from tuneoff.model_weights import read_weights
 
     model_class = type(base.model)
     base.model.to("meta")
-    with quiet_transformers():
-        base.model = model_class.from_pretrained(folder, dtype=base.dtype, use_safetensors=True)
+    base.model = read_weights(folder, base.dtype, model_class=model_class)
     base.model.to(base.device)
     base.model.eval()

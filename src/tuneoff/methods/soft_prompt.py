@@ -17,6 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.export.formats import EMBEDDINGS_FILE, VIRTUAL_TOKENS, ArtefactFormat
 from tuneoff.methods.base import AdaptedModel, Method, save_tensors
 from tuneoff.methods.hyperparameters import bounded
+from tuneoff.model_folder import read_header
 from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompting
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ def load_virtual_tokens(base: BaseModel, path: Path) -> torch.nn.Parameter:
     import torch
     from safetensors.torch import load_file
 
+    if VIRTUAL_TOKENS not in read_header(path):
+        raise UserError(f"{path}: holds no virtual tokens; copy artefact/ again, or repeat the run")
     return torch.nn.Parameter(load_file(path)[VIRTUAL_TOKENS].to(base.device))
 
 

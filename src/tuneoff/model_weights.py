@@ -1,0 +1,214 @@
+"""Loads weights of a model folder with every check that the libraries leave to their log; converts other forms to it.
+
+A model is used only if the files have exactly the weights that its architecture has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.cache import cache_folder
+from tuneoff.errors import UserError
+from tuneoff.model_folder import ADAPTER_WEIGHTS, INDEX_FILE, SINGLE_FILE, cached_file_digest
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+# Tensors that a file may have beyond those of the model: masks and frequencies that the code makes itself now, and
+# heads beside the one that predicts the next token.
+_WITHOUT_EFFECT = re.compile(
+    r"(^|\.)(attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.inv_freq|position_ids|v_head\..+|mtp\..+)$"
+)
+
+
+def read_weights(
+    folder: Path,
+    dtype: torch.dtype | None,
+    *,
+    trust_remote_code: bool = False,
+    model_class: type[PreTrainedModel] | None = None,
+    skeleton: bool = False,
+) -> PreTrainedModel:
+    """Load a causal language model from safetensors. `model_class`: that of transformers' auto class by default.
+
+    With `skeleton`, only headers are read, and the parameters are on torch's meta device.
+
+    Raises:
+        UserError: It cannot be loaded, or its files lack weights or have weights that it would not use.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    loader: Any = model_class or AutoModelForCausalLM
+    where = {"device_map": "meta"} if skeleton else {}
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model, loaded = loader.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **where,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise _not_loaded(folder, first_error_line(error)) from error
+        except (RuntimeError, SafetensorError) as error:
+            raise _not_loaded(folder, "settings and weights do not fit together") from error
+    name = type(model).__name__
+    if missing := sorted(loaded["missing_keys"]):
+        raise UserError(
+            f"{folder}: {len(missing)} weights of a {name} are missing (first: {missing[0]}) and would be random; give "
+            "a checkpoint of the whole language model with its head"
+        )
+    unused = sorted(key for key in loaded["unexpected_keys"] if not _WITHOUT_EFFECT.search(key))
+    if unused:
+        raise UserError(
+            f"{folder}: a {name} would not use {len(unused)} of the weights in the files (first: {unused[0]}), so it "
+            "is not the model that was saved; give a checkpoint of a causal language model"
+        )
+    loaded_model: PreTrainedModel = model
+    return loaded_model
+
+
+def _not_loaded(folder: Path, reason: str) -> UserError:
+    import transformers
+
+    if "does not recognize this architecture" in reason:
+        kind = re.search(r"model type `?([\w.-]+)", reason)
+        named = f" {kind[1]}" if kind else ""
+        return UserError(
+            f"{folder}: the installed transformers {transformers.__version__} does not know the architecture{named}; "
+            "update it with `pip install -U transformers`, or give another --model"
+        )
+    if reason.startswith("Unrecognized configuration class"):
+        reason = "transformers has no class of this architecture that predicts the next token"
+    return UserError(f"{folder}: not a causal language model that can be loaded ({reason}); give another --model")
+
+
+def first_error_line(error: Exception) -> str:
+    """The first line of an error's message, shortened."""
+    return str(error).strip().split("\n", 1)[0][:200]
+
+
+def dequantize_gguf(gguf: Path) -> Path:
+    """Convert a GGUF file to fp32 safetensors in the cache folder, once. Returns the folder.
+
+    The values of every block format (scale x integer + offset, in fp16) are exact in fp32.
+    """
+    target = cache_folder() / "models" / f"{gguf.stem}-{cached_file_digest(gguf)[:16]}"
+
+    def convert(folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        # The GGUF reader always shows its own progress bar.
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            except (ValueError, OSError, KeyError, NotImplementedError) as error:
+                raise UserError(f"{gguf}: transformers cannot read this GGUF file ({error})") from error
+            _without_quantizer(model).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+    return _converted(target, convert)
+
+
+def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
+    """Merge a PEFT adapter into its base (a folder with safetensors), in fp32 in the cache folder, once.
+
+    Returns the folder. `digest` is that of both contents.
+    """
+
+    def convert(folder: Path) -> None:
+        import torch
+        from peft import PeftModel
+        from transformers import AutoTokenizer
+
+        model = read_weights(base, torch.float32)
+        model.requires_grad_(False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                adapted = PeftModel.from_pretrained(model, str(adapter))
+                check_adapter_weights(adapted, adapter)
+                merged = adapted.merge_and_unload()
+            except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+                raise UserError(
+                    f"{adapter}: this PEFT adapter cannot be merged into its base ({first_error_line(error)}); give "
+                    "the base as --model"
+                ) from error
+            with quiet_transformers():
+                merged.save_pretrained(folder)
+                own = (adapter / "tokenizer_config.json").is_file()
+                AutoTokenizer.from_pretrained(adapter if own else base).save_pretrained(folder)
+
+    return _converted(cache_folder() / "models" / f"{adapter.name}-{digest}", convert)
+
+
+def check_adapter_weights(adapted: PeftModel, folder: Path) -> None:
+    """Raise `UserError` unless the adapter's file has exactly the weights of the adapter in the model."""
+    found = adapted.load_adapter(str(folder), adapter_name="default", autocast_adapter_dtype=False)
+    for names, what in ((found.missing_keys, "missing"), (found.unexpected_keys, "of no use in this model")):
+        if names:
+            raise UserError(
+                f"{folder / ADAPTER_WEIGHTS}: {len(names)} weights are {what} (first: {sorted(names)[0]}); use the "
+                "base model that was tuned, or copy the adapter again"
+            )
+
+
+def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
+    """`target`, written by `convert` unless it is there already."""
+    if (target / SINGLE_FILE).is_file() or (target / INDEX_FILE).is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        convert(temporary)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model without a quantizer, which `save_pretrained` requires."""
+    config = type(model.config).from_dict(
+        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    )
+    copy: PreTrainedModel = type(model)(config)
+    copy.load_state_dict(model.state_dict())
+    copy.generation_config = model.generation_config
+    return copy
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Suppress messages and progress bars of transformers in this context."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

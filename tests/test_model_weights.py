@@ -1,0 +1,81 @@
+"""Loading exactly the weights that are in a folder, and converting other forms of a model to it."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tuneoff import models
+from tuneoff.errors import UserError
+from tuneoff.model_weights import dequantize_gguf, read_weights
+
+
+@pytest.fixture
+def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), copy)
+    return copy
+
+
+def change(folder: Path, **tensors: torch.Tensor | None) -> None:
+    """Add tensors to the file of weights, or remove them (None)."""
+    state = {**load_file(folder / "model.safetensors"), **tensors}
+    kept = {name: tensor for name, tensor in state.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("skeleton", [False, True])
+def test_weights_that_the_model_would_not_use_are_refused(folder: Path, skeleton: bool) -> None:
+    """Biases of a Llama whose settings say that it has none: it would compute something else than what was saved."""
+    change(folder, **{"model.layers.0.self_attn.q_proj.bias": torch.ones(32)})
+    with pytest.raises(UserError, match=r"would not use 1 of the weights .*q_proj\.bias"):
+        read_weights(folder, torch.float32, skeleton=skeleton)
+
+
+@pytest.mark.parametrize("skeleton", [False, True])
+def test_weights_that_are_missing_are_refused(folder: Path, skeleton: bool) -> None:
+    change(folder, **{"model.layers.1.mlp.up_proj.weight": None})
+    with pytest.raises(UserError, match=r"1 weights of a LlamaForCausalLM are missing .*up_proj"):
+        read_weights(folder, torch.float32, skeleton=skeleton)
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "v_head.summary.weight"])
+def test_what_has_no_effect_may_be_there(folder: Path, name: str) -> None:
+    change(folder, **{name: torch.ones(4)})
+    assert read_weights(folder, torch.float32).dtype is torch.float32
+
+
+def test_an_architecture_that_transformers_does_not_know(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "llama9"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"does not know the architecture llama9; update it with"):
+        read_weights(folder, torch.float32, skeleton=True)
+
+
+def test_garbage_in_a_gguf_file_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 64)
+    with pytest.raises(UserError, match=r"bad\.gguf: transformers cannot read"):
+        dequantize_gguf(tmp_path / "bad.gguf")
+    assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
+)
+def test_starter_is_dequantized_once() -> None:
+    gguf = models.starter_file()
+    assert gguf is not None
+    folder = dequantize_gguf(gguf)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert dequantize_gguf(gguf) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    config = json.loads((folder / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["hidden_size"] == 576
