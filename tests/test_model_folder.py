@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.model_folder import Tensor, check_folder, is_adapter, read_adapter_config, read_header
+from tuneoff.model_folder import Tensor, inspect_folder, is_adapter, read_adapter_config, read_header
 
 CONFIG = {"model_type": "llama"}
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sound_folder(folder: Path) -> None:
-    found = check_folder(folder)
+    found = inspect_folder(folder)
     assert found.tensors == {"lm_head.weight": Tensor("F32", (1,)), "norm.weight": Tensor("F32", (1,))}
     assert (found.parameters, found.bytes, found.config) == (2, 8, CONFIG)
 
@@ -131,7 +131,7 @@ def test_a_broken_folder_says_what_to_do(folder: Path, name: str) -> None:
     damage, message = BROKEN[name]
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:
-        check_folder(folder)
+        inspect_folder(folder)
     text = str(caught.value)
     assert str(folder) in text
     assert "\n" not in text
@@ -156,7 +156,7 @@ def test_headers_that_were_tampered_with(tmp_path: Path, header: bytes, message:
 
 def test_a_decoder_that_was_cut_out_of_an_encoder_decoder(folder: Path) -> None:
     settings(model_type="bart", is_encoder_decoder=False)(folder)
-    assert check_folder(folder).config["model_type"] == "bart"
+    assert inspect_folder(folder).config["model_type"] == "bart"
 
 
 def adapter_folder(folder: Path, **config: object) -> Path:

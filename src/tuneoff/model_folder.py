@@ -1,6 +1,6 @@
 """What the files of a model folder say, read without loading a weight: settings, headers of safetensors, adapters.
 
-`check_folder` raises one `UserError` for a folder that cannot be used, whatever a library would say about it later.
+`inspect_folder` raises one `UserError` for a folder that cannot be used, whatever a library would say about it later.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     return AdapterConfig(kind, ModelSpec(name=base, revision=revision if isinstance(revision, str) else None))
 
 
-def check_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFolder:
+def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFolder:
     """The settings and tensors of a model folder.
 
     Raises `UserError` for a folder that is no model, that would run code, whose files do not fit together, or whose

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import UserError
-from tuneoff.model_folder import cached_file_digest, check_folder, is_adapter, read_adapter_config
+from tuneoff.model_folder import cached_file_digest, inspect_folder, is_adapter, read_adapter_config
 from tuneoff.model_weights import dequantize_gguf, first_error_line, merge_adapter, quiet_transformers, read_weights
 from tuneoff.spec import ModelSpec
 
@@ -110,7 +110,7 @@ def _check(folder: Path, spec: ModelSpec) -> None:
     if is_adapter(folder):
         base_of_adapter(folder)
     else:
-        check_folder(folder, trust_remote_code=spec.trust_remote_code)
+        inspect_folder(folder, trust_remote_code=spec.trust_remote_code)
 
 
 def base_of_adapter(folder: Path) -> ModelSpec:
