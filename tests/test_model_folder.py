@@ -90,7 +90,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config latin-1": (lambda folder: (folder / "config.json").write_bytes(b'{"a": "\xe4"}'), r"not valid JSON"),
     "config list": (lambda folder: (folder / "config.json").write_text("[]"), r"not a JSON object; download"),
     "no type": (lambda folder: write_json(folder / "config.json", {}), r"names no `model_type`; give a model"),
-    "odd type": (settings(model_type=5), r"its `model_type` is no text; download"),
+    "odd type": (settings(model_type=5), r"its `model_type` is not a text; download"),
     "code": (settings(auto_map={}), r"`auto_map` would run code.*; add --trust-remote-code"),
     "encoder-decoder": (settings(model_type="bart"), r"an encoder-decoder \(bart\), whose encoder.*; give a causal"),
     "by its settings": (settings(is_encoder_decoder=True), r"an encoder-decoder \(llama\)"),

@@ -102,7 +102,7 @@ class AdapterConfig:
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
-    """Raises `UserError` for an adapter that is no part of a model's weights or does not name its base."""
+    """Raises `UserError` for an adapter that cannot be merged into weights or does not name its base."""
     path = folder / ADAPTER_CONFIG
     config = read_json_object(path)
     kind, base, revision = (config.get(key) for key in ("peft_type", "base_model_name_or_path", "revision"))
@@ -122,7 +122,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFolder:
     """The settings and tensors of a model folder.
 
-    Raises `UserError` for a folder that is no model, that would run code, whose files do not fit together, or whose
+    Raises `UserError` for a folder without a model, a folder that would run code, whose files do not fit together, or whose
     model is of a kind that cannot be tuned here.
     """
     config = _read_config(folder)
@@ -215,7 +215,7 @@ def _without_config(folder: Path) -> str:
 
 
 def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse models that are no causal language models, by their settings."""
+    """Refuse models other than causal language models, by their settings."""
     if (folder / "modules.json").is_file():
         raise UserError(
             f"{folder}: a sentence-transformers model, which turns texts into vectors and writes none; "
@@ -225,7 +225,7 @@ def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
     if kind is None:
         raise UserError(f"{folder / 'config.json'}: names no `model_type`; give a model in transformers' format")
     if not isinstance(kind, str):
-        raise UserError(f"{folder / 'config.json'}: its `model_type` is no text; download the model again")
+        raise UserError(f"{folder / 'config.json'}: its `model_type` is not a text; download the model again")
     of_encoder_decoder = config.get("is_encoder_decoder", kind in _ENCODER_DECODERS)
     if of_encoder_decoder and of_encoder_decoder != "false":
         raise UserError(
