@@ -122,8 +122,8 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
 def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFolder:
     """The settings and tensors of a model folder.
 
-    Raises `UserError` for a folder without a model, a folder that would run code, whose files do not fit together, or whose
-    model is of a kind that cannot be tuned here.
+    Raises `UserError` for a folder without a model, a model that would run code, files that do not fit together, and a
+    kind of model that cannot be tuned here.
     """
     config = _read_config(folder)
     _check_kind(folder, config)
