@@ -10,7 +10,16 @@ import pytest
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
-from tuneoff.results.json_files import finite_or_none, read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
+from tuneoff.results.json_files import (
+    TEMPORARY_PREFIX,
+    finite_or_none,
+    read_json,
+    read_jsonl,
+    remove_temporary_files,
+    write_json,
+    write_jsonl,
+    write_text_atomic,
+)
 
 
 class Row(BaseModel):
@@ -47,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space.*row\.json"):
         write_json(path, Row(name="new"))
     assert [each.name for each in tmp_path.iterdir()] == ["row.json"]
     assert json.loads(path.read_text())["name"] == "old"
@@ -61,6 +70,34 @@ def test_files_have_the_permissions_of_the_user(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
     assert (tmp_path / "a").read_bytes() == b"x\ny\n"
+
+
+def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("precious")
+    (tmp_path / "row.json").symlink_to("private")
+    write_json(tmp_path / "row.json", Row(name="new"))
+    assert (tmp_path / "private").read_text() == "precious"
+    assert not (tmp_path / "row.json").is_symlink()
+
+
+def test_the_rename_is_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(stat.S_ISDIR(os.fstat(handle).st_mode)))
+    write_text_atomic(tmp_path / "a", "x")
+    assert synced == [False, True]
+
+
+def test_a_name_of_any_length_that_the_system_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    write_text_atomic(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_only_temporary_files_of_tuneoff_are_removed(tmp_path: Path) -> None:
+    for name in (f"{TEMPORARY_PREFIX}0123", ".hidden", "tuneoff-notes"):
+        (tmp_path / name).write_text("x")
+    remove_temporary_files([tmp_path, tmp_path / "missing"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "tuneoff-notes"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"7", b'{"name": 3}', b'{"name": "\xff"}', b"[" * 100_000])

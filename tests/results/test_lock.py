@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from tuneoff.errors import UserError
 from tuneoff.results import lock
 from tuneoff.results.lock import study_lock
 
+HOST = socket.gethostname()
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -40,9 +42,9 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     process = holder(tmp_path)
     process.kill()
     process.communicate()
-    assert (tmp_path / lock.LOCK_FILE).read_text() == f"{process.pid}\n"
+    assert (tmp_path / lock.LOCK_FILE).read_text() == f"{process.pid} {HOST}\n"
     with study_lock(tmp_path):
-        assert (tmp_path / lock.LOCK_FILE).read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / lock.LOCK_FILE).read_text() == f"{os.getpid()} {HOST}\n"
 
 
 def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
@@ -77,3 +79,27 @@ def test_a_file_system_without_locks_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(lock, "_lock", refuse)
     with pytest.raises(UserError, match="no locks"), study_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        (f"12 {HOST}\n", "process 12"),
+        ("12 other.host\n", "process 12 on other.host"),
+        ("12\n", "process 12"),
+        ("\x1b[2J\n", "another process"),
+        ("12 \x1b[2J\n", "process 12 on ?[2J"),
+    ],
+)
+def test_the_holder_is_named_with_its_host(text: str, who: str) -> None:
+    assert lock._holder(text) == who
+
+
+def test_a_link_in_place_of_the_lock_is_refused_and_its_target_stays(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / lock.LOCK_FILE).symlink_to(target)
+    with pytest.raises(UserError, match=r"\.lock: a link"), study_lock(tmp_path / "study"):
+        pass
+    assert target.read_text() == "precious"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from support.planned import HASHES, record_of, resources_of, study_of
 from tuneoff.results.run_dir import RunDir
-from tuneoff.results.run_record import Provenance, Reading, Record, RunDetails
+from tuneoff.results.run_record import Artefact, Provenance, Reading, Record, RunDetails
 from tuneoff.study import planner
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -81,3 +81,10 @@ def test_the_memory_that_is_exhausted_first_is_the_accelerators() -> None:
         for (name, phase), value in zip(resources.phases.items(), (7.0, None), strict=True)
     }
     assert resources.model_copy(update={"phases": phases}).limiting_peak_bytes == 7.0
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../record.json", "a/../../b", "", ".", "C:\\x", "a\\..\\b", "a\0"])
+def test_a_record_names_no_files_outside_its_artefact(name: str) -> None:
+    with pytest.raises(ValidationError, match="not a path inside"):
+        Artefact(format="prompt", bytes=1, files=(name,))
+    assert Artefact(format="prompt", bytes=1, files=("a/b.json",)).files == ("a/b.json",)

@@ -328,3 +328,27 @@ def test_a_study_is_complete_if_no_planned_run_is_missing(tmp_path: Path) -> Non
     assert not folder.load().complete
     folder.write_search(SearchFile(cells=(SearchCell(model="m", method="lora", hyperparameter="r", chosen=4),)))
     assert folder.load().complete
+
+
+@pytest.mark.parametrize("name", ["runs", "figures", "runs/lora-s0", "runs/lora-s0/artefact", "runs/lora-s0/log.txt"])
+def test_a_link_in_a_folder_to_write_to_is_refused(tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "study" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"a link, and tuneoff writes only inside"), StudyDir(tmp_path / "study").lock():
+        pass
+
+
+def test_temporary_files_of_a_killed_start_block_nothing_and_are_removed(tmp_path: Path) -> None:
+    folder = StudyDir(tmp_path)
+    run = stored_run(folder).dir.path
+    for path in (tmp_path / ".tuneoff-01", run / ".tuneoff-23"):
+        path.write_text("x")
+    with folder.lock():
+        assert not list(tmp_path.rglob(".tuneoff-*"))
+    start = StudyDir(tmp_path / "start")
+    start.path.mkdir()
+    (start.path / ".tuneoff-45").write_text("x")
+    assert not start.has_foreign_files()

@@ -7,7 +7,7 @@ import pytest
 
 from support.planned import HASHES, record_of, study_of
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import NUMERICS_VERSION
+from tuneoff.results.run_record import NUMERICS_VERSION, DataProvenance, ModelProvenance
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec, TrainSpec
@@ -135,6 +135,34 @@ def test_only_finished_runs_of_earlier_versions_count() -> None:
     assert earlier_runs(others) == {}
 
 
+def test_a_start_that_was_interrupted_between_two_files_continues(tmp_path: Path) -> None:
+    StudyDir(tmp_path).write_spec(study_of())
+    use(tmp_path, study_of())
+    with pytest.raises(UserError, match="different study"):
+        use(tmp_path, study_of(train=TrainSpec(epochs=2)))
+
+
+def test_a_plan_that_is_missing_is_known_from_the_records(tmp_path: Path) -> None:
+    use(tmp_path, study_of())
+    (tmp_path / "plan.json").unlink()
+    run = planner.plan(study_of(), HASHES, {}).runs[0]
+    origin = {
+        "data": DataProvenance(description="", content_hash=HASHES.data),
+        "model": ModelProvenance(name="starter", content_hash=HASHES.models["starter"]),
+    }
+    record = record_of(run, numerics=NUMERICS_VERSION)
+    record = record.model_copy(update={"provenance": record.provenance.model_copy(update=origin)})
+    StudyDir(tmp_path).run_dir(run.folder).write_record(record)
+    for other, change in (
+        (ContentHashes("e" * 16, HASHES.models), "documents"),
+        (ContentHashes(HASHES.data, {"starter": "z" * 16}), "weights of model starter"),
+    ):
+        with pytest.raises(UserError, match=change):
+            check_folder(StudyDir(tmp_path), study_of(), other)
+    use(tmp_path, study_of())
+    assert StudyDir(tmp_path).read_plan() is not None
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(UserError, match="contains other files"):
@@ -151,6 +179,4 @@ def test_a_damaged_study_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[]")
     with pytest.raises(UserError, match=r"damaged.*choose another --output"):
         use(tmp_path, study_of())
-    (tmp_path / "plan.json").unlink()
-    with pytest.raises(UserError, match=r"plan\.json is missing; choose another --output"):
-        use(tmp_path, study_of())
+    assert (tmp_path / "plan.json").read_text() == "[]"

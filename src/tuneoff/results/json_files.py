@@ -1,9 +1,10 @@
 """JSON and JSON Lines files that tuneoff writes: atomic, synced to the disk, without NaN."""
 
+import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,22 +16,50 @@ from tuneoff.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+# Temporary files begin with it, which distinguishes what a killed process left from files of the user.
+TEMPORARY_PREFIX = ".tuneoff-"
+
+
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a temporary file next to `path`, sync it, then rename it: a reader sees the old file or the new one."""
+    """Write a temporary file next to `path`, sync it, then rename it: a reader sees the old file or the new one.
+
+    A link at `path` is replaced; the file that it points to is not changed. Raises `OSError` that names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        # Not mkstemp: a file that is made with mode 0o666 gets the permissions of the user's umask.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive a power failure, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folder; some network file systems sync none
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_temporary_files(folders: Iterable[Path]) -> None:
+    """Remove what killed processes left in these folders. Only for the process that holds the study's lock."""
+    for folder in folders:
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def finite_or_none(value: Any) -> Any:

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tuneoff.errors import UserError
+from tuneoff.text import sanitize
 
 LOCK_FILE = ".lock"
 # Windows locks bytes and refuses to read them; a byte far after the text leaves the text readable.
@@ -24,8 +26,11 @@ def study_lock(folder: Path) -> Iterator[None]:
     path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # closed on exec, so no child keeps the lock
+        # Closed on exec, so no child keeps the lock. A link is not followed: its target would be emptied.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
+        if path.is_symlink():
+            raise UserError(f"{path}: a link, where tuneoff keeps its lock; remove it") from error
         message = f"{folder}: cannot write there ({error.strerror}); choose another --output"
         raise UserError(message) from error
     try:
@@ -35,18 +40,25 @@ def study_lock(folder: Path) -> Iterator[None]:
             if error.errno not in _HELD:
                 message = f"{folder}: this file system has no locks ({error.strerror}); choose another --output"
                 raise UserError(message) from error
-            holder = os.read(handle, 32).decode(errors="replace").strip()
-            who = f"process {holder}" if holder.isdecimal() else "another process"
+            who = _holder(os.read(handle, 512).decode(errors="replace"))
             message = f"{folder}: {who} is working in this folder; wait for it, or choose another --output"
             raise UserError(message) from error
         os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         try:
             yield
         finally:
             _unlock(handle)
     finally:
         os.close(handle)
+
+
+def _holder(text: str) -> str:
+    """Who holds the lock, from the text of its file: process id and host."""
+    pid, _, host = text.strip().partition(" ")
+    if not pid.isdecimal():
+        return "another process"
+    return f"process {pid}" + (f" on {sanitize(host)}" if host not in ("", socket.gethostname()) else "")
 
 
 if sys.platform == "win32":

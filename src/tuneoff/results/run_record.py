@@ -1,8 +1,16 @@
 """What happened in one run: the models of `record.json` and `predictions.jsonl`, which `RunDir` reads and writes."""
 
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from tuneoff.spec import RunSpec
 from tuneoff.spec.run import Frozen
@@ -118,7 +126,17 @@ class Artefact(Frozen):
     bytes: int
     """Size of all files on disk."""
     files: tuple[str, ...] = ()
-    """Paths relative to the artefact folder."""
+    """Paths relative to the artefact folder, and inside it."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        # Files of a record are opened, and with --no-texts deleted, so a stranger's record must not name others.
+        for name in files:
+            path = PurePosixPath(name)
+            if not path.parts or path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0"):
+                raise ValueError(f"{name!r} is not a path inside the artefact folder")
+        return files
 
 
 class Failure(Frozen):

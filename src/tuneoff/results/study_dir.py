@@ -22,7 +22,15 @@ from functools import cached_property
 from pathlib import Path
 
 from tuneoff.errors import UserError
-from tuneoff.results.json_files import read_json, read_jsonl, write_json, write_jsonl, write_text_atomic
+from tuneoff.results.json_files import (
+    TEMPORARY_PREFIX,
+    read_json,
+    read_jsonl,
+    remove_temporary_files,
+    write_json,
+    write_jsonl,
+    write_text_atomic,
+)
 from tuneoff.results.lock import LOCK_FILE, study_lock
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Document, Prediction, Record
@@ -136,14 +144,32 @@ class StudyDir:
         return (self.path / "study.json").exists()
 
     def has_foreign_files(self) -> bool:
-        """Whether the folder holds anything although it is not a study."""
-        return self.path.is_dir() and any(entry.name != LOCK_FILE for entry in self.path.iterdir())
+        """Whether the folder holds anything besides the lock and temporary files of a start that was interrupted."""
+        return self.path.is_dir() and any(
+            entry.name != LOCK_FILE and not entry.name.startswith(TEMPORARY_PREFIX) for entry in self.path.iterdir()
+        )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, which is made if it is missing. Raises `UserError` if another process holds it."""
+        """Hold the folder, which is made if it is missing; remove temporary files of a process that was killed.
+
+        Raises `UserError` if another process holds it, or if a folder inside it is a link: what is written there would
+        change files elsewhere.
+        """
         with study_lock(self.path):
+            folders = self._folders()
+            link = next((folder for folder in folders if folder.is_symlink()), None)
+            if link is not None:
+                raise UserError(f"{link}: a link, and tuneoff writes only inside a study's own folder; remove it")
+            remove_temporary_files(folder for folder in (self.path, *folders) if folder.is_dir())
             yield
+
+    def _folders(self) -> list[Path]:
+        """Every folder inside this one that tuneoff writes to, and every log that it appends to."""
+        runs = sorted((self.path / "runs").glob("*"))
+        own = [RunDir(run) for run in runs]
+        named = [self.path / name for name in ("runs", "baselines", "outside", "figures")]
+        return [*named, *runs, *(path for run in own for path in (run.artefact, run.events, run.log))]
 
     def check_writable(self) -> None:
         """Raise `UserError` unless the nearest existing folder takes new files. Leaves nothing behind."""
@@ -153,7 +179,7 @@ class StudyDir:
         if not existing.is_dir():
             raise UserError(f"{existing}: is a file, not a folder; choose another --output")
         try:
-            handle, name = tempfile.mkstemp(dir=existing, prefix=".tuneoff-")
+            handle, name = tempfile.mkstemp(dir=existing, prefix=TEMPORARY_PREFIX)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
         os.close(handle)

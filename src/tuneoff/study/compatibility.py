@@ -43,11 +43,9 @@ def check_folder(folder: StudyDir, study: StudySpec, hashes: ContentHashes, *, k
         if folder.has_foreign_files():
             raise UserError(f"{folder.path}: contains other files and no study; choose an empty folder with --output")
         return
-    plan = folder.read_plan()
-    if plan is None:
-        raise UserError(f"{folder.path}: plan.json is missing; choose another --output")
-    changes = [*differences(earlier, study), *_changed_contents(plan, hashes)]
-    if not (changes or keep_earlier) and plan.numerics != NUMERICS_VERSION:
+    plan = folder.read_plan() or _plan_of_records(run.record for run in folder.read_runs(skip_damaged=True))
+    changes = [*differences(earlier, study), *(_changed_contents(plan, hashes) if plan else ())]
+    if plan and not (changes or keep_earlier) and plan.numerics != NUMERICS_VERSION:
         raise UserError(
             f"{folder.path}: begun with version {plan.numerics} of tuneoff's numerics, and this is version "
             f"{NUMERICS_VERSION}, whose scores may differ slightly; add --keep-earlier to continue and keep the runs "
@@ -65,6 +63,24 @@ def plan_file(hashes: ContentHashes, runs: tuple[str, ...]) -> PlanFile:
     return PlanFile(
         data=hashes.data, models=dict(hashes.models), numerics=NUMERICS_VERSION, earlier_numerics=earlier, runs=runs
     )
+
+
+def _plan_of_records(records: Iterable[Record]) -> PlanFile | None:
+    """What `plan.json` says of contents and numerics, from the runs that ended; None if none did.
+
+    Without a plan and without runs, the first start was interrupted between two files, so nothing is known and nothing
+    was done.
+    """
+    plan: PlanFile | None = None
+    for record in records:
+        origin = record.provenance
+        if not record.ended or origin.data is None or origin.model is None or origin.numerics_version is None:
+            continue
+        before = plan or PlanFile(data=origin.data.content_hash, models={}, numerics=origin.numerics_version)
+        models = {**(before.models or {}), origin.model.name: origin.model.content_hash}
+        numerics = min(before.numerics or origin.numerics_version, origin.numerics_version)
+        plan = PlanFile(data=before.data, models=models, numerics=numerics)
+    return plan
 
 
 def keeps_earlier_runs(plan: PlanFile | None) -> bool:
