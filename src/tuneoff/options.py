@@ -14,6 +14,8 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "train_file": ("data", "train_file"),
     "validation_file": ("data", "validation_file"),
     "test_file": ("data", "test_file"),
+    "validation_size": ("data", "validation_share"),
+    "test_size": ("data", "test_share"),
     "document_column": ("data", "document_column"),
     "summary_column": ("data", "summary_column"),
     "summary_lists": ("data", "summary_lists"),
@@ -60,9 +62,11 @@ class StudyOptions(TypedDict, total=False):
 
     data: StrPath
     data_config: str
-    train_file: StrPath
-    validation_file: StrPath
-    test_file: StrPath
+    train_file: StrPath | Sequence[StrPath]
+    validation_file: StrPath | Sequence[StrPath]
+    test_file: StrPath | Sequence[StrPath]
+    validation_size: float
+    test_size: float
     document_column: str
     summary_column: str
     summary_lists: Literal["references", "sentences"]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tuneoff.cli import main
-from tuneoff.cli.flags import ALIASES, INSTEAD, STUDY_FLAGS, normalized, overrides_of, with_settings
+from tuneoff.cli.flags import ALIASES, STUDY_FLAGS, normalized, overrides_of
+from tuneoff.cli.foreign_flags import INSTEAD, WITHOUT_EFFECT
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, ScoreSpec, StudySpec, TrainSpec
 
@@ -49,7 +50,7 @@ def test_no_two_flags_share_a_name_or_a_field() -> None:
     names = [name for flag in STUDY_FLAGS for name in (flag.name, *flag.also)]
     assert len(set(names)) == len(names)
     assert len({flag.path for flag in STUDY_FLAGS}) == len(STUDY_FLAGS)
-    assert not set(INSTEAD) & set(names)
+    assert not {*INSTEAD, *WITHOUT_EFFECT} & set(names)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_other_names(typed: str, meant: str) -> None:
 
 
 def test_aliases_lead_to_flags() -> None:
-    known = {flag.name.removeprefix("--") for flag in STUDY_FLAGS} | {"output"}
+    known = {flag.name.removeprefix("--") for flag in STUDY_FLAGS} | {"output", "learning-rate"}
     assert set(ALIASES.values()) <= known
 
 
@@ -106,13 +107,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("tuneoff 0.")
 
 
-def test_hyperparameters_are_flags_of_train() -> None:
-    known = ("r", "lora_alpha", "learning_rate")
-    typed = ["train", "lora", "--lora-alpha", "8", "--r=4", "--learning_rate", "1", "--epochs", "2"]
-    spelt = ["train", "lora", "--set", "lora_alpha=8", "--set", "r=4", "--learning_rate", "1", "--epochs", "2"]
-    assert with_settings("lora", known, typed) == spelt
-    with pytest.raises(UserError, match="without a value"):
-        with_settings("lora", known, ["--r"])
+@pytest.mark.parametrize(
+    ("typed", "value"), [("0.2", 0.2), ("50", 50), ("20%", 0.2), ("1", 1), (" 5 ", 5), (".5", 0.5)]
+)
+def test_sizes_of_splits_are_fractions_or_numbers_of_documents(typed: str, value: float) -> None:
+    [(path, size, _)] = overrides_of({"test_size": typed})
+    assert path == ("data", "test_share")
+    assert (size, type(size)) == (value, type(value))
+
+
+@pytest.mark.parametrize("typed", ["0", "1.5", "1.0", "-1", "many", "nan", "inf", "20 % of", "", "120%"])
+def test_impossible_sizes_of_splits(typed: str) -> None:
+    with pytest.raises(UserError, match=r"--validation-size .*: a fraction such as 0.2"):
+        overrides_of({"validation_size": typed})
+
+
+def test_one_file_is_a_name_and_several_are_a_tuple() -> None:
+    assert overrides_of({"train_file": ["a"]}) == [(("data", "train_file"), "a", "--train-file")]
+    assert overrides_of({"test_file": ["a", "b"]}) == [(("data", "test_file"), ("a", "b"), "--test-file")]
 
 
 def test_control_codes_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import typer
 
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
-from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags, with_settings
+from tuneoff.cli.command_line import settle, typed_method
+from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
 from tuneoff.text import sanitize
@@ -34,7 +35,7 @@ app = typer.Typer(
     },
 )
 
-StudyFile = Annotated[Path | None, typer.Argument(metavar="STUDY.toml", help="A study as TOML.", show_default=False)]
+StudyFile = Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", help="A study as TOML.", show_default=False)]
 Preset = Annotated[
     str | None,
     typer.Option("--preset", metavar="NAME", help="A study that comes with tuneoff: `starter`.", show_default=False),
@@ -138,11 +139,11 @@ def compare(
     study: StudyFile = None,
     preset: Preset = None,
     methods: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--methods",
             metavar="A,B",
-            help="Methods to compare; see `tuneoff methods`.",
+            help="Methods to compare, separated by commas; see `tuneoff methods`. Repeatable.",
             show_default="zero_shot,soft_prompt,lora,full",
         ),
     ] = None,
@@ -171,8 +172,8 @@ def compare(
     from tuneoff.study.study_file import parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
-    if methods is not None:
-        names = tuple(name.strip().replace("-", "_") for name in methods.split(","))
+    if methods:
+        names = tuple(name.strip().replace("-", "_") for name in ",".join(methods).split(",") if name.strip())
         overrides.append(Override(("methods",), names, "--methods"))
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)
@@ -442,7 +443,9 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     if list(arguments) in ([], ["--help"]):
         app.rich_markup_mode = None  # the panels of rich take longer to import than the rest of this command
     try:
-        returned: int | Study | None = app(args=_with_settings(arguments), prog_name="tuneoff", standalone_mode=False)
+        group: Any = typer.main.get_command(app)
+        typed = settle(arguments, group.commands)
+        returned: int | Study | None = group(args=typed, prog_name="tuneoff", standalone_mode=False)
     finally:
         app.rich_markup_mode = fancy
     return DONE if returned is None else returned
@@ -456,7 +459,7 @@ def dispatch(arguments: Sequence[str], then: "Callable[[Study], None] | None" = 
     try:
         returned = invoke(arguments)
     except UsageError as error:
-        return complain(usage_sentence(error, typed_method(arguments)), USAGE)
+        return complain(usage_sentence(error, arguments, typed_method(arguments)), USAGE)
     if returned == INTERRUPTED:  # typer turns Ctrl-C into a code
         raise KeyboardInterrupt
     if isinstance(returned, int):
@@ -464,23 +467,3 @@ def dispatch(arguments: Sequence[str], then: "Callable[[Study], None] | None" = 
     if then is not None:
         then(returned)
     return returned.exit_code
-
-
-def _with_settings(arguments: Sequence[str]) -> list[str]:
-    """`tuneoff train METHOD` takes the method's hyper-parameters as flags too."""
-    method = typed_method(arguments)
-    if method is None:
-        return list(arguments)
-    from tuneoff.methods import defaults
-
-    return with_settings(method, defaults(method), arguments)
-
-
-def typed_method(arguments: Sequence[str]) -> str | None:
-    """The method of `tuneoff train METHOD`; None if none is named. An unknown type after `peft:` counts as one."""
-    if not arguments or arguments[0] != "train":
-        return None
-    from tuneoff.methods import METHODS, peft_type
-
-    named = (argument.replace("-", "_") for argument in arguments[1:])
-    return next((name for name in named if name in METHODS or name.startswith(peft_type.PREFIX)), None)

@@ -1,12 +1,12 @@
 """The flags that describe a study, as one table: type, help, and other names. `options` says what each one sets.
 
 `--some-flag` and `--some_flag` are the same flag. The other names are those of transformers' example programs where
-they mean the same; where the meaning differs, `INSTEAD` says what to type here.
+they mean the same; where the meaning differs, `foreign_flags` says what to type here.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -47,17 +47,23 @@ class Flag:
         return self.name.removeprefix("--").replace("-", "_")
 
 
+LISTED_FILES = ("--train-file", "--validation-file", "--test-file")
+
 STUDY_FLAGS = (
     Flag("--data", str, DATA, "`starter`, a folder written by `datasets`, or a hub name.",
          ("--dataset-name",), "NAME"),
     Flag("--data-config", str, DATA, "Configuration of a hub data set.",
          ("--dataset-config-name",), "NAME"),
-    Flag("--train-file", str, DATA, "Training examples: .jsonl, .csv or .parquet.",
+    Flag("--train-file", list[str], DATA, "Training examples: .jsonl, .csv or .parquet. Repeatable.",
          metavar="FILE"),
-    Flag("--validation-file", str, DATA,
-         "Validation examples; by default a tenth of the training documents.", metavar="FILE"),
-    Flag("--test-file", str, DATA,
-         "Test examples; by default a tenth of the training documents.", metavar="FILE"),
+    Flag("--validation-file", list[str], DATA,
+         "Validation examples; by default a tenth of the training documents. Repeatable.", metavar="FILE"),
+    Flag("--test-file", list[str], DATA,
+         "Test examples; by default a tenth of the training documents. Repeatable.", metavar="FILE"),
+    Flag("--validation-size", str, DATA,
+         "What to hold out for validation without a file of its own: a fraction, or a number of documents.",
+         metavar="X|N", default="0.1"),
+    Flag("--test-size", str, DATA, "The same for the test documents.", metavar="X|N", default="0.1"),
     Flag("--document-column", str, DATA, "Column of the documents.",
          ("--text-column",), "NAME"),
     Flag("--summary-column", str, DATA,
@@ -133,21 +139,30 @@ STUDY_FLAGS = (
          ("--per-device-eval-batch-size",), "N", default="32"),
 )  # fmt: skip
 
-INSTEAD = {
-    "--learning-rate": "the best rates of the methods differ by a factor of up to 1000, so one rate for all would "
-    "decide which method wins; set it for one method: --set lora.learning_rate=1e-3",
-    "--max-source-length": "--max-length limits prompt, virtual tokens and target together",
-    "--gradient-accumulation-steps": "--batch-size is the number of examples per optimiser step, --micro-batch-tokens "
-    "limits memory",
-    "--eval-strategy": "validation runs at the end of each epoch, and every N steps with --eval-steps N",
-    "--seed": "--seeds N runs seeds 0 to N-1",
-    "--bf16": "--precision bf16",
-    "--fp16": "--precision takes auto, fp32 or bf16",
-    "--max-train-samples": "--max-train-documents N counts documents",
-}
-
 ALIASES = {other.removeprefix("--"): flag.name.removeprefix("--") for flag in STUDY_FLAGS for other in flag.also}
-ALIASES |= {"output-dir": "output", "model-name": "model"}
+# The other names that people type, which help does not list.
+ALIASES |= {
+    "beams": "num-beams",
+    "data-path": "train-file",
+    "dataset": "data",
+    "dev-file": "validation-file",
+    "eval-batch-size": "generate-batch-size",
+    "eval-file": "validation-file",
+    "lr": "learning-rate",
+    "lr-scheduler": "schedule",
+    "model-name": "model",
+    "model-path": "model",
+    "num-epochs": "epochs",
+    "num-seeds": "seeds",
+    "output-dir": "output",
+    "train-batch-size": "batch-size",
+    "train-data": "train-file",
+    "val-file": "validation-file",
+    "valid-file": "validation-file",
+    "test-share": "test-size",
+    "val-size": "validation-size",
+    "validation-share": "validation-size",
+}
 
 
 def normalized(token: str) -> str:
@@ -165,8 +180,12 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
             continue
         if flag.path == ("models",):
             given.append((flag.path, [{"name": name} for name in value], flag.name))
+        elif flag.name in LISTED_FILES:
+            given.append((flag.path, value[0] if len(value) == 1 else tuple(value), flag.name))
         elif flag.path == ("fractions",):
             given.append((flag.path, _fractions(str(value)), f"{flag.name} {value}"))
+        elif flag.name in ("--validation-size", "--test-size"):
+            given.append((flag.path, _size(flag.name, str(value)), f"{flag.name} {value}"))
         elif flag.path == ("train", "warmup"):
             given.append((flag.path, _warmup_fraction(value), flag.name))
         else:
@@ -182,6 +201,18 @@ def _fractions(text: str) -> list[float]:
         raise UserError(
             f"--fractions {text}: fractions of the data separated by commas, for example 0.1,0.5,1"
         ) from error
+
+
+def _size(flag: str, text: str) -> int | float:
+    """`0.2` and `20%` are fractions, `50` is a number of documents."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        size = int(number) if number.isdecimal() and not percent else float(number) / (100 if percent else 1)
+    except ValueError:
+        size = 0
+    if rest or size <= 0 or (isinstance(size, float) and not size < 1):
+        raise UserError(f"{flag} {text}: a fraction such as 0.2 was expected, or a number of documents such as 50")
+    return size
 
 
 def _warmup_fraction(value: float) -> float:
@@ -233,24 +264,3 @@ def _annotation(flag: Flag) -> Any:
         show_default=flag.default or False,
     )
     return Annotated[flag.type if flag.type is bool else flag.type | None, option]
-
-
-def with_settings(method: str, known: Iterable[str], arguments: Sequence[str]) -> list[str]:
-    """`--lora_alpha 32` and `--lora_alpha=32` as `--set lora_alpha=32`, for the `known` hyper-parameters of a method.
-
-    So PEFT's names work as flags of `tuneoff train`. The learning rate has a flag of its own.
-    """
-    names = set(known) - {"learning_rate"}
-    spelt: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, value = argument.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if not flag.startswith("--") or name not in names:
-            spelt.append(argument)
-            continue
-        following = value if equals else next(rest, None)
-        if following is None:
-            raise UserError(f"{flag}: a hyper-parameter of {method} without a value")
-        spelt += ["--set", f"{name}={following}"]
-    return spelt

@@ -93,16 +93,19 @@ def count_documents(examples: Sequence[Example]) -> int:
 
 
 def hold_out(
-    examples: Sequence[Example], fractions: Mapping[Split, float], seed: int, name: str
+    examples: Sequence[Example], sizes: Mapping[Split, float], seed: int, name: str
 ) -> dict[Split, Sequence[Example]]:
-    """Split training examples: each split of `fractions` gets its fraction of the groups (rounded, at least one).
+    """Split training examples: each split gets its fraction of the groups (rounded, at least one), or, where its size
+    is an integer, so many groups.
 
     The remaining groups are `train`. The same seed gives the same split. Raises `UserError` if no group would remain;
     `name` is the name of the table, for the message.
     """
     groups, group_index = _unique_groups(examples)
     order = _by_rank(groups, seed, "split")
-    counts = {split: max(1, round(fraction * len(order))) for split, fraction in fractions.items()}
+    counts = {
+        split: size if isinstance(size, int) else max(1, round(size * len(order))) for split, size in sizes.items()
+    }
     if sum(counts.values()) >= len(order):
         wanted = " and ".join(f"{count} for {split}" for split, count in counts.items())
         files = " and ".join(f"--{split}-file" for split in counts)

@@ -5,11 +5,12 @@ import json
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 Finite = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
 SplitFraction = Annotated[float, Field(gt=0, lt=1), AllowInfNan(False)]
+SplitSize = SplitFraction | Annotated[StrictInt, Field(ge=1)]  # a fraction of the documents, or their number
 Fraction = Annotated[float, Field(gt=0, le=1), AllowInfNan(False)]
 TIMED_STEPS, TIMED_TEXTS = 30, 32  # optimiser steps and validation texts of a timing run
 Paths = str | tuple[str, ...] | None  # one file, or several that are read one after another
@@ -70,8 +71,8 @@ class DataSpec(Frozen):
     max_train_documents: int | None = Field(None, ge=1)
     max_validation_documents: int | None = Field(None, ge=1)
     max_test_documents: int | None = Field(None, ge=1)
-    validation_share: SplitFraction = 0.1
-    test_share: SplitFraction = 0.1
+    validation_share: SplitSize = Field(0.1, description="what is held out: a fraction, or a number of documents")
+    test_share: SplitSize = 0.1
     split_seed: int = Field(0, ge=0)
 
     def without_paths(self) -> "DataSpec":

@@ -1,0 +1,89 @@
+"""Flags that take several values: repeated, or with the further values behind the first, as the shell expands a `*`."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path, PurePath
+
+from tuneoff.cli.arguments import Piece, flag, needs_quotes
+from tuneoff.errors import UserError
+from tuneoff.text import join_words
+
+FILES = {"--train-file": "train", "--validation-file": "validation", "--test-file": "test"}
+DATA_ENDINGS = (".arrow", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv", ".txt", ".xls", ".xlsx", ".zip")
+COMPRESSED = (".bz2", ".gz", ".xz", ".zst")
+_SPLIT = re.compile(r"(?P<train>train|training)|(?P<validation>val|valid|validation|dev|eval)|(?P<test>test)")
+
+
+def is_data_file(text: str) -> bool:
+    """Whether the name of a file is that of data, not of a study."""
+    path = PurePath(text)
+    ending = PurePath(path.stem).suffix if path.suffix.lower() in COMPRESSED else path.suffix
+    return ending.lower() in DATA_ENDINGS or path.suffix.lower() in COMPRESSED
+
+
+def split_named(text: str) -> str | None:
+    """The split that the name of a file begins with: `test.csv`, `dev-2.jsonl`."""
+    found = _SPLIT.fullmatch(re.split(r"[^A-Za-z]", PurePath(text).name.lower(), maxsplit=1)[0])
+    return found.lastgroup if found else None
+
+
+def gather(pieces: Sequence[Piece], method_names: Callable[[], Collection[str]]) -> list[Piece]:
+    """The pieces of `compare` or `train` with each further value under the flag that it follows.
+
+    A data file that follows no flag is training data. Raises `UserError` where the name of such a file says that it is
+    of another split: expanded by a shell, `data/*.jsonl` may hold the test data.
+    """
+    gathered: list[Piece] = []
+    owner: Piece | None = None  # the flag that the next word follows
+    for index, piece in enumerate(pieces):
+        if piece.name:
+            gathered.append(piece)
+            owner = piece if piece.value is not None else None
+            continue
+        if is_data_file(piece.typed):
+            owner = owner if owner is not None and owner.name in FILES else None
+            target = owner.name if owner else "--train-file"
+            for text in [piece.typed, *([owner.value] if owner and owner.value else [])]:
+                _check_split(text, target)
+            gathered.append(flag(target, piece.typed))
+        elif owner is not None and owner.name == "--methods" and _are_methods(piece.typed, method_names):
+            gathered.append(flag("--methods", piece.typed))
+        elif owner is not None and owner.name == "--fractions" and _is_number(piece.typed):
+            gathered[-1] = flag("--fractions", f"{gathered[-1].value},{piece.typed}")
+        elif owner is not None and owner.name == "--model" and not _is_argument(piece.typed, method_names):
+            gathered.append(flag("--model", piece.typed))
+        elif owner is not None and not _is_number(owner.value or "") and not _is_argument(piece.typed, method_names):
+            raise needs_quotes(pieces, index)
+        else:
+            owner = None
+            gathered.append(piece)
+    return gathered
+
+
+def _check_split(text: str, target: str) -> None:
+    named = split_named(text)
+    if named is None or named == FILES[target]:
+        return
+    flags = [name for name, split in FILES.items() if split == named]
+    raise UserError(
+        f"{text}: would be {FILES[target]} data, but its name says {named}; give each file its flag, here "
+        f"{join_words(flags)} {text}"
+    )
+
+
+def _are_methods(text: str, method_names: Callable[[], Collection[str]]) -> bool:
+    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    return bool(names) and all(name in method_names() or name.startswith("peft:") for name in names)
+
+
+def _is_argument(text: str, method_names: Callable[[], Collection[str]]) -> bool:
+    """Whether a word is a study file or the method of `train`."""
+    return text.endswith(".toml") or Path(text).is_file() or _are_methods(text, method_names)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
