@@ -33,7 +33,7 @@ def word(text: str) -> Piece:
 
 
 def flag(name: str, value: str, typed: str = "") -> Piece:
-    """A flag with its value; `typed` is what stands in messages."""
+    """A flag with its value; `typed` is what messages quote."""
     return Piece((name, value), typed or f"{name} {value}", name, value)
 
 
