@@ -1,6 +1,7 @@
 """The table of settings that the command line and `compare` share."""
 
 import typing
+from collections.abc import Sequence
 
 import pytest
 from pydantic import TypeAdapter
@@ -38,6 +39,7 @@ def test_the_type_of_a_keyword_is_that_of_the_field(name: str) -> None:
         model = inner[0] if inner else model
     wanted = typing.get_type_hints(StudyOptions)[name]
     samples: dict[object, list[object]] = {str: ["text"], int: [3], float: [0.5], bool: [True], StrPath: ["text"]}
+    samples[StrPath | Sequence[StrPath]] = ["text", ("one", "two")]
     values = samples.get(wanted) or list(typing.get_args(wanted))
     for value in values:
         assert TypeAdapter(annotation).validate_python(value) == value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from tuneoff.errors import UserError
 from tuneoff.methods import Method
-from tuneoff.options import OPTION_PATHS, StrPath, StudyOptions
+from tuneoff.options import DATA_FILES, OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -351,6 +351,10 @@ def _overrides(options: Mapping[str, Any]) -> Iterable[Override]:
                 value = sorted({1.0, *([value] if isinstance(value, int | float) else map(float, value))})
             except (TypeError, ValueError) as error:
                 raise UserError(f"fractions={value!r}: numbers were expected, for example [0.1, 0.5, 1]") from error
+        elif name in DATA_FILES and isinstance(value, list | tuple):
+            if not value or not all(isinstance(path, str | os.PathLike) for path in value):
+                raise UserError(f"{name}={value!r}: a file was expected, or a list of files")
+            value = os.fspath(value[0]) if len(value) == 1 else tuple(os.fspath(path) for path in value)
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
         yield Override(OPTION_PATHS[name], value, f"{name}=")

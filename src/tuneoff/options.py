@@ -14,14 +14,13 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "train_file": ("data", "train_file"),
     "validation_file": ("data", "validation_file"),
     "test_file": ("data", "test_file"),
-    "validation_size": ("data", "validation_share"),
-    "test_size": ("data", "test_share"),
     "document_column": ("data", "document_column"),
     "summary_column": ("data", "summary_column"),
     "summary_lists": ("data", "summary_lists"),
     "max_train_documents": ("data", "max_train_documents"),
     "max_validation_documents": ("data", "max_validation_documents"),
     "max_test_documents": ("data", "max_test_documents"),
+    "validation_share": ("data", "validation_share"),
     "test_share": ("data", "test_share"),
     "model": ("models",),
     "revision": ("models", "*", "revision"),
@@ -53,6 +52,8 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "generate_batch_size": ("generate", "batch_size"),
 }
 
+DATA_FILES = ("train_file", "validation_file", "test_file")  # one or several
+
 
 StrPath = str | os.PathLike[str]
 
@@ -65,14 +66,13 @@ class StudyOptions(TypedDict, total=False):
     train_file: StrPath | Sequence[StrPath]
     validation_file: StrPath | Sequence[StrPath]
     test_file: StrPath | Sequence[StrPath]
-    validation_size: float
-    test_size: float
     document_column: str
     summary_column: str
     summary_lists: Literal["references", "sentences"]
     max_train_documents: int
     max_validation_documents: int
     max_test_documents: int
+    validation_share: float
     test_share: float
     model: StrPath | Sequence[StrPath]
     revision: str

@@ -111,15 +111,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("typed", "value"), [("0.2", 0.2), ("50", 50), ("20%", 0.2), ("1", 1), (" 5 ", 5), (".5", 0.5)]
 )
 def test_sizes_of_splits_are_fractions_or_numbers_of_documents(typed: str, value: float) -> None:
-    [(path, size, _)] = overrides_of({"test_size": typed})
+    [(path, size, _)] = overrides_of({"test_share": typed})
     assert path == ("data", "test_share")
     assert (size, type(size)) == (value, type(value))
 
 
 @pytest.mark.parametrize("typed", ["0", "1.5", "1.0", "-1", "many", "nan", "inf", "20 % of", "", "120%"])
 def test_impossible_sizes_of_splits(typed: str) -> None:
-    with pytest.raises(UserError, match=r"--validation-size .*: a fraction such as 0.2"):
-        overrides_of({"validation_size": typed})
+    with pytest.raises(UserError, match=r"--validation-share .*: a fraction such as 0.2"):
+        overrides_of({"validation_share": typed})
 
 
 def test_one_file_is_a_name_and_several_are_a_tuple() -> None:

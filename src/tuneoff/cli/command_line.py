@@ -26,7 +26,7 @@ def settle(arguments: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
     name, rest = normalized(arguments[0]), arguments[1:]
     pieces = pieces_of(name, rest, command.params)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    if all(piece.name in known for piece in pieces if piece.name):  # click tells of a flag that is not known
+    if all(piece.name in known for piece in pieces if piece.name):  # click reports an unknown flag
         if name in STUDY_COMMANDS:
             pieces = gather(pieces, _method_names)
         method = typed_method(arguments) or ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.errors import UserError
-from tuneoff.options import OPTION_PATHS
+from tuneoff.options import DATA_FILES, OPTION_PATHS
 
 DATA, MODEL, PROMPT, EFFORT, GENERATION = "Data", "Model", "Prompt", "Effort, the same for every method", "Generation"
 
@@ -47,8 +47,6 @@ class Flag:
         return self.name.removeprefix("--").replace("-", "_")
 
 
-LISTED_FILES = ("--train-file", "--validation-file", "--test-file")
-
 STUDY_FLAGS = (
     Flag("--data", str, DATA, "`starter`, a folder written by `datasets`, or a hub name.",
          ("--dataset-name",), "NAME"),
@@ -60,10 +58,6 @@ STUDY_FLAGS = (
          "Validation examples; by default a tenth of the training documents. Repeatable.", metavar="FILE"),
     Flag("--test-file", list[str], DATA,
          "Test examples; by default a tenth of the training documents. Repeatable.", metavar="FILE"),
-    Flag("--validation-size", str, DATA,
-         "What to hold out for validation without a file of its own: a fraction, or a number of documents.",
-         metavar="X|N", default="0.1"),
-    Flag("--test-size", str, DATA, "The same for the test documents.", metavar="X|N", default="0.1"),
     Flag("--document-column", str, DATA, "Column of the documents.",
          ("--text-column",), "NAME"),
     Flag("--summary-column", str, DATA,
@@ -77,8 +71,10 @@ STUDY_FLAGS = (
          "Validate on at most N documents.", metavar="N"),
     Flag("--max-test-documents", int, DATA, "Test on at most N documents.",
          metavar="N"),
-    Flag("--test-share", float, DATA, "Fraction of the training documents that is held out for the test.",
-         ("--test-size",), "FRACTION", default="0.1"),
+    Flag("--validation-share", str, DATA,
+         "What is held out for validation without a file of its own: a fraction, or a number of documents.",
+         ("--validation-size",), "X|N", default="0.1"),
+    Flag("--test-share", str, DATA, "The same for the test documents.", ("--test-size",), "X|N", default="0.1"),
     Flag("--model", list[str], MODEL,
          "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL",
          default="starter"),
@@ -159,9 +155,7 @@ ALIASES |= {
     "train-data": "train-file",
     "val-file": "validation-file",
     "valid-file": "validation-file",
-    "test-share": "test-size",
-    "val-size": "validation-size",
-    "validation-share": "validation-size",
+    "val-size": "validation-share",
 }
 
 
@@ -180,11 +174,11 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
             continue
         if flag.path == ("models",):
             given.append((flag.path, [{"name": name} for name in value], flag.name))
-        elif flag.name in LISTED_FILES:
+        elif flag.parameter in DATA_FILES:
             given.append((flag.path, value[0] if len(value) == 1 else tuple(value), flag.name))
         elif flag.path == ("fractions",):
             given.append((flag.path, _fractions(str(value)), f"{flag.name} {value}"))
-        elif flag.name in ("--validation-size", "--test-size"):
+        elif flag.name in ("--validation-share", "--test-share"):
             given.append((flag.path, _size(flag.name, str(value)), f"{flag.name} {value}"))
         elif flag.path == ("train", "warmup"):
             given.append((flag.path, _warmup_fraction(value), flag.name))
