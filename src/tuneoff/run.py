@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from tuneoff.methods.embedding_alignment import measure_alignment
 from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
+from tuneoff.results.failures import failure_of
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
@@ -73,9 +73,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         except UserError as error:
             status, failure = "failed", Failure(type="UserError", message=str(error))
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            failure = Failure(type=type(error).__name__, message=message, traceback=traceback.format_exc())
-            status = "failed"
+            status, failure = "failed", failure_of(error, meter.last_phase)
         record = Record(
             run_id=run_id,
             name=name,

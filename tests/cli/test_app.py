@@ -327,6 +327,24 @@ def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.Cap
     assert page.stat().st_size > 10_000
 
 
+@one_process
+def test_nothing_but_our_own_lines_is_on_stderr(study: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """Libraries warn and log when a model is loaded in this process; one of their warnings must not end it either."""
+    (tmp_path / "text.txt").write_text("The cost of a method is what it takes to train it.")
+    program = [sys.executable, "-c", "import sys; from tuneoff.cli import main; sys.exit(main())"]
+    done = subprocess.run(
+        [*program, "summarize", str(study[0]), str(tmp_path / "text.txt")],
+        env={**os.environ, "PYTHONWARNINGS": "error", "TRANSFORMERS_VERBOSITY": "debug"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    (line,) = done.stderr.splitlines()
+    assert ": runs/" in line  # which run writes, and why
+
+
 def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

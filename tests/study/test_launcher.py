@@ -15,3 +15,8 @@ def test_runs_get_what_suits_the_runtime_and_a_users_own_value_wins(name: str, m
     assert _variables(2)[name] == launcher.RUNTIME[name]
     monkeypatch.setenv(name, "mine")
     assert _variables(2)[name] == "mine"
+
+
+def test_warnings_of_libraries_end_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert "PYTHONWARNINGS" not in _variables(1)

@@ -16,7 +16,7 @@ from typing import Any
 from fake_tracked import EVENTS, PREDICTIONS, record, spec
 
 from tuneoff.results.run_record import Status
-from tuneoff.trackers import open_tracker
+from tuneoff.trackers import Closing, open_tracker
 
 BLOCK = 32768
 # one transparent pixel
@@ -88,6 +88,10 @@ def main(folder: Path) -> None:
         for event in EVENTS:
             tracker.event(event)
         tracker.finish(record(name, status), lambda: [figure], lambda: PREDICTIONS)
+    assert isinstance(tracker, Closing)
+    assert tracker.closing_words() == (
+        f"wandb was offline; to send the runs: wandb sync {folder.resolve() / 'wandb'}/offline-run-*"
+    )
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime):
         logged = read_whole(path)
         logged["tables"] = [json.loads(table.read_text()) for table in path.parent.glob("files/media/table/**/*.json")]

@@ -57,3 +57,17 @@ def test_a_tracker_that_raises_is_switched_off_with_one_line(
 def test_ctrl_c_is_not_an_error_of_the_tracker() -> None:
     with pytest.raises(KeyboardInterrupt):
         feed(GuardedTracker(BrokenTracker("event", KeyboardInterrupt()), "wandb"))
+
+
+def test_closing_words_are_those_of_the_tracker_if_it_has_any(capsys: pytest.CaptureFixture[str]) -> None:
+    class Telling(BrokenTracker):
+        def closing_words(self) -> str:
+            self._called("closing_words")
+            return "all is in this folder"
+
+    error = ConnectionError("gone")
+    assert GuardedTracker(Telling("never", error), "mine").closing_words() == "all is in this folder"
+    assert GuardedTracker(BrokenTracker("never", error), "mine").closing_words() is None
+    assert capsys.readouterr().err == ""
+    assert GuardedTracker(Telling("closing_words", error), "mine").closing_words() is None
+    assert "mine is switched off" in capsys.readouterr().err

@@ -100,3 +100,21 @@ def test_the_registry_imports_nothing_heavy() -> None:
     code = "import sys, tuneoff.trackers; print([name for name in ('wandb', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
+def test_a_tracker_that_the_environment_switches_off_is_told_once_and_not_opened(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_DISABLED", value)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # opening it would fail
+    assert open_trackers(["wandb", "none", "wandb"], tmp_path) == []
+    assert capsys.readouterr().err == "WANDB_DISABLED is set, so nothing is reported to wandb\n"
+
+
+def test_a_switch_that_is_off_or_empty_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    for value in ("", "false", "0"):
+        monkeypatch.setenv("WANDB_DISABLED", value)
+        with pytest.raises(UserError, match="pip install wandb"):
+            open_trackers(["wandb"], tmp_path)

@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 could not be done, 2 a mistake in the command, 3 some runs
 """
 
 import io
+import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -21,8 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. A user's mistake is one sentence on stderr, never a traceback."""
     from tuneoff.cli import app
 
+    if argv is None:
+        silence_libraries()
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guard(lambda: app.dispatch(arguments))
+
+
+def silence_libraries() -> None:
+    """Warnings and logs of libraries stay out of this process' stderr; runs write theirs into `log.txt`.
+
+    They also cannot end a command: PYTHONWARNINGS=error would turn them into exceptions. For programs, not for tests.
+    """
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
 
 
 def guard(work: Callable[[], int]) -> int:
@@ -30,6 +43,8 @@ def guard(work: Callable[[], int]) -> int:
     _take_every_character()
     _terminate_like_an_interrupt()
     try:
+        if sys.flags.optimize > 1:
+            raise UserError("PYTHONOPTIMIZE=2 (python -OO): transformers cannot load without docstrings; unset it")
         return work()
     except UserError as error:
         return complain(str(error), USAGE)

@@ -21,7 +21,7 @@ from tuneoff.study.executor import check_executor
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 from tuneoff.text import format_duration, parse_duration, plural, sanitize
-from tuneoff.trackers import check_trackers, open_trackers
+from tuneoff.trackers import Closing, check_trackers, open_trackers
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
         if flags.budget is not None:
             _print(f"took {format_duration(time.perf_counter() - began)} of a time limit of {flags.budget}")
         _print_result(study)
+        for tracker in trackers:
+            if isinstance(tracker, Closing) and (words := tracker.closing_words()) is not None:
+                _print(words)
     return study
 
 

@@ -82,6 +82,8 @@ class Meter:
         self._phases: dict[str, PhaseMeter] = {}
         self._outside = PhaseMeter()
         self._open: list[str] = []
+        self.last_phase: str | None = None
+        """The outermost phase that was entered last."""
         self._timeline: list[TimelinePoint] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -172,6 +174,7 @@ class Meter:
             self._charge()
             self._phases.setdefault(name, PhaseMeter())
             self._open.append(name)
+            self.last_phase = self._open[0]
         self._emit(PhaseStarted(phase=name, seconds=self.elapsed()))
 
     def _leave(self) -> None:

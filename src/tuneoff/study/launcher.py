@@ -93,10 +93,15 @@ RUNTIME = {
 }
 
 
+# With PYTHONWARNINGS=error, a warning of a library would end a run.
+_NOT_INHERITED = {"PYTHONWARNINGS"}
+
+
 def _environment(layout: Layout) -> dict[str, str]:
     """This process' environment, which takes precedence over what suits the runtime libraries."""
     threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
-    return {**RUNTIME, **os.environ, **threads, PROCESSES_VARIABLE: str(layout.processes)}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return {**RUNTIME, **inherited, **threads, PROCESSES_VARIABLE: str(layout.processes)}
 
 
 def _command(call: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tuneoff.results.events import Event
 from tuneoff.results.run_record import Prediction, Record
@@ -34,6 +34,15 @@ class Tracker(Protocol):
         ...
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A tracker that has something to tell people after the last run."""
+
+    def closing_words(self) -> str | None:
+        """One sentence, such as where its files are and how to send them; None if there is nothing to tell."""
+        ...
+
+
 class GuardedTracker:
     """A tracker that can never stop a run: its first error switches it off and is one line on stderr."""
 
@@ -49,6 +58,12 @@ class GuardedTracker:
 
     def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
         self._try(lambda tracker: tracker.finish(record, figures, predictions))
+
+    def closing_words(self) -> str | None:
+        """Those of the tracker, if it has any."""
+        words: list[str | None] = []
+        self._try(lambda tracker: words.append(tracker.closing_words()) if isinstance(tracker, Closing) else None)
+        return next(iter(words), None)
 
     def _try(self, call: Callable[[Tracker], None]) -> None:
         if self._tracker is None:

@@ -5,12 +5,18 @@ and its object is called with a folder for the tracker's files and returns a `Tr
 """
 
 import difflib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
 from tuneoff.trackers.base import GuardedTracker, Tracker
+
+# As transformers reads them. A script that was written for its Trainer may set one.
+SWITCHES = {"wandb": "WANDB_DISABLED"}
+_TRUE = {"1", "ON", "YES", "TRUE"}
 
 MakeTracker = Callable[[Path], Tracker]
 
@@ -46,9 +52,19 @@ def check_trackers(names: Sequence[str], workers: int | None) -> None:
 
 
 def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1) -> list[Tracker]:
-    """Guarded trackers by name; `none` is not one. Raises `UserError` as `check_trackers` and `open_tracker` do."""
+    """Guarded trackers by name, without `none` and what the environment switches off, which is told on stderr.
+
+    Raises `UserError` as `check_trackers` and `open_tracker` do.
+    """
     check_trackers(names, workers)
-    return [open_tracker(name, folder) for name in names if name != "none"]
+    wanted = []
+    for name in dict.fromkeys(names):
+        variable = SWITCHES.get(name)
+        if variable is not None and os.environ.get(variable, "").upper() in _TRUE:
+            print(f"{variable} is set, so nothing is reported to {name}", file=sys.stderr)
+        elif name != "none":
+            wanted.append(name)
+    return [open_tracker(name, folder) for name in wanted]
 
 
 def open_tracker(name: str, folder: Path) -> Tracker:

@@ -8,6 +8,7 @@ import base64
 import importlib
 import netrc
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class WandbTracker:
             raise UserError("--report-to wandb: not installed; run: pip install wandb") from error
         self._folder = folder
         self._run: Any = None
+        self._offline: Path | None = None  # where offline runs are
         known = type(self._wandb.Settings()).model_fields
         self._settings = self._wandb.Settings(**{key: value for key, value in _PRIVATE.items() if key in known})
         try:
@@ -70,15 +72,20 @@ class WandbTracker:
         if self._run is not None:
             self._run.finish(exit_code=1)
         self._folder.mkdir(parents=True, exist_ok=True)
+        shared = os.environ.get("WANDB_RUN_ID")
         self._run = self._wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            project=os.environ.get("WANDB_PROJECT") or PROJECT,
             name=name,
             group=group,
             job_type=spec.method.name,
             config=spec.without_paths().model_dump(mode="json"),
-            dir=str(self._folder),
+            dir=os.environ.get("WANDB_DIR") or str(self._folder),
+            # Set for a whole script, the variable would give all runs of the study one id.
+            id=f"{shared}-{spec.method.name}-{os.urandom(4).hex()}" if shared else None,
             settings=self._settings,
         )
+        if self._run.settings.mode in ("offline", "dryrun"):
+            self._offline = Path(self._run.settings.sync_dir).parent
         # Each kind of curve has its own axis: on wandb's own step they would be mixed.
         self._run.define_metric("train/step")
         self._run.define_metric("seconds")
@@ -121,6 +128,12 @@ class WandbTracker:
             self._run.log(media)
         run, self._run = self._run, None
         run.finish(exit_code=0 if record.status == "finished" else 1)
+
+    def closing_words(self) -> str | None:
+        """How to send offline runs."""
+        if self._offline is None:
+            return None
+        return f"wandb was offline; to send the runs: wandb sync {shlex.quote(str(self._offline))}/offline-run-*"
 
     def _table(self, predictions: Sequence[Prediction]) -> Any:
         metrics = sorted({metric for row in predictions for metric in row.scores})
