@@ -88,7 +88,7 @@ def compare(
 
     rows = {"train": train, "validation": validation, "test": test}
     spec = _spec_of(study, preset, methods, rows, options, predictions)
-    folder = Path(output) if output is not None else Path("runs") / spec.name
+    folder = Path(output).expanduser() if output is not None else Path("runs") / spec.name
     limits = _limits(budget, equal, workers)
     check_executor(engine)
     trackers = open_trackers([report_to] if isinstance(report_to, str) else report_to, folder, limits.workers)
@@ -126,7 +126,7 @@ def load_study(folder: StrPath) -> Study:
     """Read a study folder and judge it. Needs no torch. Raises `UserError` if the folder holds no study."""
     from tuneoff.verdict.summarize import summarize
 
-    stored = StudyDir(Path(folder)).load()
+    stored = StudyDir(Path(folder).expanduser()).load()
     if stored.spec is None:
         raise UserError(f"{folder}: contains no study.json; name the folder that `tuneoff compare` wrote")
     return Study(stored, summarize(stored))

@@ -36,13 +36,13 @@ def cache_folder() -> Path:
 
     Raises `UserError` for a user without a home folder.
     """
-    if root := os.environ.get("TUNEOFF_CACHE"):
-        return Path(root)
-    if root := os.environ.get("XDG_CACHE_HOME"):
-        return Path(root) / "tuneoff"
-    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "tuneoff" / "cache"
     try:
+        if root := os.environ.get("TUNEOFF_CACHE"):
+            return Path(root).expanduser()
+        if root := os.environ.get("XDG_CACHE_HOME"):
+            return Path(root).expanduser() / "tuneoff"
+        if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
+            return Path(local) / "tuneoff" / "cache"
         return Path.home() / ".cache" / "tuneoff"
     except RuntimeError as error:  # a container may run under a user id without a name
         raise UserError("this user has no home folder for a cache; set TUNEOFF_CACHE to a folder") from error

@@ -1,5 +1,6 @@
 """The commands, from the command line to files and exit codes."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from support.study_folders import planned_run_folders, read_documents, read_predictions, read_record
 from tuneoff.api import Study
-from tuneoff.cli import guard, main
+from tuneoff.cli import expand_home, guard, main
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
@@ -472,6 +473,7 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
         (UserError("wrong"), 2, "wrong"),
         (RunFailure("broken"), 1, "broken"),
         (OSError(28, "No space left on device", "disk/file"), 1, "disk/file: No space left"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300), 2, f"{'n' * 60}...: too long"),
         (KeyboardInterrupt(), 130, "run the same command to continue"),
         (SystemExit(143), 143, "run the same command to continue"),
     ],
@@ -518,3 +520,38 @@ def test_a_command_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr("tuneoff.cli.study.prepare", stopped)
     assert main(["compare", "--preset=starter", "--dry-run"]) == code
     assert "run the same command to continue" in capsys.readouterr().err
+
+
+def test_the_home_folder_is_found_where_a_shell_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/made") == "/home/me/made"
+    assert expand_home("--output=~/made") == "--output=/home/me/made"
+    for other in ("a~/b", "--set=~", "~", "--instruction=about ~/x", "lora.x=~/y"):
+        assert expand_home(other) == other
+
+
+def test_a_study_in_the_home_folder(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["compare", *tiny, "--methods=zero_shot", "--output=~/made", "--dry-run"]) == 0
+    assert f"folder {tmp_path / 'made'}" in capsys.readouterr().out
+    assert str(tmp_path / "none") in complaint(["report", "~/none"], capsys)
+    assert not Path("~").exists()
+
+
+def test_a_folder_that_cannot_be_named_or_linked(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "too long" in complaint(["compare", *tiny, "--methods=zero_shot", f"--output={'x' * 300}"], capsys)
+    assert "too long" in complaint(["report", "x" * 300], capsys)
+    (tmp_path / "link").symlink_to("nowhere")
+    told = complaint(["compare", *tiny, "--methods=zero_shot", f"--output={tmp_path / 'link'}"], capsys)
+    assert "is a link to what does not exist" in told
+
+
+def test_a_python_without_docstrings_is_refused() -> None:
+    code = "import sys; from tuneoff.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-OO", "-c", code, "methods"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PYTHONOPTIMIZE=2" in done.stderr

@@ -4,8 +4,10 @@ Exit codes: 0 done, 1 could not be done, 2 a mistake in the command, 3 some runs
 130 interrupted (Ctrl-C), 143 terminated.
 """
 
+import errno
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +18,7 @@ from types import FrameType
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.text import sanitize
 
+_SHOWN_NAME = 60
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
@@ -26,7 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         silence_libraries()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guard(lambda: app.dispatch(arguments))
+    return guard(lambda: app.dispatch([expand_home(argument) for argument in arguments]))
+
+
+def expand_home(argument: str) -> str:
+    """`~/x` and `--flag=~/x` with the home folder in place of `~`, as a shell does for some of its arguments only."""
+    flag, equals, value = argument.partition("=")
+    if equals and flag.startswith("--") and value.startswith("~/"):
+        return f"{flag}={expand_home(value)}"
+    return os.path.expanduser(argument) if argument.startswith("~/") else argument  # noqa: PTH111 - keeps `~` without home
 
 
 def silence_libraries() -> None:
@@ -54,6 +65,11 @@ def guard(work: Callable[[], int]) -> int:
         sys.stderr.close()  # the reader of our output is gone; the interpreter must not report that either
         return FAILED
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            name = str(error.filename or "a path")
+            shown = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}..."
+            limit = "a file system takes at most 255 bytes for the name of a file or folder, and some 4,000 for a path"
+            return complain(f"{shown}: too long ({limit}); choose a shorter one", USAGE)
         place = f"{error.filename}: " if error.filename else ""
         return complain(f"{place}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from tuneoff.api import Study
-from tuneoff.cli import guard, silence_libraries
+from tuneoff.cli import expand_home, guard, silence_libraries
 from tuneoff.cli.app import dispatch
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
 from tuneoff.errors import UserError
@@ -33,7 +33,7 @@ def run_program(method: str, typed: Sequence[str] | None = None) -> int:
     """Run one of the programs and return the exit code. The last line on stdout holds the scores, in 0..1."""
     if typed is None:
         silence_libraries()
-    arguments = list(sys.argv[1:] if typed is None else typed)
+    arguments = [expand_home(argument) for argument in (sys.argv[1:] if typed is None else typed)]
     if not {"-h", "--help"} & set(arguments):
         print(f"note: of the coursework's settings, {KNOWN[method]}", file=sys.stderr)
 

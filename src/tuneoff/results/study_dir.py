@@ -175,6 +175,8 @@ class StudyDir:
         """Raise `UserError` unless the nearest existing folder takes new files. Leaves nothing behind."""
         existing = self.path.absolute()
         while not existing.exists():
+            if existing.is_symlink():
+                raise UserError(f"{existing}: is a link to what does not exist; choose another --output")
             existing = existing.parent
         if not existing.is_dir():
             raise UserError(f"{existing}: is a file, not a folder; choose another --output")

@@ -52,7 +52,7 @@ def check_trackers(names: Sequence[str], workers: int | None) -> None:
 
 
 def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1) -> list[Tracker]:
-    """Guarded trackers by name, without `none` and what the environment switches off, which is told on stderr.
+    """Guarded trackers by name, without `none` and what the environment switches off; stderr says so.
 
     Raises `UserError` as `check_trackers` and `open_tracker` do.
     """
