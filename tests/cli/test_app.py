@@ -555,3 +555,22 @@ def test_a_python_without_docstrings_is_refused() -> None:
     done = subprocess.run([sys.executable, "-OO", "-c", code, "methods"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "PYTHONOPTIMIZE=2" in done.stderr
+
+
+def test_a_user_without_a_home_folder_is_told_to_set_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    assert "export HOME=" in complaint(["methods"], capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted there")
+def test_a_deleted_current_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)  # the fixture of all tests here goes back
+    gone.rmdir()
+    assert "the current folder was deleted" in complaint(["compare", "--preset=starter", "--dry-run"], capsys)

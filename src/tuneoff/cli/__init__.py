@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from tuneoff.errors import RunFailure, UserError
@@ -54,8 +55,7 @@ def guard(work: Callable[[], int]) -> int:
     _take_every_character()
     _terminate_like_an_interrupt()
     try:
-        if sys.flags.optimize > 1:
-            raise UserError("PYTHONOPTIMIZE=2 (python -OO): transformers cannot load without docstrings; unset it")
+        _check_python()
         return work()
     except UserError as error:
         return complain(str(error), USAGE)
@@ -70,6 +70,8 @@ def guard(work: Callable[[], int]) -> int:
             shown = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}..."
             limit = "a file system takes at most 255 bytes for the name of a file or folder, and some 4,000 for a path"
             return complain(f"{shown}: too long ({limit}); choose a shorter one", USAGE)
+        if error.filename is None and not _in_a_folder():
+            return complain("the current folder was deleted; change to another one with cd, then run this again", USAGE)
         place = f"{error.filename}: " if error.filename else ""
         return complain(f"{place}{error.strerror or error}", FAILED)
     except KeyboardInterrupt:
@@ -78,6 +80,25 @@ def guard(work: Callable[[], int]) -> int:
         if stop.code != TERMINATED:
             raise
         return complain("terminated; run the same command to continue", TERMINATED)
+
+
+def _in_a_folder() -> bool:
+    """Whether the current folder exists."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_python() -> None:
+    """Raise `UserError` for what libraries cannot be imported with."""
+    if sys.flags.optimize > 1:
+        raise UserError("PYTHONOPTIMIZE=2 (python -OO): transformers cannot load without docstrings; unset it")
+    try:
+        Path.home()
+    except RuntimeError as error:  # a container may run under a user id without a name
+        raise UserError("this user has no home folder, which libraries want; set one: export HOME=/tmp") from error
 
 
 def complain(message: str, code: int) -> int:
