@@ -39,6 +39,7 @@ LAYERS = {
     "trackers": 6,
     "api": 7,
     "cli": 8,
+    "__main__": 8,
 }
 LIGHT = ("data", "metrics", "report", "results", "spec", "stats", "verdict")
 HEAVY = {"accelerate", "peft", "torch", "transformers"}
