@@ -21,6 +21,7 @@ UNTESTED = {
 MIRROR_NOTHING = {
     "benches/test_simulation.py",
     "methods/test_contract.py",
+    "methods/test_families.py",
     "report/test_browser.py",
     "study/test_budgeted_study.py",
     "study/test_pruned_study.py",

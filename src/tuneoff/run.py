@@ -138,6 +138,8 @@ class _Work:
                 data.take_fraction(split, spec.fraction, spec.seed) for split in (dataset.train, dataset.validation)
             )
             adapted = method.adapt(base, known, spec.seed)
+            for note in adapted.notes:
+                self._note(note)
             prompter = _prompter(spec, base, adapted)
             self._report(template=prompter.template)
             train = self._encode(prompter, known, "train") if method.trains else []

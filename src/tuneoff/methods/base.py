@@ -96,8 +96,16 @@ class Method(ABC):
         Raises:
             UserError: The method cannot be applied to this model or data.
         """
+        self.check(base.model)
         seed_everything(seed)
         return self.apply(base, train, seed)
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        """Raise `UserError` unless the method can be applied to a model of this architecture.
+
+        Returns what a user should know about the method on it. Reads no weight: parameters may be on the meta device.
+        """
+        return None
 
     @abstractmethod
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
@@ -127,6 +135,7 @@ class AdaptedModel:
     # Modules in training mode while the model trains. Everything else stays in evaluation mode: dropout in layers that
     # do not learn would only add noise to the gradient.
     modules_with_dropout: Sequence[nn.Module] = ()
+    notes: Sequence[str] = ()  # for the user, about the method on this model
     tokenizer: PreTrainedTokenizerBase | None = None  # if given, the whole model is saved, and the tokenizer with it
 
     def prefix(self) -> Tensor | KeyValuePrefix | None:

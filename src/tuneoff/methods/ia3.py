@@ -14,6 +14,7 @@ from tuneoff.methods.peft_layers import PeftLayers, add_peft_layers, has_conv1d,
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
@@ -40,11 +41,6 @@ class IA3(Method):
 
         scaled = _found_in(base.model, _KEYS_AND_VALUES)
         inner = _found_in(base.model, _INTO_FEEDFORWARD)
-        if not scaled or not inner:
-            raise UserError(
-                f"ia3: {type(base.model).__name__} has no keys, values or feed-forward layers under a known name; "
-                "use lora"
-            )
         config = IA3Config(
             task_type=TaskType.CAUSAL_LM,
             target_modules=[*scaled, *inner],
@@ -52,6 +48,13 @@ class IA3(Method):
             fan_in_fan_out=has_conv1d(base.model),
         )
         return PeftLayers(add_peft_layers(base, config))
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        if not _found_in(model, _KEYS_AND_VALUES) or not _found_in(model, _INTO_FEEDFORWARD):
+            raise UserError(
+                f"ia3: {type(model).__name__} has no keys, values or feed-forward layers under a known name; use lora"
+            )
+        return None
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         return load_peft_layers(base, folder)

@@ -14,6 +14,7 @@ from tuneoff.methods.peft_layers import PeftLayers, add_peft_layers, has_conv1d,
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
@@ -44,34 +45,80 @@ class LoRA(Method):
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
         from peft import LoraConfig, TaskType
 
-        all_linear = self.target_modules == (ALL_LINEAR,)
-        if not all_linear:
-            self._check_targets(base.model)
+        experts = expert_parameters(base.model)
+        targets: str | list[str] = list(self.target_modules)
+        if self._all_linear:
+            # With its own word, PEFT would adapt the experts too, which it cannot do with dropout.
+            targets = linear_layers(base.model) if experts else ALL_LINEAR
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
             r=self.r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=ALL_LINEAR if all_linear else list(self.target_modules),
+            target_modules=targets,
             fan_in_fan_out=has_conv1d(base.model),
             **self.variant,
         )
-        return PeftLayers(add_peft_layers(base, config, base.revision), self.lora_dropout, seed)
+        left_out = self.check(base.model)
+        adapted = PeftLayers(add_peft_layers(base, config, base.revision), self.lora_dropout, seed)
+        adapted.notes = [left_out] if left_out else []
+        return adapted
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         return load_peft_layers(base, folder)
 
-    def _check_targets(self, model: nn.Module) -> None:
-        names = [name for name, _ in model.named_modules()]
+    @property
+    def _all_linear(self) -> bool:
+        return self.target_modules == (ALL_LINEAR,)
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        if self._all_linear:
+            if not linear_layers(model):
+                raise UserError(f"{self.name}: {type(model).__name__} has no linear layer to adapt; use full")
+            experts = expert_parameters(model)
+            if not experts:
+                return None
+            share = experts / sum(parameter.numel() for parameter in model.parameters())
+            return f"{self.name}: the experts are left out, which are {100 * share:.0f} % of the parameters"
+        kinds = adaptable_layers(model)
         for target in self.target_modules:
-            if not any(name == target or name.endswith(f".{target}") for name in names):
-                last = sorted(
-                    {name.rsplit(".", 1)[-1] for name in names if name and not name.rsplit(".", 1)[-1].isdigit()}
-                )
+            if not any(name == target or name.endswith(f".{target}") for name in kinds):
+                known = sorted({name.rsplit(".", 1)[-1] for name in kinds})
                 raise UserError(
-                    f"{self.name}.target_modules: no module of this model is named {target!r}; "
-                    f"there are {', '.join(last)}"
+                    f"{self.name}.target_modules: no layer of this model that LoRA can adapt is named {target!r}; "
+                    f"there are {', '.join(known)}"
                 )
+        return None
+
+
+def adaptable_layers(model: nn.Module) -> list[str]:
+    """The names of the layers that LoRA can adapt: linear, convolutional and embedding layers."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    kinds = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+def linear_layers(model: PreTrainedModel) -> list[str]:
+    """The names of the linear layers, except the head."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def expert_parameters(model: nn.Module) -> int:
+    """Parameters of a mixture of experts that are stored as one tensor for all experts of a layer, not as layers."""
+    return sum(
+        parameter.numel()
+        for name, module in model.named_modules()
+        if name.rsplit(".", 1)[-1] == "experts"
+        for parameter in module.parameters(recurse=False)
+    )
 
 
 @dataclass(frozen=True)

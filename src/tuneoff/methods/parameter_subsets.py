@@ -35,16 +35,20 @@ class LastLayers(Method):
 
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
         blocks, norms = _blocks_and_norms(base.model)
-        if self.num_layers > len(blocks):
-            raise UserError(
-                f"last_layers.num_layers = {self.num_layers}: this model has {len(blocks)} blocks; "
-                "choose at most as many"
-            )
         tuned = [*blocks[-self.num_layers :], *norms]
         for module in tuned:
             module.requires_grad_(True)  # autograd stops below the lowest of them by itself
         details = {"blocks": len(blocks), "tuned_blocks": self.num_layers}
         return AdaptedModel(base.model, details=details, modules_with_dropout=tuned, tokenizer=base.tokenizer)
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        blocks, _ = _blocks_and_norms(model)
+        if self.num_layers > len(blocks):
+            raise UserError(
+                f"last_layers.num_layers = {self.num_layers}: this model has {len(blocks)} blocks; "
+                "choose at most as many"
+            )
+        return None
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         replace_model(base, folder)
@@ -64,15 +68,12 @@ class LNTuning(Method):
     weight_decay: float = bounded(0.0, at_least=0, at_most=100)
 
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
-        names = {
-            f"{module}.{parameter}"
-            for module, norm in base.model.named_modules()
-            if _is_norm(norm)
-            for parameter, _ in norm.named_parameters(recurse=False)
-        }
-        if not names:
-            raise UserError(f"ln_tuning: {type(base.model).__name__} has no norm with weights; use lora")
-        return tune_parameters(base.model, names)
+        return tune_parameters(base.model, _norm_parameters(base.model))
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        if not _norm_parameters(model):
+            raise UserError(f"ln_tuning: {type(model).__name__} has no norm with weights; use lora")
+        return None
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ class BitFit(Method):
     weight_decay: float = bounded(0.0, at_least=0, at_most=100)
 
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
-        names = {name for name, _ in base.model.named_parameters() if name.endswith(".bias")}
-        if not names:
-            raise UserError(f"bitfit: {type(base.model).__name__} has no biases to tune; use ln_tuning or ia3")
-        return tune_parameters(base.model, names)
+        return tune_parameters(base.model, _biases(base.model))
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        if not _biases(model):
+            raise UserError(f"bitfit: {type(model).__name__} has no biases to tune; use ln_tuning or ia3")
+        return None
 
 
 def tune_parameters(model: PreTrainedModel, names: set[str]) -> AdaptedModel:
@@ -99,6 +102,19 @@ def tune_parameters(model: PreTrainedModel, names: set[str]) -> AdaptedModel:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
     return AdaptedModel(model, details={"tuned_tensors": len(names)})
+
+
+def _biases(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+
+
+def _norm_parameters(model: nn.Module) -> set[str]:
+    return {
+        f"{module}.{parameter}"
+        for module, norm in model.named_modules()
+        if _is_norm(norm)
+        for parameter, _ in norm.named_parameters(recurse=False)
+    }
 
 
 def _is_norm(module: nn.Module) -> bool:

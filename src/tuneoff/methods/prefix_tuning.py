@@ -22,6 +22,7 @@ from tuneoff.methods.soft_prompt import ADAPTER_FILE, load_virtual_tokens, repea
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from tuneoff.data import Example
     from tuneoff.engine.loss import KeyValuePrefix
@@ -86,13 +87,6 @@ class PrefixTuning(Method):
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
         import torch
 
-        from tuneoff.engine.prefill import has_plain_kv_cache
-
-        if not has_plain_kv_cache(base.model):
-            raise UserError(
-                f"prefix_tuning: {type(base.model).__name__} does not keep all keys and values of every layer "
-                "(sliding windows, say); use soft_prompt"
-            )
         ids, initial_tokens = repeat_text(base, self.name, self.initial_prompt, self.num_virtual_tokens)
         base.model.eval()
         with torch.no_grad():
@@ -106,6 +100,16 @@ class PrefixTuning(Method):
         states_VLHW = torch.nn.Parameter(torch.stack(layers, dim=1).float().clone())
         details = {"initial_tokens": initial_tokens, "virtual_tokens": self.num_virtual_tokens}
         return PrefixTunedModel(base.model, states_VLHW, base.revision, details=details)
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        from tuneoff.engine.prefill import has_plain_kv_cache
+
+        if not has_plain_kv_cache(model):
+            raise UserError(
+                f"prefix_tuning: {type(model).__name__} does not keep all keys and values of every layer "
+                "(sliding windows, say); use soft_prompt"
+            )
+        return None
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         import torch

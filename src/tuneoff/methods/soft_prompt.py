@@ -73,7 +73,7 @@ class VirtualTokens(AdaptedModel):
             return "embeddings"
         from peft import PromptTuningConfig, TaskType
 
-        config = self.model.config
+        config = self.model.config.get_text_config()  # of a model that also reads pictures, its part for text
         PromptTuningConfig(
             task_type=TaskType.CAUSAL_LM,
             num_virtual_tokens=self.prompt_VD.shape[0],
@@ -81,7 +81,7 @@ class VirtualTokens(AdaptedModel):
             num_layers=config.num_hidden_layers,
             num_attention_heads=config.num_attention_heads,
             num_transformer_submodules=1,
-            base_model_name_or_path=config.name_or_path,
+            base_model_name_or_path=self.model.config.name_or_path,
             revision=self.revision,
             inference_mode=True,
         ).save_pretrained(folder)
