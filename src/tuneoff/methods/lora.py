@@ -112,7 +112,7 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
 
 
 def expert_parameters(model: nn.Module) -> int:
-    """Parameters of a mixture of experts that are stored as one tensor for all experts of a layer, not as layers."""
+    """Parameters of experts that are stored as one tensor for all experts of a layer, not as layers."""
     return sum(
         parameter.numel()
         for name, module in model.named_modules()

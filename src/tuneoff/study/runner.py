@@ -27,6 +27,7 @@ from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, Silen
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
+from tuneoff.study.preflight import check_models
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 from tuneoff.study.speed_probe import measure_speeds
 from tuneoff.study.task_words import as_begun
@@ -97,6 +98,7 @@ def prepare(
     if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
         return prepared
     check_prompts(spec, inputs)
+    check_models(spec, inputs.dataset)
     began = time.perf_counter()
     with LocalExecutor(layout) as executor:
         speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
@@ -172,6 +174,7 @@ def carry_out_study(
     """
     if prepared.missing:
         check_prompts(prepared.spec, prepared.inputs)
+        check_models(prepared.spec, prepared.inputs.dataset)
     with prepared.dir.lock(), sigterm_raises():
         return _Runner(prepared, executor, observer, keep_texts).run()
 
