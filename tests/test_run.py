@@ -74,7 +74,7 @@ def test_a_run_leaves_everything_it_promises(name, tiny_model, tiny_data, tmp_pa
     assert events[-1] == Finished(status="finished")
     # The folder alone is enough to use the result: the same documents give the same texts.
     documents = load_dataset(spec.data).test
-    assert list(load_adapted(tmp_path).texts(documents)) == [row.text for row in predictions]
+    assert [new.text for new in load_adapted(tmp_path).write(documents)] == [row.text for row in predictions]
 
 
 def test_texts_are_scored_by_the_words_that_were_asked_for(tiny_model, tiny_data, tmp_path):
@@ -261,7 +261,7 @@ def test_a_finished_run_is_used_with_the_attention_that_it_had(name, tiny_model,
         return generate(adapted, *rest, **named)
 
     monkeypatch.setattr(run, "generate", recorded)
-    assert len(list(load_adapted(tmp_path).texts(load_dataset(spec.data).test[:2]))) == 2
+    assert len(list(load_adapted(tmp_path).write(load_dataset(spec.data).test[:2]))) == 2
     assert seen == ["tuneoff_causal"]
 
 
@@ -295,12 +295,14 @@ def test_a_checkout_around_a_virtual_environment_is_not_ours(tmp_path, monkeypat
 
 
 def test_documents_as_text_are_enough(tiny_model, tiny_data, tmp_path):
-    """`generate` writes for plain texts what `texts` writes for examples."""
+    """`generate` writes for plain texts what `write` writes for examples."""
     spec = spec_of("lora", tiny_model("llama"), tiny_data)
     run.run(spec, tmp_path, "id", "name")
     generator = load_adapted(tmp_path)
     documents = load_dataset(spec.data).test
-    assert generator.generate([example.document for example in documents]) == list(generator.texts(documents))
+    assert generator.generate([example.document for example in documents]) == [
+        new.text for new in generator.write(documents)
+    ]
     assert generator.generate([]) == []
 
 

@@ -137,6 +137,11 @@ class EncodedRows(Sequence[Encoded]):
         self.lengths = lengths  # tokens of prompt and target
         self.truncated_tokens = truncated_tokens  # document tokens that did not fit
 
+    @property
+    def document_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of each document that are in its prompt."""
+        return self._parts.document_lengths[self._example_index]
+
     def __len__(self) -> int:
         return len(self._example_index)
 

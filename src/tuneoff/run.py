@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -406,6 +407,29 @@ def load_adapted(run: StoredRun) -> Generator:
 
 
 @dataclasses.dataclass(frozen=True)
+class NewText:
+    """The text for a new document. `text` is None if the fields of the document leave no room for it in the prompt."""
+
+    id: str
+    text: str | None
+    tokens_read: int = 0  # of the document
+    tokens: int = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the end of the document was not read."""
+        return self.tokens_read < self.tokens
+
+    @property
+    def cut_sentence(self) -> str:
+        """How much of the document was read."""
+        return (
+            f"only the first {self.tokens_read:,} of {self.tokens:,} tokens were read (the run's --max-length); what "
+            "follows has no effect on the text"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Generator:
     """A tuned model that writes texts for new documents, as its run did."""
 
@@ -415,17 +439,12 @@ class Generator:
     spec: RunSpec
     notes: tuple[str, ...] = ()  # what could not be checked
 
-    def texts(self, documents: Sequence[data.Example]) -> Iterator[str]:
-        """One text for each document, in order. References are ignored.
-
-        Raises `UserError` for a document whose fields leave no room for its text.
-        """
+    def write(self, documents: Sequence[data.Example]) -> Iterator[NewText]:
+        """One text for each document, in order. References are ignored."""
         settings = self.spec.generate
         for start in range(0, len(documents), settings.batch_size):
             batch = documents[start : start + settings.batch_size]
             prompts, too_long = self.prompter.encode(batch, with_target=False)
-            if too_long:
-                raise UserError(f"document {too_long[0].id}: its fields leave no room for its text; shorten them")
             rows = generate(
                 self.adapted,
                 prompts,
@@ -434,11 +453,20 @@ class Generator:
                 pad_id=self.base.pad_id,
                 device=self.base.device,
             )
-            for row in rows:
-                yield self.prompter.decode(row.token_ids)
+            texts = iter(zip(rows, prompts.document_tokens, prompts.truncated_tokens, strict=True))
+            no_room = {one.id for one in too_long}
+            for document in batch:
+                if document.id in no_room:
+                    yield NewText(document.id, None)
+                    continue
+                row, read, cut = next(texts)
+                yield NewText(document.id, self.prompter.decode(row.token_ids), int(read), int(read + cut))
 
     def generate(self, documents: Sequence[str]) -> list[str]:
-        """One text for each document. Raises `UserError` if the run's instruction needs more than a document."""
+        """One text for each document; warns of documents that are not read to their end.
+
+        Raises `UserError` if the run's instruction needs more than a document.
+        """
         if isinstance(documents, str):
             raise UserError("generate takes a list of documents; write generate([document])")
         needed = field_names(self.spec.prompt.instruction)
@@ -450,4 +478,9 @@ class Generator:
             data.Example(id=str(number), document=text, references=(), group="")
             for number, text in enumerate(documents, 1)
         ]
-        return list(self.texts(examples))
+        texts = []
+        for new in self.write(examples):
+            if new.is_cut:
+                warnings.warn(f"document {new.id}: {new.cut_sentence}", stacklevel=2)
+            texts.append(new.text or "")
+        return texts

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tuneoff.cli.documents import given_fields, read_documents
+from tuneoff.cli.documents import LeftOut, given_fields, read_documents
+from tuneoff.data import Example
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
@@ -25,7 +27,18 @@ def spec_of(column: str | None = None, instruction: str = "Sum it up.") -> RunSp
 
 
 def texts_of(source: str, column: str | None = None) -> dict[str, str]:
-    return {example.id: example.document for example in read_documents(source, spec_of(column), {})}
+    found = read_documents([source], spec_of(column), {})
+    assert not found.left_out
+    return {example.id: example.document for example in found.documents}
+
+
+def fault_of(source: str) -> str:
+    """The sentence about the one thing that is wrong with a source."""
+    try:
+        [left_out] = read_documents([source], spec_of(), {}).left_out
+    except UserError as error:
+        return str(error)
+    return left_out.reason
 
 
 @pytest.fixture
@@ -75,11 +88,12 @@ def test_standard_input_is_utf8_with_or_without_a_mark(stdin) -> None:
     assert texts_of("-") == {"1": "ä", "2": "b"}
 
 
-def test_an_array_on_standard_input_is_refused(stdin) -> None:
-    for content in (b'[{"text": "a"}]', b'[\n {"text": "a"}\n]', b'{\n "text": "a"\n}'):
+def test_json_over_several_lines_is_read(stdin) -> None:
+    for content in (b'[{"text": "a"}]', b'[\n {"text": "a"}\n]', b'{\n "text": "a"\n}', b'[\n "a"\n]'):
         stdin(content)
-        with pytest.raises(UserError, match="standard input: JSON, but not one object per line"):
-            texts_of("-")
+        assert texts_of("-") == {"1": "a"}
+    stdin(b'[\n {"text": "a"},\n 5\n]')
+    assert fault_of("-") == "standard input, row 2: a JSON int, not an object or a text; correct the row or remove it"
 
 
 def test_a_broken_first_line_makes_no_text_of_json_lines(stdin) -> None:
@@ -105,7 +119,7 @@ LONG = b'{"text": "a", "n": ' + b"9" * 5000 + b"}"
         (b"", "empty"),
         (b"  \n", "empty"),
         (b"\xff\xfe\x00a", "UTF"),
-        (b'{"text": "a"}\n{"text": "\xff"}\n', "not UTF-8"),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "UTF-8"),
         (b'{"text": "a"}\nplain\n', "(line |:)2: not "),
         (b'{"text": "a"}\n[1]\n', "(line |:)2: .*object"),
         (b'{"title": "a"}\n', ":1: no text in document"),
@@ -122,14 +136,14 @@ LONG = b'{"text": "a", "n": ' + b"9" * 5000 + b"}"
 def test_what_cannot_be_used_names_the_line(tmp_path: Path, content: bytes, words: str, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    with pytest.raises(UserError, match=words) as caught:
-        texts_of(str(file))
-    assert str(file) in str(caught.value)
+    fault = fault_of(str(file))
+    assert re.search(words, fault)
+    assert str(file) in fault
 
 
 def test_json_lines_by_name_are_never_a_text(tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text("{\\bf Abstract}")
-    with pytest.raises(UserError, match=r"new\.jsonl, line 1: not JSON"):
+    with pytest.raises(UserError, match=r"new\.jsonl:1: not a JSON object"):
         texts_of(str(tmp_path / "new.jsonl"))
 
 
@@ -145,12 +159,93 @@ def test_other_columns_are_fields_and_those_given_go_before_them(tmp_path: Path)
     rows = [{"document": "a", "aspect": "goal", "year": 1999}, {"document": "b"}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = spec_of(instruction="Say the {aspect}.")
-    with pytest.raises(UserError, match=r":2: .*\{aspect\}.*--field aspect=VALUE, or a column aspect"):
-        read_documents(str(file), spec, {})
-    given = [example.fields for example in read_documents(str(file), spec, {"aspect": "method"})]
+    [one, other] = read_documents([str(file)], spec, {}).entries
+    assert isinstance(one, Example)
+    assert isinstance(other, LeftOut)
+    assert re.search(r":2: .*\{aspect\}.*--field aspect=VALUE, or a column aspect", other.reason)
+    given = [example.fields for example in read_documents([str(file)], spec, {"aspect": "method"}).documents]
     assert given == [{"aspect": "method", "year": "1999"}, {"aspect": "method"}]
     file.write_text(json.dumps(rows[0]))
-    assert read_documents(str(file), spec, {})[0].fields == {"aspect": "goal", "year": "1999"}
+    assert read_documents([str(file)], spec, {}).documents[0].fields == {"aspect": "goal", "year": "1999"}
+
+
+def test_one_bad_row_costs_that_row_alone(tmp_path: Path) -> None:
+    contents = {
+        "a.jsonl": '{"text": "a"}\n{"text": \n{"text": "c"}\n',
+        "b.csv": "text,n\na,1\nb,2,3\nc,3\n",
+        "c.jsonl": '{"text": "a"}\n{"title": "b"}\n{"text": "c"}\n',
+        "d": '[{"text": "a"},\n{"text": null},\n{"text": "c"}]',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+        found = read_documents([str(tmp_path / name)], spec_of(), {})
+        assert [example.document for example in found.documents] == ["a", "c"]
+        assert [isinstance(entry, LeftOut) for entry in found.entries] == [False, True, False]
+        assert name in found.left_out[0].reason
+
+
+def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"title": "a"}\n{"title": "b"}\n{"title": "c"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: no text in .* \(and 2 more\)"):
+        texts_of(str(tmp_path / "a.jsonl"))
+
+
+def test_several_files_and_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "b.txt").write_text("b")
+    (folder / "a.md").write_text("a")
+    (folder / "deep" / "c").write_text("c")
+    (folder / ".hidden").write_text("x")
+    (folder / "empty.txt").write_text(" ")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "x", "text": "d"}\n{"text": "e"}\n')
+    found = read_documents([str(folder), str(rows), str(rows)], spec_of(), {})
+    assert {example.id: example.document for example in found.documents} == {
+        f"{folder}/a.md": "a",
+        f"{folder}/b.txt": "b",
+        f"{folder}/deep/c": "c",
+        "x": "d",
+        f"{rows}:2": "e",
+    }
+    reasons = [entry.reason for entry in found.left_out]
+    assert "empty.txt: empty" in reasons[0]
+    assert "the id 'x' appears twice" in reasons[1]
+    assert f"the id '{rows}:2' appears twice" in reasons[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"%PDF-1.4\n1 0 obj\n", "a PDF"),
+        (b"PK\x03\x04word/document.xml", "a Word document"),
+        (b"\n<!DOCTYPE html>\n<html>", "an HTML page"),
+        (b"\xef\xbb\xbf<HTML lang=en>", "an HTML page"),
+        (b"{\\rtf1 text}", "a rich text file"),
+    ],
+)
+def test_source_of_another_format_is_no_text(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "new").write_bytes(content)
+    with pytest.raises(UserError, match=rf"new: {kind}.* extract its text first"):
+        texts_of(str(tmp_path / "new"))
+    (tmp_path / "text.txt").write_text("a")
+    found = read_documents([str(tmp_path)], spec_of(), {})
+    assert [example.document for example in found.documents] == ["a"]
+    assert kind in found.left_out[0].reason
+
+
+def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a folder without files"):
+        texts_of(str(tmp_path))
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(UserError, match=r"empty\.txt: empty"):
+        texts_of(str(tmp_path))
+
+
+def test_a_file_that_is_missing_is_reported_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(UserError, match="missing"):
+        read_documents([str(tmp_path / "a.txt"), str(tmp_path / "missing.txt")], spec_of(), {})
 
 
 def test_fields() -> None:

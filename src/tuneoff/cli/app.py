@@ -252,12 +252,13 @@ def summarize(
             metavar="DIR", help="Folder of a study (its winner is used) or of one run: runs/STUDY/runs/RUN."
         ),
     ],
-    file: Annotated[
-        str,
+    files: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[FILE|-]", help="One text, or documents as JSON Lines, .csv, .tsv or .parquet. `-`: stdin."
+            metavar="[FILE|FOLDER|-]...",
+            help="Texts, data files with a document in each row, or folders of them. `-`: stdin.",
         ),
-    ] = "-",
+    ] = None,
     field: Annotated[
         list[str] | None,
         typer.Option(
@@ -274,25 +275,30 @@ def summarize(
         str | None,
         typer.Option("--model", metavar="MODEL", help="For a study of several models: use a run on this one."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the texts there: JSON Lines for .jsonl, else one a line."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
 ) -> int:
-    """Write summaries of new documents with the winner of a study, or with any finished run."""
-    from tuneoff.cli.documents import given_fields, read_documents
+    """Write texts for new documents with the winner of a study, or with any finished run."""
+    from tuneoff.cli.documents import STANDARD_INPUT, given_fields, read_documents
+    from tuneoff.cli.new_texts import check_output, report_texts
     from tuneoff.cli.verdicts import select_run
 
+    if not files and sys.stdin is not None and sys.stdin.isatty():
+        raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
+    sources = files or [STANDARD_INPUT]
     chosen = select_run(_folder(run), method, model)
-    documents = read_documents(file, chosen.record.spec, given_fields(field or ()))
+    if output is not None:
+        check_output(output, sources)
+    found = read_documents(sources, chosen.record.spec, given_fields(field or ()))
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
     generator = load_adapted(chosen)
     for note in generator.notes:
         print(sanitize(f"note: {note}"), file=sys.stderr)
-    for document, text in zip(documents, generator.texts(documents), strict=True):
-        print(
-            json.dumps({"id": document.id, "text": text}, ensure_ascii=False) if as_json else " ".join(text.split()),
-            flush=True,
-        )
-    return DONE
+    return report_texts(generator.write(found.documents), found, output, as_json=as_json)
 
 
 def _folder(path: Path) -> Path:

@@ -1,0 +1,79 @@
+"""The texts that `tuneoff summarize` writes for new documents: to stdout as they come, or to a file as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.cli import DONE, SOME_FAILED
+from tuneoff.cli.documents import STANDARD_INPUT, LeftOut, NewDocuments
+from tuneoff.errors import UserError
+from tuneoff.results.json_files import write_text_atomic
+from tuneoff.text import plural, sanitize
+
+if TYPE_CHECKING:
+    from tuneoff.run import NewText
+
+JSON_LINES = (".jsonl", ".ndjson")
+MOST_TO_LIST = 10  # rows that are left out
+
+
+def check_output(output: Path, sources: Iterable[str]) -> None:
+    """Raise `UserError` if texts cannot be written to this file, before a model is loaded."""
+    folder = output.absolute().parent
+    if output.is_dir():
+        raise UserError(f"--output {output}: a folder; name a file, such as {output / 'texts.jsonl'}")
+    if not folder.is_dir():
+        raise UserError(f"--output {output}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--output {output}: the folder {folder} cannot be written to; name a file in another folder")
+    with contextlib.suppress(OSError):
+        if any(source != STANDARD_INPUT and output.exists() and output.samefile(source) for source in sources):
+            raise UserError(f"--output {output}: the texts would replace the documents; name another file")
+
+
+def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | None, *, as_json: bool) -> int:
+    """Write the texts, and to stderr what is left out or cut. Returns the exit code.
+
+    JSON Lines hold ids. Without them, each document has one line, which is empty if it is left out, so that line n
+    belongs to document n. A file is written at the end, at once.
+    """
+    for row in found.left_out[:MOST_TO_LIST]:
+        _say(f"left out: {row.reason}")
+    if (more := len(found.left_out) - MOST_TO_LIST) > 0:
+        _say(f"left out: {more} more")
+    as_json = as_json or (output is not None and output.suffix.lower() in JSON_LINES)
+    lines, left_out = [], 0
+    for entry in found.entries:
+        new = None if isinstance(entry, LeftOut) else next(texts)
+        if new is not None and new.text is None:
+            _say(f"left out: document {new.id}: its fields leave no room for its text; shorten them")
+        if new is not None and new.is_cut:
+            _say(f"document {new.id}: {new.cut_sentence}")
+        if new is None or new.text is None:
+            left_out += 1
+            if as_json:
+                continue
+            line = ""
+        else:
+            line = json.dumps({"id": new.id, "text": new.text}, ensure_ascii=False) if as_json else _in_a_line(new.text)
+        if output is None:
+            print(line, flush=True)
+        lines.append(line)
+    if output is not None:
+        write_text_atomic(output, "".join(f"{line}\n" for line in lines))
+        _say(f"{plural(len(found.entries) - left_out, 'text')} written to {output}")
+    return SOME_FAILED if left_out else DONE
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(message: str) -> None:
+    print(f"tuneoff: {sanitize(_in_a_line(message))}", file=sys.stderr, flush=True)

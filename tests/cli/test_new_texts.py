@@ -1,0 +1,62 @@
+"""What `tuneoff summarize` writes where: texts to stdout or a file, what is cut or left out to stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneoff.cli.documents import LeftOut, NewDocuments
+from tuneoff.cli.new_texts import check_output, report_texts
+from tuneoff.data import Example
+from tuneoff.errors import UserError
+from tuneoff.run import NewText
+
+
+def example(name: str) -> Example:
+    return Example(name, "document", (), "")
+
+
+FOUND = NewDocuments((example("a"), LeftOut("rows.csv:2: \x1b[31mbad"), example("b"), example("c")))
+TEXTS = (NewText("a", "one\ntwo", 5, 5), NewText("b", None), NewText("c", "three", 5, 1200))
+
+
+def test_line_n_belongs_to_document_n(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_texts(iter(TEXTS), FOUND, None, as_json=False) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "one two\n\n\nthree\n"
+    assert "rows.csv:2" in captured.err
+    assert "\x1b" not in captured.err
+    assert "document b: its fields leave no room" in captured.err
+    assert "document c: only the first 5 of 1,200 tokens were read" in captured.err
+    assert "document a" not in captured.err
+
+
+def test_json_lines_hold_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_texts(iter(TEXTS), FOUND, None, as_json=True) == 3
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [{"id": "a", "text": "one\ntwo"}, {"id": "c", "text": "three"}]
+
+
+def test_nothing_left_out_is_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_texts(iter(TEXTS[:1]), NewDocuments((example("a"),)), None, as_json=False) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_is_written_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, content in (("out.txt", "one two\n"), ("out.jsonl", '{"id": "a", "text": "one\\ntwo"}\n')):
+        file = folder / name
+        check_output(file, ["-"])
+        report_texts(iter(TEXTS[:1]), NewDocuments((example("a"),)), file, as_json=False)
+        assert file.read_text() == content
+        assert capsys.readouterr().out == ""
+    assert sorted(path.name for path in folder.iterdir()) == ["out.jsonl", "out.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    document = tmp_path / "a.txt"
+    document.write_text("a")
+    for output, words in ((tmp_path, "a folder"), (tmp_path / "no" / "x", "no folder"), (document, "would replace")):
+        with pytest.raises(UserError, match=words):
+            check_output(output, [str(document)])
