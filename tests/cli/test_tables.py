@@ -1,5 +1,6 @@
 """The table that the terminal shows after a comparison."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from support.verdict_study import edit_record, load, run_dirs, study_folder
 from tuneoff.cli.tables import SHOWN_COSTS, SHOWN_SENTENCES, summary_as_text
 from tuneoff.results.cost_axes import COST_AXES
-from tuneoff.results.summary import Confound, Summary
+from tuneoff.results.study_state import DataFile
+from tuneoff.results.summary import Confound, Finding, Summary
 from tuneoff.verdict import summarize
 
 
@@ -27,7 +29,34 @@ def test_each_row_has_scores_gain_and_costs(summary: Summary) -> None:
     assert "10 s" in lora
     assert "0 s" in zero_shot
     assert "2.00 kB" in lora
-    assert zero_shot.split()[4] == "–", "zero-shot gains nothing over itself"
+    assert zero_shot.split()[7] == "–", "zero-shot gains nothing over itself"
+
+
+def test_means_and_gains_have_their_intervals(summary: Summary) -> None:
+    _, zero_shot, lora, *_ = summary_as_text(summary).splitlines()
+    assert re.match(r"Zero-shot +\d+\.\d \(\d+\.\d to \d+\.\d\) +–", zero_shot)
+    assert len(re.findall(r"\d \([+]?\d+\.\d to [+]?\d+\.\d\)", lora)) == 2
+    assert re.search(r" \+\d+\.\d \(\+\d+\.\d to \+\d+\.\d\) ", lora)
+
+
+def test_cautions_precede_the_answer_and_findings_follow(summary: Summary) -> None:
+    findings = tuple(Finding(check="seed", where=f"run {number}", message="an outlier") for number in range(5))
+    said = (Finding(check="data", where="the test data", message="few\x1b[31m words"), *findings)
+    update = {"diagnostics": said, "data": DataFile(cautions=("few\x1b[31m words",))}
+    lines = summary_as_text(summary.model_copy(update=update)).splitlines()
+    answer = next(number for number, line in enumerate(lines) if line.startswith("No single winner"))
+    assert lines[answer - 1] == "CAUTION: few?[31m words"
+    assert lines[-4:] == [
+        *(f"diagnostics: run {number}: an outlier" for number in range(3)),
+        "diagnostics: and 2 more in the report",
+    ]
+
+
+def test_a_study_that_is_too_small_has_no_gain_and_no_interval(tmp_path: Path) -> None:
+    text = summary_as_text(summarize(load(study_folder(tmp_path, groups=4))))
+    assert "Too small to tell: 4 test documents, 2 seeds." in text
+    assert " to " not in text.split("Too small to tell")[0]
+    assert "scores highest" not in text
 
 
 def test_the_answer_follows_the_table(summary: Summary) -> None:

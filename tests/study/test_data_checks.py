@@ -9,7 +9,6 @@ from tuneoff.study.data_checks import (
     few_documents,
     long_references,
     may_be_longer,
-    more_test_documents,
     sample,
 )
 
@@ -79,9 +78,6 @@ def test_few_documents_have_a_way_out() -> None:
     said = str(few_documents(4, 40, held_out=True, limit=None))
     assert said.startswith("only 4 test documents: with fewer than 10 no difference between methods is reported; ")
     assert said.endswith("with 40 rows, add --test-share 0.5, which tests on about 20")
-    assert "collect 20 rows or more" in more_test_documents(19, held_out=True, limit=None)
-    assert "--test-file" in more_test_documents(40, held_out=False, limit=None)
-    assert "raise --max-test-documents 4 to 10" in more_test_documents(400, held_out=True, limit=4)
 
 
 def test_a_sample_is_spread_over_all_examples() -> None:

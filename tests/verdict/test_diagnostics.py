@@ -102,7 +102,9 @@ def test_a_soft_prompt_that_is_not_used_is_found() -> None:
 
 def test_repetition_is_found() -> None:
     record, _ = run("lora")
-    rows = [Prediction(id=str(index), text="x", scores={"rouge1": 30.0, "repetition": 0.8}) for index in range(4)]
+    rows = [
+        Prediction(id=str(index), text=f"x{index}", scores={"rouge1": 30.0, "repetition": 0.8}) for index in range(4)
+    ]
     assert checks(FAULTLESS[0], (record, rows)) == [("repetition", "lora-s0")]
 
 

@@ -124,6 +124,9 @@ def _print_result(study: Study) -> None:
         fields = "".join(f" --field {shlex.quote(f'{name}=VALUE')}" for name in needed)
         print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
         print(sanitize(f"        {describe_choice(summary.winner)}"))
+    elif summary.no_winner is not None:
+        command = f"tuneoff summarize {shlex.quote(str(study.path))} FILE --method NAME"
+        print(sanitize(f"no model is handed over; to use one all the same: {command}"))
 
 
 def _announce(prepared: PreparedStudy) -> None:

@@ -2,19 +2,25 @@
 
 import io
 
-from tuneoff.report.formatting import format_cost, format_score, metric_title
+from tuneoff.report.formatting import format_cost, format_interval, format_score, metric_title
 from tuneoff.report.table import QUALITY
 from tuneoff.results.cost_axes import COST_AXES
-from tuneoff.results.summary import Summary
+from tuneoff.results.summary import Interval, Summary
 from tuneoff.text import sanitize
 
 # As much as fits in a terminal; the report shows everything.
 SHOWN_COSTS = 4
 SHOWN_SENTENCES = 3
+SHOWN_FINDINGS = 3
+# Findings that the first lines say already.
+_SAID_FIRST = ("study", "data")
 
 
 def summary_as_text(summary: Summary) -> str:
-    """Scores, gain over zero-shot and costs of each row; then the first sentences of the verdict, and confounds."""
+    """Scores, gain over zero-shot and costs of each row, with their 95 % intervals.
+
+    Then cautions, the first sentences of the verdict, confounds and the first findings of the diagnostics.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -31,8 +37,9 @@ def summary_as_text(summary: Summary) -> str:
         cells = [sanitize(row.title)]
         if several_models:
             cells.append(sanitize(row.model or ""))
-        cells += [format_score(metric, row.score(metric).mean) for metric in QUALITY]
-        cells.append(format_score(QUALITY[0], row.gain.mean if row.gain else None, signed=True))
+        cells += [_with_interval(metric, row.score(metric)) for metric in QUALITY[:1]]
+        cells += [format_score(metric, row.score(metric).mean) for metric in QUALITY[1:]]
+        cells.append(_with_interval(QUALITY[0], row.gain or Interval(), signed=True))
         cells += [format_cost(axis.name, row.cost(axis.name)) for axis in axes]
         table.add_row(*(Text(cell) for cell in cells))
     console = Console(record=True, file=io.StringIO(), width=1000)
@@ -42,4 +49,21 @@ def summary_as_text(summary: Summary) -> str:
         f"{'CAUTION' if one.changes_scores else 'note'}: {f'{one.model}: ' if several_models else ''}{one.description}"
         for one in summary.confounds
     ]
-    return "\n".join([*lines, *map(sanitize, (*summary.sentences[:SHOWN_SENTENCES], *confounds))])
+    cautions = [f"CAUTION: {caution}" for caution in summary.cautions]
+    said = (*cautions, *summary.sentences[:SHOWN_SENTENCES], *confounds, *_findings(summary))
+    return "\n".join([*lines, *map(sanitize, said)])
+
+
+def _with_interval(metric: str, value: Interval, *, signed: bool = False) -> str:
+    """`42.1 (40.9 to 43.3)`."""
+    text = format_score(metric, value.mean, signed=signed)
+    interval = format_interval(metric, value, signed=signed)
+    return f"{text} ({interval})" if interval else text
+
+
+def _findings(summary: Summary) -> list[str]:
+    """The first findings of the diagnostics; the report has all of them."""
+    found = [finding for finding in summary.diagnostics if finding.check not in _SAID_FIRST]
+    lines = [f"diagnostics: {finding.where}: {finding.message}" for finding in found[:SHOWN_FINDINGS]]
+    more = len(found) - len(lines)
+    return [*lines, *([f"diagnostics: and {more} more in the report"] if more else [])]

@@ -11,13 +11,13 @@ from typing import Any, cast, get_args
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.run_dir import RunDir, StoredRun
-from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
 from tuneoff.spec import RougeWords, ScoreSpec
 from tuneoff.text import join_words, sanitize
 from tuneoff.verdict.confounds import confounds_between
 from tuneoff.verdict.importers import judge_peft_results
-from tuneoff.verdict.judge import judge_study
+from tuneoff.verdict.judge import JudgedModel, judge_study
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
 from tuneoff.verdict.rescoring import rescore
 from tuneoff.verdict.selection import find_model_to_use
@@ -43,6 +43,7 @@ def judge_output(
             {
                 "study": str(folder),
                 **one.verdict.model_dump(mode="json"),
+                "cautions": _cautions(studies[folder], one),
                 "data_sizes": one.data_sizes.model_dump(mode="json") if one.data_sizes else None,
                 "claims": [claim.model_dump(mode="json") for claim in one.claims],
             }
@@ -54,6 +55,7 @@ def judge_output(
     for folder, one in judged:
         verdict = one.verdict
         lines.append(f"{folder}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
+        lines += [f"  CAUTION: {caution}" for caution in _cautions(studies[folder], one)]
         lines += _verdict_lines(verdict)
         lines += [f"  Data size: {sentence}" for sentence in (one.data_sizes.sentences if one.data_sizes else ())]
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in one.claims]
@@ -73,6 +75,12 @@ def _rating_as_data(path: Path, found: Preference | str) -> dict[str, Any]:
     return {"file": str(path), **found.model_dump(mode="json")}
 
 
+def _cautions(study: StoredStudy, judged: JudgedModel) -> list[str]:
+    """What the verdict itself does not say and must be read before it."""
+    said = judged.no_winner is None or judged.verdict.says_nothing is not None
+    return [*([] if said else [str(judged.no_winner)]), *study.data.all_cautions]
+
+
 def _check_margin(margin: float | None) -> None:
     if margin is not None and not 0 <= margin < math.inf:
         raise UserError(f"--margin {margin:g}: use a number of points, 0 or more")
@@ -84,8 +92,13 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
             return "within the margin of the best"
         return "not settled" if result.may_be_best else "another method is better"
 
+    def bound(result: MethodResult) -> str:
+        if result.regret_bound is None:
+            return ""
+        return f"  regret bound {result.regret_bound:5.2f}  {against_best(result)}"
+
     rows = [
-        f"  {result.title:<18} {result.mean:6.2f}  regret bound {result.regret_bound:5.2f}  {against_best(result)}"
+        f"  {result.title:<18} {result.mean:6.2f}{bound(result)}"
         for result in sorted(verdict.methods, key=lambda result: -result.mean)
     ]
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]

@@ -40,6 +40,11 @@ class Metric:
     description: str
     score: ScoreFunction | None = None
 
+    @property
+    def scale(self) -> float | None:
+        """The largest possible value, and so the largest possible difference; None if there is no limit."""
+        return {"points": 100.0, "share": 1.0}.get(self.unit)
+
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"the name {self.name!r} must consist of letters, digits and underscores")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tuneoff.metrics.registry import METRICS
+from tuneoff.results.summary import Interval
 
 MISSING = "–"
 
@@ -87,6 +88,14 @@ def metric_title(metric: str) -> str:
     """The display name of a metric."""
     known = METRICS.get(metric)
     return known.title if known else metric.replace("_", " ").capitalize()
+
+
+def format_interval(metric: str, value: Interval, *, signed: bool = False) -> str:
+    """`40.9 to 43.3`; empty without an interval."""
+    if value.low is None or value.high is None:
+        return ""
+    low, high = (format_score(metric, bound, signed=signed) for bound in (value.low, value.high))
+    return f"{low} to {high}"
 
 
 def format_score(metric: str, value: float | None, *, signed: bool = False) -> str:

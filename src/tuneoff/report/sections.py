@@ -26,7 +26,11 @@ _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 def headline(summary: Summary, table: ResultsTable, styles: MethodStyles) -> tuple[str, list[str]]:
     """The answer, and the sentences that explain it. Without a verdict: what was measured, without a claim."""
     if summary.sentences:
-        return summary.sentences[0], list(summary.sentences[1:])
+        answer, *others = summary.sentences
+        if any(one.too_small or one.says_nothing for one in summary.verdicts[:1]):
+            answer, _, advice = answer.partition(". ")
+            return f"{answer.removesuffix('.')}.", [*([advice] if advice else []), *others]
+        return answer, others
     metric, rows = table.primary, [row for row in summary.rows if row.kind == "method"]
     scored = [(row, mean) for row in rows if (mean := row.score(metric).mean) is not None]
     if not scored:

@@ -171,19 +171,13 @@ def _table_row(
         primary=_score_cell(row, table.primary, peers),
         strip=_strip(row.score(table.primary), scale, anchor),
         gain=TableCell(
-            formatting.format_score(table.primary, gain.mean, signed=True), _range(table.primary, gain, signed=True)
+            formatting.format_score(table.primary, gain.mean, signed=True),
+            formatting.format_interval(table.primary, gain, signed=True),
         ),
         quality=tuple(_score_cell(row, name, peers) for name in table.quality),
         loss=_loss_cell(row, peers),
         costs=tuple(_cost_cell(row, axis, peers, table) for axis in table.costs),
     )
-
-
-def _range(metric: str, value: Interval, *, signed: bool = False) -> str:
-    if value.low is None or value.high is None:
-        return ""
-    low, high = (formatting.format_score(metric, bound, signed=signed) for bound in (value.low, value.high))
-    return f"{low} to {high}"
 
 
 def _strip(value: Interval, scale: tuple[float, float] | None, anchor: float | None) -> IntervalStrip | None:
@@ -212,7 +206,7 @@ def _score_cell(row: ComparisonRow, metric: str, peers: list[ComparisonRow]) -> 
     if value.mean is not None and higher is not None and row in peers:
         others = [peer.score(metric).mean for peer in peers if peer.model == row.model]
         best = _leads(value.mean, others, lambda number: formatting.format_score(metric, number), less=not higher)
-    return TableCell(formatting.format_score(metric, value.mean), _range(metric, value), best)
+    return TableCell(formatting.format_score(metric, value.mean), formatting.format_interval(metric, value), best)
 
 
 def _loss_cell(row: ComparisonRow, peers: list[ComparisonRow]) -> TableCell:

@@ -31,8 +31,11 @@ class MethodResult(Frozen):
     """None if the seed changes nothing, or with a single seed."""
     may_be_best: bool
     """Whether no other method is shown to be better."""
-    regret_bound: float
-    """Upper bound on how far the method's true mean lies below the best one's, simultaneous for all methods (95 %)."""
+    regret_bound: float | None
+    """Upper bound on how far the method's true mean lies below the best one's, simultaneous for all methods (95 %).
+
+    None where no difference is reported; see `Verdict.too_small` and `Verdict.says_nothing`.
+    """
     not_worse: bool
     """Whether the regret bound is at most the margin."""
 
@@ -53,7 +56,8 @@ class PairResult(Frozen):
     margin."""
     size: Relevance
     """Whether the difference is beyond the margin."""
-    smallest_detectable: float
+    smallest_detectable: float | None
+    """None if no difference that is possible would be detected."""
 
 
 class Recommendation(Frozen):
@@ -94,6 +98,7 @@ class Verdict(Frozen):
     """Methods that may be the best."""
     recommendations: tuple[Recommendation, ...]
     smallest_detectable: float | None
+    """None without pairs, or if no difference that is possible would be detected."""
     smallest_margin: float | None
     seeds: tuple[int, ...]
     documents: int
@@ -102,6 +107,12 @@ class Verdict(Frozen):
     """False with a single seed: the intervals then hold for these trained models, not for the methods."""
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+    too_small: str | None = None
+    """Why the study is too small for any difference, as sentences; there are then no pairs and no recommendations."""
+    says_nothing: str | None = None
+    """Why the scores measure nothing, as sentences; there are then no pairs and no recommendations."""
+    identical: tuple[tuple[str, ...], ...] = ()
+    """Groups of methods that wrote the same texts."""
 
 
 class SizePoint(Frozen):
@@ -290,6 +301,8 @@ class Summary(Frozen):
     verdicts: tuple[Verdict, ...] = ()
     """One for each base model."""
     winner: ModelToUse | None = None
+    no_winner: str | None = None
+    """Why finished runs hand over no model, as sentences."""
     claims: tuple[JudgedClaim, ...] = ()
     data_sizes: tuple[DataSizeVerdict, ...] = ()
     search: SearchFile | None = None
@@ -297,6 +310,13 @@ class Summary(Frozen):
     confounds: tuple[Confound, ...] = ()
     diagnostics: tuple[Finding, ...] = ()
     failures: tuple[FailedRun, ...] = ()
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What was known of the data before the first run, and what hands over no model; to be read first."""
+        said = {sentence for verdict in self.verdicts for sentence in (verdict.too_small, verdict.says_nothing)}
+        none = () if self.no_winner is None or self.no_winner in said else (self.no_winner,)
+        return (*none, *self.data.all_cautions)
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from tuneoff.data import Example
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import plural
+from tuneoff.verdict.study_size import more_test_documents
 
 # As many test examples as are looked at, evenly spaced.
 _SAMPLE = 1000
@@ -99,24 +100,6 @@ def few_documents(documents: int, examples: int, *, held_out: bool, limit: int |
         f"only {plural(documents, 'test document')}: with fewer than {FEWEST_GROUPS} no difference between methods is "
         f"reported; {more_test_documents(examples, held_out=held_out, limit=limit)}"
     )
-
-
-def more_test_documents(examples: int, *, held_out: bool, limit: int | None) -> str:
-    """What to type for a test set that is large enough.
-
-    Args:
-        examples: pairs of document and text in all three splits.
-        held_out: whether the test documents are taken from the training file.
-        limit: the number of test documents that the study allows.
-    """
-    if limit is not None and limit < FEWEST_GROUPS:
-        return f"raise --max-test-documents {limit} to {FEWEST_GROUPS} or more"
-    if not held_out:
-        return f"give a --test-file with {FEWEST_GROUPS} documents or more"
-    half = examples // 2
-    if half < FEWEST_GROUPS:
-        return f"collect {2 * FEWEST_GROUPS} rows or more, and add --test-share 0.5"
-    return f"with {examples} rows, add --test-share 0.5, which tests on about {half}"
 
 
 def _plain(text: str) -> str:

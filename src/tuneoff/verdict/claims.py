@@ -90,7 +90,9 @@ def _judge_claim(
     if claim.kind in ("better", "equal", "at_least"):
         interval = _claimed_interval(claim, verdict, sizes)
         if interval is None:
-            return JudgedClaim(text=claim.text, outcome="undecided", why="runs are missing")
+            nothing = verdict.too_small is not None or verdict.says_nothing is not None
+            why = "no difference is reported; see the verdict" if nothing else "runs are missing"
+            return JudgedClaim(text=claim.text, outcome="undecided", why=why)
         difference, low, high, covers_seeds = interval
         judged = _judge_by_interval(claim, difference, low, high, margin)
         if covers_seeds:

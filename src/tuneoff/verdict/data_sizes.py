@@ -16,16 +16,19 @@ so these numbers are marked as exploratory.
 """
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import BandPoint, Crossover, CrossoverOutcome, DataSizeVerdict, SizeCurve, SizePoint
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.bootstrap import resampled_means
 from tuneoff.stats.learning_curves import fit_power_laws, gain_of_doubling, size_where_doubling_stops_paying
 from tuneoff.stats.multiple_comparisons import LEVEL, simultaneous_half_widths
+from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.stats.variance_components import Floats, estimate_means, group_contributions, pairwise_differences
 from tuneoff.text import join_words
 from tuneoff.verdict.scores import Scores, ScoreTable, has_scores, tabulate
@@ -64,13 +67,17 @@ def judge_sizes(
     if len(documents) < 2:
         return None
     common = {fraction: _with_documents(table, documents) for fraction, table in tables.items()}
-    if any(len(np.unique(table.group_of)) < 2 for table in common.values()):
+    groups = min(len(np.unique(table.group_of)) for table in common.values())
+    if groups < 2:
         return None
     title = fractions[max(fractions)].title
     sizes = {fraction: max(1, round(fraction * examples)) for fraction in fractions}
-    crossovers = find_crossovers(common, sizes, level)
+    too_few = groups < FEWEST_GROUPS
+    crossovers = () if too_few else find_crossovers(common, sizes, level, _largest_difference(fractions))
     curves = tuple(
-        _learning_curve(name, title(name), own, sizes, margin)
+        _means_only(name, title(name), own, sizes)
+        if too_few
+        else _learning_curve(name, title(name), own, sizes, margin)
         for name in methods
         if len(own := {fraction: table for fraction, table in common.items() if name in table.methods}) > 1
     )
@@ -83,7 +90,9 @@ def judge_sizes(
         level=level,
         curves=curves,
         crossovers=crossovers,
-        sentences=(
+        sentences=(f"Too small to tell: {groups} test documents; no difference is reported at any amount of data.",)
+        if too_few
+        else (
             *_caveats(common, missing),
             *_describe(crossovers, curves, titles, margin, complete=not any(missing.values())),
         ),
@@ -126,11 +135,12 @@ def _with_documents(table: ScoreTable, documents: list[str]) -> ScoreTable:
 
 
 def find_crossovers(
-    tables: Mapping[float, ScoreTable], sizes: Mapping[float, int], level: float
+    tables: Mapping[float, ScoreTable], sizes: Mapping[float, int], level: float, limit: float = math.inf
 ) -> tuple[Crossover, ...]:
     """One `Crossover` for every pair of methods that at least two fractions have.
 
     `tables` is in ascending order of fractions; `sizes` gives the number of training examples of each fraction.
+    `limit` is the largest possible difference.
     """
     level = 1.0 - (1.0 - level) / len(tables)
     bands: dict[tuple[str, str], list[BandPoint]] = {}
@@ -142,8 +152,8 @@ def find_crossovers(
                 fraction=fraction,
                 examples=sizes[fraction],
                 difference=float(estimate),
-                low=float(estimate - width),
-                high=float(estimate + width),
+                low=max(float(estimate - width), -limit),
+                high=min(float(estimate + width), limit),
                 covers_seeds=len(table.seeds) > 1 or not (table.varies[first] or table.varies[second]),
             )
             bands.setdefault((table.methods[first], table.methods[second]), []).append(point)
@@ -187,31 +197,44 @@ def _crossing_of_means(band: list[BandPoint]) -> int | None:
     return None
 
 
+def _largest_difference(fractions: Mapping[float, Scores]) -> float:
+    metric = next(iter(fractions.values())).metric
+    scale = METRICS[metric].scale if metric in METRICS else None
+    return math.inf if scale is None else scale
+
+
+def _means_only(name: str, title: str, tables: Mapping[float, ScoreTable], sizes: Mapping[float, int]) -> SizeCurve:
+    """The curve without a fit."""
+    points = tuple(
+        SizePoint(
+            fraction=fraction,
+            examples=sizes[fraction],
+            mean=float(table.values[table.methods.index(name)].mean()),
+        )
+        for fraction, table in tables.items()
+    )
+    return SizeCurve(method=name, title=title, points=points)
+
+
 def _learning_curve(
     name: str, title: str, tables: Mapping[float, ScoreTable], sizes: Mapping[float, int], margin: float
 ) -> SizeCurve:
-    scores = [table.values[table.methods.index(name)] for table in tables.values()]  # (S, N) each
-    means = np.array([values.mean() for values in scores])
-    points = tuple(
-        SizePoint(fraction=fraction, examples=sizes[fraction], mean=float(mean))
-        for fraction, mean in zip(tables, means, strict=True)
-    )
+    plain = _means_only(name, title, tables, sizes)
+    means = np.array([point.mean for point in plain.points])
     examples = np.array([sizes[fraction] for fraction in tables], dtype=float)
     if len(examples) < 3 or np.ptp(means) < _ROUNDING:
-        return SizeCurve(method=name, title=title, points=points)
+        return plain
     largest = examples[-1]
     fitted = fit_power_laws(examples, means[None])
     resampled = fit_power_laws(examples, resampled_means(_seeds_by_groups(tables, name), _RESAMPLES, _SEED))
     low, high = np.quantile(gain_of_doubling(resampled, largest), [0.025, 0.975])
-    return SizeCurve(
-        method=name,
-        title=title,
-        points=points,
-        gain_of_doubling=float(gain_of_doubling(fitted, largest)[0]),
-        gain_low=float(low),
-        gain_high=float(high),
-        pays_until=size_where_doubling_stops_paying(fitted, margin, largest)[0],
-    )
+    found = {
+        "gain_of_doubling": float(gain_of_doubling(fitted, largest)[0]),
+        "gain_low": float(low),
+        "gain_high": float(high),
+        "pays_until": size_where_doubling_stops_paying(fitted, margin, largest)[0],
+    }
+    return plain.model_copy(update=found)
 
 
 def _seeds_by_groups(tables: Mapping[float, ScoreTable], name: str) -> Floats:

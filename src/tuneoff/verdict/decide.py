@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import COST_AXES, Cost, CostAxis
 from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, regret_bounds, simultaneous_half_widths
-from tuneoff.stats.power import Sensitivity, sensitivity
+from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, sensitivity
 from tuneoff.stats.variance_components import (
     Floats,
     MeanEstimates,
@@ -18,7 +19,10 @@ from tuneoff.stats.variance_components import (
     pairwise_differences,
 )
 from tuneoff.verdict.scores import Scores, ScoreTable, tabulate
-from tuneoff.verdict.sentences import left_out, verdict_sentences
+from tuneoff.verdict.sentences import left_out, too_small_sentence, unreported_sentences, verdict_sentences
+
+# Points. A smaller difference of two means is an error of rounding.
+_ROUNDING = 1e-9
 
 
 def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
@@ -41,11 +45,19 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     n_groups = int(table.group_of.max()) + 1 if len(table.documents) else 0
     if len(table.methods) < 2 or n_groups < 2:
         return _nothing_to_compare(scores, table, n_groups, margin, level)
+    if n_groups < FEWEST_GROUPS or scores.says_nothing is not None or not table.values.any():
+        return _no_difference_reported(scores, table, n_groups, margin, level)
     means = estimate_means(group_contributions(table.values, table.group_of), table.varies)
     differences = pairwise_differences(means)
+    if np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)):
+        return _no_difference_reported(scores, table, n_groups, margin, level)
+    scale = METRICS[scores.metric].scale if scores.metric in METRICS else None
     resolution = sensitivity(differences, level)
-    pairs = _pair_results(table, differences, simultaneous_half_widths(differences, level), resolution, margin)
-    methods = _method_results(scores, table, means, regret_bounds(differences, means.mean, level), pairs, margin)
+    limit = math.inf if scale is None else scale
+    widths = simultaneous_half_widths(differences, level)
+    pairs = _pair_results(table, differences, widths, resolution, margin, limit)
+    bounds = np.minimum(regret_bounds(differences, means.mean, level), limit)
+    methods = _method_results(scores, table, means, bounds, pairs, margin)
     best = table.methods[int(np.argmax(means.mean))]
     best_set = tuple(result.method for result in methods if result.may_be_best)
     verdict = Verdict(
@@ -59,16 +71,75 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         best=best,
         best_set=best_set,
         recommendations=_recommendations(scores, methods),
-        smallest_detectable=resolution.smallest_difference,
-        smallest_margin=resolution.smallest_margin,
+        smallest_detectable=_possible(resolution.smallest_difference, limit),
+        smallest_margin=_possible(resolution.smallest_margin, limit),
         seeds=table.seeds if table.varies.any() else (),
         documents=len(table.documents),
         groups=n_groups,
         covers_seeds=len(table.seeds) > 1 or not table.varies.any(),
         sentences=(),
         notes=table.notes,
+        identical=scores.identical,
     )
     return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
+
+
+def _possible(difference: float, limit: float) -> float | None:
+    return difference if difference <= limit else None
+
+
+def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
+    """The means alone: too few documents, no spread between them, or outputs that measure nothing."""
+    by_seed = table.values.mean(axis=2)
+    seeds = table.seeds if table.varies.any() else ()
+    methods = tuple(
+        MethodResult(
+            method=method,
+            title=scores.title(method),
+            mean=float(by_seed[index].mean()),
+            seed_means=tuple(by_seed[index].tolist()) if table.varies[index] else (float(by_seed[index, 0]),),
+            seed_sd=float(by_seed[index].std(ddof=1)) if table.varies[index] and len(table.seeds) > 1 else None,
+            may_be_best=True,
+            regret_bound=None,
+            not_worse=False,
+        )
+        for index, method in enumerate(table.methods)
+    )
+    nothing = scores.says_nothing
+    if nothing is None and not table.values.any():
+        nothing = "Nothing was measured: every score is 0. Read the outputs and the references in the report."
+    small = None
+    if n_groups < FEWEST_GROUPS:
+        small = too_small_sentence(n_groups, len(seeds), scores.size)
+    elif nothing is None:
+        small = (
+            f"Nothing to tell: two methods differ by the same amount on each of the {n_groups} test documents, so "
+            "chance cannot be estimated. Read the outputs in the report."
+        )
+    verdict = Verdict(
+        metric=scores.metric,
+        level=level,
+        margin=margin,
+        block=scores.block,
+        methods=methods,
+        left_out=table.left_out,
+        pairs=(),
+        best=None,
+        best_set=table.methods,
+        recommendations=(),
+        smallest_detectable=None,
+        smallest_margin=None,
+        seeds=seeds,
+        documents=len(table.documents),
+        groups=n_groups,
+        covers_seeds=len(table.seeds) > 1 or not table.varies.any(),
+        sentences=(),
+        notes=table.notes,
+        too_small=small,
+        says_nothing=nothing,
+        identical=scores.identical,
+    )
+    return verdict.model_copy(update={"sentences": unreported_sentences(verdict)})
 
 
 def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
@@ -130,14 +201,20 @@ def _method_results(
 
 
 def _pair_results(
-    table: ScoreTable, differences: PairwiseDifferences, widths: Floats, resolution: Sensitivity, margin: float
+    table: ScoreTable,
+    differences: PairwiseDifferences,
+    widths: Floats,
+    resolution: Sensitivity,
+    margin: float,
+    limit: float,
 ) -> tuple[PairResult, ...]:
-    """`widths` (P,) are the half-widths of the simultaneous intervals."""
+    """`widths` (P,) are the half-widths of the simultaneous intervals; `limit` is the largest possible difference."""
     results = []
     errors = np.sqrt(differences.variance)
     for index, (first, second) in enumerate(zip(differences.first.tolist(), differences.second.tolist(), strict=True)):
         difference = float(differences.estimate[index])
-        low, high = difference - float(widths[index]), difference + float(widths[index])
+        low = max(difference - float(widths[index]), -limit)
+        high = min(difference + float(widths[index]), limit)
         results.append(
             PairResult(
                 first=table.methods[first],
@@ -149,7 +226,7 @@ def _pair_results(
                 df=float(differences.df[index]) if errors[index] > 0 else None,
                 decision=_decision(low, high, margin),
                 size=_relevance(low, high, margin),
-                smallest_detectable=float(resolution.detectable[index]),
+                smallest_detectable=_possible(float(resolution.detectable[index]), limit),
             )
         )
     return tuple(results)

@@ -12,6 +12,7 @@ from tuneoff.methods import METHODS
 from tuneoff.results.run_record import EmbeddingPosition, Prediction, Record
 from tuneoff.results.study_state import DataFile, SearchFile
 from tuneoff.results.summary import Finding
+from tuneoff.verdict.outputs import is_constant, is_empty, output_of
 
 # Smallest change of the validation loss that counts, nats per token.
 _LOSS_TOLERANCE = 0.02
@@ -77,6 +78,10 @@ def _check_run(record: Record, rows: Predictions) -> Iterator[Finding]:
             )
     if (message := _check_initial_tokens(record.details.first_place)) is not None:
         yield finding("initial tokens", message)
+    if is_empty(rows):
+        yield finding("outputs", "every output is empty")
+    elif is_constant(rows):
+        yield finding("outputs", "every output is one and the same text, whatever the document")
     repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPETITION]
     if rows and len(repeated) > _MANY_OUTPUTS * len(rows):
         yield finding("repetition", f"{100 * len(repeated) / len(rows):.0f} % of the outputs repeat themselves")
@@ -103,12 +108,12 @@ def _compare_with_zero_shot(
 ) -> Iterator[Finding]:
     if zero_shot is None or not zero_shot[1]:
         return
-    zero, outputs = zero_shot[0], {row.id: _output(row) for row in zero_shot[1]}
+    zero, outputs = zero_shot[0], {row.id: output_of(row) for row in zero_shot[1]}
     for record, rows in runs:
         name = record.spec.method.name
         if name not in METHODS or not METHODS[name].trains or not rows:
             continue
-        if all(outputs.get(row.id) == _output(row) for row in rows):
+        if all(outputs.get(row.id) == output_of(row) for row in rows):
             yield Finding(
                 check="not used",
                 where=record.name,
@@ -126,11 +131,6 @@ def _compare_with_zero_shot(
                 message=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f}, but ROUGE-1 did not rise "
                 f"({zero_rouge:.1f} to {rouge:.1f}): read some outputs",
             )
-
-
-def _output(row: Prediction) -> object:
-    """The text of an output; if texts were not kept, its tokens and scores."""
-    return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
 
 
 def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float) -> Iterator[Finding]:

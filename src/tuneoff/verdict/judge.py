@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS
+from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN
@@ -12,6 +13,7 @@ from tuneoff.text import join_words
 from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
+from tuneoff.verdict.outputs import nothing_learned
 from tuneoff.verdict.scores import Scores, load_scores
 
 PRIMARY_METRIC = "rouge1"
@@ -29,6 +31,8 @@ class JudgedModel:
     verdict: Verdict
     data_sizes: DataSizeVerdict | None
     claims: tuple[JudgedClaim, ...]
+    no_winner: str | None = None
+    """Why no model is handed over, as sentences."""
 
 
 def judge_study(study: StoredStudy, metric: str = PRIMARY_METRIC, margin: float | None = None) -> list[JudgedModel]:
@@ -63,8 +67,14 @@ def judge_study(study: StoredStudy, metric: str = PRIMARY_METRIC, margin: float 
             fraction: own for fraction, models in smaller.items() for own in models if own.block == scores.block
         }
         sizes = judge_sizes({**by_fraction, 1.0: scores}, examples, margin)
-        found.append(JudgedModel(scores, verdict, sizes, _claims(study, scores.block, verdict, sizes, margin)))
+        claims = _claims(study, scores.block, verdict, sizes, margin)
+        no_winner = verdict.says_nothing or nothing_learned(_records(study, scores.block))
+        found.append(JudgedModel(scores, verdict, sizes, claims, no_winner))
     return found
+
+
+def _records(study: StoredStudy, block: str | None) -> list[Record]:
+    return [record for record in study.records if block in (None, record.spec.model.name)]
 
 
 def _claims(
@@ -72,8 +82,7 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     if study.spec is None:
         return ()
-    own = [record for record in study.records if block in (None, record.spec.model.name)]
-    judged = judge_claims(study.spec.claims, own, verdict, sizes, margin, seeds=study.spec.seeds)
+    judged = judge_claims(study.spec.claims, _records(study, block), verdict, sizes, margin, seeds=study.spec.seeds)
     return tuple(claim.model_copy(update={"model": block}) for claim in judged)
 
 

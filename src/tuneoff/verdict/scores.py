@@ -24,6 +24,8 @@ from tuneoff.verdict.costs import (
     lacks_timing,
     model_and_method,
 )
+from tuneoff.verdict.outputs import identical_methods, output_of, says_nothing
+from tuneoff.verdict.study_size import StudySize, study_size
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Scores:
     block: str | None = None  # the base model, if the study has several
     metric: str = "rouge1"
     notes: tuple[str, ...] = ()  # sentences about what was excluded before
+    size: StudySize | None = None
+    identical: tuple[tuple[str, ...], ...] = ()  # groups of methods that wrote the same texts
+    says_nothing: str | None = None  # why the outputs measure nothing
 
     def title(self, method: str) -> str:
         """Display name of a method."""
@@ -207,6 +212,7 @@ def _model_scores(
     scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
     kept: dict[str, list[Record]] = {method: [] for method in planned}
     notes: list[str] = []
+    outputs: dict[tuple[str, int], Sequence[Prediction]] = {}
     for run in runs:
         record = run.record
         method, seed = record.spec.method.name, record.spec.seed
@@ -219,9 +225,11 @@ def _model_scores(
                 f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
             )
         scores[method, seed] = _metric_values(run.predictions, metric)
+        outputs[method, seed] = run.predictions
         kept[method].append(record)
     for name, row in outside.items():
         scores[name, 0] = row
+        outputs[name, 0] = study.outside[name]
     order = {name: index for index, name in enumerate(METHODS)}
     methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
     fixed = {name for name in kept if _is_deterministic(name, runs)}
@@ -245,6 +253,11 @@ def _model_scores(
             *_unfinished(study, kept),
             *([] if study.groups else [_NO_GROUPS]),
         ),
+        size=study_size(study, (run.record for run in runs)),
+        identical=identical_methods(
+            {key: {row.id: output_of(row) for row in rows} for key, rows in outputs.items()},
+        ),
+        says_nothing=says_nothing(list(outputs.values())),
     )
 
 

@@ -29,7 +29,13 @@ def find_model_to_use(study: StoredStudy, method: str | None = None, model: str 
     ):
         if name is not None and name not in known:
             raise UserError(f"{flag} {name}: the study has no finished run of it; use {', '.join(sorted(known))}")
-    found = choose_model(judge_study(study), usable, method, model)
+    judged = judge_study(study)
+    found = choose_model(judged, usable, method, model)
+    if found is None and method is None and (reason := why_no_model(judged)) is not None:
+        names = ", ".join(sorted({run.record.spec.method.name for run in usable}))
+        raise UserError(
+            f"{study.path}: no model is handed over ({reason}); to use one all the same, add --method NAME ({names})"
+        )
     if found is None:
         raise UserError(
             f"--method {method} --model {model}: the study has no finished run of this method on this model; "
@@ -41,13 +47,15 @@ def find_model_to_use(study: StoredStudy, method: str | None = None, model: str 
 def choose_model(
     judged: Iterable[JudgedModel], runs: Sequence[StoredRun], method: str | None = None, model: str | None = None
 ) -> ModelToUse | None:
-    """The run to use, from a study that was judged before; None if no run can be used.
+    """The run to use, from a study that was judged before; None if no run can be used or none is worth it.
 
     The method with the highest mean on any base model, among those with a finished run on all the data. Of its seeds
     the one with the lowest validation loss.
     """
     candidates: list[tuple[float, JudgedModel, list[StoredRun]]] = []
     for one in judged:
+        if method is None and one.no_winner is not None:
+            continue
         means = {result.method: result.mean for result in one.verdict.methods}  # empty without a verdict
         for name in one.scores.methods:
             own = [
@@ -78,6 +86,12 @@ def choose_model(
     )
 
 
+def why_no_model(judged: Iterable[JudgedModel]) -> str | None:
+    """Why a study with finished runs hands over no model, as sentences; None if it does."""
+    reasons = [one.no_winner for one in judged]
+    return " ".join(dict.fromkeys(filter(None, reasons))) if reasons and all(reasons) else None
+
+
 def _reason(
     judged: JudgedModel, name: str, mean: float, seeds: int, asked_method: str | None, asked_model: str | None
 ) -> str:
@@ -85,6 +99,8 @@ def _reason(
     if asked_method is not None:
         return f"the requested method{chosen}"
     reason = "the highest mean" if asked_model is None else "the highest mean on that model"
+    if judged.verdict.too_small is not None:
+        return f"{reason}, but the study is too small to tell{chosen}; --method NAME uses another"
     better = [result.title for result in judged.verdict.methods if result.mean > mean]
     if better:
         leaves = "leaves" if len(better) == 1 else "leave"

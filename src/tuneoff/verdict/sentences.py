@@ -7,13 +7,17 @@ import math
 
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Verdict
+from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
+from tuneoff.verdict.study_size import StudySize, more_test_documents
+
+_ENOUGH_SEEDS = 3
 
 
 def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
-    lines = [_answer(verdict, titles), *left_out(verdict), *_limits(verdict)]
+    lines = [_answer(verdict, titles), *_identical(verdict, titles), *left_out(verdict), *_limits(verdict)]
     lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
     rank = {result.method: index for index, result in enumerate(ranked)}
@@ -22,6 +26,38 @@ def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     if len(verdict.best_set) > 1:
         lines += [_regret(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)
+
+
+def unreported_sentences(verdict: Verdict) -> tuple[str, ...]:
+    """The verdict of a study on which no difference is reported: why, and what was compared."""
+    reasons = [reason for reason in (verdict.too_small, verdict.says_nothing) if reason is not None]
+    titles = {result.method: result.title for result in verdict.methods}
+    return (*reasons, *_identical(verdict, titles), *left_out(verdict), _compared(verdict), *verdict.notes)
+
+
+def too_small_sentence(documents: int, seeds: int, size: StudySize | None) -> str:
+    """`documents` are test documents. A study of no `seeds` trained nothing; `size` is None if it is not known."""
+    parts = [plural(documents, "test document")]
+    if size is not None and size.steps:
+        parts.append(plural(size.steps, "step"))
+    if seeds:
+        parts.append(plural(seeds, "seed"))
+    sentence = f"Too small to tell: {', '.join(parts)}. "
+    if size is None:
+        return f"{sentence}Use {FEWEST_GROUPS} test documents or more."
+    advice = more_test_documents(size.examples, held_out=size.held_out, limit=size.test_limit)
+    if 0 < seeds < _ENOUGH_SEEDS:
+        advice += f", and --seeds {_ENOUGH_SEEDS}"
+    return f"{sentence}{advice[:1].upper()}{advice[1:]} (in a new folder: --output)."
+
+
+def _identical(verdict: Verdict, titles: dict[str, str]) -> list[str]:
+    return [
+        f"{join_words([titles[name] for name in names])} wrote the same texts for every document, so none of them is "
+        "better."
+        for group in verdict.identical
+        if len(names := [name for name in group if name in titles]) > 1
+    ]
 
 
 def left_out(verdict: Verdict) -> list[str]:
@@ -48,7 +84,15 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
         rest = " Every other method is worse." if len(verdict.best_set) < len(verdict.methods) else ""
         tied = join_words([top.title, *(result.title for result in others)])
         return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({top.mean:.1f} points).{rest}"
-    closest, *further = others
+    same = next((group for group in verdict.identical if top.method in group), (top.method,))
+    closest, *further = [result for result in others if result.method not in same]
+    if len(same) > 1:
+        names = join_words([titles[name] for name in same])
+        lead = _numbers(*_lead(verdict, top.method, closest.method))
+        return (
+            f"No single winner: {names} wrote the same texts ({top.mean:.1f}), and their lead over {closest.title} "
+            f"({lead}) is within the noise."
+        )
     lead = _numbers(*_lead(verdict, top.method, closest.method))
     also = f"; so are its leads over {join_words([titles[result.method] for result in further])}" if further else ""
     return (
@@ -72,6 +116,13 @@ def _limits(verdict: Verdict) -> list[str]:
             "Only one training seed: this holds for these trained models, not for the methods. Use at least 3 seeds."
         )
     measured = any(pair.standard_error > 0 for pair in verdict.pairs)  # otherwise all scores are equal
+    if measured and verdict.smallest_detectable is None:
+        lines.append("No difference that is possible would be detected: use more test documents or more seeds.")
+    elif measured and verdict.smallest_detectable is not None and verdict.smallest_margin is None:
+        lines.append(
+            f"This study distinguishes methods that differ by {_bound(verdict.smallest_detectable)} points or more "
+            "(80 % power), and can settle no margin for all pairs."
+        )
     if measured and verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
         lines.append(
             f"This study distinguishes methods that differ by {_bound(verdict.smallest_detectable)} points or more "
@@ -93,7 +144,7 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         if entries[0].settled:
             lines.append(f"Cheapest in {axes} of all methods within {_points(verdict.margin)} of the best: {who}.")
         else:
-            bound = _bound(max(result.regret_bound for result in verdict.methods if result.method in names))
+            bound = _bound(max(result.regret_bound or 0.0 for result in verdict.methods if result.method in names))
             lines.append(
                 f"Cheapest in {axes} of all methods that may be the best: {who} "
                 f"(not settled: regret bound {bound} points)."
@@ -118,16 +169,17 @@ def _unknown_costs(verdict: Verdict) -> list[str]:
 
 
 def _basis(verdict: Verdict) -> str:
+    return f"{_compared(verdict)} The intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
+
+
+def _compared(verdict: Verdict) -> str:
     where = f" with {verdict.block}" if verdict.block else ""
-    documents = f"{verdict.documents} test documents"
+    documents = plural(verdict.documents, "test document")
     if verdict.groups != verdict.documents:
         documents = f"{verdict.documents} test examples of {verdict.groups} documents"
     seeds = f", {plural(len(verdict.seeds), 'training seed')}" if verdict.seeds else ""
     metric = METRICS[verdict.metric].title if verdict.metric in METRICS else verdict.metric
-    return (
-        f"Judged by {metric}{where}: {len(verdict.methods)} methods on the same {documents}{seeds}. "
-        f"The intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
-    )
+    return f"Judged by {metric}{where}: {plural(len(verdict.methods), 'method')} on the same {documents}{seeds}."
 
 
 def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
@@ -154,7 +206,7 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
 def _regret(result: MethodResult, margin: float) -> str:
     if result.not_worse:
         return f"{result.title} is at most {_points(margin)} below the best."
-    return f"{result.title} may be up to {_bound(result.regret_bound)} points below the best (regret bound)."
+    return f"{result.title} may be up to {_bound(result.regret_bound or 0.0)} points below the best (regret bound)."
 
 
 def _numbers(difference: float, low: float, high: float) -> str:

@@ -16,14 +16,15 @@ from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Machine, Prediction, Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import ReducedSettings
-from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Interval, RowKind, Summary
+from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Finding, Interval, RowKind, Summary
 from tuneoff.stats.bootstrap import group_interval
+from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
 from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study
 from tuneoff.verdict.scores import group_indices
-from tuneoff.verdict.selection import choose_model
+from tuneoff.verdict.selection import choose_model, why_no_model
 
 
 def summarize(study: StoredStudy) -> Summary:
@@ -45,14 +46,27 @@ def summarize(study: StoredStudy) -> Summary:
         rows=(*_method_rows(study, runs, judged, timing), *_other_rows(study)),
         verdicts=tuple(one.verdict for one in judged),
         winner=choose_model(judged, study.runs),
+        no_winner=why_no_model(judged),
         claims=tuple(claim for one in judged for claim in one.claims),
         data_sizes=tuple(one.data_sizes for one in judged if one.data_sizes),
         search=study.search,
         budget=_budget_report(study),
         confounds=tuple(find_confounds(study.records)),
-        diagnostics=tuple(diagnose([(run.record, run.predictions) for run in finals], study.search, study.data)),
+        diagnostics=(
+            *_unreported(judged),
+            *diagnose([(run.record, run.predictions) for run in finals], study.search, study.data),
+        ),
         failures=tuple(_failures(study.runs)),
     )
+
+
+def _unreported(judged: Iterable[JudgedModel]) -> Iterator[Finding]:
+    """Findings on studies that are too small, measure nothing or learned nothing."""
+    for one in judged:
+        where = one.scores.block or "the study"
+        for reason in dict.fromkeys((one.verdict.too_small, one.verdict.says_nothing, one.no_winner)):
+            if reason is not None:
+                yield Finding(check="study", where=where, message=reason)
 
 
 def _method_rows(
@@ -112,7 +126,10 @@ def _other_rows(study: StoredStudy) -> Iterator[ComparisonRow]:
 
 
 def _intervals(seeds: Sequence[Sequence[Prediction]], groups: Mapping[str, str]) -> dict[str, Interval]:
-    """Mean over seeds and documents of each metric, with a bootstrap interval over document groups."""
+    """Mean over seeds and documents of each metric, with a bootstrap interval over document groups.
+
+    There is no interval with few groups, or without any spread: it would be far too short.
+    """
     if not any(seeds):
         return {}
     found = means(row.scores for predictions in seeds for row in predictions)
@@ -125,8 +142,9 @@ def _intervals(seeds: Sequence[Sequence[Prediction]], groups: Mapping[str, str])
                 if value is not None:
                     by_document.setdefault(row.id, []).append(value)
         values = np.array([sum(each) / len(each) for each in by_document.values()])
-        interval = group_interval(values, group_indices(by_document, groups))
-        low, high = interval or (None, None)
+        group_of = group_indices(by_document, groups)
+        enough = len(np.unique(group_of)) >= FEWEST_GROUPS and np.ptp(values) > 0
+        low, high = (group_interval(values, group_of) if enough else None) or (None, None)
         intervals[metric] = Interval(mean=found.get(metric), low=low, high=high)
     return intervals
 

@@ -1,0 +1,95 @@
+"""Outputs from which nothing can be learned: all empty, one text for every document, the same texts by two methods.
+
+Pure functions of records and predictions. What they find precedes the verdict.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from tuneoff.results.run_record import Prediction, Record
+
+# With fewer outputs, equal ones are no rare chance.
+_FEWEST_OUTPUTS = 3
+# Smallest fall of the validation loss that counts as learning, nats per token.
+_SMALLEST_FALL = 1e-4
+
+Outputs = Mapping[str, Hashable]
+"""Document id -> what was written."""
+
+
+def output_of(row: Prediction) -> Hashable:
+    """The text of an output; if texts were not kept, its tokens and scores."""
+    return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
+
+
+def identical_methods(runs: Mapping[tuple[str, int], Outputs]) -> tuple[tuple[str, ...], ...]:
+    """Groups of two or more methods whose texts are equal for every document and seed, in the order of `runs`.
+
+    `runs` maps (method, seed) to outputs. The single run of a method is compared with all runs of another.
+    """
+    by_method: dict[str, dict[int, Outputs]] = {}
+    for (method, seed), outputs in runs.items():
+        if outputs:
+            by_method.setdefault(method, {})[seed] = outputs
+    groups: list[list[str]] = []
+    for method, own in by_method.items():
+        for group in groups:
+            if _equal(by_method[group[0]], own):
+                group.append(method)
+                break
+        else:
+            groups.append([method])
+    return tuple(tuple(group) for group in groups if len(group) > 1)
+
+
+def _equal(one: Mapping[int, Outputs], other: Mapping[int, Outputs]) -> bool:
+    seeds = one.keys() & other.keys()
+    if len(one) == 1 or len(other) == 1:
+        return all(first == second for first in one.values() for second in other.values())
+    return bool(seeds) and all(one[seed] == other[seed] for seed in seeds)
+
+
+def is_empty(rows: Sequence[Prediction]) -> bool:
+    """Whether every output is empty, by its score: the texts may not be kept."""
+    return bool(rows) and all((row.scores.get("empty") or 0) == 1 for row in rows)
+
+
+def is_constant(rows: Sequence[Prediction]) -> bool:
+    """Whether every output is one and the same text, of three or more."""
+    return len(rows) >= _FEWEST_OUTPUTS and bool(rows[0].text) and all(row.text == rows[0].text for row in rows)
+
+
+def says_nothing(runs: Sequence[Sequence[Prediction]]) -> str | None:
+    """Why the outputs of all runs together measure nothing, as a sentence; None if they do."""
+    scored = [rows for rows in runs if rows]
+    if scored and all(map(is_empty, scored)):
+        return "Nothing was measured: every output of every method is empty. Read the prompt, and try --template plain."
+    if scored and all(map(is_constant, scored)):
+        return (
+            "Nothing was measured: every method writes one and the same text for all documents. "
+            "Read the outputs and the prompt in the report."
+        )
+    return None
+
+
+def nothing_learned(records: Iterable[Record]) -> str | None:
+    """Why no trained method of one base model learned anything, as a sentence; None if one did or it is unknown."""
+    finished = [record for record in records if record.status == "finished" and record.spec.is_main]
+    trained = [record for record in finished if record.curve.train]
+    untrained = next((record for record in finished if record.spec.method.name == "zero_shot"), None)
+    start = untrained.curve.best_validation_loss if untrained else None
+    if not trained or any(_may_have_learned(record, start) for record in trained):
+        return None
+    before = f" ({start:.3f} nats per token)" if start is not None else ""
+    return (
+        f"No trained method learned anything: no validation loss fell below that of the untrained model{before}. "
+        "Train longer (--epochs), or search for a learning rate (--trials 3)."
+    )
+
+
+def _may_have_learned(record: Record, start: float | None) -> bool:
+    if record.details.moved_share == 0:
+        return False
+    best, validation = record.curve.best_validation_loss, record.curve.validation
+    if start is None and validation and validation[0].step == 0:
+        start = validation[0].loss
+    return start is None or best is None or best < start - _SMALLEST_FALL
