@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from tuneoff.results.run_record import Prediction, Record
 
-# With fewer outputs, equal ones are no rare chance.
+# Fewer outputs may be equal by chance.
 _FEWEST_OUTPUTS = 3
 # Smallest fall of the validation loss that counts as learning, nats per token.
 _SMALLEST_FALL = 1e-4
