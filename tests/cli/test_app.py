@@ -30,6 +30,11 @@ def tree(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
+def without(arguments: list[str], *flags: str) -> list[str]:
+    """The arguments without some flags, which a test gives other values."""
+    return [argument for argument in arguments if argument.partition("=")[0] not in flags]
+
+
 def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one sentence that a wrong request gets."""
     assert main(arguments) == 2
@@ -134,7 +139,7 @@ def test_folder_that_cannot_be_written(
 
 
 def test_max_length_smaller_than_the_prompt(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    err = complaint(["compare", *tiny, "--max-length=12", "--methods=lora", "--quiet"], capsys)
+    err = complaint(["compare", *without(tiny, "--max-length"), "--max-length=12", "--methods=lora", "--quiet"], capsys)
     assert "--max-length 12 is smaller than the prompt" in err
     assert tree(Path.cwd()) == set()
 
@@ -384,7 +389,19 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
         "--max-steps=2",
         "--max-new-tokens=4",
     ]
-    assert main(["compare", *tiny, *flags, "--quiet", "--output=out", "--workers=2"]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                *without(tiny, "--max-new-tokens", "--max-steps"),
+                *flags,
+                "--quiet",
+                "--output=out",
+                "--workers=2",
+            ]
+        )
+        == 0
+    )
     assert not capsys.readouterr().err
     [final] = [path for path in planned_run_folders(Path("out")) if path.name.startswith("peft-LOHA-s0")]
     record = read_record(final)
@@ -417,7 +434,15 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
 def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Trials, the refinement trial and final runs on every share, then the report; again: nothing to do."""
     flags = ["--methods=zero_shot,few_shot,lora", "--trials=2", "--fractions=0.5,1", "--seeds=2", "--search-at=full"]
-    command = ["compare", *tiny, *flags, "--max-steps=2", "--max-new-tokens=6", "--no-texts", "--output=out"]
+    command = [
+        "compare",
+        *without(tiny, "--max-new-tokens", "--max-steps"),
+        *flags,
+        "--max-steps=2",
+        "--max-new-tokens=6",
+        "--no-texts",
+        "--output=out",
+    ]
     assert main(command) == 0
     capsys.readouterr()
     study = Path("out")
