@@ -17,6 +17,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "document_column": ("data", "document_column"),
     "summary_column": ("data", "summary_column"),
     "summary_lists": ("data", "summary_lists"),
+    "encoding": ("data", "encoding"),
     "max_train_documents": ("data", "max_train_documents"),
     "max_validation_documents": ("data", "max_validation_documents"),
     "max_test_documents": ("data", "max_test_documents"),
@@ -69,6 +70,7 @@ class StudyOptions(TypedDict, total=False):
     document_column: str
     summary_column: str
     summary_lists: Literal["references", "sentences"]
+    encoding: str
     max_train_documents: int
     max_validation_documents: int
     max_test_documents: int

@@ -118,7 +118,7 @@ LONG = b'{"text": "a", "n": ' + b"9" * 5000 + b"}"
     [
         (b"", "empty"),
         (b"  \n", "empty"),
-        (b"\xff\xfe\x00a", "UTF"),
+        (b"\xff\xfe\x00a", "UTF|not JSON"),
         (b'{"text": "a"}\n{"text": "\xff"}\n', "UTF-8"),
         (b'{"text": "a"}\nplain\n', "(line |:)2: not "),
         (b'{"text": "a"}\n[1]\n', "(line |:)2: .*object"),

@@ -135,7 +135,7 @@ def test_the_same_file_for_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_sources_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not a folder saved by datasets; name its data files with --train-file"):
+    with pytest.raises(UserError, match="no data file in it has `train` in its name"):
         load_dataset(DataSpec(source=str(tmp_path)))
     path = write_jsonl(tmp_path, "train", [pair(1)])
     with pytest.raises(UserError, match="name it with --train-file"):

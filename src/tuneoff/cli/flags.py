@@ -65,6 +65,8 @@ STUDY_FLAGS = (
     Flag("--summary-lists", str, DATA,
          "What a list of texts as target is: alternative references, or the sentences of one text.",
          metavar="references|sentences"),
+    Flag("--encoding", str, DATA, "Encoding of text files, such as cp1252; by default it is detected.",
+         metavar="NAME"),
     Flag("--max-train-documents", int, DATA, "Train on at most N documents.",
          metavar="N"),
     Flag("--max-validation-documents", int, DATA,

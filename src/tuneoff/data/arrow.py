@@ -5,29 +5,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tuneoff.data.byte_source import ByteSource
+from tuneoff.data.chats import CHAT_COLUMNS, with_chat_columns
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
 ROWS_PER_BATCH = 1024  # rows become Python objects a batch at a time: small enough for documents of a megabyte
 
 
-def parquet_rows(path: Path) -> Iterator[SourceRow | UnreadableRow]:
+def parquet_rows(source: ByteSource) -> Iterator[SourceRow | UnreadableRow]:
     """Read a Parquet file batch by batch. Raises `UserError` if it is not a Parquet file or is damaged."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            yield from batch_rows(str(path), file.iter_batches(batch_size=ROWS_PER_BATCH))
+        with source.open() as stream, parquet.ParquetFile(stream) as file:
+            yield from batch_rows(source.name, file.iter_batches(batch_size=ROWS_PER_BATCH))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file, or a damaged one ({_reason(error)}); write it again") from error
+        raise UserError(
+            f"{source.name}: not a Parquet file, or a damaged one ({_reason(error)}); write it again"
+        ) from error
 
 
 def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Iterator[SourceRow | UnreadableRow]:
     """Yield the rows of Arrow record batches or tables.
 
-    Columns of texts, lists of texts, numbers and times are kept; with `nested`, all columns are. Raises `UserError` if
-    two columns have the same name.
+    Columns of texts, lists of texts, chats, numbers and times are kept; with `nested`, all columns are. Raises
+    `UserError` if two columns have the same name.
     """
     number = 0
     for batch in batches:
@@ -42,7 +46,7 @@ def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Itera
             values = [_decode_row(plain, index) for index in range(plain.num_rows)]
         for row in values:
             number += 1
-            yield UnreadableRow(number, "not UTF-8") if row is None else SourceRow(number, row)
+            yield with_chat_columns(UnreadableRow(number, "not UTF-8") if row is None else SourceRow(number, row))
 
 
 def _decode_row(batch: Any, index: int) -> dict[str, Any] | None:
@@ -72,7 +76,7 @@ def _plain_columns(batch: Any) -> Any:
         if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_decimal(kind):
             column = column.cast(pa.string())
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-            if not is_string(kind.value_type):
+            if not is_string(kind.value_type) and not (name in CHAT_COLUMNS and types.is_struct(kind.value_type)):
                 continue
         elif types.is_duration(kind) or not (is_string(kind) or types.is_primitive(kind) or types.is_null(kind)):
             continue

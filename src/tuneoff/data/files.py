@@ -1,29 +1,34 @@
-"""Readers of JSONL, CSV, TSV and Parquet files.
+"""Opens a data file: JSON, CSV, TSV, Parquet or Excel, plain or compressed.
 
 A damaged row becomes an `UnreadableRow`. A file whose content does not match its extension is a `UserError`.
 """
 
-import csv
 import difflib
 import glob
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 from tuneoff.data.arrow import parquet_rows
+from tuneoff.data.byte_source import ByteSource, data_suffix, file_source, zip_sources
+from tuneoff.data.chats import with_chat_columns
+from tuneoff.data.csv_rows import open_csv
+from tuneoff.data.encoding import text_encoding
+from tuneoff.data.excel import open_excel
+from tuneoff.data.file_kinds import PARQUET, ZIP, refuse_foreign
+from tuneoff.data.json_rows import open_json
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
 RowIterator = Iterator[SourceRow | UnreadableRow]
 
-# The csv module keeps this limit in a C long, which has 32 bits on Windows.
-LARGEST_CSV_FIELD = 2**31 - 1
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# A line such as `sep=;` above the header defines the separator for Excel.
-_SEPARATOR_LINE = re.compile(r'sep=([^\w\s"]|\t)\s*', re.IGNORECASE)
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+CSV_SEPARATORS = {".csv": None, ".tsv": "\t"}
+READERS = (*JSON_SUFFIXES, *CSV_SEPARATORS, ".parquet", ".xlsx")
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file's name ends like that of a data file: `a.jsonl`, `a.csv.gz`."""
+    return data_suffix(name) in READERS
 
 
 def expanded(name: str) -> list[str]:
@@ -40,8 +45,8 @@ def expanded(name: str) -> list[str]:
     return found
 
 
-def open_file(name: str) -> SourceTable:
-    """Open a JSONL, CSV, TSV or Parquet file; the extension decides which.
+def open_file(name: str, encoding: str | None = None) -> SourceTable:
+    """Open a data file; the extension decides how. `encoding` is that of text files; None finds it.
 
     Raises `UserError` for a file that is missing, empty, a folder, not readable or of an unknown extension. Reading the
     rows raises it for a file whose content does not match its extension.
@@ -51,20 +56,53 @@ def open_file(name: str) -> SourceTable:
         raise UserError(f"{path}: a folder, but a data file was expected; name one of the files in it")
     if not path.exists():
         raise no_such_file(path)
-    if path.suffix.lower() not in READERS:
+    source = file_source(path)
+    start = source.start
+    refuse_foreign(source.name, start)
+    if start.startswith(ZIP) and source.suffix != ".xlsx":
+        source = _only_member(path)
+    return open_source(source, encoding)
+
+
+def open_source(source: ByteSource, encoding: str | None = None) -> SourceTable:
+    """Open the bytes of a data file. Raises `UserError` as `open_file` does."""
+    if source.suffix not in READERS:
         known = ", ".join(READERS)
-        raise UserError(f"{path}: the extension {path.suffix!r} is not supported; use one of {known}")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise UserError(f"{source.name}: the extension {source.suffix!r} is not supported; use one of {known}")
+    start = source.start
     if not start:
-        raise UserError(f"{path}: the file is empty; give a file with at least one row")
-    if start.startswith(UTF16_MARKS):
-        raise UserError(f"{path}: the file is in UTF-16; save it as UTF-8")
-    reader, unit = READERS[path.suffix.lower()]
-    return SourceTable(str(path), unit, reader(path), (path,))
+        raise UserError(f"{source.name}: the file is empty; give a file with at least one row")
+    refuse_foreign(source.name, start)
+    files = (source.path,)
+    if source.suffix == ".parquet" or start.startswith(PARQUET):
+        return SourceTable(source.name, "row", parquet_rows(source), files)
+    if source.suffix == ".xlsx":
+        rows, cautions = open_excel(source)
+        return SourceTable(source.name, "row", map(with_chat_columns, rows), files, cautions)
+    if start.startswith(ZIP):
+        raise UserError(f"{source.name}: a zip archive in an archive; unpack it first")
+    found = text_encoding(source, encoding)
+    guessed = () if found.caution is None else (found.caution,)
+    if source.suffix in JSON_SUFFIXES:
+        unit, opened = open_json(source, found.name)
+        return SourceTable(source.name, unit, _read(opened), files, guessed)
+    opened, cautions = open_csv(source, found.name, CSV_SEPARATORS[source.suffix])
+    return SourceTable(source.name, "line", _read(opened), files, (*guessed, *cautions))
+
+
+def _read(opened: Callable[[], RowIterator]) -> RowIterator:
+    yield from map(with_chat_columns, opened())
+
+
+def _only_member(path: Path) -> ByteSource:
+    """The one data file in a zip archive. Raises `UserError` if there is another number of them."""
+    found = [source for source in zip_sources(path) if is_data_file(source.name)]
+    if len(found) != 1:
+        raise UserError(
+            f"{path}: a zip archive with {len(found)} data files in it; give it with --data if it has a file for each "
+            "split, or unpack it and name its files"
+        )
+    return found[0]
 
 
 def local_path(name: str) -> Path:
@@ -89,104 +127,3 @@ def no_such_file(path: Path) -> UserError:
         return UserError(f"{missing}, and the folder {str(path.parent)!r} cannot be listed; check the path")
     close = difflib.get_close_matches(path.stem, siblings, n=1)
     return UserError(f"{missing}; did you mean {siblings[close[0]]!r}?" if close else f"{missing}; check the path")
-
-
-def jsonl_rows(path: Path) -> RowIterator:
-    """Read one JSON object per line. Blank lines are skipped.
-
-    Only LF ends a line, because a text may contain other separators such as U+2028. Raises `UserError` with the line
-    number if a line is not a JSON object.
-    """
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            if not line.strip():
-                continue
-            if b"\0" in line:
-                yield UnreadableRow(number, "NUL bytes in the line")
-                continue
-            try:
-                text = line.decode()
-            except UnicodeDecodeError:
-                yield UnreadableRow(number, "not UTF-8")
-                continue
-            yield SourceRow(number, _json_object(path, number, text))
-
-
-def _json_object(path: Path, number: int, text: str) -> dict[str, object]:
-    if number == 1 and text.lstrip().startswith("["):
-        raise UserError(f"{path}, line 1: a JSON array, not JSON Lines; write one object per line, no brackets")
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        fault = f"column {error.colno}: {error.msg}"
-        message = f"{path}, line {number}: not JSON ({fault}); write one complete JSON object per line"
-        raise UserError(message) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        message = f"{path}, line {number}: JSON that cannot be read (number too long or nested too deep); correct it"
-        raise UserError(message) from error
-    if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise UserError(f"{path}, line {number}: a JSON {kind}, but an object was expected; write columns and values")
-    return value
-
-
-def csv_rows(path: Path, delimiter: str | None = None) -> RowIterator:
-    """Read CSV with a header line.
-
-    The separator is taken from a line such as `sep=;` above the header, else from `delimiter`, else it is the comma,
-    semicolon or tab that the header has most of. The number of a row is the line on which it starts. Bytes that are not
-    UTF-8 become lone surrogates, which cleaning rejects. Raises `UserError` with the line number if quoting is broken.
-    """
-    csv.field_size_limit(LARGEST_CSV_FIELD)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        lines_above, delimiter = _find_header(stream, delimiter)
-        stream.seek(0)
-        for _ in range(lines_above):
-            stream.readline()
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        start = lines_above + 1
-        try:
-            for values in reader:
-                number, start = start, lines_above + reader.line_num + 1
-                if not values:
-                    continue
-                if header is None:
-                    header = _column_names(path, values)
-                elif len(values) != len(header):
-                    yield UnreadableRow(number, f"number of fields is {len(values)}, but the header has {len(header)}")
-                else:
-                    yield SourceRow(number, dict(zip(header, values, strict=True)))
-        except csv.Error as error:
-            message = f"{path}, line {start}: the row that starts here is not CSV ({error}); check its quotes"
-            raise UserError(message) from error
-
-
-def _find_header(lines: Iterable[str], delimiter: str | None) -> tuple[int, str]:
-    """The number of lines above the header, and the separator."""
-    for lines_above, line in enumerate(lines):
-        if not line.strip():
-            continue
-        if (separator_line := _SEPARATOR_LINE.fullmatch(line)) is not None:
-            return lines_above + 1, separator_line[1]
-        return lines_above, delimiter or max(",;\t", key=line.count)
-    return 0, delimiter or ","
-
-
-def _column_names(path: Path, values: list[str]) -> list[str]:
-    header = [value.strip() for value in values]
-    repeated = next((name for index, name in enumerate(header) if name and name in header[:index]), None)
-    if repeated is not None:
-        raise UserError(f"{path}: the column {repeated!r} appears twice in the header; rename one of them")
-    return header
-
-
-READERS: dict[str, tuple[Callable[[Path], RowIterator], Literal["line", "row"]]] = {
-    ".jsonl": (jsonl_rows, "line"),
-    ".ndjson": (jsonl_rows, "line"),
-    ".json": (jsonl_rows, "line"),
-    ".csv": (csv_rows, "line"),
-    ".tsv": (partial(csv_rows, delimiter="\t"), "line"),
-    ".parquet": (parquet_rows, "row"),
-}

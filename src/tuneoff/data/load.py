@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from tuneoff import cache
+from tuneoff.data.archives import SPLIT_NAMES, open_split_files
 from tuneoff.data.arrow import is_saved_folder, open_saved_folder
+from tuneoff.data.byte_source import file_source
 from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import FoundColumns, find_columns
 from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Split
-from tuneoff.data.files import READERS, expanded, local_path, no_such_file, open_file
+from tuneoff.data.file_kinds import ZIP
+from tuneoff.data.files import expanded, is_data_file, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
 from tuneoff.data.source_table import SourceTable
 from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
@@ -25,12 +28,6 @@ from tuneoff.spec.run import paths_of
 from tuneoff.text import plural
 
 Tables = Sequence[SourceTable]  # of one split: one, or one for each of its files
-
-SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 def load_dataset(spec: DataSpec, required_fields: Sequence[str] = ()) -> Dataset:
@@ -192,18 +189,20 @@ def _open_source(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
         given = {split: tuple(match for path in paths for match in expanded(path)) for split, paths in files.items()}
         _check_files_differ(given)
         return ", ".join(Path(file).name for paths in given.values() for file in paths), {
-            split: [open_file(file) for file in paths] for split, paths in given.items() if paths
+            split: [open_file(file, spec.encoding) for file in paths] for split, paths in given.items() if paths
         }
     if spec.source == "starter":
         return "starter set (ACLSum)", _by_split("the starter set", open_starter())
     folder = local_path(spec.source)
-    if folder.is_dir():
-        if not is_saved_folder(folder):
-            raise UserError(f"{folder}: not a folder saved by datasets; name its data files with --train-file")
+    if folder.is_dir() and is_saved_folder(folder):
         return folder.resolve().name, _by_split(str(folder), open_saved_folder(folder))
+    if folder.is_dir() or (folder.is_file() and file_source(folder).start.startswith(ZIP)):
+        return folder.resolve().name, {**open_split_files(folder, spec.encoding)}
     if folder.exists():
-        raise UserError(f"{folder}: a file, but a folder or a hub name was expected; name it with --train-file")
-    if folder.suffix.lower() in READERS:  # surely not a hub name; asking the hub takes half a minute
+        raise UserError(
+            f"{folder}: a file, but a folder, a zip archive or a hub name was expected; name it with --train-file"
+        )
+    if is_data_file(folder.name):  # surely not a hub name; asking the hub takes half a minute
         raise no_such_file(folder)
     if not HUB_NAME.fullmatch(spec.source):
         raise UserError(f"{spec.source}: there is no such folder, and it is not a hub name; check the path")

@@ -1,0 +1,115 @@
+"""The bytes of a data file: plain, compressed, or a member of a zip archive."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import IO
+
+from tuneoff.errors import UserError
+
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+_START_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class ByteSource:
+    """A data file that can be opened several times. `name` is for messages; `path` is the file on disk."""
+
+    name: str
+    path: Path
+    open: Callable[[], IO[bytes]]
+
+    @property
+    def suffix(self) -> str:
+        """The extension in lower case; of a compressed file, the one before that of the compression."""
+        return data_suffix(self.name)
+
+    @property
+    def start(self) -> bytes:
+        """The first bytes. Raises `UserError` if the file cannot be read."""
+        with reading(self.name), self.open() as stream:
+            return stream.read(_START_BYTES)
+
+    @contextmanager
+    def text(self, encoding: str, newline: str | None) -> Iterator[io.TextIOWrapper]:
+        """Open as text. Bytes that are no text in `encoding` become lone surrogates."""
+        with (
+            reading(self.name),
+            self.open() as stream,
+            io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline) as text,
+        ):
+            yield text
+
+
+def data_suffix(name: str) -> str:
+    """`.jsonl` for `a.jsonl` and for `A.JSONL.gz`."""
+    path = PurePath(name.lower())
+    return PurePath(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
+
+
+def file_source(path: Path) -> ByteSource:
+    """A file on disk, decompressed if its first bytes say that it is compressed."""
+    with reading(str(path)), path.open("rb") as stream:
+        start = stream.read(6)
+    return ByteSource(str(path), path, _opener(path, start))
+
+
+def zip_sources(path: Path) -> list[ByteSource]:
+    """The files in a zip archive. Raises `UserError` for a damaged or encrypted archive."""
+    with reading(str(path)), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+    if any(member.flag_bits & 1 for member in members):
+        raise UserError(f"{path}: the archive is encrypted; unpack it and name the files in it")
+    return [ByteSource(f"{path}/{member.filename}", path, _member_opener(path, member.filename)) for member in members]
+
+
+def _member_opener(path: Path, member: str) -> Callable[[], IO[bytes]]:
+    def opened() -> IO[bytes]:
+        with zipfile.ZipFile(path) as archive:  # the member keeps the file open
+            return archive.open(member)
+
+    return opened
+
+
+def _opener(path: Path, start: bytes) -> Callable[[], IO[bytes]]:
+    if start.startswith(b"\x1f\x8b"):
+        return lambda: io.BufferedReader(gzip.GzipFile(path))
+    if start.startswith(b"BZh"):
+        return lambda: io.BufferedReader(bz2.BZ2File(path))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return lambda: io.BufferedReader(lzma.LZMAFile(path))
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return lambda: _open_zstd(path)
+    return lambda: path.open("rb")
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise UserError(
+            f"{path}: reading .zst needs the package zstandard; run `pip install zstandard`, or `unzstd` the file"
+        ) from error
+    opened: IO[bytes] = zstandard.open(path, "rb")
+    return opened
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what a damaged or unreadable file raises into a `UserError`."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not text in {error.encoding}; give another --encoding") from error
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise UserError(f"{name}: the compressed file is damaged or incomplete; write or download it again") from error
+    except (OSError, NotImplementedError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{name}: cannot be read ({reason}); check the file and its permissions") from error

@@ -1,0 +1,84 @@
+"""Chats become a document, a text wanted and a field."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from support.data_files import load_rows
+from tuneoff.data.chats import with_chat_columns
+from tuneoff.data.files import open_file
+from tuneoff.data.source_table import SourceRow, UnreadableRow
+
+OPENAI = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "A long text."},
+    {"role": "assistant", "content": "A text."},
+]
+SHAREGPT = [{"from": "human", "value": "A long text."}, {"from": "gpt", "value": "A text."}]
+
+
+def columns(**values: object) -> SourceRow:
+    row = with_chat_columns(SourceRow(1, values))
+    assert isinstance(row, SourceRow)
+    return row
+
+
+def test_a_chat_of_openai_and_one_of_sharegpt() -> None:
+    assert columns(id="x", messages=OPENAI) == SourceRow(
+        1,
+        {
+            "id": "x",
+            "messages.user": "A long text.",
+            "messages.assistant": "A text.",
+            "messages.system": "Be brief.",
+        },
+    )
+    assert columns(conversations=SHAREGPT).values == {
+        "conversations.user": "A long text.",
+        "conversations.assistant": "A text.",
+    }
+
+
+def test_of_a_longer_chat_the_last_answer_is_used_and_this_is_noted() -> None:
+    row = columns(messages=[*OPENAI, {"role": "user", "content": "a"}, {"role": "user", "content": "b"}, OPENAI[2]])
+    assert row.values["messages.user"] == "a\n\nb"
+    assert row.note is not None
+    assert "other turns of the chat are left out" in row.note
+
+
+def test_messages_made_of_parts_and_lists_in_prompt_and_completion() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "image_url"}, {"type": "text", "text": "two"}]
+    assert columns(messages=[{"role": "user", "content": parts}]).values == {"messages.user": "one\n\ntwo"}
+    assert columns(prompt=OPENAI[:2], completion=OPENAI[2:]).values == {
+        "prompt": "A long text.",
+        "completion": "A text.",
+    }
+
+
+@pytest.mark.parametrize("value", [[], "text", [1], [{"a": "b"}], ["a", "b"], {"role": "user"}, None])
+def test_other_values_stay_as_they_are(value: object) -> None:
+    row = SourceRow(1, {"messages": value})
+    assert with_chat_columns(row) is row
+    damaged = UnreadableRow(1, "x")
+    assert with_chat_columns(damaged) is damaged
+
+
+def test_a_study_takes_user_and_assistant(tmp_path: Path) -> None:
+    train = [{"messages": [OPENAI[0], {"role": "user", "content": f"text {n}"}, OPENAI[2]]} for n in range(5)]
+    dataset = load_rows(tmp_path, {"train": train}, "messages.system")
+    taken = dataset.columns["train"]
+    assert (taken.document, taken.summary, taken.fields) == (
+        "messages.user",
+        ("messages.assistant",),
+        ("messages.system",),
+    )
+    assert dataset.train[0].fields == {"messages.system": "Be brief."}
+
+
+def test_chats_in_parquet(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"messages": [OPENAI]}), tmp_path / "a.parquet")
+    (row,) = open_file(str(tmp_path / "a.parquet")).rows
+    assert isinstance(row, SourceRow)
+    assert row.values["messages.assistant"] == "A text."
