@@ -9,6 +9,7 @@ import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -182,7 +183,9 @@ def lines_of(rows: list[dict[str, object]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def csv_of(delimiter: str = ",", end: str = "\r\n", quoting: int = csv.QUOTE_MINIMAL, escape: str | None = None) -> str:
+def csv_of(
+    delimiter: str = ",", end: str = "\r\n", quoting: Literal[0, 1] = csv.QUOTE_MINIMAL, escape: str | None = None
+) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(
         text,
@@ -190,7 +193,7 @@ def csv_of(delimiter: str = ",", end: str = "\r\n", quoting: int = csv.QUOTE_MIN
         lineterminator=end,
         quoting=quoting,
         escapechar=escape,
-        doublequote=escape is None,  # type: ignore[arg-type]
+        doublequote=escape is None,
     )
     writer.writerows([NAMES, *([row[name] for name in NAMES] for row in ROWS)])
     return text.getvalue()
