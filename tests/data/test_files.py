@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from tuneoff.data.files import expanded, is_data_file, open_file
+from tuneoff.data.files import expanded, has_data_suffix, open_file
 from tuneoff.data.source_table import SourceRow, UnreadableRow
 from tuneoff.errors import UserError
 
@@ -252,7 +252,7 @@ def test_the_same_rows_in_every_form_are_the_same_examples(tmp_path: Path, name:
     found = [row for row in table.rows if isinstance(row, SourceRow)]
     assert [{key: str(value) for key, value in row.values.items()} for row in found] == expected
     assert len({table.location(row.number) for row in found}) == 50
-    assert is_data_file(name)
+    assert has_data_suffix(name)
 
 
 def test_the_same_rows_as_pandas_writes_them(tmp_path: Path) -> None:

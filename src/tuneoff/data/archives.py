@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from tuneoff.data.byte_source import ByteSource, file_source, zip_sources
 from tuneoff.data.example import Split
-from tuneoff.data.files import is_data_file, open_source
+from tuneoff.data.files import has_data_suffix, open_source
 from tuneoff.data.source_table import SourceTable
 from tuneoff.errors import UserError
 
@@ -27,7 +27,7 @@ def open_split_files(folder: Path, encoding: str | None) -> dict[Split, list[Sou
     two formats.
     """
     if folder.is_dir():
-        found = sorted(path for path in folder.rglob("*") if is_data_file(path.name) and path.is_file())
+        found = sorted(path for path in folder.rglob("*") if has_data_suffix(path.name) and path.is_file())
         files = {path.relative_to(folder).as_posix(): path for path in found if not _is_hidden(path, folder)}
         sources = {name: file_source(path) for name, path in files.items()}
     else:
@@ -35,7 +35,7 @@ def open_split_files(folder: Path, encoding: str | None) -> dict[Split, list[Sou
         sources = {
             name: members[name]
             for name in sorted(members)
-            if is_data_file(name) and not name.startswith("__MACOSX/")  # macOS adds files of its own
+            if has_data_suffix(name) and not name.startswith("__MACOSX/")  # macOS adds files of its own
         }
     splits = _by_split(sources)
     if not splits and len(sources) == 1:

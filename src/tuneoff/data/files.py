@@ -26,7 +26,7 @@ CSV_SEPARATORS = {".csv": None, ".tsv": "\t"}
 READERS = (*JSON_SUFFIXES, *CSV_SEPARATORS, ".parquet", ".xlsx")
 
 
-def is_data_file(name: str) -> bool:
+def has_data_suffix(name: str) -> bool:
     """Whether a file's name ends like that of a data file: `a.jsonl`, `a.csv.gz`."""
     return data_suffix(name) in READERS
 
@@ -96,7 +96,7 @@ def _read(opened: Callable[[], RowIterator]) -> RowIterator:
 
 def _only_member(path: Path) -> ByteSource:
     """The one data file in a zip archive. Raises `UserError` if there is another number of them."""
-    found = [source for source in zip_sources(path) if is_data_file(source.name)]
+    found = [source for source in zip_sources(path) if has_data_suffix(source.name)]
     if len(found) != 1:
         raise UserError(
             f"{path}: a zip archive with {len(found)} data files in it; give it with --data if it has a file for each "

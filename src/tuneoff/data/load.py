@@ -16,7 +16,7 @@ from tuneoff.data.clean import Cleaner
 from tuneoff.data.columns import FoundColumns, find_columns
 from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Split
 from tuneoff.data.file_kinds import ZIP
-from tuneoff.data.files import expanded, is_data_file, local_path, no_such_file, open_file
+from tuneoff.data.files import expanded, has_data_suffix, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
 from tuneoff.data.source_table import SourceTable
 from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
@@ -202,7 +202,7 @@ def _open_source(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
         raise UserError(
             f"{folder}: a file, but a folder, a zip archive or a hub name was expected; name it with --train-file"
         )
-    if is_data_file(folder.name):  # surely not a hub name; asking the hub takes half a minute
+    if has_data_suffix(folder.name):  # surely not a hub name; asking the hub takes half a minute
         raise no_such_file(folder)
     if not HUB_NAME.fullmatch(spec.source):
         raise UserError(f"{spec.source}: there is no such folder, and it is not a hub name; check the path")
