@@ -39,7 +39,7 @@ class ByteSource:
 
     @contextmanager
     def text(self, encoding: str, newline: str | None) -> Iterator[io.TextIOWrapper]:
-        """Open as text. Bytes that are no text in `encoding` become lone surrogates."""
+        """Open as text. Bytes that `encoding` does not have become lone surrogates."""
         with (
             reading(self.name),
             self.open() as stream,

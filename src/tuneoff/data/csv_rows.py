@@ -91,7 +91,9 @@ def _find_form(lines: list[str], delimiter: str | None) -> _Form:
     if _faults(standard, lines) == 0:
         return standard
     others = [_Form(standard.lines_above, standard.delimiter, escapechar="\\")] if '\\"' in "".join(lines) else []
-    if standard.delimiter == "\t":  # other files without quoting cannot be told from those with a forgotten quote
+    if (
+        standard.delimiter == "\t"
+    ):  # other files without quoting cannot be distinguished from those with a forgotten quote
         others.append(_Form(standard.lines_above, "\t", quoting=csv.QUOTE_NONE))
     return next((form for form in others if _faults(form, lines) == 0), standard)
 
