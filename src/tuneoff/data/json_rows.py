@@ -29,9 +29,9 @@ def open_json(source: ByteSource, encoding: str) -> tuple[Literal["line", "row"]
     with source.text(encoding, newline="\n") as stream:
         first = next((line for line in stream if line.strip()), "").strip()
         is_single = not any(line.strip() for line in stream)
-    if first.startswith("["):
-        return "row", lambda: _whole_rows(source, encoding)
     parsed = _parsed(first)
+    if first.startswith("[") and (is_single or parsed is None):  # else lines of arrays, which are refused
+        return "row", lambda: _whole_rows(source, encoding)
     if first.startswith("{") and parsed is None and first.endswith(("{", "[", ",", ":")):
         return "row", lambda: _whole_rows(source, encoding)
     if is_single and isinstance(parsed, dict) and (rows := _rows_of_object(source.name, parsed)) is not None:
