@@ -109,7 +109,7 @@ def _values(name: str, text: str) -> list[object]:
             fault = f"column {error.colno}: {error.msg}"
             raise UserError(f"{name}, line {error.lineno}: not JSON ({fault}); correct it there") from error
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}: {_TOO_COMPLEX}") from error
+            raise UserError(f"{name}, row {len(values) + 1}: {_TOO_COMPLEX}") from error
         values.append(value)
         at = _after_white_space(text, at)
     return values
