@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from support.data_files import load_rows, pair
-from tuneoff.data import cleaning_report
+from tuneoff.data import cleaning_report, load_dataset
 from tuneoff.errors import UserError
+from tuneoff.spec import DataSpec
 
 
 def test_a_document_in_two_splits_stays_in_test_else_validation(tmp_path: Path) -> None:
@@ -105,3 +106,15 @@ def test_a_table_of_equal_ids_and_repeated_pairs_is_read_in_linear_time(tmp_path
     dataset = load_rows(tmp_path, {"train": train, "validation": [pair(-1)], "test": [pair(-2)]})
     assert Counter(row.reason for row in dataset.dropped) == {"duplicate pair": 9_999 + 1}
     assert dataset.train[-1].id == "same-10000"
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(0, False), (1, False), (2, False), (3, True)])
+def test_a_file_of_which_more_than_a_tenth_cannot_be_read_is_refused(tmp_path: Path, bad: int, stops: bool) -> None:
+    good = "".join(f"document {n},summary {n}\n" for n in range(20 - bad))
+    (tmp_path / "a.csv").write_text("text,summary\n" + "a,b,c\n" * bad + good)
+    spec = DataSpec(train_file=str(tmp_path / "a.csv"))
+    if stops:
+        with pytest.raises(UserError, match=r"3 of 20 rows cannot be read.*a\.csv:2\); put quotes around texts"):
+            load_dataset(spec)
+    else:
+        assert len(load_dataset(spec).dropped) == bad
