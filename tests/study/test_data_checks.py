@@ -2,8 +2,9 @@
 
 import pytest
 
-from tuneoff.data import Example
+from tuneoff.data import ColumnsTaken, Example
 from tuneoff.study.data_checks import (
+    columns_line,
     copied_references,
     equal_references,
     few_documents,
@@ -78,6 +79,17 @@ def test_few_documents_have_a_way_out() -> None:
     said = str(few_documents(4, 40, held_out=True, limit=None))
     assert said.startswith("only 4 test documents: with fewer than 10 no difference between methods is reported; ")
     assert said.endswith("with 40 rows, add --test-share 0.5, which tests on about 20")
+
+
+def test_columns_are_named_once_for_splits_that_share_them() -> None:
+    one = ColumnsTaken("text", ("summary",), ("title",), ("article",))
+    other = ColumnsTaken("text", ("summary1", "summary2"), (), ())
+    said = "document=text, summary=summary, fields=title, passed over: article"
+    assert columns_line({"train": one, "validation": one}) == said
+    assert (
+        columns_line({"train": one, "test": other}) == f"train: {said}; test: document=text, summary=summary1+summary2"
+    )
+    assert columns_line({}) is None
 
 
 def test_a_sample_is_spread_over_all_examples() -> None:

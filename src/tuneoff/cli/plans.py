@@ -7,6 +7,7 @@ from typing import Any
 from tuneoff import methods
 from tuneoff.data import cleaning_report, count_documents
 from tuneoff.study import planner
+from tuneoff.study.data_checks import columns_line
 from tuneoff.study.runner import PreparedStudy
 from tuneoff.text import plural
 
@@ -56,6 +57,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         f"study   {study.name}, folder {prepared.dir.path}",
         f"data    {inputs.dataset.description}",
         *(f"        {line}" for line in cleaning_report(inputs.dataset)),
+        *(f"columns {line}" for line in [columns_line(inputs.dataset.columns)] if line),
         *(f"        CAUTION: {caution}" for caution in inputs.cautions),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",

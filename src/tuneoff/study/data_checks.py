@@ -5,9 +5,9 @@ The checks are pure functions of the test examples, and of the lengths of their 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from tuneoff.data import Example
+from tuneoff.data import ColumnsTaken, Example, Split
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import plural
 from tuneoff.verdict.study_size import more_test_documents
@@ -100,6 +100,19 @@ def few_documents(documents: int, examples: int, *, held_out: bool, limit: int |
         f"only {plural(documents, 'test document')}: with fewer than {FEWEST_GROUPS} no difference between methods is "
         f"reported; {more_test_documents(examples, held_out=held_out, limit=limit)}"
     )
+
+
+def columns_line(columns: Mapping[Split, ColumnsTaken]) -> str | None:
+    """Which columns were taken; splits that took the same ones share a part. None if that is not known."""
+    said: dict[str, list[str]] = {}
+    for split, taken in columns.items():
+        parts = [f"document={taken.document}", f"summary={'+'.join(taken.summary)}"]
+        parts += [f"fields={'+'.join(taken.fields)}"] if taken.fields else []
+        parts += [f"passed over: {', '.join(taken.passed_over)}"] if taken.passed_over else []
+        said.setdefault(", ".join(parts), []).append(split)
+    if len(said) == 1:
+        return next(iter(said))
+    return "; ".join(f"{' and '.join(splits)}: {line}" for line, splits in said.items()) or None
 
 
 def _plain(text: str) -> str:

@@ -120,6 +120,7 @@ def _find_cautions(study: StudySpec, dataset: Dataset, coverage: metrics.RougeCo
         data_checks.equal_references(test),
         *dict.fromkeys(_long_references(study, model, test) for model in study.models),
         coverage.caution,
+        *dataset.cautions,
     )
     yield from (caution for caution in found if caution is not None)
 
