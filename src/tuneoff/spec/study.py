@@ -85,7 +85,11 @@ class StudySpec(Frozen):
     )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()
-    task: Task = Field("summary", description="what is written; it decides on words that the study does not set")
+    task: Task = Field(
+        "summary",
+        exclude_if=lambda task: task == "summary",  # study.json of such studies stays as it was
+        description="what is written; it decides on words that the study does not set",
+    )
     train: TrainSpec = TrainSpec()
     generate: GenerateSpec = GenerateSpec()
     score: ScoreSpec = ScoreSpec()
