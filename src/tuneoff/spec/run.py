@@ -65,9 +65,15 @@ class DataSpec(Frozen):
     document_column: str | None = None
     summary_column: str | None = Field(None, description="one column, or several separated by commas: references")
     summary_lists: Literal["references", "sentences"] | None = Field(
-        None, description="what a list of texts as summary is: alternatives, or the sentences of one summary"
+        None,
+        exclude_if=lambda value: value is None,  # the study.json of such studies stays as it was
+        description="what a list of texts as summary is: alternatives, or the sentences of one summary",
     )
-    encoding: str | None = Field(None, description="encoding of text files; by default it is detected")
+    encoding: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,  # as for summary_lists
+        description="encoding of text files; by default it is detected",
+    )
     max_train_documents: int | None = Field(None, ge=1)
     max_validation_documents: int | None = Field(None, ge=1)
     max_test_documents: int | None = Field(None, ge=1)

@@ -122,7 +122,7 @@ def differences(earlier: StudySpec, study: StudySpec) -> list[str]:
 def _comparable(study: StudySpec) -> Mapping[str, Any]:
     plain = study.model_dump(mode="json", exclude=set(MAY_GROW))
     for key in LOCATIONS:
-        plain["data"].pop(key)
+        plain["data"].pop(key, None)
     return plain
 
 

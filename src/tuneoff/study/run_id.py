@@ -25,7 +25,7 @@ def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int |
         if key in hyperparameters and hyperparameters[key] == value:
             del hyperparameters[key]
     for key in LOCATIONS:
-        settings["data"].pop(key)
+        settings["data"].pop(key, None)
     settings["model"].pop("name")
     settings["model"].pop("revision")
     # Runs keep the ids that they had before there were such settings.
