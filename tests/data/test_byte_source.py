@@ -39,7 +39,7 @@ def test_a_compressed_file_that_is_cut_off_is_named(tmp_path: Path, compress) ->
         list(stream)
 
 
-def test_zst_needs_a_package_or_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zst_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(b"\x28\xb5\x2f\xfd rest")

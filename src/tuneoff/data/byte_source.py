@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO
 
+from tuneoff.data.zstd import open_zstd
 from tuneoff.errors import UserError
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -86,19 +87,8 @@ def _opener(path: Path, start: bytes) -> Callable[[], IO[bytes]]:
     if start.startswith(b"\xfd7zXZ\0"):
         return lambda: io.BufferedReader(lzma.LZMAFile(path))
     if start.startswith(b"\x28\xb5\x2f\xfd"):
-        return lambda: _open_zstd(path)
+        return lambda: open_zstd(path)
     return lambda: path.open("rb")
-
-
-def _open_zstd(path: Path) -> IO[bytes]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise UserError(
-            f"{path}: reading .zst needs the package zstandard; run `pip install zstandard`, or `unzstd` the file"
-        ) from error
-    opened: IO[bytes] = zstandard.open(path, "rb")
-    return opened
 
 
 @contextmanager
