@@ -1,14 +1,17 @@
 """Two studies compared: drift of the training and drift of the scoring are separated."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.verdict_study import edit_predictions, edit_spec, load, run_dirs, study_folder
+from tuneoff.cli.verdicts import diff_output
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import Prediction
+from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import DataFile
 from tuneoff.verdict.study_diff import diff
 
 
@@ -54,6 +57,63 @@ def test_runs_without_a_common_document_have_no_number(texts_study: Path, other:
     rename_documents(other, slice(0, 1))
     with pytest.raises(UserError, match="have no test document in common"):
         diff(load(texts_study), load(other))
+
+
+def with_documents(study: Path, change: Callable[[int, Document], Document]) -> None:
+    documents = StudyDir(study).read_documents()
+    StudyDir(study).write_documents(change(position, row) for position, row in enumerate(documents))
+
+
+def test_documents_with_the_same_id_and_other_texts_are_not_compared(texts_study: Path, other: Path) -> None:
+    """Rows that are numbered have equal ids in two data sets."""
+    with_documents(texts_study, lambda _, row: row.model_copy(update={"document": f"text of {row.group}"}))
+    with_documents(
+        other,
+        lambda position, row: row.model_copy(update={"document": f"text of {row.group}{'!' * (position >= 30)}"}),
+    )
+    for folder in run_dirs(other):
+        edit_predictions(folder, raised(3, "!") if "lora" in folder.name else raised(0))  # type: ignore[arg-type]
+    found = diff(load(texts_study), load(other))
+    assert (found.documents.first, found.documents.second, found.documents.shared) == (40, 40, 30)
+    assert {run.documents for run in found.runs} == {30}
+    assert found.sentences[0] == (
+        "The test documents differ: 30 are in both studies, of 40 and 40; 10 ids in both with other texts. Only those "
+        "in both are compared."
+    )
+    with_documents(other, lambda _, row: row.model_copy(update={"document": "all other"}))
+    with pytest.raises(UserError, match=r"no test document in common \(40 ids in both, with other texts\); compare"):
+        diff(load(texts_study), load(other))
+
+
+def test_other_references_make_another_document(texts_study: Path, other: Path) -> None:
+    for study in (texts_study, other):
+        with_documents(study, lambda _, row: row.model_copy(update={"document": "a  text"}))
+    assert diff(load(texts_study), load(other)).documents.all_shared
+    with_documents(
+        other,
+        lambda position, row: row.model_copy(update={"document": "a text", "references": ("x",) * (position + 1)}),
+    )
+    with pytest.raises(UserError, match="40 ids in both"):
+        diff(load(texts_study), load(other))
+
+
+def test_without_texts_documents_are_the_same_by_their_group(texts_study: Path, other: Path) -> None:
+    with_documents(other, lambda position, row: row.model_copy(update={"references": (), "group": f"g{position // 2}"}))
+    assert diff(load(texts_study), load(other)).documents.all_shared
+    with_documents(other, lambda position, row: row.model_copy(update={"group": f"h{position}"}))
+    with pytest.raises(UserError, match="40 ids in both"):
+        diff(load(texts_study), load(other))
+
+
+def test_other_training_data_are_said(texts_study: Path, other: Path) -> None:
+    StudyDir(texts_study).write_data(DataFile(content_hash="a"))
+    StudyDir(other).write_data(DataFile(content_hash="a"))
+    assert not any("data differ" in line for line in diff(load(texts_study), load(other)).sentences)
+    StudyDir(other).write_data(DataFile(content_hash="b"))
+    assert (
+        diff(load(texts_study), load(other)).sentences[0].startswith("The data differ, so a difference can come from")
+    )
+    assert "  training or data  +0.00" in diff_output(texts_study, other, as_json=False)
 
 
 def test_without_texts_drift_cannot_be_separated(texts_study: Path, other: Path) -> None:

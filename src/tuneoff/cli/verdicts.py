@@ -160,9 +160,10 @@ def diff_output(first: Path, second: Path, *, as_json: bool) -> str:
     found = diff(StudyDir(first).load(), StudyDir(second).load())
     if as_json:
         return json.dumps(found.model_dump(mode="json"))
+    training = "training or data" if found.documents.same_data is False else "training"
     lines = [
         f"  {run.run:<44} {'     –' if run.total is None else f'{run.total:+6.2f}'}"
-        + ("" if run.training is None else f"  training {run.training:+6.2f}, scoring {run.scoring:+6.2f}")
+        + ("" if run.training is None else f"  {training} {run.training:+6.2f}, scoring {run.scoring:+6.2f}")
         for run in found.runs
     ]
     lines += [f"  only in {first}: {name}" for name in found.only_first]

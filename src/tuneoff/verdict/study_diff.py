@@ -1,12 +1,14 @@
 """Compare two studies run by run: drift of the training, drift of the scoring, and settings that differ."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from tuneoff.data import group_id
 from tuneoff.errors import UserError
-from tuneoff.results.run_record import Prediction
+from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
+from tuneoff.text import plural
 from tuneoff.verdict.confounds import arithmetic
 
 # Validation losses that differ by at most this much are the same.
@@ -32,9 +34,27 @@ class RunDrift(Frozen):
     """Difference of the validation losses, in nats per token."""
 
 
+class SharedDocuments(Frozen):
+    """How many test documents the compared runs of two studies have in common; only those are compared."""
+
+    first: int
+    second: int
+    shared: int
+    changed: int = 0
+    """Documents of both studies whose id is the same and whose text or references are not."""
+    same_data: bool | None = None
+    """Whether all data are the same, training data too; None if it is unknown."""
+
+    @property
+    def all_shared(self) -> bool:
+        """Whether both studies have the same test documents."""
+        return self.shared == self.first == self.second
+
+
 class StudyDiff(Frozen):
     """Two studies compared run by run."""
 
+    documents: SharedDocuments
     runs: tuple[RunDrift, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
@@ -52,7 +72,10 @@ class _ComparedRun:
 
 
 def diff(first: StoredStudy, second: StoredStudy) -> StudyDiff:
-    """Compare two studies. Raises `UserError` if they have no finished run or no test document in common."""
+    """Compare two studies on the test documents of both.
+
+    Raises `UserError` if they have no finished run or no test document in common.
+    """
     one, two = _finished_runs(first), _finished_runs(second)
     common = [name for name in one if name in two]
     if not common:
@@ -60,19 +83,59 @@ def diff(first: StoredStudy, second: StoredStudy) -> StudyDiff:
             f"{first.path} and {second.path} have no finished run in common; runs are matched by model, method, seed "
             "and fraction of the data"
         )
-    if not any(one[name].rows.keys() & two[name].rows.keys() for name in common):
+    changed = _changed_documents(first.documents, second.documents)
+    documents = _shared_documents(first, second, [(one[name], two[name]) for name in common], changed)
+    if not any(_common_ids(one[name], two[name], changed) for name in common):
+        same = f" ({plural(documents.changed, 'id')} in both, with other texts)" if documents.changed else ""
         raise UserError(
-            f"{first.path} and {second.path} have no test document in common; compare studies of one data set"
+            f"{first.path} and {second.path} have no test document in common{same}; compare studies of one data set"
         )
-    runs = tuple(_drift(name, one[name], two[name]) for name in common)
+    runs = tuple(_drift(name, one[name], two[name], changed) for name in common)
     settings = sorted({change for name in common for change in _changed_settings(one[name], two[name])})
     return StudyDiff(
+        documents=documents,
         runs=runs,
         only_first=tuple(name for name in one if name not in two),
         only_second=tuple(name for name in two if name not in one),
         settings=tuple(settings),
-        sentences=tuple(_sentences(runs, settings)),
+        sentences=(*_data_sentences(documents), *_sentences(runs, settings)),
     )
+
+
+def _changed_documents(first: Sequence[Document], second: Sequence[Document]) -> frozenset[str]:
+    """Ids of both studies with other contents: rows that are numbered have the same ids in every data set."""
+    before = {document.id: document for document in first}
+    return frozenset(
+        document.id
+        for document in second
+        if document.id in before and not _same_contents(before[document.id], document)
+    )
+
+
+def _same_contents(one: Document, other: Document) -> bool:
+    """By the texts; by the group, which is a hash of the document, if one study has none (`--no-texts`)."""
+    if not one.document or not other.document:
+        return one.group == other.group
+    return group_id(one.document) == group_id(other.document) and one.references == other.references
+
+
+def _shared_documents(
+    first: StoredStudy, second: StoredStudy, pairs: Sequence[tuple[_ComparedRun, _ComparedRun]], changed: Set[str]
+) -> SharedDocuments:
+    before = {key for one, _ in pairs for key in one.rows}
+    after = {key for _, two in pairs for key in two.rows}
+    hashes = (first.data.content_hash, second.data.content_hash)
+    return SharedDocuments(
+        first=len(before),
+        second=len(after),
+        shared=len((before & after) - changed),
+        changed=len(before & after & changed),
+        same_data=None if None in hashes else hashes[0] == hashes[1],
+    )
+
+
+def _common_ids(one: _ComparedRun, two: _ComparedRun, changed: Set[str]) -> list[str]:
+    return sorted((one.rows.keys() & two.rows.keys()) - changed)
 
 
 def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
@@ -96,8 +159,8 @@ def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
     return found
 
 
-def _drift(name: str, one: _ComparedRun, two: _ComparedRun) -> RunDrift:
-    ids = sorted(one.rows.keys() & two.rows.keys())
+def _drift(name: str, one: _ComparedRun, two: _ComparedRun, changed: Set[str]) -> RunDrift:
+    ids = _common_ids(one, two, changed)
     pairs = [(one.rows[key], two.rows[key]) for key in ids]
     changes = [(after.scores.get("rouge1") or 0.0) - (before.scores.get("rouge1") or 0.0) for before, after in pairs]
     same = [before.text == after.text for before, after in pairs]
@@ -129,6 +192,19 @@ def _leaves(value: object, prefix: str = "") -> Iterable[tuple[str, object]]:
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
+
+
+def _data_sentences(documents: SharedDocuments) -> Iterable[str]:
+    if not documents.all_shared:
+        changed = ""
+        if documents.changed:
+            changed = f"; {plural(documents.changed, 'id')} in both with other texts"
+        yield (
+            f"The test documents differ: {documents.shared} are in both studies, of {documents.first} and "
+            f"{documents.second}{changed}. Only those in both are compared."
+        )
+    if documents.same_data is False:
+        yield "The data differ, so a difference can come from the training documents as well as from the training."
 
 
 def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]:
