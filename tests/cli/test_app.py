@@ -144,6 +144,21 @@ def test_max_length_smaller_than_the_prompt(tiny: list[str], capsys: pytest.Capt
     assert tree(Path.cwd()) == set()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--max-length=12", "--max-length 12 is smaller than the prompt"),
+        ("--max-length=100000", "positions; lower it to --max-length"),
+        ("--max-length=160 --set=lora.target_modules=query", "named 'query'; there are"),
+    ],
+)
+def test_a_dry_run_refuses_what_every_run_would_fail_on(
+    flags: str, said: str, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(["compare", *without(tiny, "--max-length"), *flags.split(), "--dry-run"], capsys)
+    assert tree(Path.cwd()) == set()
+
+
 def test_learning_rate_that_is_no_number(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for value in ("nan", "inf", "-1e-3", "0"):
         err = complaint(["train", "lora", *tiny, f"--learning-rate={value}"], capsys)
@@ -358,7 +373,8 @@ def test_nothing_but_our_own_lines_is_on_stderr(study: tuple[Path, list[str]], t
 def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    methods = ["--methods=zero_shot,lora", "--set=lora.target_modules=nothing_like_it"]
+    # Only PEFT itself knows the layers that its other adapters fit.
+    methods = ["--methods=zero_shot,peft:LOHA", "--set=peft:LOHA.target_modules=nothing_like_it"]
     assert main(["compare", *tiny, *methods, "--no-texts", "--quiet", "--output=out"]) == 3
     out, err = capsys.readouterr()
     assert not out
@@ -368,7 +384,7 @@ def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     runs = {read_record(path).name: path for path in planned_run_folders(study)}
     assert {name: read_record(path).status for name, path in runs.items()} == {
         "zero_shot-s0": "finished",
-        "lora-s0": "failed",
+        "peft-LOHA-s0": "failed",
     }
     documents = read_documents(study)
     assert len({row.group for row in documents}) == 8  # resampling draws groups

@@ -233,9 +233,11 @@ def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run:
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
     from tuneoff.cli.plans import plan_as_json, plan_as_text
     from tuneoff.cli.study import plan_study, run_study
+    from tuneoff.study.runner import check_before_runs
 
     if dry_run:
         prepared = plan_study(spec, folder, flags)
+        check_before_runs(prepared)
         print(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared))
         return DONE
     study = run_study(spec, folder, flags)

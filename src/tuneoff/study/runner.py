@@ -157,11 +157,18 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
     if workers is None:
         import psutil
 
-        need = max(concurrency.memory_of_a_run(models.locate(model)) for model in prepared.spec.models)
+        need = max(concurrency.memory_of_a_run(models.weights_folder(model)) for model in prepared.spec.models)
         return concurrency.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
     if not 1 <= workers <= cores:
         raise UserError(f"--workers {workers}: a number from 1 to {cores} (the processors here), or auto")
     return Layout(workers, max(1, cores // workers))
+
+
+def check_before_runs(prepared: PreparedStudy) -> None:
+    """Raise `UserError` for prompts and models with which every run would fail. Reads no weight."""
+    if prepared.missing:
+        check_prompts(prepared.spec, prepared.inputs)
+        check_models(prepared.spec, prepared.inputs.dataset)
 
 
 def carry_out_study(
@@ -172,9 +179,7 @@ def carry_out_study(
     A run that fails is a record with a status, and the study continues. `keep_texts=False` keeps documents and
     generated texts out of the folder. Raises `UserError` if another process works in the folder.
     """
-    if prepared.missing:
-        check_prompts(prepared.spec, prepared.inputs)
-        check_models(prepared.spec, prepared.inputs.dataset)
+    check_before_runs(prepared)
     with prepared.dir.lock(), sigterm_raises():
         return _Runner(prepared, executor, observer, keep_texts).run()
 
