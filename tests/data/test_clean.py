@@ -118,3 +118,16 @@ def test_a_file_of_which_more_than_a_tenth_cannot_be_read_is_refused(tmp_path: P
             load_dataset(spec)
     else:
         assert len(load_dataset(spec).dropped) == bad
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(1, False), (2, False), (3, True), (20, True)])
+def test_a_line_that_is_not_json_costs_that_row_until_they_are_many(tmp_path: Path, bad: int, stops: bool) -> None:
+    good = "".join(f'{{"text": "document {n}", "summary": "summary {n}"}}\n' for n in range(20 - bad))
+    (tmp_path / "a.jsonl").write_text('{"text": "cut"\n' * bad + good)
+    spec = DataSpec(train_file=str(tmp_path / "a.jsonl"))
+    if stops:
+        with pytest.raises(UserError, match=r"a\.jsonl.*not JSON .*; write one complete JSON object per line"):
+            load_dataset(spec)
+    else:
+        reasons = [row.reason for row in load_dataset(spec).dropped]
+        assert reasons == ["not JSON (Expecting ',' delimiter)"] * bad

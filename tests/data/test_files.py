@@ -55,14 +55,28 @@ def test_damaged_lines_are_reported_and_the_others_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
-    ["text", '{"text": "a"', '{"text": "a",}', '{"a": ' + "9" * 5000 + "}", "[" * 100_000, '"text"', "[1]", "null"],
+    ("broken", "reason"),
+    [
+        ("text", "not JSON (Expecting value)"),
+        ('{"text": "a"', "not JSON (Expecting ',' delimiter)"),
+        ('{"text": "a",}', "not JSON ("),
+        ('{"a": ' + "9" * 5000 + "}", "JSON that cannot be read (number too long"),
+        ("[" * 100_000, "JSON that cannot be read ("),
+        ('"text"', "a JSON str, but an object"),
+        ("[1]", "a JSON list, but an object"),
+        ("null", "a JSON NoneType, but an object"),
+    ],
     ids=["word", "cut", "comma", "digits", "brackets", "string", "array", "null"],
 )
-def test_not_jsonl_at_line_17(tmp_path: Path, broken: str) -> None:
+def test_not_jsonl_at_line_17(tmp_path: Path, broken: str, reason: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "a"}\n' * 16 + broken + "\n")
-    assert f"{path}, line 17: " in refused(path)
+    path.write_text('{"text": "a"}\n' * 16 + broken + "\n" + '{"text": "b"}\n')
+    rows = read(path)
+    assert len(rows) == 18
+    assert rows[17] == SourceRow(18, {"text": "b"})
+    assert isinstance(rows[16], UnreadableRow)
+    assert rows[16].number == 17
+    assert rows[16].reason.startswith(reason)
 
 
 def test_csv_numbers_rows_by_the_line_they_start_on(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.data import json_rows
 from tuneoff.data.files import open_file
-from tuneoff.data.source_table import SourceRow, SourceTable
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 
 
@@ -65,7 +65,6 @@ def test_rows_under_several_keys_are_refused_with_a_way_out(tmp_path: Path) -> N
     [
         ('[\n {"text": "a"},\n {"text": "b"\n', "the JSON is incomplete: the file ends inside it"),
         ('[\n {"text": "a"},\n {"text" "b"}\n]', "line 3: not JSON (column 10: Expecting ':' delimiter)"),
-        ('["a", "b"]', "row 1: a JSON str, but an object was expected"),
         ('{\n "text": "a",\n}\n', "not JSON ("),
         ("[" * 100_000, "JSON that cannot be read"),
         ('[{"a": ' + "9" * 5000 + "}]", "JSON that cannot be read"),
@@ -73,6 +72,14 @@ def test_rows_under_several_keys_are_refused_with_a_way_out(tmp_path: Path) -> N
 )
 def test_what_is_not_json_names_the_place(tmp_path: Path, text: str, words: str) -> None:
     assert words in refused(tmp_path, text)
+
+
+def test_an_array_may_hold_texts_and_what_is_neither_costs_that_row(tmp_path: Path) -> None:
+    assert list(table(tmp_path, '["a", 5, {"text": "b"}]').rows) == [
+        SourceRow(1, {"text": "a"}),
+        UnreadableRow(2, "a JSON int, but an object was expected"),
+        SourceRow(3, {"text": "b"}),
+    ]
 
 
 def test_an_array_beyond_the_limit_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

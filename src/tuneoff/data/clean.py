@@ -9,7 +9,7 @@ from dataclasses import replace
 from tuneoff.data.columns import FoundColumns, RejectedRow, to_example
 from tuneoff.data.digest_set import DigestSet
 from tuneoff.data.example import Dataset, DroppedRow, Example, Split
-from tuneoff.data.source_table import SourceRow, SourceTable
+from tuneoff.data.source_table import SourceRow, SourceTable, way_out_of
 from tuneoff.errors import UserError
 
 DUPLICATE = "duplicate pair"
@@ -94,16 +94,8 @@ class _LostRows:
             reason, _ = self._reasons.most_common(1)[0]
             raise UserError(
                 f"{self._name}: {lost} of {self._rows} rows cannot be read, most often because of: {reason} (first "
-                f"{self._first}); {_way_out(reason)}"
+                f"{self._first}); {way_out_of(reason)}"
             )
-
-
-def _way_out(reason: str) -> str:
-    if reason.startswith("number of fields"):
-        return "put quotes around texts that contain the separator, as csv writers do, or use JSON Lines"
-    if "NUL" in reason and "UTF-8" not in reason:
-        return "write the file again without NUL bytes"
-    return "save the file as UTF-8, or name its encoding with --encoding (such as cp1252)"
 
 
 def _pair_digest(example: Example) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuneoff.data.example import ColumnsTaken, Example, Split, group_id
-from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow, way_out_of
 from tuneoff.errors import UserError
 
 # In order of preference: if a table has both `document` and `text`, then `text` is a field.
@@ -142,9 +142,7 @@ def _first_rows(table: SourceTable) -> list[SourceRow | UnreadableRow]:
     if not readable:
         first = inspected[0]
         reason = first.reason if isinstance(first, UnreadableRow) else ""
-        raise UserError(
-            f"{table.location(first.number)}: no row can be read ({reason}); check that the file has text in UTF-8"
-        )
+        raise UserError(f"{table.location(first.number)}: no row can be read ({reason}); {way_out_of(reason)}")
     return inspected
 
 

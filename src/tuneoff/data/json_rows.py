@@ -17,8 +17,9 @@ RowIterator = Iterator[SourceRow | UnreadableRow]
 LARGEST_WHOLE_JSON = 10**9
 _DAMAGED_BYTE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of a byte that cannot be decoded
 _BETWEEN_OBJECTS = re.compile(r"[\s,]*")
+TEXT_ALONE = "text"  # the column of the texts of an array
 _USUAL_NAMES = frozenset((*DOCUMENT_NAMES, *SUMMARY_NAMES))
-_TOO_COMPLEX = "JSON that cannot be read (number too long or nested too deep); correct it"
+_TOO_COMPLEX = "JSON that cannot be read (number too long or nested too deep)"
 
 
 def open_json(source: ByteSource, encoding: str) -> tuple[Literal["line", "row"], Callable[[], RowIterator]]:
@@ -35,7 +36,7 @@ def open_json(source: ByteSource, encoding: str) -> tuple[Literal["line", "row"]
     if first.startswith("{") and parsed is None and first.endswith(("{", "[", ",", ":")):
         return "row", lambda: _whole_rows(source, encoding)
     if is_single and isinstance(parsed, dict) and (rows := _rows_of_object(source.name, parsed)) is not None:
-        return "row", lambda: _numbered(source.name, rows)
+        return "row", lambda: _numbered(rows)
     return "line", lambda: _line_rows(source, encoding)
 
 
@@ -57,23 +58,23 @@ def _line_rows(source: ByteSource, encoding: str) -> RowIterator:
             elif _DAMAGED_BYTE.search(line):
                 yield UnreadableRow(number, "not UTF-8")
             else:
-                yield SourceRow(number, _object_of_line(source.name, number, line))
+                yield _row_of_line(number, line)
 
 
-def _object_of_line(name: str, number: int, text: str) -> dict[str, object]:
+def _row_of_line(number: int, text: str) -> SourceRow | UnreadableRow:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        fault = f"column {error.colno}: {error.msg}"
-        raise UserError(
-            f"{name}, line {number}: not JSON ({fault}); write one complete JSON object per line"
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        raise UserError(f"{name}, line {number}: {_TOO_COMPLEX}") from error
+        return _row(number, json.loads(text))
+    except json.JSONDecodeError as error:  # without the column, so that the same fault in many rows is one reason
+        return UnreadableRow(number, f"not JSON ({error.msg})")
+    except (ValueError, RecursionError):  # a number of thousands of digits; thousands of nested brackets
+        return UnreadableRow(number, _TOO_COMPLEX)
+
+
+def _row(number: int, value: object) -> SourceRow | UnreadableRow:
     if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise UserError(f"{name}, line {number}: a JSON {kind}, but an object was expected; write columns and values")
-    return value
+        return UnreadableRow(number, f"a JSON {type(value).__name__}, but an object was expected")
+    damaged = any(isinstance(part, str) and _DAMAGED_BYTE.search(part) for part in value.values())
+    return UnreadableRow(number, "not UTF-8") if damaged else SourceRow(number, value)
 
 
 def _whole_rows(source: ByteSource, encoding: str) -> RowIterator:
@@ -87,11 +88,11 @@ def _whole_rows(source: ByteSource, encoding: str) -> RowIterator:
         )
     values = _values(source.name, text)
     if len(values) > 1:
-        return _numbered(source.name, values)
+        return _numbered(values)
     if isinstance(values[0], list):
-        return _numbered(source.name, values[0])
+        return _numbered(values[0])
     rows = _rows_of_object(source.name, values[0]) if isinstance(values[0], dict) else None
-    return _numbered(source.name, values if rows is None else rows)
+    return _numbered(values if rows is None else rows)
 
 
 def _values(name: str, text: str) -> list[object]:
@@ -109,7 +110,7 @@ def _values(name: str, text: str) -> list[object]:
             fault = f"column {error.colno}: {error.msg}"
             raise UserError(f"{name}, line {error.lineno}: not JSON ({fault}); correct it there") from error
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}, row {len(values) + 1}: {_TOO_COMPLEX}") from error
+            raise UserError(f"{name}, row {len(values) + 1}: {_TOO_COMPLEX}; correct it") from error
         values.append(value)
         at = _after_white_space(text, at)
     return values
@@ -120,15 +121,9 @@ def _after_white_space(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _numbered(name: str, rows: Sequence[object]) -> RowIterator:
+def _numbered(rows: Sequence[object]) -> RowIterator:
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            kind = type(row).__name__
-            raise UserError(
-                f"{name}, row {number}: a JSON {kind}, but an object was expected; write columns and values"
-            )
-        damaged = any(isinstance(value, str) and _DAMAGED_BYTE.search(value) for value in row.values())
-        yield UnreadableRow(number, "not UTF-8") if damaged else SourceRow(number, row)
+        yield _row(number, {TEXT_ALONE: row} if isinstance(row, str) else row)
 
 
 def _rows_of_object(name: str, table: Mapping[str, object]) -> Sequence[object] | None:

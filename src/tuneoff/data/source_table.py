@@ -40,3 +40,14 @@ class SourceTable:
     def location(self, number: int) -> str:
         """The location of a row, for a message: `train.jsonl:7` or `owner/name train, row 7`."""
         return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}, row {number}"
+
+
+def way_out_of(reason: str) -> str:
+    """What to do if many rows cannot be read for this reason."""
+    if reason.startswith("number of fields"):
+        return "put quotes around texts that contain the separator, as csv writers do, or use JSON Lines"
+    if "JSON" in reason:
+        return "write one complete JSON object per line"
+    if "NUL" in reason and "UTF-8" not in reason:
+        return "write the file again without NUL bytes"
+    return "save the file as UTF-8, or name its encoding with --encoding (such as cp1252)"
