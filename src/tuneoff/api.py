@@ -132,10 +132,11 @@ def load_study(folder: StrPath) -> Study:
     return Study(stored, summarize(stored))
 
 
-def judge(study: Study | StrPath, *, metric: str = "rouge1", margin: float | None = None) -> tuple[Verdict, ...]:
+def judge(study: Study | StrPath, *, metric: str | None = None, margin: float | None = None) -> tuple[Verdict, ...]:
     """The verdicts of a study under another metric or margin, one for each base model.
 
-    `margin`: in points; None is the study's own. Raises `UserError` for a metric in which more is not better.
+    `metric` and `margin` (in points): None is the study's own. Raises `UserError` for a metric in which more is not
+    better.
     """
     loaded = study if isinstance(study, Study) else load_study(study)
     return loaded.judge_models(metric=metric, margin=margin)
@@ -212,14 +213,14 @@ class Study:
             rows += [{**about, "id": row.id, "text": row.text, **row.scores} for row in stored.predictions]
         return _frame(rows)
 
-    def judge(self, *, metric: str = "rouge1", margin: float | None = None) -> Verdict:
-        """The verdict under another metric or margin (points; None is the study's own), for the only base model.
+    def judge(self, *, metric: str | None = None, margin: float | None = None) -> Verdict:
+        """The verdict under another metric or margin (in points), for the only base model.
 
         Raises `UserError` for a metric in which more is not better, and for a negative margin.
         """
         return _only(self.judge_models(metric=metric, margin=margin))
 
-    def judge_models(self, *, metric: str = "rouge1", margin: float | None = None) -> tuple[Verdict, ...]:
+    def judge_models(self, *, metric: str | None = None, margin: float | None = None) -> tuple[Verdict, ...]:
         """The same for each base model."""
         from tuneoff.verdict.judge import judge_study
 

@@ -37,6 +37,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "search_at": ("search_at",),
     "halving": ("halving",),
     "margin": ("margin",),
+    "metric": ("metric",),
     "epochs": ("train", "epochs"),
     "max_steps": ("train", "max_steps"),
     "min_steps": ("train", "min_steps"),
@@ -90,6 +91,7 @@ class StudyOptions(TypedDict, total=False):
     search_at: Literal["each", "full"]
     halving: bool
     margin: float
+    metric: str
     epochs: float
     max_steps: int
     min_steps: int

@@ -35,11 +35,11 @@ def test_every_flag_leads_to_a_field_of_the_study(flag) -> None:
 
 @pytest.mark.parametrize("flag", STUDY_FLAGS, ids=lambda flag: flag.name)
 def test_help_shows_the_default_of_the_study(flag) -> None:
-    found: Any = StudySpec(data=DataSpec(source="starter")).model_dump()
+    found: Any = StudySpec(data=DataSpec(source="starter"))
     for key in flag.path:
-        found = found[0 if key == "*" else key]
+        found = found[0] if key == "*" else getattr(found, key)
     if flag.name == "--model":
-        found = [model["name"] for model in found]
+        found = [model.name for model in found]
     values = list(found) if isinstance(found, list | tuple) else [found]
     shown = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     nothing = found is None or found is False or flag.path == ("data", "source")

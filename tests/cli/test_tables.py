@@ -32,6 +32,11 @@ def test_each_row_has_scores_gain_and_costs(summary: Summary) -> None:
     assert zero_shot.split()[7] == "–", "zero-shot gains nothing over itself"
 
 
+def test_the_metric_of_the_study_comes_first(summary: Summary) -> None:
+    header = summary_as_text(summary.model_copy(update={"primary_metric": "rougeL"})).splitlines()[0]
+    assert header.split()[1:5] == ["ROUGE-L", "ROUGE-1", "ROUGE-2", "gain"]
+
+
 def test_means_and_gains_have_their_intervals(summary: Summary) -> None:
     _, zero_shot, lora, *_ = summary_as_text(summary).splitlines()
     assert re.match(r"Zero-shot +\d+\.\d \(\d+\.\d to \d+\.\d\) +–", zero_shot)

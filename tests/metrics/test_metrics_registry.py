@@ -14,7 +14,14 @@ import pytest
 from support.distributions import write_distribution
 from tuneoff.errors import UserError
 from tuneoff.metrics import registry
-from tuneoff.metrics.registry import BUILT_IN, ENTRY_POINT_GROUP, Metric, MetricRegistry, score_by_other_packages
+from tuneoff.metrics.registry import (
+    BUILT_IN,
+    ENTRY_POINT_GROUP,
+    Metric,
+    MetricRegistry,
+    deciding_metric,
+    score_by_other_packages,
+)
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -167,3 +174,33 @@ def test_the_search_for_entry_points_is_quick() -> None:
     started = time.process_time()
     list(MetricRegistry())
     assert time.process_time() - started < 0.1  # about 0.01 s on an idle core; a machine under load gets slack
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        *((spelling, "rougeL") for spelling in ("rougeL", "ROUGE-L", "rouge-l", "rouge_l", "rougel", "Rouge L")),
+        *((spelling, "rougeLsum") for spelling in ("RougeLsum", "ROUGE-Lsum", "rouge_lsum")),
+        *((spelling, "rouge1") for spelling in ("ROUGE-1", "rouge_1", "Rouge1")),
+        *((spelling, "rouge2_mean") for spelling in ("rouge2_mean", "ROUGE-2 (mean)", "rouge-2-mean")),
+    ],
+)
+def test_a_metric_is_known_in_every_usual_spelling(typed: str, name: str) -> None:
+    assert deciding_metric(typed) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("nonsense", "no metric 'nonsense'; use rouge1, rouge2, rougeL, rougeLsum, "),
+        ("rouge3", "no metric 'rouge3'; use rouge1"),
+        ("rouge", "no metric 'rouge'"),
+        ("", "no metric ''"),
+        ("length", "'length': a verdict needs a metric in which more is better; use rouge1"),
+        ("copy-rate", "'copy-rate': a verdict needs a metric in which more is better; use rouge1"),
+    ],
+)
+def test_what_decides_nothing_is_refused_with_the_names(typed: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        deciding_metric(typed)
+    assert str(caught.value).startswith(words)

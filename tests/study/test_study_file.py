@@ -96,6 +96,7 @@ def test_the_coursework_preset_is_unchanged() -> None:
         ("data.source = 'starter'\nmodels = [3]\n", ["line 2", "`models` is a list"]),
         ("data.source = 'starter'\nhyperparameters.lora.r = [1, 2]\n", ["line 2", "`r` should be a number", "[1, 2]"]),
         ("data.source = 'starter'\nsteps = {lroa = 100}\n", ["line 2", "lroa", "does not compare"]),
+        ("data.source = 'starter'\nmetric = 'blue'\n", ["line 2", "no metric 'blue'", "use rouge1, rouge2"]),
         ("data.source = 'starter'\nsteps = {lora = 0}\n", ["line 2", "`lora`", "not 0"]),
     ],
 )
@@ -110,6 +111,7 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, toml: str, words: 
         (Override(("train", "epochs"), -1.0, "--epochs"), ["--epochs:", "greater than 0", "-1.0"]),
         (Override(("models", "*", "precision"), "fp8", "--precision"), ["--precision:", "bf16", "fp8"]),
         (Override(("methods",), ("lora", "zero"), "--methods"), ["--methods:", "did you mean zero_shot?"]),
+        (Override(("metric",), "length", "--metric"), ["--metric: 'length'", "more is better", "rougeL"]),
         (parse_setting("lora.learning_rate=nan"), ["--set lora.learning_rate=nan", "above 0"]),
         (parse_setting("lora.learning_rate=-1"), ["--set lora.learning_rate=-1", "above 0"]),
         (parse_setting("full.learning_rate=1"), ["full is not among the methods", "zero_shot, lora"]),
@@ -119,6 +121,15 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, toml: str, words: 
 def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path, override: Override, words: list[str]) -> None:
     message = complaint(tmp_path, TOML, override)
     assert all(word in message for word in words), message
+
+
+def test_a_metric_in_another_spelling_is_the_same_study(study_file: Path) -> None:
+    def study(metric: str) -> StudySpec:
+        return read_study(study_file, None, [Override(("metric",), metric, "--metric")])
+
+    assert study("ROUGE-L") == study("rougeL") != study("rouge1")
+    assert study("Rouge-1") == read_study(study_file), "such studies are stored as before"
+    assert "metric" not in study("Rouge-1").model_dump()
 
 
 def test_models_that_are_not_a_list_with_a_flag_for_every_model(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tuneoff.results.study_state import DataFile
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.scores import load_scores
+from tuneoff.verdict.summarize import summarize
 
 
 @pytest.fixture
@@ -88,6 +89,27 @@ def test_a_choice_that_differs_from_the_planned_one_is_exploratory(study: Path) 
 def test_a_metric_without_a_direction_decides_nothing(study: Path) -> None:
     with pytest.raises(UserError, match="needs a metric in which more is better"):
         judge_study(load(study), "length")
+
+
+def test_a_study_is_judged_by_its_own_metric_unless_another_is_requested(study: Path) -> None:
+    for folder in run_dirs(study):
+        rows = folder.read_predictions()
+        folder.write_predictions(
+            row.model_copy(update={"scores": {**row.scores, "rougeL": 100 - (row.scores["rouge1"] or 0)}})
+            for row in rows
+        )
+    [by_words] = judge_study(load(study))
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, metric="rougeL")
+    [own] = judge_study(load(study))
+    [requested] = judge_study(load(study), "ROUGE-1")
+    assert (own.verdict.metric, requested.verdict.metric) == ("rougeL", "rouge1")
+    assert own.verdict.best != by_words.verdict.best == requested.verdict.best
+    assert "exploratory" not in " ".join(own.verdict.sentences)
+    assert "Judged by ROUGE-1 instead of ROUGE-L: exploratory" in " ".join(requested.verdict.sentences)
+    summary = summarize(load(study))
+    assert summary.primary_metric == "rougeL"
+    assert summary.winner is not None
+    assert summary.winner.method == own.verdict.best
 
 
 def test_claims_name_the_base_model_of_a_study_of_several(tmp_path: Path) -> None:

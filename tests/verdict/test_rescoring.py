@@ -51,6 +51,16 @@ def test_the_words_of_the_study_are_not_another_dialect(texts_study: Path) -> No
     assert exploratory("english")
 
 
+def test_a_study_is_scored_again_by_its_own_metric(texts_study: Path) -> None:
+    write_spec(texts_study, methods=["zero_shot", "lora", "full"], seeds=2, metric="rougeL_mean")
+    rows, [verdict] = rescore(load(texts_study), RougeDialect())
+    assert verdict.metric == "rougeL_mean"
+    assert all(row.after == pytest.approx(row.before) for row in rows)
+    write_spec(texts_study, methods=["zero_shot", "lora", "full"], seeds=2, metric="of_a_package")
+    with pytest.raises(UserError, match="judged by of_a_package, which is not a ROUGE"):
+        rescore(load(texts_study), RougeDialect())
+
+
 def test_outside_systems_are_scored_again_too(texts_study: Path) -> None:
     StudyDir(texts_study).write_outside({"api": run_dirs(texts_study)[0].read_predictions()})
     plain, [verdict] = rescore(load(texts_study), RougeDialect(stemmer=False))

@@ -340,8 +340,14 @@ def judge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
     margin: Margin = None,
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="Metric to judge by: rouge1, rouge2, rougeL ...")
-    ] = "rouge1",
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Score to judge by: rouge1, rouge2, rougeL, rougeLsum ...",
+            show_default="the study's",
+        ),
+    ] = None,
     ratings: Annotated[
         list[Path] | None,
         typer.Option(

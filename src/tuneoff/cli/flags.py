@@ -106,8 +106,10 @@ STUDY_FLAGS = (
     Flag("--halving", bool, EFFORT,
          "Run the trials of a trained method one after another, and prune one that is not in the better half after a "
          "quarter or half of its steps."),
-    Flag("--margin", float, EFFORT, "Differences of at most POINTS of ROUGE-1 do not matter in practice.",
+    Flag("--margin", float, EFFORT, "Differences of at most POINTS of the metric do not matter in practice.",
          metavar="POINTS", default="0.5"),
+    Flag("--metric", str, EFFORT, "Score by which methods are judged: rouge1, rouge2, rougeL, rougeLsum ...",
+         metavar="NAME", default="rouge1"),
     Flag("--epochs", float, EFFORT, "Passes over the training examples.", ("--num-train-epochs",),
          "N", default="1"),
     Flag("--max-steps", int, EFFORT, "At most N optimiser steps.", metavar="N"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneoff import methods
 from tuneoff.data import cleaning_report, count_documents
+from tuneoff.metrics.registry import METRICS
 from tuneoff.study import planner
 from tuneoff.study.data_checks import columns_line
 from tuneoff.study.runner import PreparedStudy
@@ -87,7 +88,9 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         )
     if (sentence := sensitivity_sentence(prepared)) is not None:
         lines.append(f"detects {sentence}")
-        lines.append(f"margin  a difference of at most {study.margin:g} points of ROUGE-1 does not matter")
+        lines.append(
+            f"margin  a difference of at most {study.margin:g} points of {METRICS[study.metric].title} does not matter"
+        )
     width = max(len(run.name) for run in prepared.plan.runs)
     missing = prepared.missing
     for run in prepared.plan.runs:
@@ -110,9 +113,9 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
     if sensitivity.smallest_difference > _ROUGE_SCALE:
         return f"{size}, no difference that is possible would be detected (for typical spreads of scores)"
     return (
-        f"{size}, differences of about "
-        f"{sensitivity.smallest_difference:.1f} points of ROUGE-1 or more are detected (with 80 % probability, for "
-        "typical spreads of scores)"
+        f"{size}, differences of about {sensitivity.smallest_difference:.1f} points of "
+        f"{METRICS[prepared.spec.metric].title} or more are detected (with 80 % probability, for typical spreads of "
+        "scores)"
     )
 
 

@@ -3,7 +3,7 @@
 import io
 
 from tuneoff.report.formatting import format_cost, format_interval, format_score, metric_title
-from tuneoff.report.table import QUALITY
+from tuneoff.report.table import first_metrics
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.summary import Interval, Summary
 from tuneoff.text import sanitize
@@ -27,19 +27,20 @@ def summary_as_text(summary: Summary) -> str:
 
     axes = [axis for axis in COST_AXES if any(row.cost(axis.name) is not None for row in summary.rows)][:SHOWN_COSTS]
     several_models = len({row.model for row in summary.rows if row.model}) > 1
+    metrics = first_metrics(summary.primary_metric)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("method")
     if several_models:
         table.add_column("model")
-    for name in [*(metric_title(metric) for metric in QUALITY), "gain", *(axis.title for axis in axes)]:
+    for name in [*(metric_title(metric) for metric in metrics), "gain", *(axis.title for axis in axes)]:
         table.add_column(name, justify="right")
     for row in summary.rows:
         cells = [sanitize(row.title)]
         if several_models:
             cells.append(sanitize(row.model or ""))
-        cells += [_with_interval(metric, row.score(metric)) for metric in QUALITY[:1]]
-        cells += [format_score(metric, row.score(metric).mean) for metric in QUALITY[1:]]
-        cells.append(_with_interval(QUALITY[0], row.gain or Interval(), signed=True))
+        cells += [_with_interval(metric, row.score(metric)) for metric in metrics[:1]]
+        cells += [format_score(metric, row.score(metric).mean) for metric in metrics[1:]]
+        cells.append(_with_interval(metrics[0], row.gain or Interval(), signed=True))
         cells += [format_cost(axis.name, row.cost(axis.name)) for axis in axes]
         table.add_row(*(Text(cell) for cell in cells))
     console = Console(record=True, file=io.StringIO(), width=1000)

@@ -25,7 +25,7 @@ from tuneoff.verdict.study_diff import diff
 
 
 def judge_output(
-    folders: Sequence[Path], metric: str, margin: float | None, rated: Sequence[Path], *, as_json: bool
+    folders: Sequence[Path], metric: str | None, margin: float | None, rated: Sequence[Path], *, as_json: bool
 ) -> str:
     """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files."""
     if rated and len(folders) != 1:

@@ -6,12 +6,13 @@ from math import fsum
 from tuneoff.metrics import reference_free
 from tuneoff.metrics.extractive import lead, oracle_sentence
 from tuneoff.metrics.registry import METRICS, Metric, score_by_other_packages
-from tuneoff.metrics.rouge import RougeDialect, rouge, rouge_signature
+from tuneoff.metrics.rouge import ROUGE_NAMES, RougeDialect, rouge, rouge_signature
 from tuneoff.metrics.rouge_coverage import RougeCoverage, rouge_coverage
 from tuneoff.metrics.sentences import split_sentences
 
 __all__ = [
     "METRICS",
+    "ROUGE_NAMES",
     "Metric",
     "RougeCoverage",
     "RougeDialect",

@@ -135,6 +135,25 @@ def _package_of(entry_point: EntryPoint) -> str:
 METRICS = MetricRegistry()
 
 
+def deciding_metric(text: str) -> str:
+    """The name of the metric that `text` means, in any usual spelling: `ROUGE-L`, `rouge_l` and `rougel` are `rougeL`.
+
+    Raises `UserError` if there is none, or if more of it is not better, so that no verdict can follow from it.
+    """
+    known = [text] if text in METRICS else [name for name in METRICS if _plain(name) == _plain(text)]
+    deciding = [name for name, metric in METRICS.items() if metric.higher_is_better]
+    if len(known) == 1 and known[0] in deciding:
+        return known[0]
+    use = f"use {', '.join(deciding)}"
+    if known:
+        raise UserError(f"{text!r}: a verdict needs a metric in which more is better; {use}")
+    raise UserError(f"no metric {text!r}; {use}")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
 def score_by_other_packages(text: str, document: str, references: Sequence[str]) -> dict[str, float | None]:
     """The scores of the metrics that other packages registered.
 

@@ -15,6 +15,7 @@ from tuneoff.spec import RougeWords
 
 _PACKAGE = "rouge-score-rs"
 _TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+ROUGE_NAMES = (*_TYPES, *(f"{name}_mean" for name in _TYPES))
 
 
 @dataclass(frozen=True)

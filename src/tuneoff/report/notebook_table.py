@@ -4,22 +4,22 @@ from collections.abc import Iterable
 from html import escape
 
 from tuneoff.report import formatting
+from tuneoff.report.table import first_metrics
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.summary import Summary
-
-_METRICS = ("rouge1", "rouge2", "rougeL")
 
 
 def study_html(summary: Summary) -> str:
     """Table and verdict of a study."""
     axes = [axis for axis in COST_AXES if any(row.cost(axis.name) is not None for row in summary.rows)]
+    shown = first_metrics(summary.primary_metric)
     several = len({row.model for row in summary.rows if row.model}) > 1
-    headings = ["method", *(["model"] if several else []), *map(formatting.metric_title, _METRICS), "gain"]
+    headings = ["method", *(["model"] if several else []), *map(formatting.metric_title, shown), "gain"]
     lines = [_line("th", [*headings, *(axis.title for axis in axes)])]
     for row in summary.rows:
         cells = [row.title, *([row.model or ""] if several else [])]
-        cells += [formatting.format_score(metric, row.score(metric).mean) for metric in _METRICS]
-        cells.append(formatting.format_score(_METRICS[0], row.gain.mean if row.gain else None, signed=True))
+        cells += [formatting.format_score(metric, row.score(metric).mean) for metric in shown]
+        cells.append(formatting.format_score(shown[0], row.gain.mean if row.gain else None, signed=True))
         cells += [formatting.format_cost(axis.name, row.cost(axis.name)) for axis in axes]
         lines.append(_line("td", cells))
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary.sentences)

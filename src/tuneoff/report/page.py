@@ -92,7 +92,7 @@ def _page(
     """The page. `files`: names of the pictures in `figures/`, to which it links. `problem`: why there is no chart."""
     compared = compared_runs(summary, study)
     styles = method_styles(summary, study)
-    table = build_table(summary.rows, {run.name: run.record for run in compared}, styles)
+    table = build_table(summary.rows, {run.name: run.record for run in compared}, styles, summary.primary_metric)
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
     style = _style_sheet()
@@ -184,7 +184,7 @@ def _reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> 
             }
             for name in metrics
         ],
-        "primary": metrics.index("rouge1") if "rouge1" in metrics else 0,
+        "primary": metrics.index(summary.primary_metric) if summary.primary_metric in metrics else 0,
     }
 
 

@@ -61,9 +61,11 @@ def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | 
 
 
 def _best_two(summary: Summary, study: StoredStudy) -> list[tuple[ComparisonRow, StoredRun]] | None:
-    """The two rows of one base model with the highest ROUGE-1, each with its first run that has texts."""
+    """The two rows of one base model with the highest score, each with its first run that has texts."""
     scored = [
-        (mean, row) for row in summary.rows if row.kind == "method" and (mean := row.score("rouge1").mean) is not None
+        (mean, row)
+        for row in summary.rows
+        if row.kind == "method" and (mean := row.score(summary.primary_metric).mean) is not None
     ]
     if not scored:
         return None

@@ -84,7 +84,7 @@ def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
 def _quality_charts(
     summary: Summary, study: StoredStudy, records: Sequence[Record], styles: MethodStyles, note: str | None
 ) -> Iterator[StudyChart]:
-    metric = primary_metric(summary.rows)
+    metric = primary_metric(summary.rows, summary.primary_metric)
     if metric is None:
         return
     others = [row for row in summary.rows if row.kind != "method"]

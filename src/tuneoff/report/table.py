@@ -9,6 +9,7 @@ from tuneoff.report.theme import MethodStyle, MethodStyles
 from tuneoff.results.cost_axes import COST_AXES, CostAxis
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ComparisonRow, Interval
+from tuneoff.spec.study import METRIC
 
 QUALITY = ("rouge1", "rouge2", "rougeL")
 
@@ -86,10 +87,15 @@ class ResultsTable:
     further_metrics: tuple[str, ...] = ()
 
 
-def primary_metric(rows: Iterable[ComparisonRow]) -> str | None:
-    """The metric of the first column: ROUGE-1 if there is one, else the first metric of any row."""
+def first_metrics(primary: str) -> tuple[str, ...]:
+    """The metrics that every table shows: the one by which the study is judged, then the others of `QUALITY`."""
+    return tuple(dict.fromkeys((primary, *QUALITY)))
+
+
+def primary_metric(rows: Iterable[ComparisonRow], planned: str = METRIC) -> str | None:
+    """The metric of the first column: the study's, or if no row has it, the first metric of any row."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.scores.items() if value.mean is not None))
-    return "rouge1" if "rouge1" in names else next(iter(names), None)
+    return planned if planned in names else next(iter(names), None)
 
 
 def style_of(row: ComparisonRow, records: Mapping[str, Record], styles: MethodStyles) -> MethodStyle | None:
@@ -97,15 +103,17 @@ def style_of(row: ComparisonRow, records: Mapping[str, Record], styles: MethodSt
     return next((styles.of(records[run]) for run in row.runs if run in records), None)
 
 
-def build_table(rows: Sequence[ComparisonRow], records: Mapping[str, Record], styles: MethodStyles) -> ResultsTable:
-    """The table of a study. `records` by run folder."""
-    primary = primary_metric(rows) or "rouge1"
+def build_table(
+    rows: Sequence[ComparisonRow], records: Mapping[str, Record], styles: MethodStyles, planned: str = METRIC
+) -> ResultsTable:
+    """The table of a study. `records` by run folder, `planned` is the metric by which the study is judged."""
+    primary = primary_metric(rows, planned) or planned
     present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
     methods = [row for row in rows if row.kind == "method"]
     measured = {axis.name for axis in COST_AXES if any(row.cost(axis.name) is not None for row in methods)}
     table = ResultsTable(
         primary=primary,
-        quality=tuple(name for name in QUALITY if name in present and name != primary),
+        quality=tuple(name for name in first_metrics(primary)[1:] if name in present),
         costs=tuple(axis for axis in COST_AXES if axis.name in measured),
         unmeasured=tuple(
             f"{axis.heading}: {'; '.join(reasons)}"

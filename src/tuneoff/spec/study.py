@@ -18,7 +18,8 @@ from tuneoff.spec.run import (
 )
 from tuneoff.spec.task import Task
 
-MARGIN = 0.5  # points of ROUGE-1; a smaller difference does not matter in practice
+MARGIN = 0.5  # points; a smaller difference does not matter in practice
+METRIC = "rouge1"
 
 
 class ClaimSpec(Frozen):
@@ -81,7 +82,13 @@ class StudySpec(Frozen):
         MARGIN,
         ge=0,
         allow_inf_nan=False,
-        description="differences up to this many points of ROUGE-1 do not matter in practice",
+        description="differences up to this many points of the metric do not matter in practice",
+    )
+    metric: str = Field(
+        METRIC,
+        min_length=1,
+        exclude_if=lambda metric: metric == METRIC,  # study.json of such studies stays as it was
+        description="the score by which methods are judged",
     )
     data: DataSpec
     prompt: PromptSpec = PromptSpec()

@@ -9,6 +9,7 @@ from typing import Any
 
 from tuneoff import methods
 from tuneoff.errors import UserError
+from tuneoff.metrics.registry import deciding_metric
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override, SourcedSpec, read_toml
@@ -98,9 +99,11 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
                 )
         with _prefixed(sourced.place(("hyperparameters", name))):
             methods.build(name, values)
+    with _prefixed(sourced.place(("metric",))):
+        metric = deciding_metric(study.metric)
     check_claims(study.claims, study.methods, study.fractions, Path(sourced.name))
     kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
-    return follow_task(study.model_copy(update={"hyperparameters": kept}))
+    return follow_task(study.model_copy(update={"hyperparameters": kept, "metric": metric}))
 
 
 @contextmanager

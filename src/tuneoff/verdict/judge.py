@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuneoff.errors import UserError
-from tuneoff.metrics.registry import METRICS
+from tuneoff.metrics.registry import METRICS, deciding_metric
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
-from tuneoff.spec.study import MARGIN
+from tuneoff.spec.study import MARGIN, METRIC
 from tuneoff.text import join_words
 from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.outputs import nothing_learned
 from tuneoff.verdict.scores import Scores, load_scores
-
-PRIMARY_METRIC = "rouge1"
-"""The metric by which every study is planned and judged. Others are exploratory."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +32,23 @@ class JudgedModel:
     """Why no model is handed over, as sentences."""
 
 
-def judge_study(study: StoredStudy, metric: str = PRIMARY_METRIC, margin: float | None = None) -> list[JudgedModel]:
+def judge_study(study: StoredStudy, metric: str | None = None, margin: float | None = None) -> list[JudgedModel]:
     """Judge the records of a study: one `JudgedModel` for each base model, in the order of their names.
 
     Args:
         study: the study, finished or not.
-        metric: a metric in which more is better.
+        metric: a metric in which more is better, in any usual spelling; None for the study's own.
         margin: difference that does not matter in practice, in points; None for the study's own.
 
     Raises:
         UserError: the metric cannot decide, there is no final run on all the data, or a file is damaged.
     """
-    deciding = {name for name, known in METRICS.items() if known.higher_is_better}
-    if metric not in deciding:
-        raise UserError(
-            f"--metric {metric}: a verdict needs a metric in which more is better; use {', '.join(sorted(deciding))}"
-        )
-    planned = planned_margin(study)
-    margin = planned if margin is None else margin
-    exploratory = exploratory_choices(planned, margin, metric)
+    try:
+        metric = deciding_metric(planned_metric(study) if metric is None else metric)
+    except UserError as error:
+        raise UserError(f"--metric: {error}") from error
+    margin = planned_margin(study) if margin is None else margin
+    exploratory = exploratory_choices(study, margin, metric)
     examples = study.data.train_examples
     smaller: dict[float, list[Scores]] = {}
     if examples:
@@ -91,16 +86,22 @@ def planned_margin(study: StoredStudy) -> float:
     return study.spec.margin if study.spec else MARGIN
 
 
+def planned_metric(study: StoredStudy) -> str:
+    """The name of the metric that the study was planned with."""
+    return study.spec.metric if study.spec else METRIC
+
+
 def exploratory_choices(
-    planned: float, margin: float, metric: str = PRIMARY_METRIC, *, other_dialect: bool = False
+    study: StoredStudy, margin: float, metric: str, *, other_dialect: bool = False
 ) -> Sequence[str]:
     """A sentence if a verdict was reached by other choices than those made before the runs; empty otherwise.
 
-    `planned` and `margin` are in points. `other_dialect`: the scores are of another ROUGE dialect than the study's.
+    `margin` is in points. `other_dialect`: the scores are of another ROUGE dialect than the study's.
     """
     chosen = []
-    if metric != PRIMARY_METRIC:
-        chosen.append(f"{METRICS[metric].title} instead of {METRICS[PRIMARY_METRIC].title}")
+    planned = planned_margin(study)
+    if metric != (own := planned_metric(study)):
+        chosen.append(f"{METRICS[metric].title} instead of {METRICS[own].title if own in METRICS else own}")
     if other_dialect:
         chosen.append("another ROUGE dialect than the study's")
     if margin != planned:

@@ -13,12 +13,12 @@ from tuneoff.results.summary import Verdict
 from tuneoff.spec import ScoreSpec
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.judge import exploratory_choices, planned_margin
+from tuneoff.verdict.judge import exploratory_choices, planned_margin, planned_metric
 from tuneoff.verdict.scores import load_scores
 
 
 class RescoredRun(Frozen):
-    """One run by the old and the new dialect: means of ROUGE-1 in points."""
+    """One run by the old and the new dialect: means of the study's ROUGE metric in points."""
 
     run: str
     before: float
@@ -40,25 +40,27 @@ def rescore(
         raise UserError(
             f"{study.path}: contains no references, so nothing can be scored again; run the study without --no-texts"
         )
+    metric = planned_metric(study)
+    if metric not in metrics.ROUGE_NAMES:
+        raise UserError(f"{study.path}: judged by {metric}, which is not a ROUGE, so it has no other dialect")
     changed: list[RescoredRun] = []
     finals: dict[tuple[str, str, int], Mapping[str, float | None]] = {}
     for run in study.runs:
         record = run.record
         if record.status == "finished" and record.spec.is_main and run.predictions:
-            new = _rescored(run.dir.path, run.predictions, documents, dialect)
+            new = _rescored(run.dir.path, run.predictions, documents, dialect, metric)
             finals[record.spec.model.name, record.spec.method.name, record.spec.seed] = new
-            changed.append(_change(record.name, run.predictions, new))
+            changed.append(_change(record.name, run.predictions, new, metric))
     outside: dict[tuple[str, int], Mapping[str, float | None]] = {}
     for name, rows in study.outside.items():
         if rows:
-            outside[name, 0] = _rescored(study.path / "outside" / f"{name}.jsonl", rows, documents, dialect)
-            changed.append(_change(name, rows, outside[name, 0]))
-    planned = planned_margin(study)
-    margin = planned if margin is None else margin
+            outside[name, 0] = _rescored(study.path / "outside" / f"{name}.jsonl", rows, documents, dialect, metric)
+            changed.append(_change(name, rows, outside[name, 0], metric))
+    margin = planned_margin(study) if margin is None else margin
     own_dialect = metrics.RougeDialect.of((study.spec.score if study.spec else ScoreSpec()).words)
-    exploratory = exploratory_choices(planned, margin, other_dialect=dialect != own_dialect)
+    exploratory = exploratory_choices(study, margin, metric, other_dialect=dialect != own_dialect)
     verdicts = []
-    for scores in load_scores(study):
+    for scores in load_scores(study, metric):
         rescored = outside | {
             (method, seed): row
             for (model, method, seed), row in finals.items()
@@ -70,16 +72,20 @@ def rescore(
 
 
 def _rescored(
-    source: Path, rows: Sequence[Prediction], documents: Mapping[str, Document], dialect: metrics.RougeDialect
+    source: Path,
+    rows: Sequence[Prediction],
+    documents: Mapping[str, Document],
+    dialect: metrics.RougeDialect,
+    metric: str,
 ) -> dict[str, float | None]:
-    """New ROUGE-1 by document id. `source` is named in messages."""
+    """The new `metric` by document id. `source` is named in messages."""
     if any(row.id not in documents for row in rows):
         raise UserError(f"{source}: has texts for documents that documents.jsonl does not contain; restore that file")
     if any(row.text_withheld for row in rows):
         raise UserError(f"{source}: contains no texts to score again; run the study without --no-texts")
-    return {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)["rouge1"] for row in rows}
+    return {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)[metric] for row in rows}
 
 
-def _change(name: str, rows: Iterable[Prediction], scores: Mapping[str, float | None]) -> RescoredRun:
-    before = fmean(row.scores.get("rouge1") or 0.0 for row in rows)
+def _change(name: str, rows: Iterable[Prediction], scores: Mapping[str, float | None], metric: str) -> RescoredRun:
+    before = fmean(row.scores.get(metric) or 0.0 for row in rows)
     return RescoredRun(run=name, before=before, after=fmean(score or 0.0 for score in scores.values()))

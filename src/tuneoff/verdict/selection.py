@@ -10,7 +10,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ModelToUse
 from tuneoff.text import join_words
-from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study
+from tuneoff.verdict.judge import JudgedModel, judge_study
 
 
 def find_model_to_use(study: StoredStudy, method: str | None = None, model: str | None = None) -> ModelToUse:
@@ -68,7 +68,7 @@ def choose_model(
                 and model in (None, run.record.spec.model.name)
             ]
             if own:
-                unjudged = fmean(run.record.scores.get(PRIMARY_METRIC) or 0.0 for run in own)
+                unjudged = fmean(run.record.scores.get(one.scores.metric) or 0.0 for run in own)
                 candidates.append((means.get(name, unjudged), one, own))
     if not candidates:
         return None

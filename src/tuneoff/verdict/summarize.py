@@ -22,7 +22,7 @@ from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
 from tuneoff.verdict.diagnostics import diagnose
-from tuneoff.verdict.judge import PRIMARY_METRIC, JudgedModel, judge_study
+from tuneoff.verdict.judge import JudgedModel, judge_study, planned_metric
 from tuneoff.verdict.scores import group_indices
 from tuneoff.verdict.selection import choose_model, why_no_model
 
@@ -39,7 +39,7 @@ def summarize(study: StoredStudy) -> Summary:
         name=study.name,
         created_at=max(finished or [record.started_at for record in study.records], default=""),
         tuneoff_version=__version__,
-        primary_metric=PRIMARY_METRIC,
+        primary_metric=planned_metric(study),
         signature=runs[0].record.signature if runs else None,
         machine=next((machine for machine in machines if machine is not None), Machine()),
         data=study.data,
