@@ -20,6 +20,7 @@ UNTESTED = {
 # Tests of more than one module, or of what is not in the package.
 MIRROR_NOTHING = {
     "benches/test_simulation.py",
+    "data/test_data_page.py",
     "methods/test_contract.py",
     "methods/test_families.py",
     "report/test_browser.py",

@@ -55,7 +55,7 @@ def open_csv(
         sample = stream.read(_SAMPLE_CHARACTERS)
     is_whole = len(sample) < _SAMPLE_CHARACTERS
     lines = list(io.StringIO(sample, newline=""))
-    form = _find_form(lines if is_whole else lines[:-1], delimiter)
+    form = _find_form(lines if is_whole else lines[:-1], delimiter, is_whole)
     if form.quoting == csv.QUOTE_NONE:
         caution = f"{source.name}: quotation marks were read as part of the texts, because they do not enclose fields"
         return (lambda: _rows(source, encoding, form)), (caution,)
@@ -86,16 +86,16 @@ def _rows(source: ByteSource, encoding: str, form: _Form) -> Iterator[SourceRow 
             raise UserError(message) from error
 
 
-def _find_form(lines: list[str], delimiter: str | None) -> _Form:
+def _find_form(lines: list[str], delimiter: str | None, is_whole: bool) -> _Form:
     standard = _find_header(lines, delimiter)
-    if _faults(standard, lines) == 0:
+    if _faults(standard, lines, is_whole) == 0:
         return standard
     others = [_Form(standard.lines_above, standard.delimiter, escapechar="\\")] if '\\"' in "".join(lines) else []
     if (
         standard.delimiter == "\t"
     ):  # other files without quoting cannot be distinguished from those with a forgotten quote
         others.append(_Form(standard.lines_above, "\t", quoting=csv.QUOTE_NONE))
-    return next((form for form in others if _faults(form, lines) == 0), standard)
+    return next((form for form in others if _faults(form, lines, is_whole) == 0), standard)
 
 
 def _find_header(lines: Iterable[str], delimiter: str | None) -> _Form:
@@ -108,8 +108,8 @@ def _find_header(lines: Iterable[str], delimiter: str | None) -> _Form:
     return _Form(0, delimiter or ",")
 
 
-def _faults(form: _Form, lines: list[str]) -> int:
-    """The number of rows that this form does not explain; a row that is cut off at the end of the lines is none."""
+def _faults(form: _Form, lines: list[str], is_whole: bool) -> int:
+    """The number of rows that this form does not explain. A row that is cut off by the end of a sample is none."""
     reader = form.reader(lines[form.lines_above :])
     header, faults = 0, 0
     try:
@@ -118,7 +118,8 @@ def _faults(form: _Form, lines: list[str]) -> int:
                 header = header or len(values)
                 faults += len(values) != header
     except csv.Error:
-        faults += reader.line_num < len(lines) - form.lines_above or form.quoting == csv.QUOTE_NONE
+        is_cut_off = not is_whole and reader.line_num >= len(lines) - form.lines_above
+        faults += not is_cut_off or form.quoting == csv.QUOTE_NONE
     return faults
 
 
