@@ -7,7 +7,15 @@ import pytest
 from support.planned import HASHES, curve_of, record_of, study_of
 from tuneoff.results.run_record import Curve, Prediction, Record, RunDetails
 from tuneoff.study.planner import plan
-from tuneoff.verdict.outputs import identical_methods, is_constant, is_empty, nothing_learned, output_of, says_nothing
+from tuneoff.verdict.outputs import (
+    identical_methods,
+    is_constant,
+    is_empty,
+    nothing_learned,
+    output_of,
+    says_nothing,
+    useless_method,
+)
 
 
 def rows(*texts: str, empty: float | None = 0.0) -> list[Prediction]:
@@ -52,6 +60,15 @@ def test_a_study_measures_nothing_if_no_method_says_anything() -> None:
     assert says_nothing([constant, sound]) is None
     assert says_nothing([empty, sound, []]) is None
     assert says_nothing([]) is None
+
+
+def test_a_method_is_useless_if_no_run_of_it_depends_on_the_document() -> None:
+    constant, empty, sound = rows("x", "x", "x"), rows("", "", "", empty=1.0), rows("x", "y", "z")
+    said = "LoRA has the highest mean, but writes one and the same text for every document."
+    assert str(useless_method("LoRA", [constant, empty])).startswith(said)
+    assert "but writes nothing for every document" in str(useless_method("LoRA", [empty, empty]))
+    assert useless_method("LoRA", [constant, sound]) is None
+    assert useless_method("LoRA", []) is None
 
 
 def records(curves: Mapping[str, Curve], *, moved: float | None = None) -> list[Record]:

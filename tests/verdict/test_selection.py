@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import add_run, edit_record, load, run_dirs, study_folder
+from support.verdict_study import add_run, edit_predictions, edit_record, load, run_dirs, study_folder
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
@@ -12,6 +12,7 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.summary import ModelToUse
 from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.selection import find_model_to_use
+from tuneoff.verdict.summarize import summarize
 
 
 def found(study: Path, method: str | None = None, model: str | None = None) -> ModelToUse:
@@ -57,6 +58,31 @@ def test_an_outside_system_cannot_be_handed_over(study: Path) -> None:
     assert judged.verdict.best == "api"
     assert found(study).method in {"lora", "full"}
     assert found(study).why.startswith("the highest mean except for api, which leaves no model to use; of its")
+
+
+def write_one_text(folder: RunDir) -> None:
+    edit_predictions(folder, lambda row: row.model_copy(update={"text": "The same."}))
+
+
+def test_a_method_that_writes_one_text_for_all_documents_is_not_handed_over(study: Path) -> None:
+    best, other = found(study).method, {"lora": "full", "full": "lora"}[found(study).method]
+    first, second = (StudyDir(study).run_dir(f"starter-{best}-s{seed}") for seed in (0, 1))
+    write_one_text(second)
+    assert found(study).seed == 0  # seed 1 has the lower validation loss
+    write_one_text(first)
+    with pytest.raises(UserError, match=r"the same text for every document\..*to use one all the same, add --method"):
+        found(study)
+    summary = summarize(load(study))
+    assert summary.winner is None
+    assert "writes one and the same text for every document" in str(summary.cautions[0])
+    assert found(study, other).method == other
+    assert found(study, best).seed == 1
+
+
+def test_a_method_alone_that_writes_one_text_is_not_handed_over(tmp_path: Path) -> None:
+    write_one_text(add_run(tmp_path, "lora", 0, {"a": 1.0, "b": 2.0, "c": 3.0}))
+    with pytest.raises(UserError, match="every method writes one and the same text"):
+        found(tmp_path)
 
 
 def test_of_several_models_the_better_one_unless_one_is_requested(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS, deciding_metric
-from tuneoff.results.run_record import Record
+from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, METRIC
@@ -13,7 +13,7 @@ from tuneoff.text import join_words
 from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.outputs import nothing_learned
+from tuneoff.verdict.outputs import nothing_learned, useless_method
 from tuneoff.verdict.scores import Scores, load_scores
 
 
@@ -63,13 +63,32 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
         }
         sizes = judge_sizes({**by_fraction, 1.0: scores}, examples, margin)
         claims = _claims(study, scores.block, verdict, sizes, margin)
-        no_winner = verdict.says_nothing or nothing_learned(_records(study, scores.block))
+        no_winner = (
+            verdict.says_nothing
+            or scores.says_nothing
+            or nothing_learned(_records(study, scores.block))
+            or _useless_best(study, scores.block, verdict)
+        )
         found.append(JudgedModel(scores, verdict, sizes, claims, no_winner))
     return found
 
 
 def _records(study: StoredStudy, block: str | None) -> list[Record]:
     return [record for record in study.records if block in (None, record.spec.model.name)]
+
+
+def _useless_best(study: StoredStudy, block: str | None, verdict: Verdict) -> str | None:
+    """Why the best method that could be handed over is of no use, as sentences; None if it is, or without a verdict."""
+    outputs: dict[str, list[Sequence[Prediction]]] = {}
+    for run in study.runs:
+        spec = run.record.spec
+        if spec.is_main and run.record.status == "finished" and block in (None, spec.model.name):
+            outputs.setdefault(spec.method.name, []).append(run.predictions)
+    own = [result for result in verdict.methods if result.method in outputs]
+    if not own:
+        return None
+    best = max(own, key=lambda result: result.mean)
+    return useless_method(best.title, outputs[best.method])
 
 
 def _claims(

@@ -71,6 +71,22 @@ def says_nothing(runs: Sequence[Sequence[Prediction]]) -> str | None:
     return None
 
 
+def ignores_documents(rows: Sequence[Prediction]) -> bool:
+    """Whether a run wrote nothing, or the same text for every document."""
+    return is_empty(rows) or is_constant(rows)
+
+
+def useless_method(title: str, runs: Sequence[Sequence[Prediction]]) -> str | None:
+    """Why the method with the highest mean is of no use, as sentences; None if one of its `runs` is."""
+    if not runs or not all(map(ignores_documents, runs)):
+        return None
+    wrote = "writes nothing" if all(map(is_empty, runs)) else "writes one and the same text"
+    return (
+        f"{title} has the highest mean, but {wrote} for every document. Read its outputs and the references in the "
+        "report."
+    )
+
+
 def nothing_learned(records: Iterable[Record]) -> str | None:
     """Why no trained method of one base model learned anything, as a sentence; None if one did or it is unknown."""
     finished = [record for record in records if record.status == "finished" and record.spec.is_main]

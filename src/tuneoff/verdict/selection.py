@@ -11,6 +11,7 @@ from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ModelToUse
 from tuneoff.text import join_words
 from tuneoff.verdict.judge import JudgedModel, judge_study
+from tuneoff.verdict.outputs import ignores_documents
 
 
 def find_model_to_use(study: StoredStudy, method: str | None = None, model: str | None = None) -> ModelToUse:
@@ -50,7 +51,7 @@ def choose_model(
     """The run to use, from a study that was judged before; None if no run can be used or none is worth it.
 
     The method with the highest mean on any base model, among those with a finished run on all the data. Of its seeds
-    the one with the lowest validation loss.
+    the one with the lowest validation loss, if possible among those whose texts depend on the document.
     """
     candidates: list[tuple[float, JudgedModel, list[StoredRun]]] = []
     for one in judged:
@@ -67,6 +68,7 @@ def choose_model(
                 and method in (None, name)
                 and model in (None, run.record.spec.model.name)
             ]
+            own = [run for run in own if not ignores_documents(run.predictions)] or own
             if own:
                 unjudged = fmean(run.record.scores.get(one.scores.metric) or 0.0 for run in own)
                 candidates.append((means.get(name, unjudged), one, own))
