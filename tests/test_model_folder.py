@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.model_folder import Tensor, inspect_folder, is_adapter, read_adapter_config, read_header
+from tuneoff.model_folder import (
+    Tensor,
+    gguf_architecture,
+    inspect_folder,
+    is_adapter,
+    read_adapter_config,
+    read_header,
+)
 
 CONFIG = {"model_type": "llama"}
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -185,3 +192,36 @@ def test_adapters_that_cannot_be_used(folder: Path) -> None:
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"without adapter_model\.safetensors; give that model"):
         read_adapter_config(adapter)
+
+
+HEADER = b"GGUF" + struct.pack("<IQQ", 3, 0, 2)
+
+
+def gguf_entry(key: bytes, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+
+
+def test_the_architecture_of_a_gguf_file_follows_values_of_every_kind(tmp_path: Path) -> None:
+    numbers = gguf_entry(b"numbers", 9, struct.pack("<IQ", 5, 2) + bytes(8))
+    texts = gguf_entry(b"texts", 9, struct.pack("<IQ", 8, 1) + struct.pack("<Q", 2) + b"ab")
+    named = gguf_entry(b"general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 4) + numbers + texts + gguf_entry(b"n", 10, bytes(8)) + named)
+    assert gguf_architecture(path) == "llama"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK", "not a GGUF file"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"GGUF", "damaged or truncated at its beginning; download it again"),
+        (HEADER + b"\xff" * 40, "damaged or truncated at its beginning"),
+        (HEADER + gguf_entry(b"a", 9, struct.pack("<IQ", 8, 2**60)), "damaged or truncated at its beginning"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "does not name its architecture"),
+    ],
+)
+def test_files_that_are_no_gguf_file(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        gguf_architecture(tmp_path / "a.gguf")

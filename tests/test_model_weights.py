@@ -57,10 +57,34 @@ def test_an_architecture_that_transformers_does_not_know(folder: Path) -> None:
         read_weights(folder, torch.float32, skeleton=True)
 
 
+def gguf_file(path: Path, architecture: str) -> Path:
+    """A GGUF file without tensors."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(path, architecture)
+    writer.add_array("general.tags", ["a", "b"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_gguf_files_that_cannot_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    unknown = gguf_file(tmp_path / "unknown.gguf", "rwkv7")
+    with pytest.raises(UserError, match=r"architecture rwkv7\); give the model that it was made from"):
+        dequantize_gguf(unknown)
+    short = tmp_path / "short.gguf"
+    short.write_bytes(gguf_file(tmp_path / "llama.gguf", "llama").read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"short\.gguf: damaged or truncated .*; download it again"):
+        dequantize_gguf(short)
+
+
 def test_garbage_in_a_gguf_file_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 64)
-    with pytest.raises(UserError, match=r"bad\.gguf: transformers cannot read"):
+    with pytest.raises(UserError, match=r"bad\.gguf: version 0 of GGUF, and 2 or 3 is read; convert"):
         dequantize_gguf(tmp_path / "bad.gguf")
     assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
 

@@ -272,3 +272,23 @@ def test_the_skeleton_of_a_model_reads_no_weight(folder: Path) -> None:
     assert sorted(name for name, _ in skeleton.named_parameters()) == sorted(
         name for name, _ in load(folder).model.named_parameters()
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "has no tokenizer; copy the tokenizer's files"),
+        (b"\n\x0e\n\x05<unk>", "its tokenizer, tokenizer.model, needs `pip install sentencepiece protobuf`"),
+        (b"IQ== 0\n", "its tokenizer, tokenizer.model, needs `pip install tiktoken`"),
+    ],
+)
+def test_what_a_tokenizer_lacks_is_named(
+    content: bytes | None, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [*folder.glob("tokenizer*"), *folder.glob("vocab*"), *folder.glob("merges*")]:
+        path.unlink()
+    if content is not None:
+        (folder / "tokenizer.model").write_bytes(content)
+    monkeypatch.setattr(models, "_is_installed", lambda package: False)
+    with pytest.raises(UserError, match=said):
+        models.load_tokenizer(ModelSpec(name=str(folder)))

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tuneoff.cache import cache_folder, file_digest
 from tuneoff.errors import UserError
@@ -30,6 +30,9 @@ _OTHER_FRAMEWORKS = {"*.h5": "TensorFlow", "*.msgpack": "Flax", "*.onnx": "ONNX"
 # The format of safetensors limits a header to this size.
 _MAX_HEADER_BYTES = 100_000_000
 _DTYPE_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
+_GGUF_VERSIONS = (2, 3)
+_GGUF_TEXT, _GGUF_LIST = 8, 9  # numbers of kinds of values in GGUF
+_GGUF_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # sizes of the other kinds
 _SHOWN = 3  # names in a message
 _ENCODER_DECODERS = frozenset(
     "bart bigbird_pegasus blenderbot blenderbot-small encoder-decoder fsmt led longt5 m2m_100 marian mbart mt5 mvp "
@@ -189,6 +192,54 @@ def read_header(path: Path) -> dict[str, Tensor]:
             f"{path}: truncated, {_megabytes(size)} of {_megabytes(8 + length + end)} are there; download it again"
         )
     return tensors
+
+
+def gguf_architecture(path: Path) -> str:
+    """`general.architecture` of a GGUF file. Raises `UserError` for another file and for a damaged or truncated one."""
+    with path.open("rb") as stream:
+        if (first := stream.read(len(_LFS_POINTER))) == _LFS_POINTER:
+            raise _lfs_pointer(path)
+        if not first.startswith(b"GGUF"):
+            raise UserError(f"{path}: not a GGUF file, whatever its name says; download it again")
+        stream.seek(4)
+        try:
+            version, _, entries = struct.unpack("<IQQ", stream.read(20))
+            if version not in _GGUF_VERSIONS:
+                raise UserError(f"{path}: version {version} of GGUF, and 2 or 3 is read; convert the model again")
+            for _ in range(entries):
+                key, kind = _gguf_text(stream), _gguf_number(stream, "I")
+                if key == "general.architecture" and kind == _GGUF_TEXT:
+                    return _gguf_text(stream)
+                _skip_gguf_value(stream, kind)
+        except (struct.error, KeyError, EOFError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: damaged or truncated at its beginning; download it again") from error
+    raise UserError(f"{path}: does not name its architecture; download it again")
+
+
+def _gguf_number(stream: BinaryIO, code: str) -> int:
+    found: int = struct.unpack(f"<{code}", stream.read(struct.calcsize(f"<{code}")))[0]
+    return found
+
+
+def _gguf_text(stream: BinaryIO) -> str:
+    length = _gguf_number(stream, "Q")
+    if length > _MAX_HEADER_BYTES or len(content := stream.read(length)) < length:
+        raise EOFError
+    return content.decode("utf-8")
+
+
+def _skip_gguf_value(stream: BinaryIO, kind: int) -> None:
+    if kind == _GGUF_TEXT:
+        _gguf_text(stream)
+    elif kind == _GGUF_LIST:
+        kind, length = _gguf_number(stream, "I"), _gguf_number(stream, "Q")
+        if kind in _GGUF_BYTES:
+            stream.seek(min(length * _GGUF_BYTES[kind], _MAX_HEADER_BYTES), 1)
+        else:
+            for _ in range(length):
+                _skip_gguf_value(stream, kind)
+    else:
+        stream.seek(_GGUF_BYTES[kind], 1)
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 import shutil
+import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.cache import cache_folder
 from tuneoff.errors import UserError
-from tuneoff.model_folder import ADAPTER_WEIGHTS, INDEX_FILE, SINGLE_FILE, cached_file_digest
+from tuneoff.model_folder import ADAPTER_WEIGHTS, INDEX_FILE, SINGLE_FILE, cached_file_digest, gguf_architecture
 
 if TYPE_CHECKING:
     import torch
@@ -113,13 +114,20 @@ def dequantize_gguf(gguf: Path) -> Path:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        architecture = gguf_architecture(gguf)
         # The GGUF reader always shows its own progress bar.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
                 model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            except (ValueError, OSError, KeyError, NotImplementedError) as error:
-                raise UserError(f"{gguf}: transformers cannot read this GGUF file ({error})") from error
+            except (ValueError, OSError, LookupError, NotImplementedError, ArithmeticError, struct.error) as error:
+                reason = first_error_line(error)
+                if "not supported" in reason:
+                    raise UserError(
+                        f"{gguf}: transformers reads no GGUF file of this kind (architecture {architecture}); give the "
+                        "model that it was made from, with safetensors"
+                    ) from error
+                raise UserError(f"{gguf}: damaged or truncated ({reason}); download it again") from error
             _without_quantizer(model).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 

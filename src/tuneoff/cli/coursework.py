@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Sequence
 
+from tuneoff import models
 from tuneoff.api import Study
 from tuneoff.cli import expand_home, guard, silence_libraries
 from tuneoff.cli.app import dispatch
+from tuneoff.cli.arguments import split
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
+from tuneoff.model_folder import read_json_object
+from tuneoff.spec import ModelSpec
 from tuneoff.text import sanitize
 
 LEARNING_RATE = "--learning-rate"
@@ -39,6 +43,8 @@ def run_program(method: str, typed: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         own = for_method(method, with_starter(arguments))
+        if method == "lora" and not {"-h", "--help"} & set(own):
+            own += modules_of_architecture(own)
         return dispatch(["train", method, "--preset", "coursework", *own], then=finish)
 
     return guard(work)
@@ -70,6 +76,28 @@ def for_method(method: str, typed: Sequence[str]) -> list[str]:
     if idle:
         print(f"note: nothing is trained here, so these have no effect: {', '.join(idle)}", file=sys.stderr)
     return spelt
+
+
+def modules_of_architecture(typed: Sequence[str]) -> list[str]:
+    """The flag with PEFT's choice of modules for the architecture of the one model that was typed.
+
+    None is needed if modules were typed, or if the coursework's are the choice.
+    """
+    pieces = split(typed, (), {"--model": True})
+    named = [piece.value for piece in pieces if piece.name == "--model" and piece.value]
+    if len(named) != 1 or any("target" in argument for argument in typed):
+        return []
+    folder = models.locate(ModelSpec(name=named[0]))
+    if not (folder / "config.json").is_file():
+        return []
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
+
+    kind = read_json_object(folder / "config.json").get("model_type")
+    chosen = CHOICES.get(kind)
+    if not isinstance(chosen, list) or set(chosen) == set(CHOICES["gpt_neo"]):
+        return []
+    print(sanitize(f"note: LoRA adapts {', '.join(chosen)}, PEFT's choice for {kind}"), file=sys.stderr)
+    return ["--set", f"target_modules={','.join(chosen)}"]
 
 
 def _check_number(flag: str, text: str) -> None:
