@@ -43,6 +43,7 @@ def test_a_plan_with_few_test_documents_promises_no_difference(
     assert plan["sees"] is None
     assert plan["data"]["cautions"][0].startswith("only 8 test documents: with fewer than 10 no difference")
     assert plan["data"]["caution"] is None
+    assert plan["data"]["columns"]["train"]["summary"] == ["summary"]
     assert main(["compare", *tiny, "--seeds=3", "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "        CAUTION: only 8 test documents" in text

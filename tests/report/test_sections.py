@@ -16,11 +16,13 @@ from support.report_study import (
     read_summary,
     write_new_summary,
 )
+from tuneoff.data import ColumnsTaken
 from tuneoff.report import sections
 from tuneoff.results.run_record import Accelerator, Machine, Provenance, Record, RunDetails
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import (
     BudgetFile,
+    DataFile,
     PruningCheck,
     PruningSavings,
     ReducedSettings,
@@ -149,6 +151,18 @@ def test_the_page_says_what_was_compared_tuned_and_fixed(fake_study: Callable[..
     assert "3 trials and a refinement trial for each method, at each fraction of the data: lora.learning_rate" in shown
     assert "lora.r = 4" in shown
     assert "10 %, 100 %; at least 50 steps on a fraction, but never more than on all the data" in shown
+
+
+def test_the_page_names_the_columns_that_were_taken(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=2, methods=("zero_shot", "lora"))
+    taken = ColumnsTaken("text", ("summary",), ("title", HOSTILE), ("article",))
+    StudyDir(study).write_data(DataFile(columns={"train": taken}))
+    write_new_summary(study)
+    page = PageTexts(study)
+    shown = " ".join(page.sections.values())
+    assert "document=text, summary=summary, fields=title+</h2>" in shown
+    assert "passed over: article" in shown
+    assert "\x1b" not in shown
 
 
 def test_what_a_fraction_of_the_data_lacks_is_reported(fake_study: Callable[..., Path]) -> None:

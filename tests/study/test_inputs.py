@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tuneoff.data import Example, cleaning_report
+from tuneoff.data import ColumnsTaken, Example, cleaning_report
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
@@ -144,6 +144,14 @@ def test_what_is_stored_of_the_data_names_no_folder(load: Callable[..., StudyInp
     assert any("rows.jsonl" in line for line in stored.cleaning)
     assert str(tmp_path) not in stored.model_dump_json()
     assert (stored.counts, stored.content_hash) == (found.counts, found.hashes.data)
+
+
+def test_the_columns_that_were_taken_are_stored(load: Callable[..., StudyInputs]) -> None:
+    stored = load(rows(text="other")).data_file(DataSpec(source="starter"))
+    read = DataFile.model_validate_json(stored.model_dump_json())
+    assert read.columns == stored.columns
+    assert read.columns["train"] == ColumnsTaken("document", ("summary",), ("text",), ("text",))
+    assert DataFile.model_validate_json("{}").columns == {}
 
 
 def test_sensitivity_needs_two_rows_to_compare(

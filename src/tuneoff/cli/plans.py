@@ -1,5 +1,6 @@
 """Plans and methods as text for people and as plain data for programs."""
 
+import dataclasses
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
         "data": {
             "description": inputs.dataset.description,
             "counts": inputs.counts,
+            "columns": {split: dataclasses.asdict(taken) for split, taken in inputs.dataset.columns.items()},
             "caution": inputs.coverage.caution,
             "cautions": list(inputs.cautions),
         },

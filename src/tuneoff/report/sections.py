@@ -12,6 +12,7 @@ from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import SearchFile
 from tuneoff.results.summary import BudgetReport, Finding, Summary
 from tuneoff.spec import StudySpec
+from tuneoff.study.data_checks import columns_line
 from tuneoff.text import plural
 from tuneoff.verdict.ratings import saved_ratings
 
@@ -158,6 +159,7 @@ def study_facts(spec: StudySpec, summary: Summary) -> Facts:
             ("Fractions of the data", fractions),
             ("Models", [model.name for model in spec.models]),
             ("Data", [data.description, ", ".join(f"{number:,} {split}" for split, number in data.counts.items())]),
+            ("Columns", [columns_line(data.columns) or ""]),
             (
                 "Effort, the same for all",
                 [

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tuneoff.data import ColumnsTaken, Split
 from tuneoff.spec import StudySpec
 from tuneoff.spec.run import Finite, Frozen, Scalar
 
@@ -38,6 +39,8 @@ class DataFile(_Tolerant):
     counts: dict[str, int] = {}
     """Examples of each split."""
     cleaning: tuple[str, ...] = ()
+    columns: dict[Split, ColumnsTaken] = {}
+    """What the columns of each split were taken for; empty if that was not recorded."""
     content_hash: str | None = None
     caution: str | None = None
     """What ROUGE does not see of the test data."""

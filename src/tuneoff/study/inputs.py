@@ -72,6 +72,7 @@ class StudyInputs:
             description=self.dataset.description,
             counts=self.counts,
             cleaning=tuple(_without_folders(data.cleaning_report(self.dataset), spec)),
+            columns=dict(self.dataset.columns),
             content_hash=self.dataset.content_hash,
             caution=self.coverage.caution,
             cautions=tuple(_without_folders(self.cautions, spec)),
