@@ -1,5 +1,6 @@
 """Flags: one spelling for many, clear words for the wrong ones, help for each command."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_impossible_sizes_of_splits(typed: str) -> None:
 def test_one_file_is_a_name_and_several_are_a_tuple() -> None:
     assert overrides_of({"train_file": ["a"]}) == [(("data", "train_file"), "a", "--train-file")]
     assert overrides_of({"test_file": ["a", "b"]}) == [(("data", "test_file"), ("a", "b"), "--test-file")]
+
+
+def test_standard_input_is_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"document": "a"}\n')))
+    [(_, files, flag)] = overrides_of({"train_file": ["a.jsonl", "-"]})
+    assert (files[0], flag) == ("a.jsonl", "--train-file")
+    assert Path(files[1]).parent == tmp_path / "rows"
+    assert Path(files[1]).read_text() == '{"document": "a"}\n'
+    with pytest.raises(UserError, match="--train-file - and --test-file -: standard input can be read once"):
+        overrides_of({"train_file": ["-"], "test_file": ["-"]})
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="--test-file -: standard input is closed"):
+        overrides_of({"test_file": ["-"]})
 
 
 def test_control_codes_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

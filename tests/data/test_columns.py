@@ -255,3 +255,31 @@ def test_a_header_that_is_a_row_is_named_as_such() -> None:
     row = {"The council met on Tuesday and spoke about a new bus line to the hospital": "b", "Short": "c"}
     with pytest.raises(UserError, match="its first line seems to be a row, not the names of the columns"):
         find(table(row), None, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        (("Buy milk today", "shop"), [("Call the bank", "money"), ("Buy two eggs", "shop")]),
+        (("Where is it?", "where"), [("Who was there then?", "who")]),
+        (("1", "milk"), [("2", "eggs"), ("3", "bread")]),
+        (("milk and eggs", "x"), [("bread and butter", "y")]),
+    ],
+)
+def test_short_cells_above_others_are_no_header(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    with pytest.raises(UserError, match=r"seems to be a row, .* or, if these are names, give --document-column and"):
+        find(table(*(dict(zip(header, row, strict=True)) for row in rows)), None, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        (("email", "subject"), [("Is it in?", "Order"), ("email", "subject")]),  # a second header line
+        (("0", "1"), [("Is it in?", "Order")]),
+        (("body of the mail", "subject"), [("Is my order 1182 in?", "Order")]),
+        (("email", "kind"), [("Is it in?", "3")]),
+    ],
+)
+def test_a_header_without_usual_names_is_still_one(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    with pytest.raises(UserError, match="no column has a usual name for the document; name it with --document-column"):
+        find(table(*(dict(zip(header, row, strict=True)) for row in rows)), None, None)

@@ -6,6 +6,7 @@ they mean the same; where the meaning differs, `foreign_flags` says what to type
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ from tuneoff.errors import UserError
 from tuneoff.options import DATA_FILES, OPTION_PATHS
 
 DATA, MODEL, PROMPT, EFFORT, GENERATION = "Data", "Model", "Prompt", "Effort, the same for every method", "Generation"
+
+_STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ STUDY_FLAGS = (
          ("--dataset-name",), "NAME"),
     Flag("--data-config", str, DATA, "Configuration of a hub data set.",
          ("--dataset-config-name",), "NAME"),
-    Flag("--train-file", list[str], DATA, "Training examples: .jsonl, .csv or .parquet. Repeatable.",
-         metavar="FILE"),
+    Flag("--train-file", list[str], DATA,
+         "Training examples: .jsonl, .csv, .parquet and others; - is standard input. Repeatable.", metavar="FILE"),
     Flag("--validation-file", list[str], DATA,
          "Validation examples; by default a tenth of the training documents. Repeatable.", metavar="FILE"),
     Flag("--test-file", list[str], DATA,
@@ -172,6 +175,7 @@ def normalized(token: str) -> str:
 def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
     """(path, value, flag) of every flag that was typed."""
     given: list[tuple[tuple[str, ...], Any, str]] = []
+    values = _with_stored_input(values)
     for flag in STUDY_FLAGS:
         value = values.get(flag.parameter)
         if value is None or value is False or value == []:
@@ -189,6 +193,25 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
         else:
             given.append((flag.path, value, flag.name))
     return given
+
+
+def _with_stored_input(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with a stored copy of standard input in place of a file named `-`."""
+    flags = [flag for flag in STUDY_FLAGS if flag.parameter in DATA_FILES]
+    reading = [flag for flag in flags for file in values.get(flag.parameter) or () if file == _STANDARD_INPUT]
+    if not reading:
+        return values
+    if len(reading) > 1:
+        raise UserError(f"{reading[0].name} - and {reading[1].name} -: standard input can be read once; name a file")
+    from tuneoff.cache import cache_folder
+    from tuneoff.data.standard_input import store_standard_input
+
+    (flag,) = reading
+    if sys.stdin is None:
+        raise UserError(f"{flag.name} -: standard input is closed; name a file")
+    stored = str(store_standard_input(sys.stdin.buffer, flag.name, cache_folder() / "rows"))
+    files = [stored if file == _STANDARD_INPUT else file for file in values[flag.parameter]]
+    return {**values, flag.parameter: files}
 
 
 def _fractions(text: str) -> list[float]:

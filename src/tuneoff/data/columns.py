@@ -4,6 +4,7 @@ import difflib
 import itertools
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -87,7 +88,7 @@ def find_columns(
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
     first = Columns(
         _document_column(table.name, seen, document, rows),
-        _summary_columns(table.name, seen, summary),
+        _summary_columns(table.name, seen, summary, rows),
         ID_NAME if ID_NAME in seen else _usual_column(seen, (ID_NAME,)) or ID_NAME,
         tuple(required_fields),
     )
@@ -153,18 +154,18 @@ def _document_column(table: str, available: list[str], given: str | None, rows: 
             instruction = _usual_column(available, (INSTRUCTION_NAME,))
             if instruction is not None and _is_asked_by(instruction, found, rows):
                 return instruction
-        return found if found is not None else _no_usual_column(table, available, "document")
+        return found if found is not None else _no_usual_column(table, available, "document", rows)
     if given in available:
         return given
     raise _no_column(table, available, given, "the document", "give another --document-column")
 
 
-def _summary_columns(table: str, available: list[str], given: str | None) -> tuple[str, ...]:
+def _summary_columns(table: str, available: list[str], given: str | None, rows: Sequence[SourceRow]) -> tuple[str, ...]:
     if given is None:
         if (found := _usual_column(available, SUMMARY_NAMES)) is not None:
             return (found,)
         numbered = tuple(name for name in available if _NUMBERED.fullmatch(name.strip().lower()))
-        return numbered or (_no_usual_column(table, available, "summary"),)
+        return numbered or (_no_usual_column(table, available, "summary", rows),)
     if given in available:
         return (given,)
     several = tuple(name for name in (part.strip() for part in given.split(",")) if name in available)
@@ -173,12 +174,14 @@ def _summary_columns(table: str, available: list[str], given: str | None) -> tup
     raise _no_column(table, available, given, "the summary", "give another --summary-column")
 
 
-def _no_usual_column(table: str, available: list[str], role: str) -> str:
-    text = next((name for name in available if _looks_like_text(name)), None)
-    if text is not None:
+def _no_usual_column(table: str, available: list[str], role: str, rows: Sequence[SourceRow]) -> str:
+    below = [row.values for row in rows if any(row.values.get(name) != name for name in available)]  # no second header
+    cell = next((name for name in available if _looks_like_a_cell(name, [row.get(name) for row in below])), None)
+    if cell is not None:
         raise UserError(
-            f"{table}: its first line seems to be a row, not the names of the columns ({text[:40]!r}...); write a line "
-            "such as document,summary above it"
+            f"{table}: its first line seems to be a row, not the names of the columns "
+            f"({_shortened(cell)}); write a line such as document,summary above it, or, if these are names, give "
+            "--document-column and --summary-column"
         )
     raise UserError(
         f"{table}: no column has a usual name for the {role}; name it with --{role}-column "
@@ -186,8 +189,21 @@ def _no_usual_column(table: str, available: list[str], role: str) -> str:
     )
 
 
-def _looks_like_text(name: str) -> bool:
-    return len(name) > 60 or len(name.split()) > 6
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
+
+
+def _looks_like_a_cell(name: str, below: Sequence[object]) -> bool:
+    """Whether the name of a column is rather one of its values: a sentence, one that comes again, or as they are."""
+    words = len(name.split())
+    if len(name) > 60 or words > 6 or (words > 1 and name.endswith((".", "?", "!"))):
+        return True
+    texts = [value.strip() for value in below if isinstance(value, str)]
+    if not name or not texts:
+        return False
+    if name in texts or (name.isdecimal() and all(text.isdecimal() for text in texts)):
+        return True
+    return words > 2 and words >= statistics.median(len(text.split()) for text in texts)
 
 
 def _is_asked_by(instruction: str, given: str, rows: Sequence[SourceRow]) -> bool:
