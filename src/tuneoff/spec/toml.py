@@ -18,9 +18,8 @@ from pydantic_core import ErrorDetails
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.spec.run import Frozen
+from tuneoff.spec.wrong_values import KeyPath, expectation, setting_of, shown
 from tuneoff.text import did_you_mean
-
-KeyPath = tuple[str | int, ...]
 
 SECTIONS: dict[str, type[Frozen]] = {
     "data": DataSpec,
@@ -167,7 +166,9 @@ def _parse(source: _Source) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source.name}: not TOML: {error}") from error
+        raise UserError(
+            f'{source.name}: not TOML ({error}); a line is a key and its value, and texts are in quotes: name = "mine"'
+        ) from error
 
 
 def _check_tables(document: Mapping[str, Any], source: _Source | None) -> None:
@@ -182,7 +183,9 @@ def _check_models(document: Mapping[str, Any], source: _Source | None) -> None:
     models = document.get("models", [])
     if not isinstance(models, list) or not all(isinstance(entry, str | dict) for entry in models):
         where = source.place(("models",)) if source else None
-        raise UserError(f'{where or "study"}: `models` is a list of names or tables, such as models = ["starter"]')
+        raise UserError(
+            f'{where or "study"}: `models` is a list: write models = ["NAME"], or [[models]] and its keys below it'
+        )
 
 
 def _anchor(document: dict[str, Any], folder: Path) -> None:
@@ -252,37 +255,24 @@ def _explain(
 ) -> str:
     """One sentence for the first error; unknown keys first, because a misspelt key often causes the others."""
     error = min(errors, key=lambda error: error["type"] != "extra_forbidden")
-    path: KeyPath = error["loc"]
-    setting = path[:1] == ("hyperparameters",) and len(path) > 3  # the rest names a branch of the type
-    path = path[:3] if setting else path
-    place = _place(path, source, overrides)
+    path = setting_of(error, document)
+    place = _place(path[:-1] if error["type"] == "missing" else path, source, overrides)
     key = str(next((part for part in reversed(path) if isinstance(part, str)), "study"))
     if error["type"] == "extra_forbidden":
+        if path == ("model",):
+            return f'{place}: unknown key `model`; write [[models]] and its keys below it, such as name = "starter"'
         owner: type[Frozen] = SECTIONS.get(str(path[0]), StudySpec) if len(path) > 1 else StudySpec
         return f"{place}: unknown key `{key}`{did_you_mean(key, owner.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
         return message if place == "study" or not message[:1].islower() else _prefixed(path, place, message)
     if error["type"] == "missing":
         return f"{place}: `{key}` is missing"
-    if setting:
-        message = "should be a number, a text, true, false or a list of texts"
-    return f"{place}: `{key}` {message.removeprefix('Input ')}, not {_shown(document, path)}"
+    return f"{place}: `{key}` {expectation(error, path)}, not {shown(document, path)}"
 
 
 def _prefixed(path: KeyPath, place: str, message: str) -> str:
     return message if path == ("data",) else f"{place}: {message}"
-
-
-def _shown(document: Any, path: KeyPath) -> str:
-    """The offending value as typed, short."""
-    for key in path:
-        try:
-            document = document[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    text = repr(document)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _place(path: KeyPath, source: _Source | None, overrides: Sequence[Override]) -> str:
