@@ -88,6 +88,18 @@ def test_missing_splits_are_held_out_by_document(tmp_path: Path) -> None:
     assert other.content_hash != dataset.content_hash
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_share_is_refused_where_the_split_has_a_file(tmp_path: Path, split: str) -> None:
+    files = {"train": [pair(n) for n in range(50)], split: [pair(100)]}
+    with pytest.raises(UserError) as caught:
+        load_rows(tmp_path, files, **{f"{split}_share": 0.2})
+    message = str(caught.value)
+    assert message.startswith(f"--{split}-share 0.2: nothing is held out, because there are {split} data (")
+    assert message.endswith(f"{split}.jsonl); leave out one of the two")
+    other = {"validation": "test", "test": "validation"}[split]
+    assert len(getattr(load_rows(tmp_path, files, **{f"{other}_share": 7}), other)) == 7
+
+
 def test_held_out_splits_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
     train = [pair(n) for n in range(50)]
     one = load_rows(tmp_path, {"train": train})

@@ -112,6 +112,7 @@ def _clean_and_split(
         "test": spec.max_test_documents,
     }
     missing = [split for split in limits if split not in tables]
+    _check_shares(spec, tables)
     cleaner = Cleaner()
     writer = ExampleWriter(cache_writer)
     ranges: dict[Split, tuple[int, int]] = {}
@@ -152,6 +153,17 @@ def _clean_and_split(
         **{split: examples.indices.tobytes() for split, examples in in_order.items()},
         "meta": json.dumps(meta).encode(),
     }
+
+
+def _check_shares(spec: DataSpec, tables: Mapping[Split, Tables]) -> None:
+    """Raise `UserError` for a share to hold out, other than the default, where the split has data of its own."""
+    shares: dict[Split, int | float] = {"validation": spec.validation_share, "test": spec.test_share}
+    for split, share in shares.items():
+        if split in tables and share != DataSpec.model_fields[f"{split}_share"].default:
+            raise UserError(
+                f"--{split}-share {share:g}: nothing is held out, because there are {split} data "
+                f"({_names(tables[split])}); leave out one of the two"
+            )
 
 
 def _cached_dataset(cached: cache.CachedFile) -> Dataset:
