@@ -10,7 +10,7 @@ import typer
 from tuneoff.cli import main
 from tuneoff.cli.app import app
 from tuneoff.cli.flags import ALIASES
-from tuneoff.cli.foreign_flags import IN_COMMAND, INSTEAD, WITHOUT_EFFECT
+from tuneoff.cli.foreign_flags import IN_COMMAND, INSTEAD, STUDY_COMMANDS, WITHOUT_EFFECT
 from tuneoff.cli.method_flags import method_flags
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.methods import METHODS
@@ -61,7 +61,7 @@ from tuneoff.methods import METHODS
         (["judge", "x", "--margin", "wide"], ["--margin wide: a number was expected"]),
         (["emails.csv"], ["tuneoff compare emails.csv"]),
         (["import-pef"], ["did you mean `tuneoff import-peft`?"]),
-        (["xyzzy"], ["no such command; there are compare, train"]),
+        (["xyzzy"], ["no such command; there are compare, check, train"]),
         (["--epochs", "2"], ["flags come after the command"]),
     ],
 )
@@ -112,7 +112,7 @@ def test_no_flag_is_suggested_that_the_command_does_not_have(command: str) -> No
     for method in (None, "lora", "zero_shot") if command == "train" else (None,):
         for mistake in (*MISTAKES, *IN_COMMAND.get(command, {})):
             name = f"--{ALIASES.get(mistake[2:], mistake[2:])}"
-            if has(command, name, method) or (name in WITHOUT_EFFECT and command in ("compare", "train")):
+            if has(command, name, method) or (name in WITHOUT_EFFECT and command in STUDY_COMMANDS):
                 continue
             said = usage_sentence(NoSuchOption(ctx=context, option_name=name), [command, mistake, "x"], method)
             assert said.startswith(f"no flag {mistake}"), said

@@ -1,5 +1,6 @@
 """The commands. Each parses its flags, calls one function and prints; slow modules are imported inside functions."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,15 @@ StudyFile = Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", help="
 Preset = Annotated[
     str | None,
     typer.Option("--preset", metavar="NAME", help="A study that comes with tuneoff: `starter`.", show_default=False),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--methods",
+        metavar="A,B",
+        help="Methods to compare, separated by commas; see `tuneoff methods`. Repeatable.",
+        show_default="zero_shot,soft_prompt,lora,full",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -138,15 +148,7 @@ AsJson = Annotated[
 def compare(
     study: StudyFile = None,
     preset: Preset = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--methods",
-            metavar="A,B",
-            help="Methods to compare, separated by commas; see `tuneoff methods`. Repeatable.",
-            show_default="zero_shot,soft_prompt,lora,full",
-        ),
-    ] = None,
+    methods: Methods = None,
     set_: Settings = None,
     predictions: Outside = None,
     output: Output = None,
@@ -168,15 +170,8 @@ def compare(
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
     from tuneoff.cli.study import StudyFlags
-    from tuneoff.spec.toml import Override
-    from tuneoff.study.study_file import parse_setting, read_study
 
-    overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
-    if methods:
-        names = tuple(name.strip().replace("-", "_") for name in ",".join(methods).split(",") if name.strip())
-        overrides.append(Override(("methods",), names, "--methods"))
-    overrides += [parse_setting(text) for text in set_ or ()]
-    spec = read_study(study, preset, overrides)
+    spec = _compared(study, preset, methods, set_, predictions, given)
     flags = StudyFlags(
         budget=budget,
         equal=equal,
@@ -188,6 +183,75 @@ def compare(
         quiet=quiet,
     )
     return _carry_out(spec, output or Path("runs") / spec.name, flags, dry_run=dry_run, as_json=as_json)
+
+
+def _compared(
+    study: Path | None,
+    preset: str | None,
+    methods: Sequence[str] | None,
+    set_: Sequence[str] | None,
+    predictions: Sequence[str] | None,
+    given: Mapping[str, Any],
+) -> "StudySpec":
+    """The study that flags of `compare` describe."""
+    from tuneoff.spec.toml import Override
+    from tuneoff.study.study_file import parse_setting, read_study
+
+    overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
+    if methods:
+        names = tuple(name.strip().replace("-", "_") for name in ",".join(methods).split(",") if name.strip())
+        overrides.append(Override(("methods",), names, "--methods"))
+    overrides += [parse_setting(text) for text in set_ or ()]
+    return read_study(study, preset, overrides)
+
+
+@app.command()
+@takes_study_flags
+def check(
+    study: StudyFile = None,
+    preset: Preset = None,
+    methods: Methods = None,
+    set_: Settings = None,
+    predictions: Outside = None,
+    output: Output = None,
+    keep_earlier: KeepEarlier = False,
+    report_to: ReportTo = None,
+    no_texts: NoTexts = False,
+    workers: Workers = "1",
+    engine: Engine = "local",
+    budget: Budget = None,
+    equal: Equal = "examples",
+    quiet: Quiet = False,
+    dry_run: DryRun = False,  # noqa: ARG001 - nothing else is done here
+    as_json: AsJson = False,
+    *,
+    given: Mapping[str, Any],
+) -> int:
+    """List what a study needs and what fails, without loading a model. Takes the flags of `compare`; writes nothing."""
+    from tuneoff.cli.checks import items_as_text
+    from tuneoff.cli.study import StudyFlags
+    from tuneoff.study.checklist import look_at
+    from tuneoff.study.executor import check_executor
+
+    spec = _compared(study, preset, methods, set_, predictions, given)
+    flags = StudyFlags(
+        budget=budget,
+        equal=equal,
+        workers=workers,
+        engine=engine,
+        report_to=report_to or (),
+        keep_texts=not no_texts,
+        keep_earlier=keep_earlier,
+        quiet=quiet,
+    )
+    flags.limits()
+    check_executor(flags.engine)
+    items = list(look_at(spec, output or Path("runs") / spec.name))
+    if as_json:
+        print(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
+    elif not flags.quiet:
+        print(items_as_text(items, sys.stdout.encoding))
+    return USAGE if any(item.passed is False for item in items) else DONE
 
 
 @app.command()

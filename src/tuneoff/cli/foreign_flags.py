@@ -5,7 +5,7 @@ The names are those of transformers' example programs, TRL, PEFT's examples and 
 
 from dataclasses import dataclass
 
-STUDY_COMMANDS = ("compare", "train")
+STUDY_COMMANDS = ("compare", "train", "check")
 
 
 @dataclass(frozen=True)

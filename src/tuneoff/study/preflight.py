@@ -20,13 +20,14 @@ def check_models(study: StudySpec, dataset: Dataset) -> None:
     adapting = planner.build_methods(study).values()
     for spec in study.models:
         skeleton = models.skeleton(spec)
-        _check_positions(study, spec, skeleton)
-        _check_token_ids(study, spec, skeleton, models.load_tokenizer(spec), dataset)
+        check_positions(study, spec, skeleton)
+        check_token_ids(study, spec, skeleton, models.load_tokenizer(spec), dataset)
         for method in adapting:
             method.check(skeleton)
 
 
-def _check_positions(study: StudySpec, spec: ModelSpec, model: PreTrainedModel) -> None:
+def check_positions(study: StudySpec, spec: ModelSpec, model: PreTrainedModel) -> None:
+    """Raise `UserError` if a prompt may be longer than the model has positions."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < study.prompt.max_length:
         raise UserError(
@@ -35,14 +36,14 @@ def _check_positions(study: StudySpec, spec: ModelSpec, model: PreTrainedModel) 
         )
 
 
-def _check_token_ids(
+def check_token_ids(
     study: StudySpec,
     spec: ModelSpec,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
 ) -> None:
-    """Every token id of a prompt needs a row of the embedding."""
+    """Raise `UserError` if a token id of a prompt has no row of the embedding."""
     rows = model.get_input_embeddings().num_embeddings
     if tokenizer.vocab_size > rows:
         raise UserError(

@@ -28,6 +28,7 @@ from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
+from tuneoff.study.resources import check_resources
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 from tuneoff.study.speed_probe import measure_speeds
 from tuneoff.study.task_words import as_begun
@@ -165,10 +166,11 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
 
 
 def check_before_runs(prepared: PreparedStudy) -> None:
-    """Raise `UserError` for prompts and models with which every run would fail. Reads no weight."""
+    """Raise `UserError` for prompts, models and a machine with which every run would fail. Reads no weight."""
     if prepared.missing:
         check_prompts(prepared.spec, prepared.inputs)
         check_models(prepared.spec, prepared.inputs.dataset)
+        check_resources(prepared.spec, prepared.missing, prepared.dir.path)
 
 
 def carry_out_study(

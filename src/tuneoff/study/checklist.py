@@ -1,0 +1,115 @@
+"""The list of `tuneoff check`: each condition of a study is looked at by itself, so that none hides another.
+
+Reads settings and headers of the models, never a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tuneoff import data, models
+from tuneoff.errors import UserError
+from tuneoff.prompts import field_names
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.spec import ModelSpec, StudySpec
+from tuneoff.study import planner, resources
+from tuneoff.study.data_checks import columns_line
+from tuneoff.study.inputs import check_prompts, load_inputs
+from tuneoff.study.preflight import check_positions, check_token_ids
+
+if TYPE_CHECKING:
+    from tuneoff.data import Dataset
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the list. `passed` is None for a remark, and for what could not be looked at."""
+
+    name: str
+    passed: bool | None
+    text: str
+
+
+def look_at(study: StudySpec, folder: Path) -> Iterator[Item]:
+    """Every item of a study in `folder`. Changes nothing there."""
+    yield _item("folder", StudyDir(folder).check_writable, f"{folder}: can be written")
+    fields = field_names(study.prompt.instruction)
+    dataset, problem = _attempt(partial(data.load_dataset, study.data, fields))
+    if dataset is None:
+        yield Item("data", False, problem)
+    else:
+        yield Item("data", True, dataset.description)
+        if (columns := columns_line(dataset.columns)) is not None:
+            yield Item("columns", True, columns)
+    sound = dataset is not None
+    for spec in study.models:
+        for item in _of_model(study, spec, dataset, folder):
+            sound = sound and item.passed is not False
+            yield item
+    if sound:
+        inputs, problem = _attempt(partial(load_inputs, study))
+        if inputs is None:
+            yield Item("data", False, problem)
+        else:
+            yield _item("prompts", partial(check_prompts, study, inputs), "every kind of prompt can be filled")
+            yield from (Item("caution", None, caution) for caution in inputs.cautions)
+    elif dataset is not None:
+        yield from (Item("caution", None, caution) for caution in dataset.cautions)
+    yield Item("minutes", None, "not measured; `tuneoff compare --budget TIME --dry-run` measures each method")
+
+
+def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder: Path) -> Iterator[Item]:
+    parameters, problem = _attempt(partial(resources.count_parameters, spec))
+    if parameters is None:
+        yield Item("model", False, problem)
+        return
+    yield Item("model", True, f"{spec.name}, {parameters / 1e6:,.1f} M parameters")
+    tokenizer, problem = _attempt(partial(models.load_tokenizer, spec))
+    yield Item("tokenizer", tokenizer is not None, problem or f"{spec.name}: can be loaded")
+    skeleton, problem = _attempt(partial(models.skeleton, spec))
+    yield Item("weights", skeleton is not None, problem or f"{spec.name}: exactly those of its architecture")
+    if skeleton is not None:
+        fits = f"{spec.name} has room for {study.prompt.max_length} tokens"
+        yield _item("positions", partial(check_positions, study, spec, skeleton), fits)
+        if tokenizer is not None and dataset is not None:
+            check = partial(check_token_ids, study, spec, skeleton, tokenizer, dataset)
+            yield _item("tokens", check, f"{spec.name} has an embedding for each token of a prompt")
+        for name, method in planner.build_methods(study).items():
+            yield _item(name, partial(method.check, skeleton), f"can adapt {spec.name}")
+    there = resources.machine_memory()
+    for name in study.methods:
+        need = resources.gigabytes(resources.least_memory(spec, parameters, name))
+        text = f"{name}: at least {need} and activations (estimate)"
+        if there is None:
+            yield Item("memory", None, f"{text}, on the accelerator")
+        else:
+            check = partial(resources.check_memory, spec, parameters, name, there)
+            yield _item("memory", check, f"{text}, of {resources.gigabytes(there)}")
+    runs = study.seeds * len(study.fractions) if resources.WHOLE_MODEL in study.methods else 0
+    need = resources.gigabytes(resources.least_disk(parameters, runs))
+    free = resources.gigabytes(resources.free_disk(folder))
+    check = partial(resources.check_disk, parameters, runs, folder, spec.name)
+    yield _item("disk", check, f"at least {need} for fully tuned models (estimate), {free} free")
+
+
+def _attempt(look: Callable[[], _Found]) -> tuple[_Found | None, str]:
+    """What `look` returns, or why it cannot."""
+    try:
+        return look(), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _item(name: str, check: Callable[[], str | None], text: str) -> Item:
+    """An item that has passed unless `check` raises. What `check` returns is added to `text`."""
+    try:
+        more = check()
+    except UserError as error:
+        return Item(name, False, str(error))
+    return Item(name, True, f"{text}; {more}" if more else text)

@@ -1,0 +1,91 @@
+"""Whether memory and disk of this machine can be enough for a study, from the sizes that the models' headers give.
+
+The figures are lower bounds without activations: a plan is only refused if it is hopeless.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from tuneoff import models
+from tuneoff.errors import UserError
+from tuneoff.model_folder import inspect_folder
+from tuneoff.spec import ModelSpec, StudySpec
+from tuneoff.study.planner import PlannedRun
+
+WHOLE_MODEL = "full"  # the method whose gradients and optimizer state cover every parameter
+# Weights, gradients and two moments in fp32; with bf16 weights it is more, because the masters are fp32 too.
+_TRAINED_BYTES = 16
+_FROZEN_BYTES = {"fp32": 4, "bf16": 2, "auto": 2}
+_STORED_BYTES = 2  # of a parameter in an artefact, at least
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Parameters of a model, from the headers of its files."""
+    return inspect_folder(models.weights_folder(spec), trust_remote_code=spec.trust_remote_code).parameters
+
+
+def least_memory(spec: ModelSpec, parameters: int, method: str) -> int:
+    """Bytes of memory that a run needs at least."""
+    return parameters * (_TRAINED_BYTES if method == WHOLE_MODEL else _FROZEN_BYTES[spec.precision])
+
+
+def least_disk(parameters: int, runs: int) -> int:
+    """Bytes of disk that the artefacts of `runs` fully tuned models need at least."""
+    return parameters * _STORED_BYTES * runs
+
+
+def check_memory(spec: ModelSpec, parameters: int, method: str, there: int) -> None:
+    """Raise `UserError` if a run needs more than all the memory of the machine, which has `there` bytes."""
+    need = least_memory(spec, parameters, method)
+    if need > there:
+        raise UserError(
+            f"{method} on {spec.name}: needs at least {gigabytes(need)} of memory for {parameters / 1e6:,.0f} M "
+            f"parameters, and this machine has {gigabytes(there)}; leave the method out, or give a smaller --model"
+        )
+
+
+def check_disk(parameters: int, runs: int, folder: Path, model: str) -> None:
+    """Raise `UserError` if the artefacts of fully tuned models do not fit on the disk of the study's folder."""
+    need, free = least_disk(parameters, runs), free_disk(folder)
+    if need > free:
+        raise UserError(
+            f"{folder}: {runs} fully tuned models of {model} need at least {gigabytes(need)} of disk, and "
+            f"{gigabytes(free)} are free there; choose another --output, or leave out {WHOLE_MODEL}"
+        )
+
+
+def check_resources(study: StudySpec, missing: Iterable[PlannedRun], folder: Path) -> None:
+    """Raise `UserError` for a study that this machine cannot carry out, whatever it is reduced to."""
+    whole = [run.spec.model for run in missing if run.spec.method.name == WHOLE_MODEL and run.spec.role == "final"]
+    there = machine_memory()
+    for spec in study.models:
+        parameters = count_parameters(spec)
+        for method in study.methods:
+            if there is not None:
+                check_memory(spec, parameters, method, there)
+        check_disk(parameters, whole.count(spec), folder, spec.name)
+
+
+def machine_memory() -> int | None:
+    """All memory of the machine, swap included; None where models run on an accelerator, with memory of its own."""
+    import psutil
+
+    from tuneoff.engine.precision import pick_device
+
+    if pick_device().type != "cpu":
+        return None
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
+
+
+def free_disk(folder: Path) -> int:
+    """Free bytes on the disk that a folder is on, or will be on."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as GB, with one digit after the point."""
+    return f"{size / 1e9:,.1f} GB"
