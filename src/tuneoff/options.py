@@ -17,6 +17,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "document_column": ("data", "document_column"),
     "summary_column": ("data", "summary_column"),
     "summary_lists": ("data", "summary_lists"),
+    "repeated_documents": ("data", "repeated_documents"),
     "encoding": ("data", "encoding"),
     "max_train_documents": ("data", "max_train_documents"),
     "max_validation_documents": ("data", "max_validation_documents"),
@@ -71,6 +72,7 @@ class StudyOptions(TypedDict, total=False):
     document_column: str
     summary_column: str
     summary_lists: Literal["references", "sentences"]
+    repeated_documents: Literal["references", "examples"]
     encoding: str
     max_train_documents: int
     max_validation_documents: int

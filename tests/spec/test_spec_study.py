@@ -45,7 +45,7 @@ def test_a_claim_names_as_many_methods_as_its_kind_needs() -> None:
 def test_what_a_spec_was_given_later_is_written_only_if_it_is_used() -> None:
     plain = StudySpec(data=DATA).model_dump(mode="json")
     assert "task" not in plain
-    assert not {"encoding", "summary_lists"} & plain["data"].keys()
+    assert not {"encoding", "summary_lists", "repeated_documents"} & plain["data"].keys()
     used = StudySpec(data=DataSpec(train_file="a.csv", encoding="cp1252"), task="other")
     again = StudySpec.model_validate(used.model_dump(mode="json"))
     assert again == used

@@ -18,6 +18,7 @@ from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Split
 from tuneoff.data.file_kinds import ZIP
 from tuneoff.data.files import expanded, has_data_suffix, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
+from tuneoff.data.repeated import count_repeated, with_references_joined
 from tuneoff.data.source_table import SourceTable
 from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
 from tuneoff.data.starter import open_starter
@@ -138,6 +139,15 @@ def _clean_and_split(
         for split, part in hold_out(splits["train"], held_out, spec.split_seed, _names(tables["train"])).items():
             assert isinstance(part, StoredExamples)
             splits[split], over_limit[split] = limit_stored_documents(part, limits[split], spec.split_seed)
+    if spec.repeated_documents == "references":
+        for split in ("test", "validation"):
+            start = len(writer)
+            for example in with_references_joined(splits[split], required_fields):
+                writer.add(example)
+            ranges[split] = start, len(writer)
+        rows = writer.rows()
+        for split in ("test", "validation"):
+            splits[split] = StoredExamples(rows, np.arange(*ranges[split]))
     in_order = {split: splits[split] for split in SPLIT_NAMES}
     meta = {
         "dropped": [[row.split, row.location, row.reason, row.kept] for row in cleaner.dropped],
@@ -145,7 +155,7 @@ def _clean_and_split(
         "description": _describe(name, in_order, missing),
         "over_limit": {split: count for split, count in over_limit.items() if count},
         "columns": {split: _columns_taken(parts) for split, parts in found.items()},
-        "cautions": [*_cautions_about_reading(found)],
+        "cautions": [*_cautions_about_reading(found), *_cautions_about_repeats(spec, splits["test"], required_fields)],
     }
     return {
         "ends": rows.ends.tobytes(),
@@ -278,6 +288,18 @@ def _columns_taken(parts: Sequence[FoundColumns]) -> tuple[str, list[str], list[
 
 def _cautions_about_reading(found: Mapping[Split, Sequence[FoundColumns]]) -> dict[str, None]:
     return dict.fromkeys(caution for parts in found.values() for part in parts for caution in part.cautions)
+
+
+def _cautions_about_repeats(spec: DataSpec, test: StoredExamples, used_fields: Sequence[str]) -> list[str]:
+    count = count_repeated(test, used_fields) if spec.repeated_documents is None else 0
+    if not count:
+        return []
+    documents = f"{plural(count, 'document')} {'has' if count == 1 else 'have'}"
+    return [
+        f"test: {documents} several rows with different summaries, and each is scored against its own alone; "
+        "--repeated-documents references takes them as alternative references, --repeated-documents examples confirms "
+        "it"
+    ]
 
 
 def _empty_split_message(split: Split, name: str, dropped: Sequence[DroppedRow]) -> str:

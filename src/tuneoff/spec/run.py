@@ -74,6 +74,11 @@ class DataSpec(Frozen):
         exclude_if=lambda value: value is None,  # as for summary_lists
         description="encoding of text files; by default it is detected",
     )
+    repeated_documents: Literal["references", "examples"] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,  # as for summary_lists
+        description="what rows of one document are in validation and test: references, or examples of their own",
+    )
     max_train_documents: int | None = Field(None, ge=1)
     max_validation_documents: int | None = Field(None, ge=1)
     max_test_documents: int | None = Field(None, ge=1)

@@ -213,7 +213,16 @@ def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:
     data = document.setdefault("data", {})
     # Data on the command line replace the data of the study, and with them what the study says about columns.
     if ("data", "source") in typed or ("data", "train_file") in typed:
-        for key in ("source", *FILE_KEYS, "config", "document_column", "summary_column", "summary_lists", "encoding"):
+        for key in (
+            "source",
+            *FILE_KEYS,
+            "config",
+            "document_column",
+            "summary_column",
+            "summary_lists",
+            "repeated_documents",
+            "encoding",
+        ):
             data.pop(key, None)
     # Names of models first, then what applies to each of them.
     for override in sorted(overrides, key=lambda override: TO_EVERY_MODEL in override.path):

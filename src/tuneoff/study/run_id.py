@@ -10,7 +10,16 @@ from tuneoff.spec import RunSpec, json_hash
 _PLAIN_FIELD = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _OTHER_BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
 # Where the data are and how they are read. In a run's id, the hash of what was read replaces these.
-LOCATIONS = ("source", "config", "train_file", "validation_file", "test_file", "encoding", "summary_lists")
+LOCATIONS = (
+    "source",
+    "config",
+    "train_file",
+    "validation_file",
+    "test_file",
+    "encoding",
+    "summary_lists",
+    "repeated_documents",
+)
 
 
 def run_id_of(spec: RunSpec, model_hash: str, data_hash: str, *, numerics: int | None = None) -> str:
