@@ -66,6 +66,9 @@ def test_a_split_that_cleaning_empties_is_refused_with_the_reasons(tmp_path: Pat
         load_rows(tmp_path, {"train": [pair(1)], "validation": [pair(2)], "test": [pair(1)]})
     with pytest.raises(UserError, match="it has 2 different documents, too few to hold out"):
         load_rows(tmp_path, {"train": [pair(1), pair(2)]})
+    again = [{"document": "shorter", "summary": f"answer {n}"} for n in range(9)]
+    with pytest.raises(UserError, match="the document of all its 9 rows is 'shorter', too few to hold out"):
+        load_rows(tmp_path, {"train": again})
 
 
 def test_rows_without_a_field_of_the_instruction_are_dropped_and_reported(tmp_path: Path) -> None:

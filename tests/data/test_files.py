@@ -303,3 +303,12 @@ def test_a_pattern_names_the_files_that_match(tmp_path: Path) -> None:
     assert expanded("no such.jsonl") == ["no such.jsonl"]
     with pytest.raises(UserError, match="no file matches this pattern"):
         expanded(str(tmp_path / "*.csv"))
+
+
+def test_a_file_of_another_extension_with_plain_content_is_told_how_to_be_read(tmp_path: Path) -> None:
+    (tmp_path / "alpaca.txt").write_text('[\n {"instruction": "a", "input": "", "output": "b"}\n]')
+    assert "looks like JSON, so rename it to alpaca.json" in refused(tmp_path / "alpaca.txt")
+    (tmp_path / "val.target").write_text("a headline\n")
+    assert "paste val.source val.target) > val.tsv" in refused(tmp_path / "val.target")
+    (tmp_path / "plain.txt").write_text("a text\n")
+    assert "'.txt' is not supported; use one of .jsonl" in refused(tmp_path / "plain.txt")

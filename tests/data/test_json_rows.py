@@ -7,8 +7,10 @@ import pytest
 
 from tuneoff.data import json_rows
 from tuneoff.data.files import open_file
+from tuneoff.data.load import load_dataset
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
+from tuneoff.spec.study import DataSpec
 
 
 def table(folder: Path, text: str) -> SourceTable:
@@ -93,3 +95,16 @@ def test_an_array_beyond_the_limit_is_refused_with_a_way_out(tmp_path: Path, mon
 def test_locations_are_lines_where_rows_are_and_row_numbers_elsewhere(tmp_path: Path) -> None:
     assert table(tmp_path, '{"text": "a"}\n{"text": "b"}\n').location(2).endswith("a.json:2")
     assert table(tmp_path, '[\n{"text": "a"}]').location(1).endswith("a.json, row 1")
+
+
+@pytest.mark.parametrize(
+    ("line", "way_out"),
+    [
+        (str({"text": "a", "summary": "b"}), "a Python dict with single quotes.*write each row with json.dumps"),
+        ('{"text": "a", "summary": "b"}'.replace('"', "\u201c"), "curly quotes .*replace them with straight ones"),
+    ],
+)
+def test_other_quotes_than_those_of_json_are_named_with_the_way_out(tmp_path: Path, line: str, way_out: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{line}\n" * 20, encoding="utf-8")
+    with pytest.raises(UserError, match=way_out):
+        load_dataset(DataSpec(train_file=str(tmp_path / "a.jsonl")))

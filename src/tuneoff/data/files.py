@@ -23,6 +23,8 @@ RowIterator = Iterator[SourceRow | UnreadableRow]
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 CSV_SEPARATORS = {".csv": None, ".tsv": "\t"}
+_PAIRS = ((".source", ".target"), (".src", ".tgt"))  # documents and summaries of one split, line by line
+_PAIRED = {suffix: pair for pair in _PAIRS for suffix in pair}
 READERS = (*JSON_SUFFIXES, *CSV_SEPARATORS, ".parquet", ".xlsx")
 
 
@@ -67,8 +69,8 @@ def open_file(name: str, encoding: str | None = None) -> SourceTable:
 def open_source(source: ByteSource, encoding: str | None = None) -> SourceTable:
     """Open the bytes of a data file. Raises `UserError` as `open_file` does."""
     if source.suffix not in READERS:
-        known = ", ".join(READERS)
-        raise UserError(f"{source.name}: the extension {source.suffix!r} is not supported; use one of {known}")
+        refused = f"{source.name}: the extension {source.suffix!r} is not supported"
+        raise UserError(f"{refused}; {_other_way(source) or 'use one of ' + ', '.join(READERS)}")
     start = source.start
     if not start:
         raise UserError(f"{source.name}: the file is empty; give a file with at least one row")
@@ -88,6 +90,18 @@ def open_source(source: ByteSource, encoding: str | None = None) -> SourceTable:
         return SourceTable(source.name, unit, _read(opened), files, guessed)
     opened, cautions = open_csv(source, found.name, CSV_SEPARATORS[source.suffix])
     return SourceTable(source.name, "line", _read(opened), files, (*guessed, *cautions))
+
+
+def _other_way(source: ByteSource) -> str | None:
+    """What to do with a file of another extension whose content is plain to see; None if it is not."""
+    if source.suffix in _PAIRED:
+        pair = " ".join(source.path.stem + suffix for suffix in _PAIRED[source.suffix])
+        return (
+            f"join the two files line by line: (printf 'document\\tsummary\\n'; paste {pair}) > {source.path.stem}.tsv"
+        )
+    if source.start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+        return f"its content looks like JSON, so rename it to {source.path.stem}.json"
+    return None
 
 
 def _read(opened: Callable[[], RowIterator]) -> RowIterator:

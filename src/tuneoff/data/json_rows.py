@@ -9,7 +9,7 @@ from typing import Literal
 
 from tuneoff.data.byte_source import ByteSource
 from tuneoff.data.columns import DOCUMENT_NAMES, SUMMARY_NAMES
-from tuneoff.data.source_table import SourceRow, UnreadableRow
+from tuneoff.data.source_table import CURLY_QUOTES, PYTHON_DICT, SourceRow, UnreadableRow
 from tuneoff.errors import UserError
 
 RowIterator = Iterator[SourceRow | UnreadableRow]
@@ -19,6 +19,7 @@ _DAMAGED_BYTE = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of
 _BETWEEN_OBJECTS = re.compile(r"[\s,]*")
 TEXT_ALONE = "text"  # the column of the texts of an array
 _USUAL_NAMES = frozenset((*DOCUMENT_NAMES, *SUMMARY_NAMES))
+_OTHER_QUOTES = {"{'": PYTHON_DICT, "{\u201c": CURLY_QUOTES, "{\u201d": CURLY_QUOTES}
 _TOO_COMPLEX = "JSON that cannot be read (number too long or nested too deep)"
 
 
@@ -65,7 +66,8 @@ def _row_of_line(number: int, text: str) -> SourceRow | UnreadableRow:
     try:
         return _row(number, json.loads(text))
     except json.JSONDecodeError as error:  # without the column, so that the same fault in many rows is one reason
-        return UnreadableRow(number, f"not JSON ({error.msg})")
+        start = text.lstrip()[:2]
+        return UnreadableRow(number, _OTHER_QUOTES.get(start, f"not JSON ({error.msg})"))
     except (ValueError, RecursionError):  # a number of thousands of digits; thousands of nested brackets
         return UnreadableRow(number, _TOO_COMPLEX)
 

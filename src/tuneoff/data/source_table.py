@@ -23,6 +23,10 @@ class UnreadableRow:
     reason: str
 
 
+PYTHON_DICT = "a Python dict with single quotes, not JSON"
+CURLY_QUOTES = "curly quotes around the names of columns"
+
+
 @dataclass(frozen=True)
 class SourceTable:
     """Rows of one source, read lazily and once.
@@ -46,6 +50,10 @@ def way_out_of(reason: str) -> str:
     """What to do if many rows cannot be read for this reason."""
     if reason.startswith("number of fields"):
         return "put quotes around texts that contain the separator, as csv writers do, or use JSON Lines"
+    if reason == PYTHON_DICT:
+        return "write each row with json.dumps, not with str or print"
+    if reason == CURLY_QUOTES:
+        return "replace them with straight ones, which a word processor may have changed"
     if "JSON" in reason:
         return "write one complete JSON object per line"
     if "NUL" in reason and "UTF-8" not in reason:

@@ -109,9 +109,10 @@ def hold_out(
     if sum(counts.values()) >= len(order):
         wanted = " and ".join(f"{count} for {split}" for split, count in counts.items())
         files = " and ".join(f"--{split}-file" for split in counts)
-        raise UserError(
-            f"{name}: it has {len(order)} different documents, too few to hold out {wanted}; give more data or {files}"
-        )
+        have = f"it has {len(order)} different documents"
+        if len(order) == 1 and len(examples) > 1:
+            have = f"the document of all its {len(examples)} rows is {examples[0].document[:60]!r}"
+        raise UserError(f"{name}: {have}, too few to hold out {wanted}; give more data or {files}")
     parts: dict[Split, Sequence[Example]] = {}
     start = 0
     for split, count in (*counts.items(), ("train", len(order))):
