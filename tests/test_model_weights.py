@@ -44,6 +44,15 @@ def test_weights_that_are_missing_are_refused(folder: Path, skeleton: bool) -> N
         read_weights(folder, torch.float32, skeleton=skeleton)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
+    damaged = torch.ones(32)
+    damaged[3] = value
+    change(folder, **{"model.norm.weight": damaged})
+    with pytest.raises(UserError, match=r"1 of its weights hold NaN or infinite values \(first: model\.norm\.weight"):
+        read_weights(folder, torch.float32)
+
+
 @pytest.mark.parametrize("name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "v_head.summary.weight"])
 def test_what_has_no_effect_may_be_there(folder: Path, name: str) -> None:
     change(folder, **{name: torch.ones(4)})

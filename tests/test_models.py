@@ -92,6 +92,15 @@ def test_a_missing_path_is_reported(name: str) -> None:
         models.locate(ModelSpec(name=name))
 
 
+@pytest.mark.parametrize(
+    ("address", "hub_id"),
+    [("https://huggingface.co/gpt2", "gpt2"), ("https://hf.co/owner/name/tree/main", "owner/name")],
+)
+def test_the_address_of_a_model_is_answered_with_its_hub_id(address: str, hub_id: str) -> None:
+    with pytest.raises(UserError, match=f"a web address; give the model's hub id: --model {hub_id}$"):
+        models.locate(ModelSpec(name=address))
+
+
 def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="neither a model folder nor"):

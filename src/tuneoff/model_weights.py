@@ -45,7 +45,8 @@ def read_weights(
     With `skeleton`, only headers are read, and the parameters are on torch's meta device.
 
     Raises:
-        UserError: It cannot be loaded, or its files lack weights or have weights that it would not use.
+        UserError: It cannot be loaded, or its files lack weights, have weights that it would not use, or have some that
+            are not finite.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -80,7 +81,22 @@ def read_weights(
             "is not the model that was saved; give a checkpoint of a causal language model"
         )
     loaded_model: PreTrainedModel = model
+    if damaged := _not_finite(loaded_model):
+        raise UserError(
+            f"{folder}: {len(damaged)} of its weights hold NaN or infinite values (first: {damaged[0]}), as after a "
+            "training that diverged; give an earlier checkpoint"
+        )
     return loaded_model
+
+
+def _not_finite(model: PreTrainedModel) -> list[str]:
+    import torch
+
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and not parameter.is_meta and not bool(torch.isfinite(parameter).all())
+    ]
 
 
 def _not_loaded(folder: Path, reason: str) -> UserError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ def locate(spec: ModelSpec) -> Path:
         return path
     if path.exists():
         raise UserError(f"--model {spec.name}: neither a model folder nor a .gguf file; give one of them or a hub id")
+    if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+(?:/[\w.-]+)?)", spec.name):
+        raise UserError(f"--model {spec.name}: a web address; give the model's hub id: --model {address[1]}")
     looks_local = spec.name.startswith((".", "~", "/")) or spec.name.count("/") != 1 or spec.name.endswith(".gguf")
     if looks_local and not (spec.name.count("/") == 0 and "." not in spec.name):
         raise UserError(
