@@ -1,10 +1,12 @@
 """New documents for `tuneoff summarize`."""
 
+import gzip
 import io
 import json
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -93,7 +95,9 @@ def test_json_over_several_lines_is_read(stdin) -> None:
         stdin(content)
         assert texts_of("-") == {"1": "a"}
     stdin(b'[\n {"text": "a"},\n 5\n]')
-    assert fault_of("-") == "standard input, row 2: a JSON int, not an object or a text; correct the row or remove it"
+    assert fault_of("-") == (
+        "standard input, row 2: a JSON int, but an object was expected; correct the row or remove it"
+    )
 
 
 def test_a_broken_first_line_makes_no_text_of_json_lines(stdin) -> None:
@@ -118,7 +122,7 @@ LONG = b'{"text": "a", "n": ' + b"9" * 5000 + b"}"
     [
         (b"", "empty"),
         (b"  \n", "empty"),
-        (b"\xff\xfe\x00a", "UTF|not JSON"),
+        (b"\xff\x00\xfea", "UTF|NUL"),
         (b'{"text": "a"}\n{"text": "\xff"}\n', "UTF-8"),
         (b'{"text": "a"}\nplain\n', "(line |:)2: not "),
         (b'{"text": "a"}\n[1]\n', "(line |:)2: .*object"),
@@ -143,7 +147,7 @@ def test_what_cannot_be_used_names_the_line(tmp_path: Path, content: bytes, word
 
 def test_json_lines_by_name_are_never_a_text(tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text("{\\bf Abstract}")
-    with pytest.raises(UserError, match=r"new\.jsonl:1: not a JSON object"):
+    with pytest.raises(UserError, match=r"new\.jsonl:1: not JSON"):
         texts_of(str(tmp_path / "new.jsonl"))
 
 
@@ -217,21 +221,69 @@ def test_several_files_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"%PDF-1.4\n1 0 obj\n", "a PDF"),
-        (b"PK\x03\x04word/document.xml", "a Word document"),
-        (b"\n<!DOCTYPE html>\n<html>", "an HTML page"),
-        (b"\xef\xbb\xbf<HTML lang=en>", "an HTML page"),
-        (b"{\\rtf1 text}", "a rich text file"),
+        (b"%PDF-1.4\n1 0 obj\n", "a PDF; extract its text first"),
+        (b"PK\x03\x04word/document.xml", "a Word document; save it as plain text first"),
+        (b"\n<!DOCTYPE html>\n<html>", "HTML source, .* extract the text first"),
+        (b"\xef\xbb\xbf<HTML lang=en>", "HTML source, .* extract the text first"),
+        (b"{\\rtf1 text}", "a rich text file; save it as plain text first"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer, not the file itself"),
     ],
 )
 def test_source_of_another_format_is_no_text(tmp_path: Path, content: bytes, kind: str) -> None:
     (tmp_path / "new").write_bytes(content)
-    with pytest.raises(UserError, match=rf"new: {kind}.* extract its text first"):
+    with pytest.raises(UserError, match=rf"new: {kind}"):
         texts_of(str(tmp_path / "new"))
     (tmp_path / "text.txt").write_text("a")
     found = read_documents([str(tmp_path)], spec_of(), {})
     assert [example.document for example in found.documents] == ["a"]
-    assert kind in found.left_out[0].reason
+    assert re.search(kind, found.left_out[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl.gz", gzip.compress(b'{"text": "caf\xc3\xa9"}\n')),
+        ("a.txt.gz", gzip.compress("caf\u00e9".encode())),
+        ("a.json", b'[{"text": "caf\xc3\xa9"}]'),
+        ("a.json", b'["caf\xc3\xa9"]'),
+        ("a.json", b'{"data": [{"text": "caf\xc3\xa9"}]}'),
+        ("a", b'{"messages": [{"role": "user", "content": "caf\xc3\xa9"}]}\n'),
+        ("a.csv", "n;text\n1;caf\u00e9\n".encode("utf-16")),
+        ("a.txt", "caf\u00e9".encode("utf-16")),
+        ("a.jsonl", b'{"text": ["caf\xc3\xa9", " "]}\n'),
+    ],
+)
+def test_every_form_that_training_reads(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert list(texts_of(str(tmp_path / name)).values()) == ["caf\u00e9"]
+
+
+def test_an_encoding_that_is_guessed_is_said_and_can_be_named(tmp_path: Path) -> None:
+    for name, text in (("a.txt", "The caf\u00e9 is in the old town of K\u00f6ln."), ("a.csv", "text\nThe caf\u00e9 is in the old town of K\u00f6ln.\n")):
+        file = tmp_path / name
+        file.write_bytes(text.encode("cp1252"))
+        found = read_documents([str(file)], spec_of(), {})
+        assert [example.document for example in found.documents] == ["The caf\u00e9 is in the old town of K\u00f6ln."]
+        assert "was read as Windows-1252" in found.cautions[0]
+        named = read_documents([str(file)], spec_of(), {}, encoding="cp850")
+        assert named.documents[0].document != found.documents[0].document
+        assert named.cautions == ()
+
+
+def test_patterns_and_zip_archives_are_the_files_in_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+        archive.writestr("b.jsonl", '{"text": "b"}\n{"text": \n')
+        archive.writestr("c.pdf", "%PDF-1.4")
+    found = read_documents([str(tmp_path / "all.zip")], spec_of(), {})
+    assert [example.document for example in found.documents] == ["a", "b"]
+    assert [reason.reason.split("all.zip/")[1][:8] for reason in found.left_out] == ["b.jsonl:", "c.pdf: a"]
+    for name in ("x1.txt", "x2.txt"):
+        (tmp_path / name).write_text(name)
+    found = read_documents([str(tmp_path / "x*.txt")], spec_of(), {})
+    assert [example.document for example in found.documents] == ["x1.txt", "x2.txt"]
+    with pytest.raises(UserError, match="no file matches this pattern"):
+        texts_of(str(tmp_path / "y*.txt"))
 
 
 def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ def summarize(
         list[str] | None,
         typer.Argument(
             metavar="[FILE|FOLDER|-]...",
-            help="Texts, data files with a document in each row, or folders of them. `-`: stdin.",
+            help="Texts, data files with a document in each row, or folders or zip archives of them. `-`: stdin.",
         ),
     ] = None,
     field: Annotated[
@@ -332,6 +332,10 @@ def summarize(
             metavar="NAME=VALUE",
             help="Value of a {NAME} in the run's instruction; takes precedence over a column. Repeatable.",
         ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option("--encoding", metavar="NAME", help="Encoding of text files, such as cp1252; else it is detected."),
     ] = None,
     method: Annotated[
         str | None,
@@ -358,7 +362,7 @@ def summarize(
     chosen = select_run(_folder(run), method, model)
     if output is not None:
         check_output(output, sources)
-    found = read_documents(sources, chosen.record.spec, given_fields(field or ()))
+    found = read_documents(sources, chosen.record.spec, given_fields(field or ()), encoding)
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
     generator = load_adapted(chosen)

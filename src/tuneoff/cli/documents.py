@@ -3,34 +3,26 @@
 What is wrong with one row or one file of a folder is kept as a sentence, and the others are read.
 """
 
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tuneoff.data import Example
-from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME
-from tuneoff.data.files import READERS, local_path, open_file
+from tuneoff.data.byte_source import ByteSource, file_source, reading, zip_sources
+from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, text_of
+from tuneoff.data.encoding import text_encoding
+from tuneoff.data.file_kinds import PARQUET, ZIP, refuse_foreign
+from tuneoff.data.files import READERS, expanded, has_data_suffix, local_path, no_such_file, open_source
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.prompts import field_names
 from tuneoff.spec import RunSpec
 
 STANDARD_INPUT = "-"
-_JSON_LINES = (".jsonl", ".ndjson")
-
-FOREIGN = (  # first bytes, in lower case
-    (b"%pdf", "a PDF"),
-    (b"pk\x03\x04", "a Word document or another zip archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Word document"),
-    (b"{\\rtf", "a rich text file"),
-    (b"<!doctype html", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"<?xml", "an XML file"),
-)
 
 
 @dataclass(frozen=True)
@@ -42,9 +34,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class NewDocuments:
-    """The documents to write texts for, and what is left out, in the order of the sources."""
+    """The documents to write texts for, and what is left out, in the order of the sources.
+
+    `cautions` are sentences about how the sources are read.
+    """
 
     entries: tuple[Example | LeftOut, ...]
+    cautions: tuple[str, ...] = ()
 
     @property
     def documents(self) -> tuple[Example, ...]:
@@ -64,12 +60,15 @@ class _Reading:
     spec: RunSpec
     given: Mapping[str, str]
     several: bool  # sources: then ids are made of their names
+    encoding: str | None
+    cautions: list[str] = field(default_factory=list)
     entries: list[Example | LeftOut] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
-    def read(self, source: str) -> None:
+    def read(self, source: ByteSource) -> None:
         """Read a source. Raises `UserError` if it cannot be read from the start."""
-        table, is_text = _open(source)
+        table, is_text = _open(source, self.encoding)
+        self.cautions += table.cautions
         rows = iter(table.rows)
         first = True
         while True:
@@ -100,32 +99,59 @@ class _Reading:
         self.entries.append(example)
 
 
-def read_documents(sources: Sequence[str], spec: RunSpec, given: Mapping[str, str]) -> NewDocuments:
-    """The documents of files, of folders and, for `-`, of standard input.
+def read_documents(
+    sources: Sequence[str], spec: RunSpec, given: Mapping[str, str], encoding: str | None = None
+) -> NewDocuments:
+    """The documents of files, of folders and zip archives and, for `-`, of standard input.
 
-    A file is a data file, JSON Lines, or one text. Ids come from a column `id`; without it they are line numbers or,
-    with several files, names of files. The other columns are fields, and `given` takes precedence over them. `spec`
-    belongs to the run that will generate: the document column of its data is tried first, and every field in its
-    instruction must have a value.
+    A file is a data file as training reads it, or one text. Ids come from a column `id`; without it they are line
+    numbers or, with several files, names of files. The other columns are fields, and `given` takes precedence over
+    them. `spec` belongs to the run that will generate: the document column of its data is tried first, and every field
+    in its instruction must have a value. `encoding` is that of text files; None finds it.
 
     Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
     """
-    paths = [source if source == STANDARD_INPUT else str(local_path(source)) for source in sources]
-    folders = {path: _files_in(Path(path)) for path in paths if path != STANDARD_INPUT and Path(path).is_dir()}
-    reading = _Reading(spec, given, several=len(paths) > 1 or bool(folders))
+    paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
+    members = {path: found for path in paths if (found := _members(path)) is not None}
+    reading_all = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding)
     for path in paths:
-        if path not in folders:
-            reading.read(path)
-        for file in folders.get(path, ()):
+        if path not in members:
+            reading_all.read(_standard_input() if path == STANDARD_INPUT else file_source(local_path(path)))
+        for member in members.get(path, ()):
             try:
-                reading.read(str(file))
+                reading_all.read(member if isinstance(member, ByteSource) else file_source(member))
             except UserError as error:
-                reading.entries.append(LeftOut(str(error)))
-    found = NewDocuments(tuple(reading.entries))
+                reading_all.entries.append(LeftOut(str(error)))
+    found = NewDocuments(tuple(reading_all.entries), tuple(dict.fromkeys(reading_all.cautions)))
     if not found.documents:
         first, *others = found.left_out
         raise UserError(first.reason + (f" (and {len(others)} more)" if others else ""))
     return found
+
+
+def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
+    """The files of a folder or a zip archive; None for a file alone. Raises `UserError` if there is none."""
+    if path == STANDARD_INPUT:
+        return None
+    file = local_path(path)
+    if file.is_dir():
+        return _files_in(file)
+    if not file.exists() and has_data_suffix(path):
+        raise no_such_file(file)
+    source = file_source(file)
+    start = source.start
+    if not start.startswith(ZIP) or source.suffix == ".xlsx":
+        return None
+    refuse_foreign(source.name, start)
+    return zip_sources(file)
+
+
+def _standard_input() -> ByteSource:
+    if sys.stdin.isatty():
+        print("reading a text from the terminal; Ctrl-D ends it", file=sys.stderr)
+    with reading("standard input"):
+        content = sys.stdin.buffer.read()
+    return ByteSource("standard input", Path(STANDARD_INPUT), lambda: io.BytesIO(content))
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -143,95 +169,51 @@ def _nothing_in(name: str) -> UserError:
     return UserError(f"{name}: empty; give a text, or JSONL with a `document` in each line")
 
 
-def _open(source: str) -> tuple[SourceTable, bool]:
+def _open(source: ByteSource, encoding: str | None) -> tuple[SourceTable, bool]:
     """The rows of a source, and whether it is one text."""
-    suffix = Path(source).suffix.lower()
-    if suffix in READERS and (suffix not in _JSON_LINES or not Path(source).exists()):
-        return open_file(source), False
-    name, text = _text_of(source)
+    start = source.start
+    if not start:
+        raise _nothing_in(source.name)
+    if source.suffix in READERS:
+        return open_source(source, encoding), False
+    refuse_foreign(source.name, start)
+    if start.startswith(ZIP):
+        raise UserError(f"{source.name}: a zip archive; unpack it first")
+    if start.startswith(PARQUET):
+        return open_source(source, encoding, ".parquet"), False
+    found = text_encoding(source, encoding)
+    with source.text(found.name, newline="") as stream:
+        text = stream.read()
     if not text.strip():
-        raise _nothing_in(name)
+        raise _nothing_in(source.name)
+    if _holds_json(source.name, text):
+        return open_source(source, encoding, ".json"), False
+    row = SourceRow(1, {DOCUMENT_NAMES[0]: text.strip()})
+    cautions = () if found.caution is None else (found.caution,)
+    return SourceTable(source.name, "line", iter([row]), cautions=cautions), True
+
+
+def _holds_json(name: str, text: str) -> bool:
+    """Whether a text without an extension is JSON. Raises `UserError` for JSON Lines that start with a damaged line."""
     lines = text.split("\n")  # not at U+2028 and the like, which may occur inside a text
-    if suffix in _JSON_LINES:
-        return SourceTable(name, "line", _json_rows(name, lines)), False
     first = next(number for number, line in enumerate(lines, 1) if line.strip())
-    if isinstance(_json(f"{name}:{first}", lines[first - 1]), dict):
-        return SourceTable(name, "line", _json_rows(name, lines)), False
-    if (value := _json(name, text)) is not None:
-        return _json_table(name, value), False
-    if any(isinstance(_json(f"{name}:{at}", line), dict) for at, line in enumerate(lines[first:], first + 1)):
+    if isinstance(_json(lines[first - 1]), dict) or _json(text) is not None:
+        return True
+    if any(isinstance(_json(line), dict) for line in lines[first:]):
         raise UserError(f"{name}:{first}: not a JSON object on one line, but later lines are; correct the line")
-    return SourceTable(name, "line", iter([SourceRow(1, {DOCUMENT_NAMES[0]: text.strip()})])), True
+    return False
 
 
-def _text_of(source: str) -> tuple[str, str]:
-    """Name and content of a file or of standard input."""
-    name = "standard input" if source == STANDARD_INPUT else source
-    try:
-        if source != STANDARD_INPUT:
-            content = Path(source).read_bytes()
-        else:
-            if sys.stdin.isatty():
-                print("reading a text from the terminal; Ctrl-D ends it", file=sys.stderr)
-            content = sys.stdin.buffer.read()
-        _refuse_foreign(name, content)
-        return name, content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not UTF-8 text; convert it first") from error
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
-
-
-def _refuse_foreign(name: str, content: bytes) -> None:
-    """Raise `UserError` for a format whose source, read as a text, would be taken for its content."""
-    start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:100].lower()
-    for beginning, kind in FOREIGN:
-        if start.startswith(beginning):
-            way_out = f"pdftotext {name}" if kind == "a PDF" else f"pandoc {name} -t plain -o {name}.txt"
-            raise UserError(f"{name}: {kind}, not plain text; extract its text first, for example with: {way_out}")
-
-
-def _json_table(name: str, value: Any) -> SourceTable:
-    """The rows of JSON over several lines: an array of objects or texts, or one object."""
-    items = value if isinstance(value, list) else [value]
-    rows: list[SourceRow | UnreadableRow] = []
-    for number, item in enumerate(items, 1):
-        if isinstance(item, dict):
-            rows.append(SourceRow(number, item))
-        elif isinstance(item, str):
-            rows.append(SourceRow(number, {DOCUMENT_NAMES[0]: item}))
-        else:
-            rows.append(UnreadableRow(number, f"a JSON {type(item).__name__}, not an object or a text"))
-    return SourceTable(name, "row", iter(rows))
-
-
-def _json_rows(name: str, lines: Sequence[str]) -> Iterator[SourceRow | UnreadableRow]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = _json(f"{name}:{number}", line)
-        except UserError:
-            yield UnreadableRow(number, "JSON that cannot be read: a number too long, or nested too deeply")
-            continue
-        if isinstance(row, dict):
-            yield SourceRow(number, row)
-        else:
-            yield UnreadableRow(number, "not a JSON object on one line")
-
-
-def _json(place: str, text: str) -> Any:
-    """The value of a JSON object or array; None for other texts. Raises `UserError` if it is too large to read."""
+def _json(text: str) -> object:
+    """The value of a JSON object or array; None for other texts. One that is too large is empty: its row says so."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
-        raise UserError(
-            f"{place}: JSON that cannot be read (a number too long, or nested too deeply); correct it"
-        ) from error
+    except (ValueError, RecursionError):  # a number of thousands of digits; thousands of nested brackets
+        return {}
 
 
 def _example(
@@ -243,7 +225,9 @@ def _example(
     for name in row.values:
         usual.setdefault(name.strip().lower(), name)
     wanted = [*([column] if column else []), *(usual.get(name, name) for name in DOCUMENT_NAMES)]
-    texts = ((name, value) for name in wanted if isinstance(value := row.values.get(name), str) and value.strip())
+    texts = (
+        (name, value) for name in wanted if isinstance(value := text_of(row.values.get(name)), str) and value.strip()
+    )
     key, document = next(texts, (None, ""))
     if key is None:
         raise UserError(f"{place}: no text in {', '.join(wanted)}")

@@ -43,6 +43,8 @@ def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | N
     JSON Lines hold ids. Without them, each document has one line, which is empty if it is left out, so that line n
     belongs to document n. A file is written at the end, at once.
     """
+    for caution in found.cautions:
+        _say(caution)
     for row in found.left_out[:MOST_TO_LIST]:
         _say(f"left out: {row.reason}")
     if (more := len(found.left_out) - MOST_TO_LIST) > 0:

@@ -314,7 +314,7 @@ def to_example(row: SourceRow | UnreadableRow, columns: Columns, split: Split) -
     """Turn a row into an example. Also returns the number of empty references, which are left out."""
     if isinstance(row, UnreadableRow):
         return RejectedRow(row.reason, unreadable=True)
-    document = _text_of(row.values.get(columns.document))
+    document = text_of(row.values.get(columns.document))
     if columns.added_to_document is not None and isinstance(document, str):
         added = row.values.get(columns.added_to_document)
         document = document.strip() + (TWO_PARTS + added.strip() if isinstance(added, str) and added.strip() else "")
@@ -360,7 +360,7 @@ def _fields_of(values: Mapping[str, object], columns: Columns) -> dict[str, str]
     }
 
 
-def _text_of(value: object) -> object:
+def text_of(value: object) -> object:
     """A number as its text, as CSV has it, and a list of texts joined; NaN is a missing value."""
     if isinstance(value, float) and math.isnan(value):
         return None
@@ -373,8 +373,8 @@ def _text_of(value: object) -> object:
 
 def _references(value: object, lists: Literal["references", "sentences"]) -> list[object]:
     if lists == "references" and isinstance(value, list | tuple):
-        return [_text_of(part) if not isinstance(part, list | tuple) else part for part in value]
-    return [_text_of(value)]
+        return [text_of(part) if not isinstance(part, list | tuple) else part for part in value]
+    return [text_of(value)]
 
 
 def _text_fault(value: object, role: str) -> str | None:

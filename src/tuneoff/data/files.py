@@ -66,29 +66,33 @@ def open_file(name: str, encoding: str | None = None) -> SourceTable:
     return open_source(source, encoding)
 
 
-def open_source(source: ByteSource, encoding: str | None = None) -> SourceTable:
-    """Open the bytes of a data file. Raises `UserError` as `open_file` does."""
-    if source.suffix not in READERS:
-        refused = f"{source.name}: the extension {source.suffix!r} is not supported"
+def open_source(source: ByteSource, encoding: str | None = None, suffix: str | None = None) -> SourceTable:
+    """Open the bytes of a data file. `suffix` is for one whose name does not say what it is.
+
+    Raises `UserError` as `open_file` does.
+    """
+    suffix = suffix or source.suffix
+    if suffix not in READERS:
+        refused = f"{source.name}: the extension {suffix!r} is not supported"
         raise UserError(f"{refused}; {_other_way(source) or 'use one of ' + ', '.join(READERS)}")
     start = source.start
     if not start:
         raise UserError(f"{source.name}: the file is empty; give a file with at least one row")
     refuse_foreign(source.name, start)
     files = (source.path,)
-    if source.suffix == ".parquet" or start.startswith(PARQUET):
+    if suffix == ".parquet" or start.startswith(PARQUET):
         return SourceTable(source.name, "row", parquet_rows(source), files)
-    if source.suffix == ".xlsx":
+    if suffix == ".xlsx":
         rows, cautions = open_excel(source)
         return SourceTable(source.name, "row", map(with_chat_columns, rows), files, cautions)
     if start.startswith(ZIP):
         raise UserError(f"{source.name}: a zip archive in an archive; unpack it first")
     found = text_encoding(source, encoding)
     guessed = () if found.caution is None else (found.caution,)
-    if source.suffix in JSON_SUFFIXES:
+    if suffix in JSON_SUFFIXES:
         unit, opened = open_json(source, found.name)
         return SourceTable(source.name, unit, _read(opened), files, guessed)
-    opened, cautions = open_csv(source, found.name, CSV_SEPARATORS[source.suffix])
+    opened, cautions = open_csv(source, found.name, CSV_SEPARATORS[suffix])
     return SourceTable(source.name, "line", _read(opened), files, (*guessed, *cautions))
 
 
