@@ -185,7 +185,7 @@ class Prompter:
             raise UserError("--template chat: this model's tokenizer has no chat template; use --template plain")
         self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
-        self._instruction = apply_wording(spec.instruction, prompting)
+        self.instruction = apply_wording(spec.instruction, prompting)
         self._shots = self._encode_shots(prompting.shots)
         if context is not None and len(self._shots) + spec.max_length > context:
             raise UserError(
@@ -221,10 +221,19 @@ class Prompter:
 
     def assemble(self, example: Example, document: list[int], target: list[int] | None, truncated: int) -> Encoded:
         """Build the row of an example from its document, truncated to the prompt, and its target without EOS."""
-        before, after = self._frame(fill_fields(self._instruction, example.fields))
+        before, after = self._frame(fill_fields(self.instruction, example.fields))
         prompt = (*(self._shots or self._ends[0]), *before, *document, *after, *self._ends[1])
         target_ids = () if target is None else (*target, self._tokenizer.eos_token_id)
         return Encoded(example.id, prompt, target_ids, truncated)
+
+    def as_text(self, document: str) -> str:
+        """The prompt of a document as text, with its special tokens; each field of the instruction is `{name}`."""
+        fields = {name: f"{{{name}}}" for name in field_names(self.instruction)}
+        [ids] = self._tokenize([document])
+        row = self.assemble(Example("", document, (), "", fields), ids, None, 0)
+        text = self._tokenizer.decode(list(row.prompt), clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated token ids, without special tokens and outer white space."""
@@ -283,7 +292,7 @@ class Prompter:
         documents = self._tokenize([shot.document for shot in shots])
         targets = self._tokenize([self._target_text(shot) for shot in shots])
         for index, (shot, document, target) in enumerate(zip(shots, documents, targets, strict=True)):
-            instruction = fill_fields(self._instruction, shot.fields)
+            instruction = fill_fields(self.instruction, shot.fields)
             before, after = self._frame(instruction)
             answer_tokens = max(len(target) + 1, self._max_new_tokens)
             budget = max(1, self._token_budget - self._frame_length(instruction) - answer_tokens)
@@ -292,10 +301,10 @@ class Prompter:
 
     def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
         """Tokens of each prompt without its document and shots (N,). Raises `UserError` if none leaves any room."""
-        if not field_names(self._instruction):  # the same for every document, so none is read
-            frames = np.full(len(examples), self._frame_length(self._instruction))
+        if not field_names(self.instruction):  # the same for every document, so none is read
+            frames = np.full(len(examples), self._frame_length(self.instruction))
         else:
-            filled = (fill_fields(self._instruction, example.fields) for example in examples)
+            filled = (fill_fields(self.instruction, example.fields) for example in examples)
             frames = np.fromiter((self._frame_length(instruction) for instruction in filled), np.int64, len(examples))
         if len(frames) and (least := frames.min()) + self._max_new_tokens >= self._token_budget:
             raise UserError(

@@ -158,7 +158,7 @@ class _Work:
         if spec.role == "timing":
             self._write(adapted, base, [dataclasses.replace(row, target=()) for row in validation])
             return
-        self._save(method, adapted)
+        self._save(method, adapted, prompter)
         # The test split is first read here, after the best checkpoint was chosen on validation data.
         written = self._write(adapted, base, lambda: self._encode(prompter, dataset.test, "test"))
         self._score(prompter, dataset.test, written)
@@ -267,11 +267,11 @@ class _Work:
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
         self.curve = Curve(validation=(point,), best_step=0, best_epoch=0.0, best_validation_loss=loss)
 
-    def _save(self, method: Method, adapted: AdaptedModel) -> None:
+    def _save(self, method: Method, adapted: AdaptedModel, prompter: Prompter) -> None:
         folder = self.run_dir.artefact
         folder.mkdir(exist_ok=True)
         kind = adapted.save(folder)
-        write_model_card(folder, self.spec, method, kind, adapted.prompting)
+        write_model_card(folder, self.spec, method, kind, prompter)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,

@@ -11,7 +11,7 @@ from tuneoff import models
 from tuneoff.export.formats import ArtefactFormat
 from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import Method, build, defaults
-from tuneoff.prompts import AS_GIVEN
+from tuneoff.prompts import AS_GIVEN, Prompter, Prompting
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -26,20 +26,39 @@ def spec_of(method: Method, model: ModelSpec, instruction: str = "Summarize this
     )
 
 
-def test_the_card_states_the_prompt_as_the_method_words_it(tmp_path: Path) -> None:
+def prompter_of(spec: RunSpec, model: Path, prompting: Prompting = AS_GIVEN) -> Prompter:
+    tokenizer = models.load_tokenizer(ModelSpec(name=str(model)))
+    return Prompter(tokenizer, spec.prompt, max_new_tokens=4, prompting=prompting)
+
+
+def test_the_card_states_the_prompt_as_the_method_words_it(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
     method = build("soft_prompt", {"keep_instruction": False})
     spec = spec_of(method, ModelSpec(), "Secretly summarize the {aspect}.")
-    write_model_card(tmp_path, spec, method, "peft", method.prompting)
+    prompter = prompter_of(spec, tiny_model("llama"), method.prompting)
+    write_model_card(tmp_path, spec, method, "peft", prompter)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert '"instruction": "{aspect}"' in text
     assert "Secretly" not in text
     assert text.startswith("---\nlibrary_name: peft\n")
 
 
+def test_the_card_shows_the_whole_prompt_with_a_placeholder(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    method = build("lora", {})
+    spec = spec_of(method, ModelSpec(), "Name the {aspect}.\n```")
+    prompter = prompter_of(spec, tiny_model("llama"))
+    write_model_card(tmp_path, spec, method, "peft", prompter)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert '"Name the {aspect}.\\n```\\n\\nDOCUMENT\\n\\nSummary:"' in text
+    assert text.count("\n```\n") == text.count("\n```json\n") + text.count("\n```python\n")
+
+
 @pytest.mark.parametrize("artefact_format", ["prompt", "none"])
-def test_without_weights_there_is_no_card(artefact_format: ArtefactFormat, tmp_path: Path) -> None:
+def test_without_weights_there_is_no_card(
+    artefact_format: ArtefactFormat, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
     method = build("zero_shot", {})
-    write_model_card(tmp_path, spec_of(method, ModelSpec()), method, artefact_format, AS_GIVEN)
+    spec = spec_of(method, ModelSpec())
+    write_model_card(tmp_path, spec, method, artefact_format, prompter_of(spec, tiny_model("llama")))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,7 +72,9 @@ def test_the_code_of_the_card_loads_the_artefact(name: str, tiny_model: Callable
     with torch.no_grad():
         for tensor in adapted.state().values():
             tensor.mul_(1.5).add_(0.01)
-    write_model_card(tmp_path, spec_of(method, model_spec), method, adapted.save(tmp_path), adapted.prompting)
+    spec = spec_of(method, model_spec)
+    prompter = prompter_of(spec, Path(model_spec.name), adapted.prompting)
+    write_model_card(tmp_path, spec, method, adapted.save(tmp_path), prompter)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {"prompt": IDS}

@@ -6,13 +6,16 @@ from pathlib import Path
 from tuneoff import models
 from tuneoff.export.formats import FORMATS, ArtefactFormat
 from tuneoff.methods import Method
-from tuneoff.prompts import Prompting, apply_wording
+from tuneoff.prompts import Prompter
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.spec import ModelSpec, RunSpec
 
 
+DOCUMENT = "DOCUMENT"  # in place of a document, whose text may be private
+
+
 def write_model_card(
-    folder: Path, spec: RunSpec, method: Method, artefact_format: ArtefactFormat, prompting: Prompting
+    folder: Path, spec: RunSpec, method: Method, artefact_format: ArtefactFormat, prompter: Prompter
 ) -> None:
     """Write `README.md` beside the weights; nothing for a format without weights.
 
@@ -22,8 +25,9 @@ def write_model_card(
     if loading is None:
         return
     settings = json.dumps(spec.method.hyperparameters, indent=2, ensure_ascii=True)
-    expected = spec.prompt.model_dump() | {"instruction": apply_wording(spec.prompt.instruction, prompting)}
+    expected = spec.prompt.model_dump() | {"instruction": prompter.instruction}
     prompt = json.dumps(expected, indent=2, ensure_ascii=True)
+    rendered = json.dumps(prompter.as_text(DOCUMENT), ensure_ascii=True)
     write_text_atomic(
         folder / "README.md",
         f"""---
@@ -43,6 +47,12 @@ The prompt that it was tuned with, and that it expects:
 
 ```json
 {prompt}
+```
+
+As one text, with the special tokens of the base model and {DOCUMENT} in place of the document:
+
+```json
+{rendered}
 ```
 
 Hyper-parameters:
