@@ -320,6 +320,32 @@ def test_a_run_that_cannot_be_used_is_told_before_a_model_loads(
 
 
 @one_process
+def test_base_weights_that_were_exchanged_after_scoring_write_nothing(
+    study: tuple[Path, list[str]],
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = next(path for path in planned_run_folders(study[0]) if path.name.startswith("soft_prompt"))
+    run = shutil.copytree(made, tmp_path / "run")
+    model = shutil.copytree(tiny_model("gpt_neo"), tmp_path / "model")
+    record = json.loads((run / "record.json").read_text())
+    record["spec"]["model"]["name"] = str(model)
+    (run / "record.json").write_text(json.dumps(record))
+    (tmp_path / "a.txt").write_text("A text.")
+    command = ["summarize", str(run), str(tmp_path / "a.txt")]
+    assert main(command) == 0
+    capsys.readouterr()
+    weights = model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    err = complaint(command, capsys)
+    assert "are not those that this run was scored with" in err
+    assert "restore that model, or run the study again" in err
+
+
+@one_process
 def test_a_field_that_leaves_no_room_is_told(
     study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
