@@ -3,9 +3,11 @@
 import gzip
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -259,14 +261,15 @@ def test_every_form_that_training_reads(tmp_path: Path, name: str, content: byte
 
 
 def test_an_encoding_that_is_guessed_is_said_and_can_be_named(tmp_path: Path) -> None:
-    for name, text in (("a.txt", "The caf\u00e9 is in the old town of K\u00f6ln."), ("a.csv", "text\nThe caf\u00e9 is in the old town of K\u00f6ln.\n")):
+    text = "The caf\u00e9 is in the old town of K\u00f6ln."
+    for name, content in (("a.txt", text), ("a.csv", f"text\n{text}\n")):
         file = tmp_path / name
-        file.write_bytes(text.encode("cp1252"))
+        file.write_bytes(content.encode("cp1252"))
         found = read_documents([str(file)], spec_of(), {})
-        assert [example.document for example in found.documents] == ["The caf\u00e9 is in the old town of K\u00f6ln."]
+        assert [example.document for example in found.documents] == [text]
         assert "was read as Windows-1252" in found.cautions[0]
         named = read_documents([str(file)], spec_of(), {}, encoding="cp850")
-        assert named.documents[0].document != found.documents[0].document
+        assert named.documents[0].document != text
         assert named.cautions == ()
 
 
@@ -284,6 +287,24 @@ def test_patterns_and_zip_archives_are_the_files_in_them(tmp_path: Path) -> None
     assert [example.document for example in found.documents] == ["x1.txt", "x2.txt"]
     with pytest.raises(UserError, match="no file matches this pattern"):
         texts_of(str(tmp_path / "y*.txt"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("content", [b"a text", b'{"text": "a text"}\n'])
+def test_a_pipe_is_read_once(tmp_path: Path, content: bytes) -> None:
+    """As the shell gives with `<(...)`."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,), daemon=True)
+    writer.start()
+    assert texts_of(str(tmp_path / "pipe")) == {"1": "a text"}
+
+
+def test_an_archive_without_files_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.mkdir("folder")
+        archive.writestr("__MACOSX/a.txt", "a")
+    with pytest.raises(UserError, match="a zip archive without files"):
+        texts_of(str(tmp_path / "none.zip"))
 
 
 def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:

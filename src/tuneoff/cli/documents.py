@@ -112,17 +112,17 @@ def read_documents(
     Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
     """
     paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
-    members = {path: found for path in paths if (found := _members(path)) is not None}
-    reading_all = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding)
+    members = {path: files for path in paths if (files := _members(path)) is not None}
+    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding)
     for path in paths:
         if path not in members:
-            reading_all.read(_standard_input() if path == STANDARD_INPUT else file_source(local_path(path)))
+            progress.read(_source_of(path))
         for member in members.get(path, ()):
             try:
-                reading_all.read(member if isinstance(member, ByteSource) else file_source(member))
+                progress.read(member if isinstance(member, ByteSource) else file_source(member))
             except UserError as error:
-                reading_all.entries.append(LeftOut(str(error)))
-    found = NewDocuments(tuple(reading_all.entries), tuple(dict.fromkeys(reading_all.cautions)))
+                progress.entries.append(LeftOut(str(error)))
+    found = NewDocuments(tuple(progress.entries), tuple(dict.fromkeys(progress.cautions)))
     if not found.documents:
         first, *others = found.left_out
         raise UserError(first.reason + (f" (and {len(others)} more)" if others else ""))
@@ -138,20 +138,38 @@ def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
         return _files_in(file)
     if not file.exists() and has_data_suffix(path):
         raise no_such_file(file)
+    if file.exists() and not file.is_file():
+        return None  # a pipe, which can be read once
     source = file_source(file)
     start = source.start
     if not start.startswith(ZIP) or source.suffix == ".xlsx":
         return None
     refuse_foreign(source.name, start)
-    return zip_sources(file)
+    members = [member for member in zip_sources(file) if not _is_hidden(member.name.removeprefix(f"{file}/"))]
+    if not members:
+        raise UserError(f"{file}: a zip archive without files; name a text or a data file")
+    return members
 
 
-def _standard_input() -> ByteSource:
-    if sys.stdin.isatty():
-        print("reading a text from the terminal; Ctrl-D ends it", file=sys.stderr)
-    with reading("standard input"):
-        content = sys.stdin.buffer.read()
-    return ByteSource("standard input", Path(STANDARD_INPUT), lambda: io.BytesIO(content))
+def _is_hidden(member: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in member.split("/"))
+
+
+def _source_of(path: str) -> ByteSource:
+    if path == STANDARD_INPUT:
+        if sys.stdin.isatty():
+            print("reading a text from the terminal; Ctrl-D ends it", file=sys.stderr)
+        with reading("standard input"):
+            return _in_memory("standard input", sys.stdin.buffer.read())
+    file = local_path(path)
+    if file.is_file():
+        return file_source(file)
+    with reading(path):
+        return _in_memory(path, file.read_bytes())
+
+
+def _in_memory(name: str, content: bytes) -> ByteSource:
+    return ByteSource(name, Path(name), lambda: io.BytesIO(content))
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -10,7 +10,6 @@ from tuneoff.prompts import Prompter
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.spec import ModelSpec, RunSpec
 
-
 DOCUMENT = "DOCUMENT"  # in place of a document, whose text may be private
 
 
