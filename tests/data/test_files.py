@@ -57,8 +57,8 @@ def test_damaged_lines_are_reported_and_the_others_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("text", "not JSON (Expecting value)"),
-        ('{"text": "a"', "not JSON (Expecting ',' delimiter)"),
+        ("text", "not JSON (column 1: Expecting value)"),
+        ('{"text": "a"', "not JSON (column 1: Expecting ',' delimiter)"),
         ('{"text": "a",}', "not JSON ("),
         ('{"a": ' + "9" * 5000 + "}", "JSON that cannot be read (number too long"),
         ("[" * 100_000, "JSON that cannot be read ("),
@@ -76,6 +76,7 @@ def test_not_jsonl_at_line_17(tmp_path: Path, broken: str, reason: str) -> None:
     assert rows[17] == SourceRow(18, {"text": "b"})
     assert isinstance(rows[16], UnreadableRow)
     assert rows[16].number == 17
+    assert rows[16].is_malformed
     assert rows[16].reason.startswith(reason)
 
 

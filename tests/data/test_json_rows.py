@@ -79,7 +79,7 @@ def test_what_is_not_json_names_the_place(tmp_path: Path, text: str, words: str)
 def test_an_array_may_hold_texts_and_what_is_neither_costs_that_row(tmp_path: Path) -> None:
     assert list(table(tmp_path, '["a", 5, {"text": "b"}]').rows) == [
         SourceRow(1, {"text": "a"}),
-        UnreadableRow(2, "a JSON int, but an object was expected"),
+        UnreadableRow(2, "a JSON int, but an object was expected", is_malformed=True),
         SourceRow(3, {"text": "b"}),
     ]
 

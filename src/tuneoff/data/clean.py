@@ -9,7 +9,7 @@ from dataclasses import replace
 from tuneoff.data.columns import FoundColumns, RejectedRow, to_example
 from tuneoff.data.digest_set import DigestSet
 from tuneoff.data.example import Dataset, DroppedRow, Example, Split
-from tuneoff.data.source_table import SourceRow, SourceTable, way_out_of
+from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow, way_out_of
 from tuneoff.errors import UserError
 
 DUPLICATE = "duplicate pair"
@@ -29,8 +29,9 @@ class Cleaner:
     def read(self, split: Split, parts: Sequence[FoundColumns]) -> Iterator[Example]:
         """Yield the clean examples of one split, which may have several tables.
 
-        Ids are made unique within it: a second `x` becomes `x-2`. Raises `UserError` after the last row of a table that
-        lost more than `LARGEST_UNREADABLE_FRACTION` of its rows, and more than one row.
+        Ids are made unique within it: a second `x` becomes `x-2`. Raises `UserError` at a malformed row, such as a line
+        that is not JSON, and after the last row of a table that lost more than `LARGEST_UNREADABLE_FRACTION` of its
+        rows, and more than one row.
         """
         groups_elsewhere = dict(self._groups)
         groups = self._groups[split] = DigestSet()
@@ -59,6 +60,8 @@ class Cleaner:
             lost = _LostRows(part.table)
             for row in part.table.rows:
                 location = part.table.location(row.number)
+                if isinstance(row, UnreadableRow) and row.is_malformed:
+                    raise UserError(f"{location}: {row.reason}; {way_out_of(row.reason)}")
                 result = to_example(row, part.columns, split)
                 lost.count(location, result)
                 if isinstance(result, RejectedRow):

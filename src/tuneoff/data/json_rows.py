@@ -65,16 +65,17 @@ def _line_rows(source: ByteSource, encoding: str) -> RowIterator:
 def _row_of_line(number: int, text: str) -> SourceRow | UnreadableRow:
     try:
         return _row(number, json.loads(text))
-    except json.JSONDecodeError as error:  # without the column, so that the same fault in many rows is one reason
-        start = text.lstrip()[:2]
-        return UnreadableRow(number, _OTHER_QUOTES.get(start, f"not JSON ({error.msg})"))
+    except json.JSONDecodeError as error:
+        reason = _OTHER_QUOTES.get(text.lstrip()[:2], f"not JSON (column {error.colno}: {error.msg})")
+        return UnreadableRow(number, reason, is_malformed=True)
     except (ValueError, RecursionError):  # a number of thousands of digits; thousands of nested brackets
-        return UnreadableRow(number, _TOO_COMPLEX)
+        return UnreadableRow(number, _TOO_COMPLEX, is_malformed=True)
 
 
 def _row(number: int, value: object) -> SourceRow | UnreadableRow:
     if not isinstance(value, dict):
-        return UnreadableRow(number, f"a JSON {type(value).__name__}, but an object was expected")
+        reason = f"a JSON {type(value).__name__}, but an object was expected"
+        return UnreadableRow(number, reason, is_malformed=True)
     damaged = any(isinstance(part, str) and _DAMAGED_BYTE.search(part) for part in value.values())
     return UnreadableRow(number, "not UTF-8") if damaged else SourceRow(number, value)
 

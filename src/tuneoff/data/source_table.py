@@ -17,10 +17,14 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """One row whose values could not be read, and why."""
+    """One row whose values could not be read, and why.
+
+    `is_malformed`: the file breaks the rules of its format here, so training does not go on with the other rows.
+    """
 
     number: int
     reason: str
+    is_malformed: bool = False
 
 
 PYTHON_DICT = "a Python dict with single quotes, not JSON"
