@@ -1,7 +1,10 @@
 """The docs keep pace with the code: methods and their ranges, commands and flags, modules, layers, version."""
 
 import re
+import shlex
+import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,26 @@ def test_commands_in_the_docs_exist_with_their_flags(
         assert main([command, "--help"]) == 0
         known = {flag.replace("_", "-") for flag in re.findall(r"--[a-z][\w-]*", capsys.readouterr().out)}
         assert flags - known <= (OF_THE_METHOD if command == "train" else set()), command
+
+
+def test_the_example_of_another_task_prints_what_the_page_shows(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_model: Callable[[str], Path],
+) -> None:
+    """With a tiny model, which is read faster; the page leaves out the line about the model."""
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    found = re.search(r"^```sh\n(tuneoff compare emails\.csv .*?)^```\n\n```text\n(.*?)^```", page, re.M | re.S)
+    assert found is not None
+    shutil.copy(DOCS / "emails.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(found[1].replace("\\\n", " "))[1:]
+    assert main([*command, f"--model={tiny_model('llama')}"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    shown = found[2].splitlines()
+    assert len(shown) > 4
+    assert [line for line in shown if line not in printed] == []
 
 
 def test_files_named_in_the_docs_exist() -> None:
