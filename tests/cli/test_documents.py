@@ -299,6 +299,13 @@ def test_a_pipe_is_read_once(tmp_path: Path, content: bytes) -> None:
     assert texts_of(str(tmp_path / "pipe")) == {"1": "a text"}
 
 
+def test_a_workbook_under_another_name_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<?xml")
+    with pytest.raises(UserError, match=r"a\.docx: an Excel workbook by its content; rename it"):
+        texts_of(str(tmp_path / "a.docx"))
+
+
 def test_an_archive_without_files_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.mkdir("folder")

@@ -145,6 +145,8 @@ def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
     if not start.startswith(ZIP) or source.suffix == ".xlsx":
         return None
     refuse_foreign(source.name, start)
+    if b"xl/" in start:
+        raise UserError(f"{file}: an Excel workbook by its content; rename it so that its name ends in .xlsx")
     members = [member for member in zip_sources(file) if not _is_hidden(member.name.removeprefix(f"{file}/"))]
     if not members:
         raise UserError(f"{file}: a zip archive without files; name a text or a data file")
