@@ -10,7 +10,7 @@ from tuneoff.data.files import open_file
 from tuneoff.data.load import load_dataset
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
-from tuneoff.spec.study import DataSpec
+from tuneoff.spec import DataSpec
 
 
 def table(folder: Path, text: str) -> SourceTable:
