@@ -44,6 +44,14 @@ def test_weights_that_are_missing_are_refused(folder: Path, skeleton: bool) -> N
         read_weights(folder, torch.float32, skeleton=skeleton)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+def test_weights_of_a_wrapped_model_are_named_as_such(folder: Path, prefix: str) -> None:
+    state = {prefix + name: tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"begin with '{prefix}', .*save the model inside the wrapper"):
+        read_weights(folder, torch.float32)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
     damaged = torch.ones(32)

@@ -12,7 +12,7 @@ import shutil
 import struct
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,13 @@ def read_weights(
         except (RuntimeError, SafetensorError) as error:
             raise _not_loaded(folder, "settings and weights do not fit together") from error
     name = type(model).__name__
-    if missing := sorted(loaded["missing_keys"]):
+    missing = sorted(loaded["missing_keys"])
+    if missing and (prefix := _prefix_of(missing, loaded["unexpected_keys"])):
+        raise UserError(
+            f"{folder}: the names of its weights begin with {prefix!r}, as those of a wrapped model do (torch.compile, "
+            "DataParallel); save the model inside the wrapper with save_pretrained"
+        )
+    if missing:
         raise UserError(
             f"{folder}: {len(missing)} weights of a {name} are missing (first: {missing[0]}) and would be random; give "
             "a checkpoint of the whole language model with its head"
@@ -87,6 +93,13 @@ def read_weights(
             "training that diverged; give an earlier checkpoint"
         )
     return loaded_model
+
+
+def _prefix_of(missing: Sequence[str], unexpected: Collection[str]) -> str | None:
+    """What stands before the names of all missing weights in the files; None if they are not there."""
+    found = next((name for name in unexpected if name.endswith("." + missing[0])), None)
+    prefix = "" if found is None else found.removesuffix(missing[0])
+    return prefix if prefix and all(prefix + name in unexpected for name in missing) else None
 
 
 def _not_finite(model: PreTrainedModel) -> list[str]:

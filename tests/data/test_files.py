@@ -164,7 +164,10 @@ def test_missing_file_names_a_close_one(tmp_path: Path) -> None:
 def test_empty_folder_unknown_and_impossible_names(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     assert "the file is empty" in refused(tmp_path / "empty.jsonl")
-    assert "a folder, but a data file was expected" in refused(tmp_path)
+    assert refused(tmp_path).endswith("a folder, but a data file was expected; name one of the files in it")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "train.jsonl").touch()
+    assert f"write --data {tmp_path / 'splits'}" in refused(tmp_path / "splits")
     (tmp_path / "a.docx").write_text("x")
     assert "'.docx' is not supported; use one of .jsonl" in refused(tmp_path / "a.docx")
     assert "this path cannot be looked up" in refused(tmp_path / ("x" * 5000 + ".jsonl"))

@@ -55,7 +55,8 @@ def open_file(name: str, encoding: str | None = None) -> SourceTable:
     """
     path = local_path(name)
     if path.is_dir():
-        raise UserError(f"{path}: a folder, but a data file was expected; name one of the files in it")
+        with_splits = f", or, to read a file for each split, write --data {path}" if any(path.glob("train*")) else ""
+        raise UserError(f"{path}: a folder, but a data file was expected; name one of the files in it{with_splits}")
     if not path.exists():
         raise no_such_file(path)
     source = file_source(path)
