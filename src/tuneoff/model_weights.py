@@ -96,7 +96,7 @@ def read_weights(
 
 
 def _prefix_of(missing: Sequence[str], unexpected: Collection[str]) -> str | None:
-    """What stands before the names of all missing weights in the files; None if they are not there."""
+    """The prefix that the names of all missing weights have in the files; None if they are not there."""
     found = next((name for name in unexpected if name.endswith("." + missing[0])), None)
     prefix = "" if found is None else found.removesuffix(missing[0])
     return prefix if prefix and all(prefix + name in unexpected for name in missing) else None
