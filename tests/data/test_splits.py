@@ -101,7 +101,9 @@ def test_held_out_splits_share_no_group_and_lose_nothing(
 
 
 def test_too_few_documents_names_what_is_missing() -> None:
-    with pytest.raises(UserError, match=r"a.csv: it has 1 different documents, .* 1 for test; .* --test-file"):
+    with pytest.raises(
+        UserError, match=r"a.csv: the document of all its 3 rows is '.*', .* 1 for test; .* --test-file"
+    ):
         hold_out(examples_of([1, 1, 1]), {"test": 0.1}, 0, "a.csv")
 
 
