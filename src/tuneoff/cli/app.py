@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
-from tuneoff.cli.command_line import settle, typed_method
+from tuneoff.cli.command_line import HELP, settle, typed_method
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
@@ -165,7 +165,7 @@ def compare(
     *,
     given: Mapping[str, Any],
 ) -> "int | Study":
-    """Compare ways of adapting a model on your documents, under equal effort.
+    """Compare ways of adapting a model, under equal effort.
 
     There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
     """
@@ -277,7 +277,10 @@ def train(
     *,
     given: Mapping[str, Any],
 ) -> "int | Study":
-    """Adapt a model in one way, score it, and save it for `tuneoff summarize`."""
+    """Adapt a model in one way, score it and save it.
+
+    `tuneoff train METHOD --help` shows the flags of a method; `tuneoff summarize` uses what is saved.
+    """
     from tuneoff.cli.study import StudyFlags
     from tuneoff.spec.toml import Override
     from tuneoff.study.study_file import parse_setting, read_study
@@ -351,7 +354,10 @@ def summarize(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
 ) -> int:
-    """Write texts for new documents with the winner of a study, or with any finished run."""
+    """Write texts for new documents with a trained model.
+
+    It is the winner of a study, or any finished run.
+    """
     from tuneoff.cli.documents import STANDARD_INPUT, given_fields, read_documents
     from tuneoff.cli.new_texts import check_output, report_texts
     from tuneoff.cli.verdicts import select_run
@@ -451,7 +457,10 @@ def rescore(
     margin: Margin = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Score the stored texts of a study with other ROUGE settings and judge again. Changes no file."""
+    """Score stored texts by other ROUGE settings, and judge.
+
+    Changes no file.
+    """
     from tuneoff.cli import verdicts
 
     study = _folder(folder)
@@ -465,7 +474,10 @@ def diff(
     second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another study.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare two studies run by run: how much comes from training, and how much from scoring."""
+    """Compare two studies run by run.
+
+    Shows how much of a difference comes from training, and how much from scoring.
+    """
     from tuneoff.cli import verdicts
 
     print(verdicts.diff_output(_folder(first), _folder(second), as_json=as_json))
@@ -477,7 +489,10 @@ def import_peft(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PEFT's method_comparison/*/results/*.json.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Judge the result files of PEFT's own method comparison: intervals and Pareto fronts."""
+    """Judge result files of PEFT's own method comparison.
+
+    Shows intervals and Pareto fronts.
+    """
     from tuneoff.cli import verdicts
 
     print(verdicts.peft_output(files, as_json=as_json))
@@ -486,12 +501,18 @@ def import_peft(
 
 @app.command("methods")
 def list_methods(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[METHOD]...", help="Show these, with flags and ranges.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List the methods with their hyper-parameters and defaults."""
-    from tuneoff.cli import plans
+    from tuneoff.cli import method_page, plans
 
-    print(json.dumps(plans.methods_as_json()) if as_json else plans.methods_as_text())
+    if as_json:
+        print(json.dumps(plans.methods_as_json(names or ())))
+    else:
+        print(method_page.method_pages(names) if names else plans.methods_as_text())
     return DONE
 
 
@@ -499,7 +520,10 @@ def list_methods(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Show what tuneoff finds on this machine: device, precision, memory, sensors, versions, starter model and data."""
+    """Show what tuneoff finds on this machine.
+
+    That is device, precision, memory, sensors, versions, starter model and data.
+    """
     from tuneoff.cli.doctor import as_text, examine
 
     findings = examine()
@@ -527,10 +551,24 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     try:
         group: Any = typer.main.get_command(app)
         typed = settle(arguments, group.commands)
+        _hide_types_of_switches(group.commands.values())
         returned: int | Study | None = group(args=typed, prog_name="tuneoff", standalone_mode=False)
     finally:
         app.rich_markup_mode = fancy
+    if HELP & set(arguments) and (method := typed_method(arguments)) is not None:
+        from tuneoff.cli.method_page import method_pages
+
+        print(method_pages([method]))
     return DONE if returned is None else returned
+
+
+def _hide_types_of_switches(commands: Iterable[Any]) -> None:
+    """A switch takes no value, so its help has none."""
+    for command in commands:
+        context = typer.Context(command, help_option_names=sorted(HELP, key=len))
+        for parameter in command.get_params(context):
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
 
 
 def dispatch(arguments: Sequence[str], then: "Callable[[Study], None] | None" = None) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import methods
@@ -122,10 +122,11 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
 
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={_value(value)}" for key, value in hyperparameters.items())
+    return " ".join(f"{key}={as_typed(value)}" for key, value in hyperparameters.items())
 
 
-def _value(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A hyper-parameter as it is typed."""
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, bool):
@@ -133,8 +134,9 @@ def _value(value: Any) -> str:
     return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def methods_as_json() -> list[dict[str, Any]]:
-    """Every method of the registry with its hyper-parameters."""
+def methods_as_json(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Every method of the registry, or those of some `names`, with hyper-parameters."""
+    chosen = {name.replace("-", "_"): methods.method_class(name.replace("-", "_")) for name in names}
     return [
         {
             "name": name,
@@ -145,7 +147,7 @@ def methods_as_json() -> list[dict[str, Any]]:
             "choices": {key: list(values) for key, values in kind.choices.items()},
             "source": kind.source,
         }
-        for name, kind in methods.METHODS.items()
+        for name, kind in (chosen or methods.METHODS).items()
     ]
 
 
@@ -161,6 +163,6 @@ def methods_as_text() -> str:
             if key in kind.choices:
                 searched = f"  ({len(kind.choices[key])} values to try)"
             written = types[key].__name__ if isinstance(types[key], type) else "names"
-            lines.append(f"  {name}.{key} = {_value(value)}  {written}{searched}")
+            lines.append(f"  {name}.{key} = {as_typed(value)}  {written}{searched}")
     lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
     return "\n".join(lines)

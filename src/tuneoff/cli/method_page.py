@@ -1,0 +1,52 @@
+"""One method for people: where it comes from, and its hyper-parameters with their flags, defaults and ranges."""
+
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any
+
+from tuneoff import methods
+from tuneoff.cli.method_flags import method_flags
+from tuneoff.cli.plans import as_typed
+from tuneoff.methods import Method
+from tuneoff.methods.hyperparameters import Bounds, types_of
+
+_KINDS = {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}
+
+
+def method_pages(names: Sequence[str]) -> str:
+    """The pages of some methods. Raises `UserError` for an unknown name."""
+    return "\n\n".join(_page(name.replace("-", "_")) for name in names)
+
+
+def _page(name: str) -> str:
+    kind = methods.method_class(name)
+    spelled: dict[str, list[str]] = {key: [] for key in methods.defaults(name)}
+    for flag, key in method_flags(name).items():
+        spelled[key].append(flag)
+    rows: list[tuple[str, str, str]] = []
+    for field in fields(kind):
+        flag = f"--{field.name.replace('_', '-')}"
+        others = ", ".join(other for other in spelled[field.name] if other != flag)
+        allowed = _allowed(kind, field) + (f"; also {others}" if others else "")
+        rows.append((flag, as_typed(methods.defaults(name)[field.name]), allowed))
+    lines = [f"{name}: {kind.title}. {kind.source}"]
+    if not rows:
+        return f"{lines[0]}\n  no hyper-parameters"
+    example = rows[0][0].removeprefix("--").replace("-", "_")
+    lines.append(f"  flags of tuneoff train {name}; in tuneoff compare: --set {name}.{example}={rows[0][1]}")
+    wide, long = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join([*lines, *(f"  {flag:<{wide}}  {default:<{long}}  {allowed}" for flag, default, allowed in rows)])
+
+
+def _allowed(kind: type[Method], field: Field[Any]) -> str:
+    declared = types_of(kind)[field.name]
+    words = "as in PEFT" if declared is Any else _KINDS.get(declared, "names, separated by commas")
+    bounds = field.metadata.get("bounds")
+    if isinstance(bounds, Bounds) and declared in (int, float):
+        words = bounds.describe(declared)
+    if field.name in kind.search:
+        low, high = kind.search[field.name]
+        words += f"; trials search from {low:g} to {high:g}"
+    if field.name in kind.choices:
+        words += f"; trials choose from {len(kind.choices[field.name])} values"
+    return words
