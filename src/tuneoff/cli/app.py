@@ -227,7 +227,7 @@ def check(
     *,
     given: Mapping[str, Any],
 ) -> int:
-    """List what a study needs and what fails, without loading a model. Takes the flags of `compare`; writes nothing."""
+    """List what a study needs, and what of it fails. Takes the flags of `compare`; writes nothing."""
     from tuneoff.cli.checks import items_as_text
     from tuneoff.cli.study import StudyFlags
     from tuneoff.study.checklist import look_at
