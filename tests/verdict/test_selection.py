@@ -79,8 +79,14 @@ def test_a_method_that_writes_one_text_for_all_documents_is_not_handed_over(stud
     assert found(study, best).seed == 1
 
 
-def test_a_method_alone_that_writes_one_text_is_not_handed_over(tmp_path: Path) -> None:
+def test_a_method_alone_that_writes_one_text_is_used_with_a_word(tmp_path: Path) -> None:
+    """There is nothing to choose; the second method makes it a choice that nothing supports."""
     write_one_text(add_run(tmp_path, "lora", 0, {"a": 1.0, "b": 2.0, "c": 3.0}))
+    assert found(tmp_path).method == "lora"
+    assert found(tmp_path).why.startswith(
+        "the only method of this study; Nothing was measured: every method writes one"
+    )
+    write_one_text(add_run(tmp_path, "full", 0, {"a": 1.0, "b": 2.0, "c": 3.0}))
     with pytest.raises(UserError, match="every method writes one and the same text"):
         found(tmp_path)
 

@@ -17,7 +17,8 @@ from tuneoff.verdict.outputs import ignores_documents
 def find_model_to_use(study: StoredStudy, method: str | None = None, model: str | None = None) -> ModelToUse:
     """The run to use of a study, or of its runs of one `method` or on one base `model`.
 
-    Raises `UserError` if no run has finished, or none of that method and model.
+    Raises `UserError` if no run has finished, none of that method and model, or if nothing was measured or learned
+    that a choice between several methods could be made by.
     """
     usable = [run for run in study.runs if _is_usable(run)]
     if not usable:
@@ -33,9 +34,13 @@ def find_model_to_use(study: StoredStudy, method: str | None = None, model: str 
     judged = judge_study(study)
     found = choose_model(judged, usable, method, model)
     if found is None and method is None and (reason := why_no_model(judged)) is not None:
-        names = ", ".join(sorted({run.record.spec.method.name for run in usable}))
+        names = sorted({run.record.spec.method.name for run in usable})
+        only = choose_model(judged, usable, names[0], model) if len(names) == 1 else None
+        if only is not None:  # there is nothing to choose
+            return only.model_copy(update={"why": f"the only method of this study; {reason}"})
         raise UserError(
-            f"{study.path}: no model is handed over ({reason}); to use one all the same, add --method NAME ({names})"
+            f"{study.path}: no model is handed over ({reason}); to use one all the same, add --method NAME "
+            f"({', '.join(names)})"
         )
     if found is None:
         raise UserError(
