@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff.errors import RunFailure
+from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec
-from tuneoff.study import resources
+from tuneoff.study import checklist, resources
 from tuneoff.study.checklist import look_at
 
 
@@ -42,7 +44,34 @@ def test_all_that_fails_is_listed(study: StudySpec, tmp_path: Path, monkeypatch:
             "models": (*study.models, ModelSpec(name=str(tmp_path / "no-model"))),
         }
     )
-    found = list(look_at(wrong, tmp_path / "file"))
+    found = list(look_at(wrong, tmp_path / "file", probe=True))
+    assert found[-1].text == "not measured; because of what has failed"
     failed = {item.name for item in found if item.passed is False}
     assert failed == {"folder", "data", "positions", "lora", "memory", "model"}
     assert {item.name for item in found if item.passed} >= {"tokenizer", "weights", "soft_prompt", "full"}
+
+
+def test_a_probe_gives_the_minutes_of_each_method(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study.model_copy(update={"methods": ("zero_shot", "lora"), "seeds": 3})
+    [model] = [spec.name for spec in asked.models]
+    speed = Speed(start=60.0, step=0.0, check=0.0, write=0.0)
+    measured = {(model, method): speed for method in asked.methods}
+    monkeypatch.setattr(checklist, "measure_speeds", lambda *_: measured)
+    found = list(look_at(asked, tmp_path / "study", probe=True))
+    assert [item.text for item in found if item.name == "minutes"] == [
+        "zero_shot: about 1 min 0 s for 1 run (from a probe)",
+        "lora: about 3 min 0 s for 3 runs (from a probe)",
+    ]
+
+
+def test_a_method_that_cannot_be_probed_fails(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RunFailure("the probe of lora-s0 ended early")
+
+    monkeypatch.setattr(checklist, "measure_speeds", refuse)
+    last = list(look_at(study, tmp_path / "study", probe=True))[-1]
+    assert (last.name, last.passed, last.text) == ("minutes", False, "the probe of lora-s0 ended early")

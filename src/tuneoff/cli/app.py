@@ -246,7 +246,8 @@ def check(
     )
     flags.limits()
     check_executor(flags.engine)
-    items = list(look_at(spec, output or Path("runs") / spec.name))
+    probe = budget is not None or equal == "time"
+    items = list(look_at(spec, output or Path("runs") / spec.name, probe=probe))
     if as_json:
         print(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
     elif not flags.quiet:

@@ -1,6 +1,6 @@
 """The list of `tuneoff check`: each condition of a study is looked at by itself, so that none hides another.
 
-Reads settings and headers of the models, never a weight.
+Reads settings and headers of the models. Only the probe of `look_at` loads weights.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tuneoff import data, models
-from tuneoff.errors import UserError
+from tuneoff.errors import RunFailure, UserError
 from tuneoff.prompts import field_names
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec, StudySpec
-from tuneoff.study import planner, resources
+from tuneoff.study import budget, planner, resources
 from tuneoff.study.data_checks import columns_line
+from tuneoff.study.executor import LocalExecutor, SilentObserver
 from tuneoff.study.inputs import check_prompts, load_inputs
 from tuneoff.study.preflight import check_positions, check_token_ids
+from tuneoff.study.speed_probe import measure_speeds
+from tuneoff.text import format_duration, plural
 
 if TYPE_CHECKING:
     from tuneoff.data import Dataset
@@ -36,8 +39,38 @@ class Item:
     text: str
 
 
-def look_at(study: StudySpec, folder: Path) -> Iterator[Item]:
-    """Every item of a study in `folder`. Changes nothing there."""
+def look_at(study: StudySpec, folder: Path, *, probe: bool = False) -> Iterator[Item]:
+    """Every item of a study in `folder`. Changes nothing there.
+
+    `probe`: if nothing has failed, train and write a little with each method, for the minutes that the study needs.
+    """
+    failed = False
+    for item in _conditions(study, folder):
+        failed = failed or item.passed is False
+        yield item
+    if probe and not failed:
+        yield from _minutes(study)
+    else:
+        why = "because of what has failed" if probe else "add --budget TIME to try each method for some seconds"
+        yield Item("minutes", None, f"not measured; {why}")
+
+
+def _minutes(study: StudySpec) -> Iterator[Item]:
+    """What the runs of each method take together, from a probe."""
+    inputs = load_inputs(study)
+    with LocalExecutor() as executor:
+        speeds, problem = _attempt(partial(measure_speeds, study, inputs, executor, SilentObserver()))
+    if speeds is None:
+        yield Item("minutes", False, problem)
+        return
+    for name in study.methods:
+        alone = study.model_copy(update={"methods": (name,)})
+        seconds = budget.estimate(alone, inputs.sizes, speeds)
+        runs = plural(planner.count(alone), "run")
+        yield Item("minutes", True, f"{name}: about {format_duration(seconds)} for {runs} (from a probe)")
+
+
+def _conditions(study: StudySpec, folder: Path) -> Iterator[Item]:
     yield _item("folder", StudyDir(folder).check_writable, f"{folder}: can be written")
     fields = field_names(study.prompt.instruction)
     dataset, problem = _attempt(partial(data.load_dataset, study.data, fields))
@@ -61,7 +94,6 @@ def look_at(study: StudySpec, folder: Path) -> Iterator[Item]:
             yield from (Item("caution", None, caution) for caution in inputs.cautions)
     elif dataset is not None:
         yield from (Item("caution", None, caution) for caution in dataset.cautions)
-    yield Item("minutes", None, "not measured; `tuneoff compare --budget TIME --dry-run` measures each method")
 
 
 def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder: Path) -> Iterator[Item]:
@@ -102,7 +134,7 @@ def _attempt(look: Callable[[], _Found]) -> tuple[_Found | None, str]:
     """What `look` returns, or why it cannot."""
     try:
         return look(), ""
-    except UserError as error:
+    except (UserError, RunFailure) as error:
         return None, str(error)
 
 
