@@ -152,6 +152,7 @@ INSTEAD = {
 IN_COMMAND = {
     "compare": {"--seed": "--seeds N runs seeds 0 to N-1"},
     "train": {
+        "--seed": "--seeds N trains with seeds 0 to N-1 and compares them; seed 0 is the default",
         "--methods": "`tuneoff train` adapts a model in one way, which comes first: `tuneoff train lora`",
         "--method": "the method comes first: `tuneoff train lora`",
         "--weight-decay": "this method does not train",
