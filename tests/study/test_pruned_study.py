@@ -25,7 +25,15 @@ Files = dict[str, Path]
 def command(model: Path, files: Mapping[str, Path], *flags: str) -> list[str]:
     small = ["--max-length=128", "--max-new-tokens=4", "--max-steps=12", "--min-steps=12", "--precision=fp32"]
     data = [f"--{split}-file={path}" for split, path in files.items()]
-    return ["compare", f"--model={model}", *data, "--methods=zero_shot,lora", *small, "--trials=3", *flags]
+    usual = [*small, "--methods=zero_shot,lora", "--trials=3"]
+    typed = {flag.partition("=")[0] for flag in flags}
+    return [
+        "compare",
+        f"--model={model}",
+        *data,
+        *(flag for flag in usual if flag.partition("=")[0] not in typed),
+        *flags,
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ def sharing_servers(own: OpenLauncher) -> Iterator[OpenLauncher]:
             with own(method, preload, layout) as started:
                 yield started
             return
-        key = (layout, *(os.environ.get(name) for name in _READ_AT_START))
+        key = (layout, tuple(sys.path), *(os.environ.get(name) for name in _READ_AT_START))
         with lock:
             free = idle.setdefault(key, [])
             if free:

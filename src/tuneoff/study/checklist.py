@@ -110,7 +110,8 @@ def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder
         fits = f"{spec.name} has room for {study.prompt.max_length} tokens"
         yield _item("positions", partial(check_positions, study, spec, skeleton), fits)
         if tokenizer is not None and dataset is not None:
-            check = partial(check_token_ids, study, spec, skeleton, tokenizer, dataset)
+            reserved = planner.reserved_tokens(study)
+            check = partial(check_token_ids, study, spec, skeleton, tokenizer, dataset, reserved)
             yield _item("tokens", check, f"{spec.name} has an embedding for each token of a prompt")
         for name, method in planner.build_methods(study).items():
             yield _item(name, partial(method.check, skeleton), f"can adapt {spec.name}")

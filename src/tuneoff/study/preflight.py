@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def check_models(study: StudySpec, dataset: Dataset) -> None:
     """Raise `UserError` for a model that could not be loaded, prompted or adapted as the study asks."""
     adapting = planner.build_methods(study).values()
+    reserved = max(method.overhead_tokens for method in adapting)
     for spec in study.models:
         skeleton = models.skeleton(spec)
         check_positions(study, spec, skeleton)
-        check_token_ids(study, spec, skeleton, models.load_tokenizer(spec), dataset)
+        check_token_ids(study, spec, skeleton, models.load_tokenizer(spec), dataset, reserved)
         for method in adapting:
             method.check(skeleton)
 
@@ -42,8 +43,12 @@ def check_token_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
+    reserved_tokens: int,
 ) -> None:
-    """Raise `UserError` if a token id of a prompt has no row of the embedding."""
+    """Raise `UserError` if a token id of a prompt has no row of the embedding.
+
+    `reserved_tokens` is the room that virtual tokens take of a prompt.
+    """
     rows = model.get_input_embeddings().num_embeddings
     if tokenizer.vocab_size > rows:
         raise UserError(
@@ -54,7 +59,7 @@ def check_token_ids(
         tokenizer,
         study.prompt,
         max_new_tokens=study.generate.max_new_tokens,
-        reserved_tokens=planner.reserved_tokens(study),
+        reserved_tokens=reserved_tokens,
     )
     encoded, _ = prompter.encode(dataset.test[:1], with_target=False)
     largest = max([tokenizer.eos_token_id, *(token for row in encoded for token in row.prompt)])
