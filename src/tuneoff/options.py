@@ -56,7 +56,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
 }
 
 DATA_FILES = ("train_file", "validation_file", "test_file")  # one or several
-
+STANDARD_INPUT = "-"  # in place of the name of a file
 
 StrPath = str | os.PathLike[str]
 

@@ -12,9 +12,10 @@ import typer
 import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.command_line import HELP, settle, typed_method
-from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_study_flags
+from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_flags_of, takes_study_flags
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
+from tuneoff.options import STANDARD_INPUT
 from tuneoff.text import sanitize
 
 if TYPE_CHECKING:
@@ -143,9 +144,19 @@ AsJson = Annotated[
 ]
 
 
-@app.command()
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """What the flags of `compare` ask for."""
+
+    spec: "StudySpec"
+    folder: Path
+    flags: "StudyFlags"
+    dry_run: bool
+    as_json: bool
+
+
 @takes_study_flags
-def compare(
+def _comparison(
     study: StudyFile = None,
     preset: Preset = None,
     methods: Methods = None,
@@ -164,36 +175,9 @@ def compare(
     as_json: AsJson = False,
     *,
     given: Mapping[str, Any],
-) -> "int | Study":
-    """Compare ways of adapting a model, under equal effort.
-
-    There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
-    """
+) -> _Comparison:
+    """The flags that `compare` and `check` share."""
     from tuneoff.cli.study import StudyFlags
-
-    spec = _compared(study, preset, methods, set_, predictions, given)
-    flags = StudyFlags(
-        budget=budget,
-        equal=equal,
-        workers=workers,
-        engine=engine,
-        report_to=report_to or (),
-        keep_texts=not no_texts,
-        keep_earlier=keep_earlier,
-        quiet=quiet,
-    )
-    return _carry_out(spec, output or Path("runs") / spec.name, flags, dry_run=dry_run, as_json=as_json)
-
-
-def _compared(
-    study: Path | None,
-    preset: str | None,
-    methods: Sequence[str] | None,
-    set_: Sequence[str] | None,
-    predictions: Sequence[str] | None,
-    given: Mapping[str, Any],
-) -> "StudySpec":
-    """The study that flags of `compare` describe."""
     from tuneoff.spec.toml import Override
     from tuneoff.study.study_file import parse_setting, read_study
 
@@ -202,38 +186,7 @@ def _compared(
         names = tuple(name.strip().replace("-", "_") for name in ",".join(methods).split(",") if name.strip())
         overrides.append(Override(("methods",), names, "--methods"))
     overrides += [parse_setting(text) for text in set_ or ()]
-    return read_study(study, preset, overrides)
-
-
-@app.command()
-@takes_study_flags
-def check(
-    study: StudyFile = None,
-    preset: Preset = None,
-    methods: Methods = None,
-    set_: Settings = None,
-    predictions: Outside = None,
-    output: Output = None,
-    keep_earlier: KeepEarlier = False,
-    report_to: ReportTo = None,
-    no_texts: NoTexts = False,
-    workers: Workers = "1",
-    engine: Engine = "local",
-    budget: Budget = None,
-    equal: Equal = "examples",
-    quiet: Quiet = False,
-    dry_run: DryRun = False,  # noqa: ARG001 - nothing else is done here
-    as_json: AsJson = False,
-    *,
-    given: Mapping[str, Any],
-) -> int:
-    """List what a study needs, and what of it fails. Takes the flags of `compare`; writes nothing."""
-    from tuneoff.cli.checks import items_as_text
-    from tuneoff.cli.study import StudyFlags
-    from tuneoff.study.checklist import look_at
-    from tuneoff.study.executor import check_executor
-
-    spec = _compared(study, preset, methods, set_, predictions, given)
+    spec = read_study(study, preset, overrides)
     flags = StudyFlags(
         budget=budget,
         equal=equal,
@@ -244,11 +197,33 @@ def check(
         keep_earlier=keep_earlier,
         quiet=quiet,
     )
+    return _Comparison(spec, output or Path("runs") / spec.name, flags, dry_run, as_json)
+
+
+@app.command()
+@takes_flags_of(_comparison)
+def compare(asked: _Comparison) -> "int | Study":
+    """Compare ways of adapting a model, under equal effort.
+
+    There is no learning rate for all methods at once: write --set lora.learning_rate=1e-3.
+    """
+    return _carry_out(asked.spec, asked.folder, asked.flags, dry_run=asked.dry_run, as_json=asked.as_json)
+
+
+@app.command()
+@takes_flags_of(_comparison)
+def check(asked: _Comparison) -> int:
+    """List what a study needs, and what of it fails. Takes the flags of `compare`; writes nothing."""
+    from tuneoff.cli.checks import items_as_text
+    from tuneoff.study.checklist import look_at
+    from tuneoff.study.executor import check_executor
+
+    flags = asked.flags
     flags.limits()
     check_executor(flags.engine)
-    probe = budget is not None or equal == "time"
-    items = list(look_at(spec, output or Path("runs") / spec.name, probe=probe))
-    if as_json:
+    probe = flags.budget is not None or flags.equal == "time"
+    items = list(look_at(asked.spec, asked.folder, probe=probe))
+    if asked.as_json:
         print(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
     elif not flags.quiet:
         print(items_as_text(items, sys.stdout.encoding))
@@ -359,7 +334,7 @@ def summarize(
 
     It is the winner of a study, or any finished run.
     """
-    from tuneoff.cli.documents import STANDARD_INPUT, given_fields, read_documents
+    from tuneoff.cli.documents import given_fields, read_documents
     from tuneoff.cli.new_texts import check_output, report_texts
     from tuneoff.cli.verdicts import select_run
 

@@ -14,11 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.errors import UserError
-from tuneoff.options import DATA_FILES, OPTION_PATHS
+from tuneoff.options import DATA_FILES, OPTION_PATHS, STANDARD_INPUT
 
 DATA, MODEL, PROMPT, EFFORT, GENERATION = "Data", "Model", "Prompt", "Effort, the same for every method", "Generation"
-
-_STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
 def _with_stored_input(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values with a stored copy of standard input in place of a file named `-`."""
     flags = [flag for flag in STUDY_FLAGS if flag.parameter in DATA_FILES]
-    reading = [flag for flag in flags for file in values.get(flag.parameter) or () if file == _STANDARD_INPUT]
+    reading = [flag for flag in flags for file in values.get(flag.parameter) or () if file == STANDARD_INPUT]
     if not reading:
         return values
     if len(reading) > 1:
@@ -213,7 +211,7 @@ def _with_stored_input(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if sys.stdin is None:
         raise UserError(f"{flag.name} -: standard input is closed; name a file")
     stored = str(store_standard_input(sys.stdin.buffer, flag.name, cache_folder() / "rows"))
-    files = [stored if file == _STANDARD_INPUT else file for file in values[flag.parameter]]
+    files = [stored if file == STANDARD_INPUT else file for file in values[flag.parameter]]
     return {**values, flag.parameter: files}
 
 
@@ -277,6 +275,21 @@ def takes_study_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__signature__ = inspect.Signature([*keyword, *added])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return command
+
+
+def takes_flags_of(parse: Callable[..., Any]) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
+    """Give a command the flags of `parse`; it gets what `parse` returns for those that were typed."""
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            return function(parse(**values))
+
+        command.__signature__ = inspect.signature(parse)  # type: ignore[attr-defined]
+        command.__annotations__ = parse.__annotations__
+        return command
+
+    return decorate
 
 
 def _annotation(flag: Flag) -> Any:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.cli import DONE, SOME_FAILED
-from tuneoff.cli.documents import STANDARD_INPUT, LeftOut, NewDocuments
+from tuneoff.cli.documents import LeftOut, NewDocuments
 from tuneoff.errors import UserError
+from tuneoff.options import STANDARD_INPUT
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.text import plural, sanitize
 
