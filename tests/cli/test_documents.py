@@ -224,7 +224,7 @@ def test_several_files_and_folders(tmp_path: Path) -> None:
     ("content", "kind"),
     [
         (b"%PDF-1.4\n1 0 obj\n", "a PDF; extract its text first"),
-        (b"PK\x03\x04word/document.xml", "a Word document; save it as plain text first"),
+        (b"PK\x03\x04" + bytes(22) + b"\x11\0\0\0word/document.xml", "a Word document; save it as plain text first"),
         (b"\n<!DOCTYPE html>\n<html>", "HTML source, .* extract the text first"),
         (b"\xef\xbb\xbf<HTML lang=en>", "HTML source, .* extract the text first"),
         (b"{\\rtf1 text}", "a rich text file; save it as plain text first"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.data.file_kinds import refuse_foreign
+from tuneoff.data.file_kinds import is_workbook, refuse_foreign
 from tuneoff.data.files import open_file
 from tuneoff.errors import UserError
 
@@ -31,6 +31,7 @@ KINDS = {
     "an SQLite database": b"SQLite format 3\0",
     "a picture": b"\x89PNG\r\n",
     "a Word document; .*pandoc": office("word/document.xml"),
+    "an OpenDocument or EPUB file": office("mimetype"),
 }
 
 
@@ -46,3 +47,13 @@ def test_a_file_of_another_format_is_named(tmp_path: Path, words: str, name: str
 def test_texts_that_mention_a_format_are_texts() -> None:
     for text in (b"text,summary\n%PDF,a\n", b'{"text": "<html>"}', b"see version https://git-lfs", b"<p>a</p>,b"):
         refuse_foreign("a.csv", text)
+
+
+def test_only_names_of_members_say_what_a_zip_archive_is() -> None:
+    for member in ("password/a.csv", "notes/word/a.csv", "ppt.csv"):
+        refuse_foreign("a.zip", office(member))
+    assert is_workbook(office("xl/workbook.xml"))
+    assert not is_workbook(office("axl/workbook.csv"))
+    assert not is_workbook(b"xl/workbook.xml")
+    for length in range(40):  # a header that is cut off
+        assert not is_workbook(office("xl/workbook.xml")[:length])

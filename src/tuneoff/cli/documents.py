@@ -15,14 +15,13 @@ from tuneoff.data import Example
 from tuneoff.data.byte_source import ByteSource, file_source, reading, zip_sources
 from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, text_of
 from tuneoff.data.encoding import text_encoding
-from tuneoff.data.file_kinds import PARQUET, ZIP, refuse_foreign
+from tuneoff.data.file_kinds import PARQUET, ZIP, is_workbook, refuse_foreign
 from tuneoff.data.files import READERS, expanded, has_data_suffix, local_path, no_such_file, open_source
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
+from tuneoff.options import STANDARD_INPUT
 from tuneoff.prompts import field_names
 from tuneoff.spec import RunSpec
-
-STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -145,16 +144,12 @@ def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
     if not start.startswith(ZIP) or source.suffix == ".xlsx":
         return None
     refuse_foreign(source.name, start)
-    if b"xl/" in start:
+    if is_workbook(start):
         raise UserError(f"{file}: an Excel workbook by its content; rename it so that its name ends in .xlsx")
-    members = [member for member in zip_sources(file) if not _is_hidden(member.name.removeprefix(f"{file}/"))]
+    members = zip_sources(file)
     if not members:
         raise UserError(f"{file}: a zip archive without files; name a text or a data file")
     return members
-
-
-def _is_hidden(member: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in member.split("/"))
 
 
 def _source_of(path: str) -> ByteSource:

@@ -9,22 +9,24 @@ from tuneoff.errors import UserError
 from tuneoff.text import join_words
 
 FILES = {"--train-file": "train", "--validation-file": "validation", "--test-file": "test"}
-DATA_ENDINGS = (".arrow", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv", ".txt", ".xls", ".xlsx", ".zip")
-COMPRESSED = (".bz2", ".gz", ".xz", ".zst")
-_SPLIT = re.compile(r"(?P<train>train|training)|(?P<validation>val|valid|validation|dev|eval)|(?P<test>test)")
+# Beside those that name a format of rows: what is in such a file decides what it is.
+_OTHER_DATA = (".arrow", ".txt", ".xls", ".zip")
 
 
 def is_data_file(text: str) -> bool:
     """Whether the name of a file is that of data, not of a study."""
-    path = PurePath(text)
-    ending = PurePath(path.stem).suffix if path.suffix.lower() in COMPRESSED else path.suffix
-    return ending.lower() in DATA_ENDINGS or path.suffix.lower() in COMPRESSED
+    from tuneoff.data.byte_source import COMPRESSED_SUFFIXES, data_suffix
+    from tuneoff.data.files import has_data_suffix
+
+    return has_data_suffix(text) or data_suffix(text) in _OTHER_DATA or text.lower().endswith(COMPRESSED_SUFFIXES)
 
 
 def split_named(text: str) -> str | None:
     """The split that the name of a file begins with: `test.csv`, `dev-2.jsonl`."""
-    found = _SPLIT.fullmatch(re.split(r"[^A-Za-z]", PurePath(text).name.lower(), maxsplit=1)[0])
-    return found.lastgroup if found else None
+    from tuneoff.data.archives import SPLIT_NAMES
+
+    first = re.split(r"[^a-z]", PurePath(text).name.lower(), maxsplit=1)[0]
+    return next((split for split, usual in SPLIT_NAMES.items() if first in usual), None)
 
 
 def gather(pieces: Sequence[Piece], method_names: Callable[[], Collection[str]]) -> list[Piece]:

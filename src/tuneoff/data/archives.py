@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from tuneoff.data.byte_source import ByteSource, file_source, zip_sources
+from tuneoff.data.byte_source import ByteSource, file_source, is_hidden, zip_sources
 from tuneoff.data.example import Split
 from tuneoff.data.files import has_data_suffix, open_source
 from tuneoff.data.source_table import SourceTable
@@ -28,15 +28,11 @@ def open_split_files(folder: Path, encoding: str | None) -> dict[Split, list[Sou
     """
     if folder.is_dir():
         found = sorted(path for path in folder.rglob("*") if has_data_suffix(path.name) and path.is_file())
-        files = {path.relative_to(folder).as_posix(): path for path in found if not _is_hidden(path, folder)}
-        sources = {name: file_source(path) for name, path in files.items()}
+        files = {path.relative_to(folder): path for path in found}
+        sources = {name.as_posix(): file_source(path) for name, path in files.items() if not is_hidden(name)}
     else:
         members = {source.name.removeprefix(f"{folder}/"): source for source in zip_sources(folder)}
-        sources = {
-            name: members[name]
-            for name in sorted(members)
-            if has_data_suffix(name) and not name.startswith("__MACOSX/")  # macOS adds files of its own
-        }
+        sources = {name: members[name] for name in sorted(members) if has_data_suffix(name)}
     splits = _by_split(sources)
     if not splits and len(sources) == 1:
         splits = {"train": list(sources)}
@@ -49,10 +45,6 @@ def open_split_files(folder: Path, encoding: str | None) -> dict[Split, list[Sou
     for split, names in splits.items():
         _check_one_format(folder, split, names, sources)
     return {split: [open_source(sources[name], encoding) for name in names] for split, names in splits.items()}
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _by_split(names: Iterable[str]) -> dict[Split, list[str]]:

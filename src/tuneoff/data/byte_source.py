@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 from tuneoff.data.zstd import open_zstd
@@ -63,12 +63,17 @@ def file_source(path: Path) -> ByteSource:
 
 
 def zip_sources(path: Path) -> list[ByteSource]:
-    """The files in a zip archive. Raises `UserError` for a damaged or encrypted archive."""
+    """The files in a zip archive without hidden ones. Raises `UserError` for a damaged or encrypted archive."""
     with reading(str(path)), zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(PurePosixPath(one.filename))]
     if any(member.flag_bits & 1 for member in members):
         raise UserError(f"{path}: the archive is encrypted; unpack it and name the files in it")
     return [ByteSource(f"{path}/{member.filename}", path, _member_opener(path, member.filename)) for member in members]
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file, named relative to its folder or archive, is hidden or one that macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _member_opener(path: Path, member: str) -> Callable[[], IO[bytes]]:

@@ -1,5 +1,7 @@
 """Files that are not what their extension says: named for what they are, with a line that converts them."""
 
+import struct
+
 from tuneoff.errors import UserError
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -22,11 +24,13 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 )
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _MARKUP = ((b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"))
-_IN_OFFICE_FILES = (
-    (b"word/", "a Word document", "save it as plain text first, for example with `pandoc FILE -o FILE.txt`"),
-    (b"ppt/", "a PowerPoint file", "save its text first"),
-    (b"mimetypeapplication/", "an OpenDocument or EPUB file", "save it as plain text or .csv first"),
+_OFFICE_MEMBERS = (
+    ("word/", "a Word document", "save it as plain text first, for example with `pandoc FILE -o FILE.txt`"),
+    ("ppt/", "a PowerPoint file", "save its text first"),
+    ("mimetype", "an OpenDocument or EPUB file", "save it as plain text or .csv first"),
 )
+# The header of a member of a zip archive: 26 bytes, the lengths of its name and of an extra field, the name.
+_ZIP_HEADER = struct.Struct("<4s22xHH")
 
 
 def refuse_foreign(name: str, start: bytes) -> None:
@@ -43,7 +47,23 @@ def refuse_foreign(name: str, start: bytes) -> None:
                 f"{name}: {kind} source, not rows of text; extract the text first, for example with `pandoc FILE -t "
                 "plain`, or, if it was downloaded, check the address"
             )
-    if start.startswith(ZIP):
-        for part, kind, way_out in _IN_OFFICE_FILES:
-            if part in start:
-                raise UserError(f"{name}: {kind}; {way_out}")
+    members = _zip_members(start)
+    for member, kind, way_out in _OFFICE_MEMBERS:
+        if any(found.startswith(member) for found in members):
+            raise UserError(f"{name}: {kind}; {way_out}")
+
+
+def is_workbook(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of an Excel workbook."""
+    return any(name.startswith("xl/") for name in _zip_members(start))
+
+
+def _zip_members(start: bytes) -> list[str]:
+    """Names of the members of a zip archive whose headers are among its first bytes."""
+    names = []
+    at = 0 if start.startswith(ZIP) else -1
+    while 0 <= at <= len(start) - _ZIP_HEADER.size:
+        _, length, _ = _ZIP_HEADER.unpack_from(start, at)
+        names.append(start[at + _ZIP_HEADER.size :][:length].decode("utf-8", "replace"))
+        at = start.find(ZIP, at + _ZIP_HEADER.size)
+    return names

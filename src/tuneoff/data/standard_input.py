@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tuneoff.data.byte_source import file_source
-from tuneoff.data.file_kinds import PARQUET, ZIP, refuse_foreign
+from tuneoff.data.file_kinds import PARQUET, ZIP, is_workbook, refuse_foreign
 from tuneoff.errors import UserError
 
 _BYTE_ORDER_MARKS_AND_NULS = b"\xef\xbb\xbf\xff\xfe\x00"
@@ -52,5 +52,5 @@ def _suffix(path: Path) -> str:
     if start.startswith(PARQUET):
         return ".parquet"
     if start.startswith(ZIP):
-        return ".xlsx" if b"xl/" in start or b"[Content_Types].xml" in start else ".zip"
+        return ".xlsx" if is_workbook(start) else ".zip"
     return ".jsonl" if start.lstrip(_BYTE_ORDER_MARKS_AND_NULS + b" \t\r\n").startswith((b"{", b"[")) else ".csv"
