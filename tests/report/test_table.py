@@ -40,6 +40,13 @@ def test_best_is_per_model_and_a_cost_of_zero_is_not_marked() -> None:
     assert [line.costs[1].best for line in first.rows] == [True, False, False]
 
 
+def test_without_a_difference_no_score_is_marked_but_costs_are() -> None:
+    rows = [row("lora", 33.0, train_seconds=90.0), row("full", 32.0, train_seconds=140.0)]
+    (block,) = build_table(rows, {}, NO_STYLES, marks_scores=False).blocks
+    assert not any(line.primary.best for line in block.rows)
+    assert [line.costs[0].best for line in block.rows] == [True, False]
+
+
 def test_a_failed_method_is_best_at_nothing_and_equal_numbers_share_the_mark() -> None:
     rows = [
         row("zero_shot", 20.0, train_seconds=0.0),

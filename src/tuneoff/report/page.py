@@ -92,7 +92,13 @@ def _page(
     """The page. `files`: names of the pictures in `figures/`, to which it links. `problem`: why there is no chart."""
     compared = compared_runs(summary, study)
     styles = method_styles(summary, study)
-    table = build_table(summary.rows, {run.name: run.record for run in compared}, styles, summary.primary_metric)
+    table = build_table(
+        summary.rows,
+        {run.name: run.record for run in compared},
+        styles,
+        summary.primary_metric,
+        marks_scores=all(verdict.too_small is None and verdict.says_nothing is None for verdict in summary.verdicts),
+    )
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
     style = _style_sheet()

@@ -104,9 +104,17 @@ def style_of(row: ComparisonRow, records: Mapping[str, Record], styles: MethodSt
 
 
 def build_table(
-    rows: Sequence[ComparisonRow], records: Mapping[str, Record], styles: MethodStyles, planned: str = METRIC
+    rows: Sequence[ComparisonRow],
+    records: Mapping[str, Record],
+    styles: MethodStyles,
+    planned: str = METRIC,
+    *,
+    marks_scores: bool = True,
 ) -> ResultsTable:
-    """The table of a study. `records` by run folder, `planned` is the metric by which the study is judged."""
+    """The table of a study. `records` by run folder, `planned` is the metric by which the study is judged.
+
+    `marks_scores`: whether the best scores are marked; not where the study reports no difference between them.
+    """
     primary = primary_metric(rows, planned) or planned
     present = {name for row in rows for name, value in row.scores.items() if value.mean is not None}
     methods = [row for row in rows if row.kind == "method"]
@@ -129,15 +137,18 @@ def build_table(
         anchor = next((row.score(primary).mean for row in own if row.name == "zero_shot"), None)
         # A method that failed is not a competitor, whatever it would have cost.
         peers = [row for row in own if not row.status or row.status.get("finished")]
-        lines = tuple(_table_row(row, peers, table, style_of(row, records, styles), scale, anchor) for row in own)
+        rivals = peers if marks_scores else []
+        lines = tuple(
+            _table_row(row, peers, rivals, table, style_of(row, records, styles), scale, anchor) for row in own
+        )
         table.blocks.append(TableBlock(styles.model_name(model), lines))
-    table.others = [_table_row(row, [], table, None, scale, None) for row in rows if row.kind != "method"]
+    table.others = [_table_row(row, [], [], table, None, scale, None) for row in rows if row.kind != "method"]
     shown = {primary, *table.quality}
     table.further_metrics = tuple(
         name for name in [*METRICS, *sorted(present - METRICS.keys())] if name in present - shown
     )
     for row in rows:
-        cells = tuple(_score_cell(row, name, methods) for name in table.further_metrics)
+        cells = tuple(_score_cell(row, name, methods if marks_scores else []) for name in table.further_metrics)
         table.further.append(FurtherScores(row.title, styles.model_name(row.model) or "", cells))
     return table
 
@@ -161,11 +172,13 @@ def _scale(rows: Iterable[ComparisonRow], metric: str) -> tuple[float, float] | 
 def _table_row(
     row: ComparisonRow,
     peers: list[ComparisonRow],
+    rivals: list[ComparisonRow],
     table: ResultsTable,
     style: MethodStyle | None,
     scale: tuple[float, float] | None,
     anchor: float | None,
 ) -> TableRow:
+    """`peers` are compared by cost and validation loss, `rivals` by score."""
     lost = sum(count for status, count in row.status.items() if status != "finished")
     badges = [] if not lost else [f"{lost} of {lost + row.status.get('finished', 0)} failed"]
     if row.seeds > 1:
@@ -176,13 +189,13 @@ def _table_row(
         kind=row.kind,
         style=style,
         badges=tuple(badges),
-        primary=_score_cell(row, table.primary, peers),
+        primary=_score_cell(row, table.primary, rivals),
         strip=_strip(row.score(table.primary), scale, anchor),
         gain=TableCell(
             formatting.format_score(table.primary, gain.mean, signed=True),
             formatting.format_interval(table.primary, gain, signed=True),
         ),
-        quality=tuple(_score_cell(row, name, peers) for name in table.quality),
+        quality=tuple(_score_cell(row, name, rivals) for name in table.quality),
         loss=_loss_cell(row, peers),
         costs=tuple(_cost_cell(row, axis, peers, table) for axis in table.costs),
     )

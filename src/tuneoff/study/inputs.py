@@ -32,8 +32,15 @@ class StudyInputs:
     hashes: ContentHashes
     outside: Mapping[str, Mapping[str, str]]
     coverage: metrics.RougeCoverage
-    cautions: tuple[str, ...] = ()
-    """What is known before training and makes the scores say less than they seem to."""
+    data_cautions: tuple[str, ...] = ()
+    """What makes the scores say less than they seem to."""
+    few_documents: str | None = None
+    """That there are too few test documents for a verdict. Not stored, because then the verdict says so itself."""
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What is known before training, from the most to the least serious."""
+        return (() if self.few_documents is None else (self.few_documents,)) + self.data_cautions
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,7 +82,7 @@ class StudyInputs:
             columns=dict(self.dataset.columns),
             content_hash=self.dataset.content_hash,
             caution=self.coverage.caution,
-            cautions=tuple(_without_folders(self.cautions, spec)),
+            cautions=tuple(_without_folders(self.data_cautions, spec)),
         )
 
 
@@ -105,18 +112,28 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         train_examples=len(dataset.train),
         examples_at=examples_at,
     )
-    return StudyInputs(dataset, hashes, outside, coverage, tuple(_find_cautions(study, dataset, coverage)))
+    return StudyInputs(
+        dataset,
+        hashes,
+        outside,
+        coverage,
+        data_cautions=tuple(_find_cautions(study, dataset, coverage)),
+        few_documents=_few_documents(study.data, dataset),
+    )
+
+
+def _few_documents(spec: DataSpec, dataset: Dataset) -> str | None:
+    examples = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    held_out = spec.source is None and spec.test_file is None
+    return data_checks.few_documents(
+        data.count_documents(dataset.test), examples, held_out=held_out, limit=spec.max_test_documents
+    )
 
 
 def _find_cautions(study: StudySpec, dataset: Dataset, coverage: metrics.RougeCoverage) -> Iterator[str]:
     """What the data and the settings make of the scores, from the most to the least serious."""
     test = data_checks.sample(dataset.test)
-    examples = len(dataset.train) + len(dataset.validation) + len(dataset.test)
-    held_out = study.data.source is None and study.data.test_file is None
     found = (
-        data_checks.few_documents(
-            data.count_documents(dataset.test), examples, held_out=held_out, limit=study.data.max_test_documents
-        ),
         data_checks.copied_references(test),
         data_checks.equal_references(test),
         *dict.fromkeys(_long_references(study, model, test) for model in study.models),

@@ -116,34 +116,23 @@ def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, ma
             f"Nothing to tell: two methods differ by the same amount on each of the {n_groups} test documents, so "
             "chance cannot be estimated. Read the outputs in the report."
         )
-    verdict = Verdict(
-        metric=scores.metric,
-        level=level,
-        margin=margin,
-        block=scores.block,
-        methods=methods,
-        left_out=table.left_out,
-        pairs=(),
-        best=None,
-        best_set=table.methods,
-        recommendations=(),
-        smallest_detectable=None,
-        smallest_margin=None,
-        seeds=seeds,
-        documents=len(table.documents),
-        groups=n_groups,
-        covers_seeds=len(table.seeds) > 1 or not table.varies.any(),
-        sentences=(),
-        notes=table.notes,
-        too_small=small,
-        says_nothing=nothing,
-        identical=scores.identical,
+    verdict = _without_result(scores, table, n_groups, margin, level).model_copy(
+        update={
+            "methods": methods,
+            "best_set": table.methods,
+            "seeds": seeds,
+            "covers_seeds": len(table.seeds) > 1 or not table.varies.any(),
+            "too_small": small,
+            "says_nothing": nothing,
+            "identical": scores.identical,
+        }
     )
     return verdict.model_copy(update={"sentences": unreported_sentences(verdict)})
 
 
-def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
-    verdict = Verdict(
+def _without_result(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
+    """A verdict that names what was looked at and compares nothing."""
+    return Verdict(
         metric=scores.metric,
         level=level,
         margin=margin,
@@ -163,6 +152,10 @@ def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin
         sentences=(),
         notes=table.notes,
     )
+
+
+def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
+    verdict = _without_result(scores, table, n_groups, margin, level)
     missing = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
     return verdict.model_copy(
         update={"sentences": (f"There is no verdict: fewer than two {missing}.", *left_out(verdict), *table.notes)},
