@@ -40,6 +40,7 @@ from tuneoff.methods import METHODS
         (["train", "--lora_alpha", "8"], ["tuneoff train lora --lora-alpha VALUE"]),
         (["report", "--lora_alpha", "8"], ["tuneoff report --help"]),
         (["compare", "--warmup_steps", "100"], ["--warmup 100", "fraction of all optimiser steps", "--warmup 0.05"]),
+        (["compare", "--max_steps", "-1"], ["--max-steps -1: leave it out for no limit"]),
         (["compare", "--warmup", "nan"], ["fraction of all optimiser steps"]),
         (["compare", "--lr", "1e-3"], ["no flag --lr", "one rate for all", "--set lora.learning_rate=1e-3"]),
         (["compare", "--temperature", "1"], ["nothing is sampled", "--num-beams N"]),

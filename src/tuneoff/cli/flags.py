@@ -189,6 +189,8 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
             given.append((flag.path, _fractions(str(value)), f"{flag.name} {value}"))
         elif flag.name in ("--validation-share", "--test-share"):
             given.append((flag.path, _size(flag.name, str(value)), f"{flag.name} {value}"))
+        elif flag.path == ("train", "max_steps") and value == -1:  # transformers' programs write no limit so
+            raise UserError("--max-steps -1: leave it out for no limit; --epochs then decides how long training takes")
         elif flag.path == ("train", "warmup"):
             given.append((flag.path, _warmup_fraction(value), flag.name))
         else:
