@@ -92,7 +92,7 @@ def compare(
     limits = _limits(budget, equal, workers)
     check_executor(engine)
     trackers = open_trackers([report_to] if isinstance(report_to, str) else report_to, folder, limits.workers)
-    with _progress(progress) as observer:
+    with _progress(progress, spec.metric) as observer:
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer)
         return carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
 
@@ -396,12 +396,12 @@ def _limits(budget: str | float | None, equal: Effort, workers: int | Literal["a
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool | None) -> Iterator[Observer]:
+def _progress(wanted: bool | None, metric: str) -> Iterator[Observer]:
     """An observer that shows progress, where it is wanted (None: in notebooks)."""
     if wanted is False or not (wanted or in_notebook()):
         yield SilentObserver()
         return
-    with NotebookProgress() if in_notebook() else Progress() as observer:
+    with NotebookProgress() if in_notebook() else Progress(metric=metric) as observer:
         yield observer
 
 

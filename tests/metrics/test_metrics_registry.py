@@ -204,3 +204,9 @@ def test_what_decides_nothing_is_refused_with_the_names(typed: str, words: str) 
     with pytest.raises(UserError) as caught:
         deciding_metric(typed)
     assert str(caught.value).startswith(words)
+
+
+def test_every_metric_that_can_decide_has_a_spread_for_plans() -> None:
+    assert {metric.name for metric in BUILT_IN if metric.paired_sd} == {
+        metric.name for metric in BUILT_IN if metric.higher_is_better
+    }

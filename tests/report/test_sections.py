@@ -296,3 +296,21 @@ def test_ratings_saved_in_the_folder_are_judged_on_the_page(fake_study: Callable
     shown = PageTexts(study).sections["readers"]
     assert "ratings-ada.json : 6 ratings: 5 prefer lora, 0 prefer zero_shot, 1 neither." in shown
     assert "ratings-bob.json : skipped: " in shown
+
+
+@pytest.mark.parametrize("block", [None, "a/model"])
+def test_the_heading_claims_no_best_method_where_none_is_handed_over(
+    block: str | None, fake_study: Callable[..., Path]
+) -> None:
+    study = fake_study(documents=12, methods=("zero_shot", "lora"))
+    summary = write_new_summary(study)
+    reason = "No trained method learned anything. No loss fell (3.000 nats per token). Train longer."
+    verdict = summary.verdicts[0].model_copy(
+        update={"block": block, "no_winner": reason, "too_small": None, "sentences": ("LoRA is the best.",)}
+    )
+    change_summary(study, verdicts=(verdict,), winner=None, no_winner=reason)
+    head = PageTexts(study).sections[""]
+    place = "" if block is None else "a/model: "
+    answer = head.index(f"{place}No trained method learned anything. No loss fell")
+    assert answer < head.index("LoRA is the best.")
+    assert head.count("No loss fell") == 1

@@ -1,5 +1,6 @@
 """The charts of a study by name, with captions that report concurrent runs."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,10 @@ def test_data_sizes_have_a_chart_for_each_model(fake_study: Callable[..., Path])
         ("data_sizes_2", "Amount of data, y"),
     ]
     sets = figures.specification(chart("data_sizes", summary, load(study)))["datasets"].values()
+    other = summary.model_copy(update={"primary_metric": "rougeL"})
+    axes = json.dumps(figures.specification(chart("data_sizes", other, load(study))))
+    assert "ROUGE-L" in axes
+    assert "ROUGE-1" not in axes
     gains = [row for rows in sets for row in rows if "gain" in row and "method" in row]
     assert [(row["gain"], row["low"], row["high"]) for row in gains] == [(1.0, -0.5, 2.0)] * 2
 

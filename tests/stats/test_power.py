@@ -25,6 +25,11 @@ def test_typical_components_reproduce_the_measured_error_of_618_documents() -> N
     assert 0.47 < float(np.sqrt(one_run.variance[0])) < 0.58
 
 
+def test_the_spread_of_the_metric_scales_what_is_detected() -> None:
+    half = planned_sensitivity(FOUR, 100, 3, VarianceComponents.typical(FOUR, 13.0 / 2)).smallest_difference
+    assert half == pytest.approx(planned_sensitivity(FOUR, 100, 3).smallest_difference / 2)
+
+
 def test_more_documents_or_seeds_detect_smaller_differences() -> None:
     base = planned_sensitivity(FOUR, 100, 3)
     assert planned_sensitivity(FOUR, 400, 3).smallest_difference < base.smallest_difference

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tuneoff.data import ColumnsTaken, Example, cleaning_report
 from tuneoff.errors import UserError
+from tuneoff.metrics import METRICS
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
@@ -154,14 +156,23 @@ def test_the_columns_that_were_taken_are_stored(load: Callable[..., StudyInputs]
     assert DataFile.model_validate_json("{}").columns == {}
 
 
-def test_sensitivity_needs_two_rows_to_compare(
-    load: Callable[..., StudyInputs], study_of: Callable[..., StudySpec]
+def test_sensitivity_needs_two_rows_to_compare_and_the_spread_of_the_metric(
+    load: Callable[..., StudyInputs], study_of: Callable[..., StudySpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = study_of(rows()), study_of(rows(), methods=("zero_shot", "lora"))
     assert load(rows()).sensitivity(one) is None
     assert load_inputs(two).sensitivity(two) is None  # three test documents: too few for any difference
     more = two.model_copy(update={"data": two.data.model_copy(update={"test_share": 0.4})})
-    assert load_inputs(more).sensitivity(more) is not None
+    inputs = load_inputs(more)
+    by_rouge1, by_mean = (
+        inputs.sensitivity(more.model_copy(update={"metric": metric})) for metric in ("rouge1", "rouge2_mean")
+    )
+    assert by_rouge1 is not None
+    assert by_mean is not None
+    assert by_mean.smallest_difference < by_rouge1.smallest_difference
+    unknown = replace(METRICS["rouge1"], paired_sd=None)
+    monkeypatch.setattr(METRICS, "_metrics", {**METRICS, "rouge1": unknown})
+    assert inputs.sensitivity(more) is None
 
 
 def different_rows() -> Rows:

@@ -226,3 +226,11 @@ def test_runs_are_not_numbered_if_their_total_is_unknown(tmp_path: Path) -> None
         progress.started(job(tmp_path))
         progress.ended(job(tmp_path), ended(tmp_path))
     assert stream.getvalue() == "lora-s0: finished after 0 s, ROUGE-1 0.3126\n"
+
+
+def test_the_score_is_that_of_the_metric_of_the_study(tmp_path: Path) -> None:
+    stream, run = io.StringIO(), ended(tmp_path)
+    scored = StoredRun(run.dir, run.record.model_copy(update={"scores": {"rouge1": 0.5, "rougeL": 0.25}}))
+    with Progress(stream=stream, metric="rougeL") as progress:
+        progress.ended(job(tmp_path), scored)
+    assert stream.getvalue() == "lora-s0: finished after 0 s, ROUGE-L 0.2500\n"

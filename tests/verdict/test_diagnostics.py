@@ -81,8 +81,8 @@ def test_a_study_without_faults_has_no_finding() -> None:
         (run("lora", details={"first_place": {"norm_ratio": 7.5, "nearest_cosine": 1.0}}), "initial tokens"),
         (run("lora", details={"first_place": {"norm_ratio": 0.1, "nearest_cosine": 1.0}}), "initial tokens"),
         (run("lora", details={"first_place": {"norm_ratio": 1.0, "nearest_cosine": 0.2}}), "initial tokens"),
-        (run("lora", rouge=20), "loss against ROUGE"),
-        (run("lora", rouge=25), "loss against ROUGE"),  # it did not rise
+        (run("lora", rouge=20), "loss against score"),
+        (run("lora", rouge=25), "loss against score"),  # it did not rise
     ],
 )
 def test_each_fault_is_found(faulty: Run, check: str) -> None:
@@ -120,7 +120,7 @@ def test_runs_on_a_fraction_of_the_data_are_checked_too() -> None:
     # Seeds are compared within their fraction, outputs with the only run of zero-shot.
     assert checks(*FAULTLESS, *(on_a_tenth(run("lora", seed, rouge=26 + seed / 10)) for seed in range(3))) == []
     worse = [on_a_tenth(run("lora", seed, rouge=value)) for seed, value in enumerate((26.0, 26.1, 20.0))]
-    assert checks(*FAULTLESS, *worse) == [("loss against ROUGE", "lora-s2"), ("seed", "lora at 10 % of the data")]
+    assert checks(*FAULTLESS, *worse) == [("loss against score", "lora-s2"), ("seed", "lora at 10 % of the data")]
 
 
 def test_an_optimum_at_the_edge_of_the_search_is_found() -> None:
@@ -128,3 +128,12 @@ def test_an_optimum_at_the_edge_of_the_search_is_found() -> None:
     assert checks(*FAULTLESS, search=SearchFile(cells=(cell,))) == [("search edge", "lora")]
     tenth = cell.model_copy(update={"fraction": 0.1})
     assert checks(*FAULTLESS, search=SearchFile(cells=(tenth,))) == [("search edge", "lora at 10 % of the data")]
+
+
+def test_scores_are_those_of_the_metric_of_the_study() -> None:
+    lower = [run("zero_shot", loss=3.0, scores={"rougeL": 25.0}), run("lora", scores={"rougeL": 20.0})]
+    [found] = diagnose(lower, metric="rougeL")
+    assert "but ROUGE-L did not rise (25.0 to 20.0)" in found.message
+    seeds = [run("lora", seed, scores={"rougeL": value}) for seed, value in enumerate((30.0, 30.1, 34.0))]
+    [outlier] = diagnose([lower[0], *seeds], metric="rougeL")
+    assert "its ROUGE-L is 34.0" in outlier.message

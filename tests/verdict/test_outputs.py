@@ -84,7 +84,7 @@ def records(curves: Mapping[str, Curve], *, moved: float | None = None) -> list[
 def test_nothing_was_learned_if_no_validation_loss_fell() -> None:
     zero_shot = curve_of({0: 3.0})
     said = str(nothing_learned(records({"zero_shot": zero_shot, "lora": curve_of({4: 3.0}, steps=4)})))
-    assert said.startswith("No trained method learned anything: no validation loss fell below that of the untrained")
+    assert said.startswith("No trained method learned anything. No validation loss fell below that of the untrained")
     assert "(3.000 nats per token)" in said
     fell = {"zero_shot": zero_shot, "lora": curve_of({4: 3.1}, steps=4), "full": curve_of({4: 2.9}, steps=4)}
     assert nothing_learned(records(fell)) is None

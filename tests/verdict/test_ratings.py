@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import load, run_dirs, study_folder
+from support.verdict_study import edit_predictions, load, run_dirs, study_folder, write_spec
 from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
 from tuneoff.results.study_dir import StudyDir
@@ -120,3 +120,16 @@ def test_command(tmp_path: Path) -> None:
     path = rated(study, lambda index, better: better)
     out = verdicts.judge_output([study], "rouge1", None, [path], as_json=False)
     assert "ROUGE-1 agrees with the rater on 100 %" in out
+
+
+def test_the_agreement_is_that_with_the_metric_of_the_study(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    ratings = read_ratings(rated(study, lambda index, better: better))
+    write_spec(study, metric="rougeL")
+    for folder in run_dirs(study):  # the opposite order
+        edit_predictions(
+            folder, lambda row: row.model_copy(update={"scores": {"rougeL": -(row.scores["rouge1"] or 0)}})
+        )
+    found = judge_ratings(load(study), ratings)
+    assert found.agreement == 0
+    assert found.sentences[-1].startswith("ROUGE-L agrees with the rater on 0 % of")

@@ -75,6 +75,7 @@ def test_a_method_that_writes_one_text_for_all_documents_is_not_handed_over(stud
     summary = summarize(load(study))
     assert summary.winner is None
     assert "writes one and the same text for every document" in str(summary.cautions[0])
+    assert summary.verdicts[0].no_winner == summary.no_winner
     assert found(study, other).method == other
     assert found(study, best).seed == 1
 

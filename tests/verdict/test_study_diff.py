@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_predictions, edit_spec, load, run_dirs, study_folder
+from support.verdict_study import edit_predictions, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.cli.verdicts import diff_output
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Document, Prediction
@@ -44,7 +44,9 @@ def test_drift_is_separated(texts_study: Path, other: Path) -> None:
     assert (full.training, full.scoring, full.same_texts) == pytest.approx((2, 0, 0))
     equal = runs["starter/lora/seed 1/fraction 1"]
     assert (equal.total, equal.same_texts) == (0, 1)
-    assert any("+2.00 points (starter/full/seed 0/fraction 1): +2.00 from texts" in line for line in found.sentences)
+    assert any(
+        "+2.00 points of ROUGE-1 (starter/full/seed 0/fraction 1): +2.00 from texts" in line for line in found.sentences
+    )
 
 
 def test_runs_without_a_common_document_have_no_number(texts_study: Path, other: Path) -> None:
@@ -52,7 +54,7 @@ def test_runs_without_a_common_document_have_no_number(texts_study: Path, other:
     found = diff(load(texts_study), load(other))
     assert [run.total is None for run in found.runs] == [run.documents == 0 for run in found.runs]
     assert sum(run.total is None for run in found.runs) == len(run_dirs(other)) - 1
-    assert "Runs without a number have no test document in common." in found.sentences
+    assert "Runs without a number have no scored test document in common." in found.sentences
     assert not any("texts were not kept" in sentence for sentence in found.sentences)
     rename_documents(other, slice(0, 1))
     with pytest.raises(UserError, match="have no test document in common"):
@@ -148,3 +150,23 @@ def test_studies_without_a_common_run_are_refused(texts_study: Path, tmp_path: P
 def test_a_folder_without_runs_is_refused(texts_study: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="contains no finished run"):
         diff(load(texts_study), load(tmp_path / "none"))
+
+
+def test_the_metric_of_the_first_study_is_compared(texts_study: Path, other: Path) -> None:
+    def raised_rouge_l(row: Prediction) -> Prediction:
+        return row.model_copy(update={"scores": {**row.scores, "rougeL": (row.scores["rougeL"] or 0) + 1}})
+
+    write_spec(texts_study, metric="rougeL")
+    edit_predictions(StudyDir(other).run_dir("starter-lora-s0"), raised_rouge_l)
+    found = diff(load(texts_study), load(other))
+    assert found.metric == "rougeL"
+    assert next(run.total for run in found.runs if run.run == "starter/lora/seed 0/fraction 1") == pytest.approx(1)
+    assert "The first study is judged by ROUGE-L, the second by ROUGE-1; ROUGE-L is compared." in found.sentences
+    assert any("+1.00 points of ROUGE-L" in sentence for sentence in found.sentences)
+
+
+def test_documents_without_a_score_of_the_metric_have_no_number(texts_study: Path, other: Path) -> None:
+    for folder in run_dirs(other):
+        edit_predictions(folder, lambda row: row.model_copy(update={"scores": {}}))
+    found = diff(load(texts_study), load(other))
+    assert {run.total for run in found.runs} == {None}

@@ -13,8 +13,6 @@ from tuneoff.study.data_checks import columns_line
 from tuneoff.study.runner import PreparedStudy
 from tuneoff.text import plural
 
-_ROUGE_SCALE = 100  # points
-
 
 def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
     """The plan of a study: counts, effort and every run with its resolved settings."""
@@ -111,12 +109,13 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
     if sensitivity is None:
         return None
     documents = count_documents(prepared.inputs.dataset.test)
+    metric = METRICS[prepared.spec.metric]
     size = f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}"
-    if sensitivity.smallest_difference > _ROUGE_SCALE:
+    if metric.scale is not None and sensitivity.smallest_difference > metric.scale:
         return f"{size}, no difference that is possible would be detected (for typical spreads of scores)"
     return (
-        f"{size}, differences of about {sensitivity.smallest_difference:.1f} points of "
-        f"{METRICS[prepared.spec.metric].title} or more are detected (with 80 % probability, for typical spreads of "
+        f"{size}, differences of about {sensitivity.smallest_difference:.{metric.digits}f} {metric.unit} of "
+        f"{metric.title} or more are detected (with 80 % probability, for typical spreads of "
         "scores)"
     )
 

@@ -88,7 +88,9 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
             _print("costs are measured afterwards, one run at a time")
     timing = len(spec.models) * len(spec.methods) if layout.processes > 1 else 0
     done_before = len(prepared.plan.runs) - len(prepared.missing)
-    with Progress(prepared.total + timing, done_before=done_before, quiet=flags.quiet) as progress:
+    with Progress(
+        prepared.total + timing, done_before=done_before, quiet=flags.quiet, metric=prepared.spec.metric
+    ) as progress:
         study = api.carry_out(
             prepared,
             progress,

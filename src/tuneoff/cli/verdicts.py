@@ -77,8 +77,9 @@ def _rating_as_data(path: Path, found: Preference | str) -> dict[str, Any]:
 
 def _cautions(study: StoredStudy, judged: JudgedModel) -> list[str]:
     """What the verdict itself does not say and must be read before it."""
-    said = judged.no_winner is None or judged.verdict.says_nothing is not None
-    return [*([] if said else [str(judged.no_winner)]), *study.data.all_cautions]
+    verdict = judged.verdict
+    said = verdict.no_winner is None or verdict.says_nothing is not None
+    return [*([] if said else [str(verdict.no_winner)]), *study.data.all_cautions]
 
 
 def _check_margin(margin: float | None) -> None:

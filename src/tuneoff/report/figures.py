@@ -250,12 +250,13 @@ def quality_against(
 
 
 def data_size_curves(
-    curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], styles: MethodStyles, model: str
+    curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], styles: MethodStyles, model: str, metric: str
 ) -> Any | None:
     """Quality over the amount of data; in a second panel the gain over an anchor with simultaneous bands.
 
     The anchor is zero-shot if the study has it, otherwise the first method.
     """
+    name = formatting.metric_title(metric)
     labels = {style.method: style.label for style in styles if style.model == model}
     shown = [curve for curve in curves if curve.method in labels]
     if not shown or len(shown[0].points) < 2:
@@ -272,10 +273,10 @@ def data_size_curves(
         for curve in shown
         for point in curve.points
     ]
-    y = alt.Y("quality:Q", title="ROUGE-1", scale=alt.Scale(zero=False, padding=14))
+    y = alt.Y("quality:Q", title=name, scale=alt.Scale(zero=False, padding=14))
     tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title="examples", format=",d")]
     base = alt.Chart(_data(rows), title="Mean over seeds").encode(
-        x=x, y=y, color=_colour(styles), tooltip=[*tip, alt.Tooltip("quality:Q", title="ROUGE-1", format=".2f")]
+        x=x, y=y, color=_colour(styles), tooltip=[*tip, alt.Tooltip("quality:Q", title=name, format=".2f")]
     )
     panels = [
         alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=60, opacity=1)).properties(
@@ -304,7 +305,7 @@ def data_size_curves(
         )
         drawn = alt.Chart(_data(gains), title=heading).encode(x=x)
         band = drawn.mark_area(opacity=0.16).encode(
-            y=alt.Y("low:Q", title="ROUGE-1 points"), y2="high:Q", fill=_fill(styles), detail="method:N"
+            y=alt.Y("low:Q", title=f"gain in {name}"), y2="high:Q", fill=_fill(styles), detail="method:N"
         )
         line = drawn.mark_line(strokeWidth=2, point=True).encode(
             y="gain:Q",

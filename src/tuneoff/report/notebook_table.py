@@ -22,7 +22,8 @@ def study_html(summary: Summary) -> str:
         cells.append(formatting.format_score(shown[0], row.gain.mean if row.gain else None, signed=True))
         cells += [formatting.format_cost(axis.name, row.cost(axis.name)) for axis in axes]
         lines.append(_line("td", cells))
-    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary.sentences)
+    said = (*(f"Caution: {caution}" for caution in summary.cautions), *summary.sentences)
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
     return f"<h3>{escape(summary.name)}</h3><table>{''.join(lines)}</table>{sentences}"
 
 

@@ -25,13 +25,17 @@ _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
 
 def headline(summary: Summary, table: ResultsTable, styles: MethodStyles) -> tuple[str, list[str]]:
-    """The answer, and the sentences that explain it. Without a verdict: what was measured, without a claim."""
+    """The answer, and the sentences that explain it. Without a verdict: what was measured, without a claim.
+
+    Where the best method is not handed over, the answer is why: the heading claims no best method.
+    """
     if summary.sentences:
-        answer, *others = summary.sentences
-        if any(one.too_small or one.says_nothing for one in summary.verdicts[:1]):
-            answer, _, advice = answer.partition(". ")
-            return f"{answer.removesuffix('.')}.", [*([advice] if advice else []), *others]
-        return answer, others
+        first, sentences = summary.verdicts[0], summary.sentences
+        if first.too_small or first.says_nothing:
+            return _split_answer(sentences[0], sentences[1:])
+        if first.no_winner is not None:
+            return _split_answer(f"{first.block}: {first.no_winner}" if first.block else first.no_winner, sentences)
+        return sentences[0], list(sentences[1:])
     metric, rows = table.primary, [row for row in summary.rows if row.kind == "method"]
     scored = [(row, mean) for row in rows if (mean := row.score(metric).mean) is not None]
     if not scored:
@@ -50,6 +54,12 @@ def headline(summary: Summary, table: ResultsTable, styles: MethodStyles) -> tup
         f"with {plural(max(row.seeds for row, _ in scored), 'seed')} each. This is a measurement, not a verdict: the "
         "differences were not tested."
     ]
+
+
+def _split_answer(reason: str, others: Iterable[str]) -> tuple[str, list[str]]:
+    """The first sentence of a reason as the answer, and its advice before the other sentences."""
+    answer, _, advice = reason.partition(". ")
+    return f"{answer.removesuffix('.')}.", [*([advice] if advice else []), *others]
 
 
 def row_notes(summary: Summary, styles: MethodStyles) -> list[tuple[str, str]]:

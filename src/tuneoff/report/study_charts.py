@@ -109,7 +109,7 @@ def _quality_charts(
 def _data_size_charts(summary: Summary, styles: MethodStyles) -> Iterator[StudyChart]:
     for index, sizes in enumerate(summary.data_sizes):
         model = sizes.block or (styles.models[0] if styles.models else "")
-        drawn = figures.data_size_curves(sizes.curves, sizes.crossovers, styles, model)
+        drawn = figures.data_size_curves(sizes.curves, sizes.crossovers, styles, model, summary.primary_metric)
         if drawn is not None:
             suffix = f", {styles.short_names.get(model, model)}" if sizes.block else ""
             file = CHARTS["data_sizes"] + (f"_{index + 1}" if index else "")

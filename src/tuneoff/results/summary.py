@@ -111,6 +111,8 @@ class Verdict(Frozen):
     """Why the study is too small for any difference, as sentences; there are then no pairs and no recommendations."""
     says_nothing: str | None = None
     """Why the scores measure nothing, as sentences; there are then no pairs and no recommendations."""
+    no_winner: str | None = None
+    """Why the best method of this model is not handed over, as sentences."""
     identical: tuple[tuple[str, ...], ...] = ()
     """Groups of methods that wrote the same texts."""
 

@@ -21,6 +21,7 @@ from tuneoff.stats.variance_components import (
 POWER = 0.80
 # With fewer document groups no difference is reported: their spread is hardly known, and one document decides.
 FEWEST_GROUPS = 10
+_SEED_SHARE = 0.6 / 13.0
 _RESAMPLES = 2000
 _SEED = 20240229
 
@@ -34,21 +35,21 @@ class VarianceComponents:
     residual: Floats  # (M, M) covariance of the effect of one training on one group, beyond the other two
 
     @classmethod
-    def typical(cls, varies: Booleans, document_sd: float = 9.2, seed_sd: float = 0.6) -> "VarianceComponents":
+    def typical(cls, varies: Booleans, paired_sd: float = 13.0, seed_sd: float | None = None) -> "VarianceComponents":
         """Assumptions for a study without results.
 
         On 618 SciTLDR abstracts the paired standard error of a ROUGE-1 difference was 0.47-0.58, thus about 13 points
-        per document. Half of that variance is attributed to the document and half to the single training. 0.6 points is
-        a medium standard deviation between seeds of a small model.
+        per document. Half of that variance is attributed to the document and half to the single training. The standard
+        deviation between seeds of a small model was about 0.6 points of ROUGE-1, and in proportion for other ROUGEs.
 
         Args:
             varies: (M,) False for a method whose texts do not depend on the seed.
-            document_sd: standard deviation over documents of a difference of two methods, without the training, points.
-            seed_sd: standard deviation of a method's mean score between seeds, points.
+            paired_sd: standard deviation over documents of the difference of two single trainings, points.
+            seed_sd: standard deviation of a method's mean score between seeds, points; None for a share of `paired_sd`.
         """
         identity = np.eye(len(varies))
-        each = document_sd**2 / 2.0
-        seeds = np.where(varies, seed_sd**2, 0.0)
+        each = paired_sd**2 / 4.0  # of each of two methods, for the document and again for the training
+        seeds = np.where(varies, (paired_sd * _SEED_SHARE if seed_sd is None else seed_sd) ** 2, 0.0)
         return cls(identity * each, seeds, np.diag(np.where(varies, each, 0.0)))
 
 

@@ -11,13 +11,13 @@ from tuneoff import data, metrics, models
 from tuneoff.data import Dataset, Example
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
-from tuneoff.metrics import RougeDialect
+from tuneoff.metrics import METRICS, RougeDialect
 from tuneoff.prompts import AS_GIVEN, FIELDS_ONLY, Prompter, Prompting, apply_wording, field_names
 from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec
-from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, planned_sensitivity
+from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, VarianceComponents, planned_sensitivity
 from tuneoff.study import data_checks, planner
 from tuneoff.study.budget import DataSizes
 from tuneoff.study.planner import ContentHashes
@@ -63,15 +63,16 @@ class StudyInputs:
         )
 
     def sensitivity(self, study: StudySpec) -> Sensitivity | None:
-        """What the study will be able to detect on each model, for typical spreads of scores.
+        """What the study will be able to detect on each model, for the typical spread of its metric.
 
-        None if there is nothing to compare, or too few documents for a verdict.
+        None if that is not known, if there is nothing to compare, or too few documents for a verdict.
         """
         documents = data.count_documents(self.dataset.test)
-        varies = [method_class(name).seeded for name in study.methods] + [False for _ in self.outside]
-        if len(varies) < 2 or documents < FEWEST_GROUPS:
+        spread = METRICS[study.metric].paired_sd
+        varies = np.array([method_class(name).seeded for name in study.methods] + [False for _ in self.outside])
+        if len(varies) < 2 or documents < FEWEST_GROUPS or spread is None:
             return None
-        return planned_sensitivity(np.array(varies, dtype=bool), documents, study.seeds)
+        return planned_sensitivity(varies, documents, study.seeds, VarianceComponents.typical(varies, spread))
 
     def data_file(self, spec: DataSpec) -> DataFile:
         """What `data.json` holds."""

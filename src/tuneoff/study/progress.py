@@ -18,8 +18,10 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
 from tuneoff.results.run_dir import StoredRun
+from tuneoff.spec.study import METRIC
 from tuneoff.study.executor import Job
 from tuneoff.text import format_duration, sanitize
 
@@ -163,7 +165,7 @@ class Progress:
     """An observer of runs that shows progress on stderr. A context manager, so that the terminal is restored.
 
     `done_before` runs of `total` were finished earlier; without a total, runs are not numbered. NO_COLOR and TERM=dumb
-    are honoured.
+    are honoured. Of the scores of a run that has ended, that of `metric` is shown.
     """
 
     def __init__(
@@ -174,7 +176,9 @@ class Progress:
         stream: TextIO | None = None,
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        metric: str = METRIC,
     ) -> None:
+        self._metric = metric
         self._total, self._number, self._clock = total, done_before, clock
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
@@ -224,8 +228,8 @@ class Progress:
             words.append(f"pruned at step {record.curve.cut_at}")
         if record.failure is not None:
             words.append(sanitize((record.failure.message.splitlines() or [""])[0]))
-        elif record.scores.get("rouge1") is not None:
-            words.append(f"ROUGE-1 {record.scores['rouge1']:.4f}")
+        elif (score := record.scores.get(self._metric)) is not None:
+            words.append(f"{METRICS[self._metric].title if self._metric in METRICS else self._metric} {score:.4f}")
         self._display.line(self._about(job, *words), _STYLES.get(record.status, ""))
 
     def _run(self, job: Job) -> _Running:

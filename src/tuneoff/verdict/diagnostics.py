@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
 from tuneoff.methods import METHODS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.run_record import EmbeddingPosition, Prediction, Record
 from tuneoff.results.study_state import DataFile, SearchFile
 from tuneoff.results.summary import Finding
+from tuneoff.spec.study import METRIC
 from tuneoff.verdict.outputs import is_constant, is_empty, output_of
 
 # Smallest change of the validation loss that counts, nats per token.
@@ -19,8 +21,8 @@ _LOSS_TOLERANCE = 0.02
 # Fractions of the outputs of a run.
 _MANY_OUTPUTS = 0.2
 _MANY_COPIES = 0.05
-# An outlier among seeds: its distance from the mean of the others, in ROUGE-1 points and in their standard deviations.
-_OUTLIER_POINTS = 1.0
+# An outlier among seeds: its distance from the mean of the others, as a share of the scale and in standard deviations.
+_OUTLIER_SHARE = 0.01
 _OUTLIER_SDS = 6.0
 # Virtual tokens at the start of training: their norm over that of the vocabulary, and the cosine to the nearest word.
 _LARGEST_NORM_RATIO = 2.0
@@ -36,16 +38,20 @@ def diagnose(
     runs: Sequence[tuple[Record, Predictions]],
     search: SearchFile | None = None,
     data: DataFile | None = None,
+    metric: str = METRIC,
 ) -> list[Finding]:
-    """All findings on the final runs of a study, at every fraction of the data, in a fixed order."""
+    """All findings on the final runs of a study, at every fraction of the data, in a fixed order.
+
+    `metric` is the one that the study is judged by.
+    """
     finished = [(record, rows) for record, rows in runs if record.status == "finished"]
     found = [finding for record, rows in finished for finding in _check_run(record, rows)]
     for model, fraction in dict.fromkeys((record.spec.model.name, record.spec.fraction) for record, _ in finished):
         of_model = [(record, rows) for record, rows in finished if record.spec.model.name == model]
         at_fraction = [(record, rows) for record, rows in of_model if record.spec.fraction == fraction]
         # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
-        found += _compare_with_zero_shot(at_fraction, _zero_shot_run(at_fraction) or _zero_shot_run(of_model))
-        found += _compare_seeds(at_fraction, fraction)
+        found += _compare_with_zero_shot(at_fraction, _zero_shot_run(at_fraction) or _zero_shot_run(of_model), metric)
+        found += _compare_seeds(at_fraction, fraction, metric)
     return [*_data_cautions(data), *found, *_search_edges(search)]
 
 
@@ -104,10 +110,11 @@ def _check_initial_tokens(position: EmbeddingPosition | None) -> str | None:
 
 
 def _compare_with_zero_shot(
-    runs: Sequence[tuple[Record, Predictions]], zero_shot: tuple[Record, Predictions] | None
+    runs: Sequence[tuple[Record, Predictions]], zero_shot: tuple[Record, Predictions] | None, metric: str
 ) -> Iterator[Finding]:
     if zero_shot is None or not zero_shot[1]:
         return
+    title, _, digits = _title_scale_digits(metric)
     zero, outputs = zero_shot[0], {row.id: output_of(row) for row in zero_shot[1]}
     for record, rows in runs:
         name = record.spec.method.name
@@ -121,36 +128,43 @@ def _compare_with_zero_shot(
             )
             continue
         before, after = zero.curve.best_validation_loss, record.curve.best_validation_loss
-        rouge, zero_rouge = record.scores.get("rouge1"), zero.scores.get("rouge1")
-        if before is None or after is None or rouge is None or zero_rouge is None:
+        score, zero_score = record.scores.get(metric), zero.scores.get(metric)
+        if before is None or after is None or score is None or zero_score is None:
             continue
-        if after < before - _LOSS_TOLERANCE and rouge <= zero_rouge:
+        if after < before - _LOSS_TOLERANCE and score <= zero_score:
             yield Finding(
-                check="loss against ROUGE",
+                check="loss against score",
                 where=record.name,
-                message=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f}, but ROUGE-1 did not rise "
-                f"({zero_rouge:.1f} to {rouge:.1f}): read some outputs",
+                message=f"validation loss fell from {before:.3f} (zero-shot) to {after:.3f}, but "
+                f"{title} did not rise ({zero_score:.{digits}f} to {score:.{digits}f}): read some outputs",
             )
 
 
-def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float) -> Iterator[Finding]:
+def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float, metric: str) -> Iterator[Finding]:
+    title, scale, digits = _title_scale_digits(metric)
     by_method: dict[str, list[Record]] = {}
     for record, _ in runs:
         by_method.setdefault(record.spec.method.name, []).append(record)
     for method, records in by_method.items():
-        scored = [(value, record) for record in records if (value := record.scores.get("rouge1")) is not None]
+        scored = [(value, record) for record in records if (value := record.scores.get(metric)) is not None]
         if len(scored) < 3:
             continue
         for value, record in scored:
             others = [other for other, one in scored if one is not record]
             distance = abs(value - fmean(others))
-            if distance > _OUTLIER_POINTS and distance > _OUTLIER_SDS * stdev(others):
+            if distance > _OUTLIER_SHARE * scale and distance > _OUTLIER_SDS * stdev(others):
                 yield Finding(
                     check="seed",
                     where=_method_at(method, fraction),
-                    message=f"seed {record.spec.seed} is an outlier: {value:.1f} points, the mean of the others is "
-                    f"{fmean(others):.1f}",
+                    message=f"seed {record.spec.seed} is an outlier: its {title} is {value:.{digits}f}, the mean of "
+                    f"the others {fmean(others):.{digits}f}",
                 )
+
+
+def _title_scale_digits(metric: str) -> tuple[str, float, int]:
+    """Of a metric; one of a package that is not installed is taken for points."""
+    known = METRICS.get(metric)
+    return (metric, 100.0, 1) if known is None else (known.title, known.scale or 100.0, known.digits)
 
 
 def _data_cautions(data: DataFile | None) -> Iterator[Finding]:

@@ -28,8 +28,6 @@ class JudgedModel:
     verdict: Verdict
     data_sizes: DataSizeVerdict | None
     claims: tuple[JudgedClaim, ...]
-    no_winner: str | None = None
-    """Why no model is handed over, as sentences."""
 
 
 def judge_study(study: StoredStudy, metric: str | None = None, margin: float | None = None) -> list[JudgedModel]:
@@ -69,7 +67,8 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
             or nothing_learned(_records(study, scores.block))
             or _useless_best(study, scores.block, verdict)
         )
-        found.append(JudgedModel(scores, verdict, sizes, claims, no_winner))
+        verdict = verdict.model_copy(update={"no_winner": no_winner})
+        found.append(JudgedModel(scores, verdict, sizes, claims))
     return found
 
 

@@ -88,7 +88,7 @@ def useless_method(title: str, runs: Sequence[Sequence[Prediction]]) -> str | No
 
 
 def nothing_learned(records: Iterable[Record]) -> str | None:
-    """Why no trained method of one base model learned anything, as a sentence; None if one did or it is unknown."""
+    """Why no trained method of one base model learned anything, as sentences; None if one did or it is unknown."""
     finished = [record for record in records if record.status == "finished" and record.spec.is_main]
     trained = [record for record in finished if record.curve.train]
     untrained = next((record for record in finished if record.spec.method.name == "zero_shot"), None)
@@ -97,7 +97,7 @@ def nothing_learned(records: Iterable[Record]) -> str | None:
         return None
     before = f" ({start:.3f} nats per token)" if start is not None else ""
     return (
-        f"No trained method learned anything: no validation loss fell below that of the untrained model{before}. "
+        f"No trained method learned anything. No validation loss fell below that of the untrained model{before}. "
         "Train longer (--epochs), or search for a learning rate (--trials 3)."
     )
 

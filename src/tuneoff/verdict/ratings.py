@@ -1,4 +1,4 @@
-"""Blind ratings by a person: which of two methods is preferred, an interval, and the agreement with ROUGE.
+"""Blind ratings by a person: which of two methods is preferred, an interval, and the agreement with the metric.
 
 A rating is +1, 0 or -1 for the first method. The mean rating has a t interval over document groups, adjusted for few
 ratings; texts of one document do not count as independent. It is valid for this rater and these two runs only.
@@ -13,9 +13,11 @@ from pydantic import Field, ValidationError
 from scipy.stats import t as student
 
 from tuneoff.errors import UserError
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
+from tuneoff.verdict.judge import planned_metric
 
 
 class Rating(Frozen):
@@ -46,8 +48,8 @@ class Preference(Frozen):
     balance: float  # fraction preferring the first method minus fraction preferring the second (-1..1)
     low: float | None  # 95 % interval of `balance`; None with fewer than two document groups
     high: float | None
-    agreement: float | None  # fraction of preferences in which the preferred text has the higher ROUGE-1
-    agreed_of: int  # number of preferences between texts with different ROUGE-1
+    agreement: float | None  # fraction of preferences in which the preferred text has the higher score
+    agreed_of: int  # number of preferences between texts with different scores
     sentences: tuple[str, ...]
 
 
@@ -74,13 +76,13 @@ def saved_ratings(study: StoredStudy) -> list[tuple[Path, Preference | str]]:
 
 def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
     """Evaluate the ratings of a study. Raises `UserError` for ratings of another study, or without a rating."""
-    groups = study.groups
+    groups, metric = study.groups, planned_metric(study)
     scores = []
     for name in ratings.runs:
         run = study.run(name)
         if run is None:
             raise UserError(f"{study.path}: has no run {name}; name the study that these ratings belong to")
-        scores.append({row.id: row.scores.get("rouge1") for row in run.predictions})
+        scores.append({row.id: row.scores.get(metric) for row in run.predictions})
     known = [rating for rating in ratings.ratings if rating.id in groups]
     wrong = next((rating for rating in known if rating.preferred not in (None, *ratings.methods)), None)
     if not known or wrong is not None:
@@ -110,7 +112,10 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         high=high,
         agreement=agreement,
         agreed_of=len(agreed),
-        sentences=_describe_ratings(ratings.methods, counts, low, high, agreement, len(agreed)),
+        sentences=(
+            *_describe_ratings(ratings.methods, counts, low, high),
+            *_describe_agreement(metric, agreement, len(agreed)),
+        ),
     )
 
 
@@ -140,8 +145,6 @@ def _describe_ratings(
     counts: list[int],
     low: float | None,
     high: float | None,
-    agreement: float | None,
-    agreed_of: int,
 ) -> tuple[str, ...]:
     first, second = methods
     lines = [f"{sum(counts)} ratings: {counts[0]} prefer {first}, {counts[1]} prefer {second}, {counts[2]} neither."]
@@ -151,6 +154,11 @@ def _describe_ratings(
         preferred = first if low > 0 else second if high < 0 else None
         answer = f"This rater prefers {preferred}" if preferred else "No significant preference"
         lines.append(f"{answer}: the balance for {first} is between {100 * low:+.0f} and {100 * high:+.0f} %.")
-    if agreement is not None:
-        lines.append(f"ROUGE-1 agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; chance is 50 %.")
     return tuple(lines)
+
+
+def _describe_agreement(metric: str, agreement: float | None, agreed_of: int) -> tuple[str, ...]:
+    if agreement is None:
+        return ()
+    title = METRICS[metric].title if metric in METRICS else metric
+    return (f"{title} agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; chance is 50 %.",)

@@ -60,7 +60,7 @@ def choose_model(
     """
     candidates: list[tuple[float, JudgedModel, list[StoredRun]]] = []
     for one in judged:
-        if method is None and one.no_winner is not None:
+        if method is None and one.verdict.no_winner is not None:
             continue
         means = {result.method: result.mean for result in one.verdict.methods}  # empty without a verdict
         for name in one.scores.methods:
@@ -95,7 +95,7 @@ def choose_model(
 
 def why_no_model(judged: Iterable[JudgedModel]) -> str | None:
     """Why a study with finished runs hands over no model, as sentences; None if it does."""
-    reasons = [one.no_winner for one in judged]
+    reasons = [one.verdict.no_winner for one in judged]
     return " ".join(dict.fromkeys(filter(None, reasons))) if reasons and all(reasons) else None
 
 

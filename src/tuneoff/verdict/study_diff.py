@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from tuneoff.data import group_id
 from tuneoff.errors import UserError
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.text import plural
 from tuneoff.verdict.confounds import arithmetic
+from tuneoff.verdict.judge import planned_metric
 
 # Validation losses that differ by at most this much are the same.
 _SAME_LOSS = 1e-6
@@ -17,7 +19,7 @@ _SHOWN_SETTINGS = 5
 
 
 class RunDrift(Frozen):
-    """One run in two studies. Differences are second minus first, in points of ROUGE-1, over the common documents."""
+    """One run in two studies. Differences are second minus first, in the unit of the metric, over common documents."""
 
     run: str
     documents: int
@@ -54,6 +56,8 @@ class SharedDocuments(Frozen):
 class StudyDiff(Frozen):
     """Two studies compared run by run."""
 
+    metric: str
+    """That of the first study, by which both are compared."""
     documents: SharedDocuments
     runs: tuple[RunDrift, ...]
     only_first: tuple[str, ...]
@@ -90,15 +94,21 @@ def diff(first: StoredStudy, second: StoredStudy) -> StudyDiff:
         raise UserError(
             f"{first.path} and {second.path} have no test document in common{same}; compare studies of one data set"
         )
-    runs = tuple(_drift(name, one[name], two[name], changed) for name in common)
+    metric, other_metric = planned_metric(first), planned_metric(second)
+    runs = tuple(_drift(name, one[name], two[name], changed, metric) for name in common)
     settings = sorted({change for name in common for change in _changed_settings(one[name], two[name])})
     return StudyDiff(
+        metric=metric,
         documents=documents,
         runs=runs,
         only_first=tuple(name for name in one if name not in two),
         only_second=tuple(name for name in two if name not in one),
         settings=tuple(settings),
-        sentences=(*_data_sentences(documents), *_sentences(runs, settings)),
+        sentences=(
+            *_data_sentences(documents),
+            *_metric_sentences(metric, other_metric),
+            *_sentences(runs, settings, metric),
+        ),
     )
 
 
@@ -159,16 +169,20 @@ def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
     return found
 
 
-def _drift(name: str, one: _ComparedRun, two: _ComparedRun, changed: Set[str]) -> RunDrift:
+def _drift(name: str, one: _ComparedRun, two: _ComparedRun, changed: Set[str], metric: str) -> RunDrift:
     ids = _common_ids(one, two, changed)
-    pairs = [(one.rows[key], two.rows[key]) for key in ids]
-    changes = [(after.scores.get("rouge1") or 0.0) - (before.scores.get("rouge1") or 0.0) for before, after in pairs]
+    pairs = [
+        (one.rows[key], two.rows[key])
+        for key in ids
+        if one.rows[key].scores.get(metric) is not None and two.rows[key].scores.get(metric) is not None
+    ]
+    changes = [(after.scores[metric] or 0.0) - (before.scores[metric] or 0.0) for before, after in pairs]
     same = [before.text == after.text for before, after in pairs]
     texts = any(before.text for before, _ in pairs) and any(after.text for _, after in pairs)
     count = max(1, len(pairs))
     return RunDrift(
         run=name,
-        documents=len(pairs),
+        documents=len(ids),
         total=sum(changes) / count if pairs else None,
         training=sum(each for each, equal in zip(changes, same, strict=True) if not equal) / count if texts else None,
         scoring=sum(each for each, equal in zip(changes, same, strict=True) if equal) / count if texts else None,
@@ -207,18 +221,29 @@ def _data_sentences(documents: SharedDocuments) -> Iterable[str]:
         yield "The data differ, so a difference can come from the training documents as well as from the training."
 
 
-def _sentences(runs: tuple[RunDrift, ...], settings: list[str]) -> Iterable[str]:
+def _metric_sentences(metric: str, other: str) -> Iterable[str]:
+    if metric != other:
+        own = _title(metric)
+        yield f"The first study is judged by {own}, the second by {_title(other)}; {own} is compared."
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title if metric in METRICS else metric
+
+
+def _sentences(runs: tuple[RunDrift, ...], settings: list[str], metric: str) -> Iterable[str]:
     moved = [run for run in runs if run.loss is not None and abs(run.loss) > _SAME_LOSS]
     yield f"{len(runs)} runs are in both studies; the validation loss of {len(moved)} of them differs."
+    unit = f"{METRICS[metric].unit if metric in METRICS else 'points'} of {_title(metric)}"
     known = [run for run in runs if run.training is not None]
     if known:
         most = max(known, key=lambda run: abs(run.total or 0.0))
         yield (
-            f"The largest change is {most.total:+.2f} points ({most.run}): {most.training:+.2f} from texts that "
+            f"The largest change is {most.total:+.2f} {unit} ({most.run}): {most.training:+.2f} from texts that "
             f"differ, {most.scoring:+.2f} from other scores of equal texts."
         )
     if any(run.total is None for run in runs):
-        yield "Runs without a number have no test document in common."
+        yield "Runs without a number have no scored test document in common."
     if any(run.total is not None and run.training is None for run in runs):
         yield "Where texts were not kept, drift of training and drift of scoring cannot be separated."
     if settings:

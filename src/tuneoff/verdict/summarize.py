@@ -54,7 +54,9 @@ def summarize(study: StoredStudy) -> Summary:
         confounds=tuple(find_confounds(study.records)),
         diagnostics=(
             *_unreported(judged),
-            *diagnose([(run.record, run.predictions) for run in finals], study.search, study.data),
+            *diagnose(
+                [(run.record, run.predictions) for run in finals], study.search, study.data, planned_metric(study)
+            ),
         ),
         failures=tuple(_failures(study.runs)),
     )
@@ -64,7 +66,7 @@ def _unreported(judged: Iterable[JudgedModel]) -> Iterator[Finding]:
     """Findings on studies that are too small, measure nothing or learned nothing."""
     for one in judged:
         where = one.scores.block or "the study"
-        for reason in dict.fromkeys((one.verdict.too_small, one.verdict.says_nothing, one.no_winner)):
+        for reason in dict.fromkeys((one.verdict.too_small, one.verdict.says_nothing, one.verdict.no_winner)):
             if reason is not None:
                 yield Finding(check="study", where=where, message=reason)
 
