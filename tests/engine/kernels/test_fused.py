@@ -1,6 +1,7 @@
 """The kernels compute the same as transformers' chains of operations, with any number of threads."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,56 @@ def test_the_number_of_threads_changes_nothing(dtype: torch.dtype) -> None:
     for other in outcomes[1:]:
         for mine, theirs in zip(outcomes[0], other, strict=True):
             assert torch.equal(mine, theirs)
+
+
+@needs_kernels
+def test_sizes_that_do_not_fit_never_reach_a_kernel() -> None:
+    """Behind the last element of each tensor is a page that nobody may touch: a kernel would end the process."""
+    done = subprocess.run([sys.executable, "-c", BEYOND_THE_END], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["5"]), done.stderr[-2000:]
+
+
+BEYOND_THE_END = """
+import ctypes, mmap
+import torch
+from tuneoff.engine.kernels import fused
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+kept = []
+
+def made(*shape):
+    count = torch.Size(shape).numel()
+    room = -(-4 * count // mmap.PAGESIZE) * mmap.PAGESIZE
+    start = libc.mmap(None, room + mmap.PAGESIZE, 3, 0x22, -1, 0)
+    assert libc.mprotect(start + room, mmap.PAGESIZE, 0) == 0
+    kept.append((ctypes.c_char * (4 * count)).from_address(start + room - 4 * count))
+    return torch.frombuffer(kept[-1], dtype=torch.float32, count=count).view(*shape)
+
+def is_refused(function, *arguments):
+    try:
+        function(*arguments)
+    except (RuntimeError, ValueError):
+        return True
+    return False
+
+def is_right(mine, usual):
+    return torch.equal(mine, usual)
+
+x, row = made(64, 4096).fill_(2), made(4096).fill_(3)
+refused = [
+    fused.rms_norm(x, made(8), 1e-6) is None,
+    is_right(fused.multiply(x, row), x * row),
+    is_refused(fused.causal_softmax_, made(1, 4096, 4), 1.0, 4096),
+    is_refused(fused.causal_softmax_, made(1, 8, 65536), 1.0, 8),
+    is_refused(fused.causal_softmax_backward_, made(1, 4, 8), made(2, 8, 16), 1.0, 4),
+]
+assert is_right(fused.silu_product(x, row[None]), torch.nn.functional.silu(x) * row)
+assert is_right(fused.add_product_(x.clone(), x, row), torch.addcmul(x, x, row))
+print(sum(refused))
+"""
 
 
 def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,17 @@ def supports(*tensors: Tensor) -> bool:
     )
 
 
+def _support_equal_shapes(*tensors: Tensor) -> bool:
+    """Whether an elementwise kernel can compute with these tensors: they may not be broadcast."""
+    shape = tensors[0].shape
+    return all(one.shape == shape for one in tensors) and supports(*tensors)
+
+
 def _run(name: str, size: Tensor, *arguments: Any) -> None:
-    """Run the kernel for the dtype of `size`. Its number of elements determines the number of threads."""
+    """Run the kernel for the dtype of `size`. Its number of elements determines the number of threads.
+
+    A kernel trusts the sizes that it is given, so the public functions check shapes, dtypes and devices before.
+    """
     threads = min(torch.get_num_threads(), size.numel() // _MIN_THREAD_ELEMENTS + 1)
     pointers = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
     _compiled_kernels()[name, size.dtype](*pointers, threads)
@@ -116,8 +125,10 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
-def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
-    """RMSNorm over the last dimension, rounded as in Llama. `supports(x, weight_D)` must be true."""
+def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor | None:
+    """RMSNorm over the last dimension, rounded as in Llama. None if the kernel does not support these tensors."""
+    if not weight_D.numel() or weight_D.shape != x.shape[-1:] or not supports(x, weight_D):
+        return None
     y: Tensor = _RMSNorm.apply(x, weight_D, epsilon)  # type: ignore[no-untyped-call]
     return y
 
@@ -159,7 +170,9 @@ def rotate(x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor | N
     rows, _, length, width = x_BHTD.shape
     shape = cosines_BTD.shape
     fits = shape == sines_BTD.shape and shape[0] in (1, rows) and shape[1:] == (length, width) and width % 2 == 0
-    if not fits or x_BHTD.stride(-1) != 1 or not supports(cosines_BTD, sines_BTD) or x_BHTD.dtype != cosines_BTD.dtype:
+    if not fits or x_BHTD.stride(-1) != 1 or not supports(cosines_BTD, sines_BTD):
+        return None
+    if x_BHTD.dtype != cosines_BTD.dtype or x_BHTD.device.type != "cpu":
         return None
     y: Tensor = _Rotate.apply(x_BHTD, cosines_BTD, sines_BTD)  # type: ignore[no-untyped-call]
     return y
@@ -185,8 +198,8 @@ class _SiLUProduct(torch.autograd.Function):
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, of equal shapes."""
-    if not supports(gate, up):
+    """silu(gate) * up."""
+    if not _support_equal_shapes(gate, up):
         return F.silu(gate) * up
     y: Tensor = _SiLUProduct.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
@@ -196,23 +209,40 @@ def causal_softmax_(scores_XS: Tensor, scale: float, queries: int) -> Tensor:
     """softmax(scale * scores) with a causal mask, in place. `scale` must be positive.
 
     Each group of `queries` consecutive rows of `scores_XS` belongs to the last `queries` positions of the
-    S <= `MAX_KEYS` keys.
+    S <= `MAX_KEYS` keys. Raises `ValueError` for tensors or sizes that the kernel does not support.
     """
-    keys = scores_XS.shape[-1]
+    keys = _check_scores(queries, scores_XS)
     _run("attend", scores_XS, scores_XS, scale, scores_XS.numel() // keys, queries, keys)
     return scores_XS
 
 
 def causal_softmax_backward_(gradient_XS: Tensor, weights_XS: Tensor, scale: float, queries: int) -> Tensor:
-    """Gradient of the scores of `causal_softmax_` from the gradient of its weights, in place."""
-    keys = weights_XS.shape[-1]
+    """Gradient of the scores of `causal_softmax_` from the gradient of its weights, in place.
+
+    Raises `ValueError` for tensors or sizes that the kernel does not support.
+    """
+    keys = _check_scores(queries, gradient_XS, weights_XS)
     _run("attend_back", weights_XS, gradient_XS, weights_XS, scale, weights_XS.numel() // keys, queries, keys)
     return gradient_XS
 
 
+def _check_scores(queries: int, *tensors: Tensor) -> int:
+    """The number of keys of attention scores. Raises `ValueError` for what the attention kernels do not support."""
+    keys = tensors[0].shape[-1]
+    fits = 1 <= queries <= keys <= MAX_KEYS and tensors[0].numel() % (queries * keys) == 0
+    if not fits or not _support_equal_shapes(*tensors):
+        listed = ", ".join(_described(one) for one in tensors)
+        raise ValueError(f"causal softmax: {queries} queries and {listed} do not fit the kernel")
+    return keys
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+
+
 def multiply(x: Tensor, factors: Tensor) -> Tensor:
-    """x * factors elementwise, of equal shapes."""
-    if not supports(x, factors):
+    """x * factors elementwise."""
+    if not _support_equal_shapes(x, factors):
         return x * factors
     y = torch.empty_like(x)
     _run("multiply", x, x, factors, y, x.numel())
@@ -220,8 +250,8 @@ def multiply(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def add_product_(total: Tensor, x: Tensor, factors: Tensor) -> Tensor:
-    """total += x * factors elementwise, of equal shapes."""
-    if not supports(total, x, factors):
+    """total += x * factors elementwise."""
+    if not _support_equal_shapes(total, x, factors):
         return total.addcmul_(x, factors)
     _run("add_product", total, total, x, factors, total.numel())
     return total

@@ -81,9 +81,8 @@ def _with_global(function: Any, name: str, value: Any) -> Callable[..., Any]:
 
 
 def _rms_norm_forward(module: Any, original: Callable[[Tensor], Tensor], hidden_states: Tensor) -> Tensor:
-    if not fused.supports(hidden_states, module.weight):
-        return original(hidden_states)
-    return fused.rms_norm(hidden_states, module.weight, module.variance_epsilon)
+    y = fused.rms_norm(hidden_states, module.weight, module.variance_epsilon)
+    return original(hidden_states) if y is None else y
 
 
 def _mlp_forward(module: Any, x: Tensor) -> Tensor:
