@@ -162,6 +162,16 @@ def test_mistakes_are_user_errors_before_anything_runs(
     assert not (tmp_path / "study").exists()
 
 
+def test_a_spec_that_was_read_somewhere_cannot_allow_code(tmp_path: Path) -> None:
+    """`compare(load_study(folder).spec)` must not run what the folder of a stranger asks for."""
+    models = [{"name": str(tmp_path), "trust_remote_code": True}]
+    spec = to.StudySpec.model_validate({"name": "s", "models": models, "data": {"train_file": "missing.jsonl"}})
+    with pytest.raises(to.UserError, match=r"cannot allow code.*; give compare\(\.\.\., trust_remote_code=True\) too"):
+        to.compare(spec, output=tmp_path / "study")
+    with pytest.raises(to.UserError, match=r"missing\.jsonl"):
+        to.compare(spec, trust_remote_code=True, output=tmp_path / "study")
+
+
 def test_no_tracker_allows_concurrent_runs_and_progress_is_shown(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

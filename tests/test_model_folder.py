@@ -68,6 +68,22 @@ def outside_shard(folder: Path) -> None:
     write_json(folder / "model.safetensors.index.json", {"weight_map": {"norm.weight": "../../secret.safetensors"}})
 
 
+def pickle_shard(folder: Path) -> None:
+    """A file that is both: a safetensors header in front, and behind it a zip archive, which torch reads."""
+    shards(folder)
+    (folder / "model-1.safetensors").rename(folder / "model-1.bin")
+    write_json(folder / "model.safetensors.index.json", {"weight_map": {"norm.weight": "model-1.bin"}})
+
+
+def described(shape: list[int], start: int, end: int) -> Callable[[Path], object]:
+    """A file whose second tensor is as given; the first has the bytes 0 to 4."""
+    entries = {"a": ([1], [0, 4]), "b": (shape, [start, end])}
+    header = {name: {"dtype": "F32", "shape": one, "data_offsets": place} for name, (one, place) in entries.items()}
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + bytes(64)
+    return lambda folder: (folder / "model.safetensors").write_bytes(content)
+
+
 def two_sets(folder: Path) -> None:
     shards(folder)
     write_safetensors(folder / "model.safetensors", "lm_head.weight")
@@ -117,6 +133,20 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"model\.safetensors: truncated, \d+ bytes of \d+ bytes are there; download it again",
     ),
     "zeros": (lambda folder: (folder / "model.safetensors").write_bytes(bytes(99)), r"its header is damaged; download"),
+    "overlapping": (described([1], 2, 6), r"model\.safetensors: its header is damaged .at b.; download"),
+    "shape of 2^62": (described([2**31, 2**31], 4, 8), r"its header is damaged \(at b\); download"),
+    "negative shape": (described([-1, -1], 4, 8), r"its header is damaged \(at b\); download"),
+    "pickle behind the index": (pickle_shard, r"index\.json: names model-1\.bin, which is not a safetensors file"),
+    "a billion layers": (
+        settings(num_hidden_layers=10**9),
+        r"`num_hidden_layers` is 1,000,000,000, but its files hold",
+    ),
+    "layers of a part": (settings(text_config={"n_layers": 600}), r"`n_layers` is 600, but its files hold 2 tensors"),
+    "a huge vocabulary": (settings(vocab_size=10**12), r"`vocab_size` is a number beyond reason; download"),
+    "public key": (settings(attn_implementation="evil/kernel"), r"`attn_implementation` would run code"),
+    "experts": (settings(experts_implementation="evil/kernel"), r"`experts_implementation` would run code"),
+    "of a part": (settings(text_config={"_attn_implementation": "evil/kernel"}), r"`_attn_implementation` would run"),
+    "of each part": (settings(attn_implementation={"": "evil/kernel"}), r"`attn_implementation` would run code"),
     "shard missing": (shards, r"1 of 2 files of weights missing \(model-2\.safetensors\); download the model again"),
     "shard incomplete": (incomplete_shard, r"model-2\.safetensors: 1 weights that .*\(norm\.weight\); download"),
     "shard outside": (outside_shard, r"names a file outside the folder"),

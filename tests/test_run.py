@@ -354,6 +354,29 @@ def test_weights_that_were_exchanged_after_scoring_are_not_used(tiny_model, tiny
     assert "its record holds no digest of the model" in note
 
 
+def test_a_record_cannot_allow_code_of_a_model(tiny_model, tiny_data, tmp_path):
+    record = run.run(spec_of("zero_shot", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    model = record.spec.model.model_copy(update={"trust_remote_code": True})
+    spec = record.spec.model_copy(update={"model": model})
+    stored = StoredRun(RunDir(tmp_path), record.model_copy(update={"spec": spec}))
+    with pytest.raises(UserError, match=r"a record cannot allow; add --trust-remote-code \(in Python: "):
+        run.load_adapted(stored)
+    assert run.load_adapted(stored, trust_remote_code=True).notes == ()
+
+
+def test_an_artefact_is_read_only_inside_its_folder(tiny_model, tiny_data, tmp_path):
+    run.run(spec_of("few_shot", tiny_model("llama"), tiny_data), tmp_path / "run", "id", "name")
+    shots = RunDir(tmp_path / "run").artefact / "shots.json"
+    shots.rename(tmp_path / "secret.json")
+    shots.symlink_to(tmp_path / "secret.json")
+    with pytest.raises(UserError, match=r"shots\.json: a link to .*secret\.json, outside"):
+        load_adapted(tmp_path / "run")
+    shots.unlink()
+    shots.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"shots\.json: missing or damaged"):
+        load_adapted(tmp_path / "run")
+
+
 def test_an_adapter_that_lost_weights_is_not_used(tiny_model, tiny_data, tmp_path):
     """PEFT only warns, and generates with layers as they were before training."""
     run.run(spec_of("lora", tiny_model("llama"), tiny_data), tmp_path, "id", "name")

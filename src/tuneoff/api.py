@@ -303,11 +303,14 @@ class Winner:
         """Folder of its weights."""
         return self.stored.dir.artefact
 
-    def load(self) -> Generator:
-        """Load the tuned model; `.generate([...])` then writes texts. Raises `UserError` if files are missing."""
+    def load(self, *, trust_remote_code: bool = False) -> Generator:
+        """Load the tuned model; `.generate([...])` then writes texts.
+
+        A model whose repository has code of its own needs `trust_remote_code`. Raises `UserError` if files are missing.
+        """
         from tuneoff.run import load_adapted
 
-        return load_adapted(self.stored)
+        return load_adapted(self.stored, trust_remote_code=trust_remote_code)
 
 
 def _spec_of(
@@ -320,8 +323,15 @@ def _spec_of(
 ) -> StudySpec:
     if isinstance(study, StudySpec):
         more = (preset, methods, predictions, *rows.values())
-        if options or any(value is not None for value in more):
+        trusted = options.get("trust_remote_code") is True
+        if set(options) - {"trust_remote_code"} or any(value is not None for value in more):
             raise UserError("a StudySpec is complete; change it with `model_copy` instead of giving more arguments")
+        if not trusted and any(model.trust_remote_code for model in study.models):
+            # The spec may have been read from the folder or file of a stranger.
+            raise UserError(
+                "a StudySpec cannot allow code that comes with a model; give compare(..., trust_remote_code=True) too "
+                "if you trust its authors"
+            )
         return check_study(study)
     overrides = list(_overrides(options))
     for split, value in rows.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ from typing import Any, BinaryIO
 
 from tuneoff.cache import cache_folder, file_digest
 from tuneoff.errors import UserError
+from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
+from tuneoff.regular_files import open_regular, read_limited
 from tuneoff.spec import ModelSpec
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 CAUSAL_LM_WANTED = "give a causal language model, such as SmolLM2, Qwen or Llama"
+# Settings of adapters that name a module to import, or files to load.
+_CODE_OF_ADAPTERS = ("megatron_config", "prompt_tuning_init_state_dict_path")
 # Kinds of PEFT's adapters that can be merged into a model whatever their settings.
 MERGEABLE = frozenset({"LORA", "IA3", "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "VERA", "FOURIERFT"})
 _LFS_POINTER = b"version https://git-lfs"
@@ -71,6 +76,10 @@ class Tensor:
         """Its size in the file."""
         return self.numel * _DTYPE_BITS.get(self.dtype, 8) // 8
 
+    def fills(self, size: int) -> bool:
+        """Whether a tensor of this shape has `size` bytes; of a dtype that is not known, any number."""
+        return min(self.shape, default=0) >= 0 and (self.bytes == size or self.dtype not in _DTYPE_BITS)
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -107,7 +116,7 @@ class AdapterConfig:
 def read_adapter_config(folder: Path) -> AdapterConfig:
     """Raises `UserError` for an adapter that cannot be merged into weights or does not name its base."""
     path = folder / ADAPTER_CONFIG
-    config = read_json_object(path)
+    config = read_adapter_settings(folder)
     kind, base, revision = (config.get(key) for key in ("peft_type", "base_model_name_or_path", "revision"))
     if not isinstance(base, str) or not base:
         raise UserError(f"{path}: does not name the model that this adapter belongs to; merge it into that model first")
@@ -122,18 +131,28 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     return AdapterConfig(kind, ModelSpec(name=base, revision=revision if isinstance(revision, str) else None))
 
 
+def read_adapter_settings(folder: Path) -> Mapping[str, Any]:
+    """The settings of an adapter. Raises `UserError` if its files are not plain files or its settings name code."""
+    check_files(folder)
+    path = folder / ADAPTER_CONFIG
+    config = read_json_object(path)
+    if (key := next((key for key in _CODE_OF_ADAPTERS if config.get(key)), None)) is not None:
+        raise UserError(f"{path}: `{key}` names code or a pickle to load; merge the adapter where you trust its author")
+    return config
+
+
 def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFolder:
     """The settings and tensors of a model folder.
 
     Raises `UserError` for a folder without a model, a model that would run code, files that do not fit together, and a
     kind of model that cannot be tuned here.
     """
+    check_files(folder)
     config = _read_config(folder)
     _check_kind(folder, config)
-    suspicious = [key for key in config if key == "auto_map" or key.startswith("_attn_implementation")]
-    if suspicious and not trust_remote_code:
+    if not trust_remote_code and (key := code_in_settings(config)) is not None:
         raise UserError(
-            f"{folder / 'config.json'}: `{suspicious[0]}` would run code that comes with the model; "
+            f"{folder / 'config.json'}: `{key}` would run code that comes with the model; "
             "add --trust-remote-code if you trust its author"
         )
     if (method := _quantization(config)) is not None:
@@ -148,12 +167,13 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFol
             f"{folder}: holds a whole model and beside it {ADAPTER_CONFIG}, an adapter that loading would apply to it "
             f"(a second time, if it is merged); move {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} to another folder"
         )
+    check_sizes(folder / "config.json", config, len(tensors))
     return ModelFolder(folder, config, tensors)
 
 
 def read_json_object(path: Path) -> Mapping[str, Any]:
     """A JSON file of a model. Raises `UserError` for anything else than one object, `FileNotFoundError` without it."""
-    content = path.read_bytes()
+    content = read_limited(path, MOST_VOCABULARY_BYTES if path.name == INDEX_FILE else MOST_SETTINGS_BYTES)
     if content.startswith(_LFS_POINTER):
         raise _lfs_pointer(path)
     try:
@@ -167,8 +187,8 @@ def read_json_object(path: Path) -> Mapping[str, Any]:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, from its header. Raises `UserError` for a damaged or truncated file."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
         first = stream.read(len(_LFS_POINTER))
         if first == _LFS_POINTER:
             raise _lfs_pointer(path)
@@ -180,23 +200,28 @@ def read_header(path: Path) -> dict[str, Tensor]:
         header = stream.read(length)
     try:
         described = json.loads(header)
-        tensors, end = {}, 0
+        tensors, places = {}, []
         for name, entry in described.items():
             if name != "__metadata__":
                 tensors[name] = Tensor(str(entry["dtype"]), tuple(int(number) for number in entry["shape"]))
-                end = max(end, int(entry["data_offsets"][1]))
+                start, end = (int(number) for number in entry["data_offsets"])
+                places.append((start, end, name))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise UserError(f"{path}: its header is damaged; download it again") from error
-    if size < 8 + length + end:
-        raise UserError(
-            f"{path}: truncated, {_megabytes(size)} of {_megabytes(8 + length + end)} are there; download it again"
-        )
+    whole = 8 + length + max((end for _, end, _ in places), default=0)
+    if size < whole:
+        raise UserError(f"{path}: truncated, {_megabytes(size)} of {_megabytes(whole)} are there; download it again")
+    before = 0
+    for start, end, name in sorted(places):
+        if start < before or not tensors[name].fills(end - start):
+            raise UserError(f"{path}: its header is damaged (at {name}); download it again")
+        before = end
     return tensors
 
 
 def gguf_architecture(path: Path) -> str:
     """`general.architecture` of a GGUF file. Raises `UserError` for another file and for a damaged or truncated one."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         if (first := stream.read(len(_LFS_POINTER))) == _LFS_POINTER:
             raise _lfs_pointer(path)
         if not first.startswith(b"GGUF"):
@@ -211,6 +236,8 @@ def gguf_architecture(path: Path) -> str:
                 if key == "general.architecture" and kind == _GGUF_TEXT:
                     return _gguf_text(stream)
                 _skip_gguf_value(stream, kind)
+                if stream.tell() > _MAX_HEADER_BYTES:
+                    raise EOFError
         except (struct.error, KeyError, EOFError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: damaged or truncated at its beginning; download it again") from error
     raise UserError(f"{path}: does not name its architecture; download it again")
@@ -235,9 +262,11 @@ def _skip_gguf_value(stream: BinaryIO, kind: int) -> None:
         kind, length = _gguf_number(stream, "I"), _gguf_number(stream, "Q")
         if kind in _GGUF_BYTES:
             stream.seek(min(length * _GGUF_BYTES[kind], _MAX_HEADER_BYTES), 1)
-        else:
+        elif kind == _GGUF_TEXT:
             for _ in range(length):
-                _skip_gguf_value(stream, kind)
+                _gguf_text(stream)
+        else:
+            raise KeyError(kind)  # no file has lists in lists
     else:
         stream.seek(_GGUF_BYTES[kind], 1)
 
@@ -324,6 +353,11 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     shards = sorted(set(listed.values()))
     if any(Path(name).name != name for name in shards):
         raise UserError(f"{index}: names a file outside the folder; download the model from its author")
+    if other := [name for name in shards if not name.endswith(".safetensors")]:
+        raise UserError(
+            f"{index}: names {other[0]}, which is not a safetensors file (pickles can run code and are never read); "
+            "download the model from its author"
+        )
     if missing := [name for name in shards if not (folder / name).exists()]:
         raise UserError(
             f"{folder}: {len(missing)} of {len(shards)} files of weights missing ({_some(missing)}); download the "

@@ -53,7 +53,8 @@ class BaseModel:
         """Token ids that end a text: EOS of the tokenizer and those of the model's generation config."""
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         more = configured if isinstance(configured, list) else [configured]
-        return frozenset(token for token in [self.tokenizer.eos_token_id, *more] if token is not None)
+        # The settings are read from a file, in which they may be of any type.
+        return frozenset(token for token in [self.tokenizer.eos_token_id, *more] if isinstance(token, int))
 
 
 def starter_file() -> Path | None:
@@ -178,7 +179,9 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # the files may hold anything, and transformers trusts their types
             raise UserError(f"{folder}: {_without_tokenizer(folder, error)}") from error
     if tokenizer.eos_token_id is None:
         raise UserError(

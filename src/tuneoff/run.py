@@ -25,6 +25,8 @@ from tuneoff.errors import UserError
 from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import AdaptedModel, Method, build
 from tuneoff.methods.embedding_alignment import measure_alignment
+from tuneoff.model_files import check_files
+from tuneoff.model_weights import first_error_line
 from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
@@ -366,10 +368,11 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
     )
 
 
-def load_adapted(run: StoredRun) -> Generator:
+def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generator:
     """The tuned model of a finished run, ready to generate.
 
-    Raises `UserError` for a run that cannot be used, before any model is loaded.
+    A record may come from a stranger, so code of the model runs only with `trust_remote_code`, whatever the record
+    says. Raises `UserError` for a run that cannot be used, before any model is loaded.
     """
     record, run_dir = run.record, run.dir
     if record.spec.role != "final":
@@ -388,7 +391,13 @@ def load_adapted(run: StoredRun) -> Generator:
                 f"{run_dir.path}: artefact/{file} is missing, perhaps because records were copied without their "
                 "weights; copy artefact/ from where the run was made, or delete this folder and run the study again"
             )
+    check_files(run_dir.artefact)
     spec = record.spec
+    if spec.model.trust_remote_code and not trust_remote_code:
+        raise UserError(
+            f"{run_dir.path}: its record asks to run code that comes with the model {spec.model.name}, which a record "
+            "cannot allow; add --trust-remote-code (in Python: trust_remote_code=True) if you trust its authors"
+        )
     scored = record.provenance.model
     if scored is not None and scored.content_hash != models.model_content_hash(spec.model):
         raise UserError(
@@ -397,13 +406,26 @@ def load_adapted(run: StoredRun) -> Generator:
         )
     device = pick_device()
     base = models.load_model(spec.model, device, choose_dtype(spec.model.precision, device))
-    adapted = build(spec.method.name, spec.method.hyperparameters).restore(base, run_dir.artefact)
+    adapted = _restored(build(spec.method.name, spec.method.hyperparameters), base, run_dir.artefact)
     adapted.merge()
     use_fast_paths(adapted.model, device)  # as the run did
     adapted.train_mode(False)
     unknown = f"{run_dir.path}: its record holds no digest of the model, so whether the weights changed is unknown"
     notes = (unknown,) if scored is None else ()
     return Generator(adapted, base, _prompter(spec, base, adapted), spec, notes)
+
+
+def _restored(method: Method, base: BaseModel, artefact: Path) -> AdaptedModel:
+    """The adapted model in an artefact folder. Raises `UserError` for files that do not belong to the base."""
+    try:
+        return method.restore(base, artefact)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # the files may hold anything, and libraries trust their shapes and types
+        raise UserError(
+            f"{artefact}: cannot be loaded into {base.name} ({first_error_line(error)}); copy artefact/ again, or "
+            "repeat the run"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From TOML and flags to a study: precedence, places in messages, hints."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_what_is_no_study_file(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "none.toml", "no such study file"),
         (binary, "not UTF-8"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, "a folder, where"),
     ):
         with pytest.raises(UserError, match=words):
             read_toml(path)
@@ -114,6 +115,33 @@ def test_what_is_no_study_file(tmp_path: Path) -> None:
         read_toml(None, "startr")
     with pytest.raises(UserError, match="keep one"):
         read_toml(binary, "starter")
+
+
+@pytest.mark.parametrize("value", ["true", "1", '"yes"'])
+def test_a_study_file_cannot_allow_code(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "stranger.toml"
+    path.write_text(
+        f'{TOML.replace("models", "seeds = 1 # models")}\n[[models]]\nname = "m"\ntrust_remote_code = {value}'
+    )
+    with pytest.raises(UserError, match=r"line 18: a study file cannot allow code.*type --trust-remote-code if you"):
+        read_toml(path)
+    trust = Override(("models", "*", "trust_remote_code"), True, "--trust-remote-code")
+    assert read(path, trust).models[0].trust_remote_code
+    assert not read(path, Override(("models",), [{"name": "other"}], "--model")).models[0].trust_remote_code
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5_000 + "]" * 5_000, "a = " + "9" * 10_000, "#" + "x" * 2_000_000])
+def test_a_study_file_beyond_reason_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"study\.toml: (not TOML|larger than)"):
+        read_toml(path)
+
+
+def test_a_pipe_is_no_study_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "study.toml")
+    with pytest.raises(UserError, match="a named pipe"):
+        read_toml(tmp_path / "study.toml")
 
 
 def test_a_setting_knows_where_it_comes_from(study_file: Path) -> None:

@@ -329,6 +329,10 @@ def summarize(
         typer.Option("--output", metavar="FILE", help="Write the texts there: JSON Lines for .jsonl, else one a line."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run code that comes with the model. Only if you trust its authors."),
+    ] = False,
 ) -> int:
     """Write texts for new documents with a trained model.
 
@@ -347,7 +351,7 @@ def summarize(
     found = read_documents(sources, chosen.record.spec, given_fields(field or ()), encoding)
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
-    generator = load_adapted(chosen)
+    generator = load_adapted(chosen, trust_remote_code=trust_remote_code)
     for note in generator.notes:
         print(sanitize(f"note: {note}"), file=sys.stderr)
     return report_texts(generator.write(found.documents), found, output, as_json=as_json)

@@ -46,7 +46,7 @@ class FewShot(Method):
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
             shots = tuple(Example(**(row | {"references": tuple(row["references"])})) for row in rows)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f"{path}: missing or damaged; run few_shot again") from error
         return AdaptedModel(base.model, prompting=Prompting(shots=shots))
 

@@ -38,8 +38,10 @@ class FullFineTuning(Method):
 
 def replace_model(base: BaseModel, folder: Path) -> None:
     """Replace the base's model with the tuned one in `folder`. Only one of them is in memory at a time."""
+    from tuneoff.model_folder import inspect_folder
     from tuneoff.model_weights import read_weights
 
+    inspect_folder(folder)
     model_class = type(base.model)
     base.model.to("meta")
     base.model = read_weights(folder, base.dtype, model_class=model_class)

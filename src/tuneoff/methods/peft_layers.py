@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.export.formats import ArtefactFormat
 from tuneoff.methods.base import AdaptedModel
-from tuneoff.model_folder import ADAPTER_WEIGHTS, read_header
+from tuneoff.model_folder import ADAPTER_WEIGHTS, read_adapter_settings, read_header
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -78,6 +78,7 @@ def load_peft_layers(base: BaseModel, folder: Path) -> PeftLayers:
 
     from tuneoff.model_weights import check_adapter_weights
 
+    read_adapter_settings(folder)
     read_header(folder / ADAPTER_WEIGHTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT warns of missing weights, which are an error below

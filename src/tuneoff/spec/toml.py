@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import read_limited
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.spec.run import Frozen
 from tuneoff.spec.wrong_values import KeyPath, expectation, setting_of, shown
@@ -29,7 +30,11 @@ SECTIONS: dict[str, type[Frozen]] = {
     "train": TrainSpec,
 }
 FILE_KEYS = ("train_file", "validation_file", "test_file")
+_MOST_BYTES = 1_000_000  # of a study file
+_OPEN_PIPES = ("/dev/fd/", "/proc/self/fd/")
+_MOST_LINES_TO_SEARCH = 1000  # the search for a line reads the text once for each of its lines
 TO_EVERY_MODEL = "*"
+TRUST = ("models", TO_EVERY_MODEL, "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,11 @@ def line_of(text: str, path: KeyPath) -> int | None:
     """The line (from 1) of the first statement that sets `path` in a valid TOML text.
 
     A prefix of the text that ends between two statements is valid TOML too, so the statement in question follows the
-    longest valid prefix without the key. This needs no second TOML grammar.
+    longest valid prefix without the key. This needs no second TOML grammar. None if there is none, or for a long text.
     """
     lines = text.splitlines()
+    if len(lines) > _MOST_LINES_TO_SEARCH:
+        return None
     after = 0
     for count in range(1, len(lines) + 1):
         try:
@@ -131,6 +138,7 @@ def read_toml(
     _check_models(document, source)
     if isinstance(document.get("models"), list):
         document["models"] = [{"name": entry} if isinstance(entry, str) else entry for entry in document["models"]]
+    _refuse_code(document, source, overrides)
     if folder is not None:
         _anchor(document, folder)
     _apply(document, overrides)
@@ -152,7 +160,7 @@ def _open(file: Path | None, preset: str | None) -> tuple[_Source | None, Path |
     if file is None:
         return None, None
     try:
-        return _Source(str(file), file.read_text(encoding="utf-8-sig")), file.parent
+        return _Source(str(file), _content(file).decode("utf-8-sig")), file.parent
     except FileNotFoundError as error:
         hint = " (for the built-in study: --preset starter)" if str(file) in presets() else ""
         raise UserError(f"{file}: no such study file{hint}") from error
@@ -162,10 +170,17 @@ def _open(file: Path | None, preset: str | None) -> tuple[_Source | None, Path |
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
 
 
+def _content(file: Path) -> bytes:
+    if str(file).startswith(_OPEN_PIPES):  # `tuneoff compare <(...)`: the shell has opened it for us
+        with file.open("rb") as stream:
+            return stream.read(_MOST_BYTES)
+    return read_limited(file, _MOST_BYTES)
+
+
 def _parse(source: _Source) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UserError(
             f'{source.name}: not TOML ({error}); a line is a key and its value, and texts are in quotes: name = "mine"'
         ) from error
@@ -186,6 +201,19 @@ def _check_models(document: Mapping[str, Any], source: _Source | None) -> None:
         raise UserError(
             f'{where or "study"}: `models` is a list: write models = ["NAME"], or [[models]] and its keys below it'
         )
+
+
+def _refuse_code(document: Mapping[str, Any], source: _Source | None, overrides: Sequence[Override]) -> None:
+    """Raise `UserError` for a study file that allows code of a model: whoever starts the study must say so."""
+    if any(override.path in (("models",), TRUST) for override in overrides):
+        return
+    for index, model in enumerate(document.get("models", [])):
+        if isinstance(model, dict) and model.get("trust_remote_code") not in (None, False):
+            where = source.place(("models", index, "trust_remote_code")) if source else None
+            raise UserError(
+                f"{where or 'study'}: a study file cannot allow code that comes with a model; remove "
+                "`trust_remote_code`, and type --trust-remote-code if you trust the model's authors"
+            )
 
 
 def _anchor(document: dict[str, Any], folder: Path) -> None:

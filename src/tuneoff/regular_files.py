@@ -1,0 +1,54 @@
+"""Opens files that somebody else may have written: regular files only, and no more of them than a limit.
+
+A pipe without a writer blocks whoever opens it, and a device such as /dev/zero never ends.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from tuneoff.errors import UserError
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+# Without O_NONBLOCK, opening a pipe waits for its writer.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def check_regular(path: Path, status: os.stat_result | None = None) -> os.stat_result:
+    """The status of a regular file, which `status` may already be.
+
+    Raises `UserError` for a pipe, device, socket or folder, and `OSError` for a file that is not there.
+    """
+    found = path.stat() if status is None else status
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+        raise UserError(f"{path}: {kind}, where a regular file was expected; put a file there or name another one")
+    return found
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises as `check_regular` does, without waiting."""
+    check_regular(path)
+    handle = os.open(path, _FLAGS)
+    try:
+        check_regular(path, os.fstat(handle))  # it may have been exchanged since
+    except BaseException:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def read_limited(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file. Raises `UserError` if it has more than `most_bytes`, else as `open_regular`."""
+    with open_regular(path) as stream:
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise UserError(f"{path}: larger than the {most_bytes / 1e6:,g} MB that such a file may have; check the file")
+    return content
