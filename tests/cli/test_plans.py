@@ -1,4 +1,4 @@
-"""Plans and methods, as text for people and as data for programs."""
+"""Plans, as text for people and as data for programs."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,7 @@ import pytest
 
 from support.planned import record_of
 from tuneoff.cli import main
-from tuneoff.cli.plans import methods_as_json, plan_as_json, plan_as_text, sensitivity_sentence
-from tuneoff.methods import METHODS
+from tuneoff.cli.plans import plan_as_json, plan_as_text, sensitivity_sentence
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study.compatibility import plan_file
 from tuneoff.study.runner import prepare
@@ -82,23 +81,6 @@ def test_dry_run_as_json(tiny: list[str], capsys: pytest.CaptureFixture[str]) ->
     assert (run["done"], run["steps"]) == (False, 2)
     values = run["spec"]["method"]["hyperparameters"]
     assert (values["lora_alpha"], values["learning_rate"]) == (8, 0.5)
-
-
-def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods"]) == 0
-    text = capsys.readouterr().out
-    assert main(["methods", "--json"]) == 0
-    for method in json.loads(capsys.readouterr().out):
-        for key in method["hyperparameters"]:
-            assert f"{method['name']}.{key} = " in text
-    assert "peft:TYPE" in text
-
-
-def test_methods_as_data_can_be_written_as_json() -> None:
-    listed = methods_as_json()
-    assert json.loads(json.dumps(listed)) == json.loads(json.dumps(listed, allow_nan=False))
-    assert [method["name"] for method in listed] == list(METHODS)
-    assert all(bool(method["search"]) == method["trains"] for method in listed)
 
 
 @pytest.fixture

@@ -487,12 +487,12 @@ def list_methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List the methods with their hyper-parameters and defaults."""
-    from tuneoff.cli import method_page, plans
+    from tuneoff.cli import method_pages as pages
 
     if as_json:
-        print(json.dumps(plans.methods_as_json(names or ())))
+        print(json.dumps(pages.methods_as_json(names or ())))
     else:
-        print(method_page.method_pages(names) if names else plans.methods_as_text())
+        print(pages.method_pages(names) if names else pages.methods_as_text())
     return DONE
 
 
@@ -536,7 +536,7 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     finally:
         app.rich_markup_mode = fancy
     if HELP & set(arguments) and (method := typed_method(arguments)) is not None:
-        from tuneoff.cli.method_page import method_pages
+        from tuneoff.cli.method_pages import method_pages
 
         print(method_pages([method]))
     return DONE if returned is None else returned

@@ -1,11 +1,10 @@
-"""Plans and methods as text for people and as plain data for programs."""
+"""The plan of a study as text for people and as plain data for programs."""
 
 import dataclasses
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tuneoff import methods
+from tuneoff.cli.method_pages import as_typed
 from tuneoff.data import cleaning_report, count_documents
 from tuneoff.metrics.registry import METRICS
 from tuneoff.study import planner
@@ -122,46 +121,3 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={as_typed(value)}" for key, value in hyperparameters.items())
-
-
-def as_typed(value: Any) -> str:
-    """A hyper-parameter as it is typed."""
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, bool):
-        return str(value).lower()  # as it is typed
-    return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def methods_as_json(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Every method of the registry, or those of some `names`, with hyper-parameters."""
-    chosen = {name.replace("-", "_"): methods.method_class(name.replace("-", "_")) for name in names}
-    return [
-        {
-            "name": name,
-            "title": kind.title,
-            "trains": kind.trains,
-            "hyperparameters": methods.defaults(name),
-            "search": {key: list(bounds) for key, bounds in kind.search.items()},
-            "choices": {key: list(values) for key, values in kind.choices.items()},
-            "source": kind.source,
-        }
-        for name, kind in (chosen or methods.METHODS).items()
-    ]
-
-
-def methods_as_text() -> str:
-    """The same for people."""
-    lines = []
-    for name, kind in methods.METHODS.items():
-        lines.append(f"{name}: {kind.title}. {kind.source}")
-        types = typing.get_type_hints(kind)
-        for key, value in methods.defaults(name).items():
-            low_high = kind.search.get(key)
-            searched = f"  (searched from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""
-            if key in kind.choices:
-                searched = f"  ({len(kind.choices[key])} values to try)"
-            written = types[key].__name__ if isinstance(types[key], type) else "names"
-            lines.append(f"  {name}.{key} = {as_typed(value)}  {written}{searched}")
-    lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
-    return "\n".join(lines)

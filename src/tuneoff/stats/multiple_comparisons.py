@@ -14,14 +14,14 @@ Regret: Hsu's multiple comparisons with the best, unconstrained and with unequal
 Comparisons, chapter 4).
 
 Shapes: M methods, P pairs of methods. Scores and widths are in points.
+
+SciPy is imported inside functions: it takes a second, and a study that is refused needs no statistics.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import chdtri, ndtr, ndtri
-from scipy.stats import qmc
 
 from tuneoff.stats.variance_components import Floats, Integers, PairwiseDifferences
 
@@ -129,6 +129,9 @@ def _sampled_maxima(covariance: Floats, first: Integers, second: Integers, *, tw
 @lru_cache(maxsize=32)
 def _normal_draws(dimensions: int) -> Floats:
     """(dimensions, _DRAWS) standard normals from a scrambled Sobol sequence with a fixed seed."""
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
     points = qmc.Sobol(dimensions, scramble=True, rng=_SEED).random(_DRAWS)
     normal: Floats = ndtri(points.T)
     return normal
@@ -140,6 +143,8 @@ def _chi_square_ratios(df: float, points: int) -> tuple[Floats, Floats]:
 
     Gauss-Legendre quadrature over the square root of the probability: it has many nodes where the ratio is unbounded.
     """
+    from scipy.special import chdtri
+
     nodes, weights = np.polynomial.legendre.leggauss(points)
     root = (nodes + 1.0) / 2.0
     return df / chdtri(df, 1.0 - root**2), weights * root
@@ -166,6 +171,7 @@ def _critical_values(maxima: Floats | None, error: _ErrorRatio, level: float, *,
 
     `maxima` None: a single contrast, computed without sampling.
     """
+    from scipy.special import ndtr
 
     def probability_below(value: Floats) -> Floats:
         scaled = value[:, None] / np.maximum(error.ratio, 1e-300)

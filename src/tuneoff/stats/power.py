@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri
 
 from tuneoff.stats.multiple_comparisons import LEVEL, one_sided_widths, simultaneous_half_widths
 from tuneoff.stats.variance_components import (
@@ -118,6 +117,8 @@ def sensitivity(differences: PairwiseDifferences, level: float = LEVEL, power: f
     z standard errors (Cohen 1988, Statistical Power Analysis, chapter 2, with the simultaneous critical value in place
     of the single one).
     """
+    from scipy.special import ndtri
+
     slack = float(ndtri(power)) * np.sqrt(differences.variance)
     margin = np.zeros(len(differences.first))
     for control in range(int(differences.second.max()) + 1 if len(differences.second) else 0):

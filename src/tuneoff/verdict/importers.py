@@ -13,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict
 
-from scipy.stats import studentized_range
-
 from tuneoff.errors import UserError
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
@@ -120,6 +118,8 @@ def infer_test_size(accuracies: Iterable[float]) -> int:
 
 
 def _judge_experiments(model: str, rows: list[_Experiment], level: float) -> PeftVerdict:
+    from scipy.stats import studentized_range
+
     names = [row["name"] for row in rows]
     if duplicate := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"experiment {duplicate} occurs twice; name each result file once")

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from pydantic import Field, ValidationError
-from scipy.stats import t as student
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS
@@ -130,6 +129,8 @@ def _balance_interval(by_group: dict[str, list[int]]) -> tuple[float | None, flo
     Binomial Proportions Based on Paired Data), so that a few ratings that all agree do not give a width of zero. None
     with fewer than two groups.
     """
+    from scipy.stats import t as student
+
     if len(by_group) < 2:
         return None, None
     groups = [*by_group.values(), [1], [-1]]

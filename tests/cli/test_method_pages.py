@@ -1,11 +1,13 @@
-"""The page of one method: its flags, defaults and ranges, in `tuneoff methods NAME` and `tuneoff train NAME --help`."""
+"""The list of methods, and the page of one in `tuneoff methods NAME` and `tuneoff train NAME --help`."""
+
+import json
 
 import pytest
 
 from tuneoff import methods
 from tuneoff.cli import main
 from tuneoff.cli.method_flags import method_flags
-from tuneoff.cli.method_page import method_pages
+from tuneoff.cli.method_pages import method_pages, methods_as_json
 from tuneoff.errors import UserError
 
 
@@ -46,3 +48,20 @@ def test_the_first_help_page_is_not_cut(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--help"]) == 0
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods"]) == 0
+    text = capsys.readouterr().out
+    assert main(["methods", "--json"]) == 0
+    for method in json.loads(capsys.readouterr().out):
+        for key in method["hyperparameters"]:
+            assert f"{method['name']}.{key} = " in text
+    assert "peft:TYPE" in text
+
+
+def test_methods_as_data_can_be_written_as_json() -> None:
+    listed = methods_as_json()
+    assert json.loads(json.dumps(listed)) == json.loads(json.dumps(listed, allow_nan=False))
+    assert [method["name"] for method in listed] == list(methods.METHODS)
+    assert all(bool(method["search"]) == method["trains"] for method in listed)

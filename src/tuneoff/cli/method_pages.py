@@ -1,12 +1,12 @@
-"""One method for people: where it comes from, and its hyper-parameters with their flags, defaults and ranges."""
+"""Methods as text for people and as data for programs: origin, and hyper-parameters with flags, defaults, ranges."""
 
+import typing
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 from tuneoff import methods
 from tuneoff.cli.method_flags import method_flags
-from tuneoff.cli.plans import as_typed
 from tuneoff.methods import Method
 from tuneoff.methods.hyperparameters import Bounds, types_of
 
@@ -50,3 +50,46 @@ def _allowed(kind: type[Method], field: Field[Any]) -> str:
     if field.name in kind.choices:
         words += f"; trials choose from {len(kind.choices[field.name])} values"
     return words
+
+
+def as_typed(value: Any) -> str:
+    """A hyper-parameter as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as it is typed
+    return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def methods_as_json(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Every method of the registry, or those of some `names`, with hyper-parameters."""
+    chosen = {name.replace("-", "_"): methods.method_class(name.replace("-", "_")) for name in names}
+    return [
+        {
+            "name": name,
+            "title": kind.title,
+            "trains": kind.trains,
+            "hyperparameters": methods.defaults(name),
+            "search": {key: list(bounds) for key, bounds in kind.search.items()},
+            "choices": {key: list(values) for key, values in kind.choices.items()},
+            "source": kind.source,
+        }
+        for name, kind in (chosen or methods.METHODS).items()
+    ]
+
+
+def methods_as_text() -> str:
+    """Every method for people, with the defaults of its hyper-parameters."""
+    lines = []
+    for name, kind in methods.METHODS.items():
+        lines.append(f"{name}: {kind.title}. {kind.source}")
+        types = typing.get_type_hints(kind)
+        for key, value in methods.defaults(name).items():
+            low_high = kind.search.get(key)
+            searched = f"  (searched from {low_high[0]:g} to {low_high[1]:g})" if low_high else ""
+            if key in kind.choices:
+                searched = f"  ({len(kind.choices[key])} values to try)"
+            written = types[key].__name__ if isinstance(types[key], type) else "names"
+            lines.append(f"  {name}.{key} = {as_typed(value)}  {written}{searched}")
+    lines.append("peft:TYPE: any adapter of the installed PEFT that lives in a model's layers, with PEFT's settings")
+    return "\n".join(lines)
