@@ -13,6 +13,7 @@ PACKAGE = Path(tuneoff.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
+    "auto_tokenizer": 2,
     "cache": 0,
     "errors": 0,
     "metrics": 0,
@@ -27,6 +28,7 @@ LAYERS = {
     "engine": 2,
     "model_files": 2,
     "model_folder": 2,
+    "model_headers": 2,
     "model_weights": 2,
     "models": 2,
     "profiling": 2,

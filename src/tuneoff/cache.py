@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from tuneoff.errors import UserError
 
@@ -28,7 +28,8 @@ MAX_BYTES = 10 * 10**9
 WORTH_CACHING_BYTES = 1_000_000
 # A file that is not cached is in memory up to this size, and in an unnamed temporary file above it.
 _IN_MEMORY_BYTES = 32 * 2**20
-_KINDS = ("examples", "tokens")
+_ANSWER = "answer"  # the table of a file without a body
+_KINDS = ("checks", "examples", "tokens")
 
 
 def cache_folder() -> Path:
@@ -220,6 +221,20 @@ class CacheWriter:
         self._file.close()
         self._path.unlink(missing_ok=True)
         self._file, self._path = new, None
+
+
+def read_answer(kind: str, key: str) -> dict[str, Any] | None:
+    """The JSON object that `write_answer` stored under a key; None if there is none."""
+    if (cached := open_cached(kind, key)) is None:
+        return None
+    answer = json.loads(cached.tables.get(_ANSWER, b"null"))
+    return answer if isinstance(answer, dict) else None
+
+
+def write_answer(kind: str, key: str, answer: Mapping[str, Any]) -> None:
+    """Store a small JSON object. A cache folder that cannot be written only costs time."""
+    with CacheWriter(kind, key) as writer:
+        writer.finish({_ANSWER: json.dumps(answer).encode()})
 
 
 def _unnamed_file() -> IO[bytes]:

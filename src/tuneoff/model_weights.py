@@ -140,7 +140,6 @@ def dequantize_gguf(gguf: Path) -> Path:
 
     The values of every block format (scale x integer + offset, in fp16) are exact in fp32.
     """
-    target = cache_folder() / "models" / f"{gguf.stem}-{cached_file_digest(gguf)[:16]}"
 
     def convert(folder: Path) -> None:
         import torch
@@ -165,7 +164,17 @@ def dequantize_gguf(gguf: Path) -> Path:
             _without_quantizer(model).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 
-    return _converted(target, convert)
+    return _converted(_dequantized_path(gguf), convert)
+
+
+def dequantized(gguf: Path) -> Path | None:
+    """The folder of `dequantize_gguf` if it is there already."""
+    target = _dequantized_path(gguf)
+    return target if _is_complete(target) else None
+
+
+def _dequantized_path(gguf: Path) -> Path:
+    return cache_folder() / "models" / f"{gguf.stem}-{cached_file_digest(gguf)[:16]}"
 
 
 def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
@@ -213,7 +222,7 @@ def check_adapter_weights(adapted: PeftModel, folder: Path) -> None:
 
 def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
     """`target`, written by `convert` unless it is there already."""
-    if (target / SINGLE_FILE).is_file() or (target / INDEX_FILE).is_file():
+    if _is_complete(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -227,6 +236,10 @@ def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / SINGLE_FILE).is_file() or (folder / INDEX_FILE).is_file()
 
 
 def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:

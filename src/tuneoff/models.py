@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.auto_tokenizer import load_auto_tokenizer
 from tuneoff.errors import UserError
 from tuneoff.model_folder import cached_file_digest, inspect_folder, is_adapter, read_adapter_config
-from tuneoff.model_weights import dequantize_gguf, first_error_line, merge_adapter, quiet_transformers, read_weights
+from tuneoff.model_weights import (
+    dequantize_gguf,
+    dequantized,
+    first_error_line,
+    merge_adapter,
+    quiet_transformers,
+    read_weights,
+)
 from tuneoff.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -147,6 +155,17 @@ def weights_folder(spec: ModelSpec) -> Path:
     return path
 
 
+def folder_with_headers(spec: ModelSpec) -> Path | None:
+    """The folder with the names and shapes of a model's weights; None for a GGUF file that is not converted yet.
+
+    It needs no torch. For an adapter it is the folder of its base, whose layers are the same.
+    """
+    path = locate(spec)
+    if path.is_file():
+        return dequantized(path)
+    return folder_with_headers(base_of_adapter(path)) if is_adapter(path) else path
+
+
 def model_content_hash(spec: ModelSpec) -> str:
     """16 hex digits over the bytes of all files of a model.
 
@@ -173,12 +192,10 @@ def _suffixes(spec: ModelSpec) -> frozenset[str]:
 
 def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     """Load only the tokenizer. Raises `UserError` if that is not possible or it has no EOS token."""
-    from transformers import AutoTokenizer
-
     folder = weights_folder(spec)
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+            tokenizer = load_auto_tokenizer(folder, trust_remote_code=spec.trust_remote_code)
         except MemoryError:
             raise
         except Exception as error:  # the files may hold anything, and transformers trusts their types

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tuneoff.data import Example
     from tuneoff.engine.loss import KeyValuePrefix
+    from tuneoff.model_folder import ModelFolder
     from tuneoff.models import BaseModel
 
 
@@ -106,6 +107,12 @@ class Method(ABC):
         Returns what a user should know about the method on it. Reads no weight: parameters may be on the meta device.
         """
         return None
+
+    def check_folder(self, folder: ModelFolder) -> None:  # noqa: B027 - a hook, empty by default
+        """Raise `UserError` if settings, names and shapes of the weights already rule the method out.
+
+        It is called long before `check`, without torch, so that a mistake is reported at once.
+        """
 
     @abstractmethod
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,12 +11,14 @@ from tuneoff.errors import UserError
 from tuneoff.methods.base import AdaptedModel, Method
 from tuneoff.methods.hyperparameters import bounded
 from tuneoff.methods.peft_layers import PeftLayers, add_peft_layers, has_conv1d, load_peft_layers
+from tuneoff.model_headers import layers_without
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
     from tuneoff.data import Example
+    from tuneoff.model_folder import ModelFolder
     from tuneoff.models import BaseModel
 
 ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer except the head
@@ -83,12 +85,19 @@ class LoRA(Method):
         kinds = adaptable_layers(model)
         for target in self.target_modules:
             if not any(name == target or name.endswith(f".{target}") for name in kinds):
-                known = sorted({name.rsplit(".", 1)[-1] for name in kinds})
-                raise UserError(
-                    f"{self.name}.target_modules: no layer of this model that LoRA can adapt is named {target!r}; "
-                    f"there are {', '.join(known)}"
-                )
+                raise self._no_layer(target, {name.rsplit(".", 1)[-1] for name in kinds})
         return None
+
+    def check_folder(self, folder: ModelFolder) -> None:
+        for target in () if self._all_linear else self.target_modules:
+            if known := layers_without(folder, target):
+                raise self._no_layer(target, known)
+
+    def _no_layer(self, target: str, known: Iterable[str]) -> UserError:
+        return UserError(
+            f"{self.name}.target_modules: no layer of this model that LoRA can adapt is named {target!r}; "
+            f"there are {', '.join(sorted(known))}"
+        )
 
 
 def adaptable_layers(model: nn.Module) -> list[str]:

@@ -11,12 +11,14 @@ from tuneoff.errors import UserError
 from tuneoff.methods.base import AdaptedModel, Method
 from tuneoff.methods.full import replace_model
 from tuneoff.methods.hyperparameters import bounded
+from tuneoff.model_headers import most_blocks
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
     from tuneoff.data import Example
+    from tuneoff.model_folder import ModelFolder
     from tuneoff.models import BaseModel
 
 
@@ -43,12 +45,18 @@ class LastLayers(Method):
 
     def check(self, model: PreTrainedModel) -> str | None:
         blocks, _ = _blocks_and_norms(model)
-        if self.num_layers > len(blocks):
-            raise UserError(
-                f"last_layers.num_layers = {self.num_layers}: this model has {len(blocks)} blocks; "
-                "choose at most as many"
-            )
+        self._check_number(len(blocks))
         return None
+
+    def check_folder(self, folder: ModelFolder) -> None:
+        if (blocks := most_blocks(folder)) is not None:
+            self._check_number(blocks)
+
+    def _check_number(self, blocks: int) -> None:
+        if self.num_layers > blocks:
+            raise UserError(
+                f"last_layers.num_layers = {self.num_layers}: this model has {blocks} blocks; choose at most as many"
+            )
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         replace_model(base, folder)

@@ -14,6 +14,8 @@ from tuneoff.profiling.nvidia import NvidiaDevices
 from tuneoff.results.run_record import Machine, Reading
 from tuneoff.spec.run import Frozen
 
+_ACCELERATOR_FILES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+
 
 class Sensor(Frozen):
     """A sensor and its current reading. Energy counters count joules from an arbitrary time."""
@@ -44,6 +46,11 @@ def describe_machine(nvidia: NvidiaDevices | None = None) -> Machine:
 def usable_cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def may_have_accelerator(devices: Path = Path("/dev")) -> bool:
+    """Whether torch could find an accelerator. False is certain: Linux has no device file of NVIDIA, AMD or WSL."""
+    return sys.platform != "linux" or any(any(devices.glob(pattern)) for pattern in _ACCELERATOR_FILES)
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -20,6 +20,7 @@ from tuneoff.study import budget, planner, resources
 from tuneoff.study.data_checks import columns_line
 from tuneoff.study.executor import LocalExecutor, SilentObserver
 from tuneoff.study.inputs import check_prompts, load_inputs
+from tuneoff.study.inspection import InspectedModel
 from tuneoff.study.preflight import check_positions, check_token_ids
 from tuneoff.study.speed_probe import measure_speeds
 from tuneoff.text import format_duration, plural
@@ -104,17 +105,18 @@ def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder
     yield Item("model", True, f"{spec.name}, {parameters / 1e6:,.1f} M parameters")
     tokenizer, problem = _attempt(partial(models.load_tokenizer, spec))
     yield Item("tokenizer", tokenizer is not None, problem or f"{spec.name}: can be loaded")
-    skeleton, problem = _attempt(partial(models.skeleton, spec))
-    yield Item("weights", skeleton is not None, problem or f"{spec.name}: exactly those of its architecture")
-    if skeleton is not None:
+    model = InspectedModel(spec)
+    weights = _item("weights", model.check_weights, f"{spec.name}: exactly those of its architecture")
+    yield weights
+    if weights.passed:
         fits = f"{spec.name} has room for {study.prompt.max_length} tokens"
-        yield _item("positions", partial(check_positions, study, spec, skeleton), fits)
+        yield _item("positions", partial(check_positions, study, model), fits)
         if tokenizer is not None and dataset is not None:
             reserved = planner.reserved_tokens(study)
-            check = partial(check_token_ids, study, spec, skeleton, tokenizer, dataset, reserved)
+            check = partial(check_token_ids, study, model, tokenizer, dataset, reserved)
             yield _item("tokens", check, f"{spec.name} has an embedding for each token of a prompt")
         for name, method in planner.build_methods(study).items():
-            yield _item(name, partial(method.check, skeleton), f"can adapt {spec.name}")
+            yield _item(name, partial(model.check, method), f"can adapt {spec.name}")
     there = resources.machine_memory()
     for name in study.methods:
         need = resources.gigabytes(resources.least_memory(spec, parameters, name))

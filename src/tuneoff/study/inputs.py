@@ -21,6 +21,7 @@ from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, VarianceComponents, 
 from tuneoff.study import data_checks, planner
 from tuneoff.study.budget import DataSizes
 from tuneoff.study.planner import ContentHashes
+from tuneoff.study.preflight import check_headers
 from tuneoff.tokenization import tokenize_as_plain_text
 
 
@@ -100,6 +101,7 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         raise UserError(
             f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
         )
+    check_headers(study)
     ids = [example.id for example in dataset.test]
     outside = {name: baselines.read_outside(path, ids) for name, path in study.predictions.items()}
 

@@ -4,57 +4,69 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneoff import models
+from tuneoff import model_headers, models
 from tuneoff.data import Dataset
 from tuneoff.errors import UserError
 from tuneoff.prompts import Prompter
-from tuneoff.spec import ModelSpec, StudySpec
+from tuneoff.spec import StudySpec
 from tuneoff.study import planner
+from tuneoff.study.inspection import InspectedModel
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+
+def check_headers(study: StudySpec) -> None:
+    """Raise `UserError` for what settings, headers and `tokenizer.json` already rule out. Imports no torch."""
+    adapting = planner.build_methods(study).values()
+    for spec in study.models:
+        model = InspectedModel(spec)
+        if (folder := model.headers) is None:
+            continue
+        _check_positions(study, model, model_headers.positions(folder))
+        rows, tokens = model_headers.embedding_rows(folder), model_headers.vocabulary_size(folder.path)
+        if rows is not None and tokens is not None:
+            _check_vocabulary(model, tokens, rows)
+        for method in adapting:
+            model.check_early(method)
 
 
 def check_models(study: StudySpec, dataset: Dataset) -> None:
     """Raise `UserError` for a model that could not be loaded, prompted or adapted as the study asks."""
     adapting = planner.build_methods(study).values()
     reserved = max(method.overhead_tokens for method in adapting)
-    for spec in study.models:
-        skeleton = models.skeleton(spec)
-        check_positions(study, spec, skeleton)
-        check_token_ids(study, spec, skeleton, models.load_tokenizer(spec), dataset, reserved)
+    inspected = [InspectedModel(spec) for spec in study.models]
+    for model in inspected:
+        check_positions(study, model)
+        check_token_ids(study, model, models.load_tokenizer(model.spec), dataset, reserved)
+    for model in inspected:  # after all that is fast: a model that is not known takes seconds
+        model.check_weights()
         for method in adapting:
-            method.check(skeleton)
+            model.check(method)
 
 
-def check_positions(study: StudySpec, spec: ModelSpec, model: PreTrainedModel) -> None:
+def check_positions(study: StudySpec, model: InspectedModel) -> None:
     """Raise `UserError` if a prompt may be longer than the model has positions."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < study.prompt.max_length:
+    _check_positions(study, model, model.positions)
+
+
+def _check_positions(study: StudySpec, model: InspectedModel, positions: int | None) -> None:
+    if positions is not None and positions < study.prompt.max_length:
         raise UserError(
-            f"--max-length {study.prompt.max_length}: {spec.name} has {positions} positions; "
+            f"--max-length {study.prompt.max_length}: {model.spec.name} has {positions} positions; "
             f"lower it to --max-length {positions} at most"
         )
 
 
 def check_token_ids(
-    study: StudySpec,
-    spec: ModelSpec,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    dataset: Dataset,
-    reserved_tokens: int,
+    study: StudySpec, model: InspectedModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, reserved_tokens: int
 ) -> None:
     """Raise `UserError` if a token id of a prompt has no row of the embedding.
 
     `reserved_tokens` is the room that virtual tokens take of a prompt.
     """
-    rows = model.get_input_embeddings().num_embeddings
-    if tokenizer.vocab_size > rows:
-        raise UserError(
-            f"{spec.name}: its tokenizer has {tokenizer.vocab_size} tokens and the model's embedding {rows} rows, so "
-            "the two do not belong together; copy the tokenizer's files from the model that it was made from"
-        )
+    rows = model.embedding_rows
+    _check_vocabulary(model, tokenizer.vocab_size, rows)
     prompter = Prompter(
         tokenizer,
         study.prompt,
@@ -67,6 +79,14 @@ def check_token_ids(
         way_out = " or use --template plain" if prompter.template == "chat" else ""
         token = tokenizer.convert_ids_to_tokens(largest)
         raise UserError(
-            f"{spec.name}: a prompt contains token {largest} ({token}), and the model's embedding has {rows} rows; "
-            f"resize the embedding to the tokenizer with resize_token_embeddings{way_out}"
+            f"{model.spec.name}: a prompt contains token {largest} ({token}), and the model's embedding has {rows} "
+            f"rows; resize the embedding to the tokenizer with resize_token_embeddings{way_out}"
+        )
+
+
+def _check_vocabulary(model: InspectedModel, tokens: int, rows: int) -> None:
+    if tokens > rows:
+        raise UserError(
+            f"{model.spec.name}: its tokenizer has {tokens} tokens and the model's embedding {rows} rows, so the two "
+            "do not belong together; copy the tokenizer's files from the model that it was made from"
         )

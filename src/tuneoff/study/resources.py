@@ -10,6 +10,7 @@ from pathlib import Path
 from tuneoff import models
 from tuneoff.errors import UserError
 from tuneoff.model_folder import inspect_folder
+from tuneoff.profiling.machine import may_have_accelerator
 from tuneoff.spec import ModelSpec, StudySpec
 from tuneoff.study.planner import PlannedRun
 
@@ -71,10 +72,11 @@ def machine_memory() -> int | None:
     """All memory of the machine, swap included; None where models run on an accelerator, with memory of its own."""
     import psutil
 
-    from tuneoff.engine.precision import pick_device
+    if may_have_accelerator():
+        from tuneoff.engine.precision import pick_device
 
-    if pick_device().type != "cpu":
-        return None
+        if pick_device().type != "cpu":
+            return None
     return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 

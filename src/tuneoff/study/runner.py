@@ -168,9 +168,9 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
 def check_before_runs(prepared: PreparedStudy) -> None:
     """Raise `UserError` for prompts, models and a machine with which every run would fail. Reads no weight."""
     if prepared.missing:
+        check_resources(prepared.spec, prepared.missing, prepared.dir.path)
         check_prompts(prepared.spec, prepared.inputs)
         check_models(prepared.spec, prepared.inputs.dataset)
-        check_resources(prepared.spec, prepared.missing, prepared.dir.path)
 
 
 def carry_out_study(
