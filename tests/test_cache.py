@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuneoff import cache
-from tuneoff.cache import CachedFile, CacheWriter, cache_folder, cache_key, open_cached
+from tuneoff.cache import CachedFile, CacheWriter, cache_folder, cache_key, open_cached, read_answer, write_answer
 from tuneoff.errors import UserError
 
 KIND = "tokens"
@@ -196,3 +196,16 @@ def test_a_user_without_a_home_gets_a_clear_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "home", nobody)
     with pytest.raises(UserError, match="set TUNEOFF_CACHE"):
         cache_folder()
+
+
+def test_an_answer_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    key = cache_key(question="rows")
+    assert read_answer(KIND, key) is None
+    write_answer(KIND, key, {"rows": 7, "note": None})
+    assert read_answer(KIND, key) == {"rows": 7, "note": None}
+    write_file(key)
+    assert read_answer(KIND, key) is None  # a file, but no answer
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "file"))
+    write_answer(KIND, key, {"rows": 7})
+    assert read_answer(KIND, key) is None

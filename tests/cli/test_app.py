@@ -56,6 +56,50 @@ def test_dry_run_prints_the_plan_and_changes_nothing(tiny: list[str], capsys: py
     assert tree(Path.cwd()) == set()
 
 
+def test_a_refusal_that_needs_no_library_loads_none(tiny: list[str], tmp_path: Path) -> None:
+    """Importing torch, transformers and SciPy takes up to ten seconds, after which a typing error is no longer news."""
+    small = tmp_path / "small"
+    shutil.copytree(Path(tiny[0].partition("=")[2]), small)
+    tokenizer = json.loads((small / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary.update({f"<more{index}>": len(vocabulary) + index for index in range(9)})
+    (small / "tokenizer.json").write_text(json.dumps(tokenizer))
+    data = without(tiny, "--model")
+    refused = {
+        "there is no such file": ["compare", tiny[0], "--train-file=none.jsonl"],
+        "there is no column": ["compare", *tiny, "--document-column=none"],
+        "no layer of this model": ["compare", *tiny, "--set=lora.target_modules=nope"],
+        "this model has 2 blocks": ["train", "last_layers", *tiny, "--num-layers=3"],
+        "has 512 positions": ["compare", *without(tiny, "--max-length"), "--max-length=4096"],
+        "embedding 400 rows": ["compare", *data, f"--model={small}"],
+        "no such folder or file": ["compare", *data, "--model=./none"],
+        "no flag --nope": ["compare", "--nope=1"],
+    }
+    code = (
+        "import json, sys\nfrom tuneoff.cli import main\n"
+        "slow = {'torch', 'transformers', 'scipy', 'pandas', 'altair'}\n"
+        "for arguments in json.loads(sys.argv[1]): print(main(arguments), *sorted(slow & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(list(refused.values()))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split("\n")[:-1] == ["2"] * len(refused)
+    for said, line in zip(refused, done.stderr.splitlines(), strict=True):
+        assert said in line
+
+
+def test_a_known_model_is_planned_without_torch(tiny: list[str]) -> None:
+    assert main(["check", *tiny]) == 0  # this process has loaded torch, and the model is known from here on
+    code = (
+        "import json, sys\nfrom tuneoff.cli import main\n"
+        "for command in json.loads(sys.argv[1]): assert main(command) == 0\nprint('torch' in sys.modules)"
+    )
+    commands = json.dumps([["check", *tiny], ["compare", *tiny, "--dry-run"]])
+    done = subprocess.run(
+        [sys.executable, "-c", code, commands], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_spellings_give_the_same_plan(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     plans = []
     for flags in (["--batch-size", "4"], ["--batch_size=4"], ["--per_device_train_batch_size", "4"]):

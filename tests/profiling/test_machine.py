@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from support.fake_devices import NoDriver
 from support.memory import MB
 from tuneoff.profiling import describe_machine, read_sensors
-from tuneoff.profiling.machine import cpu_model
+from tuneoff.profiling.machine import cpu_model, may_have_accelerator
 from tuneoff.profiling.nvidia import NvidiaDevices
 
 
@@ -36,3 +38,15 @@ def test_every_sensor_has_a_value_with_a_source_or_a_reason(tmp_path: Path) -> N
     for sensor in found:
         assert (sensor.reading.value is None) == (sensor.reading.reason is not None)
         assert (sensor.reading.value is None) == (sensor.reading.source is None)
+
+
+@pytest.mark.parametrize(("file", "possible"), [("nvidia0", True), ("kfd", True), ("nvme0", False), (None, False)])
+def test_an_accelerator_is_ruled_out_only_by_the_files_of_devices(
+    file: str | None, possible: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if file is not None:
+        (tmp_path / file).write_text("")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert may_have_accelerator(tmp_path) == possible
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert may_have_accelerator(tmp_path)
