@@ -73,5 +73,8 @@ def test_the_size_of_the_vocabulary(tmp_path: Path, tiny_model: Callable[[str], 
     model = tiny_model("llama")
     assert headers.vocabulary_size(model) == models.load_tokenizer(ModelSpec(name=str(model))).vocab_size
     assert headers.vocabulary_size(tmp_path) is None
-    (tmp_path / "tokenizer.json").write_text("{}")
-    assert headers.vocabulary_size(tmp_path) is None
+    for content in ("{", "{}", "[]", '{"model": {"vocab": 5}}', '{"model": null}'):
+        (tmp_path / "tokenizer.json").write_text(content)
+        assert headers.vocabulary_size(tmp_path) is None
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": [["a", -1.5], ["b", -2.0]]}}')  # of Unigram
+    assert headers.vocabulary_size(tmp_path) == 2

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _KIND = "checks"
 _PACKAGES = ("transformers", "tokenizers", "sentencepiece", "tiktoken", "mistral-common")
-_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".tiktoken"})
+_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".tiktoken", ".spm", ".bpe", ".codes"})
 _CLASSES = "transformers."  # from no other package, whatever a damaged cache says
 _BACKEND = "_tokenizer"  # attribute that holds the object of the `tokenizers` library
 
@@ -57,5 +57,6 @@ def _key(folder: Path) -> str:
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES}
+    found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
+    files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(found) if path.suffix in _SUFFIXES}
     return cache_key(tokenizer=str(folder.absolute()), files=files, versions=versions)

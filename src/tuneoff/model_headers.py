@@ -3,12 +3,15 @@
 Every function answers only what is certain: None or an empty answer leaves the question to the model's code.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuneoff.model_files import MOST_VOCABULARY_BYTES
 from tuneoff.model_folder import ModelFolder
+from tuneoff.regular_files import read_limited
 
 # Names of the input embedding in the families of transformers.
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
@@ -46,15 +49,11 @@ def embedding_rows(folder: ModelFolder) -> int | None:
 
 def vocabulary_size(folder: Path) -> int | None:
     """Tokens in `tokenizer.json`, without those that were added; None without such a file."""
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
     try:
-        return int(Tokenizer.from_file(str(path)).get_vocab_size(with_added_tokens=False))
-    except Exception:  # the library raises no narrower class; transformers names the fault
-        return None
+        vocabulary = json.loads(read_limited(folder / "tokenizer.json", MOST_VOCABULARY_BYTES))["model"]["vocab"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None  # transformers names the fault
+    return len(vocabulary) if isinstance(vocabulary, dict | list) else None
 
 
 def layers_without(folder: ModelFolder, target: str) -> list[str]:
