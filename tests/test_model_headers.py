@@ -47,7 +47,7 @@ def test_what_is_not_certain_is_left_to_the_model() -> None:
     assert (headers.embedding_rows(plain), headers.most_blocks(plain)) == (8, 6)
     assert headers.layers_without(plain, "lm_head") == []  # may share the weight of the embedding
     for other in ({"model_type": "mixtral"}, {"auto_map": {"AutoModel": "code.Model"}}):
-        changed = dataclasses.replace(plain, config=plain.config | other)
+        changed = dataclasses.replace(plain, config={**plain.config, **other})
         assert headers.layers_without(changed, "nope") == []
         assert headers.embedding_rows(changed) is headers.most_blocks(changed) is None
     two = folder_of({}, **layers, audio__embed_tokens__weight=(9, 4))
