@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from tuneoff.cli.documents import LeftOut, given_fields, read_documents
-from tuneoff.data import Example
+from tuneoff.data import ColumnsTaken, Example
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
@@ -343,3 +343,27 @@ def test_reading_documents_loads_no_torch() -> None:
     code = "import sys, tuneoff.cli.documents; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
+
+
+def documents_as_trained(file: Path, taken: ColumnsTaken | None) -> list[str]:
+    return [example.document for example in read_documents([str(file)], spec_of(), {}, taken=taken).documents]
+
+
+def test_a_row_is_read_from_the_column_of_training(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        '{"article": "title", "text": "body"}\n{"article": "title", "text": ""}\n{"article": "other form"}\n'
+    )
+    trained = ColumnsTaken("text", ("summary",), (), ())
+    found = read_documents([str(file)], spec_of(), {}, taken=trained)
+    assert [example.document for example in found.documents] == ["body", "other form"]
+    assert [row.reason for row in found.left_out] == [f"{file}:2: no text in text"]
+    assert documents_as_trained(file, None) == ["title", "title", "other form"]
+
+
+def test_alpaca_is_read_as_in_training(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"instruction": "Why?", "input": ""}\n{"instruction": "Sum up.", "input": "b"}\n')
+    joined = ColumnsTaken("instruction", ("output",), (), (), "input")
+    assert documents_as_trained(file, joined) == ["Why?", "Sum up.\n\nb"]
+    assert documents_as_trained(file, ColumnsTaken("input", ("output",), ("instruction",), ())) == ["b"]

@@ -251,6 +251,15 @@ def test_alpaca_with_questions_alone_reads_instruction_and_input() -> None:
     assert documents(find(alpaca(("Why?", ""), ("Sum up.", "b")), "input", "output")) == ["b"]
 
 
+def test_the_input_is_joined_as_in_another_table_of_the_data() -> None:
+    """Without an empty input a table alone would be read by its input."""
+    found = find(alpaca(("Why?", "a"), ("Sum up.", "b")), None, None, joins_input=True)
+    assert documents(found) == ["Why?\n\na", "Sum up.\n\nb"]
+    assert found.taken.added_to_document == "input"
+    assert find(alpaca(("Why?", "a"), ("Sum up.", "b")), None, None).taken.added_to_document is None
+    assert documents(find(table({"text": "d", "summary": "s"}), None, None, joins_input=True)) == ["d"]
+
+
 def test_a_header_that_is_a_row_is_named_as_such() -> None:
     row = {"The council met on Tuesday and spoke about a new bus line to the hospital": "b", "Short": "c"}
     with pytest.raises(UserError, match="its first line seems to be a row, not the names of the columns"):

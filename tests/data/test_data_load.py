@@ -246,3 +246,15 @@ def test_meqsum_is_clean() -> None:
     dataset = trial("meqsum")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [600, 100, 300]
     assert dataset.dropped == ()
+
+
+def test_all_files_in_the_form_of_alpaca_are_read_alike(tmp_path: Path) -> None:
+    """Only the training file has a row without input."""
+    train = [{"instruction": f"Ask {n}.", "input": "" if n % 2 else f"about {n}", "output": "o"} for n in range(40)]
+    test = [{"instruction": f"Tell {n}.", "input": f"of {n}", "output": "o"} for n in range(12)]
+    for name, rows in (("train", train), ("test", test)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    spec = DataSpec(train_file=str(tmp_path / "train.jsonl"), test_file=str(tmp_path / "test.jsonl"))
+    data = load_dataset(spec)
+    assert {example.document for example in data.test} == {f"Tell {n}.\n\nof {n}" for n in range(12)}
+    assert data.columns["test"].added_to_document == data.columns["train"].added_to_document == "input"

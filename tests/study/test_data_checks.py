@@ -84,6 +84,8 @@ def test_few_documents_have_a_way_out() -> None:
 def test_columns_are_named_once_for_splits_that_share_them() -> None:
     one = ColumnsTaken("text", ("summary",), ("title",), ("article",))
     other = ColumnsTaken("text", ("summary1", "summary2"), (), ())
+    both = ColumnsTaken("instruction", ("output",), (), (), "input")
+    assert columns_line({"train": both}) == "document=instruction+input, summary=output"
     said = "document=text, summary=summary, fields=title, passed over: article"
     assert columns_line({"train": one, "validation": one}) == said
     assert (

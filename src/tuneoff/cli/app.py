@@ -340,7 +340,7 @@ def summarize(
     """
     from tuneoff.cli.documents import given_fields, read_documents
     from tuneoff.cli.new_texts import check_output, report_texts
-    from tuneoff.cli.verdicts import select_run
+    from tuneoff.cli.verdicts import columns_of_training, select_run
 
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
@@ -348,7 +348,9 @@ def summarize(
     chosen = select_run(_folder(run), method, model)
     if output is not None:
         check_output(output, sources)
-    found = read_documents(sources, chosen.record.spec, given_fields(field or ()), encoding)
+    found = read_documents(
+        sources, chosen.record.spec, given_fields(field or ()), encoding, columns_of_training(chosen)
+    )
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
     generator = load_adapted(chosen, trust_remote_code=trust_remote_code)

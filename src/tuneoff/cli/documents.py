@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuneoff.data import Example
+from tuneoff.data import ColumnsTaken, Example
 from tuneoff.data.byte_source import ByteSource, file_source, reading, zip_sources
-from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, text_of
+from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, document_of
 from tuneoff.data.encoding import text_encoding
 from tuneoff.data.file_kinds import PARQUET, ZIP, is_workbook, refuse_foreign
 from tuneoff.data.files import READERS, expanded, has_data_suffix, local_path, no_such_file, open_source
@@ -60,6 +60,7 @@ class _Reading:
     given: Mapping[str, str]
     several: bool  # sources: then ids are made of their names
     encoding: str | None
+    taken: ColumnsTaken | None
     cautions: list[str] = field(default_factory=list)
     entries: list[Example | LeftOut] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
@@ -90,7 +91,7 @@ class _Reading:
             raise _nothing_in(table.name)
 
     def _add(self, where: str, row: SourceRow | UnreadableRow, identity: str) -> None:
-        example = _example(where, row, identity, self.spec.data.document_column, self.given)
+        example = _example(where, row, identity, self.spec.data.document_column, self.taken, self.given)
         _check_fields(where, self.spec.prompt.instruction, example.fields)
         if example.id in self.ids:
             raise UserError(f"{where}: the id {example.id!r} appears twice; ids must differ")
@@ -99,20 +100,25 @@ class _Reading:
 
 
 def read_documents(
-    sources: Sequence[str], spec: RunSpec, given: Mapping[str, str], encoding: str | None = None
+    sources: Sequence[str],
+    spec: RunSpec,
+    given: Mapping[str, str],
+    encoding: str | None = None,
+    taken: ColumnsTaken | None = None,
 ) -> NewDocuments:
     """The documents of files, of folders and zip archives and, for `-`, of standard input.
 
     A file is a data file as training reads it, or one text. Ids come from a column `id`; without it they are line
     numbers or, with several files, names of files. The other columns are fields, and `given` takes precedence over
-    them. `spec` belongs to the run that will generate: the document column of its data is tried first, and every field
-    in its instruction must have a value. `encoding` is that of text files; None finds it.
+    them. `spec` belongs to the run that will generate: every field in its instruction must have a value. A row that has
+    the column of its training documents (`taken`, if that is known) is read from it alone, as in training. `encoding`
+    is that of text files; None finds it.
 
     Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
     """
     paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
     members = {path: files for path in paths if (files := _members(path)) is not None}
-    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding)
+    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken)
     for path in paths:
         if path not in members:
             progress.read(_source_of(path))
@@ -232,16 +238,29 @@ def _json(text: str) -> object:
 
 
 def _example(
-    place: str, row: SourceRow | UnreadableRow, identity: str, column: str | None, given: Mapping[str, str]
+    place: str,
+    row: SourceRow | UnreadableRow,
+    identity: str,
+    column: str | None,
+    taken: ColumnsTaken | None,
+    given: Mapping[str, str],
 ) -> Example:
     if isinstance(row, UnreadableRow):
         raise UserError(f"{place}: {row.reason}; correct the row or remove it")
     usual: dict[str, str] = {}  # by lower-case name, as training looks for them
     for name in row.values:
         usual.setdefault(name.strip().lower(), name)
-    wanted = [*([column] if column else []), *(usual.get(name, name) for name in DOCUMENT_NAMES)]
+    of_training = column if column or taken is None else taken.document
+    added = None if column or taken is None or taken.added_to_document not in row.values else taken.added_to_document
+    wanted = [usual.get(name, name) for name in DOCUMENT_NAMES]
+    if of_training is not None and of_training in row.values:
+        wanted = [of_training]
+    elif column:
+        wanted = [column, *wanted]
     texts = (
-        (name, value) for name in wanted if isinstance(value := text_of(row.values.get(name)), str) and value.strip()
+        (name, value)
+        for name in wanted
+        if isinstance(value := document_of(row.values, name, added), str) and value.strip()
     )
     key, document = next(texts, (None, ""))
     if key is None:
@@ -249,7 +268,7 @@ def _example(
     id_name = usual.get(ID_NAME, ID_NAME)
     plain = {name: str(value) for name, value in row.values.items() if isinstance(value, str | int | float)}
     identity = plain.get(id_name, "").strip() or identity
-    fields = {name: value for name, value in plain.items() if name and name not in (key, id_name)} | dict(given)
+    fields = {name: value for name, value in plain.items() if name and name not in (key, id_name, added)} | dict(given)
     for text in (identity, document, *fields, *fields.values()):
         try:
             text.encode()

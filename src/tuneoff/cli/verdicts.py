@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from tuneoff.data import ColumnsTaken
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.run_dir import RunDir, StoredRun
@@ -149,6 +150,13 @@ def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun
     chosen = study.run(found.run)
     assert chosen is not None
     return chosen
+
+
+def columns_of_training(run: StoredRun) -> ColumnsTaken | None:
+    """The columns that the training documents of a run came from; None if that is not known."""
+    study = StudyDir(run.dir.path.resolve().parent.parent)
+    data = study.read_data() if study.is_study() else None
+    return data.columns.get("train") if data is not None else None
 
 
 def describe_choice(found: ModelToUse) -> str:

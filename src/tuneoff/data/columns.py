@@ -77,17 +77,22 @@ def find_columns(
     required_fields: Sequence[str] = (),
     summary_lists: Literal["references", "sentences"] | None = None,
     split: Split = "train",
+    *,
+    joins_input: bool = False,
 ) -> FoundColumns:
     """Find the columns of a table, by the given names or by the usual ones.
 
     `summary` may be several names with commas between them; those that the table has are taken. `required_fields` are
-    the fields that the instruction uses. Raises `UserError` if the table has no rows or lacks a column.
+    the fields that the instruction uses. With `joins_input`, the document of a table in the form of Alpaca is the
+    instruction with the input, as in another table of the same data.
+
+    Raises `UserError` if the table has no rows or lacks a column.
     """
     inspected = _first_rows(table)
     rows = [row for row in inspected if isinstance(row, SourceRow)]
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
     first = Columns(
-        _document_column(table.name, seen, document, rows),
+        _document_column(table.name, seen, document, rows, joins_input=joins_input),
         _summary_columns(table.name, seen, summary, rows),
         ID_NAME if ID_NAME in seen else _usual_column(seen, (ID_NAME,)) or ID_NAME,
         tuple(required_fields),
@@ -99,7 +104,7 @@ def find_columns(
         )
     columns = replace(
         first,
-        added_to_document=None if document is not None else _added_input(first.document, seen, rows),
+        added_to_document=None if document is not None else _added_input(first.document, seen),
         summary_lists=summary_lists or ("sentences" if _are_lists(rows, first.document) else "references"),
     )
     for name in required_fields:
@@ -118,7 +123,13 @@ def find_columns(
         "document": _passed_over(fields, DOCUMENT_NAMES) if document is None else (),
         "summary": _passed_over(fields, SUMMARY_NAMES) if summary is None else (),
     }
-    taken = ColumnsTaken(columns.document, columns.summary, fields, (*passed_over["document"], *passed_over["summary"]))
+    taken = ColumnsTaken(
+        columns.document,
+        columns.summary,
+        fields,
+        (*passed_over["document"], *passed_over["summary"]),
+        columns.added_to_document,
+    )
     cautions = [
         *_several_candidates("document", (columns.document,), passed_over["document"]),
         *_several_candidates("summary", columns.summary, passed_over["summary"]),
@@ -147,12 +158,14 @@ def _first_rows(table: SourceTable) -> list[SourceRow | UnreadableRow]:
     return inspected
 
 
-def _document_column(table: str, available: list[str], given: str | None, rows: Sequence[SourceRow]) -> str:
+def _document_column(
+    table: str, available: list[str], given: str | None, rows: Sequence[SourceRow], *, joins_input: bool
+) -> str:
     if given is None:
         found = _usual_column(available, DOCUMENT_NAMES)
         if found is not None and found.strip().lower() == INPUT_NAME:
             instruction = _usual_column(available, (INSTRUCTION_NAME,))
-            if instruction is not None and _is_asked_by(instruction, found, rows):
+            if instruction is not None and (joins_input or _is_asked_by(instruction, found, rows)):
                 return instruction
         return found if found is not None else _no_usual_column(table, available, "document", rows)
     if given in available:
@@ -213,12 +226,9 @@ def _is_asked_by(instruction: str, given: str, rows: Sequence[SourceRow]) -> boo
     return len(asked) > 1 and without > 0
 
 
-def _added_input(document: str, available: list[str], rows: Sequence[SourceRow]) -> str | None:
+def _added_input(document: str, available: list[str]) -> str | None:
     """The column `input` if the document is the column `instruction` of the same table."""
-    if document.strip().lower() != INSTRUCTION_NAME:
-        return None
-    found = _usual_column(available, (INPUT_NAME,))
-    return found if any(isinstance(row.values.get(found or ""), str) for row in rows) else None
+    return _usual_column(available, (INPUT_NAME,)) if document.strip().lower() == INSTRUCTION_NAME else None
 
 
 def _is_empty(value: object) -> bool:
@@ -314,10 +324,7 @@ def to_example(row: SourceRow | UnreadableRow, columns: Columns, split: Split) -
     """Turn a row into an example. Also returns the number of empty references, which are left out."""
     if isinstance(row, UnreadableRow):
         return RejectedRow(row.reason, unreadable=True)
-    document = text_of(row.values.get(columns.document))
-    if columns.added_to_document is not None and isinstance(document, str):
-        added = row.values.get(columns.added_to_document)
-        document = document.strip() + (TWO_PARTS + added.strip() if isinstance(added, str) and added.strip() else "")
+    document = document_of(row.values, columns.document, columns.added_to_document)
     if fault := _text_fault(document, "document"):
         return RejectedRow(fault, unreadable=_is_damaged(document))
     references = [
@@ -348,6 +355,15 @@ def to_example(row: SourceRow | UnreadableRow, columns: Columns, split: Split) -
         fields=fields,
     )
     return example, empty
+
+
+def document_of(values: Mapping[str, object], column: str, added: str | None) -> object:
+    """The document of a row, with the text of the column `added` below it, if there is one. It may be no text."""
+    document = text_of(values.get(column))
+    below = None if added is None else text_of(values.get(added))
+    if not isinstance(document, str) or not isinstance(below, str) or not below.strip():
+        return document
+    return f"{document.strip()}{TWO_PARTS}{below.strip()}".strip()
 
 
 def _fields_of(values: Mapping[str, object], columns: Columns) -> dict[str, str]:

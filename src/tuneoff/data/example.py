@@ -37,6 +37,7 @@ class ColumnsTaken:
     summary: tuple[str, ...]
     fields: tuple[str, ...]  # the other columns that instructions can name
     passed_over: tuple[str, ...]  # of the fields, those with a usual name for a document or a summary
+    added_to_document: str | None = None  # a column whose text, if there is one, follows that of the document
 
 
 @dataclass(frozen=True)

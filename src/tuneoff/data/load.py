@@ -99,13 +99,7 @@ def _clean_and_split(
     cache_writer: cache.CacheWriter,
 ) -> Mapping[str, bytes]:
     """Write the clean examples to the cache file. Returns the tables of that file: row ends, groups, splits, report."""
-    found = {
-        split: [
-            find_columns(table, spec.document_column, spec.summary_column, required_fields, spec.summary_lists, split)
-            for table in parts
-        ]
-        for split, parts in tables.items()
-    }
+    found = _find_columns(spec, required_fields, tables)
     _check_given_columns(spec.summary_column, [part for parts in found.values() for part in parts])
     limits: dict[Split, int | None] = {
         "train": spec.max_train_documents,
@@ -165,6 +159,22 @@ def _clean_and_split(
     }
 
 
+def _find_columns(
+    spec: DataSpec, required_fields: Sequence[str], tables: Mapping[Split, Tables]
+) -> dict[Split, list[FoundColumns]]:
+    """The columns of every table. If one needs the instruction of Alpaca with the input, all tables are read so."""
+
+    def find(table: SourceTable, split: Split, *, joins_input: bool = False) -> FoundColumns:
+        given = spec.document_column, spec.summary_column, required_fields, spec.summary_lists
+        return find_columns(table, *given, split, joins_input=joins_input)
+
+    found = {split: [find(table, split) for table in parts] for split, parts in tables.items()}
+    joined = [part.taken.added_to_document is not None for parts in found.values() for part in parts]
+    if not any(joined) or all(joined):
+        return found
+    return {split: [find(part.table, split, joins_input=True) for part in parts] for split, parts in found.items()}
+
+
 def _check_shares(spec: DataSpec, tables: Mapping[Split, Tables]) -> None:
     """Raise `UserError` for a share to hold out, other than the default, where the split has data of its own."""
     shares: dict[Split, int | float] = {"validation": spec.validation_share, "test": spec.test_share}
@@ -193,8 +203,8 @@ def _cached_dataset(cached: cache.CachedFile) -> Dataset:
         description=meta["description"],
         over_limit=meta["over_limit"],
         columns={
-            name: ColumnsTaken(document, tuple(summary), tuple(fields), tuple(passed_over))
-            for name, (document, summary, fields, passed_over) in meta["columns"].items()
+            name: ColumnsTaken(document, tuple(summary), tuple(fields), tuple(passed_over), added)
+            for name, (document, summary, fields, passed_over, added) in meta["columns"].items()
         },
         cautions=tuple(meta["cautions"]),
     )
@@ -275,7 +285,7 @@ def _check_given_columns(given: str | None, found: Sequence[FoundColumns]) -> No
         raise UserError(f"--summary-column {given}: no file has a column {missing!r}; correct the name or leave it out")
 
 
-def _columns_taken(parts: Sequence[FoundColumns]) -> tuple[str, list[str], list[str], list[str]]:
+def _columns_taken(parts: Sequence[FoundColumns]) -> tuple[str, list[str], list[str], list[str], str | None]:
     """The columns of a split. Files with other names add theirs."""
     taken = [part.taken for part in parts]
     return (
@@ -283,6 +293,7 @@ def _columns_taken(parts: Sequence[FoundColumns]) -> tuple[str, list[str], list[
         list(dict.fromkeys(name for columns in taken for name in columns.summary)),
         list(dict.fromkeys(name for columns in taken for name in columns.fields)),
         list(dict.fromkeys(name for columns in taken for name in columns.passed_over)),
+        next((columns.added_to_document for columns in taken if columns.added_to_document is not None), None),
     )
 
 

@@ -106,7 +106,8 @@ def columns_line(columns: Mapping[Split, ColumnsTaken]) -> str | None:
     """Which columns were taken; splits that took the same ones share a part. None if that is not known."""
     said: dict[str, list[str]] = {}
     for split, taken in columns.items():
-        parts = [f"document={taken.document}", f"summary={'+'.join(taken.summary)}"]
+        below = "" if taken.added_to_document is None else f"+{taken.added_to_document}"
+        parts = [f"document={taken.document}{below}", f"summary={'+'.join(taken.summary)}"]
         parts += [f"fields={'+'.join(taken.fields)}"] if taken.fields else []
         parts += [f"passed over: {', '.join(taken.passed_over)}"] if taken.passed_over else []
         said.setdefault(", ".join(parts), []).append(split)
