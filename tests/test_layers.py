@@ -26,6 +26,7 @@ LAYERS = {
     "data": 1,
     "results": 1,
     "engine": 2,
+    "finite_weights": 2,
     "model_files": 2,
     "model_folder": 2,
     "model_headers": 2,

@@ -60,6 +60,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_state_path(kind: str, file: Path) -> Path:
+    """The small cache file of a `kind` that belongs to a file in its present state: path, size, modification time."""
+    status = file.stat()
+    key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    return cache_folder() / kind / hashlib.sha256(key.encode()).hexdigest()
+
+
 class CachedFile:
     """A finished file. Its `tables` are in memory; its body is read in parts. It closes itself when it is unused."""
 

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tuneoff.cache import cache_folder, file_digest
+from tuneoff.cache import file_digest, file_state_path
 from tuneoff.errors import UserError
 from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
 from tuneoff.regular_files import open_regular, read_limited
@@ -62,6 +61,7 @@ class Tensor:
 
     dtype: str  # as safetensors writes it: F32, BF16 ...
     shape: tuple[int, ...]
+    start: int = field(default=0, compare=False)  # byte of the file at which its values begin
 
     @property
     def numel(self) -> int:
@@ -203,8 +203,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
         tensors, places = {}, []
         for name, entry in described.items():
             if name != "__metadata__":
-                tensors[name] = Tensor(str(entry["dtype"]), tuple(int(number) for number in entry["shape"]))
                 start, end = (int(number) for number in entry["data_offsets"])
+                shape = tuple(int(number) for number in entry["shape"])
+                tensors[name] = Tensor(str(entry["dtype"]), shape, 8 + length + start)
                 places.append((start, end, name))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise UserError(f"{path}: its header is damaged; download it again") from error
@@ -409,11 +410,16 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size} bytes"
 
 
+def files_of_weights(folder: Path) -> list[Path]:
+    """The files of a sound model folder that transformers would read its weights from."""
+    if (folder / SINGLE_FILE).exists():
+        return [folder / SINGLE_FILE]
+    return [folder / name for name in sorted(set(read_json_object(folder / INDEX_FILE)["weight_map"].values()))]
+
+
 def cached_file_digest(file: Path) -> str:
     """SHA-256 of a file's bytes, cached by path, size and modification time."""
-    status = file.stat()
-    key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    cache_file = cache_folder() / "hashes" / hashlib.sha256(key.encode()).hexdigest()
+    cache_file = file_state_path("hashes", file)
     with contextlib.suppress(OSError):
         text = cache_file.read_text()
         if len(text) == 64:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Tensors that a file may have beyond those of the model: masks and frequencies that the code makes itself now, and
 # heads beside the one that predicts the next token.
-_WITHOUT_EFFECT = re.compile(
+WITHOUT_EFFECT = re.compile(
     r"(^|\.)(attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.inv_freq|position_ids|v_head\..+|mtp\..+)$"
 )
 
@@ -83,7 +83,7 @@ def read_weights(
             f"{folder}: {len(missing)} weights of a {name} are missing (first: {missing[0]}) and would be random; give "
             "a checkpoint of the whole language model with its head"
         )
-    unused = sorted(key for key in loaded["unexpected_keys"] if not _WITHOUT_EFFECT.search(key))
+    unused = sorted(key for key in loaded["unexpected_keys"] if not WITHOUT_EFFECT.search(key))
     if unused:
         raise UserError(
             f"{folder}: a {name} would not use {len(unused)} of the weights in the files (first: {unused[0]}), so it "

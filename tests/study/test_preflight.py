@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tuneoff import data, models
 from tuneoff.data import Dataset
@@ -90,4 +91,15 @@ def test_a_tokenizer_of_another_model(
     with pytest.raises(
         UserError, match=rf"its tokenizer has {rows + 30} tokens .* {rows} rows.*; copy the tokenizer's files"
     ):
+        check_models(on(study, folder), dataset)
+
+
+def test_weights_that_are_not_finite_are_named_before_any_run(
+    study: StudySpec, dataset: Dataset, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model("llama"), tmp_path / "model"))
+    state = load_file(folder / "model.safetensors")
+    state["model.norm.weight"][0] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.safetensors: .* NaN .*\(first: model\.norm\.weight\)"):
         check_models(on(study, folder), dataset)

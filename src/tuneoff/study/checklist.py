@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tuneoff import data, models
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.finite_weights import check_finite
 from tuneoff.prompts import field_names
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec, StudySpec
@@ -109,6 +110,7 @@ def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder
     weights = _item("weights", model.check_weights, f"{spec.name}: exactly those of its architecture")
     yield weights
     if weights.passed:
+        yield _item("values", lambda: check_finite(models.weights_folder(spec)), f"{spec.name}: all weights are finite")
         fits = f"{spec.name} has room for {study.prompt.max_length} tokens"
         yield _item("positions", partial(check_positions, study, model), fits)
         if tokenizer is not None and dataset is not None:

@@ -1,4 +1,4 @@
-"""Checks every model of a study against its settings and methods once, before any run, without reading a weight."""
+"""Checks every model of a study against its settings and methods once, before any run, without loading a weight."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tuneoff import model_headers, models
 from tuneoff.data import Dataset
 from tuneoff.errors import UserError
+from tuneoff.finite_weights import check_finite
 from tuneoff.prompts import Prompter
 from tuneoff.spec import StudySpec
 from tuneoff.study import planner
@@ -41,6 +42,7 @@ def check_models(study: StudySpec, dataset: Dataset) -> None:
         check_token_ids(study, model, models.load_tokenizer(model.spec), dataset, reserved)
     for model in inspected:  # after all that is fast: a model that is not known takes seconds
         model.check_weights()
+        check_finite(models.weights_folder(model.spec))
         for method in adapting:
             model.check(method)
 
