@@ -258,3 +258,10 @@ def test_all_files_in_the_form_of_alpaca_are_read_alike(tmp_path: Path) -> None:
     data = load_dataset(spec)
     assert {example.document for example in data.test} == {f"Tell {n}.\n\nof {n}" for n in range(12)}
     assert data.columns["test"].added_to_document == data.columns["train"].added_to_document == "input"
+
+
+def test_the_description_says_that_files_were_joined(tmp_path: Path) -> None:
+    for number in range(2):
+        write_jsonl(tmp_path, str(number), [pair(20 * number + n) for n in range(20)])
+    data = load_dataset(DataSpec(train_file=(str(tmp_path / "0.jsonl"), str(tmp_path / "1.jsonl"))))
+    assert data.description.startswith("0.jsonl, 1.jsonl (2 train files joined, 40 documents): train ")

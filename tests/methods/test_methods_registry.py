@@ -48,7 +48,15 @@ def test_names_are_those_of_the_classes() -> None:
     assert method_class("peft:loha").title == "PEFT LOHA"
 
 
-@pytest.mark.parametrize(("name", "hint"), [("lorra", "did you mean lora?"), ("zzz", "there are zero_shot, few_shot,")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lorra", "did you mean lora?"),
+        ("zzz", "there are zero_shot, few_shot,"),
+        ("qlora", "LoRA is trained here on weights in fp32 or bf16, never on 4 or 8 bits; write lora,"),
+        ("QDoRA", "LoRA is .*; write dora,"),
+    ],
+)
 def test_an_unknown_method_is_answered_with_a_hint(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"unknown method '{name}': {hint}"):
         method_class(name)

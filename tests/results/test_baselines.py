@@ -7,7 +7,7 @@ import pytest
 from tuneoff.data.example import Example, group_id
 from tuneoff.errors import UserError
 from tuneoff.metrics import METRICS, RougeDialect, score
-from tuneoff.results.baselines import EXTRACTIVE_ROWS, extractive_rows, outside_rows, read_outside
+from tuneoff.results.baselines import EXTRACTIVE_ROWS, OutsideTexts, extractive_rows, outside_rows, read_outside
 
 IDS = ["paper-1", "paper-2", "3"]
 
@@ -39,15 +39,15 @@ def test_reads_in_the_order_of_the_ids(tmp_path):
         row("paper-1", "Ünï\u2028x"),
     ]
     file = write(tmp_path / "gpt.jsonl", lines)
-    assert list(read_outside(file, IDS).items()) == [("paper-1", "Ünï\u2028x"), ("paper-2", ""), ("3", "third")]
+    assert list(read_outside(file, IDS).texts.items()) == [("paper-1", "Ünï\u2028x"), ("paper-2", ""), ("3", "third")]
     assert read_outside(str(file), IDS) == read_outside(file, IDS)
 
 
 def test_reads_a_byte_order_mark_and_csv(tmp_path):
     marked = tmp_path / "bom.jsonl"
     marked.write_bytes(b"\xef\xbb\xbf" + row("a", "x").encode())
-    assert read_outside(marked, ["a"]) == {"a": "x"}
-    assert read_outside(write(tmp_path / "t.csv", ["id,text", 'a,"x, y"']), ["a"]) == {"a": "x, y"}
+    assert read_outside(marked, ["a"]).texts == {"a": "x"}
+    assert read_outside(write(tmp_path / "t.csv", ["id,text", 'a,"x, y"']), ["a"]).texts == {"a": "x, y"}
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,22 @@ def test_a_bad_line_is_named_with_the_way_out(tmp_path, lines, line, parts):
 def test_bytes_of_no_encoding_are_refused_and_those_of_windows_1252_are_read(tmp_path):
     file = tmp_path / "latin.jsonl"
     file.write_bytes(b'{"id": "paper-1", "text": "caf\xe9"}\n')
-    assert read_outside(file, ["paper-1"]) == {"paper-1": "caf\u00e9"}
+    found = read_outside(file, ["paper-1"])
+    assert found.texts == {"paper-1": "caf\u00e9"}
+    assert "was read as Windows-1252 (cp1252)" in found.cautions[0]
+    file.write_bytes('{"id": "paper-1", "text": "\u0444"}\n'.encode("cp1251"))
+    assert read_outside(file, ["paper-1"], "cp1251").texts == {"paper-1": "\u0444"}
+    file.write_text('{"id": "paper-1", "text": "caf\u00e9"}\n', encoding="utf-8")
+    assert read_outside(file, ["paper-1"], "cp1251") == OutsideTexts({"paper-1": "caf\u00e9"})
     file.write_bytes(b'{"id": "paper-1", "text": "caf\xff"}\n')
     with pytest.raises(UserError, match=r"latin\.jsonl:1: .*UTF-8"):
+        read_outside(file, IDS)
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out.jsonl"])
+def test_lines_of_plain_text_are_answered_with_the_form(tmp_path, name):
+    file = write(tmp_path / name, ["A first summary.", "A second one."])
+    with pytest.raises(UserError, match=r'write a line .* ends in \.jsonl: \{"id": "paper-1", "text": "\.\.\."\}'):
         read_outside(file, IDS)
 
 

@@ -251,3 +251,13 @@ def test_a_document_row_without_texts_keeps_id_and_group() -> None:
         id="a", group="g", document="text", references=("short",), fields={"aspect": "aim"}
     )
     assert document_row(example, False) == Document(id="a", group="g", document="", references=())
+
+
+def test_how_a_file_of_another_system_was_read_is_a_caution(study_of: Callable[..., StudySpec], tmp_path: Path) -> None:
+    study = study_of(rows())
+    ids = [example.id for example in load_inputs(study).dataset.test]
+    file = tmp_path / "api.csv"
+    file.write_bytes(b"id,text\n" + "".join(f"{identity},caf\u00e9\n" for identity in ids).encode("cp1252"))
+    found = load_inputs(study.model_copy(update={"predictions": {"api": str(file)}}))
+    assert found.outside["api"] == dict.fromkeys(ids, "caf\u00e9")
+    assert any("api.csv: the file is not UTF-8 and was read as Windows-1252" in caution for caution in found.cautions)

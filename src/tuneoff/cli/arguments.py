@@ -104,7 +104,9 @@ def refuse_repeats(pieces: Iterable[Piece], parameters: Iterable[Any], same: Map
         key = parameter.name if setting is None else ("--set" if piece.name in same else piece.name, setting)
         other = first.setdefault(key, piece)
         if _value(other) != _value(piece):
-            raise UserError(f"given twice, as {other.typed} and as {piece.typed}: keep one of them")
+            raise UserError(
+                f"given twice, as {other.typed} and as {piece.typed}: keep one of them, for example {piece.typed}"
+            )
 
 
 def _value(piece: Piece) -> str:

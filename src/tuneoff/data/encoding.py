@@ -48,7 +48,7 @@ def text_encoding(source: ByteSource, given: str | None) -> TextEncoding:
         return TextEncoding(marked)
     if (wide := _utf16_without_mark(start)) is not None:
         return TextEncoding(wide, f"{source.name}: read as {wide.upper()}, although it has no mark that says so")
-    if _decodes_as_utf8(source):
+    if decodes_as_utf8(source):
         return TextEncoding("utf-8")
     with reading(source.name), source.open() as stream:
         content = stream.read(_INSPECTED_BYTES)
@@ -96,7 +96,8 @@ def _utf16_without_mark(start: bytes) -> str | None:
     return "utf-16-le" if odd > even else "utf-16-be"
 
 
-def _decodes_as_utf8(source: ByteSource) -> bool:
+def decodes_as_utf8(source: ByteSource) -> bool:
+    """Whether all bytes of a text file are UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with reading(source.name), source.open() as stream:

@@ -127,6 +127,7 @@ def _clean_and_split(
         ranges[split] = start, len(writer)
     rows = writer.rows()
     splits = {split: StoredExamples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
+    joined = {split: count_documents(splits[split]) for split, parts in tables.items() if len(parts) > 1}
     if missing:
         fractions = {"validation": spec.validation_share, "test": spec.test_share}
         held_out = {split: fractions[split] for split in missing}
@@ -146,7 +147,7 @@ def _clean_and_split(
     meta = {
         "dropped": [[row.split, row.location, row.reason, row.kept] for row in cleaner.dropped],
         "content_hash": dataset_hash(in_order),
-        "description": _describe(name, in_order, missing),
+        "description": _describe(name, tables, joined, in_order, missing),
         "over_limit": {split: count for split, count in over_limit.items() if count},
         "columns": {split: _columns_taken(parts) for split, parts in found.items()},
         "cautions": [*_cautions_about_reading(found), *_cautions_about_repeats(spec, splits["test"], required_fields)],
@@ -319,10 +320,19 @@ def _empty_split_message(split: Split, name: str, dropped: Sequence[DroppedRow])
     return f"{name}: no row is left for {split} after cleaning ({listed}); correct the data or give other columns"
 
 
-def _describe(name: str, splits: Mapping[Split, StoredExamples], missing: Sequence[Split]) -> str:
+def _describe(
+    name: str,
+    tables: Mapping[Split, Tables],
+    joined: Mapping[Split, int],
+    splits: Mapping[Split, StoredExamples],
+    missing: Sequence[Split],
+) -> str:
+    """`joined`: documents of the splits that are made of several files."""
+    files = [f"{len(tables[split])} {split} files joined, {plural(joined[split], 'document')}" for split in joined]
+    source = f"{name} ({'; '.join(files)})" if files else name
     counts = []
     for split in SPLIT_NAMES:
         documents = count_documents(splits[split])
         note = " (held out from train)" if split in missing else ""
         counts.append(f"{split} {len(splits[split])} pairs of {documents} documents{note}")
-    return f"{name}: {', '.join(counts)}"
+    return f"{source}: {', '.join(counts)}"

@@ -70,11 +70,20 @@ METHODS: Mapping[str, type[Method]] = Registry(
 )
 
 
+# Names of other tools for an adapter on quantized weights -> the same adapter on whole ones.
+_ON_QUANTIZED_WEIGHTS = {"qlora": "lora", "qalora": "lora", "loftq": "lora", "qdora": "dora"}
+
+
 def method_class(name: str) -> type[Method]:
     """The class of a method: an entry of `METHODS`, or `peft:<TYPE>`. Raises `UserError` for an unknown name."""
     if name.startswith(peft_type.PREFIX):
         return peft_type.adapter_class(name)
     if name not in METHODS:
+        if (quantized := _ON_QUANTIZED_WEIGHTS.get(name.lower())) is not None:
+            raise UserError(
+                f"unknown method {name!r}: LoRA is trained here on weights in fp32 or bf16, never on 4 or 8 bits; "
+                f"write {quantized}, which needs more memory"
+            )
         close = difflib.get_close_matches(name.replace("-", "_"), METHODS, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METHODS)}"
         raise UserError(f"unknown method {name!r}: {hint}")

@@ -1,11 +1,15 @@
 """Rows of the comparison without a run: outputs of outside systems, and sentences taken from the documents."""
 
 import difflib
+import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from tuneoff.data.byte_source import file_source
+from tuneoff.data.encoding import decodes_as_utf8
 from tuneoff.data.example import Example
-from tuneoff.data.files import open_file
+from tuneoff.data.files import READERS, local_path, open_file
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, lead, oracle_sentence, score
@@ -16,19 +20,38 @@ EXTRACTIVE_ROWS = ("LEAD-1", "LEAD-3", "oracle-1")
 _SHOWN = 60  # characters of an id or key in a message
 
 
-def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
-    """The texts that an outside system wrote for the test documents `ids`: id -> text, in the order of `ids`.
+@dataclass(frozen=True)
+class OutsideTexts:
+    """What an outside system wrote: document id -> text. `cautions` are sentences about how the file was read."""
+
+    texts: Mapping[str, str]
+    cautions: tuple[str, ...] = ()
+
+
+def read_outside(path: Path | str, ids: Collection[str], encoding: str | None = None) -> OutsideTexts:
+    """The texts that an outside system wrote for the test documents `ids`, in the order of `ids`.
 
     The file is JSON Lines with `id` and `text` in each object, or CSV or Parquet with these columns; other keys are
-    ignored, and an empty text is valid. Raises `UserError`, with file and line, for a row that cannot be read, a
-    missing key, and an id that is not a test document or appears twice; and if test documents are missing.
+    ignored, and an empty text is valid. `encoding` is that of a file that is not UTF-8; None finds it.
+
+    Raises `UserError`, with file and line, for a row that cannot be read, a missing key, and an id that is not a test
+    document or appears twice; and if test documents are missing.
     """
-    table = open_file(str(path))
+    file = local_path(str(path))
+    if file.is_file():
+        source = file_source(file)
+        if source.suffix not in READERS:
+            raise UserError(f"{path}: texts of another system need ids; {_form(ids)}")
+        # The data may be in another encoding than what a program wrote.
+        encoding = None if encoding is None or decodes_as_utf8(source) else encoding
+    table = open_file(str(path), encoding)
     wanted = frozenset(ids)
     texts: dict[str, str] = {}
     places: dict[str, str] = {}
     for row in table.rows:
         where = table.location(row.number)
+        if isinstance(row, UnreadableRow):
+            raise UserError(f"{where}: cannot be read ({row.reason}); {_form(ids)}")
         identity = _identity(row, where)
         if identity not in wanted:
             hint = _hint(identity, ids)
@@ -39,7 +62,13 @@ def read_outside(path: Path | str, ids: Collection[str]) -> dict[str, str]:
         texts[identity] = _text(row, where)
         places[identity] = where
     _check_complete(table, ids, texts)
-    return {identity: texts[identity] for identity in ids}
+    return OutsideTexts({identity: texts[identity] for identity in ids}, table.cautions)
+
+
+def _form(ids: Collection[str]) -> str:
+    """How to write a file of texts, with an id of the test data."""
+    row = json.dumps({"id": next(iter(ids), "test-1"), "text": "..."}, ensure_ascii=False)
+    return f"write a line for each test document to a file whose name ends in .jsonl: {row[:_SHOWN]}"
 
 
 def outside_rows(texts: Mapping[str, str], examples: Iterable[Example], dialect: RougeDialect) -> list[Prediction]:
@@ -68,14 +97,14 @@ def _row(example: Example, text: str, dialect: RougeDialect) -> Prediction:
     return Prediction(id=example.id, text=text, scores=score(text, example.document, example.references, dialect))
 
 
-def _identity(row: SourceRow | UnreadableRow, where: str) -> str:
+def _identity(row: SourceRow, where: str) -> str:
     value = _value(row, "id", where)
     if not isinstance(value, str | int | float):
         raise UserError(f"{where}: the id is {_kind(value)}; write the id of a test document as text")
     return str(value).strip()  # as the ids of the data are
 
 
-def _text(row: SourceRow | UnreadableRow, where: str) -> str:
+def _text(row: SourceRow, where: str) -> str:
     value = _value(row, "text", where)
     if not isinstance(value, str):
         raise UserError(f'{where}: the text is {_kind(value)}; write it as text ("" for an empty output)')
@@ -88,9 +117,7 @@ def _text(row: SourceRow | UnreadableRow, where: str) -> str:
     return value
 
 
-def _value(row: SourceRow | UnreadableRow, key: str, where: str) -> object:
-    if isinstance(row, UnreadableRow):
-        raise UserError(f"{where}: cannot be read ({row.reason}); correct the line")
+def _value(row: SourceRow, key: str, where: str) -> object:
     if key not in row.values:
         there = ", ".join(_quoted(name) for name in list(row.values)[:8]) or "none"
         raise UserError(f"{where}: the key {key!r} is missing; each line needs id and text (keys here: {there})")

@@ -103,7 +103,7 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         )
     check_headers(study)
     ids = [example.id for example in dataset.test]
-    outside = {name: baselines.read_outside(path, ids) for name, path in study.predictions.items()}
+    outside = {name: baselines.read_outside(path, ids, study.data.encoding) for name, path in study.predictions.items()}
 
     @functools.cache
     def examples_at(fraction: float, seed: int) -> int:
@@ -118,9 +118,12 @@ def load_inputs(study: StudySpec) -> StudyInputs:
     return StudyInputs(
         dataset,
         hashes,
-        outside,
+        {name: found.texts for name, found in outside.items()},
         coverage,
-        data_cautions=tuple(_find_cautions(study, dataset, coverage)),
+        data_cautions=(
+            *_find_cautions(study, dataset, coverage),
+            *(caution for found in outside.values() for caution in found.cautions),
+        ),
         few_documents=_few_documents(study.data, dataset),
     )
 
