@@ -361,6 +361,13 @@ def test_a_row_is_read_from_the_column_of_training(tmp_path: Path) -> None:
     assert documents_as_trained(file, None) == ["title", "title", "other form"]
 
 
+def test_columns_inside_objects(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"doc": {"body": "b", "by": "Ada"}, "text": "t"}\n')
+    found = read_documents([str(file)], spec_of("doc.body", "A text of {doc.by}."), {})
+    assert [(one.document, one.fields) for one in found.documents] == [("b", {"doc.by": "Ada", "text": "t"})]
+
+
 def test_alpaca_is_read_as_in_training(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"instruction": "Why?", "input": ""}\n{"instruction": "Sum up.", "input": "b"}\n')

@@ -17,6 +17,7 @@ from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, document_of
 from tuneoff.data.encoding import text_encoding
 from tuneoff.data.file_kinds import PARQUET, ZIP, is_workbook, refuse_foreign
 from tuneoff.data.files import READERS, expanded, has_data_suffix, local_path, no_such_file, open_source
+from tuneoff.data.nested import nested_columns
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.options import STANDARD_INPUT
@@ -69,7 +70,8 @@ class _Reading:
         """Read a source. Raises `UserError` if it cannot be read from the start."""
         table, is_text = _open(source, self.encoding)
         self.cautions += table.cautions
-        rows = iter(table.rows)
+        column = self.spec.data.document_column or (self.taken.document if self.taken is not None else "")
+        rows = nested_columns(table.rows, [column, *field_names(self.spec.prompt.instruction)])
         first = True
         while True:
             try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuneoff.data.example import ColumnsTaken, Example, Split, group_id
+from tuneoff.data.nested import nested_columns, nested_names
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow, way_out_of
 from tuneoff.errors import UserError
 
@@ -88,9 +89,17 @@ def find_columns(
 
     Raises `UserError` if the table has no rows or lacks a column.
     """
+    asked = [document or "", *(part.strip() for part in (summary or "").split(",")), *required_fields]
+    if nested := [name for name in asked if "." in name]:
+        table = replace(table, rows=nested_columns(table.rows, nested))
     inspected = _first_rows(table)
     rows = [row for row in inspected if isinstance(row, SourceRow)]
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
+    if any(name not in seen for name in nested):
+        inside = list(dict.fromkeys(name for row in rows for name in nested_names(row.values) if name not in seen))
+        missing = next(name for name in nested if name not in seen)
+        if close := difflib.get_close_matches(missing, inside, n=1):
+            raise _no_column(table.name, [*seen, *inside], missing, "a value inside an object", close[0])
     first = Columns(
         _document_column(table.name, seen, document, rows, joins_input=joins_input),
         _summary_columns(table.name, seen, summary, rows),
@@ -196,9 +205,10 @@ def _no_usual_column(table: str, available: list[str], role: str, rows: Sequence
             f"({_shortened(cell)}); write a line such as document,summary above it, or, if these are names, give "
             "--document-column and --summary-column"
         )
+    inside = list(dict.fromkeys(name for row in rows for name in nested_names(row.values)))
     raise UserError(
         f"{table}: no column has a usual name for the {role}; name it with --{role}-column "
-        f"(columns: {_list_columns(available)})"
+        f"(columns: {_list_columns([*available, *inside])})"
     )
 
 
