@@ -22,6 +22,7 @@ def test_headers_and_skeleton_agree(architecture: str, tiny_model: Callable[[str
     assert headers.positions(folder) == skeleton.config.max_position_embeddings
     assert headers.embedding_rows(folder) == skeleton.get_input_embeddings().num_embeddings
     assert headers.most_blocks(folder) == 2
+    assert headers.has_no_bias(folder) != any(name.endswith(".bias") for name, _ in skeleton.named_parameters())
     known = {name.rsplit(".", 1)[-1] for name in adaptable_layers(skeleton)}
     assert set(headers.layers_without(folder, "nope")) | {"lm_head"} == known
     for target in known:
@@ -49,6 +50,7 @@ def test_what_is_not_certain_is_left_to_the_model() -> None:
     for other in ({"model_type": "mixtral"}, {"auto_map": {"AutoModel": "code.Model"}}):
         changed = dataclasses.replace(plain, config={**plain.config, **other})
         assert headers.layers_without(changed, "nope") == []
+        assert not headers.has_no_bias(changed)
         assert headers.embedding_rows(changed) is headers.most_blocks(changed) is None
     two = folder_of({}, **layers, audio__embed_tokens__weight=(9, 4))
     assert headers.embedding_rows(two) is None

@@ -73,5 +73,10 @@ def most_blocks(folder: ModelFolder) -> int | None:
     return max((number + 1 for number in numbers), default=None)
 
 
+def has_no_bias(folder: ModelFolder) -> bool:
+    """Whether the model certainly has no bias."""
+    return _is_plain(folder) and not any(name.endswith(".bias") for name in folder.tensors)
+
+
 def _is_plain(folder: ModelFolder) -> bool:
     return folder.config.get("model_type") in PLAIN_KINDS and "auto_map" not in folder.config

@@ -93,4 +93,6 @@ def test_what_headers_rule_out_needs_no_skeleton(model: ModelSpec, built: list[s
         inspected.check_early(LoRA(target_modules=("nope",)))
     with pytest.raises(UserError, match=r"last_layers\.num_layers = 3: this model has 2 blocks"):
         inspected.check_early(build("last_layers", {"num_layers": 3}))
+    with pytest.raises(UserError, match="bitfit: a model of the kind gemma3_text has no biases to tune"):
+        inspected.check_early(build("bitfit", {}))
     assert built == []

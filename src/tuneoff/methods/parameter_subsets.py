@@ -11,7 +11,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods.base import AdaptedModel, Method
 from tuneoff.methods.full import replace_model
 from tuneoff.methods.hyperparameters import bounded
-from tuneoff.model_headers import most_blocks
+from tuneoff.model_headers import has_no_bias, most_blocks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,8 +101,12 @@ class BitFit(Method):
 
     def check(self, model: PreTrainedModel) -> str | None:
         if not _biases(model):
-            raise UserError(f"bitfit: {type(model).__name__} has no biases to tune; use ln_tuning or ia3")
+            raise _without_biases(type(model).__name__)
         return None
+
+    def check_folder(self, folder: ModelFolder) -> None:
+        if has_no_bias(folder):
+            raise _without_biases(f"a model of the kind {folder.config['model_type']}")
 
 
 def tune_parameters(model: PreTrainedModel, names: set[str]) -> AdaptedModel:
@@ -110,6 +114,10 @@ def tune_parameters(model: PreTrainedModel, names: set[str]) -> AdaptedModel:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
     return AdaptedModel(model, details={"tuned_tensors": len(names)})
+
+
+def _without_biases(model: str) -> UserError:
+    return UserError(f"bitfit: {model} has no biases to tune; use ln_tuning or ia3")
 
 
 def _biases(model: nn.Module) -> set[str]:
