@@ -31,7 +31,7 @@ from tuneoff.errors import UserError
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.stats.multiple_comparisons import (
     LEVEL,
-    regret_bounds,
+    compare_with_best,
     simultaneous_half_widths,
     single_half_widths,
 )
@@ -200,7 +200,7 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
             row = differences.study(index)
             widths.append(simultaneous_half_widths(row))
             singles.append(single_half_widths(row))
-            bounded.append(bool((regret_bounds(row, mean + truth) >= truth.max() - truth).all()))
+            bounded.append(bool((compare_with_best(row, mean + truth).regret >= truth.max() - truth).all()))
     estimate, width, single = np.concatenate(estimates), np.array(widths), np.array(singles)
     winners = (np.abs(estimate) > width).any(axis=1)
     single_coverage = (np.abs(estimate) <= single).mean(axis=0)

@@ -70,6 +70,19 @@ def complaints(text: str) -> list[str]:
     return [line for line in text.splitlines() if COMPLAINT.search(line) and not any(map(line.__contains__, EXPECTED))]
 
 
+# Results that a mended fault changed: orders of times rest on one timing run, and orders by seed have no interval.
+MENDED = {
+    "coursework": [
+        "[0].claims[3].outcome: supported -> undecided",
+        "[0].claims[4].outcome: supported -> in all seeds",
+    ],
+    "scitldr_a": [
+        "[0].claims[3].outcome: contradicted -> undecided",
+        "[0].claims[4].outcome: supported -> in all seeds",
+    ],
+}
+
+
 def changes(before: Any, now: Any, path: str = "") -> Iterator[str]:
     """Yield each value of the verdict `before` that differs in `now`. Numbers must be equal to the last digit."""
     if isinstance(before, dict):
@@ -176,7 +189,7 @@ def test_published_studies_are_judged_as_before(name: str, capfd: pytest.Capture
     assert main(["judge", str(RESULTS / name), "--json"]) == 0
     out, err = capfd.readouterr()
     assert not err
-    assert list(changes(read_json(JUDGED / f"{name}.json"), json.loads(out))) == []
+    assert list(changes(read_json(JUDGED / f"{name}.json"), json.loads(out))) == MENDED.get(name, [])
 
 
 def test_a_changed_number_is_noticed() -> None:

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from tuneoff.stats.multiple_comparisons import (
+    compare_with_best,
     one_sided_widths,
-    regret_bounds,
     simultaneous_half_widths,
     single_half_widths,
 )
@@ -63,15 +63,15 @@ def test_few_seeds_widen_an_interval() -> None:
 def test_identical_methods_have_an_interval_of_zero_width() -> None:
     found = independent(2, 10, variance=0.0)
     assert simultaneous_half_widths(found).tolist() == [0.0]
-    assert regret_bounds(found, np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
+    assert compare_with_best(found, np.array([3.0, 3.0])).regret.tolist() == [0.0, 0.0]
 
 
 def test_regret_of_clear_winners_and_of_ties() -> None:
     found = independent(3, 100, variance=0.01)
-    clear = regret_bounds(found, np.array([10.0, 5.0, 5.0]))
+    clear = compare_with_best(found, np.array([10.0, 5.0, 5.0])).regret
     assert clear[0] == 0
     assert 5 < clear[1] < 5.5
-    tie = regret_bounds(found, np.array([10.0, 10.0, 5.0]))
+    tie = compare_with_best(found, np.array([10.0, 10.0, 5.0])).regret
     assert 0 < tie[0] < 0.5
     assert tie[0] == pytest.approx(tie[1], rel=0.02)
     assert 5 < tie[2] < 5.5
@@ -84,8 +84,8 @@ def test_regret_ignores_methods_that_cannot_be_the_best() -> None:
     parts = np.array([0.02, 4.01, 4.01])
     none = np.zeros(3)
     found = PairwiseDifferences(first, second, none, parts, none, none, 500, none, variance, 1)
-    assert regret_bounds(found, np.array([30.0, 29.9, 10.0]))[1] < 0.5
-    assert regret_bounds(found, np.array([30.0, 29.9, 29.0]))[1] > 2
+    assert compare_with_best(found, np.array([30.0, 29.9, 10.0])).regret[1] < 0.5
+    assert compare_with_best(found, np.array([30.0, 29.9, 29.0])).regret[1] > 2
 
 
 def test_a_higher_level_is_wider() -> None:
@@ -116,6 +116,22 @@ def test_regret_bounds_cover_the_truth() -> None:
     truth = np.array([10.0, 9.8, 9.0])
     found = independent(3, 100_000, variance=0.04)
     covered = sum(
-        bool((regret_bounds(found, truth + rng.normal(0, 0.2, 3)) >= truth.max() - truth).all()) for _ in range(400)
+        bool((compare_with_best(found, truth + rng.normal(0, 0.2, 3)).regret >= truth.max() - truth).all())
+        for _ in range(400)
     )
     assert covered >= stats.binom.ppf(0.0005, 400, 0.95)
+
+
+def test_no_interval_of_a_pair_excludes_a_method_that_may_be_the_best() -> None:
+    rng = np.random.default_rng(4)
+    found = independent(5, 12, variance=0.25)
+    fewer = 0
+    for _ in range(200):
+        mean = rng.normal(0, 1, 5)
+        leads = mean[found.first] - mean[found.second]
+        shown = np.abs(leads) > simultaneous_half_widths(found)
+        beaten = set(np.where(leads > 0, found.second, found.first)[shown].tolist())
+        candidates = set(np.flatnonzero(compare_with_best(found, mean).candidates).tolist())
+        assert not candidates & beaten
+        fewer += len(candidates) < 5 - len(beaten)
+    assert fewer > 20

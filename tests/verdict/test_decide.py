@@ -10,6 +10,7 @@ import pytest
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.summary import Verdict
 from tuneoff.verdict import Scores, decide
+from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.study_size import StudySize
 
 METHODS = ("zero_shot", "lora", "full")
@@ -346,3 +347,47 @@ def test_no_highest_is_named_among_identical_methods() -> None:
     [answer, same, *_] = decide(both).sentences
     assert "scores highest" not in answer
     assert same == "LoRA and Full fine-tuning wrote the same texts for every document, so none of them is better."
+
+
+def test_a_best_method_without_regret_leaves_no_other_that_may_be_best() -> None:
+    """The comparison with the best names one method, although an interval of all pairs includes zero."""
+    rng = np.random.default_rng(11)
+    hardness, rows = rng.normal(0, 10, 200), {}
+    for method, mean in zip("abcd", (42.2, 40.0, 40.0, 40.0), strict=True):
+        suits = rng.normal(0, 7, 200)
+        for seed in range(3):
+            values = mean + hardness + suits + rng.normal(0, 5, 200) + 0.3 * rng.normal()
+            rows[method, seed] = {f"d{index}": float(value) for index, value in enumerate(values)}
+    verdict = decide(Scores(methods=tuple("abcd"), scores=rows))
+    assert pair(verdict, "a", "c")[3] == "no difference shown"
+    assert (verdict.best_set, verdict.methods[0].regret_bound) == (("a",), 0.0)
+    assert verdict.sentences[0] == (
+        "a is the best of these methods (43.1 points). Every other method is worse. For c, only the comparison with "
+        "the best shows this; the intervals of all pairs are wider and include zero."
+    )
+    assert (
+        "a and c: the interval of all pairs includes zero (+2.0 points, −0.1 to +4.2); the comparison with the best, "
+        "which is narrower, shows that c is not the best."
+    ) in verdict.sentences
+    assert not any("may be up to" in sentence for sentence in verdict.sentences)
+
+
+def test_the_smallest_detectable_difference_is_stated_by_pair() -> None:
+    """One erratic method far below must not speak for the two that score highest."""
+    calm = made({"lora": 40.0, "full": 40.0}, noise=1.0)
+    erratic = made({"soft_prompt": 20.0}, noise=12.0)
+    verdict = decide(replace(calm, methods=(*calm.methods, "soft_prompt"), scores={**calm.scores, **erratic.scores}))
+    low, high = (found(one.smallest_detectable or 0.0 for one in verdict.pairs) for found in (min, max))
+    assert high > 3 * low
+    [sentence] = [line for line in verdict.sentences if line.startswith("Smallest difference")]
+    top = bound_text(pair_of(verdict, "lora", "full"))
+    assert sentence.startswith(
+        f"Smallest difference that is detected with 80 % power: {bound_text(low)} to {bound_text(high)} points, "
+        f"depending on the pair; {top} for "
+    )
+    assert "With 3 seeds these figures are themselves rough estimates." in sentence
+
+
+def pair_of(verdict: Verdict, first: str, second: str) -> float:
+    """What the study can detect between two methods."""
+    return next(one.smallest_detectable or 0.0 for one in verdict.pairs if {one.first, one.second} == {first, second})

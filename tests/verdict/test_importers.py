@@ -93,3 +93,16 @@ def test_an_accuracy_outside_0_to_1_is_rejected(tmp_path: Path, accuracy: float)
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"a\.json: not a result file"):
         judge_peft_results([path])
+
+
+def test_no_sentence_denies_a_significant_difference(tmp_path: Path) -> None:
+    """Accuracies near 100 % vary less: experiments closer than the width for all of them can be told apart."""
+    files = [result_file(tmp_path, name, right) for name, right in (("a", 1307), ("b", 1268), ("c", 663))]
+    [verdict] = judge_peft_results(files)
+    best, second, _ = verdict.results
+    assert not second.may_be_best
+    assert best.accuracy - second.accuracy < verdict.width
+    assert verdict.sentences[2] == (
+        "Experiments more than 4.6 points apart are significantly different. Closer ones may be too: accuracies near 0 "
+        "or 100 vary less."
+    )

@@ -34,6 +34,21 @@ def test_a_rater_who_follows_rouge(tmp_path: Path) -> None:
     found = judge_ratings(load(study), read_ratings(rated(study, lambda index, better: better)))
     assert found.agreement == 1
     assert found.first + found.second == found.rated == 40
+    # 40 texts of 20 documents: Wilson's interval of 20 of 20.
+    assert found.agreement_low == pytest.approx(0.8389, abs=1e-4)
+    assert found.agreement_high == 1.0
+    assert found.sentences[-1] == (
+        "ROUGE-1 agrees with the rater on 100 % of 40 texts (83 to 100 %): more often than by chance, which is 50 %."
+    )
+
+
+def test_agreement_on_one_text_says_nothing(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    found = judge_ratings(load(study), read_ratings(rated(study, lambda index, better: better, count=1)))
+    assert found.sentences[-1] == (
+        "ROUGE-1 agrees with the rater on 100 % of 1 text (20 to 100 %): not shown to differ from chance, which is "
+        "50 %."
+    )
 
 
 def test_only_a_clear_preference_is_significant(tmp_path: Path) -> None:

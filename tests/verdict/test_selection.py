@@ -99,7 +99,10 @@ def test_of_several_models_the_better_one_unless_one_is_requested(tmp_path: Path
         for judged in judge_study(load(made))
     }
     assert found(made).model == max(best, key=best.__getitem__)
+    other = min(best, key=best.__getitem__)
+    assert f"; no test compares base models: the highest mean is {best[other]:.1f} on {other}" in found(made).why
     assert found(made, model="a/x").model == "a/x"
+    assert "base models" not in found(made, model="a/x").why
     assert found(made, model="b/y").model == "b/y"
     assert found(made, model="b/y").why.startswith("the highest mean on that model")
     with pytest.raises(UserError, match=r"--model c/z: the study has no finished run of it; use a/x, b/y"):

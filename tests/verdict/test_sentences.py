@@ -115,7 +115,8 @@ def test_the_answer_precedes_its_limits_and_what_to_use() -> None:
     starts = (
         "No single winner",
         "Only one training seed",
-        "This study distinguishes methods that differ by 3.1 points or more (80 % power)",
+        "Smallest difference that is detected with 80 % power: 1.0 points. Smallest margin that can be settled for "
+        "every method that equals the best: 2.0 points.",
         "Cheapest in training time and peak memory of all methods within 0.5 points of the best: Full fine-tuning.",
         "Judged by ROUGE-1: 2 methods on the same 618 test documents, 1 training seed. The intervals hold for all",
         "Full fine-tuning and LoRA: no difference shown (+0.6 points, −0.8 to +2.0). Up to 2.0 points may be hidden.",
@@ -162,7 +163,7 @@ def test_methods_with_equal_scores_are_a_tie_without_a_limit() -> None:
     same = same.model_copy(update={"standard_error": 0.0})
     found = verdict_sentences(verdict(OPEN, (same,)))
     assert "LoRA and Full fine-tuning are a tie: they score the same on every document." in found
-    assert not any("distinguishes" in sentence for sentence in found)
+    assert not any("80 % power" in sentence for sentence in found)
 
 
 def test_examples_of_shared_documents_are_counted_as_such() -> None:

@@ -21,6 +21,7 @@ from tuneoff.verdict.importers import judge_peft_results
 from tuneoff.verdict.judge import JudgedModel, judge_study
 from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, saved_ratings
 from tuneoff.verdict.rescoring import rescore
+from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.study_diff import diff
 
@@ -97,7 +98,7 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
     def bound(result: MethodResult) -> str:
         if result.regret_bound is None:
             return ""
-        return f"  regret bound {result.regret_bound:5.2f}  {against_best(result)}"
+        return f"  regret bound {bound_text(result.regret_bound, 2):>5}  {against_best(result)}"
 
     rows = [
         f"  {result.title:<18} {result.mean:6.2f}{bound(result)}"

@@ -15,7 +15,8 @@ from tuneoff.spec.run import Frozen
 
 Decision = Literal["better", "worse", "tie", "no difference shown"]
 Relevance = Literal["matters", "too small to matter", "not settled"]
-ClaimOutcome = Literal["supported", "contradicted", "undecided"]
+ClaimOutcome = Literal["supported", "contradicted", "undecided", "in all seeds", "in no seed"]
+"""The last two: an order that was looked at seed by seed, without an interval."""
 CrossoverOutcome = Literal["located", "throughout", "undetermined"]
 RowKind = Literal["method", "extractive", "outside"]
 
@@ -30,7 +31,7 @@ class MethodResult(Frozen):
     seed_sd: float | None
     """None if the seed changes nothing, or with a single seed."""
     may_be_best: bool
-    """Whether no other method is shown to be better."""
+    """Whether the method is one of those of which one is the best (multiple comparisons with the best, 95 %)."""
     regret_bound: float | None
     """Upper bound on how far the method's true mean lies below the best one's, simultaneous for all methods (95 %).
 

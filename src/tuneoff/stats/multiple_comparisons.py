@@ -10,8 +10,8 @@ too short when few seeds agree by chance. Therefore each part keeps its own chi-
 quantile of |Z| sqrt(documents df/chi2 + seeds df'/chi2' - residual), a generalised pivotal quantity (Weerahandi 1993,
 Generalized Confidence Intervals). With only one part this is exactly the t interval.
 
-Regret: Hsu's multiple comparisons with the best, unconstrained and with unequal errors (Hsu 1996, Multiple
-Comparisons, chapter 4).
+The best method and the regret: Hsu's multiple comparisons with the best, unconstrained and with unequal errors (Hsu
+1996, Multiple Comparisons, chapter 4).
 
 Shapes: M methods, P pairs of methods. Scores and widths are in points.
 
@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tuneoff.stats.variance_components import Floats, Integers, PairwiseDifferences
+from tuneoff.stats.variance_components import Booleans, Floats, Integers, PairwiseDifferences
 
 LEVEL = 0.95
 # Sobol points for the distribution of the maximum. They give the critical value to about 0.5 %.
@@ -67,12 +67,21 @@ def one_sided_widths(differences: PairwiseDifferences, control: int, level: floa
     return others, _family_widths(differences, controls, others, involved, level, two_sided=False)
 
 
-def regret_bounds(differences: PairwiseDifferences, mean: Floats, level: float = LEVEL) -> Floats:
-    """(M,) upper bounds on how far each true mean lies below the best one, for all methods at once.
+@dataclass(frozen=True)
+class ComparisonWithBest:
+    """M methods compared with the unknown best one. Both statements hold at once with the level of the comparison."""
 
-    `mean` (M,) holds the estimated means. If method k is the true best, then with probability `level` every
-    mean[k] - mean[j] lies below its one-sided bound. None of the bounds of k is then negative, so k is among the
-    candidates, and the regret of each method is below its bound against one of them.
+    candidates: Booleans  # (M,) the truly best method is among these
+    regret: Floats  # (M,) upper bounds on how far each true mean lies below the best one
+
+
+def compare_with_best(differences: PairwiseDifferences, mean: Floats, level: float = LEVEL) -> ComparisonWithBest:
+    """Compare all methods with the unknown best one; `mean` (M,) holds the estimated means.
+
+    If method k is the true best, then with probability `level` every mean[k] - mean[j] lies below its one-sided bound.
+    None of the bounds of k is then negative, so k is among the candidates, and the regret of each method is below its
+    bound against one of them. The simultaneous intervals of all pairs never exclude a candidate, because one-sided
+    bounds against one method are narrower.
     """
     n_methods = len(mean)
     bounds = np.full((n_methods, n_methods), -np.inf)  # [k, i]: upper bound of mean[k] - mean[i]
@@ -80,9 +89,8 @@ def regret_bounds(differences: PairwiseDifferences, mean: Floats, level: float =
         others, widths = one_sided_widths(differences, control, level)
         bounds[control, others] = mean[control] - mean[others] + widths
     np.fill_diagonal(bounds, 0.0)
-    candidates = np.flatnonzero(bounds.min(axis=1) >= 0)
-    upper: Floats = np.maximum(bounds[candidates].max(axis=0), 0.0)
-    return upper
+    candidates = bounds.min(axis=1) >= 0
+    return ComparisonWithBest(candidates, np.maximum(bounds[candidates].max(axis=0), 0.0))
 
 
 def _family_widths(

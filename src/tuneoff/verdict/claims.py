@@ -1,9 +1,13 @@
-"""Claims of the study file, each judged as supported, contradicted or undecided.
+"""Claims of the study file, each judged by the records of the study.
 
-Claims about quality use the simultaneous intervals of the verdict, so all of them together hold with its level. Claims
-about quality at a smaller fraction of the data use the intervals of `tuneoff.verdict.data_sizes`, a second procedure
-of the same level. Claims about costs, losses and best epochs compare the runs seed by seed: a claim is supported if it
-holds for every seed, and contradicted if it holds for none.
+Claims about quality are supported, contradicted or undecided. They use the simultaneous intervals of the verdict, so
+all of them together hold with its level. Claims about quality at a smaller fraction of the data use the intervals of
+`tuneoff.verdict.data_sizes`, a second procedure of the same level.
+
+Claims about measured costs, losses and best epochs compare the runs seed by seed, without an interval. A claim that
+holds in all seeds or in no seed is reported as that, because few seeds agree by chance: an order of two equal methods
+holds in all of three seeds in one study of eight. Costs that are counted, such as the size on disk, have no error, so
+their order is supported or contradicted. A cost that was measured once for each method is undecided.
 """
 
 from collections.abc import Sequence
@@ -17,10 +21,19 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, ClaimSpec
 from tuneoff.text import join_words
-from tuneoff.verdict.costs import as_alone, costs_of, finished_timing_runs, lacks_timing, model_and_method
+from tuneoff.verdict.costs import (
+    COSTS_OF_TIME,
+    as_alone,
+    costs_of,
+    finished_timing_runs,
+    is_timed_once,
+    lacks_timing,
+    model_and_method,
+)
+from tuneoff.verdict.rounding import interval_decimals, round_outwards
 
-# Costs that change when other runs share the machine.
-_COSTS_OF_TIME = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
+# Counted, not measured: every run of a method has the same.
+_COUNTED_COSTS = ("artefact_bytes", "labelled_examples", "trainable_parameters")
 
 
 def judge_claims(
@@ -43,20 +56,20 @@ def judge_claims(
         seeds: number of planned seeds. Claims that compare seeds are undecided until all of them have finished.
     """
     timing = finished_timing_runs(records)
-    finished = [
-        as_alone(record, timing.get(model_and_method(record)))
-        for record in records
-        if record.status == "finished" and record.spec.role == "final"
-    ]
-    concurrent = {record.spec.method.name for record in finished if lacks_timing(record, timing)}
+    final = [record for record in records if record.status == "finished" and record.spec.role == "final"]
+    alone = [as_alone(record, timing.get(model_and_method(record))) for record in final]
+    concurrent = {record.spec.method.name for record in final if lacks_timing(record, timing)}
     judged = []
     for claim in claims:
-        if claim.kind == "cost_order" and claim.cost in _COSTS_OF_TIME and concurrent & set(claim.methods):
-            names = join_words(sorted(concurrent & set(claim.methods)))
-            why = f"{claim.cost} of {names} was measured during concurrent runs, and there is no timing run"
+        of_time = claim.kind == "cost_order" and claim.cost in COSTS_OF_TIME
+        names = sorted(concurrent & set(claim.methods))
+        if of_time and names:
+            why = f"{claim.cost} of {join_words(names)} was measured during concurrent runs, and there is no timing run"
             judged.append(JudgedClaim(text=claim.text, outcome="undecided", why=why))
-        else:
-            judged.append(_judge_claim(claim, finished, verdict, sizes, margin, seeds))
+            continue
+        once = {one.spec.method.name for one in final if of_time and is_timed_once(one, timing, str(claim.cost))}
+        timed_once = len(once & set(claim.methods)) > 1
+        judged.append(_judge_claim(claim, alone, verdict, sizes, margin, seeds, timed_once=timed_once))
     return judged
 
 
@@ -86,7 +99,10 @@ def _judge_claim(
     sizes: DataSizeVerdict | None,
     margin: float,
     planned: int,
+    *,
+    timed_once: bool,
 ) -> JudgedClaim:
+    """`timed_once`: the cost of several methods of the claim is that of one timing run each."""
     if claim.kind in ("better", "equal", "at_least"):
         interval = _claimed_interval(claim, verdict, sizes)
         if interval is None:
@@ -102,7 +118,7 @@ def _judge_claim(
     at_fraction = [record for record in records if record.spec.fraction == claim.fraction]
     if claim.kind == "best_early":
         return _judge_best_early(claim, at_fraction, planned)
-    return _judge_order(claim, at_fraction, planned)
+    return _judge_order(claim, at_fraction, planned, timed_once=timed_once)
 
 
 def _claimed_interval(
@@ -137,12 +153,14 @@ def _judge_by_interval(claim: ClaimSpec, difference: float, low: float, high: fl
         outcome = "supported" if inside else "contradicted" if outside else "undecided"
     else:
         outcome = "supported" if low >= -margin else "contradicted" if high < -margin else "undecided"
-    return JudgedClaim(
-        text=claim.text, outcome=outcome, why=f"difference {difference:+.2f} points ({low:+.2f} to {high:+.2f})"
-    )
+    decimals = interval_decimals(low, high, margin, decimals=2)
+    lower = round_outwards(low, up=False, decimals=decimals)
+    upper = round_outwards(high, up=True, decimals=decimals)
+    why = f"difference {difference:+.{decimals}f} points ({lower:+.{decimals}f} to {upper:+.{decimals}f})"
+    return JudgedClaim(text=claim.text, outcome=outcome, why=why)
 
 
-def _judge_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> JudgedClaim:
+def _judge_order(claim: ClaimSpec, records: Sequence[Record], planned: int, *, timed_once: bool) -> JudgedClaim:
     """Whether a cost or loss falls in the order of the claim's methods, for each seed."""
     values: dict[str, dict[int, float]] = {name: {} for name in claim.methods}
     for record in records:
@@ -163,16 +181,22 @@ def _judge_order(claim: ClaimSpec, records: Sequence[Record], planned: int) -> J
         return JudgedClaim(text=claim.text, outcome="undecided", why="no seed for which all methods have a value")
     orders = [[values[name][seed] for name in claim.methods] for seed in sorted(seeds)]
     shown = ", ".join(f"{name} {sum(found[seed] for seed in seeds) / len(seeds):.4g}" for name, found in values.items())
+    if timed_once:
+        why = f"one timing run of each method, of unknown error: {shown}"
+        return JudgedClaim(text=claim.text, outcome="undecided", why=why)
     needed = planned if varying else 1
     why = f"means over {_seed_count(len(seeds), needed)}: {shown}"
-    return JudgedClaim(text=claim.text, outcome=_unanimous([_is_falling(order) for order in orders], needed), why=why)
+    outcome = _unanimous([_is_falling(order) for order in orders], needed)
+    if claim.cost in _COUNTED_COSTS and len(orders) >= needed:
+        outcome = "supported" if all(map(_is_falling, orders)) else "contradicted"
+    return JudgedClaim(text=claim.text, outcome=outcome, why=why)
 
 
 def _unanimous(holds: Sequence[bool], needed: int) -> ClaimOutcome:
-    """Outcome of a claim that `holds` for some seeds; undecided with fewer than `needed` of them."""
-    if len(holds) < needed:
+    """Outcome of a claim that `holds` for some seeds; undecided with one seed, or with fewer than are `needed`."""
+    if len(holds) < max(2, needed):
         return "undecided"
-    return "supported" if all(holds) else "undecided" if any(holds) else "contradicted"
+    return "in all seeds" if all(holds) else "undecided" if any(holds) else "in no seed"
 
 
 def _seed_count(seeds: int, planned: int) -> str:

@@ -10,6 +10,8 @@ from tuneoff.results.cost_axes import COST_AXES, Cost
 from tuneoff.results.run_record import PhaseResources, Reading, Record
 
 ModelMethod = tuple[str, str]
+# Costs that change when other runs share the machine.
+COSTS_OF_TIME = ("train_seconds", "generate_seconds", "energy_joules", "tokens_per_second")
 
 
 def model_and_method(record: Record) -> ModelMethod:
@@ -34,6 +36,17 @@ def concurrent_runs(record: Record) -> int:
 def lacks_timing(record: Record, timing: Mapping[ModelMethod, Record]) -> bool:
     """Whether the run shared the machine and no timing run replaces its times."""
     return concurrent_runs(record) > 1 and model_and_method(record) not in timing
+
+
+def is_timed_once(record: Record, timing: Mapping[ModelMethod, Record], cost: str) -> bool:
+    """Whether a cost of time of the run is computed from the only timing run of its method.
+
+    All seeds of the method then share that one measurement, and nothing shows how much another would differ. What a
+    method without training spends on training is zero, which needs no measurement.
+    """
+    if cost in ("train_seconds", "tokens_per_second") and record.trainable_parameters == 0:
+        return False
+    return concurrent_runs(record) > 1 and model_and_method(record) in timing
 
 
 def as_alone(record: Record, timing: Record | None) -> Record:

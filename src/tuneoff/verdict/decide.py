@@ -8,7 +8,7 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import COST_AXES, Cost, CostAxis
 from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
 from tuneoff.spec.study import MARGIN
-from tuneoff.stats.multiple_comparisons import LEVEL, regret_bounds, simultaneous_half_widths
+from tuneoff.stats.multiple_comparisons import LEVEL, ComparisonWithBest, compare_with_best, simultaneous_half_widths
 from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, sensitivity
 from tuneoff.stats.variance_components import (
     Floats,
@@ -29,7 +29,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     """Compare the methods of one base model by one metric.
 
     The verdict makes two statements. Each holds for all methods at once with probability `level`: the intervals of all
-    pairs, which decide who is better and who may be the best, and the regret bound of each method.
+    pairs, which decide who is better, and the comparison with the best, which decides who may be the best and bounds
+    the regret of each method.
 
     Args:
         scores: scores and costs of the methods.
@@ -56,8 +57,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     limit = math.inf if scale is None else scale
     widths = simultaneous_half_widths(differences, level)
     pairs = _pair_results(table, differences, widths, resolution, margin, limit)
-    bounds = np.minimum(regret_bounds(differences, means.mean, level), limit)
-    methods = _method_results(scores, table, means, bounds, pairs, margin)
+    with_best = compare_with_best(differences, means.mean, level)
+    methods = _method_results(scores, table, means, with_best, margin, limit)
     best = table.methods[int(np.argmax(means.mean))]
     best_set = tuple(result.method for result in methods if result.may_be_best)
     verdict = Verdict(
@@ -166,18 +167,16 @@ def _method_results(
     scores: Scores,
     table: ScoreTable,
     means: MeanEstimates,
-    bounds: Floats,
-    pairs: tuple[PairResult, ...],
+    with_best: ComparisonWithBest,
     margin: float,
+    limit: float,
 ) -> tuple[MethodResult, ...]:
-    """`bounds` (M,) are the regret bounds."""
-    beaten = {pair.first for pair in pairs if pair.decision == "worse"}
-    beaten |= {pair.second for pair in pairs if pair.decision == "better"}
+    """`limit` is the largest possible difference."""
     by_seed = table.values.mean(axis=2)
     results = []
     for index, method in enumerate(table.methods):
         varies = bool(table.varies[index])
-        bound = float(bounds[index])
+        bound = min(float(with_best.regret[index]), limit)
         results.append(
             MethodResult(
                 method=method,
@@ -185,7 +184,7 @@ def _method_results(
                 mean=float(means.mean[index]),
                 seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
                 seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
-                may_be_best=method not in beaten,
+                may_be_best=bool(with_best.candidates[index]),
                 regret_bound=bound,
                 not_worse=bound <= margin,
             )

@@ -16,6 +16,8 @@ from typing import Any, TypedDict
 from tuneoff.errors import UserError
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
+from tuneoff.stats.proportions import wilson_interval
+from tuneoff.verdict.rounding import bound_text
 
 _LARGEST_TEST_SET = 20_000
 PEFT_COSTS = ("peak memory, bytes", "training time, s", "size on disk, bytes")
@@ -40,7 +42,7 @@ class PeftVerdict(Frozen):
     model: str
     examples: int  # test examples
     results: tuple[PeftResult, ...]
-    width: float  # points; experiments that differ by less are not significantly different
+    width: float  # points; experiments that differ by more are significantly different, whatever their accuracies
     sentences: tuple[str, ...]
 
 
@@ -131,7 +133,7 @@ def _judge_experiments(model: str, rows: list[_Experiment], level: float) -> Pef
     results = []
     for row in rows:
         half_width = critical * math.sqrt(_variance(best, size) + _variance(row["accuracy"], size))
-        low, high = _wilson(row["accuracy"], size)
+        low, high = wilson_interval(row["accuracy"], size)
         front = [cost for cost in PEFT_COSTS if _is_on_front(row, rows, cost)]
         results.append(
             PeftResult(
@@ -161,13 +163,6 @@ def _variance(accuracy: float, size: int) -> float:
     return adjusted * (1 - adjusted) / (size + 2)
 
 
-def _wilson(accuracy: float, size: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of one proportion (Wilson 1927)."""
-    middle = (accuracy + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * math.sqrt(accuracy * (1 - accuracy) / size + z * z / (4 * size * size))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _is_on_front(row: _Experiment, rows: list[_Experiment], cost: str) -> bool:
     own = row["costs"][cost]
     if own is None:
@@ -192,7 +187,10 @@ def _describe_experiments(model: str, size: int, results: list[PeftResult], widt
             if len(top) == 1
             else f"{lead}; {len(top)} of {len(results)} may be the best: their differences are not significant."
         )
-        lines.append(f"Experiments less than {width:.1f} points apart are not significantly different.")
+        lines.append(
+            f"Experiments more than {bound_text(width)} points apart are significantly different. Closer ones may be "
+            "too: accuracies near 0 or 100 vary less."
+        )
     lines.append(
         "With one seed the variance between trainings is unknown: differences hold for these trained models and their "
         "hyper-parameters, not for the methods."

@@ -6,6 +6,7 @@ ratings; texts of one document do not count as independent. It is valid for this
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -16,6 +17,8 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
+from tuneoff.stats.proportions import wilson_interval
+from tuneoff.text import plural
 from tuneoff.verdict.judge import planned_metric
 
 
@@ -48,6 +51,8 @@ class Preference(Frozen):
     low: float | None  # 95 % interval of `balance`; None with fewer than two document groups
     high: float | None
     agreement: float | None  # fraction of preferences in which the preferred text has the higher score
+    agreement_low: float | None  # 95 % interval of `agreement`
+    agreement_high: float | None
     agreed_of: int  # number of preferences between texts with different scores
     sentences: tuple[str, ...]
 
@@ -93,13 +98,14 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         by_group.setdefault(groups[key], []).append(value)
     balance = fmean(values.values())
     low, high = _balance_interval(by_group)
-    agreed = []
+    agreed = {}
     for key, value in values.items():
         one, two = scores[0].get(key), scores[1].get(key)
         if value and one is not None and two is not None and one != two:
-            agreed.append((one > two) == (value > 0))
+            agreed[key] = (one > two) == (value > 0)
     counts = [sum(value == side for value in values.values()) for side in (1, -1, 0)]
-    agreement = fmean(agreed) if agreed else None
+    agreement = fmean(agreed.values()) if agreed else None
+    agreement_low, agreement_high = _agreement_interval([groups[key] for key in agreed], agreement)
     return Preference(
         methods=ratings.methods,
         rated=len(values),
@@ -110,10 +116,12 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         low=low,
         high=high,
         agreement=agreement,
+        agreement_low=agreement_low,
+        agreement_high=agreement_high,
         agreed_of=len(agreed),
         sentences=(
             *_describe_ratings(ratings.methods, counts, low, high),
-            *_describe_agreement(metric, agreement, len(agreed)),
+            *_describe_agreement(metric, agreement, agreement_low, agreement_high, len(agreed)),
         ),
     )
 
@@ -158,8 +166,23 @@ def _describe_ratings(
     return tuple(lines)
 
 
-def _describe_agreement(metric: str, agreement: float | None, agreed_of: int) -> tuple[str, ...]:
-    if agreement is None:
+def _agreement_interval(groups: Sequence[str], agreement: float | None) -> tuple[float | None, float | None]:
+    """Wilson's interval with one case for each document group, since its texts are not independent."""
+    return (None, None) if agreement is None else wilson_interval(agreement, len(set(groups)))
+
+
+def _describe_agreement(
+    metric: str, agreement: float | None, low: float | None, high: float | None, agreed_of: int
+) -> tuple[str, ...]:
+    if agreement is None or low is None or high is None:
         return ()
     title = METRICS[metric].title if metric in METRICS else metric
-    return (f"{title} agrees with the rater on {100 * agreement:.0f} % of {agreed_of} texts; chance is 50 %.",)
+    lower, upper = math.floor(100 * low), math.ceil(100 * high)
+    answer = {
+        (True, False): "more often than by chance",
+        (False, True): "less often than by chance",
+    }.get((lower > 50, upper < 50), "not shown to differ from chance")
+    return (
+        f"{title} agrees with the rater on {100 * agreement:.0f} % of {plural(agreed_of, 'text')} "
+        f"({lower} to {upper} %): {answer}, which is 50 %.",
+    )

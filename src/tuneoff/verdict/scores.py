@@ -21,6 +21,7 @@ from tuneoff.verdict.costs import (
     concurrent_runs,
     costs_of,
     finished_timing_runs,
+    is_timed_once,
     lacks_timing,
     model_and_method,
 )
@@ -250,6 +251,7 @@ def _model_scores(
             *notes,
             *(confound.sentence for confound in find_confounds(run.record for run in runs)),
             *_concurrent(kept, timing),
+            *_timed_once(kept, timing),
             *_unfinished(study, kept),
             *([] if study.groups else [_NO_GROUPS]),
         ),
@@ -300,6 +302,16 @@ def _concurrent(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMetho
         yield (
             f"Time and energy of {join_words(list(shared))} were measured with up to {max(shared.values())} concurrent "
             "runs; they are not the costs of a run alone."
+        )
+
+
+def _timed_once(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMethod, Record]) -> Iterable[str]:
+    """Whether times and energy of some methods rest on one measurement each."""
+    once = any(is_timed_once(record, timing, "generate_seconds") for records in kept.values() for record in records)
+    if once:
+        yield (
+            "Times and energy are computed from one timing run for each method, which all its seeds share: how "
+            "much another timing would differ is unknown, so small differences in these costs may be chance."
         )
 
 

@@ -88,7 +88,8 @@ def choose_model(
         title=best.scores.title(spec.method.name),
         model=spec.model.name,
         seed=spec.seed,
-        why=_reason(best, spec.method.name, mean, len(own), method, model),
+        why=_reason(best, spec.method.name, mean, len(own), method, model)
+        + ("" if model is not None else _other_models(candidates, best)),
         card=artefact is not None and "README.md" in artefact.files,
     )
 
@@ -116,6 +117,19 @@ def _reason(
     if others and name in judged.verdict.best_set:
         return f"{reason}{chosen}; {join_words(others)} may be the best too (--method NAME)"
     return f"{reason}{chosen}"
+
+
+def _other_models(candidates: Iterable[tuple[float, JudgedModel, object]], chosen: JudgedModel) -> str:
+    """The highest mean on each other base model: base models are not compared, so the order may be chance."""
+    highest: dict[str, float] = {}
+    for mean, judged, _ in candidates:
+        if judged is not chosen:
+            model = judged.scores.block or ""
+            highest[model] = max(mean, highest.get(model, mean))
+    if not highest:
+        return ""
+    shown = join_words([f"{mean:.1f} on {model}" for model, mean in highest.items()])
+    return f"; no test compares base models: the highest mean is {shown}"
 
 
 def _is_usable(run: StoredRun) -> bool:

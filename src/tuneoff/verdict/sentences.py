@@ -1,14 +1,10 @@
-"""The verdict in sentences: the answer, what limits it, what to use, then the details.
-
-Points are rounded to one decimal, bounds away from zero: rounding must not make a bound tighter.
-"""
-
-import math
+"""The verdict in sentences: the answer, what limits it, what to use, then the details."""
 
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Verdict
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
+from tuneoff.verdict.rounding import bound_text, interval_text
 from tuneoff.verdict.study_size import StudySize, more_test_documents
 
 _ENOUGH_SEEDS = 3
@@ -17,12 +13,12 @@ _ENOUGH_SEEDS = 3
 def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
-    lines = [_answer(verdict, titles), *_identical(verdict, titles), *left_out(verdict), *_limits(verdict)]
+    lines = [_answer(verdict, titles), *_identical(verdict, titles), *left_out(verdict), *_limits(verdict, titles)]
     lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     ranked = sorted(verdict.methods, key=lambda result: -result.mean)
     rank = {result.method: index for index, result in enumerate(ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
-    lines += [_pair(pair, titles, verdict.margin) for pair in ordered]
+    lines += [_pair(pair, titles, verdict) for pair in ordered]
     if len(verdict.best_set) > 1:
         lines += [_regret(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)
@@ -73,7 +69,7 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
     if len(verdict.best_set) == 1:
         # With missing runs the method is the best only of those that have some.
         these = f"the {len(verdict.methods)} methods that have runs" if verdict.left_out else "these methods"
-        return f"{top.title} is the best of {these} ({top.mean:.1f} points). Every other method is worse."
+        return f"{top.title} is the best of {these} ({top.mean:.1f} points). {_others_are_worse(verdict, titles)}"
     others = [result for result in verdict.methods if result.may_be_best and result is not top]
     others.sort(key=lambda result: -result.mean)
     if all(
@@ -81,19 +77,19 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
         for pair in verdict.pairs
         if pair.first in verdict.best_set and pair.second in verdict.best_set
     ):
-        rest = " Every other method is worse." if len(verdict.best_set) < len(verdict.methods) else ""
+        rest = f" {_others_are_worse(verdict, titles)}" if len(verdict.best_set) < len(verdict.methods) else ""
         tied = join_words([top.title, *(result.title for result in others)])
         return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({top.mean:.1f} points).{rest}"
     same = next((group for group in verdict.identical if top.method in group), (top.method,))
     closest, *further = [result for result in others if result.method not in same]
     if len(same) > 1:
         names = join_words([titles[name] for name in same])
-        lead = _numbers(*_lead(verdict, top.method, closest.method))
+        lead = _lead(verdict, top.method, closest.method)
         return (
             f"No single winner: {names} wrote the same texts ({top.mean:.1f}), and their lead over {closest.title} "
             f"({lead}) is within the noise."
         )
-    lead = _numbers(*_lead(verdict, top.method, closest.method))
+    lead = _lead(verdict, top.method, closest.method)
     also = f"; so are its leads over {join_words([titles[result.method] for result in further])}" if further else ""
     return (
         f"No single winner: {top.title} scores highest ({top.mean:.1f}), but its lead over {closest.title} ({lead}) is "
@@ -101,35 +97,64 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
     )
 
 
-def _lead(verdict: Verdict, first: str, second: str) -> tuple[float, float, float]:
+def _others_are_worse(verdict: Verdict, titles: dict[str, str]) -> str:
+    """About the methods that are not among the best; names those that only the comparison with the best excludes."""
+    names = [titles[name] for name in _excluded_by_best_alone(verdict)]
+    alone = f" For {join_words(names)}, only the comparison with the best shows this; the intervals of all pairs are "
+    return "Every other method is worse." + (f"{alone}wider and include zero." if names else "")
+
+
+def _excluded_by_best_alone(verdict: Verdict) -> list[str]:
+    """Methods that are not among the best, although no interval of a pair excludes zero against them."""
+    beaten = {pair.first for pair in verdict.pairs if pair.decision == "worse"}
+    beaten |= {pair.second for pair in verdict.pairs if pair.decision == "better"}
+    return [one.method for one in verdict.methods if not one.may_be_best and one.method not in beaten]
+
+
+def _lead(verdict: Verdict, first: str, second: str) -> str:
     """Difference of `first` to `second`, with the ends of its interval."""
     pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {first, second})
-    if pair.first == first:
-        return pair.difference, pair.low, pair.high
-    return -pair.difference, -pair.high, -pair.low
+    difference, low, high = pair.difference, pair.low, pair.high
+    if pair.first != first:
+        difference, low, high = -difference, -high, -low
+    return interval_text(difference, low, high, verdict.margin)
 
 
-def _limits(verdict: Verdict) -> list[str]:
+def _limits(verdict: Verdict, titles: dict[str, str]) -> list[str]:
     lines = []
     if not verdict.covers_seeds:
         lines.append(
             "Only one training seed: this holds for these trained models, not for the methods. Use at least 3 seeds."
         )
-    measured = any(pair.standard_error > 0 for pair in verdict.pairs)  # otherwise all scores are equal
-    if measured and verdict.smallest_detectable is None:
-        lines.append("No difference that is possible would be detected: use more test documents or more seeds.")
-    elif measured and verdict.smallest_detectable is not None and verdict.smallest_margin is None:
-        lines.append(
-            f"This study distinguishes methods that differ by {_bound(verdict.smallest_detectable)} points or more "
-            "(80 % power), and can settle no margin for all pairs."
-        )
-    if measured and verdict.smallest_detectable is not None and verdict.smallest_margin is not None:
-        lines.append(
-            f"This study distinguishes methods that differ by {_bound(verdict.smallest_detectable)} points or more "
-            f"(80 % power). The smallest margin that it can settle for all pairs is "
-            f"{_bound(verdict.smallest_margin)} points."
-        )
+    if any(pair.standard_error > 0 for pair in verdict.pairs):  # otherwise all scores are equal
+        lines.append(_detectable(verdict, titles))
     return lines
+
+
+def _detectable(verdict: Verdict, titles: dict[str, str]) -> str:
+    """The smallest differences that are detected, by pair: one noisy pair does not speak for all others."""
+    known = [pair.smallest_detectable for pair in verdict.pairs if pair.smallest_detectable is not None]
+    if not known:
+        return "No difference that is possible would be detected: use more test documents or more seeds."
+    shown = sorted({bound_text(value) for value in (min(known), max(known))}, key=float)
+    by_pair = ", depending on the pair" if len(shown) > 1 else ""
+    sentence = f"Smallest difference that is detected with 80 % power: {' to '.join(shown)} points{by_pair}"
+    top, second = sorted(verdict.methods, key=lambda result: -result.mean)[:2]
+    pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {top.method, second.method})
+    if len(shown) > 1 and pair.smallest_detectable is not None:
+        names = join_words([titles[top.method], titles[second.method]])
+        sentence += f"; {bound_text(pair.smallest_detectable)} for {names}, which score highest"
+    impossible = len(verdict.pairs) - len(known)
+    if impossible:
+        sentence += f". For {plural(impossible, 'pair')}, no difference that is possible would be detected"
+    if 1 < len(verdict.seeds) <= _ENOUGH_SEEDS:
+        sentence += f". With {len(verdict.seeds)} seeds these figures are themselves rough estimates"
+    margin = verdict.smallest_margin
+    return f"{sentence}. " + (
+        "No margin can be settled for every method that equals the best."
+        if margin is None
+        else f"Smallest margin that can be settled for every method that equals the best: {bound_text(margin)} points."
+    )
 
 
 def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
@@ -144,7 +169,7 @@ def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         if entries[0].settled:
             lines.append(f"Cheapest in {axes} of all methods within {_points(verdict.margin)} of the best: {who}.")
         else:
-            bound = _bound(max(result.regret_bound or 0.0 for result in verdict.methods if result.method in names))
+            bound = bound_text(max(result.regret_bound or 0.0 for result in verdict.methods if result.method in names))
             lines.append(
                 f"Cheapest in {axes} of all methods that may be the best: {who} "
                 f"(not settled: regret bound {bound} points)."
@@ -169,7 +194,11 @@ def _unknown_costs(verdict: Verdict) -> list[str]:
 
 
 def _basis(verdict: Verdict) -> str:
-    return f"{_compared(verdict)} The intervals hold for all pairs at once with {100 * verdict.level:g} % confidence."
+    sure = f"{100 * verdict.level:g} %"
+    return (
+        f"{_compared(verdict)} The intervals hold for all pairs at once with {sure} confidence. The comparison with "
+        f"the best (regret bounds, and which methods may be the best) is a second statement with {sure} confidence."
+    )
 
 
 def _compared(verdict: Verdict) -> str:
@@ -182,18 +211,24 @@ def _compared(verdict: Verdict) -> str:
     return f"Judged by {metric}{where}: {plural(len(verdict.methods), 'method')} on the same {documents}{seeds}."
 
 
-def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
+def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
+    margin = verdict.margin
     first, second, difference, low, high = pair.first, pair.second, pair.difference, pair.low, pair.high
     if difference < 0:
         first, second, difference, low, high = second, first, -difference, -high, -low
     one, other = titles[first], titles[second]
-    numbers = _numbers(difference, low, high)
+    numbers = interval_text(difference, low, high, margin)
     if pair.decision == "tie":
         if low == high == 0:
             return f"{one} and {other} are a tie: they score the same on every document."
         return f"{one} and {other} are a tie: any difference is within {_points(margin)} ({numbers})."
     if pair.decision == "no difference shown":
-        hidden = _bound(max(-low, high))
+        if first == verdict.best and second in _excluded_by_best_alone(verdict):
+            return (
+                f"{one} and {other}: the interval of all pairs includes zero ({numbers}); the comparison with the "
+                f"best, which is narrower, shows that {other} is not the best."
+            )
+        hidden = bound_text(max(-low, high))
         return f"{one} and {other}: no difference shown ({numbers}). Up to {hidden} points may be hidden."
     relevance = {
         "matters": f", by more than the margin of {_points(margin)}",
@@ -206,23 +241,8 @@ def _pair(pair: PairResult, titles: dict[str, str], margin: float) -> str:
 def _regret(result: MethodResult, margin: float) -> str:
     if result.not_worse:
         return f"{result.title} is at most {_points(margin)} below the best."
-    return f"{result.title} may be up to {_bound(result.regret_bound or 0.0)} points below the best (regret bound)."
-
-
-def _numbers(difference: float, low: float, high: float) -> str:
-    """`+0.6 points, −0.8 to +2.0`."""
-    lower, upper = math.floor(low * 10 + 1e-9) / 10, math.ceil(high * 10 - 1e-9) / 10
-    return f"{_signed(difference)} points, {_signed(lower)} to {_signed(upper)}"
-
-
-def _signed(value: float) -> str:
-    return f"{value + 0.0:+.1f}".replace("-", "−")
+    return f"{result.title} may be up to {bound_text(result.regret_bound or 0.0)} points below the best (regret bound)."
 
 
 def _points(margin: float) -> str:
     return f"{margin:g} point{'' if margin == 1 else 's'}"
-
-
-def _bound(value: float) -> str:
-    """A bound with one decimal, rounded away from zero."""
-    return f"{math.copysign(math.ceil(abs(value) * 10 - 1e-9) / 10, value):.1f}"
