@@ -21,6 +21,7 @@ UNTESTED = {
 MIRROR_NOTHING = {
     "benches/test_simulation.py",
     "data/test_data_page.py",
+    "faults/test_crash.py",
     "methods/test_contract.py",
     "methods/test_families.py",
     "report/test_browser.py",

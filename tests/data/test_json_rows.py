@@ -59,7 +59,9 @@ def test_a_table_by_columns_may_have_any_names(tmp_path: Path) -> None:
 
 def test_rows_under_several_keys_are_refused_with_a_way_out(tmp_path: Path) -> None:
     text = json.dumps({"train": [{"text": "a"}], "test": [{"text": "b"}]})
-    assert "rows are under several keys ('train', 'test'); write each to a file" in refused(tmp_path, text)
+    assert "rows are under several keys ('train', 'test'); if they are splits, give the file with --data" in refused(
+        tmp_path, text
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,12 @@ def open_split_files(folder: Path, encoding: str | None) -> dict[Split, list[Sou
 def _by_split(names: Iterable[str]) -> dict[Split, list[str]]:
     found: dict[Split, list[str]] = {}
     for name in names:
-        if (split := _split_of(name)) is not None:
+        if (split := split_of(name)) is not None:
             found.setdefault(split, []).append(name)
     return {split: found[split] for split in SPLIT_NAMES if split in found}
 
 
-def _split_of(name: str) -> Split | None:
+def split_of(name: str) -> Split | None:
     """The split in the name of a file, else in that of the nearest folder; None if there is none or more than one."""
     for part in reversed(PurePosixPath(name.lower()).parts):
         words = set(_WORD.findall(part))

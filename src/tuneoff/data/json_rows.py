@@ -37,7 +37,7 @@ def open_json(source: ByteSource, encoding: str) -> tuple[Literal["line", "row"]
     if first.startswith("{") and parsed is None and first.endswith(("{", "[", ",", ":")):
         return "row", lambda: _whole_rows(source, encoding)
     if is_single and isinstance(parsed, dict) and (rows := _rows_of_object(source.name, parsed)) is not None:
-        return "row", lambda: _numbered(rows)
+        return "row", lambda: numbered(rows)
     return "line", lambda: _line_rows(source, encoding)
 
 
@@ -82,6 +82,20 @@ def _row(number: int, value: object) -> SourceRow | UnreadableRow:
 
 def _whole_rows(source: ByteSource, encoding: str) -> RowIterator:
     """The rows of a file that is an array, one table, or objects over several lines."""
+    values = whole_values(source, encoding)
+    if len(values) > 1:
+        return numbered(values)
+    if isinstance(values[0], list):
+        return numbered(values[0])
+    rows = _rows_of_object(source.name, values[0]) if isinstance(values[0], dict) else None
+    return numbered(values if rows is None else rows)
+
+
+def whole_values(source: ByteSource, encoding: str) -> list[object]:
+    """The JSON values of a file, one after another, read at once.
+
+    Raises `UserError` for a file that is too large for that or that holds no JSON.
+    """
     with source.text(encoding, newline=None) as stream:
         text = stream.read(LARGEST_WHOLE_JSON + 1)
     if len(text) > LARGEST_WHOLE_JSON:
@@ -89,13 +103,7 @@ def _whole_rows(source: ByteSource, encoding: str) -> RowIterator:
             f"{source.name}: JSON of more than {LARGEST_WHOLE_JSON / 10**9:g} GB that is not JSON Lines; write one "
             "object per line, for example with `jq -c '.[]'`"
         )
-    values = _values(source.name, text)
-    if len(values) > 1:
-        return _numbered(values)
-    if isinstance(values[0], list):
-        return _numbered(values[0])
-    rows = _rows_of_object(source.name, values[0]) if isinstance(values[0], dict) else None
-    return _numbered(values if rows is None else rows)
+    return _values(source.name, text)
 
 
 def _values(name: str, text: str) -> list[object]:
@@ -124,7 +132,8 @@ def _after_white_space(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _numbered(rows: Sequence[object]) -> RowIterator:
+def numbered(rows: Sequence[object]) -> RowIterator:
+    """Each element of an array as a row; a text alone is the column `text`."""
     for number, row in enumerate(rows, 1):
         yield _row(number, {TEXT_ALONE: row} if isinstance(row, str) else row)
 
@@ -140,24 +149,25 @@ def _rows_of_object(name: str, table: Mapping[str, object]) -> Sequence[object] 
     values = list(table.values())
     if values and all(isinstance(value, dict) for value in values):
         return _rows_of_objects({key: value for key, value in table.items() if isinstance(value, dict)})
-    if len(values) > 1 and all(isinstance(value, list) for value in values) and not any(map(_is_list_of_rows, values)):
+    if len(values) > 1 and all(isinstance(value, list) for value in values) and not any(map(is_list_of_rows, values)):
         return _rows_of_lists({key: value for key, value in table.items() if isinstance(value, list)})
     if "messages" in table or "conversations" in table:
         return None
-    keys = [key for key, value in table.items() if _is_list_of_rows(value)]
+    keys = [key for key, value in table.items() if is_list_of_rows(value)]
     if len(keys) > 1 and not isinstance(data, list):
         listed = ", ".join(repr(key) for key in keys[:8])
-        raise UserError(
-            f"{name}: rows are under several keys ({listed}); write each to a file, for example with "
-            f"`jq -c '.[\"{keys[0]}\"][]'`"
-        )
+        way_out = f"write each to a file, for example with `jq -c '.[\"{keys[0]}\"][]'`"
+        if "train" in keys:
+            way_out = "if they are splits, give the file with --data"
+        raise UserError(f"{name}: rows are under several keys ({listed}); {way_out}")
     if not keys or _USUAL_NAMES & {key.strip().lower() for key in table if key not in keys}:
         return None
     rows = table["data" if "data" in keys else keys[0]]
     return rows if isinstance(rows, list) else None
 
 
-def _is_list_of_rows(value: object) -> bool:
+def is_list_of_rows(value: object) -> bool:
+    """Whether a JSON value is a list of objects that is not empty."""
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 

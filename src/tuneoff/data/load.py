@@ -18,11 +18,13 @@ from tuneoff.data.example import ColumnsTaken, Dataset, DroppedRow, Split
 from tuneoff.data.file_kinds import ZIP
 from tuneoff.data.files import expanded, has_data_suffix, local_path, no_such_file, open_file
 from tuneoff.data.hub import HUB_NAME, open_hub
+from tuneoff.data.json_splits import json_splits
 from tuneoff.data.repeated import count_repeated, with_references_joined
 from tuneoff.data.source_table import SourceTable
 from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
 from tuneoff.data.starter import open_starter
 from tuneoff.data.stored_examples import ExampleWriter, StoredExamples, StoredRows, dataset_hash
+from tuneoff.data.stories import is_story_folder, open_stories
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 from tuneoff.spec.run import paths_of
@@ -229,8 +231,12 @@ def _open_source(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
     folder = local_path(spec.source)
     if folder.is_dir() and is_saved_folder(folder):
         return folder.resolve().name, _by_split(str(folder), open_saved_folder(folder))
+    if folder.is_dir() and is_story_folder(folder):
+        return folder.resolve().name, {**open_stories(folder, spec.encoding)}
     if folder.is_dir() or (folder.is_file() and file_source(folder).start.startswith(ZIP)):
         return folder.resolve().name, {**open_split_files(folder, spec.encoding)}
+    if folder.is_file() and (splits := json_splits(file_source(folder), spec.encoding)) is not None:
+        return folder.name, _by_split(str(folder), splits)
     if folder.exists():
         raise UserError(
             f"{folder}: a file, but a folder, a zip archive or a hub name was expected; name it with --train-file"
