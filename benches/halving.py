@@ -93,7 +93,7 @@ class Audit:
 
     def spent(self, group: TrialGroup) -> int:
         """Optimiser steps of all trials of a search."""
-        return sum(len(self._as_pruned(run).curve.train) for run, _ in group.tried)
+        return sum(self._as_pruned(run).curve.steps for run, _ in group.tried)
 
 
 def _rate(spec: RunSpec) -> object:

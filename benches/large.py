@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import resource
 import subprocess
@@ -92,9 +91,7 @@ def _make_run(study: object, name: str, method: str, seed: int, documents: int, 
         accelerator_peak_bytes=unmeasured,
         energy=unmeasured,
     )
-    timeline = tuple(
-        TimelinePoint(seconds=float(at), phase="train", memory_bytes=10**9, cpu=2.0) for at in range(600)
-    )
+    timeline = tuple(TimelinePoint(seconds=float(at), phase="train", memory_bytes=10**9, cpu=2.0) for at in range(600))
     points = tuple(
         TrainPoint(
             step=at, epoch=at / 100, seconds=at * 0.1, loss=3 / at + rng.random(), learning_rate=1e-3, grad_norm=1.0,
@@ -203,9 +200,15 @@ def write_events(path: Path, count: int) -> None:
         for step in range(1, count + 1):
             events.append(
                 StepDone(
-                    step=step, steps=count, epoch=step / 100, loss=2.0 + 1 / step, learning_rate=1e-3, grad_norm=1.0,
-                    tokens=900, seconds=step / 10,
-                )  # fmt: skip
+                    step=step,
+                    steps=count,
+                    epoch=step / 100,
+                    loss=2.0 + 1 / step,
+                    learning_rate=1e-3,
+                    grad_norm=1.0,
+                    tokens=900,
+                    seconds=step / 10,
+                )
             )
 
 
@@ -220,11 +223,16 @@ def write_training_state(folder: Path, steps: int) -> None:
     progress = _Progress(folder)
     for step in range(1, steps + 1):
         progress.step = step
-        progress.points.append(
+        progress.train.add(
             TrainPoint(
-                step=step, epoch=step / 100 + 0.123456789, seconds=step * 0.123456789, loss=2.3456789,
-                learning_rate=0.000123456, grad_norm=1.23456789, tokens=1888,
-            )  # fmt: skip
+                step=step,
+                epoch=step / 100 + 0.123456789,
+                seconds=step * 0.123456789,
+                loss=2.3456789,
+                learning_rate=0.000123456,
+                grad_norm=1.23456789,
+                tokens=1888,
+            )
         )
     write_state(folder / "state.safetensors", {"weights/a": torch.ones(4)}, {"course": progress.as_data()})
 
@@ -278,7 +286,9 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             write_events(folder / "events.jsonl", chosen.events)
             found = alone("follow", folder)
-            rows.append(report.at_most(f"{chosen.events} events, MB", 30, os.path.getsize(folder / "events.jsonl") / 1e6))
+            rows.append(
+                report.at_most(f"{chosen.events} events, MB", 30, (folder / "events.jsonl").stat().st_size / 1e6)
+            )
             rows.append(report.at_most(f"{chosen.events} events followed, peak MB", 200, found["peak"]))
         for steps in chosen.states:
             folder = root / f"state-{steps}"
@@ -286,7 +296,9 @@ def main() -> None:
             write_training_state(folder, steps)
             megabytes = (folder / "state.safetensors").stat().st_size / 1e6
             rows.append(report.at_most(f"state of {steps} steps, MB", 10, megabytes))
-            rows.append(report.at_most(f"state of {steps} steps, read in seconds", 20, alone("state", folder)["seconds"]))
+            rows.append(
+                report.at_most(f"state of {steps} steps, read in seconds", 20, alone("state", folder)["seconds"])
+            )
     report.show(rows)
 
 

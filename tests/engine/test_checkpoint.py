@@ -13,6 +13,7 @@ from tuneoff.engine import checkpoint
 from tuneoff.engine.checkpoint import Checkpoints, DamagedState
 from tuneoff.engine.trainer import _BestState
 from tuneoff.methods import METHODS, build
+from tuneoff.results import step_thinning
 from tuneoff.results.events import StepDone, Validated
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -253,3 +254,22 @@ def test_delete_removes_the_best_states_too(world: World) -> None:
     world.checkpoints.save({"x": torch.ones(2)}, {})
     world.checkpoints.delete()
     assert not list(world.scratch.glob("*.safetensors"))
+
+
+def test_a_long_training_keeps_and_reports_few_steps_also_when_it_is_resumed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_thinning, "MOST_POINTS", 4)
+    expected, curve, (steps, validations) = uninterrupted(world, "lora")
+    assert [point.step for point in curve.train] == [1, 5, 9, 10]
+    assert curve.steps == 10
+    assert len(curve.validation) == len(validations) == 4
+    assert steps == [1, 2, 3, 4, 5, 7, 9, 10]
+    stop_after(world, 9)
+    with pytest.raises(Stopped):
+        world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
+    adapted, again = resume(world, "lora")
+    assert again == curve
+    assert same(weights(adapted), expected)
+    assert emitted(world) == ([1, 5, 8, 9, 10], validations)
+    assert [event.covers for event in world.events if isinstance(event, StepDone)] == [1, 4, 3, 1, 1]

@@ -1,5 +1,6 @@
 import math
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from tuneoff.results.events import (
     Generated,
     Note,
     PhaseStarted,
+    RunSoFar,
     Sampled,
     StepDone,
     Validated,
-    curve_of,
     read_events,
 )
+from tuneoff.results.step_thinning import MOST_POINTS
 
 
 def step(number: int, loss: float = 2.0) -> StepDone:
@@ -95,7 +97,7 @@ def test_no_file_has_no_events(tmp_path: Path) -> None:
 def test_follower_gives_each_event_once_whatever_the_pieces(tmp_path: Path) -> None:
     path = tmp_path / "e"
     follower = Follower(path)
-    assert follower.poll() == []
+    assert list(follower.poll()) == []
     data = b"".join(event.model_dump_json().encode() + b"\n" for event in EVERY_KIND)
     seen: list[Event] = []
     for start in range(0, len(data), 11):
@@ -103,7 +105,7 @@ def test_follower_gives_each_event_once_whatever_the_pieces(tmp_path: Path) -> N
             stream.write(data[start : start + 11])
         seen += follower.poll()
     assert seen == EVERY_KIND
-    assert follower.poll() == []
+    assert list(follower.poll()) == []
 
 
 def test_follower_starts_again_when_the_file_is_begun_anew(tmp_path: Path) -> None:
@@ -112,11 +114,11 @@ def test_follower_starts_again_when_the_file_is_begun_anew(tmp_path: Path) -> No
     with EventWriter(path) as writer:
         writer.append(step(1))
         writer.append(step(2))
-    assert len(follower.poll()) == 2
+    assert len(list(follower.poll())) == 2
     path.unlink()
     with EventWriter(path) as writer:
         writer.append(step(3))
-    assert follower.poll() == [step(3)]
+    assert list(follower.poll()) == [step(3)]
 
 
 def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
@@ -144,8 +146,36 @@ def test_curve_keeps_the_best_and_leaves_out_what_is_not_finite() -> None:
         validated(3, 2.5, False),
         validated(4, math.nan, False),
     ]
-    curve = curve_of(events)
+    curve = RunSoFar(events).curve()
     assert [point.step for point in curve.train] == [1]
     assert [point.loss for point in curve.validation] == [3.0, 2.0, 2.5]
     assert (curve.best_step, curve.best_epoch, curve.best_validation_loss) == (2, 0.2, 2.0)
-    assert curve_of([]).best_step is None
+    assert RunSoFar().curve().best_step is None
+
+
+def test_what_is_known_of_a_run_does_not_grow_with_its_steps() -> None:
+    so_far = RunSoFar()
+    for number in range(1, 3 * MOST_POINTS):
+        so_far.take(step(number))
+    so_far.take(Note(text="odd"))
+    assert len(so_far.curve().train) <= MOST_POINTS
+    assert so_far.curve().steps == 3 * MOST_POINTS - 1
+    assert so_far.step == step(3 * MOST_POINTS - 1)
+    assert so_far.notes == ["odd"]
+
+
+def test_a_follower_holds_one_event_at_a_time(tmp_path: Path) -> None:
+    def peak(events: int) -> int:
+        path = tmp_path / str(events)
+        with EventWriter(path) as writer:
+            for number in range(events):
+                writer.append(step(number))
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in Follower(path).poll()) == events
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is built at the first use
+    assert peak(4000) < 1.5 * peak(1000)

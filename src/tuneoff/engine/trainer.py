@@ -32,6 +32,7 @@ from tuneoff.engine.prompt_cache import PromptCache, make_prompt_cache
 from tuneoff.prompts import Encoded
 from tuneoff.results.events import Event, StepDone, Validated
 from tuneoff.results.run_record import Curve, Phase, TrainPoint, ValidationPoint
+from tuneoff.results.step_thinning import ThinnedSteps
 from tuneoff.spec import CutAbove, TrainSpec
 
 
@@ -154,7 +155,7 @@ class _Progress:
 
     def __init__(self, folder: Path) -> None:
         self.step = 0
-        self.points: list[TrainPoint] = []
+        self.train = ThinnedSteps()
         self.validations: list[ValidationPoint] = []
         self.best = _BestState(folder)
         self.checks_without_improvement = 0
@@ -164,7 +165,7 @@ class _Progress:
 
     def curve(self) -> Curve:
         return Curve(
-            train=tuple(self.points),
+            train=tuple(self.train.points),
             validation=tuple(self.validations),
             best_step=self.best.step,
             best_epoch=self.best.epoch,
@@ -184,8 +185,8 @@ class _Progress:
     def load(self, data: Mapping[str, Any]) -> None:
         """Restore what `as_data` returned."""
         curve = Curve.model_validate(data["curve"])
-        self.points, self.validations = list(curve.train), list(curve.validation)
-        self.step = len(self.points)
+        self.train, self.validations = ThinnedSteps(curve.train), list(curve.validation)
+        self.step = curve.steps
         self.best.step, self.best.epoch = curve.best_step, curve.best_epoch
         self.best.loss = math.inf if curve.best_validation_loss is None else curve.best_validation_loss
         self.checks_without_improvement, self.ended = data["bad_checks"], data["ended"]
@@ -231,6 +232,7 @@ class Trainer:
         self._evaluation_steps = evaluation_steps(self._steps, self._epoch_steps, spec)
         self._optimizer = MasterAdamW(self.adapted.state().values(), self.weight_decay)
         self._progress = _Progress(self.checkpoints.folder)
+        self._reported = 0  # step of the last event
 
     def fit(self) -> Curve:
         """Train; call it once. Raises `Diverged` if the loss or gradient is not finite."""
@@ -281,14 +283,20 @@ class Trainer:
 
     def _emit_earlier_events(self) -> None:
         """Emit the events of the interrupted attempt, so that the events of this attempt are complete."""
-        validated = {point.step: point for point in self._progress.validations}
         best = math.inf
-        for point in self._progress.points:
-            self.emit(StepDone(steps=self._steps, **point.model_dump()))
-            if (seen := validated.get(point.step)) is not None:
-                improved = point.step in self._evaluation_steps and seen.loss < best
-                best = seen.loss if improved else best
-                self.emit(Validated(best=improved, **seen.model_dump()))
+        progress = self._progress
+        points: list[TrainPoint | ValidationPoint] = [*progress.train.points, *progress.validations]
+        for point in sorted(points, key=lambda point: point.step):
+            if isinstance(point, TrainPoint):
+                self._emit_step(point)
+            else:
+                improved = point.step in self._evaluation_steps and point.loss < best
+                best = point.loss if improved else best
+                self.emit(Validated(best=improved, **point.model_dump()))
+
+    def _emit_step(self, point: TrainPoint) -> None:
+        self.emit(StepDone(steps=self._steps, covers=point.step - self._reported, **point.model_dump()))
+        self._reported = point.step
 
     def _save_checkpoint(self) -> None:
         with self.meter.phase("load"):  # not a cost of the method
@@ -358,8 +366,8 @@ class Trainer:
             grad_norm=norm,
             tokens=tokens,
         )
-        progress.points.append(point)
-        self.emit(StepDone(steps=self._steps, **point.model_dump()))
+        if progress.train.add(point) or progress.step == self._steps:
+            self._emit_step(point)
         return tokens
 
     def _validate(self, prompt_cache: PromptCache | None) -> None:

@@ -3,8 +3,12 @@
 The process of the run appends. The parent process follows, for the progress display, for trackers, and to write the
 record of a run that was killed. The record is authoritative, so a reader skips lines that cannot be read, such as the
 incomplete last line of a killed process.
+
+The file stays small: of a long training not every step is reported (`step_thinning`), and the meter takes its samples
+less and less often. A reader holds one event at a time.
 """
 
+import contextlib
 import math
 import os
 import threading
@@ -16,6 +20,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from tuneoff.results.run_record import Curve, Phase, Status, TimelinePoint, TrainPoint, ValidationPoint
+from tuneoff.results.step_thinning import ThinnedSteps
 from tuneoff.spec.run import Frozen
 
 # JSON cannot express NaN and infinities, but a diverging loss must be reported, so they are written as strings.
@@ -44,6 +49,8 @@ class StepDone(Frozen):
     grad_norm: float
     tokens: int
     seconds: float
+    covers: int = 1
+    """Steps since the last report, this one included: of a long training not every step is reported."""
 
 
 class Validated(Frozen):
@@ -132,17 +139,9 @@ class EventWriter:
         self.close()
 
 
-def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
-    for line in lines:
-        try:
-            yield _EVENT.validate_json(line)
-        except ValidationError:
-            continue
-
-
 def read_events(path: Path) -> list[Event]:
     """Every complete event of a file, in order; empty without a file."""
-    return Follower(path).poll()
+    return list(Follower(path).poll())
 
 
 class Follower:
@@ -152,36 +151,61 @@ class Follower:
         self._path = path
         self._offset = 0
 
-    def poll(self) -> list[Event]:
-        """Events that were completed since the last call; starts again if the file has become shorter."""
+    def poll(self) -> Iterator[Event]:
+        """Events that were completed since the last one read; starts again if the file has become shorter."""
         try:
-            with self._path.open("rb") as stream:
-                if stream.seek(0, os.SEEK_END) < self._offset:
-                    self._offset = 0
-                stream.seek(self._offset)
-                data = stream.read()
+            stream = self._path.open("rb")
         except FileNotFoundError:
-            return []
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        return list(_parse(complete.split(b"\n")[:-1]))
+            return
+        with stream:
+            if stream.seek(0, os.SEEK_END) < self._offset:
+                self._offset = 0
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                with contextlib.suppress(ValidationError):
+                    yield _EVENT.validate_json(line)
 
 
-def curve_of(events: Iterable[Event]) -> Curve:
-    """The curve that events describe. Points that are not finite are left out: a record cannot hold them."""
-    train: list[TrainPoint] = []
-    validation: list[ValidationPoint] = []
-    best: Validated | None = None
-    for event in events:
-        if isinstance(event, StepDone) and math.isfinite(event.loss + event.grad_norm):
-            train.append(TrainPoint.model_validate(event.model_dump(exclude={"kind", "steps"})))
+class RunSoFar:
+    """What the events of a run have said: where it is, its notes and its curve. Does not grow with its steps."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.phase: Phase | None = None
+        self.step: StepDone | None = None
+        self.sample: Sampled | None = None
+        self.notes: list[str] = []
+        self._train = ThinnedSteps()
+        self._validation: list[ValidationPoint] = []
+        self._best: Validated | None = None
+        for event in events:
+            self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Add an event. Losses that are not finite are left out of the curve: a record cannot hold them."""
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+        elif isinstance(event, Sampled):
+            self.sample = event
+        elif isinstance(event, Note):
+            self.notes.append(event.text)
+        elif isinstance(event, StepDone):
+            self.step = event
+            if math.isfinite(event.loss + event.grad_norm):
+                self._train.add(TrainPoint.model_validate(event.model_dump(exclude={"kind", "steps", "covers"})))
         elif isinstance(event, Validated) and math.isfinite(event.loss):
-            validation.append(ValidationPoint.model_validate(event.model_dump(exclude={"kind", "best"})))
-            best = event if event.best else best
-    return Curve(
-        train=tuple(train),
-        validation=tuple(validation),
-        best_step=best.step if best else None,
-        best_epoch=best.epoch if best else None,
-        best_validation_loss=best.loss if best else None,
-    )
+            self._validation.append(ValidationPoint.model_validate(event.model_dump(exclude={"kind", "best"})))
+            self._best = event if event.best else self._best
+
+    def curve(self) -> Curve:
+        """The curve so far."""
+        best = self._best
+        return Curve(
+            train=tuple(self._train.points),
+            validation=tuple(self._validation),
+            best_step=best.step if best else None,
+            best_epoch=best.epoch if best else None,
+            best_validation_loss=best.loss if best else None,
+        )

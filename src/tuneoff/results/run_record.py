@@ -109,6 +109,7 @@ class Curve(Frozen):
     """Losses of a run. A method that trains nothing has one validation point, at step 0, and no training points."""
 
     train: tuple[TrainPoint, ...] = ()
+    """Of a long training every second, fourth ... step and the last one; see `step_thinning`."""
     validation: tuple[ValidationPoint, ...] = ()
     best_step: int | None = None
     best_epoch: float | None = None
@@ -116,6 +117,11 @@ class Curve(Frozen):
     stopped_early: bool = False
     cut_at: int | None = None
     """Step at which a trial was pruned because its loss exceeded the limit in the spec's `cut_above`."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that were done."""
+        return self.train[-1].step if self.train else 0
 
 
 class Artefact(Frozen):

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
-from tuneoff.results.events import Event, Follower, Note, PhaseStarted, Sampled, StepDone, curve_of
+from tuneoff.results.events import Event, Follower, RunSoFar
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
 from tuneoff.spec import RunSpec
@@ -255,11 +255,11 @@ def _carry_out(
     job.dir.discard_results()  # an earlier attempt's must not be taken for this one's
     began = _now()
     follower = Follower(job.dir.events)
-    events: list[Event] = []
+    so_far = RunSoFar()
 
     def pump() -> None:
         for event in follower.poll():
-            events.append(event)
+            so_far.take(event)
             on_event(job, event)
 
     message = {
@@ -282,16 +282,17 @@ def _carry_out(
         with _interrupts_ignored():
             if process is not None:
                 process.stop()
-            events += follower.poll()
+            for event in follower.poll():
+                so_far.take(event)
             by = {KeyboardInterrupt: "by Ctrl-C", SystemExit: "by SIGTERM"}.get(type(reason), "with the whole study")
-            failure = Failure(type="Interrupted", message=f"stopped {by} {_where(events)}")
+            failure = Failure(type="Interrupted", message=f"stopped {by} {_where(so_far)}")
             if _own_record(job) is None:
-                job.dir.write_record(_salvaged(job, began, events, "interrupted", failure))
+                job.dir.write_record(_salvaged(job, began, so_far, "interrupted", failure))
         raise
     record = _own_record(job)
     if record is None:
-        status, failure = _autopsy(code, events, job.dir)
-        record = _salvaged(job, began, events, status, failure)
+        status, failure = _autopsy(code, so_far, job.dir)
+        record = _salvaged(job, began, so_far, status, failure)
         job.dir.write_record(record)
     return record
 
@@ -305,7 +306,7 @@ def _own_record(job: Job) -> Record | None:
     return record if record.status != "running" else None
 
 
-def _salvaged(job: Job, began: str, events: Sequence[Event], status: Status, failure: Failure) -> Record:
+def _salvaged(job: Job, began: str, so_far: RunSoFar, status: Status, failure: Failure) -> Record:
     return Record(
         run_id=job.run_id,
         name=job.name,
@@ -314,24 +315,24 @@ def _salvaged(job: Job, began: str, events: Sequence[Event], status: Status, fai
         started_at=began,
         finished_at=_now(),
         failure=failure,
-        curve=curve_of(events),
-        notes=tuple(event.text for event in events if isinstance(event, Note)),
+        curve=so_far.curve(),
+        notes=tuple(so_far.notes),
     )
 
 
-def _autopsy(code: int, events: Sequence[Event], run_dir: RunDir) -> tuple[Status, Failure]:
+def _autopsy(code: int, so_far: RunSoFar, run_dir: RunDir) -> tuple[Status, Failure]:
     """Status and reason for a process that ended without a record."""
     status: Status = "failed"
     if code < 0:
         kind = _signal_name(-code)
-        message = f"the run's process was killed by {kind} {_where(events)}"
+        message = f"the run's process was killed by {kind} {_where(so_far)}"
         if kind == "SIGKILL":
-            message += f"; most often the system does this when memory runs out{_last_memory(events)}"
+            message += f"; most often the system does this when memory runs out{_last_memory(so_far)}"
         elif kind in _ASKED_TO_STOP:
             status = "interrupted"
     else:
         kind = "ProcessEnded"
-        message = f"the run's process ended with code {code} and left no record {_where(events)}"
+        message = f"the run's process ended with code {code} and left no record {_where(so_far)}"
     tail = _last_lines(run_dir.log_tail(_TAIL_BYTES))
     if tail:
         message += f"\nlast lines of {run_dir.log.name}:\n{tail}"
@@ -345,18 +346,17 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _where(events: Sequence[Event]) -> str:
+def _where(so_far: RunSoFar) -> str:
     """How far the run had come, in words."""
-    phase = next((event.phase for event in reversed(events) if isinstance(event, PhaseStarted)), None)
-    step = next((event for event in reversed(events) if isinstance(event, StepDone)), None)
-    if phase is None:
+    if so_far.phase is None:
         return "before its first phase"
+    step = so_far.step
     after = f", after step {step.step} of {step.steps}" if step is not None else ""
-    return f"in phase {phase}{after}"
+    return f"in phase {so_far.phase}{after}"
 
 
-def _last_memory(events: Sequence[Event]) -> str:
-    sample = next((event for event in reversed(events) if isinstance(event, Sampled)), None)
+def _last_memory(so_far: RunSoFar) -> str:
+    sample = so_far.sample
     return "" if sample is None else f" (it held {sample.memory_bytes / 1e9:.2f} GB when last seen)"
 
 

@@ -356,7 +356,7 @@ def _trial_result(run: PlannedRun, trial: Trial, record: Record | None) -> Trial
         validation_loss=trial.loss if math.isfinite(trial.loss) else None,
         status=record.status if record else "to do",
         seconds=record.resources.total_seconds if record and record.resources else None,
-        steps=len(record.curve.train) if record else None,
+        steps=record.curve.steps if record else None,
         run=run.folder,
         cut_at=record.curve.cut_at if record else None,
         rungs=tuple(

@@ -54,7 +54,7 @@ class _State:
         elif isinstance(event, StepDone):
             self.done, self._unit, self._seconds = (event.step, event.steps), "step", event.seconds
             self._loss = event.loss
-            self._recent.append((event.seconds, event.tokens))
+            self._recent.append((event.seconds, event.tokens * event.covers))
         elif isinstance(event, Generated):
             self.done, self._unit, self._seconds = (event.done, event.total), "text", event.seconds
 

@@ -169,7 +169,7 @@ def pruning_savings(trials: Sequence[tuple[Record, Schedule]]) -> PruningSavings
         left = 0 if curve.cut_at is None else schedule.steps - curve.cut_at
         spared = 0 if curve.cut_at is None else sum(step > curve.cut_at for step in schedule.checks)
         steps += left
-        seconds += left * _seconds_each(record, "train", len(curve.train))
+        seconds += left * _seconds_each(record, "train", curve.steps)
         seconds += (spared - extra) * _seconds_each(record, "evaluate", len(curve.validation))
     return PruningSavings(steps=steps, seconds=None if math.isnan(seconds) else seconds)
 

@@ -154,7 +154,7 @@ def _labelled_examples(record: Record) -> Cost:
     available = record.details.train_examples
     if available is None:
         return _unknown("the record does not count the training examples")
-    return Cost(value=float(min(available, len(record.curve.train) * record.spec.train.batch_size)))
+    return Cost(value=float(min(available, record.curve.steps * record.spec.train.batch_size)))
 
 
 def _trainable_parameters(record: Record) -> Cost:

@@ -24,11 +24,10 @@ class StudySize:
 
 def study_size(study: StoredStudy, records: Iterable[Record]) -> StudySize:
     """The size of a stored study; `records` are those that are compared."""
-    steps = [record.curve.train[-1].step for record in records if record.curve.train]
     data = study.spec.data if study.spec else None
     return StudySize(
         examples=sum(study.data.counts.values()),
-        steps=max(steps, default=0),
+        steps=max((record.curve.steps for record in records), default=0),
         held_out=data is not None and data.source is None and data.test_file is None,
         test_limit=data.max_test_documents if data else None,
     )
