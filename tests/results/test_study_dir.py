@@ -112,7 +112,7 @@ def test_weights_stay_when_texts_are_withheld(tmp_path: Path) -> None:
     assert not (run.dir.path / "predictions.jsonl").exists()  # there was none
 
 
-def test_predictions_are_read_once_and_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_are_read_once_and_when_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = stored_run(StudyDir(tmp_path))
     run.dir.write_predictions([ROW])
     calls: list[RunDir] = []
@@ -124,8 +124,10 @@ def test_predictions_are_read_once_and_when_they_are_used(tmp_path: Path, monkey
 
     monkeypatch.setattr(RunDir, "read_predictions", counted)
     assert calls == []
-    assert run.predictions is run.predictions
+    assert run.outputs is run.outputs
     assert len(calls) == 1
+    assert run.predictions == [ROW], "texts are read again, because nothing keeps them"
+    assert len(calls) == 2
 
 
 # Folders of studies

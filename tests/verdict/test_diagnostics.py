@@ -2,12 +2,13 @@
 
 import pytest
 
+from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Curve, Prediction, Record, TrainPoint, ValidationPoint
 from tuneoff.results.study_state import DataFile, SearchCell, SearchFile
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 from tuneoff.verdict.diagnostics import diagnose
 
-Run = tuple[Record, list[Prediction]]
+Run = tuple[Record, RunOutputs]
 
 
 def run(
@@ -50,7 +51,8 @@ def run(
         scores={"rouge1": rouge, **(scores or {})},
         details={"moved_share": 1.0, **(details or {})},
     )
-    return record, [Prediction(id="d", text=f"{text} {method}" if text else "", scores={"rouge1": rouge})]
+    rows = [Prediction(id="d", text=f"{text} {method}" if text else "", scores={"rouge1": rouge})]
+    return record, RunOutputs.of(rows)
 
 
 FAULTLESS = [run("zero_shot", rouge=25, loss=3.0), *(run("lora", seed, rouge=30 + seed / 10) for seed in range(3))]
@@ -105,7 +107,7 @@ def test_repetition_is_found() -> None:
     rows = [
         Prediction(id=str(index), text=f"x{index}", scores={"rouge1": 30.0, "repetition": 0.8}) for index in range(4)
     ]
-    assert checks(FAULTLESS[0], (record, rows)) == [("repetition", "lora-s0")]
+    assert checks(FAULTLESS[0], (record, RunOutputs.of(rows))) == [("repetition", "lora-s0")]
 
 
 def test_an_outlier_among_seeds_is_found() -> None:

@@ -198,7 +198,7 @@ def _outputs(row: ComparisonRow, study: StoredStudy) -> list[tuple[int, Sequence
     """Seed and predictions of each run of a row."""
     if row.kind == "method":
         runs = [run for name in row.runs if (run := study.run(name)) is not None]
-        return [(run.record.spec.seed, run.predictions) for run in runs if run.predictions]
+        return [(run.record.spec.seed, predictions) for run in runs if (predictions := run.predictions)]
     others = study.baselines if row.kind == "extractive" else study.outside
     return [(0, others[row.name])] if others.get(row.name) else []
 

@@ -78,8 +78,9 @@ def _best_two(summary: Summary, study: StoredStudy) -> list[tuple[ComparisonRow,
 
 def _first_with_texts(row: ComparisonRow, study: StoredStudy) -> StoredRun | None:
     runs = (study.run(name) for name in row.runs)
-    return next((run for run in runs if run and run.predictions and not _withheld(run)), None)
+    return next((run for run in runs if run and _has_texts(run)), None)
 
 
-def _withheld(run: StoredRun) -> bool:
-    return any(prediction.text_withheld for prediction in run.predictions)
+def _has_texts(run: StoredRun) -> bool:
+    predictions = run.predictions
+    return bool(predictions) and not any(prediction.text_withheld for prediction in predictions)

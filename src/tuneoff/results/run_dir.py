@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.results.json_files import read_json, read_jsonl, write_json, write_jsonl
+from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Prediction, Record
 
 RecordVersion = tuple[int, int]
@@ -112,7 +113,7 @@ class RunDir:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as read from its folder. The predictions are read when they are first used, and then kept."""
+    """A run as read from its folder. Its outputs are read when they are first used, and then kept without the texts."""
 
     dir: RunDir
     record: Record
@@ -124,15 +125,17 @@ class StoredRun:
         """Name of the run folder."""
         return self.dir.name
 
-    @cached_property
+    @property
     def predictions(self) -> list[Prediction]:
-        """What the run wrote for the test documents."""
+        """What the run wrote for the test documents: read at each use, because a study may have hundreds of runs."""
         return self.dir.read_predictions()
 
+    @cached_property
+    def outputs(self) -> RunOutputs:
+        """The predictions without their texts."""
+        return RunOutputs.of(self.predictions)
+
     def withhold_texts(self) -> "StoredRun":
-        """The run after its texts were removed from the folder and from memory."""
-        rows = self.predictions
-        self.dir.withhold_texts(self.record, rows)
-        stripped = StoredRun(self.dir, self.record, self.version)
-        stripped.__dict__["predictions"] = [row.without_text() for row in rows]
-        return stripped
+        """The run after its texts were removed from the folder."""
+        self.dir.withhold_texts(self.record, self.predictions)
+        return StoredRun(self.dir, self.record, self.version)

@@ -1,6 +1,6 @@
 """Diagnostics: common faults of training that raise no error, looked for in every run of a study.
 
-Each check reads records and predictions and returns a finding if something looks wrong. Findings are warnings; they do
+Each check reads records and outputs and returns a finding if something looks wrong. Findings are warnings; they do
 not change the verdict. What a run notices itself (truncated texts, outputs that are empty or do not end) is in its
 record.
 """
@@ -10,11 +10,12 @@ from statistics import fmean, stdev
 
 from tuneoff.methods import METHODS
 from tuneoff.metrics.registry import METRICS
-from tuneoff.results.run_record import EmbeddingPosition, Prediction, Record
+from tuneoff.results.run_outputs import RunOutputs
+from tuneoff.results.run_record import EmbeddingPosition, Record
 from tuneoff.results.study_state import DataFile, SearchFile
 from tuneoff.results.summary import Finding
 from tuneoff.spec.study import METRIC
-from tuneoff.verdict.outputs import is_constant, is_empty, output_of
+from tuneoff.verdict.outputs import is_constant, is_empty
 
 # Smallest change of the validation loss that counts, nats per token.
 _LOSS_TOLERANCE = 0.02
@@ -31,11 +32,8 @@ _SMALLEST_COSINE = 0.5
 _REPETITION = 1 / 3
 
 
-Predictions = Sequence[Prediction]
-
-
 def diagnose(
-    runs: Sequence[tuple[Record, Predictions]],
+    runs: Sequence[tuple[Record, RunOutputs]],
     search: SearchFile | None = None,
     data: DataFile | None = None,
     metric: str = METRIC,
@@ -55,7 +53,7 @@ def diagnose(
     return [*_data_cautions(data), *found, *_search_edges(search)]
 
 
-def _zero_shot_run(runs: Sequence[tuple[Record, Predictions]]) -> tuple[Record, Predictions] | None:
+def _zero_shot_run(runs: Sequence[tuple[Record, RunOutputs]]) -> tuple[Record, RunOutputs] | None:
     return next(((record, rows) for record, rows in runs if record.spec.method.name == "zero_shot"), None)
 
 
@@ -63,7 +61,7 @@ def _method_at(method: str, fraction: float) -> str:
     return method if fraction == 1 else f"{method} at {100 * fraction:g} % of the data"
 
 
-def _check_run(record: Record, rows: Predictions) -> Iterator[Finding]:
+def _check_run(record: Record, rows: RunOutputs) -> Iterator[Finding]:
     def finding(check: str, message: str) -> Finding:
         return Finding(check=check, where=record.name, message=message)
 
@@ -88,9 +86,9 @@ def _check_run(record: Record, rows: Predictions) -> Iterator[Finding]:
         yield finding("outputs", "every output is empty")
     elif is_constant(rows):
         yield finding("outputs", "every output is one and the same text, whatever the document")
-    repeated = [row for row in rows if (row.scores.get("repetition") or 0) > _REPETITION]
-    if rows and len(repeated) > _MANY_OUTPUTS * len(rows):
-        yield finding("repetition", f"{100 * len(repeated) / len(rows):.0f} % of the outputs repeat themselves")
+    repeated = sum(share > _REPETITION for share in rows.known("repetition"))
+    if repeated > _MANY_OUTPUTS * len(rows):
+        yield finding("repetition", f"{100 * repeated / len(rows):.0f} % of the outputs repeat themselves")
     copied = record.details.instruction_share
     if copied is not None and copied > _MANY_COPIES:
         yield finding("instruction", f"{100 * copied:.0f} % of the outputs contain the instruction itself")
@@ -110,17 +108,17 @@ def _check_initial_tokens(position: EmbeddingPosition | None) -> str | None:
 
 
 def _compare_with_zero_shot(
-    runs: Sequence[tuple[Record, Predictions]], zero_shot: tuple[Record, Predictions] | None, metric: str
+    runs: Sequence[tuple[Record, RunOutputs]], zero_shot: tuple[Record, RunOutputs] | None, metric: str
 ) -> Iterator[Finding]:
-    if zero_shot is None or not zero_shot[1]:
+    if zero_shot is None or not len(zero_shot[1]):
         return
     title, _, digits = _title_scale_digits(metric)
-    zero, outputs = zero_shot[0], {row.id: output_of(row) for row in zero_shot[1]}
+    zero, outputs = zero_shot
     for record, rows in runs:
         name = record.spec.method.name
-        if name not in METHODS or not METHODS[name].trains or not rows:
+        if name not in METHODS or not METHODS[name].trains or not len(rows):
             continue
-        if all(outputs.get(row.id) == output_of(row) for row in rows):
+        if rows.repeats(outputs):
             yield Finding(
                 check="not used",
                 where=record.name,
@@ -140,7 +138,7 @@ def _compare_with_zero_shot(
             )
 
 
-def _compare_seeds(runs: Sequence[tuple[Record, Predictions]], fraction: float, metric: str) -> Iterator[Finding]:
+def _compare_seeds(runs: Sequence[tuple[Record, RunOutputs]], fraction: float, metric: str) -> Iterator[Finding]:
     title, scale, digits = _title_scale_digits(metric)
     by_method: dict[str, list[Record]] = {}
     for record, _ in runs:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS, deciding_metric
-from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.run_outputs import RunOutputs
+from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, METRIC
@@ -78,11 +79,11 @@ def _records(study: StoredStudy, block: str | None) -> list[Record]:
 
 def _useless_best(study: StoredStudy, block: str | None, verdict: Verdict) -> str | None:
     """Why the best method that could be handed over is of no use, as sentences; None if it is, or without a verdict."""
-    outputs: dict[str, list[Sequence[Prediction]]] = {}
+    outputs: dict[str, list[RunOutputs]] = {}
     for run in study.runs:
         spec = run.record.spec
         if spec.is_main and run.record.status == "finished" and block in (None, spec.model.name):
-            outputs.setdefault(spec.method.name, []).append(run.predictions)
+            outputs.setdefault(spec.method.name, []).append(run.outputs)
     own = [result for result in verdict.methods if result.method in outputs]
     if not own:
         return None

@@ -1,32 +1,26 @@
 """Outputs from which nothing can be learned: all empty, one text for every document, the same texts by two methods.
 
-Pure functions of records and predictions. What they find precedes the verdict.
+Pure functions of records and outputs. What they find precedes the verdict.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.run_outputs import RunOutputs
+from tuneoff.results.run_record import Record
 
 # Fewer outputs may be equal by chance.
 _FEWEST_OUTPUTS = 3
 # Smallest fall of the validation loss that counts as learning, nats per token.
 _SMALLEST_FALL = 1e-4
 
-Outputs = Mapping[str, Hashable]
-"""Document id -> what was written."""
 
-
-def output_of(row: Prediction) -> Hashable:
-    """The text of an output; if texts were not kept, its tokens and scores."""
-    return row.text or (row.tokens, tuple(sorted((name, value) for name, value in row.scores.items())))
-
-
-def identical_methods(runs: Mapping[tuple[str, int], Outputs]) -> tuple[tuple[str, ...], ...]:
+def identical_methods(runs: Mapping[tuple[str, int], Hashable]) -> tuple[tuple[str, ...], ...]:
     """Groups of two or more methods whose texts are equal for every document and seed, in the order of `runs`.
 
-    `runs` maps (method, seed) to outputs. The single run of a method is compared with all runs of another.
+    `runs` maps (method, seed) to a fingerprint of all outputs, false if there are none. The single run of a method is
+    compared with all runs of another.
     """
-    by_method: dict[str, dict[int, Outputs]] = {}
+    by_method: dict[str, dict[int, Hashable]] = {}
     for (method, seed), outputs in runs.items():
         if outputs:
             by_method.setdefault(method, {})[seed] = outputs
@@ -41,26 +35,29 @@ def identical_methods(runs: Mapping[tuple[str, int], Outputs]) -> tuple[tuple[st
     return tuple(tuple(group) for group in groups if len(group) > 1)
 
 
-def _equal(one: Mapping[int, Outputs], other: Mapping[int, Outputs]) -> bool:
+def _equal(one: Mapping[int, Hashable], other: Mapping[int, Hashable]) -> bool:
     seeds = one.keys() & other.keys()
     if len(one) == 1 or len(other) == 1:
         return all(first == second for first in one.values() for second in other.values())
     return bool(seeds) and all(one[seed] == other[seed] for seed in seeds)
 
 
-def is_empty(rows: Sequence[Prediction]) -> bool:
+def is_empty(outputs: RunOutputs) -> bool:
     """Whether every output is empty, by its score: the texts may not be kept."""
-    return bool(rows) and all((row.scores.get("empty") or 0) == 1 for row in rows)
+    empty = outputs.columns.get("empty")
+    return empty is not None and bool((empty == 1).all())
 
 
-def is_constant(rows: Sequence[Prediction]) -> bool:
+def is_constant(outputs: RunOutputs) -> bool:
     """Whether every output is one and the same text, of three or more."""
-    return len(rows) >= _FEWEST_OUTPUTS and bool(rows[0].text) and all(row.text == rows[0].text for row in rows)
+    if len(outputs) < _FEWEST_OUTPUTS or not outputs.has_text.all():
+        return False
+    return bool((outputs.digests == outputs.digests[0]).all())
 
 
-def says_nothing(runs: Sequence[Sequence[Prediction]]) -> str | None:
+def says_nothing(runs: Sequence[RunOutputs]) -> str | None:
     """Why the outputs of all runs together measure nothing, as a sentence; None if they do."""
-    scored = [rows for rows in runs if rows]
+    scored = [outputs for outputs in runs if len(outputs)]
     if scored and all(map(is_empty, scored)):
         return "Nothing was measured: every output of every method is empty. Read the prompt, and try --template plain."
     if scored and all(map(is_constant, scored)):
@@ -71,12 +68,12 @@ def says_nothing(runs: Sequence[Sequence[Prediction]]) -> str | None:
     return None
 
 
-def ignores_documents(rows: Sequence[Prediction]) -> bool:
+def ignores_documents(outputs: RunOutputs) -> bool:
     """Whether a run wrote nothing, or the same text for every document."""
-    return is_empty(rows) or is_constant(rows)
+    return is_empty(outputs) or is_constant(outputs)
 
 
-def useless_method(title: str, runs: Sequence[Sequence[Prediction]]) -> str | None:
+def useless_method(title: str, runs: Sequence[RunOutputs]) -> str | None:
     """Why the method with the highest mean is of no use, as sentences; None if one of its `runs` is."""
     if not runs or not all(map(ignores_documents, runs)):
         return None

@@ -86,7 +86,7 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         run = study.run(name)
         if run is None:
             raise UserError(f"{study.path}: has no run {name}; name the study that these ratings belong to")
-        scores.append({row.id: row.scores.get(metric) for row in run.predictions})
+        scores.append(run.outputs.scores(metric))
     known = [rating for rating in ratings.ratings if rating.id in groups]
     wrong = next((rating for rating in known if rating.preferred not in (None, *ratings.methods)), None)
     if not known or wrong is not None:

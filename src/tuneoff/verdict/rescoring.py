@@ -47,10 +47,10 @@ def rescore(
     finals: dict[tuple[str, str, int], Mapping[str, float | None]] = {}
     for run in study.runs:
         record = run.record
-        if record.status == "finished" and record.spec.is_main and run.predictions:
-            new = _rescored(run.dir.path, run.predictions, documents, dialect, metric)
+        if record.status == "finished" and record.spec.is_main and (predictions := run.predictions):
+            new = _rescored(run.dir.path, predictions, documents, dialect, metric)
             finals[record.spec.model.name, record.spec.method.name, record.spec.seed] = new
-            changed.append(_change(record.name, run.predictions, new, metric))
+            changed.append(_change(record.name, predictions, new, metric))
     outside: dict[tuple[str, int], Mapping[str, float | None]] = {}
     for name, rows in study.outside.items():
         if rows:

@@ -10,7 +10,8 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_dir import StoredRun
-from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.run_outputs import RunOutputs
+from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
 from tuneoff.text import join_words
@@ -25,7 +26,7 @@ from tuneoff.verdict.costs import (
     lacks_timing,
     model_and_method,
 )
-from tuneoff.verdict.outputs import identical_methods, output_of, says_nothing
+from tuneoff.verdict.outputs import identical_methods, says_nothing
 from tuneoff.verdict.study_size import StudySize, study_size
 
 
@@ -178,7 +179,7 @@ def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float =
         raise UserError(f"{study.path}: contains no run to judge; name the folder that `tuneoff compare` wrote")
     # Models of all fractions: a model keeps its name at a fraction where the runs of others are still missing.
     models = sorted({run.record.spec.model.name for run in finals})
-    outside = {name: _metric_values(rows, metric) for name, rows in study.outside.items()}
+    outside = {name: RunOutputs.of(rows) for name, rows in study.outside.items()}
     found = []
     for model in models:
         own = [run for run in runs if run.record.spec.model.name == model]
@@ -205,7 +206,7 @@ def _model_scores(
     study: StoredStudy,
     runs: Sequence[StoredRun],
     metric: str,
-    outside: Mapping[str, Mapping[str, float | None]],
+    outside: Mapping[str, RunOutputs],
     timing: Mapping[ModelMethod, Record],
     block: str | None,
 ) -> Scores:
@@ -213,7 +214,7 @@ def _model_scores(
     scores: dict[tuple[str, int], Mapping[str, float | None]] = {}
     kept: dict[str, list[Record]] = {method: [] for method in planned}
     notes: list[str] = []
-    outputs: dict[tuple[str, int], Sequence[Prediction]] = {}
+    outputs: dict[tuple[str, int], RunOutputs] = {}
     for run in runs:
         record = run.record
         method, seed = record.spec.method.name, record.spec.seed
@@ -225,12 +226,12 @@ def _model_scores(
             raise UserError(
                 f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
             )
-        scores[method, seed] = _metric_values(run.predictions, metric)
-        outputs[method, seed] = run.predictions
+        scores[method, seed] = run.outputs.scores(metric)
+        outputs[method, seed] = run.outputs
         kept[method].append(record)
-    for name, row in outside.items():
-        scores[name, 0] = row
-        outputs[name, 0] = study.outside[name]
+    for name, found in outside.items():
+        scores[name, 0] = found.scores(metric)
+        outputs[name, 0] = found
     order = {name: index for index, name in enumerate(METHODS)}
     methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
     fixed = {name for name in kept if _is_deterministic(name, runs)}
@@ -239,9 +240,9 @@ def _model_scores(
         scores=scores,
         groups=study.groups,
         costs={
-            name: costs_of([as_alone(record, timing.get(model_and_method(record))) for record in found])
-            for name, found in kept.items()
-            if found
+            name: costs_of([as_alone(record, timing.get(model_and_method(record))) for record in records])
+            for name, records in kept.items()
+            if records
         },
         deterministic=frozenset(fixed | set(outside)),
         titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
@@ -256,9 +257,7 @@ def _model_scores(
             *([] if study.groups else [_NO_GROUPS]),
         ),
         size=study_size(study, (run.record for run in runs)),
-        identical=identical_methods(
-            {key: {row.id: output_of(row) for row in rows} for key, rows in outputs.items()},
-        ),
+        identical=identical_methods({key: found.fingerprint() for key, found in outputs.items()}),
         says_nothing=says_nothing(list(outputs.values())),
     )
 
@@ -313,7 +312,3 @@ def _timed_once(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMetho
             "Times and energy are computed from one timing run for each method, which all its seeds share: how "
             "much another timing would differ is unknown, so small differences in these costs may be chance."
         )
-
-
-def _metric_values(rows: Iterable[Prediction], metric: str) -> dict[str, float | None]:
-    return {row.id: row.scores.get(metric) for row in rows}

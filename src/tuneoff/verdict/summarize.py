@@ -10,9 +10,10 @@ import numpy as np
 from tuneoff import __version__
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
-from tuneoff.metrics import METRICS, means
+from tuneoff.metrics import METRICS
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Machine, Prediction, Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import ReducedSettings
@@ -54,9 +55,7 @@ def summarize(study: StoredStudy) -> Summary:
         confounds=tuple(find_confounds(study.records)),
         diagnostics=(
             *_unreported(judged),
-            *diagnose(
-                [(run.record, run.predictions) for run in finals], study.search, study.data, planned_metric(study)
-            ),
+            *diagnose([(run.record, run.outputs) for run in finals], study.search, study.data, planned_metric(study)),
         ),
         failures=tuple(_failures(study.runs)),
     )
@@ -95,7 +94,7 @@ def _method_rows(
                 seeds=len(own),
                 status=dict(Counter(run.record.status for run in own)),
                 runs=tuple(run.name for run in own),
-                scores=_intervals([run.predictions for run in finished], study.groups),
+                scores=_intervals([run.outputs for run in finished], study.groups),
                 gain=_gain_over_zero_shot(method, one),
                 costs=dict(one.scores.costs.get(method, {})),
                 best_epoch=(
@@ -124,30 +123,35 @@ def _other_rows(study: StoredStudy) -> Iterator[ComparisonRow]:
     )
     for kind, found in kinds:
         for name, predictions in found.items():
-            yield ComparisonRow(name=name, title=name, kind=kind, scores=_intervals([predictions], study.groups))
+            yield ComparisonRow(
+                name=name, title=name, kind=kind, scores=_intervals([RunOutputs.of(predictions)], study.groups)
+            )
 
 
-def _intervals(seeds: Sequence[Sequence[Prediction]], groups: Mapping[str, str]) -> dict[str, Interval]:
+def _intervals(seeds: Sequence[RunOutputs], groups: Mapping[str, str]) -> dict[str, Interval]:
     """Mean over seeds and documents of each metric, with a bootstrap interval over document groups.
 
     There is no interval with few groups, or without any spread: it would be far too short.
     """
-    if not any(seeds):
+    if not any(map(len, seeds)):
         return {}
-    found = means(row.scores for predictions in seeds for row in predictions)
+    documents = {key: position for position, key in enumerate(dict.fromkeys(key for one in seeds for key in one.ids))}
+    positions = [np.array([documents[key] for key in one.ids], dtype=np.intp) for one in seeds]
+    group_of = group_indices(documents, groups)
     intervals = {}
     for metric in METRICS:
-        by_document: dict[str, list[float]] = {}
-        for predictions in seeds:
-            for row in predictions:
-                value = row.scores.get(metric)
-                if value is not None:
-                    by_document.setdefault(row.id, []).append(value)
-        values = np.array([sum(each) / len(each) for each in by_document.values()])
-        group_of = group_indices(by_document, groups)
-        enough = len(np.unique(group_of)) >= FEWEST_GROUPS and np.ptp(values) > 0
-        low, high = (group_interval(values, group_of) if enough else None) or (None, None)
-        intervals[metric] = Interval(mean=found.get(metric), low=low, high=high)
+        sums, counts = np.zeros(len(documents)), np.zeros(len(documents))
+        for one, position in zip(seeds, positions, strict=True):
+            if (column := one.columns.get(metric)) is not None:
+                known = ~np.isnan(column)
+                np.add.at(sums, position[known], column[known])
+                np.add.at(counts, position[known], 1)
+        scored = counts > 0
+        values, groups_of = sums[scored] / counts[scored], np.unique(group_of[scored], return_inverse=True)[1]
+        enough = len(np.unique(groups_of)) >= FEWEST_GROUPS and np.ptp(values) > 0
+        low, high = (group_interval(values, groups_of) if enough else None) or (None, None)
+        every = [value for one in seeds for value in one.known(metric)]
+        intervals[metric] = Interval(mean=math.fsum(every) / len(every) if every else None, low=low, high=high)
     return intervals
 
 
