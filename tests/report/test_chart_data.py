@@ -7,7 +7,7 @@ from pathlib import Path
 from support.report_study import add_timing_run, edit_records, load, with_concurrent_run
 from tuneoff.report import chart_data
 from tuneoff.report.theme import MethodStyles
-from tuneoff.results.run_record import TimelinePoint
+from tuneoff.results.run_record import TimelinePoint, ValidationPoint
 from tuneoff.verdict.costs import finished_timing_runs
 
 
@@ -20,6 +20,20 @@ def test_thinning_keeps_the_peak() -> None:
     assert len(thin) <= chart_data.TIMELINE_POINTS
     assert max(point.memory_bytes for point in thin) == 9_000
     assert chart_data.thinned(points[:7]) == list(points[:7])
+
+
+def test_many_runs_have_few_points_each_and_keep_their_best(fake_study: Callable[..., Path]) -> None:
+    assert chart_data.points_each(300, 1) == chart_data.points_each(300, 50) == 300
+    assert 500 * chart_data.points_each(300, 500) <= chart_data.CHART_POINTS
+    [record] = load(fake_study(documents=1, methods=("lora",))).records
+    losses = [ValidationPoint(step=at, epoch=at / 9, seconds=at, loss=9 - at / 99) for at in range(1, 101)]
+    curve = record.curve.model_copy(update={"validation": losses, "best_step": 33})
+    styles = MethodStyles([record])
+    rows = chart_data.validation_rows(record.model_copy(update={"curve": curve}), styles, 10)
+    assert len(rows) == 12
+    assert [row["epoch"] for row in rows if row["kept"]] == [round(33 / 9, 4)]
+    assert rows[-1]["epoch"] == round(100 / 9, 4)
+    assert len(chart_data.train_rows(record, styles, 10)) == 10
 
 
 def test_a_method_that_trains_nothing_has_one_level_and_no_curve(fake_study: Callable[..., Path]) -> None:

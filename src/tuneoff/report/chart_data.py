@@ -11,12 +11,20 @@ from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method
 # More points than pixels would only enlarge the page.
 CURVE_POINTS = 300
 TIMELINE_POINTS = 400
+# Of all runs in one chart. Hundreds of lines need fewer points each, and a page must open anywhere.
+CHART_POINTS = 20_000
+_FEWEST_POINTS = 10
 
 
-def train_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
-    """The training curve with at most `CURVE_POINTS` points, each the mean over neighbouring steps."""
+def points_each(most: int, runs: int) -> int:
+    """Points of each of the `runs` in one chart: `most`, or fewer in a chart of many runs."""
+    return max(_FEWEST_POINTS, min(most, CHART_POINTS // max(1, runs)))
+
+
+def train_rows(record: Record, styles: MethodStyles, most: int = CURVE_POINTS) -> list[dict[str, Any]]:
+    """The training curve with at most `most` points, each the mean over neighbouring steps."""
     points = record.curve.train
-    width = -(-len(points) // CURVE_POINTS) or 1
+    width = -(-len(points) // most) or 1
     buckets: Iterable[Sequence[TrainPoint]] = (points[at : at + width] for at in range(0, len(points), width))
     return [
         {
@@ -29,10 +37,13 @@ def train_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
     ]
 
 
-def validation_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
-    """The validation curve; empty for a method that trains nothing."""
+def validation_rows(record: Record, styles: MethodStyles, most: int = CURVE_POINTS) -> list[dict[str, Any]]:
+    """The validation curve; empty for a method that trains nothing. Of more than `most` losses, evenly spaced ones, the
+    best and the last."""
     if not record.curve.train:
         return []
+    points = record.curve.validation
+    width = -(-len(points) // most) or 1
     return [
         {
             "method": styles.of(record).label,
@@ -41,7 +52,8 @@ def validation_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]
             "loss": round(point.loss, 5),
             "kept": point.step == record.curve.best_step,
         }
-        for point in record.curve.validation
+        for index, point in enumerate(points)
+        if index % width == 0 or point.step == record.curve.best_step or index == len(points) - 1
     ]
 
 
@@ -53,9 +65,9 @@ def level_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
     return [{"method": styles.of(record).label, "run": record.name, "loss": loss}]
 
 
-def thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `TIMELINE_POINTS` samples. Of neighbours the one with the most memory is kept, for the peaks."""
-    width = -(-len(points) // TIMELINE_POINTS) or 1
+def thinned(points: Sequence[TimelinePoint], most: int = TIMELINE_POINTS) -> list[TimelinePoint]:
+    """At most `most` samples. Of neighbours the one with the most memory is kept, for the peaks."""
+    width = -(-len(points) // most) or 1
     buckets = (points[at : at + width] for at in range(0, len(points), width))
     return [max(bucket, key=lambda point: point.memory_bytes) for bucket in buckets]
 

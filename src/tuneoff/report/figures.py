@@ -35,11 +35,12 @@ def loss_curves(records: Sequence[Record], styles: MethodStyles | None = None) -
     thin, validation loss bold. A ring marks the best checkpoint; a method that trains nothing is a dashed line.
     """
     styles = styles or MethodStyles(records)
+    most = chart_data.points_each(chart_data.CURVE_POINTS, len(records))
     panels = []
     for model in styles.models:
         own = [record for record in records if record.spec.model.name == model]
-        train = [row for record in own for row in chart_data.train_rows(record, styles)]
-        validation = [row for record in own for row in chart_data.validation_rows(record, styles)]
+        train = [row for record in own for row in chart_data.train_rows(record, styles, most)]
+        validation = [row for record in own for row in chart_data.validation_rows(record, styles, most)]
         level = [row for record in own for row in chart_data.level_rows(record, styles)]
         if not (train or validation or level):
             continue
@@ -114,6 +115,7 @@ def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> A
     The subtitle reports concurrent runs. A single run shows its phases as bands.
     """
     styles = styles or MethodStyles(records)
+    most = chart_data.points_each(chart_data.TIMELINE_POINTS, len(records))
     points = [
         {
             "method": styles.of(record).label,
@@ -126,7 +128,7 @@ def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> A
         }
         for record in records
         if record.resources is not None
-        for point in chart_data.thinned(record.resources.timeline)
+        for point in chart_data.thinned(record.resources.timeline, most)
     ]
     if not points:
         return None

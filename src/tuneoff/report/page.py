@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -23,14 +22,14 @@ from tuneoff.report import figures, formatting, sections
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.pictures import Pictures
 from tuneoff.report.rating import rating_page
+from tuneoff.report.reader_data import reader_data
 from tuneoff.report.study_charts import StudyChart, compared_runs, method_styles, study_charts
-from tuneoff.report.table import build_table, style_of
+from tuneoff.report.table import build_table
 from tuneoff.report.templates import read_resource, security_policy, template_environment
-from tuneoff.report.theme import DARK, HUES, NEUTRAL, MethodStyles
+from tuneoff.report.theme import DARK, HUES, NEUTRAL
 from tuneoff.results.json_files import finite_or_none
-from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
-from tuneoff.results.summary import ComparisonRow, Summary
+from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
 from tuneoff.verdict.confounds import arithmetic
 
@@ -107,7 +106,7 @@ def _page(
         read_resource("charts.js"),
         read_resource("escaping.js") + read_resource("reader.js"),
     ]
-    reader = _reader_data(summary, study, styles)
+    reader = reader_data(summary, study, styles)
     drawings = {"dark": DARK, "figures": {one.file: figures.specification(one.chart) for one in charts}}
     names = {run.name for run in compared}
     listed = [*compared, *(run for run in study.runs if run.record.spec.is_main and run.name not in names)]
@@ -122,8 +121,9 @@ def _page(
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json(drawings)),  # noqa: S704 - escaped there
-        reader_json=Markup(embedded_json(reader)),  # noqa: S704 - escaped there
-        readable=bool(reader["documents"]),
+        reader_json=Markup(embedded_json(reader.content)),  # noqa: S704 - escaped there
+        readable=bool(reader.content["documents"]),
+        left_out=reader.left_out,
         summary=summary,
         fields=[shlex.quote(f"{name}=VALUE") for name in field_names(spec.prompt.instruction)],
         several_models=len(spec.models) > 1,
@@ -149,65 +149,6 @@ def _page(
 
 def _indented_json(value: object) -> str:
     return json.dumps(finite_or_none(value), indent=1, ensure_ascii=False)
-
-
-def _reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> dict[str, Any]:
-    """The documents, and the text and scores of every system by position. Empty without texts."""
-    documents = study.documents
-    if not any(one.document for one in documents):  # with --no-texts only ids and groups are stored
-        return {"documents": [], "systems": [], "metrics": [], "primary": None}
-    outputs = [(row, _outputs(row, study)) for row in summary.rows]
-    present = {metric: None for _, found in outputs for _, rows in found for row in rows for metric in row.scores}
-    metrics = [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
-    records = {run.name: run.record for run in study.runs}
-    systems = []
-    for row, found in outputs:
-        if not found:
-            continue
-        style = style_of(row, records, styles)
-        systems.append(
-            {
-                "label": styles.label(row.title, row.model),
-                "kind": row.kind,
-                "hue": style.hue if style else None,
-                "glyph": style.glyph if style else "○",
-                "outputs": [
-                    {"seed": seed, "texts": _texts(documents, predictions, metrics)} for seed, predictions in found
-                ],
-            }
-        )
-    return {
-        "documents": [
-            {"id": one.id, "text": one.document, "references": one.references, "fields": one.fields}
-            for one in documents
-        ],
-        "systems": systems,
-        "metrics": [
-            {
-                "title": formatting.metric_title(name),
-                "digits": METRICS[name].digits if name in METRICS else 2,
-                "higher_is_better": METRICS[name].higher_is_better if name in METRICS else None,
-            }
-            for name in metrics
-        ],
-        "primary": metrics.index(summary.primary_metric) if summary.primary_metric in metrics else 0,
-    }
-
-
-def _outputs(row: ComparisonRow, study: StoredStudy) -> list[tuple[int, Sequence[Prediction]]]:
-    """Seed and predictions of each run of a row."""
-    if row.kind == "method":
-        runs = [run for name in row.runs if (run := study.run(name)) is not None]
-        return [(run.record.spec.seed, predictions) for run in runs if (predictions := run.predictions)]
-    others = study.baselines if row.kind == "extractive" else study.outside
-    return [(0, others[row.name])] if others.get(row.name) else []
-
-
-def _texts(documents: Sequence[Document], predictions: Sequence[Prediction], metrics: Sequence[str]) -> list[Any]:
-    """Text and scores for each document; None where there is no text."""
-    by_id = {prediction.id: prediction for prediction in predictions if not prediction.text_withheld}
-    found = (by_id.get(document.id) for document in documents)
-    return [one and [one.text, [one.scores.get(name) for name in metrics]] for one in found]
 
 
 def _style_sheet() -> str:

@@ -1,7 +1,8 @@
 """What happened in one run: the models of `record.json` and `predictions.jsonl`, which `RunDir` reads and writes."""
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,6 +13,7 @@ from pydantic import (
     model_serializer,
 )
 
+from tuneoff.results.packed_points import Packed
 from tuneoff.spec import RunSpec
 from tuneoff.spec.run import Frozen
 
@@ -70,7 +72,7 @@ class Resources(Frozen):
     threads: int
     processes: int = 1
     """Concurrent runs on the machine, including this one."""
-    timeline: tuple[TimelinePoint, ...] = ()
+    timeline: Annotated[Sequence[TimelinePoint], Packed()] = ()
 
     @property
     def limiting_peak_bytes(self) -> float:
@@ -108,9 +110,9 @@ class ValidationPoint(Frozen):
 class Curve(Frozen):
     """Losses of a run. A method that trains nothing has one validation point, at step 0, and no training points."""
 
-    train: tuple[TrainPoint, ...] = ()
+    train: Annotated[Sequence[TrainPoint], Packed()] = ()
     """Of a long training every second, fourth ... step and the last one; see `step_thinning`."""
-    validation: tuple[ValidationPoint, ...] = ()
+    validation: Annotated[Sequence[ValidationPoint], Packed()] = ()
     best_step: int | None = None
     best_epoch: float | None = None
     best_validation_loss: float | None = None

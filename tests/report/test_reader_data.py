@@ -1,0 +1,61 @@
+"""What the page's reader holds of a large study: as many documents as fit, evenly spaced, and then fewer seeds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.report_study import load
+from tuneoff.report import reader_data as module
+from tuneoff.report.escaping import embedded_json
+from tuneoff.report.reader_data import ReaderData, reader_data
+from tuneoff.report.study_charts import method_styles
+from tuneoff.verdict.summarize import summarize
+
+
+def data_of(folder: Path) -> ReaderData:
+    study = load(folder)
+    summary = summarize(study)
+    return reader_data(summary, study, method_styles(summary, study))
+
+
+@pytest.fixture
+def folder(fake_study: Callable[..., Path]) -> Path:
+    return fake_study(documents=40, seeds=3, methods=("zero_shot", "lora"))
+
+
+def bytes_of(data: ReaderData) -> int:
+    return len(embedded_json(data.content).encode())
+
+
+def test_a_study_that_fits_is_shown_whole(folder: Path) -> None:
+    data = data_of(folder)
+    assert data.left_out is None
+    assert len(data.content["documents"]) == 40
+
+
+def test_evenly_spaced_documents_of_a_study_that_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = data_of(folder)
+    monkeypatch.setattr(module, "MOST_BYTES", bytes_of(whole) // 2)
+    monkeypatch.setattr(module, "_WANTED_DOCUMENTS", 10)
+    half = data_of(folder)
+    shown = [one["id"] for one in half.content["documents"]]
+    every = [one["id"] for one in whole.content["documents"]]
+    assert 15 < len(shown) < 25
+    assert shown == [every[index * 40 // len(shown)] for index in range(len(shown))]
+    assert half.left_out == f"{len(shown)} of the 40 test documents, evenly spaced"
+    assert bytes_of(half) < 0.6 * bytes_of(whole)
+    for before, after in zip(whole.content["systems"], half.content["systems"], strict=True):
+        for all_texts, texts in zip(before["outputs"], after["outputs"], strict=True):
+            assert texts["texts"] == [all_texts["texts"][every.index(key)] for key in shown]
+
+
+def test_seeds_are_left_out_where_they_leave_room_for_few_documents(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = data_of(folder)
+    monkeypatch.setattr(module, "MOST_BYTES", int(bytes_of(whole) * 0.8))
+    fewer = data_of(folder)
+    assert fewer.left_out == "2 of up to 3 seeds of each method"
+    lora = next(system for system in fewer.content["systems"] if system["label"] == "LoRA")
+    assert [output["seed"] for output in lora["outputs"]] == [0, 1]
