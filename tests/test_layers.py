@@ -22,6 +22,7 @@ LAYERS = {
     "regular_files": 0,
     "spec": 0,
     "stats": 0,
+    "stopping": 0,
     "text": 0,
     "data": 1,
     "results": 1,

@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tuneoff import data, models, prompts, run
+from tuneoff import data, models, prompts, run, stopping
 from tuneoff.data import load_dataset, starter_present
-from tuneoff.engine.generation import generate
+from tuneoff.engine import generation
+from tuneoff.engine.generation import NotFinite, generate
+from tuneoff.engine.trainer import Trainer
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 from tuneoff.results.events import Finished, StepDone, read_events
@@ -117,6 +119,69 @@ def test_a_diverged_run_is_a_readable_record(tiny_model, tiny_data, tmp_path, mo
     assert "not finite" in record.failure.message
     assert len(record.curve.train) == 3
     assert "NaN" not in json.dumps(record.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "few_shot"])
+def test_a_method_that_trains_nothing_diverges_too(name, tiny_model, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "validation_loss", lambda *args, **kwargs: float("inf"))
+    run.run(spec_of(name, tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    record = RunDir(tmp_path).read_record()
+    assert record.status == "diverged"
+    assert record.failure is not None
+    assert "the validation loss is not finite at step 0" in record.failure.message
+    assert not record.curve.validation
+
+
+def test_a_text_without_finite_logits_is_a_diverged_run(tiny_model, tiny_data, tmp_path, monkeypatch):
+    def generate(*args, **kwargs):
+        raise NotFinite("doc3")
+
+    monkeypatch.setattr(run, "generate", generate)
+    run.run(spec_of("lora", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    record = RunDir(tmp_path).read_record()
+    assert record.status == "diverged"
+    assert record.failure is not None
+    assert "doc3 is generated after step 3" in record.failure.message
+    assert not record.scores
+
+
+def test_broken_weights_are_a_diverged_run(tiny_model, tiny_data, tmp_path):
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    run.run(spec_of("zero_shot", folder, tiny_data), tmp_path / "run", "id", "name")
+    record = RunDir(tmp_path / "run").read_record()
+    assert record.status == "diverged"
+    assert record.failure is not None
+    assert "hold NaN or infinite values (first: model.norm.weight)" in record.failure.message
+
+
+def test_a_run_that_is_stopped_while_it_writes_keeps_its_training(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """The trained weights are saved, although no checkpoint was due, and the texts are those of an undisturbed run."""
+    spec = spec_of("lora", tiny_model("llama"), tiny_data)
+    whole = run.run(spec, tmp_path / "whole", "id", "name")
+    real = generation.generate
+
+    def generate(*args, **kwargs):
+        stopping.request_stop(signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run, "generate", generate)
+    try:
+        with pytest.raises(stopping.Stopped):
+            run.run(spec, tmp_path / "run", "id", "name")
+    finally:
+        stopping._Run.asked = None
+    assert not (tmp_path / "run" / "record.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "_step", None)  # fails if anything is trained
+    again = run.run(spec, tmp_path / "run", "id", "name")
+    assert again.status == "finished"
+    assert (again.scores, again.notes) == (whole.scores, again.notes)
+    assert any("resumed after step 3" in note for note in again.notes)
+    assert RunDir(tmp_path / "run").read_predictions() == RunDir(tmp_path / "whole").read_predictions()
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 KILLED = """

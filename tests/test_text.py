@@ -1,8 +1,12 @@
 """Text for people: lists, suggestions, durations, and untrusted text for a terminal."""
 
+import contextlib
+import os
+import pty
+
 import pytest
 
-from tuneoff.text import did_you_mean, format_duration, join_words, parse_duration, plural, sanitize
+from tuneoff.text import LastingStream, did_you_mean, format_duration, join_words, parse_duration, plural, sanitize
 
 
 def test_words_are_joined() -> None:
@@ -40,3 +44,17 @@ def test_control_codes_are_replaced() -> None:
     assert sanitize("a\x1b[2J\r\u202e\x9b31m\nb") == "a?[2J???31m?b"
     assert sanitize("a\n\tb\x07", keep="\n") == "a\n?b?"
     assert sanitize("Ünï \U0001f600") == "Ünï \U0001f600"
+
+
+def test_a_stream_drops_what_a_terminal_that_is_gone_cannot_take() -> None:
+    parent, child = pty.openpty()
+    plain = os.fdopen(child, "w")
+    stream = LastingStream(plain)
+    assert stream.isatty()
+    os.close(parent)
+    print("lost", file=stream, flush=True)
+    stream.flush()
+    with pytest.raises(OSError, match="Input/output"):
+        print("lost", file=plain, flush=True)
+    with contextlib.suppress(OSError):
+        plain.close()

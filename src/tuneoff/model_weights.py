@@ -31,6 +31,10 @@ WITHOUT_EFFECT = re.compile(
 )
 
 
+class BrokenWeights(UserError):
+    """The files hold weights that are not finite."""
+
+
 def read_weights(
     folder: Path,
     dtype: torch.dtype | None,
@@ -91,7 +95,7 @@ def read_weights(
         )
     loaded_model: PreTrainedModel = model
     if damaged := _not_finite(loaded_model):
-        raise UserError(
+        raise BrokenWeights(
             f"{folder}: {len(damaged)} of its weights hold NaN or infinite values (first: {damaged[0]}), as after a "
             "training that diverged; give an earlier checkpoint"
         )

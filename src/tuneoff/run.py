@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import subprocess
 import warnings
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 from torch import Tensor
 
-from tuneoff import data, metrics, models
+from tuneoff import data, metrics, models, stopping
 from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
-from tuneoff.engine.generation import GeneratedTokens, generate
+from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.precision import choose_dtype, pick_device
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
@@ -26,7 +27,7 @@ from tuneoff.export.model_card import write_model_card
 from tuneoff.methods import AdaptedModel, Method, build
 from tuneoff.methods.embedding_alignment import measure_alignment
 from tuneoff.model_files import check_files
-from tuneoff.model_weights import first_error_line
+from tuneoff.model_weights import BrokenWeights, first_error_line
 from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
@@ -53,12 +54,15 @@ if TYPE_CHECKING:
 
 # A larger fraction of truncated outputs or documents deserves a warning.
 _NOTABLE_FRACTION = 0.2
+_OTHER_FORMAT = "try --precision fp32, or another model"
 
 
-def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
+def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1) -> Record:
     """Carry out `spec`, write record, predictions, events and artefact into `folder`, and return the record.
 
-    An error becomes a record with a status and a reason. Only what ends the process is raised.
+    An error becomes a record with a status and a reason. Only what ends the process is raised: `Stopped` if it was
+    asked to end, after the training was saved. `parts`: number of parts that each micro-batch is computed in, above 1
+    for a run that the system has killed because memory ran out.
     """
     run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +70,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
     started = _now()
     with EventWriter(run_dir.events) as events, Meter(events=events.append) as meter:
         work = _Work(spec, run_id, run_dir, meter, events.append)
+        work.parts = parts
         status: Status = "finished"
         failure = None
         try:
@@ -73,8 +78,17 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
         except Diverged as error:
             work.curve = error.curve
             status, failure = "diverged", Failure(type="Diverged", message=str(error))
+        except NotFinite as error:
+            step = work.curve.best_step or 0
+            message = f"{error} after step {step}; {_OTHER_FORMAT}"
+            status, failure = "diverged", Failure(type="Diverged", message=message)
+        except BrokenWeights as error:
+            status, failure = "diverged", Failure(type="Diverged", message=f"{error} (before step 1)")
         except UserError as error:
             status, failure = "failed", Failure(type="UserError", message=str(error))
+        except stopping.Stopped:
+            work.save_training()
+            raise
         except Exception as error:
             status, failure = "failed", failure_of(error, meter.last_phase)
         record = Record(
@@ -96,9 +110,10 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str) -> Record:
             details=work.details,
             provenance=work.provenance,
         )
-        run_dir.write_record(record)
-        if record.status != "failed":  # a cause such as a full disk may be gone when the run is repeated
-            work.checkpoints.delete()
+        with stopping.stop_deferred():
+            run_dir.write_record(record)
+            if record.status != "failed":  # a cause such as a full disk may be gone when the run is repeated
+                work.checkpoints.delete()
     with EventWriter(run_dir.events) as events:  # opened again, after the last sample, so that this is the last event
         events.append(Finished(status=record.status))
     return record
@@ -111,6 +126,7 @@ class _Work:
         self, spec: RunSpec, run_id: str, run_dir: RunDir, meter: Meter, emit: Callable[[Event], None]
     ) -> None:
         self.spec, self.run_id, self.run_dir, self.meter, self.emit = spec, run_id, run_dir, meter, emit
+        self.parts = 1
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
@@ -120,9 +136,17 @@ class _Work:
         self.trainable_parameters: int | None = None
         self.total_parameters: int | None = None
         self.checkpoints = Checkpoints(run_dir.path)  # keeps no state before device and number format are known
+        self.trainer: Trainer | None = None
+
+    def save_training(self) -> None:
+        """Write a checkpoint of the trained weights, for a run that is stopped after its training."""
+        if self.trainer is not None:
+            self.trainer.save_result()
 
     def do(self) -> None:
         spec = self.spec
+        if self.parts > 1:
+            self._note(f"memory ran out in an earlier attempt; micro-batches are computed in {self.parts} parts")
         with self.meter.phase("load"):
             method = build(spec.method.name, spec.method.hyperparameters)
             device = pick_device()
@@ -180,6 +204,8 @@ class _Work:
                 pad_id=base.pad_id,
                 device=base.device,
                 progress=lambda done: self.emit(Generated(done=done, total=len(rows), seconds=self.meter.elapsed())),
+                note=self._note,
+                parts=self.parts,
             )
             generating.tokens += sum(len(row.prompt) for row in rows) + sum(len(row.token_ids) for row in written)
         return written
@@ -237,10 +263,9 @@ class _Work:
     ) -> None:
         rates = self.spec.method.hyperparameters
         if self.spec.role != "timing":
-            where = {key: getattr(self.details, key) for key in ("dtype", "device", "kernels")}
-            self.checkpoints = Checkpoints(self.run_dir.path, {"run": self.run_id, **where}, note=self._note)
+            self.checkpoints = Checkpoints(self.run_dir.path, self._identity(), note=self._note)
         before = _norms(adapted)
-        self.curve = Trainer(
+        self.trainer = Trainer(
             adapted,
             train,
             validation,
@@ -254,16 +279,33 @@ class _Work:
             meter=self.meter,
             emit=self.emit,
             prune_above=self.spec.cut_above,
-        ).fit()
+            parts=self.parts,
+        )
+        self.curve = self.trainer.fit()
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self._report(moved_share=moved / max(1, len(before)))
         self._record_embedding_position(adapted, base, "trained")
 
+    def _identity(self) -> dict[str, str]:
+        """What the numbers of a training depend on: a state of another identity is not used."""
+        where = {"number format": self.details.dtype, "device": self.details.device, "kernels": self.details.kernels}
+        return {
+            "run": self.run_id,
+            **{key: str(value) for key, value in where.items()},
+            "python": platform.python_version(),
+            **models.versions(),
+            "numerics version": str(NUMERICS_VERSION),
+        }
+
     def _validate(self, adapted: AdaptedModel, rows: Sequence[Encoded], base: BaseModel) -> None:
         with self.meter.phase("evaluate") as evaluating:
             tokens = self.spec.train.micro_batch_tokens
-            loss = validation_loss(adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens)
+            loss = validation_loss(
+                adapted, rows, pad_id=base.pad_id, device=base.device, tokens=tokens, note=self._note
+            )
             evaluating.tokens += sum(row_lengths(rows))
+        if not math.isfinite(loss):
+            raise Diverged(0, Curve(), "the validation loss", _OTHER_FORMAT)
         seconds = self.meter.elapsed()
         self.emit(Validated(step=0, epoch=0.0, loss=loss, best=True, seconds=seconds))
         point = ValidationPoint(step=0, epoch=0.0, seconds=seconds, loss=loss)
@@ -271,9 +313,10 @@ class _Work:
 
     def _save(self, method: Method, adapted: AdaptedModel, prompter: Prompter) -> None:
         folder = self.run_dir.artefact
-        folder.mkdir(exist_ok=True)
-        kind = adapted.save(folder)
-        write_model_card(folder, self.spec, method, kind, prompter)
+        with stopping.stop_deferred():
+            folder.mkdir(exist_ok=True)
+            kind = adapted.save(folder)
+            write_model_card(folder, self.spec, method, kind, prompter)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.artefact = Artefact(
             format=kind,

@@ -1,12 +1,35 @@
 """Text for people: lists, suggestions, durations, and untrusted text made safe for a terminal."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any, TextIO
 
 _DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?")
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
+
+
+class LastingStream:
+    """A text stream that drops what cannot be written: its terminal is gone, or its reader has left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, or drop it; its length."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def join_words(words: Sequence[str]) -> str:

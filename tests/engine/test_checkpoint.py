@@ -3,18 +3,21 @@
 import itertools
 import math
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from support.training_world import World
-from tuneoff.engine import checkpoint
+from tuneoff import stopping
+from tuneoff.engine import checkpoint, gradients
 from tuneoff.engine.checkpoint import Checkpoints, DamagedState
 from tuneoff.engine.trainer import _BestState
 from tuneoff.methods import METHODS, build
 from tuneoff.results import step_thinning
 from tuneoff.results.events import StepDone, Validated
+from tuneoff.stopping import _Run
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
@@ -156,17 +159,145 @@ def test_a_damaged_state_is_never_used(tmp_path: Path) -> None:
         assert all(torch.equal(tensors_read[key], tensor) for key, tensor in tensors.items()), name
 
 
+def test_two_states_are_kept_and_the_older_one_replaces_a_damaged_one(world: World) -> None:
+    """A learning rate that is too high: the best state is that of the first validation, which both states refer to."""
+    spec = {"schedule": "constant", "warmup": 0.0}
+    expected, curve, events = uninterrupted(world, "full", **spec)
+    stop_after(world, 8)
+    with pytest.raises(Stopped):
+        world.fit("full", rate=SEARCHED["full"], **EFFORT, **spec)
+    assert sorted(file.name for file in world.scratch.glob("checkpoint*")) == [
+        "checkpoint-older.safetensors",
+        "checkpoint.safetensors",
+    ]
+    newest = world.scratch / "checkpoint.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    adapted, again = resume(world, "full", **spec)
+    assert "newest state of an interrupted attempt is damaged" in world.notes[0]
+    assert "resumed after step 6" in world.notes[1]
+    assert (again, emitted(world)) == (curve, events)
+    assert same(weights(adapted), expected)
+
+
+def changed(name, tensors, about):
+    """A state as another version would write it: whole, but of another form."""
+    weight = next(key for key in tensors if key.startswith("weights/"))
+    moment = next(key for key in tensors if key.startswith("optimizer/exp_avg."))
+    if name == "another name":
+        tensors["weights/renamed"] = tensors.pop(weight)
+    elif name == "a missing moment":
+        del tensors[moment]
+    elif name == "another shape":
+        tensors[weight] = tensors[weight].reshape(-1)[:-1].clone()
+    elif name == "another type":
+        tensors[moment] = tensors[moment].double()
+    elif name == "an unknown part":
+        tensors["more/x"] = torch.ones(1)
+    elif name == "a field more":
+        about["later"] = 1
+    elif name == "a field of the course":
+        del about["course"]["ended"]
+    elif name == "a field of the curve":
+        about["course"]["curve"]["later"] = 1
+    elif name == "the meter":
+        about["meter"] = {"later": "x"}
+    elif name == "the versions":
+        about["identity"]["torch"] = "1.0"
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["another name", "a missing moment", "another shape", "another type", "an unknown part", "a field more",
+     "a field of the course", "a field of the curve", "the meter", "the versions"],
+)  # fmt: skip
+def test_a_whole_state_that_does_not_fit_starts_the_training_again(world: World, case: str) -> None:
+    expected, curve, events = uninterrupted(world, "lora")
+    stop_after(world, 4)
+    with pytest.raises(Stopped):
+        world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
+    for file in world.scratch.glob("checkpoint*"):
+        tensors, about = checkpoint.read_state(file)
+        changed(case, tensors, about)
+        checkpoint.write_state(file, tensors, about)
+    adapted, again = resume(world, "lora")
+    assert "does not fit" in world.notes[0]
+    assert "training started again" in world.notes[0]
+    assert (again, emitted(world)) == (curve, events)
+    assert same(weights(adapted), expected)
+
+
+@pytest.mark.parametrize("kind", [StepDone, Validated])
+def test_a_request_to_stop_saves_the_state_after_the_last_step(world: World, kind: type) -> None:
+    """Also with a checkpoint that would be due in an hour, and with a validation that was not completed."""
+    expected, curve, events = uninterrupted(world, "lora")
+
+    def emit(event):
+        World.emit(world, event)
+        if isinstance(event, kind) and event.step == curve.validation[0].step:  # type: ignore[attr-defined]
+            stopping.request_stop(signal.SIGTERM)
+
+    world.emit = emit  # type: ignore[method-assign]
+    world.checkpoints = Checkpoints(world.scratch, IDENTITY, note=world.notes.append)
+    with pytest.raises(stopping.Stopped) as stopped:
+        world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
+    assert stopped.value.code == 143
+    _Run.asked = None
+    adapted, again = resume(world, "lora")
+    assert f"resumed after step {curve.validation[0].step}" in world.notes[0]
+    assert (again, emitted(world)) == (curve, events)
+    assert same(weights(adapted), expected)
+
+
+def test_a_request_to_stop_between_micro_batches_loses_no_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random numbers that were drawn in the step that is given up are drawn again."""
+    expected, curve, _ = uninterrupted(world, "lora")
+    real, calls = gradients.batch_loss, 0
+
+    def batch_loss(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 14:  # in the fourth step: each has four micro-batches
+            torch.rand(3)
+            _Run.asked = signal.SIGTERM
+        return real(*args)
+
+    monkeypatch.setattr(gradients, "batch_loss", batch_loss)
+    world.checkpoints = Checkpoints(world.scratch, IDENTITY, note=world.notes.append)
+    with pytest.raises(stopping.Stopped):
+        world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
+    _Run.asked = None
+    monkeypatch.undo()
+    adapted, again = resume(world, "lora")
+    assert "resumed after step 3" in world.notes[0]
+    assert again == curve
+    assert same(weights(adapted), expected)
+
+
+def test_a_stop_after_the_training_saves_its_result(world: World) -> None:
+    world.checkpoints = Checkpoints(world.scratch, IDENTITY, note=world.notes.append)
+    adapted = build("lora", {}).adapt(world.load(), [], 0)
+    trainer = world.trainer(adapted, SEARCHED["lora"], **EFFORT)
+    curve, expected = trainer.fit(), weights(adapted)
+    assert not world.checkpoints.exists
+    adapted.merge()  # the generation has begun
+    trainer.save_result()
+    adapted, again = resume(world, "lora")
+    assert again == curve
+    assert same(weights(adapted), expected)
+
+
 def test_with_a_damaged_state_the_training_starts_again_and_notes_it(world: World) -> None:
     expected, curve, events = uninterrupted(world, "lora")
     stop_after(world, 4)
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
-    [file] = world.scratch.glob("checkpoint*")
-    file.write_bytes(file.read_bytes()[:-9])
+    for file in world.scratch.glob("checkpoint*"):
+        file.write_bytes(file.read_bytes()[:-9])
     adapted, again = resume(world, "lora")
     assert (again, emitted(world)) == (curve, events)
     assert same(weights(adapted), expected)
     assert "is damaged" in world.notes[0]
+    assert "training started again" in world.notes[0]
 
 
 def test_without_its_best_state_the_training_starts_again(world: World) -> None:
@@ -175,8 +306,8 @@ def test_without_its_best_state_the_training_starts_again(world: World) -> None:
     stop_after(world, 9)
     with pytest.raises(Stopped):
         world.fit("full", rate=SEARCHED["full"], schedule="constant", warmup=0.0, **EFFORT)
-    [best] = world.scratch.glob("best-*")
-    best.write_bytes(best.read_bytes()[:-9])
+    for best in world.scratch.glob("best-*"):
+        best.write_bytes(best.read_bytes()[:-9])
     adapted, again = resume(world, "full", schedule="constant", warmup=0.0)
     assert again == curve
     assert same(weights(adapted), expected)
@@ -187,10 +318,10 @@ def test_a_state_of_another_run_or_number_format_is_not_used(world: World) -> No
     stop_after(world, 4)
     with pytest.raises(Stopped):
         world.fit("lora", rate=SEARCHED["lora"], **EFFORT)
-    other = checkpoints_of(world, {"run": "4567"})
-    assert other.load() is None
+    other = checkpoints_of(world, {"run": "4567", "torch": "9"})
+    assert not other.resume(lambda *_state: None)
     assert not other.exists
-    assert "another number format or device" in world.notes[0]
+    assert "written with another run and torch" in world.notes[0]
 
 
 def test_a_full_disk_does_not_stop_the_training(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +366,7 @@ def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: p
         nonlocal now
         now += 10.0
 
-    monkeypatch.setattr(checkpoint, "write_state", slow)
+    monkeypatch.setattr(Checkpoints, "_write", slow)
     states = Checkpoints(tmp_path, IDENTITY, min_seconds=60.0, clock=lambda: now)
     assert not states.due()
     now = 60.0
@@ -246,6 +377,30 @@ def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: p
     now = 570.0
     assert states.due()
     assert not Checkpoints(tmp_path, clock=lambda: 1e9).due()
+
+
+def test_on_a_full_disk_the_oldest_state_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = Checkpoints(tmp_path, IDENTITY)
+    for step in (1, 2):
+        assert states.save({"x": torch.ones(2)}, {"step": step})
+    real = checkpoint.write_state
+
+    def write(path, *args):
+        if len(list(tmp_path.iterdir())) > 1:
+            raise OSError(28, "No space left on device")
+        real(path, *args)
+
+    monkeypatch.setattr(checkpoint, "write_state", write)
+    assert states.save({"x": torch.ones(2)}, {"step": 3})
+    found = {file.name: checkpoint.read_state(file)[1]["step"] for file in tmp_path.iterdir()}
+    assert found == {"checkpoint.safetensors": 3, "checkpoint-older.safetensors": 2}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    for name in (".checkpoint-new.safetensors.part", ".best-3.safetensors.part", ".tmpQx81Za", "log.txt"):
+        (tmp_path / name).write_bytes(b"half")
+    assert not Checkpoints(tmp_path, IDENTITY).resume(lambda *_state: None)
+    assert [file.name for file in tmp_path.iterdir()] == ["log.txt"]
 
 
 def test_delete_removes_the_best_states_too(world: World) -> None:

@@ -11,10 +11,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from support.token_rows import CPU, VirtualTokens, key_value_prefix, load_tiny, random_rows, random_virtual_tokens
 from tiny import ARCHITECTURES
-from tuneoff.engine.generation import GeneratedTokens, _generation_batches, generate
+from tuneoff.engine.generation import GeneratedTokens, NotFinite, _generation_batches, generate
 from tuneoff.engine.loss import VirtualTokenModel
 from tuneoff.errors import UserError
-from tuneoff.methods import build
+from tuneoff.methods import AdaptedModel, build
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -241,3 +241,13 @@ def test_batches_have_similar_sizes_and_come_in_pairs_where_rows_suffice(batch_s
             fewest = -(-rows // batch_size)
             is_even = multiple > 1 and rows >= 16 and batch_size >= 8
             assert len(batches) == (fewest + fewest % 2 if is_even else fewest)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_no_text(tiny_model: Callable[[str], Path], value: float) -> None:
+    """The largest of logits with a NaN is that NaN: without a check, it would be the token that is chosen."""
+    model = load_tiny(tiny_model("llama")).model
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda _head, _inputs, logits: logits.index_fill(-1, torch.tensor([3]), value))
+    with pytest.raises(NotFinite, match="not finite while the text of"):
+        write(AdaptedModel(model), random_rows(LENGTHS))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.memory import MB, touch
-from tuneoff.profiling.memory import MemoryPeak
+from tuneoff.profiling.memory import MemoryPeak, out_of_memory_kills
 
 
 def test_the_kernel_sees_peaks_between_samples() -> None:
@@ -41,3 +41,11 @@ def test_without_a_mark_the_highest_sample_is_used(tmp_path: Path) -> None:
     peak.sample()
     del block
     assert peak.read_and_reset() - peak.read_and_reset() > 40 * MB
+
+
+def test_kills_for_want_of_memory_are_read_from_the_system(tmp_path: Path) -> None:
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 12\n")
+    assert out_of_memory_kills(tmp_path / "vmstat") == 12
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\n")
+    assert out_of_memory_kills(tmp_path / "vmstat") is None
+    assert out_of_memory_kills(tmp_path / "none") is None

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 
 from support.fake_runs import PRELOAD, job
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.results.events import Event, Finished, PhaseStarted, StepDone
+from tuneoff.results.events import Event, Finished, Note, PhaseStarted, StepDone
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
+from tuneoff.study import executor
 from tuneoff.study.executor import EXECUTORS, Job, LocalExecutor, Observer, Observers, SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout, choose_start_method
 
@@ -48,8 +50,8 @@ def run(
     layout: Layout = WHOLE_MACHINE,
 ) -> list[Record]:
     target = f"support.fake_runs:{target}"
-    with LocalExecutor(layout, preload=preload, start_method=method, target=target) as executor:
-        return [done.record for done in executor.run(jobs, observer or SilentObserver())]
+    with LocalExecutor(layout, preload=preload, start_method=method, target=target) as opened:
+        return [done.record for done in opened.run(jobs, observer or SilentObserver())]
 
 
 def read_record(folder: Path) -> Record:
@@ -307,6 +309,73 @@ def test_the_server_dying_costs_one_run(tmp_path: Path) -> None:
     assert wait_for(lambda: not alive(killed[0]))
 
 
+def test_the_death_of_the_server_is_not_called_want_of_memory(tmp_path: Path) -> None:
+    (record,) = run([job(tmp_path)], "kill_the_server")
+    assert record.failure is not None
+    assert (record.status, record.failure.type) == ("failed", "ServerDied")
+    assert "memory" not in record.failure.message
+
+
+def test_a_server_that_cannot_fork_costs_the_runs_of_that_time_only(tmp_path: Path) -> None:
+    """The system refuses new processes for a while: too many processes, or too little memory."""
+    jobs = [job(tmp_path / str(number), name=f"lora-s{number}") for number in range(3)]
+    records = run(jobs, "finish", preload=(*PRELOAD, "support.refused_fork"))
+    assert [record.status for record in records] == ["finished", "failed", "finished"]
+    failure = records[1].failure
+    assert failure is not None
+    assert (failure.type, read_record(tmp_path / "1").status) == ("NotStarted", "failed")
+    assert "the system refused a new process (Resource temporarily unavailable)" in failure.message
+
+
+def test_a_process_that_cannot_be_spawned_costs_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for method in METHODS:
+        (record,) = run([job(tmp_path / method)], "finish", method)
+        assert record.failure is not None
+        assert record.failure.type == "NotStarted"
+
+
+def test_a_run_that_the_system_kills_for_memory_is_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = itertools.count()
+    monkeypatch.setattr(executor, "out_of_memory_kills", lambda: next(kills))
+    notes: list[str] = []
+
+    def watch(_job: Job, event: Event) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    names = ["too_large", "much_too_large", "fine"]
+    jobs = [job(tmp_path / name, name=name) for name in names]
+    records = run(jobs, "killed_for_memory", observer=Watch(watch))
+    assert [record.status for record in records] == ["finished", "failed", "finished"]
+    assert [detail(records[0], "parts"), detail(records[2], "parts")] == [2, 1]
+    assert records[1].failure is not None
+    assert "also with each micro-batch in 2 parts" in records[1].failure.message
+    assert sum("tried once more, in parts" in note for note in notes) == 2
+
+
+def test_a_kill_that_was_not_for_memory_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "out_of_memory_kills", lambda: 7)
+    (record,) = run([job(tmp_path, name="too_large")], "killed_for_memory")
+    assert record.status == "failed"
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunDir, "write_record", full)
+    records = run([job(tmp_path / "0"), job(tmp_path / "1")], "crash")
+    assert [record.status for record in records] == ["failed", "failed"]
+
+
 def test_a_preload_that_fails_says_what(tmp_path: Path) -> None:
     with pytest.raises(RunFailure, match="No module named 'no_such_module'"):
         run([job(tmp_path)], "finish", preload=("no_such_module",))
@@ -346,7 +415,7 @@ sys.path.insert(0, {tests!r})
 from support.fake_runs import job, PRELOAD
 from tuneoff.study import launcher
 from tuneoff.study.executor import LocalExecutor, SilentObserver
-launcher.GRACE_SECONDS = 1.0
+launcher.GRACE_SECONDS = {grace}
 print("started", flush=True)
 folder = Path({folder!r})
 with LocalExecutor(preload=PRELOAD, start_method={method!r}, target="support.fake_runs:{target}") as executor:
@@ -358,8 +427,9 @@ print(*(run.record.status for run in runs), flush=True)
 def script(tmp_path: Path, target: str, method: str) -> "subprocess.Popen[str]":
     path = tmp_path / "script.py"
     text = SCRIPT.format(
-        tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "run"), method=method, target=target
-    )
+        tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "run"), method=method, target=target,
+        grace=30.0 if target == "save_and_end" else 1.0,
+    )  # fmt: skip
     path.write_text(textwrap.dedent(text))
     return subprocess.Popen(
         [sys.executable, str(path)],
@@ -384,6 +454,8 @@ def test_a_script_without_a_guard_does_not_start_itself_again(tmp_path: Path, me
         ("spawn", "hang", signal.SIGINT, -signal.SIGINT),
         ("forkserver", "hang_and_ignore_sigterm", signal.SIGTERM, 143),
         ("spawn", "hang", signal.SIGTERM, 143),
+        ("forkserver", "save_and_end", signal.SIGHUP, 129),
+        ("spawn", "save_and_end", signal.SIGTERM, 143),
     ],
 )
 def test_a_stop_is_recorded_and_ends_the_study(
@@ -393,14 +465,19 @@ def test_a_stop_is_recorded_and_ends_the_study(
     pid_file = tmp_path / "run" / "pid"
     assert wait_for(lambda: pid_file.exists() and pid_file.read_text() != "")
     child = int(pid_file.read_text())
-    # Ctrl-C reaches the whole group, as from a terminal; SIGTERM the parent alone, as from a batch system
-    if number == signal.SIGINT:
+    # Ctrl-C and SIGHUP reach the whole group, as from a terminal; SIGTERM the parent alone, as from a batch system
+    if number != signal.SIGTERM:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.communicate(timeout=60)
+    time.sleep(0.1)
+    if target != "hang":  # which ends at once, and the script with it
+        process.send_signal(number)  # a second one is survived
+    _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert not alive(child)
+    assert number == signal.SIGINT or "Traceback" not in err
+    assert (tmp_path / "run" / "saved").exists() == (target == "save_and_end")
     record = read_record(tmp_path / "run")
     assert (record.status, len(record.curve.train)) == ("interrupted", 2)
     assert record.failure is not None

@@ -10,6 +10,7 @@ from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sa
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Record, RunDetails
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
+from tuneoff.stopping import Stopped
 from tuneoff.study.executor import Job
 
 PRELOAD = ("tuneoff.results.study_dir", "support.fake_runs")
@@ -95,3 +96,28 @@ def leave_running_record(spec: RunSpec, folder: Path, run_id: str, name: str) ->
 def by_method(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     """The name of the method decides how the run ends."""
     {"crash": crash, "finish": finish, "hang": hang}.get(spec.method.name, kill_itself)(spec, folder, run_id, name)
+
+
+def save_and_end(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    """A run that takes a moment to save its state when it is asked to end."""
+    try:
+        hang(spec, folder, run_id, name)
+    except Stopped:
+        time.sleep(0.5)
+        (folder / "saved").touch()
+        raise
+
+
+def kill_the_server(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def killed_for_memory(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1) -> None:
+    """As if the system had killed it, unless it is small enough."""
+    if parts < {"fine": 1, "too_large": 2}.get(name, 4):
+        os.kill(os.getpid(), signal.SIGKILL)
+    details = RunDetails.model_validate({"parts": parts})
+    RunDir(folder).write_record(
+        Record(run_id=run_id, name=name, spec=spec, status="finished", started_at="2026", details=details)
+    )

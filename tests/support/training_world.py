@@ -67,6 +67,9 @@ class World:
         return adapted, curve
 
     def fit_adapted(self, adapted, rate, seed=0, prune_above=(), **spec):
+        return self.trainer(adapted, rate, seed, prune_above, **spec).fit()
+
+    def trainer(self, adapted, rate, seed=0, prune_above=(), **spec):
         return Trainer(
             adapted,
             self.train,
@@ -81,7 +84,7 @@ class World:
             meter=self.meter,
             emit=self.emit,
             prune_above=prune_above,
-        ).fit()
+        )
 
     def emit(self, event):
         self.events.append(event)

@@ -1,36 +1,45 @@
 """The command line: parse, call one function, print. Data goes to stdout, messages to stderr.
 
 Exit codes: 0 done, 1 could not be done, 2 a mistake in the command, 3 some runs of a study failed,
-130 interrupted (Ctrl-C), 143 terminated.
+130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed.
 """
 
 import errno
 import io
 import logging
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from typing import TextIO, cast
 
+from tuneoff import stopping
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.text import sanitize
+from tuneoff.text import LastingStream, sanitize
 
 _SHOWN_NAME = 60
-DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+# What a signal has done, by the exit code.
+_ENDED_BY = {INTERRUPTED: "interrupted", 143: "terminated", 129: "the terminal was closed"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. A user's mistake is one sentence on stderr, never a traceback."""
-    from tuneoff.cli import app
-
     if argv is None:
         silence_libraries()
+        _keep_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guard(lambda: app.dispatch([expand_home(argument) for argument in arguments]))
+
+    def work() -> int:
+        from tuneoff.cli import app
+
+        return app.dispatch([expand_home(argument) for argument in arguments])
+
+    code = guard(work)
+    if argv is None:
+        stopping.leave_to_the_system(code)
+    return code
 
 
 def expand_home(argument: str) -> str:
@@ -50,36 +59,69 @@ def silence_libraries() -> None:
     logging.disable(logging.CRITICAL)
 
 
+def _keep_streams() -> None:
+    """A terminal that is gone, or a reader that has left, must not stop a study: its messages are then dropped.
+
+    Output on stdout is data, so a reader that has left still ends the command. A descriptor that was closed by the
+    shell (`>&-`) is opened again: otherwise the next file would get its number, and whatever a library prints.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, LastingStream(sys.stderr))
+
+
 def guard(work: Callable[[], int]) -> int:
-    """Call `work`; turn an exception that ends it into a sentence and an exit code."""
+    """Call `work`; turn an exception or a signal that ends it into a sentence and an exit code."""
     _take_every_character()
-    _terminate_like_an_interrupt()
-    try:
-        _check_python()
-        return work()
-    except UserError as error:
+    with stopping.signals_raise():
+        try:
+            _check_python()
+            return work()
+        except BaseException as error:
+            stopping.begin_ending()
+            code = _code_of_an_interruption(error)
+            if code is None:
+                code = _explain(error)
+            else:
+                complain(f"{_ENDED_BY[code]}; run the same command to continue", code)
+            if code is None:
+                raise
+            return code
+
+
+def _code_of_an_interruption(error: BaseException) -> int | None:
+    """The exit code of what interrupted the work. After a signal, a library may have raised an error of its own."""
+    if (code := stopping.signal_code()) is not None:
+        return code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return error.code if isinstance(error, SystemExit) and error.code in _ENDED_BY else None
+
+
+def _explain(error: BaseException) -> int | None:
+    """Say what an exception means; the exit code. None for a bug."""
+    if isinstance(error, UserError):
         return complain(str(error), USAGE)
-    except RunFailure as error:
+    if isinstance(error, RunFailure):
         return complain(str(error), FAILED)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of our output is gone; the interpreter must not report that either
         return FAILED
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            name = str(error.filename or "a path")
-            shown = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}..."
-            limit = "a file system takes at most 255 bytes for the name of a file or folder, and some 4,000 for a path"
-            return complain(f"{shown}: too long ({limit}); choose a shorter one", USAGE)
-        if error.filename is None and not _in_a_folder():
-            return complain("the current folder was deleted; change to another one with cd, then run this again", USAGE)
-        place = f"{error.filename}: " if error.filename else ""
-        return complain(f"{place}{error.strerror or error}", FAILED)
-    except KeyboardInterrupt:
-        return complain("interrupted; run the same command to continue", INTERRUPTED)
-    except SystemExit as stop:
-        if stop.code != TERMINATED:
-            raise
-        return complain("terminated; run the same command to continue", TERMINATED)
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.ENAMETOOLONG:
+        name = str(error.filename or "a path")
+        shown = name if len(name) <= _SHOWN_NAME else f"{name[:_SHOWN_NAME]}..."
+        limit = "a file system takes at most 255 bytes for the name of a file or folder, and some 4,000 for a path"
+        return complain(f"{shown}: too long ({limit}); choose a shorter one", USAGE)
+    if error.filename is None and not _in_a_folder():
+        return complain("the current folder was deleted; change to another one with cd, then run this again", USAGE)
+    place = f"{error.filename}: " if error.filename else ""
+    return complain(f"{place}{error.strerror or error}", FAILED)
 
 
 def _in_a_folder() -> bool:
@@ -110,16 +152,7 @@ def complain(message: str, code: int) -> int:
 def _take_every_character() -> None:
     """Output never fails because of a character. Files and pipes get UTF-8, as all files of tuneoff; a terminal keeps
     its encoding, and a character that it lacks is escaped."""
-    for stream in (sys.stdout, sys.stderr):
+    for each in (sys.stdout, sys.stderr):
+        stream = each.stream if isinstance(each, LastingStream) else each
         if isinstance(stream, io.TextIOWrapper):  # in tests, and without a console, they may be something else
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-
-
-def _terminate_like_an_interrupt() -> None:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that the current run is stopped and recorded."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the best state so far, and the last state, from which an interrupted run resumes.
+"""Checkpoints of a training: the best state so far, and the last two states, from which an interrupted run resumes.
 
 Files are written atomically: to a temporary file, synced, then renamed. Each contains a digest of its content, so a
 damaged file is never used. The format is safetensors, which cannot contain code.
@@ -7,9 +7,11 @@ damaged file is never used. The format is safetensors, which cannot contain code
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,14 +20,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuneoff.text import join_words
+
 BEST_STATE = "best-{step}.safetensors"
 _LAST_STATE = "checkpoint.safetensors"
+_OLDER_STATE = "checkpoint-older.safetensors"
+_NEW_STATE = "checkpoint-new.safetensors"
 _MIN_SECONDS = 60.0  # between two checkpoints
 _MAX_TIME_FRACTION = 0.02  # of the training time may be spent on checkpoints
 
 
 class DamagedState(Exception):
     """A file that does not contain a complete state."""
+
+
+class UnfitState(Exception):
+    """A complete state that does not belong to the training that reads it. The message says what differs."""
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -44,8 +54,13 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except SafetensorError as error:  # raised when the disk is full, for example
-        raise OSError(str(error)) from error
+        size = sum(tensor.nbytes for tensor in plain.values())
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(
+            int(code[1]) if code else errno.EIO, f"{error}; {size:,} bytes were to be written", str(path)
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -71,6 +86,27 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
+def sync_folder(folder: Path) -> None:
+    """Make renamed and deleted files of a folder durable, where the system can open folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_same_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Raise `UnfitState` unless both have the same names, shapes and types."""
+    if found.keys() != wanted.keys():
+        name = min(found.keys() ^ wanted.keys())
+        raise UnfitState(f"{what} {name} is {'missing' if name in wanted else 'unknown'}")
+    for name, tensor in wanted.items():
+        one, other = (found[name].dtype, *found[name].shape), (tensor.dtype, *tensor.shape)
+        if one != other:
+            raise UnfitState(f"{what} {name} has another shape or type")
+
+
 def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
     digest = hashlib.sha256(about.encode())
     for name in sorted(tensors):
@@ -81,29 +117,30 @@ def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
 
 
 class Checkpoints:
-    """The last state of one training, in the folder of its run."""
+    """The last two states of one training, in the folder of its run. The older one is used if the newer is damaged."""
 
     def __init__(
         self,
         folder: Path,
-        identity: Mapping[str, Any] | None = None,
+        identity: Mapping[str, str] | None = None,
         *,
         note: Callable[[str], None] = lambda _text: None,
         min_seconds: float = _MIN_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep the last state in `folder`.
+        """Keep the last states in `folder`.
 
         Args:
             folder: of the run. It also holds the best states, which the trainer writes.
-            identity: training resumes only from a state with the same identity. None disables checkpoints; the best
-                state is then deleted when training ends.
+            identity: what a number of the training depends on, by the words of a message. Training resumes only from a
+                state with the same identity. None disables checkpoints; the best state is then deleted when training
+                ends.
             note: receives messages for the user.
             min_seconds: shortest time between two checkpoints.
             clock: returns the time in seconds.
         """
         self.folder = folder
-        self._path = folder / _LAST_STATE
+        self._path, self._older = folder / _LAST_STATE, folder / _OLDER_STATE
         self._identity, self.note = identity, note
         self._min_seconds, self._clock = min_seconds, clock
         self._next = clock() + min_seconds
@@ -111,37 +148,62 @@ class Checkpoints:
 
     @property
     def exists(self) -> bool:
-        """Whether a last state is on disk."""
-        return self._path.exists()
+        """Whether a state is on disk."""
+        return self._path.exists() or self._older.exists()
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last state of an earlier attempt at the same training, or None. Any other state is deleted."""
+    def resume(self, take: Callable[[dict[str, Tensor], dict[str, Any]], None]) -> bool:
+        """Give the newest usable state of an earlier attempt to `take`; whether there was one.
+
+        `take` raises `UnfitState`, before it changes anything, for a state that it cannot use. States that cannot be
+        used are deleted, and the user is informed.
+        """
         if self._identity is None:
-            return None
-        try:
-            tensors, about = read_state(self._path)
-        except FileNotFoundError:
-            return None
-        except DamagedState as error:
-            self.note(f"the checkpoint of an interrupted attempt is damaged ({error}); training started again")
-        else:
-            if about.pop("identity", None) == self._identity:
-                return tensors, about
-            self.note(
-                "the checkpoint of an interrupted attempt used another number format or device; training started again"
-            )
+            return False
+        self._delete_parts()
+        reasons: list[str] = []
+        for path in (self._path, self._older):
+            try:
+                tensors, about = read_state(path)
+                self._check_identity(about.pop("identity", None))
+                take(tensors, about)
+            except FileNotFoundError:
+                continue
+            except DamagedState as error:
+                reasons.append(f"is damaged ({error})")
+            except UnfitState as error:
+                reasons.append(f"does not fit ({error})")
+            else:
+                if reasons:
+                    self.note(f"the newest state of an interrupted attempt {reasons[0]}; the one before it was used")
+                return True
+            with contextlib.suppress(OSError):  # otherwise the next save would keep it, and drop a good one
+                path.unlink()
+        if reasons:
+            self.note(f"the state of an interrupted attempt {reasons[0]}; training started again")
         self.delete()
-        return None
+        return False
+
+    def _check_identity(self, found: object) -> None:
+        assert self._identity is not None
+        if found == self._identity:
+            return
+        if not isinstance(found, dict):
+            raise UnfitState("it was written by another version of tuneoff")
+        other = [name for name in (*self._identity, *found) if found.get(name) != self._identity.get(name)]
+        raise UnfitState("it was written with another " + join_words(list(dict.fromkeys(other))))
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
         return self._identity is not None and self._clock() >= self._next
 
     def save(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bool:
-        """Replace the last state. Returns False if it cannot be written; the first such failure is noted."""
+        """Write a state, and keep the one before it. Returns False if it cannot be written; the first such failure is
+        noted. Does nothing without an identity."""
+        if self._identity is None:
+            return False
         began, saved = self._clock(), True
         try:
-            write_state(self._path, tensors, {**about, "identity": self._identity})
+            self._write(tensors, {**about, "identity": self._identity})
         except OSError as error:
             saved = False
             if not self._write_failed:
@@ -151,8 +213,30 @@ class Checkpoints:
         self._next = ended + max(self._min_seconds, (ended - began) / _MAX_TIME_FRACTION)
         return saved
 
+    def _write(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        newest = self._path.with_name(_NEW_STATE)
+        try:
+            write_state(newest, tensors, about)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (self._path.exists() and self._older.exists()):
+                raise
+            self._older.unlink()  # a new state is worth more than the oldest one
+            write_state(newest, tensors, about)
+        if self._path.exists():
+            self._path.replace(self._older)
+        newest.replace(self._path)
+        sync_folder(self.folder)
+
+    def _delete_parts(self) -> None:
+        """Delete what a process that was killed left while it wrote a state."""
+        for pattern in (f".{_NEW_STATE}*", _NEW_STATE, f".{BEST_STATE.format(step='*')}*", ".tmp*"):
+            for file in self.folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
     def delete(self) -> None:
-        """Delete the last state and all best states."""
-        for file in (self._path, *self.folder.glob(BEST_STATE.format(step="*"))):
+        """Delete the last states and all best states."""
+        self._delete_parts()
+        for file in (self._path, self._older, *self.folder.glob(BEST_STATE.format(step="*"))):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from tuneoff import stopping
 from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, forward_accepts
+from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import PrefilledBatch, Prefiller, left_padded_inputs, position_inputs
 from tuneoff.errors import UserError
@@ -29,6 +31,13 @@ from tuneoff.spec import GenerateSpec
 _COMPACT_AT = 0.8
 # A batch with fewer rows reads all weights for too little work.
 _MIN_BATCH_ROWS = 8
+
+
+class NotFinite(Exception):
+    """The logits of a text hold NaN, or an infinity where the next token was to be chosen."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"the logits are not finite while the text of {id} is generated")
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,19 @@ def generate(
     pad_id: int,
     device: torch.device,
     progress: Callable[[int], None] | None = None,
+    note: Callable[[str], None] = lambda _text: None,
+    parts: int = 1,
 ) -> list[GeneratedTokens]:
     """Generate text for every prompt; returns the texts in the order of `prompts`.
 
     The model must be in evaluation mode. `progress` receives the number of finished prompts, possibly from another
-    thread. Raises `UserError` for beam search with keys and values as prefix, which transformers does not support.
+    thread. Batches are `parts` times smaller than `spec` says, and smaller still if memory runs out, of which `note`
+    is informed. Where two tokens tie, a text may then be another one.
+
+    Raises:
+        UserError: Beam search with keys and values as prefix, which transformers does not support.
+        NotFinite: The model's logits are not finite.
+        Stopped: This process was asked to end.
     """
     if spec.num_beams > 1 and isinstance(adapted.prefix(), KeyValuePrefix):
         raise UserError("prefix_tuning does not support beam search; set --num-beams 1")
@@ -67,6 +84,7 @@ def generate(
         prefiller = Prefiller(adapted, prompts, pad_id, device)
 
     def work(indices: Sequence[int]) -> None:
+        stopping.check()
         rows = [prompts[index] for index in indices]
         with torch.inference_mode():
             if spec.num_beams == 1:
@@ -80,9 +98,13 @@ def generate(
             if progress is not None:
                 progress(len(done))
 
-    batches = _generation_batches(len(order), spec.batch_size, workers.multiple)
+    def attempt(parts: int) -> None:
+        left = [index for index in order if index not in done]
+        batches = _generation_batches(len(left), max(1, spec.batch_size // parts), workers.multiple)
+        workers.map(work, [left[batch] for batch in batches], sequential=parts > 1)
+
     with _default_generation_config(adapted.model):
-        workers.map(work, [order[batch] for batch in batches])
+        retry_smaller(attempt, parts, spec.batch_size, "generation", note)
     return [done[index] for index in range(len(prompts))]
 
 
@@ -109,7 +131,10 @@ def _decode_greedily(
     batch_rows = list(range(len(rows)))  # index in `rows` of each row of the batch; may include ended rows
     for step in range(spec.max_new_tokens):
         token_B = logits_BV.argmax(-1)
-        for row, token in zip(batch_rows, token_B.tolist(), strict=True):
+        finite_B = logits_BV.gather(-1, token_B[:, None])[:, 0].isfinite()  # argmax takes a NaN for the largest
+        for row, token, finite in zip(batch_rows, token_B.tolist(), finite_B.tolist(), strict=True):
+            if not finite:
+                raise NotFinite(rows[row].id)
             if token in stop_ids:
                 stopped[row] = True
             elif not stopped[row]:

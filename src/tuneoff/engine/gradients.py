@@ -8,10 +8,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from tuneoff import stopping
 from tuneoff.engine.batching import row_length, split_micro_batches
 from tuneoff.engine.loss import VirtualTokenModel, collate, count_virtual_tokens, summed_cross_entropy, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
-from tuneoff.engine.parallel import OrderedGradients, ParallelWorkers, micro_batch_index
+from tuneoff.engine.parallel import (
+    MicroBatchPart,
+    OrderedGradients,
+    ParallelWorkers,
+    micro_batch_index,
+    part_of_micro_batch,
+)
 from tuneoff.engine.prefill import SharedPrefix, shared_prefix_for_loss
 from tuneoff.engine.prompt_cache import PromptCache
 from tuneoff.prompts import Encoded
@@ -36,6 +43,20 @@ def batch_loss(
     return summed_cross_entropy(shared.logits(batch.ids_BT, batch.predicts_BT)[0], batch.targets_N)
 
 
+def _parts(micro_batch: Sequence[Encoded], count: int) -> Iterator[Sequence[Encoded]]:
+    """The rows of a micro-batch in `count` parts, each with its position in it for dropout masks."""
+    rows, longest = len(micro_batch), max(map(row_length, micro_batch))
+    count = min(count, rows)
+    if count == 1:
+        yield micro_batch
+        return
+    for index in range(count):
+        first, end = rows * index // count, rows * (index + 1) // count
+        part = micro_batch[first:end]
+        with part_of_micro_batch(MicroBatchPart(first, end, rows, longest - max(map(row_length, part)))):
+            yield part
+
+
 class GradientAccumulator:
     """Accumulates the gradients of batches for one optimizer. Call `close` when training ends.
 
@@ -52,11 +73,23 @@ class GradientAccumulator:
         device: torch.device,
         tokens: int,
         prompt_cache: PromptCache | None = None,
+        parts: int = 1,
     ) -> None:
-        """`tokens`: limit for the tokens, padding included, that two concurrent forward passes hold together."""
+        """Accumulate into the gradients of `optimizer`.
+
+        Args:
+            adapted: the model.
+            optimizer: of the tensors that train.
+            pad_id: token of the padding.
+            device: of the model.
+            tokens: limit for the tokens, padding included, that two concurrent forward passes hold together.
+            prompt_cache: of the prompts, if there is one.
+            parts: number of parts that each micro-batch is computed in, if it has as many rows.
+        """
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._prompt_cache = prompt_cache
         self._workers = ParallelWorkers(device)
+        self._optimizer, self._parts = optimizer, parts
         self._tokens = max(1, tokens // self._workers.token_divisor)
         self._ordered = OrderedGradients(optimizer.parameters, optimizer.accumulate)
         self._draws_random_numbers: bool | None = None
@@ -64,6 +97,15 @@ class GradientAccumulator:
     def close(self) -> None:
         """Remove all hooks from the trainable tensors."""
         self._ordered.close()
+
+    def begin_again(self, parts: int) -> None:
+        """Drop the gradients of a batch that failed, and compute each micro-batch in `parts` parts from now on.
+
+        The parts are computed one after the other. The masks of our dropout are those of the whole micro-batch, so the
+        loss stays the same up to rounding.
+        """
+        self._optimizer.discard_gradients()
+        self._parts = parts
 
     def add(self, examples: Sequence[Encoded]) -> tuple[float, int]:
         """Add the gradient of the mean loss over the target tokens of a batch.
@@ -77,17 +119,20 @@ class GradientAccumulator:
         with self._shared_prefix(examples) as shared:
 
             def work(micro_batch: Sequence[Encoded]) -> Tensor:
+                losses = []
                 with self._ordered.micro_batch():
-                    loss = (
-                        batch_loss(self._adapted, micro_batch, shared, self._prompt_cache, self._pad_id, self._device)
-                        / targets
-                    )
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    return loss.detach()
+                    for rows in _parts(micro_batch, self._parts):
+                        stopping.check()
+                        summed = batch_loss(self._adapted, rows, shared, self._prompt_cache, self._pad_id, self._device)
+                        loss = summed / targets
+                        loss.backward()  # type: ignore[no-untyped-call]
+                        losses.append(loss.detach())
+                return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
             overhead = count_virtual_tokens(self._adapted) if shared is None else -shared.tokens
             micro_batches = split_micro_batches(examples, self._tokens, overhead, self._workers.multiple)
-            losses = self._workers.map(work, micro_batches, sequential=self._draws_random_numbers)
+            in_order = self._draws_random_numbers or self._parts > 1
+            losses = self._workers.map(work, micro_batches, sequential=in_order)
         # Converted to floats last: reading a value earlier would make an accelerator wait.
         return sum(float(loss) for loss in losses), sum(len(row.prompt) + len(row.target) for row in examples)
 

@@ -68,6 +68,26 @@ class MasterAdamW:
                     moments.setdefault(int(index), {})[name] = tensor
         self._adamw.load_state_dict(self._adamw.state_dict() | {"state": moments})
 
+    def state_after_a_step(self) -> dict[str, Tensor]:
+        """Tensors with the names, shapes and types of `state` once a step was done; the content has no meaning."""
+        tensors = {name: tensor for name, tensor in self.state().items() if name.startswith("master.")}
+        ordered = [parameter for group in self._adamw.param_groups for parameter in group["params"]]
+        for index, master in enumerate(ordered):
+            tensors[f"step.{index}"] = torch.empty((), dtype=torch.float32)
+            tensors |= {f"{name}.{index}": master.detach() for name in ("exp_avg", "exp_avg_sq")}
+        return tensors
+
+    def release(self) -> None:
+        """Free the moments and masters. Nothing but `parameters` may be used afterwards."""
+        self._masters = []
+        self._adamw.state.clear()
+        self._adamw.param_groups.clear()
+
+    def discard_gradients(self) -> None:
+        """Clear the gradients of a batch that was not completed."""
+        for tensor in (*self.parameters, *self._masters):
+            tensor.grad = None
+
     def accumulate(self, index: int) -> None:
         """Add the gradient of parameter `index` to that of its master, and clear it. Call it after each backward."""
         parameter, master = self.parameters[index], self._masters[index]

@@ -13,6 +13,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -31,6 +32,34 @@ def current_micro_batch() -> int | None:
     """Index of the micro-batch that this thread computes; None outside of micro-batches."""
     index: int | None = getattr(_thread_state, "micro_batch", None)
     return index
+
+
+@dataclass(frozen=True)
+class MicroBatchPart:
+    """Where the rows of a part are in its micro-batch: a mask for the part is a part of the micro-batch's mask."""
+
+    first_row: int
+    end_row: int
+    rows: int
+    """Rows of the whole micro-batch."""
+    missing_width: int
+    """Positions that the whole micro-batch is wider."""
+
+
+def current_part() -> MicroBatchPart | None:
+    """The part of a micro-batch that this thread computes; None for a whole micro-batch."""
+    part: MicroBatchPart | None = getattr(_thread_state, "part", None)
+    return part
+
+
+@contextlib.contextmanager
+def part_of_micro_batch(part: MicroBatchPart) -> Iterator[None]:
+    """Set `current_part` of this thread."""
+    _thread_state.part = part
+    try:
+        yield
+    finally:
+        _thread_state.part = None
 
 
 class ParallelWorkers:

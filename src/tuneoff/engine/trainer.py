@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor
 
+from tuneoff import stopping
 from tuneoff.engine import checkpoint
 from tuneoff.engine.batching import (
     epoch_batches,
@@ -22,9 +23,10 @@ from tuneoff.engine.batching import (
     steps_per_epoch,
     total_steps,
 )
-from tuneoff.engine.checkpoint import Checkpoints
+from tuneoff.engine.checkpoint import Checkpoints, UnfitState, check_same_tensors
 from tuneoff.engine.gradients import GradientAccumulator, batch_loss
 from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens
+from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import shared_prefix_for_loss
@@ -67,10 +69,12 @@ class TrainingMeter(Protocol):
 
 
 class Diverged(Exception):
-    """The loss or the gradient is not finite. `curve` holds the losses before that step."""
+    """A number of the model is not finite. `curve` holds the losses before that step."""
 
-    def __init__(self, step: int, curve: Curve) -> None:
-        super().__init__(f"the loss is not finite at step {step}; lower the learning rate")
+    def __init__(
+        self, step: int, curve: Curve, what: str = "the loss", way_out: str = "lower the learning rate"
+    ) -> None:
+        super().__init__(f"{what} is not finite at step {step}; {way_out}")
         self.curve = curve
 
 
@@ -82,24 +86,45 @@ def validation_loss(
     device: torch.device,
     tokens: int,
     prompt_cache: PromptCache | None = None,
+    note: Callable[[str], None] = lambda _text: None,
 ) -> float:
     """Mean negative log likelihood per target token, in nats.
 
-    Concurrent forward passes hold at most `tokens` tokens together.
+    Concurrent forward passes hold at most `tokens` tokens together. If memory runs out, that number is halved, and
+    `note` is informed.
     """
+
+    def attempt(parts: int) -> float:
+        limit = max(1, tokens // parts)
+        return _validation_loss(adapted, rows, pad_id, device, limit, prompt_cache, sequential=parts > 1)
+
+    return retry_smaller(attempt, 1, tokens, "the validation loss", note)[0]
+
+
+def _validation_loss(
+    adapted: TrainableModel,
+    rows: Sequence[Encoded],
+    pad_id: int,
+    device: torch.device,
+    tokens: int,
+    prompt_cache: PromptCache | None,
+    *,
+    sequential: bool,
+) -> float:
     adapted.train_mode(False)
     workers = ParallelWorkers(device)
     with torch.inference_mode():
         shared = shared_prefix_for_loss(adapted, rows, device)
 
     def work(micro_batch: Sequence[Encoded]) -> tuple[Tensor, int]:
+        stopping.check()
         with torch.inference_mode():
             loss = batch_loss(adapted, micro_batch, shared, prompt_cache, pad_id, device)
         return loss, sum(len(row.target) for row in micro_batch)
 
     overhead = count_virtual_tokens(adapted) if shared is None else -shared.tokens
     micro_batches = split_micro_batches(rows, max(1, tokens // workers.token_divisor), overhead, workers.multiple)
-    losses = workers.map(work, micro_batches)
+    losses = workers.map(work, micro_batches, sequential=sequential)
     return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
 
 
@@ -129,17 +154,19 @@ class _BestState:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         _copy_tensors(checkpoint.read_state(self._path)[0], state)
 
-    def is_readable(self) -> bool:
+    def check(self, state: Mapping[str, Tensor]) -> None:
+        """Raise `UnfitState` unless the file can be restored into `state`."""
         try:
-            checkpoint.read_state(self._path)
+            found, _ = checkpoint.read_state(self._path)
         except (FileNotFoundError, checkpoint.DamagedState):
-            return False
-        return True
+            raise UnfitState("its best state is missing or damaged") from None
+        check_same_tensors(found, state, "the tensor")
 
-    def delete_files(self, *, keep_current: bool) -> None:
-        """Delete the files of earlier best states, and the current one unless `keep_current`."""
+    def delete_files(self, *, keep: Collection[int | None] = ()) -> None:
+        """Delete the files of all best states but those of the steps `keep`."""
+        kept = [self._folder / checkpoint.BEST_STATE.format(step=step) for step in keep]
         for file in self._folder.glob(checkpoint.BEST_STATE.format(step="*")):
-            if not keep_current or file != self._path:
+            if file not in kept:
                 with contextlib.suppress(OSError):
                     file.unlink()
 
@@ -162,6 +189,7 @@ class _Progress:
         self.stopped_early = False
         self.pruned_at: int | None = None
         self.ended = False
+        self.parts = 1  # that each micro-batch is computed in
 
     def curve(self) -> Curve:
         return Curve(
@@ -180,21 +208,28 @@ class _Progress:
             "curve": self.curve().model_dump(),
             "bad_checks": self.checks_without_improvement,
             "ended": self.ended,
+            "parts": self.parts,
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
-        """Restore what `as_data` returned."""
-        curve = Curve.model_validate(data["curve"])
+        """Restore what `as_data` returned. Raises `UnfitState` for anything else."""
+        if data.keys() != self.as_data().keys():
+            raise UnfitState("its fields are those of another version")
+        try:
+            curve = Curve.model_validate(data["curve"])
+        except ValueError as error:
+            raise UnfitState("its curve is that of another version") from error
         self.train, self.validations = ThinnedSteps(curve.train), list(curve.validation)
         self.step = curve.steps
         self.best.step, self.best.epoch = curve.best_step, curve.best_epoch
         self.best.loss = math.inf if curve.best_validation_loss is None else curve.best_validation_loss
         self.checks_without_improvement, self.ended = data["bad_checks"], data["ended"]
         self.stopped_early, self.pruned_at = curve.stopped_early, curve.cut_at
+        self.parts = data["parts"]
 
-    def can_restore_best(self) -> bool:
-        """Whether the best state is readable, or will not be needed."""
-        return self.ended or self.best.step is None or self.best.is_readable()
+    def needs_best_file(self, last_step: int) -> bool:
+        """Whether the best weights are in a file: after the last step, the current ones may be the best."""
+        return not self.ended and self.best.step is not None and not self.best.step == self.step == last_step
 
 
 @dataclass
@@ -206,7 +241,9 @@ class Trainer:
     `prune_above` adds validations at certain steps. Their losses are not candidates for the best one. If such a loss is
     above the limit for its step, training ends there with its current weights: the trial is pruned.
 
-    An interrupted attempt resumes from the last of `checkpoints`, with the same result as an uninterrupted one.
+    An interrupted attempt resumes from the last of `checkpoints`, with the same result as an uninterrupted one. A
+    request to stop (`tuneoff.stopping`) writes a checkpoint as of the last step. If memory runs out, each micro-batch
+    is computed in twice as many parts, one after the other. `parts`: how many to begin with.
     """
 
     adapted: TrainableModel
@@ -223,6 +260,7 @@ class Trainer:
     meter: TrainingMeter
     emit: Callable[[Event], None]
     prune_above: CutAbove = ()
+    parts: int = 1
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -230,56 +268,89 @@ class Trainer:
         self._steps = total_steps(len(self.train), spec.batch_size, spec.epochs, spec.max_steps, spec.min_steps)
         self._epoch_steps = steps_per_epoch(len(self.train), spec.batch_size)
         self._evaluation_steps = evaluation_steps(self._steps, self._epoch_steps, spec)
-        self._optimizer = MasterAdamW(self.adapted.state().values(), self.weight_decay)
+        # Kept, because after the training a method may fold them into the model.
+        self._weights = self.adapted.state()
+        self._optimizer = MasterAdamW(self._weights.values(), self.weight_decay)
         self._progress = _Progress(self.checkpoints.folder)
+        self._progress.parts = self.parts
         self._reported = 0  # step of the last event
+        self._random_before: dict[str, Tensor] | None = None  # the generators' states before the step in progress
+        self._saved_best: int | None = None  # the best step of the newest state on disk
+        self._measured: dict[str, Any] | None = None  # by the meter, until the training ended
 
     def fit(self) -> Curve:
-        """Train; call it once. Raises `Diverged` if the loss or gradient is not finite."""
+        """Train; call it once.
+
+        Raises:
+            Diverged: The loss or gradient is not finite.
+            Stopped: This process was asked to end. A state is on disk if a step was done.
+        """
         try:
-            self._resume()
-            self._run()
+            with stopping.stop_deferred():
+                self._resume()
+                self._run()
+                self._optimizer.release()
         except Diverged:
             self.checkpoints.delete()
+            raise
+        except stopping.Stopped:
+            self._save_checkpoint()
             raise
         finally:
             self.adapted.train_mode(False)
             if not self.checkpoints.exists:
-                self._progress.best.delete_files(keep_current=False)
+                self._progress.best.delete_files()
         return self._progress.curve()
 
+    def save_result(self) -> None:
+        """Write a checkpoint of the trained weights, if training has ended and there is none yet.
+
+        For a run that is stopped afterwards.
+        """
+        if self._progress.ended and not self.checkpoints.exists:
+            self._save_checkpoint()
+
     def _resume(self) -> None:
-        """Restore the last checkpoint of an interrupted attempt, if there is one."""
-        found = self.checkpoints.load()
-        if found is None:
-            self._progress.best.delete_files(keep_current=False)
+        """Restore the last usable checkpoint of an interrupted attempt, if there is one."""
+        if not self.checkpoints.resume(self._take):
+            self._progress.best.delete_files()
             return
-        tensors, about = found
-        self._progress.load(about["course"])
-        if not self._progress.can_restore_best():
-            self.checkpoints.note(
-                "the best state of an interrupted attempt is missing or damaged; training started again"
-            )
-            self.checkpoints.delete()
-            self._progress = _Progress(self.checkpoints.folder)
-            self._progress.best.delete_files(keep_current=False)
-            return
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "random": {}}
-        for key, tensor in tensors.items():
-            part, _, name = key.partition("/")
-            parts[part][name] = tensor
-        _copy_tensors(parts["weights"], self.adapted.state())
-        self._optimizer.load(parts["optimizer"])
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
-        if "mps" in parts["random"]:
-            torch.mps.set_rng_state(parts["random"]["mps"])
         self.checkpoints.note(f"an earlier attempt was interrupted; training resumed after step {self._progress.step}")
-        self.meter.resume(about["meter"])
+        if self._progress.parts > 1:
+            self.checkpoints.note(f"each micro-batch is computed in {self._progress.parts} parts, as before")
         for _ in range(self._progress.step):  # methods count these calls to number their dropout masks
             self.adapted.train_mode(True)
+        self._saved_best = self._progress.best.step
         self._emit_earlier_events()
+
+    def _take(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Continue from a state. Raises `UnfitState` for one of another version; nothing is changed then."""
+        if about.keys() != {"course", "meter"}:
+            raise UnfitState("its fields are those of another version")
+        progress = _Progress(self.checkpoints.folder)
+        progress.load(about["course"])
+        progress.parts = max(progress.parts, self.parts)
+        if progress.needs_best_file(self._steps):
+            progress.best.check(self._weights)
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "random": {}}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("/")
+            groups.setdefault(part, {})[name] = tensor
+        if len(groups) > 3:
+            raise UnfitState("its tensors are those of another version")
+        check_same_tensors(groups["weights"], self._weights, "the weight")
+        if not progress.ended:
+            check_same_tensors(groups["optimizer"], self._optimizer.state_after_a_step(), "the optimizer's tensor")
+        check_same_tensors(groups["random"], _random_states(self.device), "the random state")
+        try:
+            self.meter.resume(about["meter"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise UnfitState("its measurements are those of another version") from error
+        self._progress = progress
+        _copy_tensors(groups["weights"], self._weights)
+        if not progress.ended:
+            self._optimizer.load(groups["optimizer"])
+        _set_random_states(groups["random"], self.device)
 
     def _emit_earlier_events(self) -> None:
         """Emit the events of the interrupted attempt, so that the events of this attempt are complete."""
@@ -299,17 +370,20 @@ class Trainer:
         self._reported = point.step
 
     def _save_checkpoint(self) -> None:
+        """Save the state after the last complete step. After the training, only the weights are needed."""
+        progress = self._progress
+        if progress.step == 0:
+            return
         with self.meter.phase("load"):  # not a cost of the method
-            tensors = {f"weights/{name}": tensor for name, tensor in self.adapted.state().items()}
-            tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state().items()}
-            tensors["random/cpu"] = torch.get_rng_state()
-            if self.device.type == "cuda":
-                tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
-            if self.device.type == "mps":
-                tensors["random/mps"] = torch.mps.get_rng_state()
-            about = {"course": self._progress.as_data(), "meter": self.meter.state()}
+            tensors = {f"weights/{name}": tensor for name, tensor in self._weights.items()}
+            if not progress.ended:
+                tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state().items()}
+            random_states = self._random_before or _random_states(self.device)
+            tensors |= {f"random/{name}": tensor for name, tensor in random_states.items()}
+            about = {"course": progress.as_data(), "meter": self._measured or self.meter.state()}
             if self.checkpoints.save(tensors, about):
-                self._progress.best.delete_files(keep_current=True)
+                progress.best.delete_files(keep=(progress.best.step, self._saved_best))
+                self._saved_best = progress.best.step
 
     def _run(self) -> None:
         """Do all remaining steps, then restore the best weights."""
@@ -329,11 +403,15 @@ class Trainer:
                 device=self.device,
                 tokens=self.spec.micro_batch_tokens,
                 prompt_cache=prompt_cache,
+                parts=progress.parts,
             )
             stack.callback(gradients.close)
+            if self._validation_is_missing():  # the attempt before this one was stopped during it
+                self._validate(prompt_cache)
             while progress.step < self._steps and not progress.ended:
                 epoch, done = divmod(progress.step, self._epoch_steps)
                 for examples in epoch_batches(self.train, self.spec.batch_size, self.seed, epoch)[done:]:
+                    stopping.check()
                     training.tokens += self._step(gradients, examples)
                     if progress.step in self._evaluation_steps or progress.step in self._pruning_limits:
                         self._validate(prompt_cache)
@@ -342,21 +420,38 @@ class Trainer:
                     if self.checkpoints.due():
                         self._save_checkpoint()
             if progress.best.step not in (None, progress.step) and progress.pruned_at is None:
-                progress.best.restore(adapted.state())
+                progress.best.restore(self._weights)
             progress.ended = True
-            if self.checkpoints.exists:  # what follows the training may be interrupted too
-                self._save_checkpoint()
+        self._measured = self.meter.state()
+        if self.checkpoints.exists:  # what follows the training may be interrupted too
+            self._save_checkpoint()
+
+    def _validation_is_missing(self) -> bool:
+        progress = self._progress
+        done = progress.validations[-1].step if progress.validations else 0
+        wanted = progress.step in self._evaluation_steps or progress.step in self._pruning_limits
+        return wanted and done < progress.step
 
     def _step(self, gradients: GradientAccumulator, examples: Sequence[Encoded]) -> int:
         """One optimizer step; returns the number of tokens processed."""
         progress, spec = self._progress, self.spec
         rate = learning_rate_at(progress.step, self._steps, self.learning_rate, spec.warmup, spec.schedule)
         self.adapted.train_mode(True)
-        loss, tokens = gradients.add(examples)
+        self._random_before = _random_states(self.device)
+
+        def attempt(parts: int) -> tuple[float, int]:
+            if parts > progress.parts:
+                gradients.begin_again(parts)
+                _set_random_states(self._random_before or {}, self.device)
+            return gradients.add(examples)
+
+        longest = max(len(examples), progress.parts)
+        found, progress.parts = retry_smaller(attempt, progress.parts, longest, "a step", self.checkpoints.note)
+        loss, tokens = found
         norm = self._optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             self._raise_diverged(progress.step + 1)
-        progress.step += 1
+        progress.step, self._random_before = progress.step + 1, None
         point = TrainPoint(
             step=progress.step,
             epoch=progress.step / self._epoch_steps,
@@ -381,6 +476,7 @@ class Trainer:
                 device=self.device,
                 tokens=self.spec.micro_batch_tokens,
                 prompt_cache=prompt_cache,
+                note=self.checkpoints.note,
             )
             evaluating.tokens += sum(row_lengths(self.validation))
         if not math.isfinite(loss):
@@ -391,9 +487,9 @@ class Trainer:
         improved = step in self._evaluation_steps and progress.best.improves(loss, step, epoch)
         self.emit(Validated(best=improved, **point.model_dump()))
         if improved and step < self._steps:  # after the last step the current weights are the best
-            progress.best.save(self.adapted.state())
+            progress.best.save(self._weights)
             if not self.checkpoints.exists:  # a checkpoint still refers to the best state before this one
-                progress.best.delete_files(keep_current=True)
+                progress.best.delete_files(keep=(step,))
         if step in self._evaluation_steps:
             progress.checks_without_improvement = 0 if improved else progress.checks_without_improvement + 1
             if self.spec.patience is not None and progress.checks_without_improvement >= self.spec.patience:
@@ -404,5 +500,24 @@ class Trainer:
 
     def _raise_diverged(self, step: int) -> NoReturn:
         if self._progress.best.step is not None:
-            self._progress.best.restore(self.adapted.state())
+            self._progress.best.restore(self._weights)
         raise Diverged(step, self._progress.curve())
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that a training on `device` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def _set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore what `_random_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])

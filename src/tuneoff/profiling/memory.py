@@ -14,6 +14,15 @@ _RESET_HIGH_WATER = "5"
 SYSTEM_PROC = Path("/proc/self")
 
 
+def out_of_memory_kills(vmstat: Path = Path("/proc/vmstat")) -> int | None:
+    """How many processes the system has killed since it started because memory ran out; None if it does not say."""
+    try:
+        lines = vmstat.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
 class MemoryPeak:
     """Peak resident set between two calls of `read_and_reset`. Not thread-safe."""
 

@@ -14,7 +14,7 @@ def failure_of(error: Exception, phase: str | None) -> Failure:
     kind = type(error).__name__
     words = " ".join(str(error).split())
     said = f"{kind}: {words[:_SHOWN]}{'...' if len(words) > _SHOWN else ''}" if words else kind
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in words:
+    if is_out_of_memory(error):
         message = f"memory ran out {where}; use a smaller --micro-batch-tokens, --max-length or model ({said})"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" ({error.filename})" if error.filename else ""
@@ -22,3 +22,12 @@ def failure_of(error: Exception, phase: str | None) -> Failure:
     else:
         message = f"an error {where} ({said}); the record of the run has the traceback"
     return Failure(type=kind, message=message, traceback="".join(traceback.format_exception(error)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, that of an accelerator included. Torch has no exception of its own for the CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return any(words in str(error) for words in ("can't allocate memory", "Cannot allocate memory", "bad_alloc"))

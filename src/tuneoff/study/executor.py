@@ -13,21 +13,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
+from tuneoff import stopping
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
-from tuneoff.results.events import Event, Follower, RunSoFar
+from tuneoff.profiling.memory import out_of_memory_kills
+from tuneoff.results.events import Event, Follower, Note, RunSoFar
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
 from tuneoff.spec import RunSpec
-from tuneoff.study.launcher import WHOLE_MACHINE, Launcher, Layout, choose_start_method, launcher
+from tuneoff.study.launcher import (
+    WHOLE_MACHINE,
+    Launcher,
+    Layout,
+    NotStarted,
+    Process,
+    choose_start_method,
+    launcher,
+)
 from tuneoff.text import did_you_mean, sanitize
 
 TICK_SECONDS = 0.1
-SIGTERM_EXIT = 128 + 15
+RETRY_PARTS = 2  # in which a run that the system has killed computes each micro-batch
 _TAIL_BYTES, _TAIL_LINES = 4000, 15
-_ASKED_TO_STOP = {"SIGTERM", "SIGINT", "SIGHUP"}
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,9 @@ class LocalExecutor:
     """Runs on this machine: one after another, or as many concurrently as the layout has processes.
 
     `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
-    `record.json`. What a run prints goes into `log.txt` of its folder. On Ctrl-C and SIGTERM the current runs are
-    stopped and recorded as interrupted; then KeyboardInterrupt or SystemExit(143) is raised.
+    `record.json`; `parts` is given too to a run that the system has killed because memory ran out. What a run prints
+    goes into `log.txt` of its folder. On Ctrl-C, SIGTERM and SIGHUP the current runs save their state, are stopped and
+    recorded as interrupted; then KeyboardInterrupt or SystemExit (128 + the number of the signal) is raised.
     """
 
     def __init__(
@@ -141,7 +151,7 @@ class LocalExecutor:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. Raises `RunFailure` if no process can be started at all."""
-        with sigterm_raises():
+        with stopping.signals_raise():
             if self._layout.processes > 1 and len(jobs) > 1:
                 yield from self._run_concurrently(jobs, _Serialized(observer))
                 return
@@ -207,7 +217,7 @@ class LocalExecutor:
                 else:
                     yield result
         finally:
-            with _interrupts_ignored():
+            with stopping.signals_ignored():
                 stop.set()
                 for thread in threads:
                     thread.join()
@@ -251,50 +261,151 @@ def _carry_out(
     target: str,
     stop: threading.Event,
 ) -> Record:
-    job.dir.path.mkdir(parents=True, exist_ok=True)
-    job.dir.discard_results()  # an earlier attempt's must not be taken for this one's
-    began = _now()
-    follower = Follower(job.dir.events)
-    so_far = RunSoFar()
-
-    def pump() -> None:
-        for event in follower.poll():
-            so_far.take(event)
-            on_event(job, event)
-
-    message = {
-        "spec": job.spec.model_dump(mode="json"),
-        "run_id": job.run_id,
-        "name": job.name,
-        "folder": str(job.dir.path),
-        "target": target,
-    }
-    process = None
-    try:
-        process = started.start(message, job.dir.log)
-        code = None
-        while code is None:
-            if stop.is_set():
-                raise _Stopped
-            code = process.wait(TICK_SECONDS)
-            pump()
-    except (KeyboardInterrupt, SystemExit, _Stopped) as reason:
-        with _interrupts_ignored():
-            if process is not None:
-                process.stop()
-            for event in follower.poll():
-                so_far.take(event)
-            by = {KeyboardInterrupt: "by Ctrl-C", SystemExit: "by SIGTERM"}.get(type(reason), "with the whole study")
-            failure = Failure(type="Interrupted", message=f"stopped {by} {_where(so_far)}")
-            if _own_record(job) is None:
-                job.dir.write_record(_salvaged(job, began, so_far, "interrupted", failure))
-        raise
-    record = _own_record(job)
+    attempt = _Attempt(job, started, on_event, target, stop)
+    record = attempt.carry_out()
+    if record is None and attempt.ran_out_of_memory:
+        on_event(job, Note(text="the system killed the run because memory ran out; it is tried once more, in parts"))
+        attempt = _Attempt(job, started, on_event, target, stop, parts=RETRY_PARTS)
+        record = attempt.carry_out()
     if record is None:
-        status, failure = _autopsy(code, so_far, job.dir)
-        record = _salvaged(job, began, so_far, status, failure)
-        job.dir.write_record(record)
+        record = attempt.salvaged(*attempt.autopsy())
+        with contextlib.suppress(OSError):  # the disk is full, for example: the next start does this run again
+            job.dir.write_record(record)
     return record
+
+
+class _Attempt:
+    """One process of a run, from its start to its end."""
+
+    def __init__(
+        self,
+        job: Job,
+        started: Launcher,
+        on_event: Callable[[Job, Event], None],
+        target: str,
+        stop: threading.Event,
+        parts: int = 1,
+    ) -> None:
+        self._job, self._launcher, self._on_event, self._stop = job, started, on_event, stop
+        self._message = {
+            "spec": job.spec.model_dump(mode="json"),
+            "run_id": job.run_id,
+            "name": job.name,
+            "folder": str(job.dir.path),
+            "target": target,
+            **({"parts": parts} if parts > 1 else {}),
+        }
+        self._parts = parts
+        self._so_far = RunSoFar()
+        self._began = _now()
+        self._kills_before = out_of_memory_kills()
+        self._process: Process | None = None
+        self._code: int | None = None
+        self._not_started: str | None = None
+
+    def carry_out(self) -> Record | None:
+        """The record that the run has written; None if it has ended without one."""
+        job = self._job
+        job.dir.path.mkdir(parents=True, exist_ok=True)
+        job.dir.discard_results()  # an earlier attempt's must not be taken for this one's
+        follower = Follower(job.dir.events)
+        try:
+            self._process = self._launcher.start(self._message, job.dir.log)
+            while self._code is None:
+                if self._stop.is_set():
+                    raise _Stopped
+                self._code = self._process.wait(TICK_SECONDS)
+                self._take(follower)
+        except NotStarted as error:
+            self._not_started = str(error)
+        except (KeyboardInterrupt, SystemExit, _Stopped) as reason:
+            if not isinstance(reason, _Stopped):
+                stopping.begin_ending()
+            self._end(reason)
+            self._take(follower)
+            if _own_record(job) is None:
+                message = f"stopped {_by(reason)} {_where(self._so_far)}"
+                job.dir.write_record(self.salvaged("interrupted", Failure(type="Interrupted", message=message)))
+            raise
+        return _own_record(job)
+
+    def _take(self, follower: Follower) -> None:
+        for event in follower.poll():
+            self._so_far.take(event)
+            self._on_event(self._job, event)
+
+    def _end(self, reason: BaseException) -> None:
+        if self._process is None:
+            return
+        if not isinstance(reason, _Stopped):
+            seconds = f"{stopping.GRACE_SECONDS:.0f}"
+            self._on_event(self._job, Note(text=f"stopping; the run has up to {seconds} s to save its state"))
+        self._process.stop()
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether the system ended the process because there was no memory, as far as that can be known."""
+        if self._code is None or self._parts > 1 or (self._process is not None and self._process.server_died):
+            return False
+        if self._code == -signal.SIGKILL:
+            kills = out_of_memory_kills()
+            return kills is None or self._kills_before is None or kills > self._kills_before
+        return self._code != 0 and _is_want_of_memory(self._job.dir.log_tail(_TAIL_BYTES))
+
+    def salvaged(self, status: Status, failure: Failure) -> Record:
+        """A record of what the events tell."""
+        job = self._job
+        return Record(
+            run_id=job.run_id,
+            name=job.name,
+            status=status,
+            spec=job.spec.without_paths(),
+            started_at=self._began,
+            finished_at=_now(),
+            failure=failure,
+            curve=self._so_far.curve(),
+            notes=tuple(self._so_far.notes),
+        )
+
+    def autopsy(self) -> tuple[Status, Failure]:
+        """Status and reason for a process that ended without a record."""
+        code, where = self._code, _where(self._so_far)
+        if code is None:
+            return "failed", Failure(type="NotStarted", message=f"{self._not_started}; run the same command again")
+        status: Status = "failed"
+        if code in stopping.EXIT_CODES.values():  # a run that was asked to end
+            code = 128 - code
+        if self._process is not None and self._process.server_died:
+            kind, message = "ServerDied", f"the process that starts runs was killed, and the run with it, {where}"
+        elif code < 0:
+            kind = _signal_name(-code)
+            message = f"the run's process was killed by {kind} {where}"
+            if kind == "SIGKILL":
+                message += f"; most often the system does this when memory runs out{_last_memory(self._so_far)}"
+                if self._parts > 1:
+                    message += f", here also with each micro-batch in {self._parts} parts"
+            elif kind in stopping.NAMES:
+                status = "interrupted"
+        else:
+            kind, message = "ProcessEnded", f"the run's process ended with code {code} and left no record {where}"
+        run_dir = self._job.dir
+        tail = _last_lines(run_dir.log_tail(_TAIL_BYTES))
+        if tail:
+            message += f"\nlast lines of {run_dir.log.name}:\n{tail}"
+        return status, Failure(type=kind, message=message)
+
+
+def _by(reason: BaseException) -> str:
+    """What ended a study, in words."""
+    if isinstance(reason, KeyboardInterrupt):
+        return "by Ctrl-C"
+    if isinstance(reason, SystemExit):
+        return f"by {next((name for name, code in stopping.EXIT_CODES.items() if code == reason.code), 'an exit')}"
+    return "with the whole study"
+
+
+def _is_want_of_memory(log: str) -> bool:
+    return any(words in log for words in ("MemoryError", "allocate memory", "bad_alloc"))
 
 
 def _own_record(job: Job) -> Record | None:
@@ -304,39 +415,6 @@ def _own_record(job: Job) -> Record | None:
     except UserError:
         return None
     return record if record.status != "running" else None
-
-
-def _salvaged(job: Job, began: str, so_far: RunSoFar, status: Status, failure: Failure) -> Record:
-    return Record(
-        run_id=job.run_id,
-        name=job.name,
-        status=status,
-        spec=job.spec.without_paths(),
-        started_at=began,
-        finished_at=_now(),
-        failure=failure,
-        curve=so_far.curve(),
-        notes=tuple(so_far.notes),
-    )
-
-
-def _autopsy(code: int, so_far: RunSoFar, run_dir: RunDir) -> tuple[Status, Failure]:
-    """Status and reason for a process that ended without a record."""
-    status: Status = "failed"
-    if code < 0:
-        kind = _signal_name(-code)
-        message = f"the run's process was killed by {kind} {_where(so_far)}"
-        if kind == "SIGKILL":
-            message += f"; most often the system does this when memory runs out{_last_memory(so_far)}"
-        elif kind in _ASKED_TO_STOP:
-            status = "interrupted"
-    else:
-        kind = "ProcessEnded"
-        message = f"the run's process ended with code {code} and left no record {_where(so_far)}"
-    tail = _last_lines(run_dir.log_tail(_TAIL_BYTES))
-    if tail:
-        message += f"\nlast lines of {run_dir.log.name}:\n{tail}"
-    return status, Failure(type=kind, message=message)
 
 
 def _signal_name(number: int) -> str:
@@ -364,37 +442,6 @@ def _last_lines(text: str) -> str:
     """The last lines of a log, harmless for a terminal; progress bars redraw a line, its last state counts."""
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join([sanitize(line.rstrip()) for line in lines if line.strip()][-_TAIL_LINES:])
-
-
-@contextlib.contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM becomes SystemExit(143) inside, so that the current run is stopped and recorded first. May be nested."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(_number: int, _frame: Any) -> None:
-        raise SystemExit(SIGTERM_EXIT)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """A second Ctrl-C must not stop the first one from being recorded."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _now() -> str:

@@ -17,10 +17,11 @@ from typing import IO, Any, Literal, Protocol, cast
 
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.profiling import PROCESSES_VARIABLE
+from tuneoff.stopping import GRACE_SECONDS
 
 StartMethod = Literal["forkserver", "spawn"]
 START_METHOD_VARIABLE = "TUNEOFF_START_METHOD"
-GRACE_SECONDS = 5.0
+SERVER_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,32 @@ class Layout:
 WHOLE_MACHINE = Layout()
 
 
+class NotStarted(Exception):
+    """The process of one run could not be started. The next one may be."""
+
+
 class Process(Protocol):
     """A running job."""
 
     pid: int
+    server_died: bool
+    """Whether it was ended because its server had died."""
 
     def wait(self, timeout: float) -> int | None:
         """Its exit code (minus the signal's number when killed), or None when it still runs after `timeout` s."""
         ...
 
     def stop(self) -> None:
-        """End it: by SIGTERM, after some seconds by SIGKILL. It has ended when this returns."""
+        """End it: by SIGTERM, after the time that a state may take by SIGKILL. It has ended when this returns."""
         ...
 
 
 class Launcher(Protocol):
     """Starts one job at a time."""
 
-    def start(self, job: Mapping[str, Any], log: Path) -> Process: ...
+    def start(self, job: Mapping[str, Any], log: Path) -> Process:
+        """Start a job. Raises `NotStarted` for this job, `RunFailure` if no job can be started at all."""
+        ...
 
     def close(self) -> None: ...
 
@@ -125,8 +134,17 @@ def _ignoring_interrupts() -> Iterator[dict[str, Any]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _started(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, **options)  # noqa: S603 - this very Python
+    except OSError as error:  # too many processes, or too little memory
+        raise NotStarted(f"the system refused a new process ({error.strerror or error})") from error
+
+
 class Spawned:
     """A job in a fresh interpreter. Its stdin stays open as long as this process lives."""
+
+    server_died = False
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -165,7 +183,7 @@ class Spawner:
 
     def start(self, job: Mapping[str, Any], log: Path) -> Spawned:
         with log.open("ab") as stream, _ignoring_interrupts() as options:
-            process = subprocess.Popen(  # noqa: S603 - this very Python
+            process = _started(
                 _command("worker.single()"),
                 stdin=subprocess.PIPE,
                 stdout=stream,
@@ -191,6 +209,7 @@ class Forked:
     def __init__(self, server: "Forkserver", pid: int) -> None:
         self._server = server
         self.pid = pid
+        self.server_died = False
         self._code: int | None = None
 
     def wait(self, timeout: float) -> int | None:
@@ -202,6 +221,7 @@ class Forked:
 
     def _lost(self) -> int:
         """The server has died, so nothing would reap its child or stop it when this process ends."""
+        self.server_died = True
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         return -signal.SIGKILL
@@ -230,8 +250,9 @@ class Forkserver:
             self._boot()
         assert self._server is not None
         assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps({**job, "log": str(log)}).encode() + b"\n")
-        self._server.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has just died, which `_expect` reports
+            self._server.stdin.write(json.dumps({**job, "log": str(log)}).encode() + b"\n")
+            self._server.stdin.flush()
         self._current = Forked(self, int(self._expect("pid")))
         return self._current
 
@@ -261,7 +282,7 @@ class Forkserver:
         self._buffer = b""
         self._server_log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         with _ignoring_interrupts() as options:
-            self._server = subprocess.Popen(  # noqa: S603 - this very Python
+            self._server = _started(
                 _command(f"worker.serve({self._preload!r})"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -269,13 +290,30 @@ class Forkserver:
                 env=_environment(self._layout),
                 **options,
             )
-        self._expect("ready")
+        try:
+            self._expect("ready")
+        except BaseException:
+            self._server.kill()  # it may be importing, and would end only afterwards
+            raise
 
     def _expect(self, key: str) -> Any:
         answer = self.answer(None) or {}
         if key in answer:
             return answer[key]
+        if "refused" in answer:
+            raise NotStarted(f"the system refused a new process ({answer['refused']})")
+        assert self._server is not None
+        code = None if answer else self._code_of_death()
+        if code is not None and code < 0:
+            raise NotStarted(f"the process that starts runs was killed by signal {-code}")
         raise RunFailure(f"the process that starts runs has failed: {answer.get('error') or self._last_line()}")
+
+    def _code_of_death(self) -> int | None:
+        assert self._server is not None
+        try:
+            return self._server.wait(SERVER_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
 
     def _last_line(self) -> str:
         assert self._server_log is not None
@@ -290,7 +328,7 @@ class Forkserver:
                     with contextlib.suppress(OSError):
                         stream.close()
             try:
-                self._server.wait(GRACE_SECONDS)
+                self._server.wait(SERVER_GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()

@@ -3,14 +3,13 @@
 Names, notes and messages may come from strangers, so their control codes are replaced.
 """
 
-import contextlib
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -23,7 +22,7 @@ from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDon
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.spec.study import METRIC
 from tuneoff.study.executor import Job
-from tuneoff.text import format_duration, sanitize
+from tuneoff.text import LastingStream, format_duration, sanitize
 
 PLAIN_SECONDS = 5.0
 _RECENT_STEPS = 20
@@ -128,9 +127,7 @@ class _Plain:
 
     def line(self, text: str, style: str = "") -> None:  # noqa: ARG002
         self._last = self._clock()
-        # a reader that has gone away (2>&1 | head) must not stop the study
-        with contextlib.suppress(OSError, ValueError):
-            print(text, file=self._stream, flush=True)
+        print(text, file=self._stream, flush=True)
 
     def moment(self, text: str, done: tuple[int, int] | None) -> None:  # noqa: ARG002
         if self._clock() - self._last >= PLAIN_SECONDS:
@@ -180,7 +177,8 @@ class Progress:
     ) -> None:
         self._metric = metric
         self._total, self._number, self._clock = total, done_before, clock
-        self._stream = stream if stream is not None else sys.stderr
+        # a terminal that is gone, or a reader that has left (2>&1 | head), must not stop the study
+        self._stream = cast(TextIO, LastingStream(stream if stream is not None else sys.stderr))
         self._quiet = quiet
         self._display: _Display = _Silent()
         self._runs: dict[str, _Running] = {}

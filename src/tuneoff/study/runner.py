@@ -20,10 +20,11 @@ from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, Effort
 from tuneoff.spec import StudySpec
+from tuneoff.stopping import signals_raise
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
-from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, sigterm_raises
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.planner import PlannedRun, StudyPlan
@@ -182,7 +183,7 @@ def carry_out_study(
     generated texts out of the folder. Raises `UserError` if another process works in the folder.
     """
     check_before_runs(prepared)
-    with prepared.dir.lock(), sigterm_raises():
+    with prepared.dir.lock(), signals_raise():
         return _Runner(prepared, executor, observer, keep_texts).run()
 
 

@@ -5,7 +5,9 @@ starts with the imports done and without state of an earlier run. `single` does 
 multiprocessing's own servers are not used because they import the caller's `__main__` into every child: a script
 without an `if __name__` guard would start itself again.
 
-If the parent dies (also by kill -9), stdin closes and the run ends, because nothing would read its record.
+If the parent dies (also by kill -9), stdin closes and the run ends, because nothing would read its record. A signal
+that asks a run to end is handled by `tuneoff.stopping`; the server ends with its parent only, because it would take the
+run with it.
 """
 
 import contextlib
@@ -21,11 +23,14 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from tuneoff import stopping
 from tuneoff.spec import RunSpec
 
 POLL_SECONDS = 0.05
+ORPHAN_SECONDS = 0.5
 # proc(5): -1000..1000; a process with a higher number is taken first when memory runs out
 OUT_OF_MEMORY_SCORE = "500"
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -34,8 +39,10 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 def serve(preload: Sequence[str]) -> None:
     """Import `preload`, answer `ready`, then for each job: fork, answer its `pid`, wait, answer its `exit` code.
 
-    Answers are JSON lines on stdout. Exit codes follow subprocess: minus the number of the signal that killed.
+    Answers are JSON lines on stdout. Exit codes follow subprocess: minus the number of the signal that killed. If the
+    system refuses to fork, the answer is why (`refused`).
     """
+    _take_signals(server=os.getpid())
     answers = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)  # what modules print during their import is not an answer
     try:
@@ -48,10 +55,16 @@ def serve(preload: Sequence[str]) -> None:
     gc.freeze()  # the collector of a child must not touch, and so copy, pages shared with this process
     _answer(answers, {"ready": True})
     for line in iter(sys.stdin.buffer.readline, b""):
-        pid = os.fork()
+        server = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, or too little memory
+            _answer(answers, {"refused": error.strerror or str(error)})
+            continue
         if pid == 0:
             os.close(answers)
-            os.close(_leave_stdin())
+            lifeline = _leave_stdin()
+            threading.Thread(target=_exit_with_server, args=(lifeline, server), daemon=True).start()
             _log_to(Path(json.loads(line)["log"]))
             _work_and_exit(line)
         _answer(answers, {"pid": pid})
@@ -60,10 +73,24 @@ def serve(preload: Sequence[str]) -> None:
 
 def single() -> None:
     """Read one job, carry it out, exit with its code. stdout and stderr already go to the log."""
+    _take_signals(server=None)
     line = sys.stdin.buffer.readline()
     lifeline = _leave_stdin()
     threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
     _work_and_exit(line)
+
+
+def _take_signals(server: int | None) -> None:
+    """SIGTERM and SIGHUP are requests to the run. The process `server` ignores them: its parent ends it."""
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != server:
+            stopping.request_stop(number)
+
+    for name in set(stopping.NAMES) - {"SIGINT"}:  # Ctrl-C reaches the whole group, but the parent decides
+        number = getattr(signal, name)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, ask)
 
 
 def _answer(answers: int, what: dict[str, Any]) -> None:
@@ -92,8 +119,25 @@ def _leave_stdin() -> int:
     return lifeline
 
 
+def _leave_signals_to_the_main_thread() -> None:
+    """A signal that another thread takes does not wake the main thread, which would act on it, from a wait."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in stopping.NAMES})
+
+
 def _exit_with_parent(lifeline: int) -> None:
+    _leave_signals_to_the_main_thread()
     while os.read(lifeline, 1):
+        pass
+    os._exit(1)
+
+
+def _exit_with_server(lifeline: int, server: int) -> None:
+    """End this process when the parent of the server has ended, or the server, which would report the exit code."""
+    _leave_signals_to_the_main_thread()
+    poller = select.poll()
+    poller.register(lifeline, 0)  # nothing is read, because the server reads from it: a hang-up is always reported
+    while not poller.poll(ORPHAN_SECONDS * 1000) and os.getppid() == server:
         pass
     os._exit(1)
 
@@ -128,4 +172,5 @@ def _work_and_exit(line: bytes) -> None:
 def _work(job: dict[str, Any]) -> None:
     module, _, function = job["target"].partition(":")
     do = getattr(importlib.import_module(module), function)
-    do(RunSpec.model_validate(job["spec"]), Path(job["folder"]), job["run_id"], job["name"])
+    more = {"parts": job["parts"]} if "parts" in job else {}
+    do(RunSpec.model_validate(job["spec"]), Path(job["folder"]), job["run_id"], job["name"], **more)

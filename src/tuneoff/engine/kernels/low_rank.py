@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.kernels import fused
-from tuneoff.engine.parallel import current_micro_batch
+from tuneoff.engine.parallel import MicroBatchPart, current_micro_batch, current_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,19 +46,30 @@ class DropoutPool:
         self._step += 1
 
     def mask(self, like: Tensor) -> Tensor:
-        """Factors with the shape of `like`, and the dtype and device of the first call in a micro-batch."""
+        """Factors with the shape of `like`, and the dtype and device of the first call in a micro-batch.
+
+        Those of a part of a micro-batch are a part of the whole micro-batch's.
+        """
+        part = current_part()
+        if part is not None and like.ndim == 3:
+            rows, width, features = like.shape
+            mask_BTD = self._window(like, part, part.rows * (width + part.missing_width) * features)
+            whole = mask_BTD.view(part.rows, width + part.missing_width, features)
+            return whole[part.first_row : part.first_row + rows, :width]
+        return self._window(like, part, like.numel()).view_as(like)
+
+    def _window(self, like: Tensor, part: MicroBatchPart | None, size: int) -> Tensor:
         local, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_micro_batch()}"
-        if getattr(local, "stream", None) != stream:
-            local.stream, local.offsets = stream, random.Random(stream)
+        if getattr(local, "stream", None) != (stream, part):
+            local.stream, local.offsets = (stream, part), random.Random(stream)
             local.generator = torch.Generator().manual_seed(local.offsets.getrandbits(63))
             local.factors = torch.empty(0, dtype=like.dtype, device=like.device)
-        size = like.numel()
         if len(local.factors) < 2 * size:
             is_kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=local.generator)
             local.factors = is_kept.div_(1 - self.p).to(like.device, like.dtype)
         start = local.offsets.randrange(len(local.factors) - size + 1)
-        mask: Tensor = local.factors[start : start + size].view_as(like)
-        return mask
+        window: Tensor = local.factors[start : start + size]
+        return window
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -110,7 +121,7 @@ def _lora_forward(layer: Any, peft_forward: Callable[..., Tensor], pool: Dropout
     (name,) = layer.active_adapters
     base = layer.base_layer
     flat_NI = x.reshape(-1, x.shape[-1])
-    factors_NI = pool.mask(flat_NI) if pool is not None and layer.training else None
+    factors_NI = pool.mask(x).reshape(flat_NI.shape) if pool is not None and layer.training else None
     y_NO: Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
         flat_NI,
         base.weight,
