@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "auto_tokenizer": 2,
     "cache": 0,
+    "confined": 0,
     "errors": 0,
     "metrics": 0,
     "options": 0,

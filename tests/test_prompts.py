@@ -1,5 +1,7 @@
 """Prompts: only the document is truncated; targets end with EOS; no text acts as a special token."""
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,55 @@ def test_a_chat_template_always_writes_the_same_date(chat_tokenizer: Any, form: 
     )
     row = encode(chat_tokenizer, example(), instruction="Say it.", cue="")
     assert chat_tokenizer.decode(row.prompt).startswith(f"Today: {day}. <|user|>")
+
+
+HOSTILE = {
+    "never ends": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
+    "{% endfor %}{% endfor %}{% endfor %}",
+    "fills memory": "{% set x = 'a' * 9999999999 %}{{ x }}",
+    "doubles": "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "long": "{{ 'a' * 2000000 }}{{ messages[0].content }}",
+    "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "calls itself": "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+    "range": "{% for a in range(10 ** 12) %}{% endfor %}",
+    "not one": "{% if %}",
+    "reaches out": "{{ cycler.__init__.__globals__.os.system('true') }}{{ messages[0].content }}",
+    "divides": "{{ 1 // 0 }}",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_chat_template_costs_one_sentence(case: str, chat_tokenizer: Any, monkeypatch: Any) -> None:
+    limits = dataclasses.replace(prompts._TEMPLATE_LIMITS, cpu_seconds=1)
+    monkeypatch.setattr(prompts, "_TEMPLATE_LIMITS", limits)
+    chat_tokenizer.chat_template = HOSTILE[case]
+    prompter = Prompter(chat_tokenizer, PromptSpec(), max_new_tokens=4)
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: (the|this model's) chat template .*--template plain"):
+        prompter.encode([example()], with_target=False)
+
+
+_PIECES = [
+    "{% for m in messages %}",
+    "{% endfor %}",
+    "{{ m.content }}",
+    "{{ m['content'] * 3 }}",
+    "{% if x %}",
+    "{% endif %}",
+    "{{ x.y.z }}",
+    "{{ messages | length }}",
+    "{%",
+    "}}",
+    "{{ 'a' | center(9999999) }}",
+    "{{ m | tojson }}",
+]
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(_PIECES), max_size=8))
+def test_any_chat_template_is_used_or_refused(chat_tokenizer: Any, pieces: list[str]) -> None:
+    chat_tokenizer.chat_template = "".join(pieces)
+    with contextlib.suppress(UserError):
+        Prompter(chat_tokenizer, PromptSpec(), max_new_tokens=4).encode([example()], with_target=False)
 
 
 def test_a_chat_template_without_the_text_is_refused(chat_tokenizer: Any) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tuneoff import tokenization
 from tuneoff.cache import WORTH_CACHING_BYTES, file_digest
+from tuneoff.confined import LimitReached, Limits, call_confined
 from tuneoff.data import Example, StoredExamples
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
@@ -34,6 +35,8 @@ FIELDS_ONLY = "{instruction:fields}"
 _SLOT = "\ue000tuneoff\ue000"
 # The date for chat templates that write one. The template of Llama 3 uses it too if there is no clock.
 _TODAY = date(2024, 7, 26)
+# Templates of models that people use take some milliseconds and kilobytes.
+_TEMPLATE_LIMITS = Limits(memory_bytes=500_000_000, cpu_seconds=5, wall_seconds=60, result_bytes=1_000_000)
 _MAX_FRAMES = 4096  # with a field, there may be as many instructions as examples
 
 
@@ -354,24 +357,51 @@ class Prompter:
             opening = empty[:1] if empty and empty[0] == self._tokenizer.bos_token_id else []
             (between,) = self._tokenize(["\n\n"])
             return [opening, *([[], between] * shots), []]
-        from jinja2 import TemplateError
-
         messages = [{"role": role, "content": _SLOT} for _ in range(shots) for role in ("user", "assistant")]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                [*messages, {"role": "user", "content": _SLOT}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,  # reasoning would use up the tokens for the text
-                chat_template=_with_fixed_date(self._tokenizer.get_chat_template()),
-            )
-        except (TemplateError, ValueError) as error:
-            raise UserError(f"this model's chat template cannot be used ({error}); use --template plain") from error
-        parts = str(text).split(_SLOT)
+        text = self._rendered([*messages, {"role": "user", "content": _SLOT}])
+        parts = text.split(_SLOT)
         if len(parts) != 2 * shots + 2:
-            raise UserError("this model's chat template leaves out the user's text; use --template plain")
+            file = _template_file(self._tokenizer)
+            raise UserError(f"{file}: this model's chat template leaves out the user's text; use --template plain")
         ids: list[list[int]] = self._tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
+        """The text of a conversation. The template is a program of the model's author: it runs in a process of its own.
+
+        The sandbox of transformers keeps it from everything but memory and time, and these have limits here.
+        """
+        from transformers.utils import chat_template_utils  # noqa: F401 - imported once, not in each process
+
+        file = _template_file(self._tokenizer)
+
+        def render() -> bytes:
+            try:
+                text = self._tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    enable_thinking=False,  # reasoning would use up the tokens for the text
+                    chat_template=_with_fixed_date(self._tokenizer.get_chat_template()),
+                )
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"{file}: this model's chat template cannot be used ({str(error)[:200]}); use --template plain"
+                ) from error
+            return str(text).encode("utf-8", "surrogatepass")
+
+        try:
+            return call_confined(render, _TEMPLATE_LIMITS).decode("utf-8", "surrogatepass")
+        except LimitReached as error:
+            raise UserError(f"{file}: the chat template {error}; use --template plain") from error
+
+
+def _template_file(tokenizer: PreTrainedTokenizerBase) -> Path:
+    folder = Path(tokenizer.name_or_path)
+    alone = folder / "chat_template.jinja"
+    return alone if alone.is_file() else folder / "tokenizer_config.json"
 
 
 def _with_fixed_date(template: str) -> str:
