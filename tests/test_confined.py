@@ -45,9 +45,14 @@ def recurse() -> bytes:
     return recurse()
 
 
+def sleep() -> bytes:
+    time.sleep(9)
+    return b""
+
+
 def test_waiting_has_an_end_too() -> None:
     with pytest.raises(LimitReached, match=r"needs more than 0\.2 s$"):
-        call_confined(lambda: time.sleep(9) or b"", dataclasses.replace(LIMITS, wall_seconds=0.2))
+        call_confined(sleep, dataclasses.replace(LIMITS, wall_seconds=0.2))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ process cannot be forked (Windows) or libraries do not survive it (macOS), the f
 """
 
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -67,6 +68,7 @@ def call_confined(work: Callable[[], bytes], limits: Limits) -> bytes:
 def _live_confined(work: Callable[[], bytes], limits: Limits, writing: int) -> None:
     """The life of the forked process. It never returns into the frames of its parent."""
     try:
+        faulthandler.disable()  # a crash is reported by the parent, in a sentence
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)

@@ -1,15 +1,21 @@
 """Parquet files, and folders in the layout of `datasets.save_to_disk`."""
 
+import contextlib
 import json
+import os
+import signal
+import struct
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tuneoff.data import load_dataset
+from tuneoff.data import arrow, arrow_check, load_dataset
 from tuneoff.data.arrow import ROWS_PER_BATCH, open_saved_folder
 from tuneoff.data.files import open_file
 from tuneoff.data.source_table import SourceRow, UnreadableRow
@@ -163,3 +169,109 @@ def test_arrow_file_that_is_damaged(tmp_path: Path) -> None:
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="not an Arrow file of datasets"):
         load_dataset(DataSpec(source=str(tmp_path / "saved")))
+
+
+def dictionary_bomb(path: Path) -> None:
+    """One text of 5 MB in the file, two thousand times in the table."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["word " * 1_000_000]))
+    parquet.write_table(pa.table({"document": texts, "summary": ["s"] * 2000}), path, compression="zstd")
+
+
+def test_a_small_file_of_gigabytes_is_refused(tmp_path: Path) -> None:
+    dictionary_bomb(tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"a\.parquet: (its [\d,]+ bytes unpack to more than|damaged.* of memory)"):
+        next(iter(open_file(str(tmp_path / "a.parquet")).rows))
+
+
+def test_long_documents_are_read_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow, "_BATCH_BYTES", 10_000)
+    parquet.write_table(pa.table({"document": ["a" * 1000] * 50, "summary": ["b"] * 50}), tmp_path / "a.parquet")
+    with parquet.ParquetFile(tmp_path / "a.parquet") as file:
+        batches = list(arrow._parts(file.iter_batches()))
+    assert [batch.num_rows for batch in batches] == [9, 9, 9, 9, 9, 5]
+    assert len(list(open_file(str(tmp_path / "a.parquet")).rows)) == 50
+
+
+def beyond_the_buffer(path: Path) -> None:
+    """The last offset of a text points two gigabytes behind it: a reader that believes it is ended by the system."""
+    content = bytearray(path.read_bytes())
+    end = struct.pack("<i", 3 * len("document 0"))
+    at = content.rindex(end)
+    content[at : at + 4] = struct.pack("<i", 2**31 - 1)
+    path.write_bytes(content)
+
+
+def test_offsets_beyond_the_buffer_are_refused(tmp_path: Path) -> None:
+    save_split(
+        tmp_path / "a", [pa.table({"summary": ["x", "y", "z"], "document": [f"document {n}" for n in range(3)]})]
+    )
+    beyond_the_buffer(tmp_path / "a" / "data-00000-of-00001.arrow")
+    with pytest.raises(UserError, match=r"arrow: damaged, or not a table of texts.*; write it again"):
+        list(open_saved_folder(tmp_path / "a")["train"].rows)
+
+
+def test_a_crash_of_the_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet.write_table(pairs("0"), tmp_path / "a.parquet")
+    monkeypatch.setattr(arrow_check, "check_batch", lambda batch: os.kill(os.getpid(), signal.SIGBUS))
+    with pytest.raises(UserError, match=r"makes the library that reads it crash \(SIGBUS\); write it again"):
+        list(open_file(str(tmp_path / "a.parquet")).rows)
+
+
+BYTES = pa.array([b"a", b"\xff\xfe", b"c"])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a", "b", "c"]),
+        BYTES.view(pa.string()),
+        BYTES.cast(pa.large_binary()).view(pa.large_string()),
+        BYTES.cast(pa.binary_view()).view(pa.string_view()),
+        pa.DictionaryArray.from_arrays([0, None, 2], BYTES.view(pa.string())),
+        pa.ListArray.from_arrays([0, 2, 3], BYTES.view(pa.string())),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_texts_that_are_not_utf8_are_sound_tables(column: pa.Array) -> None:
+    batch = pa.record_batch({"a": column})
+    arrow_check.check_batch(batch)
+    assert arrow_check.unpacked_bytes(batch) >= 2
+
+
+def test_an_index_beyond_the_dictionary_is_found() -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 7], pa.int8()), BYTES.view(pa.string()), safe=False)
+    with pytest.raises(pa.ArrowInvalid, match="dictionary"):
+        arrow_check.check_batch(pa.record_batch({"a": texts}))
+
+
+@pytest.fixture(scope="module")
+def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("sound")
+    parquet.write_table(pairs(*"0123456789"), folder / "a.parquet", compression="zstd")
+    save_split(folder / "a", [pairs(*"0123456789")])
+    return {
+        "parquet": (folder / "a.parquet").read_bytes(),
+        "arrow": (folder / "a" / "data-00000-of-00001.arrow").read_bytes(),
+    }
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changed_bytes_are_read_or_refused(data: st.DataObject, sound_files: dict[str, bytes], tmp_path: Path) -> None:
+    kind = data.draw(st.sampled_from(["parquet", "arrow"]))
+    content = bytearray(sound_files[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 9))
+        new = data.draw(
+            st.binary(min_size=1, max_size=8) | st.integers(-(2**63), 2**63 - 1).map(struct.Struct("<q").pack)
+        )
+        content[at : at + len(new)] = new
+    with contextlib.suppress(UserError):
+        if kind == "parquet":
+            (tmp_path / "a.parquet").write_bytes(content)
+            list(open_file(str(tmp_path / "a.parquet")).rows)
+        else:
+            (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "a.arrow"}]}')
+            (tmp_path / "a.arrow").write_bytes(content)
+            list(open_saved_folder(tmp_path)["train"].rows)

@@ -2,29 +2,59 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tuneoff.data.arrow_check import check_tables, unpacked_bytes
 from tuneoff.data.byte_source import ByteSource
 from tuneoff.data.chats import CHAT_COLUMNS, with_chat_columns
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
+from tuneoff.regular_files import check_regular, open_regular, read_limited
 
-ROWS_PER_BATCH = 1024  # rows become Python objects a batch at a time: small enough for documents of a megabyte
+ROWS_PER_BATCH = 1024  # rows become Python objects a batch at a time: few enough for documents of some kilobytes
+_BATCH_BYTES = 64_000_000  # longer documents are read in smaller batches
+_MOST_JSON_BYTES = 16_000_000  # of the files that describe a saved folder
 
 
 def parquet_rows(source: ByteSource) -> Iterator[SourceRow | UnreadableRow]:
     """Read a Parquet file batch by batch. Raises `UserError` if it is not a Parquet file or is damaged."""
+
+    damage = partial(_damage, f"{source.name}: not a Parquet file, or a damaged one", "write")
+
+    def batches(threads: bool = False) -> Iterator[Any]:
+        from pyarrow import parquet
+
+        with damage(), source.open() as stream, parquet.ParquetFile(stream) as file:
+            yield from file.iter_batches(batch_size=_rows_at_once(file), use_threads=threads)
+
+    check_tables(source.name, source.path.stat().st_size, batches, _plain_columns)
+    with damage():
+        yield from batch_rows(source.name, batches(threads=True))
+
+
+@contextmanager
+def _damage(what: str, do: str) -> Iterator[None]:
+    """Turn what the Arrow library raises into a `UserError`."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     try:
-        with source.open() as stream, parquet.ParquetFile(stream) as file:
-            yield from batch_rows(source.name, file.iter_batches(batch_size=ROWS_PER_BATCH))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{source.name}: not a Parquet file, or a damaged one ({_reason(error)}); write it again"
-        ) from error
+        yield
+    except MemoryError:  # also Arrow's own
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{what} ({reason}); {do} it again") from error
+
+
+def _rows_at_once(file: Any) -> int:
+    """Fewer rows where the file says that they are long."""
+    groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+    rows_and_bytes = [(group.num_rows, group.total_byte_size) for group in groups]
+    average = max((size // max(rows, 1) for rows, size in rows_and_bytes), default=0)
+    return max(1, min(ROWS_PER_BATCH, _BATCH_BYTES // max(average, 1)))
 
 
 def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Iterator[SourceRow | UnreadableRow]:
@@ -34,7 +64,7 @@ def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Itera
     `UserError` if two columns have the same name.
     """
     number = 0
-    for batch in batches:
+    for batch in _parts(batches):
         names = batch.schema.names
         repeated = next((column for index, column in enumerate(names) if column in names[:index]), None)
         if repeated is not None:
@@ -47,6 +77,15 @@ def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Itera
         for row in values:
             number += 1
             yield with_chat_columns(UnreadableRow(number, "not UTF-8") if row is None else SourceRow(number, row))
+
+
+def _parts(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches, cut so that the Python objects of a part fit easily in memory."""
+    every = (part for one in batches for part in (one.to_batches() if hasattr(one, "to_batches") else (one,)))
+    for batch in every:
+        rows = max(1, min(ROWS_PER_BATCH, batch.num_rows * _BATCH_BYTES // max(unpacked_bytes(batch), 1)))
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)
 
 
 def _decode_row(batch: Any, index: int) -> dict[str, Any] | None:
@@ -112,34 +151,35 @@ def _saved_split(folder: Path) -> SourceTable:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"{missing}: missing from the saved data set; save it again")
-    return SourceTable(str(folder), "row", batch_rows(str(folder), _stream_batches(paths)), tuple(paths))
+    return SourceTable(str(folder), "row", _checked_rows(str(folder), paths), tuple(paths))
 
 
-def _stream_batches(paths: list[Path]) -> Iterator[Any]:
+def _checked_rows(name: str, paths: list[Path]) -> Iterator[SourceRow | UnreadableRow]:
+    def checked() -> Iterator[Any]:
+        for path in paths:
+            check_tables(str(path), check_regular(path).st_size, partial(_stream_batches, path), _plain_columns)
+            yield from _stream_batches(path)
+
+    with _damage(f"{name}: a damaged data set", "save"):
+        yield from batch_rows(name, checked())
+
+
+def _stream_batches(path: Path) -> Iterator[Any]:
     import pyarrow as pa
 
-    for path in paths:
-        try:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                for batch in stream:
-                    for start in range(0, batch.num_rows, ROWS_PER_BATCH):
-                        yield batch.slice(start, ROWS_PER_BATCH)
-        except (pa.ArrowException, OSError) as error:
-            message = f"{path}: not an Arrow file of datasets, or a damaged one ({_reason(error)}); save it again"
-            raise UserError(message) from error
+    damage = _damage(f"{path}: not an Arrow file of datasets, or a damaged one", "save")
+    # Not mapped into memory: if the file were cut while it is read, the process would be ended.
+    with damage, open_regular(path) as source, pa.ipc.open_stream(source) as stream:
+        yield from stream
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_limited(path, _MOST_JSON_BYTES))
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: missing, so {path.parent} was not saved by datasets; save the data set again"
         ) from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON; save the data set again") from error
     return value if isinstance(value, dict) else {}
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
+from tuneoff.data.bombs import BoundedReader, check_holes
 from tuneoff.data.zstd import open_zstd
 from tuneoff.errors import UserError
+from tuneoff.regular_files import open_regular
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 _START_BYTES = 4096
+_BUFFER_BYTES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,15 @@ def data_suffix(name: str) -> str:
 
 
 def file_source(path: Path) -> ByteSource:
-    """A file on disk, decompressed if its first bytes say that it is compressed."""
-    with reading(str(path)), path.open("rb") as stream:
+    """A file on disk, decompressed if its first bytes say that it is compressed. Raises `UserError` for a pipe."""
+    with reading(str(path)), open_regular(path) as stream:
         start = stream.read(6)
     return ByteSource(str(path), path, _opener(path, start))
 
 
 def zip_sources(path: Path) -> list[ByteSource]:
     """The files in a zip archive without hidden ones. Raises `UserError` for a damaged or encrypted archive."""
-    with reading(str(path)), zipfile.ZipFile(path) as archive:
+    with reading(str(path)), open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
         members = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(PurePosixPath(one.filename))]
     if any(member.flag_bits & 1 for member in members):
         raise UserError(f"{path}: the archive is encrypted; unpack it and name the files in it")
@@ -79,12 +82,24 @@ def is_hidden(path: PurePath) -> bool:
 def _member_opener(path: Path, member: str) -> Callable[[], IO[bytes]]:
     def opened() -> IO[bytes]:
         with zipfile.ZipFile(path) as archive:  # the member keeps the file open
-            return archive.open(member)
+            packed = archive.getinfo(member).compress_size
+            return _bounded(archive.open(member), f"{path}/{member}", packed)
 
     return opened
 
 
 def _opener(path: Path, start: bytes) -> Callable[[], IO[bytes]]:
+    unpack = _unpacker(path, start)
+    if unpack is None:
+        return lambda: _plain(path)
+
+    def opened() -> IO[bytes]:
+        return _bounded(unpack(), str(path), path.stat().st_size)
+
+    return opened
+
+
+def _unpacker(path: Path, start: bytes) -> Callable[[], IO[bytes]] | None:
     if start.startswith(b"\x1f\x8b"):
         return lambda: io.BufferedReader(gzip.GzipFile(path))
     if start.startswith(b"BZh"):
@@ -93,7 +108,21 @@ def _opener(path: Path, start: bytes) -> Callable[[], IO[bytes]]:
         return lambda: io.BufferedReader(lzma.LZMAFile(path))
     if start.startswith(b"\x28\xb5\x2f\xfd"):
         return lambda: open_zstd(path)
-    return lambda: path.open("rb")
+    return None
+
+
+def _plain(path: Path) -> IO[bytes]:
+    stream = open_regular(path)
+    try:
+        check_holes(str(path), stream.fileno())
+    except UserError:
+        stream.close()
+        raise
+    return stream
+
+
+def _bounded(stream: IO[bytes], name: str, packed_bytes: int) -> IO[bytes]:
+    return io.BufferedReader(BoundedReader(stream, name, packed_bytes), _BUFFER_BYTES)
 
 
 @contextmanager
