@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tuneoff.confined import LimitReached, Limits, call_confined
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.errors import UserError
 
-LIMITS = Limits(memory_bytes=200_000_000, cpu_seconds=1, wall_seconds=60, result_bytes=1_000_000)
+LIMITS = ProcessLimits(memory_bytes=200_000_000, cpu_seconds=1, wall_seconds=60, result_bytes=1_000_000)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked on Linux alone")
 

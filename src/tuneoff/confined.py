@@ -22,7 +22,7 @@ _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What a call may take. `memory_bytes` counts from what the process has already."""
 
     memory_bytes: int
@@ -35,7 +35,7 @@ class LimitReached(Exception):
     """A call that took more than it may, or crashed. The message continues a sentence: "needs more than 5 s"."""
 
 
-def call_confined(work: Callable[[], bytes], limits: Limits) -> bytes:
+def call_confined(work: Callable[[], bytes], limits: ProcessLimits) -> bytes:
     """The result of `work`, called in a forked process.
 
     Raises:
@@ -65,7 +65,7 @@ def call_confined(work: Callable[[], bytes], limits: Limits) -> bytes:
     return _result(answer, os.waitstatus_to_exitcode(status), limits)
 
 
-def _live_confined(work: Callable[[], bytes], limits: Limits, writing: int) -> None:
+def _live_confined(work: Callable[[], bytes], limits: ProcessLimits, writing: int) -> None:
     """The life of the forked process. It never returns into the frames of its parent."""
     try:
         faulthandler.disable()  # a crash is reported by the parent, in a sentence
@@ -92,7 +92,7 @@ def _live_confined(work: Callable[[], bytes], limits: Limits, writing: int) -> N
         os._exit(0)
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: ProcessLimits) -> None:
     import resource
 
     def lower(kind: int, value: int) -> None:
@@ -107,7 +107,7 @@ def _limit(limits: Limits) -> None:
     lower(resource.RLIMIT_CORE, 0)
 
 
-def _read_answer(reading: int, limits: Limits) -> bytes:
+def _read_answer(reading: int, limits: ProcessLimits) -> bytes:
     """Everything that the process writes until it ends."""
     end = time.monotonic() + limits.wall_seconds
     answer = bytearray()
@@ -123,7 +123,7 @@ def _read_answer(reading: int, limits: Limits) -> bytes:
             raise LimitReached(f"gives more than {_size(limits.result_bytes)}")
 
 
-def _result(answer: bytes, code: int, limits: Limits) -> bytes:
+def _result(answer: bytes, code: int, limits: ProcessLimits) -> bytes:
     kind, content = answer[:1], answer[1:]
     if code == 0 and kind == _DONE:
         return content

@@ -18,7 +18,7 @@ import numpy as np
 
 from tuneoff import tokenization
 from tuneoff.cache import WORTH_CACHING_BYTES, file_digest
-from tuneoff.confined import LimitReached, Limits, call_confined
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.data import Example, StoredExamples
 from tuneoff.errors import UserError
 from tuneoff.spec import PromptSpec
@@ -36,7 +36,7 @@ _SLOT = "\ue000tuneoff\ue000"
 # The date for chat templates that write one. The template of Llama 3 uses it too if there is no clock.
 _TODAY = date(2024, 7, 26)
 # Templates of models that people use take some milliseconds and kilobytes.
-_TEMPLATE_LIMITS = Limits(memory_bytes=500_000_000, cpu_seconds=5, wall_seconds=60, result_bytes=1_000_000)
+_TEMPLATE_LIMITS = ProcessLimits(memory_bytes=500_000_000, cpu_seconds=5, wall_seconds=60, result_bytes=1_000_000)
 _MAX_FRAMES = 4096  # with a field, there may be as many instructions as examples
 
 

@@ -98,7 +98,7 @@ def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeyp
     path = book(tmp_path / "a.xlsx")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/sharedStrings2.xml", bytes(9_000_000))
-    with pytest.raises(UserError, match=r"bytes unpack to 0\.0 GB, so it is no sheet of texts; save"):
+    with pytest.raises(UserError, match=r"bytes unpack to 0\.0 GB, so it is not a sheet of texts; save it as CSV"):
         open_file(str(path))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneoff.confined import LimitReached, Limits, call_confined
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.data.bombs import check_ratio
 from tuneoff.errors import UserError
 
@@ -35,7 +35,7 @@ def check_tables(name: str, size: int, batches: Callable[[], Iterable[Any]], con
         return b""
 
     seconds = _LEAST_CPU_SECONDS + size // _SLOWEST_BYTES_PER_SECOND
-    limits = Limits(max(_LEAST_MEMORY_BYTES, 4 * size), seconds, 300 + 10 * seconds, 10_000)
+    limits = ProcessLimits(max(_LEAST_MEMORY_BYTES, 4 * size), seconds, 300 + 10 * seconds, 10_000)
     try:
         call_confined(check, limits)
     except LimitReached as error:

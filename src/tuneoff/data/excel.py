@@ -51,7 +51,7 @@ def _check_size(name: str, content: io.BytesIO) -> None:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(_ALWAYS_READ_BYTES, _LARGEST_RATIO * size):
         raise UserError(
-            f"{name}: its {size:,} bytes unpack to {unpacked / 1e9:.1f} GB, so it is no sheet of texts; save the sheet "
+            f"{name}: its {size:,} bytes unpack to {unpacked / 1e9:.1f} GB, so it is not a sheet of texts; save it "
             "as CSV UTF-8"
         )
 
