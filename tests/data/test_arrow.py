@@ -218,33 +218,6 @@ def test_a_crash_of_the_library_is_one_sentence(tmp_path: Path, monkeypatch: pyt
         list(open_file(str(tmp_path / "a.parquet")).rows)
 
 
-BYTES = pa.array([b"a", b"\xff\xfe", b"c"])
-
-
-@pytest.mark.parametrize(
-    "column",
-    [
-        pa.array(["a", "b", "c"]),
-        BYTES.view(pa.string()),
-        BYTES.cast(pa.large_binary()).view(pa.large_string()),
-        BYTES.cast(pa.binary_view()).view(pa.string_view()),
-        pa.DictionaryArray.from_arrays([0, None, 2], BYTES.view(pa.string())),
-        pa.ListArray.from_arrays([0, 2, 3], BYTES.view(pa.string())),
-    ],
-    ids=lambda column: str(column.type),
-)
-def test_texts_that_are_not_utf8_are_sound_tables(column: pa.Array) -> None:
-    batch = pa.record_batch({"a": column})
-    arrow_check.check_batch(batch)
-    assert arrow_check.unpacked_bytes(batch) >= 2
-
-
-def test_an_index_beyond_the_dictionary_is_found() -> None:
-    texts = pa.DictionaryArray.from_arrays(pa.array([0, 7], pa.int8()), BYTES.view(pa.string()), safe=False)
-    with pytest.raises(pa.ArrowInvalid, match="dictionary"):
-        arrow_check.check_batch(pa.record_batch({"a": texts}))
-
-
 @pytest.fixture(scope="module")
 def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sound")
