@@ -16,7 +16,7 @@ from tuneoff.methods.peft_type import PeftAdapter
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md")]
 PAGES += sorted(page for page in DOCS.rglob("*.md") if page.name != "lab_log.md")  # the log keeps the names of its day
 HEADINGS = ["What it is", "When to use it", "Hyper-parameters", "Cost", "What it leaves", "Traps"]
 

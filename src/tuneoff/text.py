@@ -1,6 +1,7 @@
 """Text for people: lists, suggestions, durations, and untrusted text made safe for a terminal."""
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,10 @@ from difflib import get_close_matches
 from typing import Any, TextIO
 
 _DURATION = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?")
+# Control codes (C0, DEL, C1), separators of lines, marks of direction, annotations, surrogates, tags.
+_ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -72,8 +77,18 @@ def parse_duration(text: str) -> float | None:
 
 
 def sanitize(text: str, keep: str = "") -> str:
-    """`text` with every control code (escape sequences, carriage returns, direction marks) replaced by `?`.
+    """`text` with everything that acts on a terminal or hides what is there replaced by `?`.
 
-    Characters in `keep`, such as the line feed, stay.
+    That is control codes, marks of direction, line separators, tags and lone surrogates. Joiners and special spaces
+    stay, because words of many languages contain them. Characters in `keep`, such as the line feed, stay too.
     """
-    return "".join(character if character.isprintable() or character in keep else "?" for character in text)
+    return _ACTING.sub(lambda found: found[0] if found[0] in keep else "?", text)
+
+
+def escape_json(text: str) -> str:
+    """A JSON text that means the same and holds no character that `sanitize` replaces, except for line feeds."""
+    return _ACTING.sub(lambda found: found[0] if found[0] == "\n" else _json_escape(found[0]), text)
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > 127 else f"\\u{ord(character):04x}"

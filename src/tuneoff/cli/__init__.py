@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from tuneoff import stopping
+from tuneoff.cli.output import say, show_traceback
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.text import LastingStream, sanitize
+from tuneoff.text import LastingStream
 
 _SHOWN_NAME = 60
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -56,6 +57,7 @@ def silence_libraries() -> None:
     They also cannot end a command: PYTHONWARNINGS=error would turn them into exceptions. For programs, not for tests.
     """
     warnings.simplefilter("ignore")
+    sys.excepthook = show_traceback
     logging.disable(logging.CRITICAL)
 
 
@@ -145,7 +147,7 @@ def _check_python() -> None:
 
 def complain(message: str, code: int) -> int:
     """One sentence on stderr. It may quote the content of a file, so control codes are replaced."""
-    print(f"tuneoff: {sanitize(' '.join(message.split()))}", file=sys.stderr)
+    say(f"tuneoff: {message}")
     return code
 
 

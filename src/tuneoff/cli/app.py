@@ -13,10 +13,10 @@ import tuneoff
 from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
 from tuneoff.cli.command_line import HELP, settle, typed_method
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_flags_of, takes_study_flags
+from tuneoff.cli.output import say, show, show_json
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
 from tuneoff.options import STANDARD_INPUT
-from tuneoff.text import sanitize
 
 if TYPE_CHECKING:
     from tuneoff.api import Study
@@ -224,9 +224,9 @@ def check(asked: _Comparison) -> int:
     probe = flags.budget is not None or flags.equal == "time"
     items = list(look_at(asked.spec, asked.folder, probe=probe))
     if asked.as_json:
-        print(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
+        show_json(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
     elif not flags.quiet:
-        print(items_as_text(items, sys.stdout.encoding))
+        show(items_as_text(items, sys.stdout.encoding))
     return USAGE if any(item.passed is False for item in items) else DONE
 
 
@@ -281,11 +281,11 @@ def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run:
     if dry_run:
         prepared = plan_study(spec, folder, flags)
         check_before_runs(prepared)
-        print(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared))
+        _shown(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared), as_json=as_json)
         return DONE
     study = run_study(spec, folder, flags)
     if as_json:
-        print(study.summary.model_dump_json())
+        show_json(study.summary.model_dump_json())
     return study
 
 
@@ -355,8 +355,15 @@ def summarize(
 
     generator = load_adapted(chosen, trust_remote_code=trust_remote_code)
     for note in generator.notes:
-        print(sanitize(f"note: {note}"), file=sys.stderr)
+        say(f"note: {note}")
     return report_texts(generator.write(found.documents), found, output, as_json=as_json)
+
+
+def _shown(text: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(text)
+    else:
+        show(text)
 
 
 def _folder(path: Path) -> Path:
@@ -374,7 +381,7 @@ def report(
     from tuneoff.api import load_study
 
     written = load_study(_folder(folder)).write_report()
-    print(written.page)
+    show(str(written.page))
     if written.pictures.problem is None:
         return DONE
     return complain(f"the page is written, but not all of its pictures: {written.pictures.problem}", DONE)
@@ -417,9 +424,10 @@ def judge(
     """Judge one or more studies again from their records. Needs no model and no torch."""
     from tuneoff.cli import verdicts
 
-    print(
-        verdicts.judge_output([_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json)
+    found = verdicts.judge_output(
+        [_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json
     )
+    _shown(found, as_json=as_json)
     return DONE
 
 
@@ -446,7 +454,8 @@ def rescore(
     from tuneoff.cli import verdicts
 
     study = _folder(folder)
-    print(verdicts.rescore_output(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json))
+    found = verdicts.rescore_output(study, margin, stemmer=stemmer, references=references, words=words, as_json=as_json)
+    _shown(found, as_json=as_json)
     return DONE
 
 
@@ -462,7 +471,7 @@ def diff(
     """
     from tuneoff.cli import verdicts
 
-    print(verdicts.diff_output(_folder(first), _folder(second), as_json=as_json))
+    _shown(verdicts.diff_output(_folder(first), _folder(second), as_json=as_json), as_json=as_json)
     return DONE
 
 
@@ -477,7 +486,7 @@ def import_peft(
     """
     from tuneoff.cli import verdicts
 
-    print(verdicts.peft_output(files, as_json=as_json))
+    _shown(verdicts.peft_output(files, as_json=as_json), as_json=as_json)
     return DONE
 
 
@@ -492,9 +501,9 @@ def list_methods(
     from tuneoff.cli import method_pages as pages
 
     if as_json:
-        print(json.dumps(pages.methods_as_json(names or ())))
+        show_json(json.dumps(pages.methods_as_json(names or ())))
     else:
-        print(pages.method_pages(names) if names else pages.methods_as_text())
+        show(pages.method_pages(names) if names else pages.methods_as_text())
     return DONE
 
 
@@ -509,7 +518,7 @@ def doctor(
     from tuneoff.cli.doctor import as_text, examine
 
     findings = examine()
-    print(json.dumps(findings) if as_json else as_text(findings))
+    _shown(json.dumps(findings) if as_json else as_text(findings), as_json=as_json)
     return DONE
 
 
@@ -520,9 +529,9 @@ def top(
 ) -> None:
     """Which way of adapting a language model is worth it for my documents, on my machine, and how sure can I be?"""
     if version:
-        print(f"tuneoff {tuneoff.__version__}")
+        show(f"tuneoff {tuneoff.__version__}")
     elif context.invoked_subcommand is None:
-        print(context.get_help())
+        show(context.get_help())
 
 
 def invoke(arguments: Sequence[str]) -> "int | Study":
@@ -540,7 +549,7 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     if HELP & set(arguments) and (method := typed_method(arguments)) is not None:
         from tuneoff.cli.method_pages import method_pages
 
-        print(method_pages([method]))
+        show(method_pages([method]))
     return DONE if returned is None else returned
 
 

@@ -1,6 +1,5 @@
 """A command line as people type it, made into the one that the commands take."""
 
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,8 +7,8 @@ from tuneoff.cli.arguments import Piece, refuse_extra_words, refuse_repeats, spl
 from tuneoff.cli.flags import normalized
 from tuneoff.cli.foreign_flags import STUDY_COMMANDS, WITHOUT_EFFECT
 from tuneoff.cli.lists import gather, is_data_file
+from tuneoff.cli.output import say
 from tuneoff.errors import UserError
-from tuneoff.text import sanitize
 
 HELP = {"-h", "--help"}
 
@@ -52,7 +51,7 @@ def pieces_of(command: str, arguments: Sequence[str], parameters: Iterable[Any])
     pieces = split(arguments, parameters, {**dict.fromkeys(known, True), **idle})
     for piece in pieces:
         if piece.name in idle:
-            print(sanitize(f"note: {piece.typed} has no effect: {WITHOUT_EFFECT[piece.name].note}"), file=sys.stderr)
+            say(f"note: {piece.typed} has no effect: {WITHOUT_EFFECT[piece.name].note}")
     return method_flags.as_settings([piece for piece in pieces if piece.name not in idle], known)
 
 

@@ -9,11 +9,11 @@ from tuneoff.cli import expand_home, guard, silence_libraries
 from tuneoff.cli.app import dispatch
 from tuneoff.cli.arguments import split
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
+from tuneoff.cli.output import say, show
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 from tuneoff.model_folder import read_json_object
 from tuneoff.spec import ModelSpec
-from tuneoff.text import sanitize
 
 LEARNING_RATE = "--learning-rate"
 # Settings that only training uses; validation uses the micro-batch size too.
@@ -39,7 +39,7 @@ def run_program(method: str, typed: Sequence[str] | None = None) -> int:
         silence_libraries()
     arguments = [expand_home(argument) for argument in (sys.argv[1:] if typed is None else typed)]
     if not {"-h", "--help"} & set(arguments):
-        print(f"note: of the coursework's settings, {KNOWN[method]}", file=sys.stderr)
+        say(f"note: of the coursework's settings, {KNOWN[method]}")
 
     def work() -> int:
         own = for_method(method, with_starter(arguments))
@@ -74,7 +74,7 @@ def for_method(method: str, typed: Sequence[str]) -> list[str]:
     if len([one for one in spelt if one.partition("=")[0] == "--instruction"]) > 1:
         raise UserError("--initial_prompt is the instruction in this program; give it or --instruction, not both")
     if idle:
-        print(f"note: nothing is trained here, so these have no effect: {', '.join(idle)}", file=sys.stderr)
+        say(f"note: nothing is trained here, so these have no effect: {', '.join(idle)}")
     return spelt
 
 
@@ -96,7 +96,7 @@ def modules_of_architecture(typed: Sequence[str]) -> list[str]:
     chosen = CHOICES.get(kind)
     if not isinstance(chosen, list) or set(chosen) == set(CHOICES["gpt_neo"]):
         return []
-    print(sanitize(f"note: LoRA adapts {', '.join(chosen)}, PEFT's choice for {kind}"), file=sys.stderr)
+    say(f"note: LoRA adapts {', '.join(chosen)}, PEFT's choice for {kind}")
     return ["--set", f"target_modules={','.join(chosen)}"]
 
 
@@ -127,13 +127,13 @@ def finish(study: Study) -> None:
     for run in finished:
         drawn = run_figures(run)
         for path in drawn.paths:
-            print(f"graph: {path}", file=sys.stderr)
+            say(f"graph: {path}")
         if drawn.problem is not None:
-            print(sanitize(f"the graphs of {run.name} could not be drawn: {drawn.problem}"), file=sys.stderr)
+            say(f"the graphs of {run.name} could not be drawn: {drawn.problem}")
     if finished:
         first = finished[0]
-        print(f"weights: {first.dir.artefact}", file=sys.stderr)
-        print(f"ROUGE Scores: { ({name: _share(first.record.scores.get(name)) for name in ROUGE_NAMES}) }")
+        say(f"weights: {first.dir.artefact}")
+        show(f"ROUGE Scores: { ({name: _share(first.record.scores.get(name)) for name in ROUGE_NAMES}) }")
 
 
 def _share(points: float | None) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tuneoff.cli.output import say
 from tuneoff.data import ColumnsTaken, Example
 from tuneoff.data.byte_source import ByteSource, file_source, reading, zip_sources
 from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, document_of
@@ -163,7 +164,7 @@ def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
 def _source_of(path: str) -> ByteSource:
     if path == STANDARD_INPUT:
         if sys.stdin.isatty():
-            print("reading a text from the terminal; Ctrl-D ends it", file=sys.stderr)
+            say("reading a text from the terminal; Ctrl-D ends it")
         with reading("standard input"):
             return _in_memory("standard input", sys.stdin.buffer.read())
     file = local_path(path)

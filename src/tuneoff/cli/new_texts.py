@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.cli import DONE, SOME_FAILED
 from tuneoff.cli.documents import LeftOut, NewDocuments
+from tuneoff.cli.output import say, show, show_json
 from tuneoff.errors import UserError
 from tuneoff.options import STANDARD_INPUT
 from tuneoff.results.json_files import write_text_atomic
-from tuneoff.text import plural, sanitize
+from tuneoff.text import plural
 
 if TYPE_CHECKING:
     from tuneoff.run import NewText
@@ -42,22 +42,23 @@ def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | N
     """Write the texts, and to stderr what is left out or cut. Returns the exit code.
 
     JSON Lines hold ids. Without them, each document has one line, which is empty if it is left out, so that line n
-    belongs to document n. A file is written at the end, at once.
+    belongs to document n. A file is written at the end, at once, and has every text as it is; on stdout, control codes
+    in texts are replaced, in JSON by escapes.
     """
     for caution in found.cautions:
-        _say(caution)
+        say(f"tuneoff: {caution}")
     for row in found.left_out[:MOST_TO_LIST]:
-        _say(f"left out: {row.reason}")
+        say(f"tuneoff: left out: {row.reason}")
     if (more := len(found.left_out) - MOST_TO_LIST) > 0:
-        _say(f"left out: {more} more")
+        say(f"tuneoff: left out: {more} more")
     as_json = as_json or (output is not None and output.suffix.lower() in JSON_LINES)
     lines, left_out = [], 0
     for entry in found.entries:
         new = None if isinstance(entry, LeftOut) else next(texts)
         if new is not None and new.text is None:
-            _say(f"left out: document {new.id}: its fields leave no room for its text; shorten them")
+            say(f"tuneoff: left out: document {new.id}: its fields leave no room for its text; shorten them")
         if new is not None and new.is_cut:
-            _say(f"document {new.id}: {new.cut_sentence}")
+            say(f"tuneoff: document {new.id}: {new.cut_sentence}")
         if new is None or new.text is None:
             left_out += 1
             if as_json:
@@ -66,17 +67,13 @@ def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | N
         else:
             line = json.dumps({"id": new.id, "text": new.text}, ensure_ascii=False) if as_json else _in_a_line(new.text)
         if output is None:
-            print(line, flush=True)
+            (show_json if as_json else show)(line)
         lines.append(line)
     if output is not None:
         write_text_atomic(output, "".join(f"{line}\n" for line in lines))
-        _say(f"{plural(len(found.entries) - left_out, 'text')} written to {output}")
+        say(f"tuneoff: {plural(len(found.entries) - left_out, 'text')} written to {output}")
     return SOME_FAILED if left_out else DONE
 
 
 def _in_a_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _say(message: str) -> None:
-    print(f"tuneoff: {sanitize(_in_a_line(message))}", file=sys.stderr, flush=True)

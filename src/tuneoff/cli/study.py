@@ -1,7 +1,6 @@
 """A study as a person sees it: what will be done, progress, the table, and what to type next."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import get_args
 
 from tuneoff import api, data
 from tuneoff.api import Study
+from tuneoff.cli.output import say, show
 from tuneoff.cli.plans import sensitivity_sentence
 from tuneoff.cli.tables import summary_as_text
 from tuneoff.cli.verdicts import describe_choice
@@ -20,7 +20,7 @@ from tuneoff.spec import StudySpec
 from tuneoff.study.executor import check_executor
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
-from tuneoff.text import format_duration, parse_duration, plural, sanitize
+from tuneoff.text import format_duration, parse_duration, plural
 from tuneoff.trackers import Closing, check_trackers, open_trackers
 
 
@@ -63,12 +63,12 @@ def plan_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> PreparedStud
         prepared = prepare(spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress)
     if not flags.quiet and (fitted := prepared.fitted) is not None:
         for line in fitted.reduced:
-            _print(f"reduced to fit the time limit: {line}")
+            say(f"reduced to fit the time limit: {line}")
         if fitted.study.steps:
             steps = ", ".join(f"{name} {steps} steps" for name, steps in fitted.study.steps.items())
-            _print(f"equal time: {steps}")
+            say(f"equal time: {steps}")
         over = "" if fitted.fits else f", more than the {flags.budget} allowed: nothing smaller can be judged"
-        _print(f"planned: {plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
+        say(f"planned: {plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
     return prepared
 
 
@@ -84,8 +84,8 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
     if not flags.quiet:
         _announce(prepared)
         if layout.processes > 1:
-            _print(f"{layout.processes} concurrent runs, {layout.threads} threads each")
-            _print("costs are measured afterwards, one run at a time")
+            say(f"{layout.processes} concurrent runs, {layout.threads} threads each")
+            say("costs are measured afterwards, one run at a time")
     timing = len(spec.models) * len(spec.methods) if layout.processes > 1 else 0
     done_before = len(prepared.plan.runs) - len(prepared.missing)
     with Progress(
@@ -101,49 +101,45 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
     if flags.quiet:
         for record in study.runs():
             if record.failure is not None:
-                _print(f"{record.name} {record.status}: {record.failure.message}")
+                say(f"{record.name} {record.status}: {record.failure.message}")
     else:
         if flags.budget is not None:
-            _print(f"took {format_duration(time.perf_counter() - began)} of a time limit of {flags.budget}")
+            say(f"took {format_duration(time.perf_counter() - began)} of a time limit of {flags.budget}")
         _print_result(study)
         for tracker in trackers:
             if isinstance(tracker, Closing) and (words := tracker.closing_words()) is not None:
-                _print(words)
+                say(words)
     return study
 
 
 def _print_result(study: Study) -> None:
     summary = study.summary
     if summary.budget and summary.budget.problem:
-        _print(summary.budget.problem)
-    print(summary_as_text(summary))
-    print(f"report: {study.stored.dir.report}")
+        say(summary.budget.problem)
+    show(summary_as_text(summary))
+    show(f"report: {study.stored.dir.report}")
     if study.report_problem is not None:
         again = f"to write it again: tuneoff report {shlex.quote(str(study.path))}"
-        _print(f"not all of the report could be written: {study.report_problem}; {again}")
+        say(f"not all of the report could be written: {study.report_problem}; {again}")
     if summary.winner is not None:
         needed = field_names(study.spec.prompt.instruction)
         fields = "".join(f" --field {shlex.quote(f'{name}=VALUE')}" for name in needed)
-        print(sanitize(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}"))
-        print(sanitize(f"        {describe_choice(summary.winner)}"))
+        show(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}")
+        show(f"        {describe_choice(summary.winner)}")
     elif summary.no_winner is not None:
         command = f"tuneoff summarize {shlex.quote(str(study.path))} FILE --method NAME"
-        print(sanitize(f"no model is handed over; to use one all the same: {command}"))
+        show(f"no model is handed over; to use one all the same: {command}")
 
 
 def _announce(prepared: PreparedStudy) -> None:
     inputs = prepared.inputs
-    _print(inputs.dataset.description)
+    say(inputs.dataset.description)
     for line in data.cleaning_report(inputs.dataset):
-        _print(line)
+        say(line)
     for caution in inputs.cautions:
-        _print(f"CAUTION: {caution}")
+        say(f"CAUTION: {caution}")
     if (sentence := sensitivity_sentence(prepared)) is not None:
-        _print(sentence)
+        say(sentence)
     total, missing = prepared.total, prepared.total - len(prepared.plan.runs) + len(prepared.missing)
     there = f", {total - missing} of them already done" if missing < total else ""
-    _print(f"{plural(total, 'run')}{there}; folder {prepared.dir.path}")
-
-
-def _print(message: str) -> None:
-    print(sanitize(" ".join(message.split())), file=sys.stderr)
+    say(f"{plural(total, 'run')}{there}; folder {prepared.dir.path}")

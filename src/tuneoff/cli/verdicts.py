@@ -2,12 +2,12 @@
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from tuneoff.cli.output import say
 from tuneoff.data import ColumnsTaken
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect, rouge_signature
@@ -147,7 +147,7 @@ def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun
         return StoredRun(RunDir(folder), RunDir(folder).read_record())
     study = StudyDir(folder).load()
     found = find_model_to_use(study, method.replace("-", "_") if method else None, model)
-    print(sanitize(describe_choice(found)), file=sys.stderr)
+    say(describe_choice(found))
     chosen = study.run(found.run)
     assert chosen is not None
     return chosen

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from tuneoff.results.events import Event
 from tuneoff.results.run_record import Prediction, Record
 from tuneoff.spec import RunSpec
+from tuneoff.text import sanitize
 
 Figures = Callable[[], Sequence[Path]]
 Predictions = Callable[[], Sequence[Prediction]]
@@ -72,6 +73,5 @@ class GuardedTracker:
             call(self._tracker)
         except Exception as error:
             self._tracker = None
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            why = "".join(character if character.isprintable() else "?" for character in why)
+            why = sanitize(" ".join(f"{type(error).__name__}: {error}".split()))
             print(f"{self._name} is switched off, the runs go on ({why[:300]})", file=sys.stderr)
