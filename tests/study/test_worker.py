@@ -93,3 +93,24 @@ def test_an_import_that_fails_is_the_answer(start: Start) -> None:
     process = start("serve(('no_such_module',))")
     assert answer(process) == {"error": "ModuleNotFoundError: No module named 'no_such_module'"}
     assert process.wait(timeout=60) != 0
+
+
+def test_a_server_whose_parent_dies_during_the_imports_ends_at_once(start: Start) -> None:
+    """They may take a minute on a busy machine."""
+    process = start("serve(('support.slow_import',))")
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"importing\n"
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=30) == 1
+
+
+def test_a_server_survives_the_signals_that_end_a_run(start: Start, tmp_path: Path) -> None:
+    """A signal to the group would otherwise take the run with it, before its state is saved."""
+    process = start(f"serve({PRELOAD!r})")
+    assert answer(process) == {"ready": True}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        process.send_signal(number)
+    send(process, tmp_path / "run", "finish")
+    answer(process)
+    assert answer(process) == {"exit": 0}

@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,8 +46,9 @@ def serve(preload: Sequence[str]) -> None:
     answers = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)  # what modules print during their import is not an answer
     try:
-        for module in preload:
-            importlib.import_module(module)
+        with _ending_with_the_parent():
+            for module in preload:
+                importlib.import_module(module)
     except BaseException as error:
         _answer(answers, {"error": "".join(traceback.format_exception_only(error)).strip()})
         raise
@@ -78,6 +79,28 @@ def single() -> None:
     lifeline = _leave_stdin()
     threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
     _work_and_exit(line)
+
+
+@contextlib.contextmanager
+def _ending_with_the_parent() -> Iterator[None]:
+    """Inside, this process ends when its parent does, whatever it does meanwhile. No thread is left for a fork."""
+    done = threading.Event()
+
+    def watch() -> None:
+        _leave_signals_to_the_main_thread()
+        poller = select.poll()
+        poller.register(STDIN, 0)  # a hang-up is always reported
+        while not done.is_set():
+            if poller.poll(POLL_SECONDS * 1000):
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _take_signals(server: int | None) -> None:

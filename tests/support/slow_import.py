@@ -1,0 +1,7 @@
+"""Preloaded by a server that is to be busy with its imports."""
+
+import sys
+import time
+
+print("importing", file=sys.stderr, flush=True)
+time.sleep(120)
