@@ -374,3 +374,9 @@ def test_alpaca_is_read_as_in_training(tmp_path: Path) -> None:
     joined = ColumnsTaken("instruction", ("output",), (), (), "input")
     assert documents_as_trained(file, joined) == ["Why?", "Sum up.\n\nb"]
     assert documents_as_trained(file, ColumnsTaken("input", ("output",), ("instruction",), ())) == ["b"]
+
+
+def test_a_device_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"zeros: a device, where a regular file was expected"):
+        read_documents([str(tmp_path / "zeros")], spec_of(), {})

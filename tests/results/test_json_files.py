@@ -131,3 +131,12 @@ def test_a_damaged_line_has_its_number(tmp_path: Path, line: bytes, why: str) ->
     path.write_bytes(b'{"name": 3}\n')
     with pytest.raises(UserError, match=r"rows\.jsonl: damaged or written by another version"):
         read_jsonl(path, Row)
+
+
+def test_a_pipe_in_a_study_folder_blocks_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    (tmp_path / "predictions.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"record\.json: a named pipe, where a regular file was expected"):
+        read_json(tmp_path / "record.json", Row, "delete it")
+    with pytest.raises(UserError, match=r"predictions\.jsonl: a device"):
+        read_jsonl(tmp_path / "predictions.jsonl", Row)

@@ -1,6 +1,7 @@
 """Blind ratings: counted, with an interval over documents, and compared with ROUGE."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,9 @@ def test_the_agreement_is_that_with_the_metric_of_the_study(tmp_path: Path) -> N
     found = judge_ratings(load(study), ratings)
     assert found.agreement == 0
     assert found.sentences[-1].startswith("ROUGE-L agrees with the rater on 0 % of")
+
+
+def test_a_pipe_is_not_a_file_of_ratings(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ratings.json")
+    with pytest.raises(UserError, match=r"ratings\.json: a named pipe"):
+        read_ratings(tmp_path / "ratings.json")

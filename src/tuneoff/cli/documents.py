@@ -168,7 +168,7 @@ def _source_of(path: str) -> ByteSource:
         with reading("standard input"):
             return _in_memory("standard input", sys.stdin.buffer.read())
     file = local_path(path)
-    if file.is_file():
+    if not file.is_fifo():  # a pipe that was typed is read, once; one in a folder is not
         return file_source(file)
     with reading(path):
         return _in_memory(path, file.read_bytes())

@@ -19,6 +19,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from tuneoff.regular_files import open_regular
 from tuneoff.results.run_record import Curve, Phase, Status, TimelinePoint, TrainPoint, ValidationPoint
 from tuneoff.results.step_thinning import ThinnedSteps
 from tuneoff.spec.run import Frozen
@@ -154,7 +155,7 @@ class Follower:
     def poll(self) -> Iterator[Event]:
         """Events that were completed since the last one read; starts again if the file has become shorter."""
         try:
-            stream = self._path.open("rb")
+            stream = open_regular(self._path)
         except FileNotFoundError:
             return
         with stream:

@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import open_regular, read_limited
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 # Temporary files begin with it, which distinguishes what a killed process left from files of the user.
 TEMPORARY_PREFIX = ".tuneoff-"
+_MOST_BYTES = 2 * 10**9  # of one JSON file of a study, which is in memory as a whole
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -88,7 +90,7 @@ def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
 def read_json(path: Path, model: type[Model], way_out: str) -> Model | None:
     """The file as a `model`; None without a file. Raises `UserError`, which ends in `way_out`, for a damaged file."""
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(read_limited(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
     except (ValidationError, UnicodeDecodeError, RecursionError) as error:
@@ -114,7 +116,7 @@ def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def read_jsonl(path: Path, model: type[Model]) -> list[Model]:
     """The lines of a JSON Lines file as `model`s; empty without a file. Raises `UserError` for a damaged file."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return [model.model_validate(row) for row in _objects(path, stream)]
     except FileNotFoundError:
         return []

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import open_regular
 from tuneoff.results.json_files import read_json, read_jsonl, write_json, write_jsonl
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Prediction, Record
@@ -54,7 +55,7 @@ class RunDir:
     def log_tail(self, most_bytes: int) -> str:
         """The end of what the run printed; empty without a log."""
         try:
-            with self.log.open("rb") as stream:
+            with open_regular(self.log) as stream:
                 stream.seek(max(0, self.log.stat().st_size - most_bytes))
                 return stream.read().decode(errors="replace")
         except FileNotFoundError:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import read_limited
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 from tuneoff.stats.proportions import wilson_interval
 from tuneoff.verdict.rounding import bound_text
 
 _LARGEST_TEST_SET = 20_000
+_MOST_BYTES = 100_000_000  # of a result file
 PEFT_COSTS = ("peak memory, bytes", "training time, s", "size on disk, bytes")
 
 
@@ -68,7 +70,7 @@ class _Experiment(TypedDict):
 def _read_experiment(file: Path) -> _Experiment | None:
     """None for an experiment that failed."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_limited(file, _MOST_BYTES))
         train, run = found["train_info"], found["run_info"]
         if train["status"] != "success":
             return None
@@ -84,7 +86,7 @@ def _read_experiment(file: Path) -> _Experiment | None:
         }
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(
             f"{file}: not a result file of PEFT's method_comparison (run_info, train_info with a test accuracy)"
         ) from error

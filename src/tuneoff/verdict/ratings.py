@@ -14,12 +14,15 @@ from pydantic import Field, ValidationError
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS
+from tuneoff.regular_files import read_limited
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.spec.run import Frozen
 from tuneoff.stats.multiple_comparisons import LEVEL
 from tuneoff.stats.proportions import wilson_interval
 from tuneoff.text import plural
 from tuneoff.verdict.judge import planned_metric
+
+_MOST_BYTES = 100_000_000  # of a file of ratings
 
 
 class Rating(Frozen):
@@ -60,7 +63,7 @@ class Preference(Frozen):
 def read_ratings(path: Path) -> Ratings:
     """Read a file saved by the rating page. Raises `UserError` for any other file."""
     try:
-        return Ratings.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Ratings.model_validate(json.loads(read_limited(path, _MOST_BYTES)))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValidationError, ValueError, RecursionError) as error:
