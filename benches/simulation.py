@@ -1,7 +1,7 @@
 """Coverage and power of the verdict, measured on simulated studies whose true result is known.
 
-The simulation does not use the model of the analysis. It draws documents from a population: either the records of a
-real study, or scores generated from counts of shared words. Such scores are like those of ROUGE: bounded, discrete and
+The effects are additive, as the analysis assumes; their distributions are not. Documents come from the records of a
+real study, or are generated from counts of shared words. Such scores are like those of ROUGE: bounded, discrete and
 skewed, similar within a group of documents, and more variable on some documents than on others. A study draws groups
 with replacement. For each training it draws, per document, one of the trainings that the population has for that
 document. In addition, every training shifts the scores of its method by a skewed amount, whose size differs between
@@ -36,6 +36,7 @@ from tuneoff.stats.multiple_comparisons import (
     single_half_widths,
 )
 from tuneoff.stats.power import VarianceComponents, planned_sensitivity
+from tuneoff.stats.seed_spread import seed_spread, widen_erratic
 from tuneoff.stats.variance_components import Booleans, Floats, Integers, estimate_means, pairwise_differences
 from tuneoff.verdict.data_sizes import find_crossovers
 from tuneoff.verdict.scores import Scores, ScoreTable, load_scores, tabulate
@@ -43,6 +44,7 @@ from tuneoff.verdict.scores import Scores, ScoreTable, load_scores, tabulate
 # Points, one per method that varies. Unequal: soft prompts vary more between seeds than LoRA.
 SEED_SDS = (0.3, 0.6, 0.9)
 _CHUNK_BYTES = 64_000_000
+_FAILURE_RATE = 0.3
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Design:
     groups: int
     seeds: int
     seed_sds: tuple[float, ...] = SEED_SDS  # standard deviation of a training's shift, one per varying method, points
+    lost: float = 0.0  # points that the last method loses in 3 of 10 trainings
+    sets: int = 1  # sets of trainings (fractions of the data) that show how much seeds differ
 
 
 # Sizes of the starter set (50 papers, three summaries each) and of a data set with one example a document.
@@ -121,14 +125,42 @@ def draw(population: Population, design: Design, studies: int, rng: np.random.Ge
             # With a random sign, two trainings that draw the same deviation are not always equal.
             sign = rng.choice((-1.0, 1.0), size=which.shape)
             table += sign * training[np.arange(n_methods)[None, :, None, None], which, chosen[:, None, None]]
-        # Left-skewed: a training is very bad more often than very good.
-        shifts = (4.0 - rng.gamma(4.0, size=(count, n_methods, design.seeds))) / 2.0 * sds[:, None]
+        shifts = _shifts(design, sds, (count, n_methods, design.seeds), rng)
         sizes = weights[chosen][:, None, None]
         table += sizes * shifts[..., None]
         # A study divides by the number of documents that it drew, so its mean is a ratio of two sums.
         mean_size = sizes.mean(axis=-1, keepdims=True)
         ratio = table.mean(axis=-1, keepdims=True) / mean_size
         yield ratio + (table - ratio * sizes) / mean_size
+
+
+def _shifts(design: Design, sds: Floats, shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
+    """(B, M, S) effects of trainings on the mean score of their method; zero on average."""
+    # Left-skewed: a training is very bad more often than very good.
+    shifts: Floats = (4.0 - rng.gamma(4.0, size=shape)) / 2.0 * sds[:, None]
+    if design.lost:
+        failed = rng.random((shape[0], shape[2])) < _FAILURE_RATE
+        shifts[:, -1] -= design.lost * (failed - _FAILURE_RATE)
+    return shifts
+
+
+def _seed_variances(
+    means: Floats, population: Population, design: Design, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """(B, C, M) variances between seeds: of the study's own means (B, M, S), and of other sets of its trainings.
+
+    Also returns the (C,) degrees of freedom.
+    """
+    count, n_methods, n_seeds = means.shape
+    if n_seeds == 1:
+        return np.empty((count, 0, n_methods)), np.empty(0)
+    noise = np.sqrt(np.diag(components_of(population, design).residual) / design.groups)
+    sets = [means.var(axis=-1, ddof=1)]
+    for _ in range(design.sets - 1):
+        other = _shifts(design, _seed_sds(population, design), means.shape, rng)
+        other += noise[:, None] * rng.standard_normal(means.shape)
+        sets.append(other.var(axis=-1, ddof=1))
+    return np.stack(sets, axis=1), np.full(design.sets, n_seeds - 1.0)
 
 
 def _group_effects(population: Population) -> tuple[Floats, Floats, Floats]:
@@ -192,12 +224,14 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
     planned = planned_sensitivity(varies, design.groups, design.seeds, components_of(population, design))
     truth = np.where(np.arange(len(varies)) == len(varies) - 1, 2.0 * planned.smallest_difference, 0.0)
     estimates, widths, singles, bounded = [], [], [], []
+    others = np.random.default_rng(seed + 1)
     for table in draw(population, design, studies, np.random.default_rng(seed)):
         means = estimate_means(table, varies)
         differences = pairwise_differences(means)
         estimates.append(differences.estimate)
+        variances, df = _seed_variances(table.mean(axis=-1), population, design, others)
         for index, mean in enumerate(means.mean):
-            row = differences.study(index)
+            row = widen_erratic(differences.study(index), seed_spread(variances[index], df, varies))
             widths.append(simultaneous_half_widths(row))
             singles.append(single_half_widths(row))
             bounded.append(bool((compare_with_best(row, mean + truth).regret >= truth.max() - truth).all()))
@@ -210,6 +244,8 @@ def _one_design(population: Population, design: Design, studies: int, seed: int)
         "groups": design.groups,
         "seeds": design.seeds,
         "seed_sds": list(design.seed_sds),
+        "lost": design.lost,
+        "sets": design.sets,
         "studies": studies,
         "methods": len(varies),
         "pairs": estimate.shape[1],
@@ -284,6 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=SEED_SDS,
         help="standard deviation between seeds in points, one per trained method",
     )
+    parser.add_argument(
+        "--lost", type=float, default=0.0, help="points that the last method loses in 3 of 10 trainings"
+    )
+    parser.add_argument("--sets", type=int, default=1, help="fractions of the data at which methods are trained")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
     parser.add_argument(
         "--sizes", action="store_true", help="simulate several training set sizes and crossovers instead"
@@ -291,6 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.studies < 1 or (given.groups or 2) < 2 or (given.seeds or 1) < 1 or min(given.seed_sd) < 0:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
+    if given.sets < 1 or given.lost < 0:
+        parser.error("needs at least 1 set of trainings, and no negative --lost")
     if given.sizes:
         for groups in [given.groups] if given.groups else (50, 300):
             for seeds in [given.seeds] if given.seeds else (3, 5):
@@ -298,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(json.dumps({"groups": groups, "seeds": seeds, "studies": given.studies} | found), flush=True)
         return
     designs = [
-        Design(groups, seeds, tuple(given.seed_sd))
+        Design(groups, seeds, tuple(given.seed_sd), given.lost, given.sets)
         for groups in ([given.groups] if given.groups else (50, 300))
         for seeds in ([given.seeds] if given.seeds else (3, 5))
     ]

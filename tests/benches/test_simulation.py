@@ -44,6 +44,15 @@ def test_coverage_false_winners_and_power(population: Population, design: Design
         assert binomial_band(0.70, STUDIES)[0] <= power <= binomial_band(0.90, STUDIES)[1]
 
 
+def test_a_method_whose_trainings_fail_is_covered_with_several_sets_of_them(population: Population) -> None:
+    """With one set of three trainings, none of which fails in 34 % of the studies, no analysis can cover."""
+    (one,) = simulate(STUDIES, population, [Design(300, 3, (0.3, 0.3, 0.3), lost=8.0)])
+    (four,) = simulate(STUDIES, population, [Design(300, 3, (0.3, 0.3, 0.3), lost=8.0, sets=4)])
+    assert one["family_coverage"] < 0.85
+    assert four["family_coverage"] >= binomial_band(0.95, STUDIES)[0]
+    assert four["mean_half_width"] < 1.3 * one["mean_half_width"]
+
+
 def test_an_analysis_that_ignores_seeds_undercovers(population: Population) -> None:
     design = Design(300, 3, (1.0, 1.0, 1.0))
     table = np.concatenate(list(draw(population, design, STUDIES, np.random.default_rng(0))))

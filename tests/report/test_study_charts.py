@@ -80,6 +80,17 @@ def test_data_sizes_have_a_chart_for_each_model(fake_study: Callable[..., Path])
     axes = json.dumps(figures.specification(chart("data_sizes", other, load(study))))
     assert "ROUGE-L" in axes
     assert "ROUGE-1" not in axes
+    assert "training examples that were read" in axes
+    same = [curve.model_dump() for curve in sizes[0].curves]
+    for curve in same:  # as many examples at both fractions
+        curve["points"] = [{**point, "examples": 10} for point in curve["points"]]
+    read = sizes[0].model_copy(update={"curves": tuple(map(SizeCurve.model_validate, same))})
+    drawn_same = figures.specification(
+        chart("data_sizes", summary.model_copy(update={"data_sizes": (read,)}), load(study))
+    )
+    assert "% of the training data" in json.dumps(drawn_same)
+    rows = [row for data in drawn_same["datasets"].values() for row in data if "quality" in row]
+    assert {row["examples"] for row in rows} == {10.0, 100.0}
     gains = [row for rows in sets for row in rows if "gain" in row and "method" in row]
     assert [(row["gain"], row["low"], row["high"]) for row in gains] == [(1.0, -0.5, 2.0)] * 2
 

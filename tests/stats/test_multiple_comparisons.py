@@ -115,11 +115,10 @@ def test_regret_bounds_cover_the_truth() -> None:
     rng = np.random.default_rng(2)
     truth = np.array([10.0, 9.8, 9.0])
     found = independent(3, 100_000, variance=0.04)
-    covered = sum(
-        bool((compare_with_best(found, truth + rng.normal(0, 0.2, 3)).regret >= truth.max() - truth).all())
-        for _ in range(400)
-    )
+    studies = [compare_with_best(found, truth + rng.normal(0, 0.2, 3)) for _ in range(400)]
+    covered = sum(bool((study.regret >= truth.max() - truth).all()) for study in studies)
     assert covered >= stats.binom.ppf(0.0005, 400, 0.95)
+    assert sum(bool(study.candidates[0]) for study in studies) >= stats.binom.ppf(0.0005, 400, 0.95)
 
 
 def test_no_interval_of_a_pair_excludes_a_method_that_may_be_the_best() -> None:

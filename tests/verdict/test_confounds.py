@@ -10,7 +10,7 @@ from support.verdict_study import add_run, edit_record, load, run_dirs, study_fo
 from tuneoff.cli import verdicts
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Provenance, Record, RunDetails
-from tuneoff.verdict.confounds import arithmetic, confounds_between, find_confounds
+from tuneoff.verdict.confounds import arithmetic, confounds_between, confounds_between_sizes, find_confounds
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import load_scores
 from tuneoff.verdict.study_diff import diff
@@ -168,3 +168,27 @@ def test_judging_several_studies_prints_their_confounds(study: Path, tmp_path: P
     assert between["between"]["aspect"] == "arithmetic"
     assert "CAUTION" not in verdicts.judge_output([study, study], "rouge1", None, [], as_json=False)
     assert "arithmetic: bfloat16 -> float32" in diff(load(study), load(other)).settings
+
+
+def test_training_set_sizes_of_other_arithmetic_are_reported(study: Path) -> None:
+    """Within each fraction all runs are alike, so no comparison of methods is confounded, but the curve is."""
+    records = records_of(study)
+    small = [
+        record.model_copy(
+            update={
+                "spec": record.spec.model_copy(update={"fraction": 0.1}),
+                "details": RunDetails.model_validate(FP32),
+            }
+        )
+        for record in records
+        if record.spec.method.name != "zero_shot"
+    ]
+    assert confounds_between_sizes(records) == []
+    assert confounds_between_sizes([*records, *small]) == [
+        "Caution: runs at different training set sizes differ in arithmetic: LoRA and Full fine-tuning (float32 at "
+        "10 %, bfloat16 at 100 %); this alone may change scores."
+    ]
+    [first, *others] = records
+    mixed = [first.model_copy(update={"details": RunDetails.model_validate(FP32)}), *others]
+    [caution] = confounds_between_sizes([*mixed, *small])
+    assert "Full fine-tuning (float32 at 10 %, bfloat16 and float32 at 100 %)" in caution

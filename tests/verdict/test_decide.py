@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -362,12 +363,13 @@ def test_a_best_method_without_regret_leaves_no_other_that_may_be_best() -> None
     assert pair(verdict, "a", "c")[3] == "no difference shown"
     assert (verdict.best_set, verdict.methods[0].regret_bound) == (("a",), 0.0)
     assert verdict.sentences[0] == (
-        "a is the best of these methods (43.1 points). Every other method is worse. For c, only the comparison with "
-        "the best shows this; the intervals of all pairs are wider and include zero."
+        "a is the best of these methods (43.1 points). No other method is better. Every other method is worse, except "
+        "for c, which may be equal: only the comparison with the best excludes a better score, and the wider intervals "
+        "of all pairs include zero."
     )
     assert (
         "a and c: the interval of all pairs includes zero (+2.0 points, −0.1 to +4.2); the comparison with the best, "
-        "which is narrower, shows that c is not the best."
+        "which is narrower, shows that c is not better."
     ) in verdict.sentences
     assert not any("may be up to" in sentence for sentence in verdict.sentences)
 
@@ -391,3 +393,51 @@ def test_the_smallest_detectable_difference_is_stated_by_pair() -> None:
 def pair_of(verdict: Verdict, first: str, second: str) -> float:
     """What the study can detect between two methods."""
     return next(one.smallest_detectable or 0.0 for one in verdict.pairs if {one.first, one.second} == {first, second})
+
+
+def failing(methods: Mapping[str, float], lost: Mapping[tuple[str, int], float], **settings: Any) -> Scores:
+    """Scores as `made` gives them; `lost` points are taken from whole trainings."""
+    scores = made(methods, **settings)
+    rows = {
+        key: {name: (value or 0.0) - lost.get(key, 0.0) for name, value in row.items()}
+        for key, row in scores.scores.items()
+    }
+    return replace(scores, scores=rows)
+
+
+FIVE = {"zero_shot": 20.0, "lora": 40.0, "full": 40.5, "dora": 40.2, "soft_prompt": 40.0}
+
+
+def test_failures_at_another_fraction_of_the_data_widen_the_intervals_of_the_method() -> None:
+    """Its trainings on all the data agree by luck: three trainings in ten lose 4 points."""
+    scores = failing(FIVE, {}, documents=600, seed_sd=0.3)
+    calm = [failing(FIVE, {}, documents=600, seed_sd=0.3) for _ in range(3)]
+    erratic = [failing(FIVE, {("soft_prompt", seed): 4.0}, documents=600, seed_sd=0.3) for seed in (0, 1, 0)]
+    plain, same, wide = (decide(scores, smaller=other) for other in ((), calm, erratic))
+    assert same.pairs == plain.pairs
+    assert (plain.trainings, same.trainings, wide.trainings) == (3, 12, 12)
+    assert [one.method for one in wide.erratic] == ["soft_prompt"]
+    for before, after in zip(plain.pairs, wide.pairs, strict=True):
+        ratio = (after.high - after.low) / (before.high - before.low)
+        assert ratio > 1.5 if "soft_prompt" in (before.first, before.second) else ratio == pytest.approx(1, abs=0.02)
+    [caution] = [line for line in wide.sentences if line.startswith("Caution: soft prompt differs far more")]
+    assert caution.endswith("Its intervals account for the trainings at all fractions of the data.")
+    assert not any("no training showed" in line for line in (*same.sentences, *wide.sentences))
+    assert (
+        "A method that fails in 3 of 10 trainings shows no failure in 3 trainings with a probability of 34 %. The "
+        "intervals do not cover failures that no training showed."
+    ) in plain.sentences
+
+
+def test_a_failure_among_three_trainings_is_named() -> None:
+    verdict = decide(failing(FIVE, {("full", 2): 9.0}, documents=600, seed_sd=0.1))
+    [found] = verdict.erratic
+    assert (found.method, found.seed_sd > 10 * found.others_sd) == ("full", True)
+    [caution] = [line for line in verdict.sentences if line.startswith("Caution: Full fine-tuning differs far more")]
+    assert caution.endswith("and 3 trainings hardly show how many do. Use more seeds.")
+
+
+def test_one_training_has_no_spread() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 41.0}, seeds=1))
+    assert (verdict.trainings, verdict.erratic) == (0, ())
+    assert not any("fails in 3 of 10" in line for line in verdict.sentences)

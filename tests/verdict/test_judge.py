@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import edit_record, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.study_state import DataFile
@@ -41,6 +41,15 @@ def test_data_sizes_and_claims_are_judged_with_the_verdict(study: Path) -> None:
     assert [claim.outcome for claim in judged.claims] == ["supported", "contradicted", "contradicted"]
     [wide] = judge_study(load(study), margin=50)  # another margin, another answer
     assert [claim.outcome for claim in wide.claims] == ["supported", "contradicted", "supported"]
+
+
+def test_what_differs_between_data_sizes_is_said_with_them(study: Path) -> None:
+    for folder in run_dirs(study):
+        edit_record(folder, details={"dtype": "float32" if "tenth" in folder.name else "bfloat16"})
+    [judged] = judge_study(load(study))
+    assert judged.data_sizes is not None
+    assert judged.data_sizes.sentences[0].startswith("Caution: runs at different training set sizes differ in arithm")
+    assert not any("arithmetic" in note for note in judged.verdict.notes)
 
 
 def test_without_a_count_of_examples_data_sizes_are_not_judged(study: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.verdict_study import add_run, edit_record, edit_spec, load, run_dirs, study_folder, write_spec
@@ -130,6 +131,20 @@ def test_smaller_fractions_are_diagnosed_and_judged_too(tmp_path: Path) -> None:
     assert [judged.outcome for judged in summary.claims] == ["contradicted"]
     assert len(summary.data_sizes) == 1
     assert {row.name for row in summary.rows} == set(METHODS), "rows are of all the data"
+
+
+def test_a_method_whose_seeds_differ_far_more_is_a_finding(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    ids = [row.id for row in run_dirs(study)[0].read_predictions()]
+    rng = np.random.default_rng(2)
+    for method in ("dora", "rslora", "soft_prompt"):
+        for seed in range(2):
+            lost = 25.0 if (method, seed) == ("soft_prompt", 1) else 0.0
+            values = 40 - lost + rng.normal(0, 4, len(ids))
+            add_run(study, method, seed, dict(zip(ids, values.tolist(), strict=True)))
+    [found] = [finding for finding in summary_of(study).diagnostics if finding.check == "seeds"]
+    assert found.where == "soft_prompt"
+    assert found.message.startswith("seeds differ far more than those of the other methods (standard deviation 17.")
 
 
 def test_concurrent_runs_are_noted_with_their_costs(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, sav
 from tuneoff.verdict.rescoring import rescore
 from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
+from tuneoff.verdict.sentences import excluded_by_best_alone
 from tuneoff.verdict.study_diff import diff
 
 
@@ -90,10 +91,14 @@ def _check_margin(margin: float | None) -> None:
 
 
 def _verdict_lines(verdict: Verdict) -> list[str]:
+    not_shown_worse = excluded_by_best_alone(verdict)
+
     def against_best(result: MethodResult) -> str:
         if result.not_worse:
             return "within the margin of the best"
-        return "not settled" if result.may_be_best else "another method is better"
+        if result.may_be_best:
+            return "not settled"
+        return "not better than the best" if result.method in not_shown_worse else "another method is better"
 
     def bound(result: MethodResult) -> str:
         if result.regret_bound is None:

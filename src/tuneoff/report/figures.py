@@ -256,27 +256,31 @@ def data_size_curves(
 ) -> Any | None:
     """Quality over the amount of data; in a second panel the gain over an anchor with simultaneous bands.
 
-    The anchor is zero-shot if the study has it, otherwise the first method.
+    The anchor is zero-shot if the study has it, otherwise the first method. The amount is the number of examples that
+    training read; the fraction of the data, if training read the same number at two fractions.
     """
     name = formatting.metric_title(metric)
     labels = {style.method: style.label for style in styles if style.model == model}
     shown = [curve for curve in curves if curve.method in labels]
     if not shown or len(shown[0].points) < 2:
         return None
-    amounts = sorted({point.examples for curve in shown for point in curve.points})
+    read = {point.fraction: point.examples for curve in shown for point in curve.points}
+    by_examples = len(set(read.values())) == len(read)
+    amount_of = {fraction: examples if by_examples else 100 * fraction for fraction, examples in read.items()}
+    title, digits = ("training examples that were read", ",d") if by_examples else ("% of the training data", "~g")
     x = alt.X(
         "examples:Q",
-        title="training examples",
+        title=title,
         scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(values=amounts, format=",d"),
+        axis=alt.Axis(values=sorted(amount_of.values()), format=digits),
     )
     rows = [
-        {"method": labels[curve.method], "examples": point.examples, "quality": point.mean}
+        {"method": labels[curve.method], "examples": amount_of[point.fraction], "quality": point.mean}
         for curve in shown
         for point in curve.points
     ]
     y = alt.Y("quality:Q", title=name, scale=alt.Scale(zero=False, padding=14))
-    tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title="examples", format=",d")]
+    tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title=title, format=digits)]
     base = alt.Chart(_data(rows), title="Mean over seeds").encode(
         x=x, y=y, color=_colour(styles), tooltip=[*tip, alt.Tooltip("quality:Q", title=name, format=".2f")]
     )
@@ -294,7 +298,7 @@ def data_size_curves(
         gains += [
             {
                 "method": labels[other],
-                "examples": point.examples,
+                "examples": amount_of[point.fraction],
                 "gain": sign * point.difference,
                 "low": min(sign * point.low, sign * point.high),
                 "high": max(sign * point.low, sign * point.high),

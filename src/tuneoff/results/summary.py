@@ -17,7 +17,7 @@ Decision = Literal["better", "worse", "tie", "no difference shown"]
 Relevance = Literal["matters", "too small to matter", "not settled"]
 ClaimOutcome = Literal["supported", "contradicted", "undecided", "in all seeds", "in no seed"]
 """The last two: an order that was looked at seed by seed, without an interval."""
-CrossoverOutcome = Literal["located", "throughout", "undetermined"]
+CrossoverOutcome = Literal["located", "throughout", "changes more than once", "undetermined"]
 RowKind = Literal["method", "extractive", "outside"]
 
 
@@ -39,6 +39,16 @@ class MethodResult(Frozen):
     """
     not_worse: bool
     """Whether the regret bound is at most the margin."""
+
+
+class ErraticMethod(Frozen):
+    """A method whose trainings differ far more than those of the other methods. Standard deviations are in points."""
+
+    method: str
+    seed_sd: float
+    """Between seeds, over all fractions of the data."""
+    others_sd: float
+    """The same for the other methods."""
 
 
 class PairResult(Frozen):
@@ -116,6 +126,10 @@ class Verdict(Frozen):
     """Why the best method of this model is not handed over, as sentences."""
     identical: tuple[tuple[str, ...], ...] = ()
     """Groups of methods that wrote the same texts."""
+    trainings: int = 0
+    """Trainings of each method that varies, over all fractions of the data; 0 with a single seed."""
+    erratic: tuple[ErraticMethod, ...] = ()
+    """Methods whose trainings differ far more than those of the others."""
 
 
 class SizePoint(Frozen):
@@ -123,6 +137,7 @@ class SizePoint(Frozen):
 
     fraction: float
     examples: int
+    """Training examples that were read at this fraction."""
     mean: float
 
 
@@ -145,6 +160,7 @@ class BandPoint(Frozen):
 
     fraction: float
     examples: int
+    """Training examples that were read at this fraction."""
     difference: float
     low: float
     high: float
@@ -159,7 +175,7 @@ class Crossover(Frozen):
     second: str
     outcome: CrossoverOutcome
     small: str | None
-    """The better method on little data."""
+    """The better method on the least data with a significant difference."""
     large: str | None
     """The better method on much data; equal to `small` for the outcome `throughout`."""
     low: int | None

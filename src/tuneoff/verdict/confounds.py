@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import Confound
+from tuneoff.text import join_words
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
@@ -26,11 +27,7 @@ def find_confounds(records: Iterable[Record]) -> list[Confound]:
     Compares the finished final runs of a model with each other. Also compares the arithmetic of each method's trials
     and timing run with that of its final runs. Values that a record does not hold are ignored.
     """
-    order = {name: index for index, name in enumerate(METHODS)}
-    ended = sorted(
-        (record for record in records if record.status in ("finished", "diverged")),
-        key=lambda record: order.get(record.spec.method.name, len(order)),
-    )
+    ended = sorted((record for record in records if record.status in ("finished", "diverged")), key=_method_position)
     found = []
     for own in _grouped([(record, _method_title(record)) for record in ended], lambda record: record.spec.model.name):
         by_role = {
@@ -68,6 +65,37 @@ def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[C
             if any(of_study != known[0] for of_study in known):
                 found.append(_confound(aspect, own))
     return sorted(found, key=lambda confound: not confound.changes_scores)
+
+
+def confounds_between_sizes(records: Iterable[Record]) -> list[str]:
+    """A sentence for each aspect that changes scores and in which a method's runs differ between training set sizes.
+
+    `records` are those of one base model. Such a difference is mixed up with the effect of more data.
+    """
+    finals = [record for record in records if record.status == "finished" and record.spec.role == "final"]
+    finals.sort(key=lambda record: (_method_position(record), record.spec.fraction))
+    found = []
+    for aspect in _ASPECTS:
+        if not aspect.changes_scores:
+            continue
+        methods_of: dict[str, list[str]] = {}
+        for method in dict.fromkeys(map(_method_title, finals)):
+            values: dict[float, set[str]] = {}
+            for record in finals:
+                if _method_title(record) == method and (value := aspect.read(record)) is not None:
+                    values.setdefault(record.spec.fraction, set()).add(value)
+            fractions_of: dict[str, list[str]] = {}
+            for fraction, of_fraction in values.items():
+                fractions_of.setdefault(_sorted_words(of_fraction), []).append(f"{100 * fraction:g} %")
+            if len(fractions_of) > 1:
+                pattern = ", ".join(f"{value} at {join_words(at)}" for value, at in fractions_of.items())
+                methods_of.setdefault(pattern, []).append(method)
+        if methods_of:
+            parts = "; ".join(f"{join_words(methods)} ({pattern})" for pattern, methods in methods_of.items())
+            found.append(
+                f"Caution: runs at different training set sizes differ in {aspect.name}: {parts}{aspect.consequence}."
+            )
+    return found
 
 
 def arithmetic(record: Record) -> str | None:
@@ -165,6 +193,12 @@ def _other_arithmetic(what: str, role: str, runs: LabelledRuns, finals: Labelled
 
 def _sorted_words(values: Iterable[str]) -> str:
     return " and ".join(sorted(values))
+
+
+def _method_position(record: Record) -> int:
+    """Position of the method in the registry; methods of other packages come last."""
+    names = list(METHODS)
+    return names.index(record.spec.method.name) if record.spec.method.name in METHODS else len(names)
 
 
 def _method_title(record: Record) -> str:

@@ -8,7 +8,10 @@ are dependent; Bonferroni needs no independence.
 Crossovers: one method of a pair may be better on small and the other on large training sets. If each is significantly
 better somewhere, and the sign changes once, the crossover lies between the last size of the one sign and the first of
 the other. This is right whenever the intervals are, provided that the true difference changes its sign at most once.
-With the same sign at every fraction one method is better throughout. Anything else is undetermined.
+Significant signs that change twice or more show that it does not. With the same sign at every fraction one method is
+better throughout. Anything else is undetermined.
+
+Sizes: a training set is as large as the part of it that training read (`tuneoff.verdict.training_sizes`).
 
 Learning curves: a power law fitted to the means of each method (`tuneoff.stats.learning_curves`). Its intervals
 resample document groups and seeds, the same ones for all fractions. A percentile interval over few seeds is too narrow,
@@ -17,7 +20,7 @@ so these numbers are marked as exploratory.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,8 +33,9 @@ from tuneoff.stats.learning_curves import fit_power_laws, gain_of_doubling, size
 from tuneoff.stats.multiple_comparisons import LEVEL, simultaneous_half_widths
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.stats.variance_components import Floats, estimate_means, group_contributions, pairwise_differences
-from tuneoff.text import join_words
 from tuneoff.verdict.scores import Scores, ScoreTable, has_scores, tabulate
+from tuneoff.verdict.size_sentences import describe_sizes, fraction_notes, missing_runs, single_seeds, size_cautions
+from tuneoff.verdict.training_sizes import TrainingSize
 
 _RESAMPLES = 400
 _SEED = 20261124
@@ -40,18 +44,23 @@ _ROUNDING = 1e-9
 
 
 def judge_sizes(
-    fractions: Mapping[float, Scores], examples: int, margin: float = MARGIN, level: float = LEVEL
+    fractions: Mapping[float, Scores],
+    sizes: Mapping[float, TrainingSize],
+    margin: float = MARGIN,
+    level: float = LEVEL,
+    cautions: Sequence[str] = (),
 ) -> DataSizeVerdict | None:
-    """Compare the methods of one base model at several fractions of `examples` training examples.
+    """Compare the methods of one base model at several fractions of the training data.
 
     A fraction is judged for the methods whose runs are complete there, and a pair of methods at the fractions where
     both are. What is missing is named in the sentences.
 
     Args:
         fractions: fraction of the data -> scores of the runs trained on it.
-        examples: number of training examples at fraction 1.
+        sizes: fraction of the data -> what training on it read.
         margin: difference that does not matter in practice, points.
         level: level of all intervals together.
+        cautions: sentences about what differs between fractions besides the data.
 
     Returns:
         None with fewer than two fractions, two methods, or two document groups that all fractions have.
@@ -71,13 +80,12 @@ def judge_sizes(
     if groups < 2:
         return None
     title = fractions[max(fractions)].title
-    sizes = {fraction: max(1, round(fraction * examples)) for fraction in fractions}
+    own_sizes = {fraction: sizes[fraction] for fraction in common}
+    read = {fraction: size.read for fraction, size in own_sizes.items()}
     too_few = groups < FEWEST_GROUPS
-    crossovers = () if too_few else find_crossovers(common, sizes, level, _largest_difference(fractions))
+    crossovers = () if too_few else find_crossovers(common, read, level, _largest_difference(fractions))
     curves = tuple(
-        _means_only(name, title(name), own, sizes)
-        if too_few
-        else _learning_curve(name, title(name), own, sizes, margin)
+        _means_only(name, title(name), own, read) if too_few else _learning_curve(name, title(name), own, read, margin)
         for name in methods
         if len(own := {fraction: table for fraction, table in common.items() if name in table.methods}) > 1
     )
@@ -93,10 +101,13 @@ def judge_sizes(
         sentences=(f"Too small to tell: {groups} test documents; no difference is reported at any amount of data.",)
         if too_few
         else (
-            *_caveats(common, missing),
-            *_describe(crossovers, curves, titles, margin, complete=not any(missing.values())),
+            *missing_runs(missing),
+            *single_seeds(common),
+            *size_cautions(own_sizes),
+            *cautions,
+            *describe_sizes(crossovers, curves, titles, margin, complete=not any(missing.values())),
         ),
-        notes=tuple(_notes(tables)),
+        notes=tuple(fraction_notes(tables)),
     )
 
 
@@ -168,7 +179,9 @@ def _crossover(pair: tuple[str, str], band: list[BandPoint]) -> Crossover:
     better = {1: pair[0], -1: pair[1]}
     outcome: CrossoverOutcome = "undetermined"
     small = large = low = high = None
-    if len(changes) == 1:
+    if len(changes) > 1:
+        outcome, small, large = "changes more than once", better[significant[0][1]], better[significant[-1][1]]
+    elif len(changes) == 1:
         (left, sign), (right, other) = changes[0]
         outcome, small, large = "located", better[sign], better[other]
         low, high = band[left].examples, band[right].examples
@@ -190,7 +203,7 @@ def _crossover(pair: tuple[str, str], band: list[BandPoint]) -> Crossover:
 def _crossing_of_means(band: list[BandPoint]) -> int | None:
     """The largest size at which the means change their order, interpolated linearly in the logarithm of the size."""
     for left, right in reversed(list(itertools.pairwise(band))):
-        if left.difference * right.difference < 0:
+        if left.difference * right.difference < 0 and left.examples != right.examples:
             weight = left.difference / (left.difference - right.difference)
             log = np.log(left.examples) + weight * (np.log(right.examples) - np.log(left.examples))
             return round(float(np.exp(log)))
@@ -222,9 +235,9 @@ def _learning_curve(
     plain = _means_only(name, title, tables, sizes)
     means = np.array([point.mean for point in plain.points])
     examples = np.array([sizes[fraction] for fraction in tables], dtype=float)
-    if len(examples) < 3 or np.ptp(means) < _ROUNDING:
+    if len(set(examples.tolist())) < max(3, len(examples)) or np.ptp(means) < _ROUNDING:
         return plain
-    largest = examples[-1]
+    largest = float(examples.max())
     fitted = fit_power_laws(examples, means[None])
     resampled = fit_power_laws(examples, resampled_means(_seeds_by_groups(tables, name), _RESAMPLES, _SEED))
     low, high = np.quantile(gain_of_doubling(resampled, largest), [0.025, 0.975])
@@ -245,94 +258,3 @@ def _seeds_by_groups(tables: Mapping[float, ScoreTable], name: str) -> Floats:
         group_contributions(row, table.group_of)[0, :seeds] for row, table in zip(scores, tables.values(), strict=True)
     ]
     return np.stack(grouped)
-
-
-def _caveats(tables: Mapping[float, ScoreTable], missing: Mapping[str, list[float]]) -> list[str]:
-    """What the comparison does not cover. `missing`: title of a method -> fractions without all its runs."""
-    lines = []
-    for fractions in dict.fromkeys(tuple(found) for found in missing.values() if found):
-        titles = [title for title, found in missing.items() if tuple(found) == fractions]
-        lines.append(
-            f"Not judged at {_percentages(list(fractions))} of the data: runs of {join_words(titles)} are missing."
-        )
-    one_seed = [fraction for fraction, table in tables.items() if len(table.seeds) == 1 and table.varies.any()]
-    if one_seed:
-        lines.append(
-            f"Only one training seed at {_percentages(one_seed)} of the data: the variance between trainings is "
-            "unknown there, so the results hold for these trained models, not for the methods."
-        )
-    return lines
-
-
-def _notes(tables: Mapping[float, ScoreTable]) -> list[str]:
-    """Notes of the tables; a note that only some fractions have begins with these fractions."""
-    found: dict[str, list[float]] = {}
-    for fraction, table in tables.items():
-        for note in table.notes:
-            found.setdefault(note, []).append(fraction)
-    return [
-        note if len(at) == len(tables) else f"At {_percentages(at)} of the data: {note[:1].lower()}{note[1:]}"
-        for note, at in found.items()
-    ]
-
-
-def _percentages(fractions: list[float]) -> str:
-    return join_words([f"{100 * fraction:g} %" for fraction in fractions])
-
-
-def _describe(
-    crossovers: tuple[Crossover, ...],
-    curves: tuple[SizeCurve, ...],
-    titles: Mapping[str, str],
-    margin: float,
-    *,
-    complete: bool,
-) -> list[str]:
-    """The result in sentences, for people. `complete`: no run is missing at any fraction."""
-    sizes = "every training set size" if complete else "every training set size with complete runs"
-    lines = [_highest_means(curves, sizes)] if curves else []
-    located = [pair for pair in crossovers if pair.outcome == "located"]
-    if not located:
-        lines.append("No significant change of the better method with the training set size.")
-    for pair in located:
-        small, large = titles[str(pair.small)], titles[str(pair.large)]
-        lines.append(
-            f"{small} is better than {large} on small training sets, {large} on large ones: the change lies between "
-            f"{pair.low} and {pair.high} examples."
-        )
-    better: dict[str, list[str]] = {}
-    undetermined = []
-    for pair in crossovers:
-        if pair.outcome == "throughout":
-            worse = pair.second if pair.small == pair.first else pair.first
-            better.setdefault(str(pair.small), []).append(titles[worse])
-        elif pair.outcome == "undetermined":
-            undetermined.append(f"{titles[pair.first]} and {titles[pair.second]}")
-    lines += [f"{titles[name]} is better than {join_words(others)} at {sizes}." for name, others in better.items()]
-    if undetermined:
-        lines.append(f"It is undetermined whether the better method changes for {'; '.join(undetermined)}.")
-    return lines + [_describe_curve(curve, margin) for curve in curves if curve.gain_of_doubling is not None]
-
-
-def _highest_means(curves: tuple[SizeCurve, ...], sizes: str) -> str:
-    """Which method has the highest mean at each size; no claim that the difference is significant."""
-    means = {(point.examples, point.mean, curve.title) for curve in curves for point in curve.points}
-    examples_of: dict[str, list[str]] = {}
-    for examples in sorted({examples for examples, _, _ in means}):
-        _, title = max((mean, title) for at, mean, title in means if at == examples)
-        examples_of.setdefault(title, []).append(f"{examples}")
-    if len(examples_of) == 1:
-        return f"{next(iter(examples_of))} has the highest mean at {sizes}."
-    return f"Highest mean: {'; '.join(f'{title} at {join_words(at)} examples' for title, at in examples_of.items())}."
-
-
-def _describe_curve(curve: SizeCurve, margin: float) -> str:
-    sentence = (
-        f"Doubling the data would add about {curve.gain_of_doubling:.1f} points for {curve.title} "
-        f"({curve.gain_low:.1f} to {curve.gain_high:.1f}, exploratory)"
-    )
-    if curve.pays_until is None:
-        return f"{sentence}."
-    everywhere = curve.pays_until <= curve.points[0].examples
-    where = "at every training set size" if everywhere else f"from {curve.pays_until} examples on"
-    return f"{sentence}; by the fitted curve, doubling adds less than {margin:g} points {where}."

@@ -1,15 +1,25 @@
 """From scores to the verdict. A pure function: the same scores give the same verdict; no file is read or written."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import COST_AXES, Cost, CostAxis
-from tuneoff.results.summary import Decision, MethodResult, PairResult, Recommendation, Relevance, Verdict
+from tuneoff.results.summary import (
+    Decision,
+    ErraticMethod,
+    MethodResult,
+    PairResult,
+    Recommendation,
+    Relevance,
+    Verdict,
+)
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.multiple_comparisons import LEVEL, ComparisonWithBest, compare_with_best, simultaneous_half_widths
 from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, sensitivity
+from tuneoff.stats.seed_spread import SeedSpread, seed_spread, widen_erratic
 from tuneoff.stats.variance_components import (
     Floats,
     MeanEstimates,
@@ -25,7 +35,7 @@ from tuneoff.verdict.sentences import left_out, too_small_sentence, unreported_s
 _ROUNDING = 1e-9
 
 
-def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verdict:
+def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smaller: Sequence[Scores] = ()) -> Verdict:
     """Compare the methods of one base model by one metric.
 
     The verdict makes two statements. Each holds for all methods at once with probability `level`: the intervals of all
@@ -36,6 +46,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         scores: scores and costs of the methods.
         margin: difference that does not matter in practice, points.
         level: confidence level, in (0, 1).
+        smaller: scores of the same methods after training on smaller fractions of the data. They only show whether
+            trainings of a method differ far more than those of the others, which widens its intervals.
 
     Raises:
         ValueError: `margin` is negative or not finite, `level` is outside (0, 1), or a method is named twice.
@@ -49,7 +61,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
     if n_groups < FEWEST_GROUPS or scores.says_nothing is not None or not table.values.any():
         return _no_difference_reported(scores, table, n_groups, margin, level)
     means = estimate_means(group_contributions(table.values, table.group_of), table.varies)
-    differences = pairwise_differences(means)
+    spread = _seed_spread(table, smaller)
+    differences = widen_erratic(pairwise_differences(means), spread)
     if np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)):
         return _no_difference_reported(scores, table, n_groups, margin, level)
     scale = METRICS[scores.metric].scale if scores.metric in METRICS else None
@@ -81,8 +94,33 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> Verd
         sentences=(),
         notes=table.notes,
         identical=scores.identical,
+        trainings=spread.trainings,
+        erratic=_erratic_methods(table, spread),
     )
     return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
+
+
+def _seed_spread(table: ScoreTable, smaller: Sequence[Scores]) -> SeedSpread:
+    """How much the seeds of each method differ, over all fractions that have every varying method."""
+    varying = [name for name, varies in zip(table.methods, table.varies, strict=True) if varies]
+    variances, dfs = [], []
+    for other in (table, *map(tabulate, smaller)):
+        if len(other.seeds) > 1 and set(varying) <= set(other.methods) and len(other.documents):
+            by_seed = {name: other.values[other.methods.index(name)].mean(axis=1) for name in varying}
+            variances.append([by_seed[name].var(ddof=1) if name in by_seed else 0.0 for name in table.methods])
+            dfs.append(len(other.seeds) - 1)
+    shape = (len(dfs), len(table.methods))
+    return seed_spread(np.reshape(np.array(variances, dtype=float), shape), np.array(dfs, dtype=float), table.varies)
+
+
+def _erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMethod, ...]:
+    return tuple(
+        ErraticMethod(
+            method=name, seed_sd=float(spread.variance[index]) ** 0.5, others_sd=float(spread.others[index]) ** 0.5
+        )
+        for index, name in enumerate(table.methods)
+        if spread.erratic[index]
+    )
 
 
 def _possible(difference: float, limit: float) -> float | None:

@@ -12,10 +12,12 @@ from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
 from tuneoff.spec.study import MARGIN, METRIC
 from tuneoff.text import join_words
 from tuneoff.verdict.claims import judge_claims
+from tuneoff.verdict.confounds import confounds_between_sizes
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.outputs import nothing_learned, useless_method
 from tuneoff.verdict.scores import Scores, load_scores
+from tuneoff.verdict.training_sizes import training_sizes
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,37 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
     margin = planned_margin(study) if margin is None else margin
     exploratory = exploratory_choices(study, margin, metric)
     examples = study.data.train_examples
-    smaller: dict[float, list[Scores]] = {}
-    if examples:
-        fractions = {run.record.spec.fraction for run in study.runs if run.record.spec.role == "final"} - {1.0}
-        smaller = {fraction: load_scores(study, metric, fraction=fraction) for fraction in sorted(fractions)}
+    smaller = smaller_fractions(study, metric)
     found = []
     for scores in load_scores(study, metric):
-        verdict = decide(scores, margin)
+        by_fraction = smaller.get(scores.block, {})
+        verdict = decide(scores, margin, smaller=tuple(by_fraction.values()))
         verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)})
-        by_fraction = {
-            fraction: own for fraction, models in smaller.items() for own in models if own.block == scores.block
-        }
-        sizes = judge_sizes({**by_fraction, 1.0: scores}, examples, margin)
+        own = _records(study, scores.block)
+        scored = {**by_fraction, 1.0: scores}
+        sizes = None
+        if examples:
+            read = training_sizes(own, scored, examples)
+            sizes = judge_sizes(scored, read, margin, cautions=confounds_between_sizes(own))
         claims = _claims(study, scores.block, verdict, sizes, margin)
         no_winner = (
             verdict.says_nothing
             or scores.says_nothing
-            or nothing_learned(_records(study, scores.block))
+            or nothing_learned(own)
             or _useless_best(study, scores.block, verdict)
         )
         verdict = verdict.model_copy(update={"no_winner": no_winner})
         found.append(JudgedModel(scores, verdict, sizes, claims))
+    return found
+
+
+def smaller_fractions(study: StoredStudy, metric: str) -> dict[str | None, dict[float, Scores]]:
+    """Base model -> fraction of the data below 1 -> the scores of the runs trained on it."""
+    fractions = {run.record.spec.fraction for run in study.runs if run.record.spec.role == "final"} - {1.0}
+    found: dict[str | None, dict[float, Scores]] = {}
+    for fraction in sorted(fractions):
+        for scores in load_scores(study, metric, fraction=fraction):
+            found.setdefault(scores.block, {})[fraction] = scores
     return found
 
 

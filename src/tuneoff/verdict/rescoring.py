@@ -13,7 +13,7 @@ from tuneoff.results.summary import Verdict
 from tuneoff.spec import ScoreSpec
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.decide import decide
-from tuneoff.verdict.judge import exploratory_choices, planned_margin, planned_metric
+from tuneoff.verdict.judge import exploratory_choices, planned_margin, planned_metric, smaller_fractions
 from tuneoff.verdict.scores import load_scores
 
 
@@ -59,6 +59,7 @@ def rescore(
     margin = planned_margin(study) if margin is None else margin
     own_dialect = metrics.RougeDialect.of((study.spec.score if study.spec else ScoreSpec()).words)
     exploratory = exploratory_choices(study, margin, metric, other_dialect=dialect != own_dialect)
+    by_fraction = smaller_fractions(study, metric)
     verdicts = []
     for scores in load_scores(study, metric):
         rescored = outside | {
@@ -66,7 +67,8 @@ def rescore(
             for (model, method, seed), row in finals.items()
             if scores.block in (None, model) and (method, seed) in scores.scores
         }
-        verdict = decide(replace(scores, scores=rescored), margin)
+        smaller = tuple(by_fraction.get(scores.block, {}).values())  # seeds differ about as much in every dialect
+        verdict = decide(replace(scores, scores=rescored), margin, smaller=smaller)
         verdicts.append(verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)}))
     return changed, verdicts
 

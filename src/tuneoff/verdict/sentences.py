@@ -1,13 +1,16 @@
 """The verdict in sentences: the answer, what limits it, what to use, then the details."""
 
 from tuneoff.metrics.registry import METRICS
-from tuneoff.results.summary import MethodResult, PairResult, Recommendation, Verdict
+from tuneoff.results.summary import ErraticMethod, MethodResult, PairResult, Recommendation, Verdict
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
 from tuneoff.verdict.rounding import bound_text, interval_text
 from tuneoff.verdict.study_size import StudySize, more_test_documents
 
 _ENOUGH_SEEDS = 3
+# A failure in this share of the trainings should be seen with a probability of 95 %.
+_FAILURE_RATE = 0.3
+_UNSEEN = 0.05
 
 
 def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
@@ -99,13 +102,22 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
 
 def _others_are_worse(verdict: Verdict, titles: dict[str, str]) -> str:
     """About the methods that are not among the best; names those that only the comparison with the best excludes."""
-    names = [titles[name] for name in _excluded_by_best_alone(verdict)]
-    alone = f" For {join_words(names)}, only the comparison with the best shows this; the intervals of all pairs are "
-    return "Every other method is worse." + (f"{alone}wider and include zero." if names else "")
+    names = [titles[name] for name in excluded_by_best_alone(verdict)]
+    if not names:
+        return "Every other method is worse."
+    some = len(names) + 1 < len(verdict.methods)
+    others = "Every other method is worse, except for" if some else "Not shown to be worse:"
+    return (
+        f"No other method is better. {others} {join_words(names)}, which may be equal: only the comparison with the "
+        "best excludes a better score, and the wider intervals of all pairs include zero."
+    )
 
 
-def _excluded_by_best_alone(verdict: Verdict) -> list[str]:
-    """Methods that are not among the best, although no interval of a pair excludes zero against them."""
+def excluded_by_best_alone(verdict: Verdict) -> list[str]:
+    """Methods that are not among the best, although no interval of a pair shows that they are worse.
+
+    They are shown not to be better than the best method, but they may equal it.
+    """
     beaten = {pair.first for pair in verdict.pairs if pair.decision == "worse"}
     beaten |= {pair.second for pair in verdict.pairs if pair.decision == "better"}
     return [one.method for one in verdict.methods if not one.may_be_best and one.method not in beaten]
@@ -126,9 +138,27 @@ def _limits(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         lines.append(
             "Only one training seed: this holds for these trained models, not for the methods. Use at least 3 seeds."
         )
+    lines += [_erratic(one, titles[one.method], verdict) for one in verdict.erratic]
+    unseen = (1 - _FAILURE_RATE) ** verdict.trainings
+    if verdict.trainings and unseen > _UNSEEN:
+        lines.append(
+            f"A method that fails in 3 of 10 trainings shows no failure in {verdict.trainings} trainings with a "
+            f"probability of {100 * unseen:.0f} %. The intervals do not cover failures that no training showed."
+        )
     if any(pair.standard_error > 0 for pair in verdict.pairs):  # otherwise all scores are equal
         lines.append(_detectable(verdict, titles))
     return lines
+
+
+def _erratic(found: ErraticMethod, title: str, verdict: Verdict) -> str:
+    sentence = (
+        f"Caution: {title} differs far more between seeds than the other methods (standard deviation "
+        f"{found.seed_sd:.1f} points in {verdict.trainings} trainings, {found.others_sd:.1f} for the others): some of "
+        "its trainings may have failed"
+    )
+    if verdict.trainings > len(verdict.seeds):
+        return f"{sentence}. Its intervals account for the trainings at all fractions of the data."
+    return f"{sentence}, and {verdict.trainings} trainings hardly show how many do. Use more seeds."
 
 
 def _detectable(verdict: Verdict, titles: dict[str, str]) -> str:
@@ -223,10 +253,10 @@ def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
             return f"{one} and {other} are a tie: they score the same on every document."
         return f"{one} and {other} are a tie: any difference is within {_points(margin)} ({numbers})."
     if pair.decision == "no difference shown":
-        if first == verdict.best and second in _excluded_by_best_alone(verdict):
+        if first == verdict.best and second in excluded_by_best_alone(verdict):
             return (
                 f"{one} and {other}: the interval of all pairs includes zero ({numbers}); the comparison with the "
-                f"best, which is narrower, shows that {other} is not the best."
+                f"best, which is narrower, shows that {other} is not better."
             )
         hidden = bound_text(max(-low, high))
         return f"{one} and {other}: no difference shown ({numbers}). Up to {hidden} points may be hidden."

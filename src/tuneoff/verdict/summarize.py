@@ -62,12 +62,20 @@ def summarize(study: StoredStudy) -> Summary:
 
 
 def _unreported(judged: Iterable[JudgedModel]) -> Iterator[Finding]:
-    """Findings on studies that are too small, measure nothing or learned nothing."""
+    """Findings on studies that are too small, measure nothing or learned nothing, and on erratic methods."""
     for one in judged:
         where = one.scores.block or "the study"
         for reason in dict.fromkeys((one.verdict.too_small, one.verdict.says_nothing, one.verdict.no_winner)):
             if reason is not None:
                 yield Finding(check="study", where=where, message=reason)
+        for found in one.verdict.erratic:
+            yield Finding(
+                check="seeds",
+                where=found.method if one.scores.block is None else f"{one.scores.block}, {found.method}",
+                message=f"seeds differ far more than those of the other methods (standard deviation "
+                f"{found.seed_sd:.1f} points, {found.others_sd:.1f} for the others): read its curves and outputs for "
+                "trainings that failed",
+            )
 
 
 def _method_rows(
