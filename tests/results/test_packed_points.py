@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 from pydantic import ValidationError
 
-from tuneoff.results.packed_points import PackedPoints
+from tuneoff.results.packed_points import PackedPoints, column
 from tuneoff.results.run_record import Curve, Resources, TimelinePoint, TrainPoint
 
 
@@ -25,6 +25,7 @@ def test_points_come_back_as_they_went() -> None:
     assert (packed[0], packed[-1], packed[1:3], packed[::-1]) == (POINTS[0], POINTS[-1], POINTS[1:3], POINTS[::-1])
     assert Curve(train=packed) == Curve(train=POINTS)
     assert hash(Curve(train=packed)) == hash(Curve(train=POINTS))
+    assert list(column(packed, "step")) == column(POINTS, "step") == [1, 2, 3, 4, 5]
     with pytest.raises(IndexError):
         packed[5]
 

@@ -5,14 +5,15 @@ from itertools import pairwise
 from typing import Any
 
 from tuneoff.report.theme import MethodStyles
-from tuneoff.results.run_record import Record, TimelinePoint, TrainPoint
+from tuneoff.results.packed_points import column
+from tuneoff.results.run_record import Record, TimelinePoint
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method
 
 # More points than pixels would only enlarge the page.
 CURVE_POINTS = 300
 TIMELINE_POINTS = 400
 # Of all runs in one chart. Hundreds of lines need fewer points each, and a page must open anywhere.
-CHART_POINTS = 20_000
+CHART_POINTS = 10_000
 _FEWEST_POINTS = 10
 
 
@@ -25,13 +26,14 @@ def train_rows(record: Record, styles: MethodStyles, most: int = CURVE_POINTS) -
     """The training curve with at most `most` points, each the mean over neighbouring steps."""
     points = record.curve.train
     width = -(-len(points) // most) or 1
-    buckets: Iterable[Sequence[TrainPoint]] = (points[at : at + width] for at in range(0, len(points), width))
+    epochs, losses = column(points, "epoch"), column(points, "loss")
+    buckets = [slice(at, min(at + width, len(points))) for at in range(0, len(points), width)]
     return [
         {
             "method": styles.of(record).label,
             "run": record.name,
-            "epoch": round(bucket[-1].epoch, 4),
-            "loss": round(sum(point.loss for point in bucket) / len(bucket), 5),
+            "epoch": round(epochs[bucket.stop - 1], 4),
+            "loss": round(sum(losses[bucket]) / (bucket.stop - bucket.start), 5),
         }
         for bucket in buckets
     ]
@@ -68,8 +70,9 @@ def level_rows(record: Record, styles: MethodStyles) -> list[dict[str, Any]]:
 def thinned(points: Sequence[TimelinePoint], most: int = TIMELINE_POINTS) -> list[TimelinePoint]:
     """At most `most` samples. Of neighbours the one with the most memory is kept, for the peaks."""
     width = -(-len(points) // most) or 1
-    buckets = (points[at : at + width] for at in range(0, len(points), width))
-    return [max(bucket, key=lambda point: point.memory_bytes) for bucket in buckets]
+    memory = column(points, "memory_bytes")
+    buckets = (range(at, min(at + width, len(points))) for at in range(0, len(points), width))
+    return [points[max(bucket, key=memory.__getitem__)] for bucket in buckets]
 
 
 def phase_rows(record: Record) -> list[dict[str, Any]]:

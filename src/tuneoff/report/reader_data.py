@@ -18,7 +18,7 @@ from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
 
-MOST_BYTES = 6_000_000
+MOST_BYTES = 5_000_000
 # Seeds are left out until so many documents fit.
 _WANTED_DOCUMENTS = 300
 

@@ -40,6 +40,10 @@ class PackedPoints(Sequence[Point]):
     def __iter__(self) -> Iterator[Point]:
         return (self._point(index) for index in range(self._length))
 
+    def column(self, name: str) -> Sequence[Any]:
+        """The values of one field, as they are held."""
+        return self._columns[name]
+
     def _point(self, index: int) -> Point:
         values = {name: column[index] for name, column in self._columns.items()}
         for name in self._optional:
@@ -57,6 +61,11 @@ class PackedPoints(Sequence[Point]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+def column(points: Sequence[Point], name: str) -> Sequence[Any]:
+    """The values of a field that is a number and known of every point."""
+    return points.column(name) if isinstance(points, PackedPoints) else [getattr(point, name) for point in points]
 
 
 def _column(annotation: Any, values: list[Any]) -> Sequence[Any]:
