@@ -169,11 +169,11 @@ def work_judge(folder: Path) -> None:
 
 def work_follow(folder: Path) -> None:
     """What the parent of a run reads of its events, as it does while the run works."""
-    from tuneoff.results.events import Follower
+    from tuneoff.results.events import Follower, RunSoFar
 
-    follower = Follower(folder / "events.jsonl")
-    while follower.poll():
-        pass
+    so_far = RunSoFar(Follower(folder / "events.jsonl").poll())
+    assert so_far.step is not None
+    assert so_far.step.step == so_far.step.steps
 
 
 def work_state(folder: Path) -> None:
@@ -193,23 +193,25 @@ PARTS: dict[str, Callable[[Path], None]] = {
 
 
 def write_events(path: Path, count: int) -> None:
-    """The log of a run of `count` steps."""
+    """The log of a run of `count` steps, as the training loop reports them."""
     from tuneoff.results.events import EventWriter, StepDone
+    from tuneoff.results.run_record import TrainPoint
+    from tuneoff.results.step_thinning import ThinnedSteps
 
+    thinned = ThinnedSteps()
     with EventWriter(path) as events:
         for step in range(1, count + 1):
-            events.append(
-                StepDone(
-                    step=step,
-                    steps=count,
-                    epoch=step / 100,
-                    loss=2.0 + 1 / step,
-                    learning_rate=1e-3,
-                    grad_norm=1.0,
-                    tokens=900,
-                    seconds=step / 10,
-                )
+            point = TrainPoint(
+                step=step,
+                epoch=step / 100,
+                seconds=step / 10,
+                loss=2.0 + 1 / step,
+                learning_rate=1e-3,
+                grad_norm=1.0,
+                tokens=900,
             )
+            if thinned.add(point) or step == count:
+                events.append(StepDone(steps=count, **point.model_dump()))
 
 
 def write_training_state(folder: Path, steps: int) -> None:
@@ -257,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="RxD")
     parser.add_argument("--steps", type=int, default=200, help="of each training")
-    parser.add_argument("--events", type=int, default=100_000, help="steps in the log of one run")
+    parser.add_argument("--events", type=int, default=1_000_000, help="steps of the run whose log is followed")
     parser.add_argument("--states", type=int, nargs="*", default=[10_000, 100_000], help="steps of a checkpoint")
     parser.add_argument("--folder", type=Path, help="keeps the studies here, and takes those that are there")
     parser.add_argument("--part", nargs=2, metavar=("PART", "FOLDER"), help=argparse.SUPPRESS)
@@ -287,9 +289,11 @@ def main() -> None:
             write_events(folder / "events.jsonl", chosen.events)
             found = alone("follow", folder)
             rows.append(
-                report.at_most(f"{chosen.events} events, MB", 30, (folder / "events.jsonl").stat().st_size / 1e6)
+                report.at_most(
+                    f"{chosen.events} steps, MB of events", 30, (folder / "events.jsonl").stat().st_size / 1e6
+                )
             )
-            rows.append(report.at_most(f"{chosen.events} events followed, peak MB", 200, found["peak"]))
+            rows.append(report.at_most(f"{chosen.events} steps, events followed, peak MB", 200, found["peak"]))
         for steps in chosen.states:
             folder = root / f"state-{steps}"
             folder.mkdir(parents=True, exist_ok=True)
