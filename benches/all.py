@@ -30,6 +30,7 @@ SHORT = {
     "layout": ["--steps", "2"],
     "start": ["--repeats", "3"],
     "growth": ["--sizes", "1000", "10000"],
+    "large": ["--sizes", "50x200", "--events", "100000", "--states", "100000"],
 }
 FULL = {
     "start": ["--repeats", "9"],

@@ -1,6 +1,7 @@
 """The summary of a study: rows with scores and costs, and every part of what was found."""
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,3 +254,23 @@ def test_a_budget_of_another_plan_is_a_problem(tmp_path: Path) -> None:
     write_budget(study)
     (study / "study.json").unlink()
     assert "plans other settings" in str(report_of(study).problem)
+
+
+def test_a_summary_holds_the_texts_of_one_run_at_a_time(tmp_path: Path) -> None:
+    def peak(runs: int) -> int:
+        study = tmp_path / str(runs)
+        for seed in range(runs):
+            folder = add_run(study, "lora", seed, {})
+            folder.write_predictions(
+                Prediction(id=f"d{at}", text=f"{at} " * 40_000, scores={"rouge1": float(at), "empty": 0.0})
+                for at in range(9)
+            )
+        tracemalloc.start()
+        try:
+            assert len(summary_of(study).rows[0].runs) == runs
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # what is built at the first use
+    assert peak(8) < 1.5 * peak(2)
