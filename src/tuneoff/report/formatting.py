@@ -7,6 +7,7 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import Interval
 
 MISSING = "–"
+_MOST_DIGITS = 6
 
 
 def format_setting(value: object) -> str:
@@ -91,19 +92,30 @@ def metric_title(metric: str) -> str:
 
 
 def format_interval(metric: str, value: Interval, *, signed: bool = False) -> str:
-    """`40.9 to 43.3`; empty without an interval."""
+    """`40.9 to 43.3`; empty without an interval.
+
+    One of a difference (`signed`) that excludes zero has as many digits as it takes to show that.
+    """
     if value.low is None or value.high is None:
         return ""
-    low, high = (format_score(metric, bound, signed=signed) for bound in (value.low, value.high))
+    digits = _digits(metric)
+    nearest = value.low if value.low > 0 else value.high if value.high < 0 else 0.0
+    while signed and nearest and digits < _MOST_DIGITS and round(nearest, digits) == 0:
+        digits += 1
+    low, high = (format_score(metric, bound, signed=signed, digits=digits) for bound in (value.low, value.high))
     return f"{low} to {high}"
 
 
-def format_score(metric: str, value: float | None, *, signed: bool = False) -> str:
-    """A score with as many digits as the table of metrics says, without its unit."""
+def _digits(metric: str) -> int:
+    known = METRICS.get(metric)
+    return known.digits if known else 2
+
+
+def format_score(metric: str, value: float | None, *, signed: bool = False, digits: int | None = None) -> str:
+    """A score without its unit, with as many digits as the table of metrics says unless `digits` are given."""
     if value is None or not math.isfinite(value):
         return MISSING
-    known = METRICS.get(metric)
-    text = f"{value:{'+' if signed else ''},.{known.digits if known else 2}f}"
+    text = f"{value:{'+' if signed else ''},.{_digits(metric) if digits is None else digits}f}"
     if not text.strip("+-0.,"):
         text = text.lstrip("+-")
     return text.replace("-", "\N{MINUS SIGN}")
