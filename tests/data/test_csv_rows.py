@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff.data import csv_rows
 from tuneoff.data.files import open_file
 from tuneoff.data.source_table import SourceRow, SourceTable
 from tuneoff.errors import UserError
@@ -43,3 +44,12 @@ def test_a_quote_that_is_never_closed_is_an_error_beyond_the_sample_too(tmp_path
     found = table(tmp_path, "a.csv", "text,summary\n" + "a,b\n" * 100_000 + '"open,c\n')
     with pytest.raises(UserError, match="line 100002: the row that starts here is not CSV"):
         values(found)
+
+
+def test_a_quote_that_never_ends_does_not_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert csv_rows.LARGEST_CSV_FIELD <= 50_000_000
+    monkeypatch.setattr(csv_rows, "LARGEST_CSV_FIELD", 1_000_000)
+    path = tmp_path / "a.csv"
+    path.write_text('document,summary\n"' + "x,y\n" * 400_000)
+    with pytest.raises(UserError, match=r"line 2: the row that starts here is not CSV .*check its quotes"):
+        list(open_file(str(path)).rows)

@@ -11,8 +11,8 @@ from tuneoff.data.byte_source import ByteSource
 from tuneoff.data.source_table import SourceRow, UnreadableRow
 from tuneoff.errors import UserError
 
-# The csv module keeps this limit in a C long, which has 32 bits on Windows.
-LARGEST_CSV_FIELD = 2**31 - 1
+# While it reads a field, the csv module takes some 16 bytes a character: a quote that never ends must not fill memory.
+LARGEST_CSV_FIELD = 50_000_000  # characters
 SEPARATORS = ",;\t|"
 _SAMPLE_CHARACTERS = 1 << 18
 # A line such as `sep=;` above the header defines the separator for Excel.
