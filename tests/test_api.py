@@ -196,7 +196,8 @@ def test_no_tracker_allows_concurrent_runs_and_progress_is_shown(
     assert "zero_shot-s0: finished" in shown.err
     run = next(iter(study.stored.runs))
     (run.dir.path / "record.json").unlink()
-    assert not to.load_study(study.path).complete
+    with pytest.raises(to.UserError, match=r"record\.json: missing; run the same command again"):
+        to.load_study(study.path)
 
 
 def test_a_folder_without_a_study(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tuneoff import models
+from tuneoff import model_weights, models
 from tuneoff.errors import UserError
-from tuneoff.model_weights import dequantize_gguf, read_weights
+from tuneoff.model_weights import dequantize_gguf, discard_damaged_copies, read_weights
 
 
 @pytest.fixture
@@ -104,6 +104,35 @@ def test_garbage_in_a_gguf_file_is_one_error(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=r"bad\.gguf: version 0 of GGUF, and 2 or 3 is read; convert"):
         dequantize_gguf(tmp_path / "bad.gguf")
     assert not list((tmp_path / "cache" / "tuneoff" / "models").glob("*"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"weightS", b"weights and more", None])
+def test_a_damaged_copy_in_the_cache_is_removed_said_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    target = tmp_path / "tuneoff" / "models" / "tiny"
+    calls = []
+
+    def convert(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+    for _ in range(2):
+        assert model_weights._converted(target, convert) == target
+    assert len(calls) == 1
+    assert list(discard_damaged_copies()) == []
+    for say in (False, True):
+        if damage is None:
+            (target / "model.safetensors").unlink()
+        else:
+            (target / "model.safetensors").write_bytes(damage)
+        if say:
+            [line] = discard_damaged_copies()
+            assert line == f"{target}: the converted model in the cache was damaged; it is made again"
+            assert not target.exists()
+        assert (model_weights._converted(target, convert) / "model.safetensors").read_bytes() == b"weights"
+    assert len(calls) == 3
 
 
 @pytest.mark.real

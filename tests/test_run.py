@@ -91,6 +91,33 @@ def test_texts_are_scored_by_the_words_that_were_asked_for(tiny_model, tiny_data
     assert characters.scores["length"] == english.scores["length"]
 
 
+def test_a_run_without_texts_writes_none(tiny_model, tiny_data, tmp_path):
+    """The process of the run withholds them: nothing has to be removed afterwards."""
+    spec = spec_of("few_shot", tiny_model("llama"), tiny_data)
+    whole = run.run(spec, tmp_path / "whole", "id", "name")
+    texts = [row.text for row in RunDir(tmp_path / "whole").read_predictions()]
+    assert any(texts)
+    record = run.run(spec, tmp_path / "without", "id", "name", keep_texts=False)
+    assert (record.artefact, record.scores) == (whole.artefact, whole.scores)
+    rows = RunDir(tmp_path / "without").read_predictions()
+    assert [row.text_withheld for row in rows] == [bool(text) for text in texts]
+    [shot, *_] = json.loads((tmp_path / "whole" / "artefact" / "shots.json").read_text())
+    held = "".join(path.read_text() for path in (tmp_path / "without").rglob("*") if path.is_file())
+    assert shot["document"] not in held
+    assert not any(text in held for text in texts if len(text) > 20)
+    assert not list((tmp_path / "without" / "artefact").iterdir())
+
+
+def test_artefacts_have_the_permissions_of_the_user(tiny_model, tiny_data, tmp_path):
+    """safetensors writes files that only their owner can read."""
+    before = os.umask(0o027)
+    try:
+        run.run(spec_of("lora", tiny_model("llama"), tiny_data, max_steps=1), tmp_path, "id", "name")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o640}
+
+
 def test_the_same_spec_gives_the_same_texts_and_losses(tiny_model, tiny_data, tmp_path):
     spec = spec_of("lora", tiny_model("gpt_neo"), tiny_data)
     one, two = (run.run(spec, tmp_path / name, "id", "name") for name in ("one", "two"))
@@ -438,6 +465,9 @@ def test_an_artefact_is_read_only_inside_its_folder(tiny_model, tiny_data, tmp_p
         load_adapted(tmp_path / "run")
     shots.unlink()
     shots.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"shots\.json: damaged: its content has changed"):
+        load_adapted(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()  # of an earlier version, without digests
     with pytest.raises(UserError, match=r"shots\.json: missing or damaged"):
         load_adapted(tmp_path / "run")
 
@@ -445,6 +475,7 @@ def test_an_artefact_is_read_only_inside_its_folder(tiny_model, tiny_data, tmp_p
 def test_an_adapter_that_lost_weights_is_not_used(tiny_model, tiny_data, tmp_path):
     """PEFT only warns, and generates with layers as they were before training."""
     run.run(spec_of("lora", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    (tmp_path / "manifest.json").unlink()  # of an earlier version, without digests
     path = RunDir(tmp_path).artefact / "adapter_model.safetensors"
     tensors = load_file(path)
     first = sorted(tensors)[0]

@@ -92,8 +92,8 @@ def compare(
     limits = _limits(budget, equal, workers)
     check_executor(engine)
     trackers = open_trackers([report_to] if isinstance(report_to, str) else report_to, folder, limits.workers)
-    with _progress(progress, spec.metric) as observer:
-        prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer)
+    with contextlib.ExitStack() as held, _progress(progress, spec.metric) as observer:
+        prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
         return carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
 
 
@@ -246,7 +246,9 @@ class Study:
         from tuneoff import report
 
         self.stored.dir.write_summary(self.summary)
-        return report.render(self.summary, self.stored)
+        written = report.render(self.summary, self.stored)
+        self.stored.dir.cover_outputs()
+        return written
 
     @cached_property
     def winner(self) -> Winner:

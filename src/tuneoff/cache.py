@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import threading
 import weakref
@@ -96,6 +97,7 @@ def open_cached(kind: str, key: str) -> CachedFile | None:
         cached = None
     if cached is None:
         file.close()
+        print(f"{path}: damaged, or of another version of tuneoff; it is made again", file=sys.stderr)
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # the time of the last use, for `_delete_least_recently_used`

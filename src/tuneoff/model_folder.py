@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tuneoff.cache import file_digest, file_state_path
+from tuneoff.cache import cache_key, file_digest, file_state_path
 from tuneoff.errors import UserError
 from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
 from tuneoff.regular_files import open_regular, read_limited
@@ -421,11 +421,11 @@ def cached_file_digest(file: Path) -> str:
     """SHA-256 of a file's bytes, cached by path, size and modification time."""
     cache_file = file_state_path("hashes", file)
     with contextlib.suppress(OSError):
-        text = cache_file.read_text()
-        if len(text) == 64:
-            return text
+        digest, _, check = cache_file.read_text().partition(" ")
+        if check == cache_key(digest=digest):  # a damaged one would make the model another one
+            return digest
     digest = file_digest(file)
     with contextlib.suppress(OSError):  # a cache folder that cannot be written only costs time
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        cache_file.write_text(digest)
+        cache_file.write_text(f"{digest} {cache_key(digest=digest)}")
     return digest

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.cache import cache_folder
 from tuneoff.errors import UserError
-from tuneoff.model_folder import ADAPTER_WEIGHTS, INDEX_FILE, SINGLE_FILE, cached_file_digest, gguf_architecture
+from tuneoff.model_folder import ADAPTER_WEIGHTS, cached_file_digest, gguf_architecture
+from tuneoff.results.json_files import write_text_atomic
+from tuneoff.results.manifest import (
+    MANIFEST,
+    CoveredFolder,
+    Manifest,
+    entry_of_file,
+    fault_of,
+    manifest_text,
+)
+from tuneoff.results.run_dir import settle_files
 
 if TYPE_CHECKING:
     import torch
@@ -225,13 +235,17 @@ def check_adapter_weights(adapted: PeftModel, folder: Path) -> None:
 
 
 def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
-    """`target`, written by `convert` unless it is there already."""
+    """`target`, written by `convert` unless it is there already and whole."""
     if _is_complete(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         convert(temporary)
+        files = {path.relative_to(temporary).as_posix(): entry_of_file(path) for path in settle_files(temporary)}
+        write_text_atomic(temporary / MANIFEST, manifest_text(Manifest(files=files)))
+        if not _is_complete(target):  # damaged, or of an earlier version, without digests
+            shutil.rmtree(target, ignore_errors=True)
         try:
             temporary.rename(target)
         except OSError:
@@ -243,7 +257,21 @@ def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
-    return (folder / SINGLE_FILE).is_file() or (folder / INDEX_FILE).is_file()
+    """Whether every file of a converted model is the one that was written: its digest is taken if it was touched."""
+    try:
+        files = CoveredFolder(folder).files
+    except UserError:
+        return False
+    whole = all(fault_of(folder / name, entry, thorough=False) is None for name, entry in files.items())
+    return bool(files) and whole
+
+
+def discard_damaged_copies() -> Iterator[str]:
+    """Remove converted models from the cache that are damaged, one sentence each: they are made again when needed."""
+    for folder in sorted((cache_folder() / "models").glob("[!.]*")):
+        if (folder / MANIFEST).exists() and not _is_complete(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            yield f"{folder}: the converted model in the cache was damaged; it is made again"
 
 
 def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:

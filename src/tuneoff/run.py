@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import platform
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -32,7 +34,7 @@ from tuneoff.profiling import Meter, describe_machine
 from tuneoff.prompts import Encoded, EncodedRows, OverlongExample, Prompter, field_names, fill_fields
 from tuneoff.results.events import Event, EventWriter, Finished, Generated, Note, Validated
 from tuneoff.results.failures import failure_of
-from tuneoff.results.run_dir import RunDir, StoredRun
+from tuneoff.results.run_dir import RunDir, StoredRun, settle_files
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
     Artefact,
@@ -57,12 +59,13 @@ _NOTABLE_FRACTION = 0.2
 _OTHER_FORMAT = "try --precision fp32, or another model"
 
 
-def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1) -> Record:
+def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1, keep_texts: bool = True) -> Record:
     """Carry out `spec`, write record, predictions, events and artefact into `folder`, and return the record.
 
     An error becomes a record with a status and a reason. Only what ends the process is raised: `Stopped` if it was
     asked to end, after the training was saved. `parts`: number of parts that each micro-batch is computed in, above 1
-    for a run that the system has killed because memory ran out.
+    for a run that the system has killed because memory ran out. `keep_texts=False`: no generated text, and no prompt
+    that was made from documents, is ever written there.
     """
     run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1) 
     with EventWriter(run_dir.events) as events, Meter(events=events.append) as meter:
         work = _Work(spec, run_id, run_dir, meter, events.append)
         work.parts = parts
+        work.keep_texts = keep_texts
         status: Status = "finished"
         failure = None
         try:
@@ -127,6 +131,7 @@ class _Work:
     ) -> None:
         self.spec, self.run_id, self.run_dir, self.meter, self.emit = spec, run_id, run_dir, meter, emit
         self.parts = 1
+        self.keep_texts = True
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
@@ -312,17 +317,19 @@ class _Work:
         self.curve = Curve(validation=(point,), best_step=0, best_epoch=0.0, best_validation_loss=loss)
 
     def _save(self, method: Method, adapted: AdaptedModel, prompter: Prompter) -> None:
-        folder = self.run_dir.artefact
-        with stopping.stop_deferred():
-            folder.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stopping.stop_deferred())
+            folder = self.run_dir.new_artefact()
+            if adapted.prompting.shots and not self.keep_texts:  # measured elsewhere, because it holds documents
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneoff-")))
             kind = adapted.save(folder)
             write_model_card(folder, self.spec, method, kind, prompter)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        self.artefact = Artefact(
-            format=kind,
-            bytes=sum(path.stat().st_size for path in files),
-            files=tuple(path.relative_to(folder).as_posix() for path in files),
-        )
+            files = settle_files(folder)
+            self.artefact = Artefact(
+                format=kind,
+                bytes=sum(path.stat().st_size for path in files),
+                files=tuple(path.relative_to(folder).as_posix() for path in files),
+            )
 
     def _score(self, prompter: Prompter, examples: Sequence[data.Example], written: Sequence[GeneratedTokens]) -> None:
         indices = {example.id: index for index, example in enumerate(examples)}
@@ -336,7 +343,7 @@ class _Work:
         if self.spec.prompt.instruction.strip():
             repeated = sum(self._repeats_instruction(row.text, examples[indices[row.id]]) for row in predictions)
             self._report(instruction_share=repeated / max(1, len(predictions)))
-        self.run_dir.write_predictions(predictions)
+        self.run_dir.write_predictions(row if self.keep_texts else row.without_text() for row in predictions)
         self.scores = metrics.means(row.scores for row in predictions)
         for metric, words in (("unstopped", "never stopped by themselves"), ("empty", "are empty")):
             share = self.scores.get(metric)
@@ -435,6 +442,7 @@ def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generato
                 "weights; copy artefact/ from where the run was made, or delete this folder and run the study again"
             )
     check_files(run_dir.artefact)
+    run_dir.check_artefact()
     spec = record.spec
     if spec.model.trust_remote_code and not trust_remote_code:
         raise UserError(

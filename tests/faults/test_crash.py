@@ -13,6 +13,8 @@ from support.file_operations import Fault, Outcome, in_fork
 from tuneoff.api import Study
 from tuneoff.report import figures, page
 from tuneoff.report.pictures import Pictures
+from tuneoff.results.manifest import MANIFEST
+from tuneoff.results.verification import verify
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study.executor import SilentObserver
 from tuneoff.study.runner import carry_out_study, prepare
@@ -45,11 +47,11 @@ def compare(spec: StudySpec, folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a study but its lock."""
+    """Every file of a study but its lock, and its manifests, which hold times."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name not in (".lock", MANIFEST)
     }
 
 
@@ -81,6 +83,7 @@ def undisturbed(
         yield Undisturbed(spec, folder, scratch, found, len(start.operations))
 
 
+@pytest.mark.filterwarnings("error")  # what a killed process leaves is not reported as damage
 @pytest.mark.parametrize("fault", ["death", "full disk"])
 def test_the_same_command_ends_as_if_nothing_had_happened(
     undisturbed: Undisturbed, some_of: Choose, fault: str
@@ -94,4 +97,6 @@ def test_the_same_command_ends_as_if_nothing_had_happened(
         again = undisturbed.start()
         assert again.code == 0, f"{where}: {again.output}"
         assert contents(undisturbed.folder) == undisturbed.contents, where
+        files = list(verify(undisturbed.folder))
+        assert {file.state for file in files if file.path != ".lock"} == {"whole"}, where
         shutil.rmtree(undisturbed.folder)

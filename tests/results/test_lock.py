@@ -31,7 +31,10 @@ def holder(folder: Path) -> "subprocess.Popen[str]":
 def test_the_second_start_is_refused_and_told_who_works_there(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        with pytest.raises(UserError, match=f"process {process.pid} is working in this folder"), study_lock(tmp_path):
+        with (
+            pytest.raises(UserError, match=f"process {process.pid} on {HOST} is working in this folder"),
+            study_lock(tmp_path),
+        ):
             pass
     finally:
         process.kill()
@@ -84,7 +87,7 @@ def test_a_file_system_without_locks_says_so(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("text", "who"),
     [
-        (f"12 {HOST}\n", "process 12"),
+        (f"12 {HOST}\n", f"process 12 on {HOST}"),
         ("12 other.host\n", "process 12 on other.host"),
         ("12\n", "process 12"),
         ("\x1b[2J\n", "another process"),

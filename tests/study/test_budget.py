@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.results.json_files import write_json
+from tuneoff.results.json_files import json_text, write_text_atomic
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, json_hash
@@ -207,7 +207,8 @@ def test_a_file_of_an_earlier_version_is_read(folder: StudyDir) -> None:
     """It has neither the limit nor the kind of effort."""
     path = folder.path / "budget.json"
     kept = json.loads(path.read_text())
-    write_json(path, {key: kept[key] for key in kept.keys() - {"budget_seconds", "equal"}})
+    (folder.path / "manifest.json").unlink()  # nor digests
+    write_text_atomic(path, json_text({key: kept[key] for key in kept.keys() - {"budget_seconds", "equal"}}))
     stored = folder.read_budget()
     assert stored is not None
     assert (stored.budget_seconds, stored.equal, stored.seconds) == (None, "examples", 1100)

@@ -173,10 +173,10 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_study_is_not_overwritten(tmp_path: Path) -> None:
     use(tmp_path, study_of())
     (tmp_path / "study.json").write_text("{")
-    with pytest.raises(UserError, match=r"damaged.*choose another --output"):
+    with pytest.raises(UserError, match=r"damaged.*run the same command again"):
         use(tmp_path, study_of())
     (tmp_path / "study.json").write_text(study_of().model_dump_json())
     (tmp_path / "plan.json").write_text("[]")
-    with pytest.raises(UserError, match=r"damaged.*choose another --output"):
+    with pytest.raises(UserError, match=r"damaged.*run the same command again"):
         use(tmp_path, study_of())
     assert (tmp_path / "plan.json").read_text() == "[]"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tuneoff
-from tuneoff.cli import DONE, INTERRUPTED, USAGE, complain
+from tuneoff.cli import DONE, FAILED, INTERRUPTED, USAGE, complain
 from tuneoff.cli.command_line import HELP, settle, typed_method
 from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_flags_of, takes_study_flags
 from tuneoff.cli.output import say, show, show_json
@@ -80,6 +80,14 @@ KeepEarlier = Annotated[
         "--keep-earlier",
         help="Continue a study that an earlier version of tuneoff began: its finished runs count. The report says "
         "which version made which run.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Start a new study in a folder next to the one that is there: DIR-2, DIR-3 ... Nothing is deleted.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -163,6 +171,7 @@ def _comparison(
     set_: Settings = None,
     predictions: Outside = None,
     output: Output = None,
+    fresh: Fresh = False,
     keep_earlier: KeepEarlier = False,
     report_to: ReportTo = None,
     no_texts: NoTexts = False,
@@ -178,6 +187,7 @@ def _comparison(
 ) -> _Comparison:
     """The flags that `compare` and `check` share."""
     from tuneoff.cli.study import StudyFlags
+    from tuneoff.results.study_dir import free_folder
     from tuneoff.spec.toml import Override
     from tuneoff.study.study_file import parse_setting, read_study
 
@@ -197,7 +207,8 @@ def _comparison(
         keep_earlier=keep_earlier,
         quiet=quiet,
     )
-    return _Comparison(spec, output or Path("runs") / spec.name, flags, dry_run, as_json)
+    folder = output or Path("runs") / spec.name
+    return _Comparison(spec, free_folder(folder) if fresh else folder, flags, dry_run, as_json)
 
 
 @app.command()
@@ -385,6 +396,23 @@ def report(
     if written.pictures.problem is None:
         return DONE
     return complain(f"the page is written, but not all of its pictures: {written.pictures.problem}", DONE)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, or of one run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Check every file of a folder against its digest. Changes no file.
+
+    Exit code 0: no file is damaged or missing; 1: some are.
+    """
+    from tuneoff.cli.verification import files_as_json, files_as_text, is_whole
+    from tuneoff.results.verification import verify as check_files
+
+    files = list(check_files(_folder(folder)))
+    print(files_as_json(folder, files) if as_json else files_as_text(folder, files))
+    return DONE if is_whole(files) else FAILED
 
 
 Margin = Annotated[

@@ -1,5 +1,6 @@
 """A study as a person sees it: what will be done, progress, the table, and what to type next."""
 
+import contextlib
 import shlex
 import time
 from collections.abc import Sequence
@@ -52,15 +53,19 @@ class StudyFlags:
         return Limits(seconds, equal, workers)
 
 
-def plan_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> PreparedStudy:
+def plan_study(
+    spec: StudySpec, folder: Path, flags: StudyFlags, held: contextlib.ExitStack | None = None
+) -> PreparedStudy:
     """The study as it will be carried out, fitted into its time limit. Writes nothing into the folder.
 
-    Raises `UserError` for what cannot be carried out.
+    `held` keeps the folder's lock, see `prepare`. Raises `UserError` for what cannot be carried out.
     """
     limits = flags.limits()
     check_executor(flags.engine)
     with Progress(len(spec.models) * len(spec.methods), quiet=flags.quiet) as progress:
-        prepared = prepare(spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress)
+        prepared = prepare(
+            spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress, held=held, notify=say
+        )
     if not flags.quiet and (fitted := prepared.fitted) is not None:
         for line in fitted.reduced:
             say(f"reduced to fit the time limit: {line}")
@@ -77,9 +82,14 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
 
     Raises `UserError` before anything is done if something cannot be carried out.
     """
+    with contextlib.ExitStack() as held:
+        return _run_study(spec, folder, flags, held)
+
+
+def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextlib.ExitStack) -> Study:
     trackers = open_trackers(flags.report_to, folder, flags.limits().workers)
     began = time.perf_counter()
-    prepared = plan_study(spec, folder, flags)
+    prepared = plan_study(spec, folder, flags, held)
     layout = prepared.layout
     if not flags.quiet:
         _announce(prepared)

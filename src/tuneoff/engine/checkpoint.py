@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuneoff.results.json_files import sync_folder
 from tuneoff.text import join_words
 
 BEST_STATE = "best-{step}.safetensors"
@@ -84,16 +85,6 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DamagedState(f"{path.name}: {error}") from error
     return tensors, about
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renamed and deleted files of a folder durable, where the system can open folders."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def check_same_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:

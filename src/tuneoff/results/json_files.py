@@ -1,10 +1,13 @@
 """JSON and JSON Lines files that tuneoff writes: atomic, synced to the disk, without NaN."""
 
 import contextlib
+import errno
+import io
 import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +15,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tuneoff.errors import UserError
-from tuneoff.regular_files import open_regular, read_limited
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class LaterVersion(UserError):
+    """A file with keys that this version does not know: it is not damaged, and nothing in its folder is changed."""
+
+
 # Temporary files begin with it, which distinguishes what a killed process left from files of the user.
 TEMPORARY_PREFIX = ".tuneoff-"
-_MOST_BYTES = 2 * 10**9  # of one JSON file of a study, which is in memory as a whole
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -42,11 +48,21 @@ def write_text_atomic(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    _sync_folder(path.parent)
+        why = _full_disk(path.parent, len(text.encode())) if error.errno in _FULL else error.strerror
+        raise OSError(error.errno, why, str(path)) from error
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def _full_disk(folder: Path, needed: int) -> str:
+    """What does not fit on a full disk, or into a quota."""
+    try:
+        free = f"{shutil.disk_usage(folder).free:,} bytes are free"
+    except OSError:
+        free = "it is not known how many are free"
+    return f"the disk is full: {needed:,} bytes are needed and {free}; free some space, then run the same command again"
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power failure, where the system can do that."""
     with contextlib.suppress(OSError):  # Windows opens no folder; some network file systems sync none
         handle = os.open(folder, os.O_RDONLY)
@@ -75,28 +91,36 @@ def finite_or_none(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
-    """Write `value` as indented JSON, atomically."""
+def json_text(value: BaseModel | dict[str, Any]) -> str:
+    """`value` as indented JSON."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    write_text_atomic(path, json.dumps(finite_or_none(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(finite_or_none(plain), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
-    """Write one JSON object per line, atomically."""
+def jsonl_text(rows: Iterable[BaseModel]) -> str:
+    """One JSON object per line."""
     plain = (finite_or_none(row.model_dump(mode="json")) for row in rows)
-    write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain)
 
 
-def read_json(path: Path, model: type[Model], way_out: str) -> Model | None:
-    """The file as a `model`; None without a file. Raises `UserError`, which ends in `way_out`, for a damaged file."""
+def parse_json(data: bytes, path: Path, model: type[Model], way_out: str) -> Model:
+    """The content of the file `path` as a `model`.
+
+    Raises `UserError`, which ends in `way_out`: a `LaterVersion` if there are keys that this version does not know.
+    """
     try:
-        return model.model_validate_json(read_limited(path, _MOST_BYTES))
-    except FileNotFoundError:
-        return None
-    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        unknown = [found for found in error.errors() if found["type"] == "extra_forbidden"]
+        if unknown and len(unknown) == error.error_count():
+            key = ".".join(str(part) for part in unknown[0]["loc"])
+            raise LaterVersion(
+                f"{path}: written by a later version of tuneoff (it has the key {key!r}) and left as it is; use that "
+                "version, or choose another --output"
+            ) from error
         raise UserError(f"{path}: damaged or written by another version of tuneoff; {way_out}") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged or written by another version of tuneoff; {way_out}") from error
 
 
 def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -113,15 +137,13 @@ def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_jsonl(path: Path, model: type[Model]) -> list[Model]:
-    """The lines of a JSON Lines file as `model`s; empty without a file. Raises `UserError` for a damaged file."""
+def parse_jsonl(data: bytes, path: Path, model: type[Model]) -> list[Model]:
+    """The lines of the JSON Lines file `path` as `model`s. Raises `UserError` for a damaged file."""
     try:
-        with contextlib.suppress(ValidationError), open_regular(path) as stream:
-            return [model.model_validate_json(line) for line in stream if line.strip()]
-        with open_regular(path) as stream:  # again, slower, to say what is wrong and where
-            return [model.model_validate(row) for row in _objects(path, stream)]
-    except FileNotFoundError:
-        return []
+        with contextlib.suppress(ValidationError):
+            return [model.model_validate_json(line) for line in io.BytesIO(data) if line.strip()]
+        # again, slower, to say what is wrong and where
+        return [model.model_validate(row) for row in _objects(path, io.BytesIO(data))]
     except ValidationError as error:
         message = f"{path}: damaged or written by another version of tuneoff; restore it or run the study again"
         raise UserError(message) from error

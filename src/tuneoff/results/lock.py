@@ -58,7 +58,7 @@ def _holder(text: str) -> str:
     pid, _, host = text.strip().partition(" ")
     if not pid.isdecimal():
         return "another process"
-    return f"process {pid}" + (f" on {sanitize(host)}" if host not in ("", socket.gethostname()) else "")
+    return f"process {pid}" + (f" on {sanitize(host)}" if host else "")
 
 
 if sys.platform == "win32":

@@ -1,19 +1,48 @@
 """The one owner of run folders: every path, every read and every write.
 
-A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl`, `log.txt`, `artefact/` and, until the run has
-ended, a checkpoint.
+A run folder holds `record.json`, `predictions.jsonl`, `events.jsonl`, `log.txt`, `artefact/`, `manifest.json` and,
+until the run has ended, a checkpoint. The manifest is written before the record; a run without a record has not ended.
 """
 
-from collections.abc import Iterable
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.regular_files import open_regular
-from tuneoff.results.json_files import read_json, read_jsonl, write_json, write_jsonl
+from tuneoff.results.json_files import (
+    TEMPORARY_PREFIX,
+    LaterVersion,
+    json_text,
+    jsonl_text,
+    parse_json,
+    parse_jsonl,
+    sync_folder,
+    write_text_atomic,
+)
+from tuneoff.results.manifest import (
+    MANIFEST,
+    RUN_AGAIN,
+    CoveredFolder,
+    FileEntry,
+    Manifest,
+    entry_of,
+    entry_of_file,
+    fault_of,
+    manifest_text,
+)
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Prediction, Record
+
+RECORD, PREDICTIONS = "record.json", "predictions.jsonl"
+_GROWING = "it grows until the run has ended, and the record says what counts"
+# Of libraries and of the trainer, which a killed process leaves.
+_LEFTOVERS = (".tmp*", ".*.part", f"{TEMPORARY_PREFIX}*")
+_STATES = ("checkpoint*.safetensors", "best-*.safetensors")
 
 RecordVersion = tuple[int, int]
 
@@ -46,11 +75,12 @@ class RunDir:
 
     @property
     def _record(self) -> Path:
-        return self.path / "record.json"
+        return self.path / RECORD
 
-    @property
-    def _predictions(self) -> Path:
-        return self.path / "predictions.jsonl"
+    @cached_property
+    def covered(self) -> CoveredFolder:
+        """The files of the folder with their digests."""
+        return CoveredFolder(self.path)
 
     def log_tail(self, most_bytes: int) -> str:
         """The end of what the run printed; empty without a log."""
@@ -75,22 +105,70 @@ class RunDir:
 
     def read_record(self) -> Record:
         """The record. Raises `UserError` if there is none or it is damaged."""
-        record = read_json(self._record, Record, "delete the folder to repeat the run")
-        if record is None:
-            raise UserError(f"{self.path}: contains no record.json; name a run folder (runs/<study>/runs/<run>)")
-        return record
+        data = self.covered.read(RECORD)
+        if data is None:
+            raise UserError(f"{self.path}: contains no {RECORD}; name a run folder (runs/<study>/runs/<run>)")
+        try:
+            return parse_json(data, self._record, Record, "delete the folder to repeat the run")
+        except LaterVersion:
+            raise
+        except UserError as error:
+            if RECORD not in self.covered.files:
+                raise
+            raise LaterVersion(
+                f"{self._record}: whole, but not of a form that this version of tuneoff reads; use the version that "
+                "wrote it, or choose another --output"
+            ) from error
 
     def write_record(self, record: Record) -> None:
-        """Write `record.json`."""
-        write_json(self._record, record)
+        """Write the digests of everything that the run leaves, then `record.json`, with which the run has ended."""
+        text = json_text(record)
+        files = {RECORD: entry_of(text.encode())}
+        if (self.path / PREDICTIONS).is_file():
+            files[PREDICTIONS] = entry_of((self.path / PREDICTIONS).read_bytes())
+        for name in () if record.artefact is None else record.artefact.files:
+            if (self.artefact / name).is_file():
+                files[f"artefact/{name}"] = entry_of_file(self.artefact / name)
+        self.write_manifest(files)
+        write_text_atomic(self._record, text)
+
+    def write_manifest(self, files: dict[str, FileEntry]) -> None:
+        """Write `manifest.json` with these entries."""
+        manifest = Manifest(
+            files=dict(sorted(files.items())), left_out={self.events.name: _GROWING, self.log.name: _GROWING}
+        )
+        write_text_atomic(self.path / MANIFEST, manifest_text(manifest))
 
     def read_predictions(self) -> list[Prediction]:
         """The predictions, empty if the run wrote none. Raises `UserError` for a damaged file."""
-        return read_jsonl(self._predictions, Prediction)
+        return parse_jsonl(self.covered.read(PREDICTIONS) or b"", self.path / PREDICTIONS, Prediction)
 
     def write_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Write `predictions.jsonl`."""
-        write_jsonl(self._predictions, predictions)
+        write_text_atomic(self.path / PREDICTIONS, jsonl_text(predictions))
+
+    def check_artefact(self) -> None:
+        """Raise `UserError` unless every file of the artefact that is there has the bytes that the run wrote."""
+        for name, entry in self.covered.files.items():
+            if name.startswith("artefact/") and fault_of(self.path / name, entry) == "damaged":
+                raise UserError(
+                    f"{self.path / name}: damaged: its content has changed since it was written; copy it again from "
+                    f"where the run was made, or {RUN_AGAIN}"
+                )
+
+    def fault(self, files: Mapping[str, FileEntry]) -> str | None:
+        """What is wrong with the files of a run that has ended, by the entries `files`: a name and a word.
+
+        An artefact that is missing altogether was left out on purpose, to save room.
+        """
+        own = [name for name in files if name.startswith("artefact/")]
+        without = bool(own) and not any((self.path / name).exists() for name in own)
+        for name, entry in files.items():
+            if name == MANIFEST or (without and name in own):
+                continue
+            if (fault := fault_of(self.path / name, entry, thorough=name not in own)) is not None:
+                return f"{name} is {fault}"
+        return None
 
     def has_artefact_files(self, record: Record) -> bool:
         """Whether every file that the record lists is still there."""
@@ -99,17 +177,66 @@ class RunDir:
 
     def discard_results(self) -> None:
         """Remove record, predictions, events and log of an earlier attempt; its checkpoint stays."""
-        for path in (self._record, self._predictions, self.events, self.log):
+        for path in (self._record, self.path / MANIFEST, self.path / PREDICTIONS, self.events, self.log):
             path.unlink(missing_ok=True)
+
+    def new_artefact(self) -> Path:
+        """The folder of the artefact, empty: what an attempt that did not end left there belongs to no record."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.artefact)
+        self.artefact.mkdir(parents=True)
+        return self.artefact
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of a killed process and, of a run that has ended, the states of its training."""
+        states = [path for name in _STATES for path in self.path.glob(name)]
+        ended = bool(states) and self.has_record() and self.read_record().ended
+        found = [path for name in _LEFTOVERS for folder in (self.path, self.artefact) for path in folder.glob(name)]
+        for path in (*found, *(states if ended else ())):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def withhold_texts(self, record: Record, predictions: Iterable[Prediction]) -> None:
         """Remove generated texts, and prompts that were made from documents (`--no-texts`)."""
+        covered = self.covered if self.covered.manifest is not None else None
         if record.artefact is not None and record.artefact.format == "prompt":
-            for name in record.artefact.files:
-                (self.artefact / name).unlink(missing_ok=True)
+            names = [f"artefact/{name}" for name in record.artefact.files]
+            if covered is not None:
+                covered.update({}, tuple(names))
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
         rows = [row.without_text() for row in predictions]
-        if rows:
+        if not rows:
+            return
+        if covered is None:
             self.write_predictions(rows)
+        else:
+            covered.write(PREDICTIONS, jsonl_text(rows))
+            covered.settle()
+
+
+def settle_files(folder: Path) -> list[Path]:
+    """Every file below a folder, after it was given the permissions of the user and synced to the disk."""
+    mode = _file_mode(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        path.chmod(mode)  # safetensors writes files that only their owner can read
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    for parent in {path.parent for path in files}:
+        sync_folder(parent)
+    return files
+
+
+def _file_mode(folder: Path) -> int:
+    """Permissions of a new file. The umask cannot be read without being changed, for every thread."""
+    probe = folder / f"{TEMPORARY_PREFIX}mode-{os.getpid()}"
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        probe.unlink()
 
 
 @dataclass(frozen=True)
@@ -136,7 +263,13 @@ class StoredRun:
         """The predictions without their texts."""
         return RunOutputs.of(self.predictions)
 
-    def withhold_texts(self) -> "StoredRun":
-        """The run after its texts were removed from the folder."""
-        self.dir.withhold_texts(self.record, self.predictions)
+    def withhold_texts(self, before: Callable[[], None] = lambda: None) -> "StoredRun":
+        """The run after its texts were removed from the folder; `before` is called if there are any."""
+        rows = self.predictions
+        artefact = self.record.artefact
+        prompts = artefact.files if artefact is not None and artefact.format == "prompt" else ()
+        if not any(row.text for row in rows) and not any((self.dir.artefact / name).exists() for name in prompts):
+            return self
+        before()
+        self.dir.withhold_texts(self.record, rows)
         return StoredRun(self.dir, self.record, self.version)

@@ -10,7 +10,10 @@ A study folder holds:
     documents.jsonl   the test examples
     baselines/, outside/    predictions of sentence baselines and of outside systems
     runs/<name>-<id>/       one folder for each run
+    manifest.json           digests of all of these files
     summary.json, report.html, rating.html, figures/    what the study found
+    outputs.json            their digests
+    damaged/                what was damaged and has been moved aside
 """
 
 import contextlib
@@ -20,25 +23,45 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from tuneoff.errors import UserError
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
-    read_json,
-    read_jsonl,
+    LaterVersion,
+    Model,
+    json_text,
+    jsonl_text,
+    parse_json,
+    parse_jsonl,
     remove_temporary_files,
-    write_json,
-    write_jsonl,
     write_text_atomic,
 )
 from tuneoff.results.lock import LOCK_FILE, study_lock
-from tuneoff.results.run_dir import RunDir, StoredRun
+from tuneoff.results.manifest import (
+    MANIFEST,
+    RUN_AGAIN,
+    CoveredFolder,
+    FileEntry,
+    Manifest,
+    entry_of_file,
+    manifest_text,
+    parse_manifest,
+)
+from tuneoff.results.run_dir import RECORD, RunDir, StoredRun
 from tuneoff.results.run_record import Document, Prediction, Record
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
 
+OUTPUTS = "outputs.json"
+DAMAGED = "damaged"
 _RUN_AGAIN = "restore it or run the study again"
+_OWN_FILES = frozenset({"study.json", "plan.json", "data.json", "budget.json", "search.json", "documents.jsonl"})
+_OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
+_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", DAMAGED})
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,11 @@ class StudyDir:
 
     path: Path
 
+    @cached_property
+    def covered(self) -> CoveredFolder:
+        """The files of the folder with their digests."""
+        return CoveredFolder(self.path)
+
     def run_dir(self, name: str) -> RunDir:
         """The folder of the run `name`, whether it exists or not."""
         return RunDir(self.path / "runs" / name)
@@ -143,10 +171,15 @@ class StudyDir:
         """Whether the folder has a `study.json`."""
         return (self.path / "study.json").exists()
 
+    def is_begun(self) -> bool:
+        """Whether a study was begun here, perhaps by a process that was killed in its first second."""
+        return any((self.path / name).exists() for name in (LOCK_FILE, MANIFEST, "study.json", "plan.json", "runs"))
+
     def has_foreign_files(self) -> bool:
-        """Whether the folder holds anything besides the lock and temporary files of a start that was interrupted."""
+        """Whether the folder holds anything that tuneoff does not write at the start of a study."""
+        own = {LOCK_FILE} | _OWN_FILES | _OWN_OUTPUTS | _OWN_FOLDERS
         return self.path.is_dir() and any(
-            entry.name != LOCK_FILE and not entry.name.startswith(TEMPORARY_PREFIX) for entry in self.path.iterdir()
+            entry.name not in own and not entry.name.startswith(TEMPORARY_PREFIX) for entry in self.path.iterdir()
         )
 
     @contextlib.contextmanager
@@ -163,12 +196,14 @@ class StudyDir:
                 raise UserError(f"{link}: a link, and tuneoff writes only inside a study's own folder; remove it")
             remove_temporary_files(folder for folder in (self.path, *folders) if folder.is_dir())
             yield
+            with contextlib.suppress(OSError, UserError):
+                self.covered.settle()
 
     def _folders(self) -> list[Path]:
         """Every folder inside this one that tuneoff writes to, and every log that it appends to."""
         runs = sorted((self.path / "runs").glob("*"))
         own = [RunDir(run) for run in runs]
-        named = [self.path / name for name in ("runs", "baselines", "outside", "figures")]
+        named = [self.path / name for name in sorted(_OWN_FOLDERS)]
         return [*named, *runs, *(path for run in own for path in (run.artefact, run.events, run.log))]
 
     def check_writable(self) -> None:
@@ -189,80 +224,168 @@ class StudyDir:
 
     def read_spec(self) -> StudySpec | None:
         """`study.json`; None without one."""
-        return read_json(self.path / "study.json", StudySpec, "choose another --output")
+        return self._read_json("study.json", StudySpec, "choose another --output")
 
     def write_spec(self, spec: StudySpec) -> None:
         """Write `study.json`, without paths of this machine."""
-        write_json(self.path / "study.json", spec.without_paths())
+        self._write_json("study.json", spec.without_paths())
 
     def read_plan(self) -> PlanFile | None:
         """`plan.json`; None without one."""
         way_out = "delete it to judge every run of the folder, or choose another --output"
-        return read_json(self.path / "plan.json", PlanFile, way_out)
+        return self._read_json("plan.json", PlanFile, way_out)
 
     def write_plan(self, plan: PlanFile) -> None:
         """Write `plan.json`."""
-        write_text = plan.model_dump(mode="json", exclude_none=True)
-        write_json(self.path / "plan.json", write_text)
+        self._write_json("plan.json", plan.model_dump(mode="json", exclude_none=True))
 
     def read_data(self) -> DataFile | None:
         """`data.json`; None without one."""
-        return read_json(self.path / "data.json", DataFile, _RUN_AGAIN)
+        return self._read_json("data.json", DataFile, _RUN_AGAIN)
 
     def write_data(self, data: DataFile) -> None:
         """Write `data.json`."""
-        write_json(self.path / "data.json", data)
+        self._write_json("data.json", data)
 
     def read_budget(self) -> BudgetFile | None:
         """`budget.json`; None without one."""
-        return read_json(self.path / "budget.json", BudgetFile, "delete it to plan again, or choose another --output")
+        return self._read_json("budget.json", BudgetFile, "delete it to plan again, or choose another --output")
 
     def write_budget(self, budget: BudgetFile) -> None:
         """Write `budget.json`."""
-        write_json(self.path / "budget.json", budget)
+        self._write_json("budget.json", budget)
 
     def read_search(self) -> SearchFile | None:
         """`search.json`; None without one."""
-        return read_json(self.path / "search.json", SearchFile, _RUN_AGAIN)
+        return self._read_json("search.json", SearchFile, _RUN_AGAIN)
 
     def write_search(self, search: SearchFile) -> None:
         """Write `search.json`."""
-        write_json(self.path / "search.json", search)
+        self._write_json("search.json", search)
 
     def read_documents(self) -> list[Document]:
         """The test documents, empty without `documents.jsonl`."""
-        return read_jsonl(self.path / "documents.jsonl", Document)
+        return self._read_rows("documents.jsonl", Document)
 
     def write_documents(self, documents: Iterable[Document]) -> None:
         """Write `documents.jsonl`."""
-        write_jsonl(self.path / "documents.jsonl", documents)
+        self.covered.write("documents.jsonl", jsonl_text(documents))
 
     def read_baselines(self) -> dict[str, list[Prediction]]:
         """Predictions of the sentence baselines, by name."""
-        return {path.stem: read_jsonl(path, Prediction) for path in sorted((self.path / "baselines").glob("*.jsonl"))}
+        return {name: self._read_rows(f"baselines/{name}.jsonl", Prediction) for name in self._rows_in("baselines")}
 
     def write_baselines(self, rows: Mapping[str, Iterable[Prediction]]) -> None:
         """Write `baselines/<name>.jsonl`."""
         for name, predictions in rows.items():
-            write_jsonl(self.path / "baselines" / f"{name}.jsonl", predictions)
+            self.covered.write(f"baselines/{name}.jsonl", jsonl_text(predictions))
 
     def read_outside(self, names: set[str] | None = None) -> dict[str, list[Prediction]]:
         """Predictions of outside systems by name. `names`: only these; None: all that the folder holds."""
-        paths = sorted((self.path / "outside").glob("*.jsonl"))
-        return {path.stem: read_jsonl(path, Prediction) for path in paths if names is None or path.stem in names}
+        found = [name for name in self._rows_in("outside") if names is None or name in names]
+        return {name: self._read_rows(f"outside/{name}.jsonl", Prediction) for name in found}
 
     def write_outside(self, rows: Mapping[str, Iterable[Prediction]]) -> None:
         """Write `outside/<name>.jsonl`."""
         for name, predictions in rows.items():
-            write_jsonl(self.path / "outside" / f"{name}.jsonl", predictions)
+            self.covered.write(f"outside/{name}.jsonl", jsonl_text(predictions))
+
+    def unreadable(self) -> Iterator[Path]:
+        """The JSON files of the study that cannot be read. Raises `LaterVersion` for one of a later version."""
+        reads = {
+            "study.json": self.read_spec,
+            "plan.json": self.read_plan,
+            "data.json": self.read_data,
+            "budget.json": self.read_budget,
+            "search.json": self.read_search,
+        }
+        for name, read in reads.items():
+            try:
+                read()
+            except LaterVersion:
+                raise
+            except UserError:
+                yield self.path / name
+
+    def _rows_in(self, folder: str) -> list[str]:
+        """Names of the files of predictions in a folder, those that are gone included."""
+        there = {path.name for path in (self.path / folder).glob("*.jsonl")}
+        known = {name.removeprefix(f"{folder}/") for name in self.covered.files if name.startswith(f"{folder}/")}
+        return sorted(name.removesuffix(".jsonl") for name in there | known)
+
+    def _read_json(self, name: str, model: type[Model], way_out: str) -> Model | None:
+        data = self.covered.read(name)
+        return None if data is None else parse_json(data, self.path / name, model, way_out)
+
+    def _write_json(self, name: str, value: BaseModel | dict[str, Any]) -> None:
+        self.covered.write(name, json_text(value))
+
+    def _read_rows(self, name: str, model: type[Model]) -> list[Model]:
+        data = self.covered.read(name)
+        return [] if data is None else parse_jsonl(data, self.path / name, model)
 
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json`."""
-        write_json(self.path / "summary.json", summary)
+        (self.path / OUTPUTS).unlink(missing_ok=True)  # until all that follows is written
+        write_text_atomic(self.path / "summary.json", json_text(summary))
 
     def write_page(self, path: Path, text: str) -> None:
         """Write one of the pages of the study, `report` or `rating_page`."""
         write_text_atomic(path, text)
+
+    def cover_outputs(self) -> None:
+        """Write the digests of summary, pages and pictures, which another process than the study's may write."""
+        paths = [self.path / "summary.json", self.report, self.rating_page, *sorted(self.figures.glob("*"))]
+        files = {
+            path.relative_to(self.path).as_posix(): entry_of_file(path).model_copy(update={"modified_ns": None})
+            for path in paths
+            if path.is_file() and not path.name.startswith(".")
+        }
+        write_text_atomic(self.path / OUTPUTS, manifest_text(Manifest(files=files)))
+
+    def outputs(self) -> dict[str, FileEntry] | None:
+        """The digests that `cover_outputs` wrote; None without them, or if they are damaged."""
+        path = self.path / OUTPUTS
+        try:
+            return dict(parse_manifest(path.read_bytes(), path).files)
+        except (OSError, UserError):
+            return None
+
+    def run_files(self, name: str) -> dict[str, FileEntry]:
+        """The entries of the study's manifest for one run, by paths relative to its folder."""
+        prefix = f"runs/{name}/"
+        return {key.removeprefix(prefix): entry for key, entry in self.covered.files.items() if key.startswith(prefix)}
+
+    def cover_runs(self, names: Iterable[str]) -> None:
+        """Enter the files of runs that have ended into the study's manifest."""
+        found: dict[str, FileEntry] = {}
+        for name in names:
+            run = self.run_dir(name)
+            if run.has_record() and (files := run.covered.files):
+                found |= {f"runs/{name}/{file}": entry for file, entry in files.items()}
+                found[f"runs/{name}/{MANIFEST}"] = entry_of_file(run.path / MANIFEST).model_copy(
+                    update={"modified_ns": None}
+                )
+        if found:
+            self.covered.update(found)
+
+    def forget_runs(self, names: Iterable[str]) -> None:
+        """Take runs that will be done again out of the study's manifest, before anything in their folders changes."""
+        prefixes = tuple(f"runs/{name}/" for name in names)
+        known = tuple(key for key in self.covered.files if key.startswith(prefixes)) if prefixes else ()
+        if known:
+            self.covered.update({}, known)
+
+    def _check_run(self, name: str) -> None:
+        """Raise `UserError` if a run is not the one that the study's manifest describes."""
+        run, files = self.run_dir(name), self.run_files(name)
+        # A run of an earlier version has no manifest of its own.
+        own = [MANIFEST] if MANIFEST in files else [file for file in files if not file.startswith("artefact/")]
+        if run.has_record() and all(self.covered.read(f"runs/{name}/{file}") is not None for file in own):
+            return
+        if self.run_files(name) == files:  # otherwise the run is being done again by another process
+            missing = run.path / RECORD if run.path.is_dir() else run.path
+            raise UserError(f"{missing}: missing; {RUN_AGAIN}")
 
     def run_dirs(self) -> list[RunDir]:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
@@ -282,6 +405,10 @@ class StudyDir:
         """
         before = {run.name: run for run in known}
         found = []
+        if not skip_damaged:
+            listed = {key.split("/")[1] for key in self.covered.files if key.startswith("runs/")}
+            for name in sorted(listed if names is None else listed & set(names)):
+                self._check_run(name)
         for folder in self.run_dirs():
             if names is not None and folder.name not in names:
                 continue
@@ -291,6 +418,8 @@ class StudyDir:
                 continue
             try:
                 found.append(StoredRun(folder, folder.read_record(), version))
+            except LaterVersion:
+                raise
             except UserError:
                 if not skip_damaged:
                     raise
@@ -314,3 +443,12 @@ class StudyDir:
             budget = error  # a damaged plan takes nothing away from the results
         search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
         return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(own))
+
+
+def free_folder(folder: Path) -> Path:
+    """`folder` if nothing is there; else the first of `folder`-2, `folder`-3 ... that is free."""
+    number, free = 1, folder
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free

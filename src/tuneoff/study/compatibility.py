@@ -39,11 +39,14 @@ def check_folder(folder: StudyDir, study: StudySpec, hashes: ContentHashes, *, k
     """
     folder.check_writable()
     earlier = folder.read_spec()
-    if earlier is None:
-        if folder.has_foreign_files():
-            raise UserError(f"{folder.path}: contains other files and no study; choose an empty folder with --output")
-        return
-    plan = folder.read_plan() or _plan_of_records(run.record for run in folder.read_runs(skip_damaged=True))
+    if earlier is None and folder.has_foreign_files():
+        raise UserError(f"{folder.path}: contains other files and no study; choose an empty folder with --output")
+    plan, records = folder.read_plan(), []
+    if earlier is None or plan is None:
+        records = [run.record for run in folder.read_runs(skip_damaged=True)]
+        plan = plan or _plan_of_records(records)
+    if earlier is None:  # damaged, or the first start was interrupted
+        earlier = _study_of_records(records, study)
     changes = [*differences(earlier, study), *(_changed_contents(plan, hashes) if plan else ())]
     if plan and not (changes or keep_earlier) and plan.numerics != NUMERICS_VERSION:
         raise UserError(
@@ -81,6 +84,17 @@ def _plan_of_records(records: Iterable[Record]) -> PlanFile | None:
         numerics = min(before.numerics or origin.numerics_version, origin.numerics_version)
         plan = PlanFile(data=before.data, models=models, numerics=numerics)
     return plan
+
+
+def _study_of_records(records: Iterable[Record], study: StudySpec) -> StudySpec:
+    """What `study.json` says of settings that all runs share, from a run on all the data; `study` without one."""
+    for record in records:
+        spec = record.spec
+        if record.ended and spec.is_main and spec.method.name not in study.steps:
+            kept = {name: getattr(spec, name) for name in ("prompt", "train", "generate", "score")}
+            paths = {key: getattr(study.data, key) for key in LOCATIONS}
+            return study.model_copy(update={**kept, "data": spec.data.model_copy(update=paths)})
+    return study
 
 
 def keeps_earlier_runs(plan: PlanFile | None) -> bool:

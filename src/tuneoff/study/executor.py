@@ -47,6 +47,8 @@ class Job:
     run_id: str
     name: str
     dir: RunDir
+    keep_texts: bool = True
+    """Whether generated texts may be written into the folder."""
 
 
 class Observer(Protocol):
@@ -118,9 +120,10 @@ class LocalExecutor:
     """Runs on this machine: one after another, or as many concurrently as the layout has processes.
 
     `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
-    `record.json`; `parts` is given too to a run that the system has killed because memory ran out. What a run prints
-    goes into `log.txt` of its folder. On Ctrl-C, SIGTERM and SIGHUP the current runs save their state, are stopped and
-    recorded as interrupted; then KeyboardInterrupt or SystemExit (128 + the number of the signal) is raised.
+    `record.json`; `parts` is given too to a run that the system has killed because memory ran out, and
+    `keep_texts=False` to runs without texts. What a run prints goes into `log.txt` of its folder. On Ctrl-C, SIGTERM
+    and SIGHUP the current runs save their state, are stopped and recorded as interrupted; then KeyboardInterrupt or
+    SystemExit (128 + the number of the signal) is raised.
     """
 
     def __init__(
@@ -294,6 +297,7 @@ class _Attempt:
             "folder": str(job.dir.path),
             "target": target,
             **({"parts": parts} if parts > 1 else {}),
+            **({} if job.keep_texts else {"keep_texts": False}),
         }
         self._parts = parts
         self._so_far = RunSoFar()

@@ -5,16 +5,20 @@ spec -> inputs -> (speeds -> budget.fit -> spec) -> next_runs -> executor -> com
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Generator, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import models
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect
+from tuneoff.model_weights import discard_damaged_copies
 from tuneoff.profiling import usable_cores
 from tuneoff.results import baselines
+from tuneoff.results.recovery import recover
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -60,6 +64,9 @@ class PreparedStudy:
     layout: Layout
     fitted: FittedStudy | None = None
     budget: BudgetFile | None = None
+    locked: bool = False
+    """Whether the folder is held already, and what was damaged in it was moved aside."""
+    notify: Callable[[str], None] = warnings.warn
 
     @property
     def missing(self) -> tuple[PlannedRun, ...]:
@@ -79,15 +86,22 @@ def prepare(
     *,
     keep_earlier: bool = False,
     observer: Observer | None = None,
+    held: contextlib.ExitStack | None = None,
+    notify: Callable[[str], None] = warnings.warn,
 ) -> PreparedStudy:
-    """Read data, models and folder, and fit the study into its limits; changes nothing in the folder.
+    """Read data, models and folder, and fit the study into its limits.
 
     `keep_earlier`: finished runs of earlier versions of the numerics count, now and whenever the study continues here.
-    `observer` follows the probe of a budget. Raises `UserError` for what can be known before anything is run.
+    `observer` follows the probe of a budget. `held` keeps the lock of a folder that is there, or that a probe is for,
+    until the caller closes it; what was damaged there is moved aside, which `notify` reports. Without it, nothing in
+    the folder is changed. Raises `UserError` for what can be known before anything is run.
     """
     limits = limits or Limits()
     directory = StudyDir(folder)
     directory.check_writable()
+    locked = held is not None and directory.is_begun()
+    if locked and held is not None:
+        held.enter_context(_held_and_whole(directory, notify))
     spec = as_begun(spec, directory.read_spec())
     budget.check_equal(spec, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
@@ -96,11 +110,14 @@ def prepare(
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
-    prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier)
+    prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier, locked=locked, notify=notify)
     if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
         return prepared
     check_prompts(spec, inputs)
     check_models(spec, inputs.dataset)
+    if held is not None and not locked:  # a start that will be refused must not compute first
+        held.enter_context(_held_and_whole(directory, notify))
+        locked = True
     began = time.perf_counter()
     with LocalExecutor(layout) as executor:
         speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
@@ -110,7 +127,16 @@ def prepare(
         inputs = load_inputs(fitted.study)
     again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)
     plan = budget.budget_file(fitted, spec, limits.budget_seconds, limits.equal, speeds)
-    return dataclasses.replace(again, layout=layout, fitted=fitted, budget=plan)
+    return dataclasses.replace(again, layout=layout, fitted=fitted, budget=plan, locked=locked, notify=notify)
+
+
+@contextlib.contextmanager
+def _held_and_whole(directory: StudyDir, notify: Callable[[str], None]) -> Iterator[None]:
+    """Hold the folder, after what was damaged in it was moved aside."""
+    with directory.lock():
+        for sentence in recover(directory):
+            notify(f"{directory.path}: {sentence}")
+        yield
 
 
 def stored_by_id(stored: Iterable[StoredRun]) -> dict[str, StoredRun]:
@@ -169,6 +195,8 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
 def check_before_runs(prepared: PreparedStudy) -> None:
     """Raise `UserError` for prompts, models and a machine with which every run would fail. Reads no weight."""
     if prepared.missing:
+        for sentence in discard_damaged_copies():
+            prepared.notify(sentence)
         check_resources(prepared.spec, prepared.missing, prepared.dir.path)
         check_prompts(prepared.spec, prepared.inputs)
         check_models(prepared.spec, prepared.inputs.dataset)
@@ -183,7 +211,8 @@ def carry_out_study(
     generated texts out of the folder. Raises `UserError` if another process works in the folder.
     """
     check_before_runs(prepared)
-    with prepared.dir.lock(), signals_raise():
+    held = contextlib.nullcontext() if prepared.locked else _held_and_whole(prepared.dir, prepared.notify)
+    with held, signals_raise():
         return _Runner(prepared, executor, observer, keep_texts).run()
 
 
@@ -241,11 +270,12 @@ class _Runner:
     def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
         """Runs that were not attempted in this session: one that failed is not repeated at once."""
         jobs = [
-            Job(run.spec, run.run_id, run.name, self._dir.run_dir(run.folder))
+            Job(run.spec, run.run_id, run.name, self._dir.run_dir(run.folder), keep_texts=self._keep_texts)
             for run in runs
             if run.run_id not in self._attempted
         ]
         self._attempted.update(job.run_id for job in jobs)
+        self._dir.forget_runs(job.dir.name for job in jobs)
         return jobs
 
     def _carry_out(self, jobs: list[Job], executor: Executor) -> None:
@@ -255,6 +285,7 @@ class _Runner:
                 for run in runs:
                     self._stored[run.record.run_id] = run
                     waiting.pop(run.record.run_id, None)
+                    self._dir.cover_runs([run.name])
         except BaseException:
             for job in waiting.values():  # the executor did not yield what was interrupted or ended meanwhile
                 with contextlib.suppress(UserError):
@@ -263,8 +294,14 @@ class _Runner:
 
     def _withhold_texts(self, runs: Iterable[PlannedRun]) -> None:
         for planned in runs:
-            if planned.run_id in self._stored:
-                self._stored[planned.run_id] = self._stored[planned.run_id].withhold_texts()
+            run = self._stored.get(planned.run_id)
+            if run is None:
+                continue
+            # Of a start without --no-texts, or of an executor that knows no such option.
+            forget = functools.partial(self._dir.forget_runs, [run.name])
+            if (stripped := run.withhold_texts(forget)) is not run:
+                self._stored[planned.run_id] = stripped
+                self._dir.cover_runs([run.name])
 
     def _write_plan(self, runs: Iterable[PlannedRun]) -> None:
         # A stored run may have another name than today's plan gives it, for example from before a model was added.
@@ -276,13 +313,13 @@ class _Runner:
         directory, dataset = self._dir, self._inputs.dataset
         check_folder(directory, self._spec, self._inputs.hashes, keep_earlier=self._inputs.hashes.earlier is not None)
         try:
+            if self._budget is not None:  # first: without it, the next start would plan another study
+                directory.write_budget(self._budget)
             directory.write_spec(self._spec)
             self._write_plan(plan.runs)
         except OSError as error:
             message = f"{directory.path}: cannot be written ({error.strerror}); choose another --output"
             raise UserError(message) from error
-        if self._budget is not None:
-            directory.write_budget(self._budget)
         directory.write_documents(document_row(example, self._keep_texts) for example in dataset.test)
         directory.write_data(self._inputs.data_file(self._spec.data))
         dialect = RougeDialect.of(self._spec.score.words)
