@@ -30,8 +30,8 @@ class Terminal(io.BytesIO):
         (LINE.encode("utf-16"), ".jsonl"),
         (TABLE.encode(), ".csv"),
         (TABLE.replace(",", "\t").encode(), ".csv"),
-        (gzip.compress(LINE.encode()), ".jsonl"),
-        (gzip.compress(TABLE.encode()), ".csv"),
+        (gzip.compress(LINE.encode(), mtime=0), ".jsonl"),
+        (gzip.compress(TABLE.encode(), mtime=0), ".csv"),
     ],
 )
 def test_the_kind_of_file_is_found_by_its_content(tmp_path: Path, content: bytes, suffix: str) -> None:

@@ -2,8 +2,6 @@
 
 import math
 
-from scipy.special import ndtri
-
 from tuneoff.stats.multiple_comparisons import LEVEL
 
 
@@ -12,6 +10,8 @@ def wilson_interval(share: float, count: float, level: float = LEVEL) -> tuple[f
 
     It is never empty: the share of one case, 0 or 1, has an interval of four fifths of the range.
     """
+    from scipy.special import ndtri
+
     z = float(ndtri((1 + level) / 2))
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))

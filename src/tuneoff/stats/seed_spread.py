@@ -11,7 +11,6 @@ Shapes: C sets of trainings (fractions of the data), M methods, P pairs of metho
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import fdtri
 
 from tuneoff.stats.variance_components import Booleans, Floats, PairwiseDifferences
 
@@ -42,6 +41,8 @@ def seed_spread(variances: Floats, df: Floats, varies: Booleans) -> SeedSpread:
     if count < 2 or total < 1:
         return SeedSpread(pooled, np.zeros_like(pooled), total, trainings, np.zeros_like(varies))
     others = np.where(varies, (pooled.sum() - pooled) / (count - 1), 0.0)
+    from scipy.special import fdtri  # here, because a command that is refused needs no SciPy
+
     limit = float(fdtri(total, (count - 1) * total, 1.0 - _FALSE_ALARMS / count))
     return SeedSpread(pooled, others, total, trainings, varies & (pooled > limit * others))
 
