@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -91,16 +91,32 @@ def open_cached(kind: str, key: str) -> CachedFile | None:
         file = path.open("rb", buffering=0)
     except OSError:
         return None
+    cached = _open_intact(file, kind, key)
+    if cached is None:
+        print(f"{path}: damaged, or of another version of tuneoff; it is made again", file=sys.stderr)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the time of the last use, for `_delete_least_recently_used`
+    return cached
+
+
+def damaged_files() -> Iterator[Path]:
+    """The files of the cache that would be made again, because their digest is another. Reads the whole cache."""
+    for kind in _KINDS:
+        for path in sorted(_folder(kind).glob("[!.]*")):
+            with contextlib.suppress(OSError):  # another process may have deleted it
+                if _open_intact(path.open("rb", buffering=0), kind, path.name) is None:
+                    yield path
+
+
+def _open_intact(file: IO[bytes], kind: str, key: str) -> CachedFile | None:
+    """The file if it is what its header says; otherwise it is closed, and None is returned."""
     try:
         cached = _open_verified(file, kind, key)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         cached = None
     if cached is None:
         file.close()
-        print(f"{path}: damaged, or of another version of tuneoff; it is made again", file=sys.stderr)
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # the time of the last use, for `_delete_least_recently_used`
     return cached
 
 
@@ -113,7 +129,7 @@ def _open_verified(file: IO[bytes], kind: str, key: str) -> CachedFile | None:
     body_bytes = int(header["body"])
     sizes = {str(name): int(size) for name, size in header["tables"].items()}
     file_bytes = file.seek(0, os.SEEK_END)
-    if min(body_bytes, *sizes.values()) < 0 or file_bytes != _HEADER_BYTES + body_bytes + sum(sizes.values()):
+    if min((body_bytes, *sizes.values())) < 0 or file_bytes != _HEADER_BYTES + body_bytes + sum(sizes.values()):
         return None
     digest = hashlib.sha256()
     file.seek(_HEADER_BYTES)

@@ -266,12 +266,18 @@ def _is_complete(folder: Path) -> bool:
     return bool(files) and whole
 
 
-def discard_damaged_copies() -> Iterator[str]:
-    """Remove converted models from the cache that are damaged, one sentence each: they are made again when needed."""
+def damaged_copies() -> Iterator[Path]:
+    """The folders of converted models in the cache that are damaged."""
     for folder in sorted((cache_folder() / "models").glob("[!.]*")):
         if (folder / MANIFEST).exists() and not _is_complete(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            yield f"{folder}: the converted model in the cache was damaged; it is made again"
+            yield folder
+
+
+def discard_damaged_copies() -> Iterator[str]:
+    """Remove converted models from the cache that are damaged, one sentence each: they are made again when needed."""
+    for folder in damaged_copies():
+        shutil.rmtree(folder, ignore_errors=True)
+        yield f"{folder}: the converted model in the cache was damaged; it is made again"
 
 
 def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:

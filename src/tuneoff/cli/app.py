@@ -537,12 +537,26 @@ def list_methods(
 
 @app.command()
 def doctor(
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a study, for --strict.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Look for what is unsafe or damaged instead; exit code 1 if there is any.")
+    ] = False,
 ) -> int:
     """Show what tuneoff finds on this machine.
 
-    That is device, precision, memory, sensors, versions, starter model and data.
+    That is device, precision, memory, sensors, versions, starter model and data. With --strict: unfit versions of
+    packages, unsafe variables and permissions, damaged files of the cache and of a study.
     """
+    if strict:
+        from tuneoff.cli.strict import problems
+
+        found = list(problems(None if folder is None else _folder(folder)))
+        text = "\n".join(found) or "Nothing unsafe or damaged was found."
+        _shown(json.dumps({"problems": found}) if as_json else text, as_json=as_json)
+        return FAILED if found else DONE
+    if folder is not None:
+        raise UserError(f"doctor {folder}: a folder is checked with --strict only; add it, or leave the folder out")
     from tuneoff.cli.doctor import as_text, examine
 
     findings = examine()
