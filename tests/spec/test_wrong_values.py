@@ -7,6 +7,7 @@ import pytest
 from tuneoff.errors import UserError
 from tuneoff.spec.toml import Override, read_toml
 
+NAME = "should be 1 to 64 letters, digits and . _ - without spaces, and not dots alone"
 SIZE = "should be a fraction between 0 and 1, or a whole number of documents"
 FILES = "should be the name of a file, or a list of names"
 MODELS = 'unknown key `model`; write [[models]] and its keys below it, such as name = "starter"'
@@ -34,7 +35,9 @@ def sentence(tmp_path: Path, toml: str, *overrides: Override) -> str:
         ("search_at = 'all'", "`search_at` should be 'each' or 'full', not 'all'"),
         ("methods = 'lora'", "`methods` should be a list in brackets, not 'lora'"),
         ("methods = []", "`methods` should have at least one entry, not []"),
-        ("name = 'a b'", "`name` should be 1 to 64 letters, digits and . _ - without spaces, not 'a b'"),
+        ("name = 'a b'", f"`name` {NAME}, not 'a b'"),
+        ("name = '..'", f"`name` {NAME}, not '..'"),
+        (f"name = '{'a' * 65}'", f"`name` {NAME}, not '{'a' * 56}..."),
         ("metric = ''", "`metric` should not be empty, not ''"),
         ("models = [{name = 3}]", "`name` should be a text, not 3"),
         ("[model]\nname = 'x'", MODELS),

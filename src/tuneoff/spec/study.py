@@ -53,7 +53,7 @@ class StudySpec(Frozen):
     registry.
     """
 
-    name: str = Field("study", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: str = Field("study", pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=64)  # `..` would be a folder
     models: tuple[ModelSpec, ...] = Field((ModelSpec(name="starter"),), min_length=1)
     methods: tuple[str, ...] = Field(("zero_shot", "soft_prompt", "lora", "full"), min_length=1)
     seeds: int = Field(1, ge=1, description="number of seeds; every method is trained with seeds 0 .. N-1")

@@ -17,6 +17,7 @@ _FILES = "should be the name of a file, or a list of names"
 _SIZE = "should be a fraction between 0 and 1, or a whole number of documents"
 
 # The start of a type of error -> what was expected.
+_NAME = "should be 1 to 64 letters, digits and . _ - without spaces, and not dots alone"
 _EXPECTED = {
     "bool_": _SWITCH,
     "dict_type": _TABLE,
@@ -25,7 +26,8 @@ _EXPECTED = {
     "int_": _WHOLE,
     "list_type": "should be a list in brackets",
     "model_": _TABLE,
-    "string_pattern": "should be 1 to 64 letters, digits and . _ - without spaces",
+    "string_pattern": _NAME,
+    "string_too_long": _NAME,
     "string_too_short": "should not be empty",
     "string_type": _TEXT,
     "too_short": "should have at least one entry",
