@@ -13,6 +13,7 @@ from tuneoff import data, models
 from tuneoff.data import Dataset
 from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec
+from tuneoff.study.planner import build_methods
 from tuneoff.study.preflight import check_models
 
 
@@ -32,6 +33,10 @@ def dataset(study: StudySpec) -> Dataset:
     return data.load_dataset(study.data, ())
 
 
+def checked(study: StudySpec, dataset: Dataset) -> None:
+    check_models(study, build_methods(study).values(), dataset)
+
+
 def on(study: StudySpec, folder: Path, **changes: Any) -> StudySpec:
     return study.model_copy(update={"models": (ModelSpec(name=str(folder)),)} | changes)
 
@@ -40,13 +45,13 @@ def on(study: StudySpec, folder: Path, **changes: Any) -> StudySpec:
 def test_a_sound_model(
     architecture: str, study: StudySpec, dataset: Dataset, tiny_model: Callable[[str], Path]
 ) -> None:
-    check_models(on(study, tiny_model(architecture)), dataset)
+    checked(on(study, tiny_model(architecture)), dataset)
 
 
 def test_modules_of_another_architecture(study: StudySpec, dataset: Dataset, tiny_model: Callable[[str], Path]) -> None:
     wrong = {"lora": {"target_modules": ("q_proj", "v_proj")}}
     with pytest.raises(UserError, match=r"lora\.target_modules: .* named 'q_proj'; there are c_attn, c_fc, c_proj"):
-        check_models(on(study, tiny_model("gpt2"), hyperparameters=wrong), dataset)
+        checked(on(study, tiny_model("gpt2"), hyperparameters=wrong), dataset)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -55,7 +60,7 @@ def test_more_tokens_than_positions(
 ) -> None:
     long = on(study, tiny_model(architecture), prompt=PromptSpec(max_length=4096))
     with pytest.raises(UserError, match=r"has 512 positions; lower it to --max-length 512 at most"):
-        check_models(long, dataset)
+        checked(long, dataset)
 
 
 def copy_with_rows(folder: Path, target: Path, more: int) -> int:
@@ -79,8 +84,8 @@ def test_a_template_with_tokens_that_have_no_embedding(
     tokenizer.chat_template = "{% for message in messages %}<|im_start|>{{ message['content'] }}{% endfor %}"
     tokenizer.save_pretrained(folder)
     with pytest.raises(UserError, match=rf"token {rows} \(<\|im_start\|>\), .* has {rows} rows; .* --template plain"):
-        check_models(on(study, folder), dataset)
-    check_models(on(study, folder, prompt=PromptSpec(max_length=160, template="plain")), dataset)
+        checked(on(study, folder), dataset)
+    checked(on(study, folder, prompt=PromptSpec(max_length=160, template="plain")), dataset)
 
 
 def test_a_tokenizer_of_another_model(
@@ -91,7 +96,7 @@ def test_a_tokenizer_of_another_model(
     with pytest.raises(
         UserError, match=rf"its tokenizer has {rows + 30} tokens .* {rows} rows.*; copy the tokenizer's files"
     ):
-        check_models(on(study, folder), dataset)
+        checked(on(study, folder), dataset)
 
 
 def test_weights_that_are_not_finite_are_named_before_any_run(
@@ -102,4 +107,4 @@ def test_weights_that_are_not_finite_are_named_before_any_run(
     state["model.norm.weight"][0] = float("nan")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"model\.safetensors: .* NaN .*\(first: model\.norm\.weight\)"):
-        check_models(on(study, folder), dataset)
+        checked(on(study, folder), dataset)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.cli import main
+from tuneoff.results.manifest import MANIFEST
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Curve, Record
 from tuneoff.results.study_dir import StudyDir
@@ -107,6 +108,8 @@ def test_an_interrupted_pruned_study_goes_on(
     [third] = folder.glob("runs/lora-trial3-*")
     record = RunDir(third).read_record()
     RunDir(third).write_record(record.model_copy(update={"status": "interrupted", "curve": Curve()}))
+    for changed in (third, folder):  # the change is no damage
+        (changed / MANIFEST).unlink()
     gone = [*folder.glob("runs/lora-trial4-*"), *folder.glob("runs/lora-s0-*")]
     for path in gone:
         shutil.rmtree(path)

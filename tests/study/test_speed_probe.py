@@ -135,7 +135,7 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
     assert measured == [study]
     assert (again.spec, again.missing, again.fitted) == (prepared.spec, (), prepared.fitted)
     (tmp_path / "budget.json").write_text("{")
-    with pytest.raises(UserError, match=r"damaged.*delete it to plan again"):
+    with pytest.raises(UserError, match=r"damaged.*run the same command again"):
         prepare(study, tmp_path, limits)
 
 

@@ -124,3 +124,4 @@ def edit_spec(folder: RunDir, **update: Any) -> Record:
 def edit_predictions(folder: RunDir, change: Callable[[Prediction], Prediction]) -> None:
     """Change every prediction of a run."""
     folder.write_predictions([change(row) for row in folder.read_predictions()])
+    folder.write_record(folder.read_record())  # its manifest has the digest of the changed predictions

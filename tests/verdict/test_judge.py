@@ -107,6 +107,7 @@ def test_a_study_is_judged_by_its_own_metric_unless_another_is_requested(study: 
             row.model_copy(update={"scores": {**row.scores, "rougeL": 100 - (row.scores["rouge1"] or 0)}})
             for row in rows
         )
+        folder.write_record(folder.read_record())  # the manifest has the digest of the changed predictions
     [by_words] = judge_study(load(study))
     write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, metric="rougeL")
     [own] = judge_study(load(study))

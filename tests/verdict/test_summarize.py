@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from support.verdict_study import add_run, edit_record, edit_spec, load, run_dirs, study_folder, write_spec
+from tuneoff.results.manifest import MANIFEST
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction, TrainPoint
 from tuneoff.results.study_dir import StudyDir
@@ -253,6 +254,7 @@ def test_a_budget_of_another_plan_is_a_problem(tmp_path: Path) -> None:
     assert "plans other settings" in str(report_of(study).problem)
     write_budget(study)
     (study / "study.json").unlink()
+    (study / MANIFEST).unlink()  # a folder of an earlier version, which was never complete
     assert "plans other settings" in str(report_of(study).problem)
 
 

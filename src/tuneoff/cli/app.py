@@ -411,7 +411,7 @@ def verify(
     from tuneoff.results.verification import verify as check_files
 
     files = list(check_files(_folder(folder)))
-    print(files_as_json(folder, files) if as_json else files_as_text(folder, files))
+    _shown(files_as_json(folder, files) if as_json else files_as_text(folder, files), as_json=as_json)
     return DONE if is_whole(files) else FAILED
 
 

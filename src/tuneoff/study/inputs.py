@@ -90,7 +90,7 @@ class StudyInputs:
 
 def load_inputs(study: StudySpec) -> StudyInputs:
     """Read the data, find the models, and hash both. Raises `UserError` for what can be known before a model loads."""
-    planner.build_methods(study)
+    adapting = planner.build_methods(study).values()
     dataset = data.load_dataset(study.data, field_names(study.prompt.instruction))
     coverage = metrics.rouge_coverage(
         (example.references for example in dataset.test), RougeDialect.of(study.score.words)
@@ -101,7 +101,7 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         raise UserError(
             f"no summary of the test data has a word that ROUGE counts, so every text would score 0; {way_out}"
         )
-    check_headers(study)
+    check_headers(study, adapting)
     ids = [example.id for example in dataset.test]
     outside = {name: baselines.read_outside(path, ids, study.data.encoding) for name, path in study.predictions.items()}
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tuneoff import model_headers, models
 from tuneoff.data import Dataset
 from tuneoff.errors import UserError
 from tuneoff.finite_weights import check_finite
+from tuneoff.methods import Method
 from tuneoff.prompts import Prompter
 from tuneoff.spec import StudySpec
-from tuneoff.study import planner
 from tuneoff.study.inspection import InspectedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def check_headers(study: StudySpec) -> None:
+def check_headers(study: StudySpec, adapting: Collection[Method]) -> None:
     """Raise `UserError` for what settings, headers and `tokenizer.json` already rule out. Imports no torch."""
-    adapting = planner.build_methods(study).values()
     for spec in study.models:
         model = InspectedModel(spec)
         if (folder := model.headers) is None:
@@ -32,9 +32,8 @@ def check_headers(study: StudySpec) -> None:
             model.check_early(method)
 
 
-def check_models(study: StudySpec, dataset: Dataset) -> None:
-    """Raise `UserError` for a model that could not be loaded, prompted or adapted as the study asks."""
-    adapting = planner.build_methods(study).values()
+def check_models(study: StudySpec, adapting: Collection[Method], dataset: Dataset) -> None:
+    """Raise `UserError` for a model that could not be loaded, prompted or adapted by these methods of the study."""
     reserved = max(method.overhead_tokens for method in adapting)
     inspected = [InspectedModel(spec) for spec in study.models]
     for model in inspected:

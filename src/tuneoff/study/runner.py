@@ -114,7 +114,7 @@ def prepare(
     if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
         return prepared
     check_prompts(spec, inputs)
-    check_models(spec, inputs.dataset)
+    check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
     if held is not None and not locked:  # a start that will be refused must not compute first
         held.enter_context(_held_and_whole(directory, notify))
         locked = True
@@ -199,7 +199,7 @@ def check_before_runs(prepared: PreparedStudy) -> None:
             prepared.notify(sentence)
         check_resources(prepared.spec, prepared.missing, prepared.dir.path)
         check_prompts(prepared.spec, prepared.inputs)
-        check_models(prepared.spec, prepared.inputs.dataset)
+        check_models(prepared.spec, planner.build_methods(prepared.spec).values(), prepared.inputs.dataset)
 
 
 def carry_out_study(
