@@ -9,7 +9,7 @@ PEER := trl==1.16.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test faults check format clean bench bench-full
+.PHONY: help compare test test-all faults check format clean bench bench-full
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ compare: $(VENV)/run.stamp  ## the first comparison, on the starter model and da
 
 test: $(VENV)/dev.stamp  ## all tests, in parallel on up to four cores
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-all: $(VENV)/dev.stamp  ## the tests of `make test` and the slow ones
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m ''
 
 faults: $(VENV)/dev.stamp  ## the tests that inject faults, with all of their trials: takes an hour
 	TUNEOFF_FULL_FAULTS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 7200 tests/faults

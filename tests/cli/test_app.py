@@ -469,6 +469,7 @@ def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
     assert (study / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     flags = [
         "--methods=zero_shot,peft:LOHA",

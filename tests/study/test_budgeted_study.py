@@ -13,7 +13,7 @@ from tuneoff.study.budget import Speeds
 from tuneoff.study.speed_probe import measure_speeds
 
 
-@pytest.mark.parametrize("flags", [["--budget=1s"], ["--equal=time"]])
+@pytest.mark.parametrize("flags", [["--budget=1s"], pytest.param(["--equal=time"], marks=pytest.mark.slow)])
 def test_a_planned_study_is_carried_out_and_continues(
     flags: list[str],
     tiny_model: Callable[[str], Path],

@@ -29,6 +29,7 @@ def test_the_fastest_that_fits_is_chosen(
     assert concurrency.choose(runs, 10.0, free, 4) == chosen
 
 
+@pytest.mark.slow
 def test_the_probe_uses_processes_of_its_own() -> None:
     assert concurrency.rate(Layout(2, 1), 2, seconds=0.3) > 0
 

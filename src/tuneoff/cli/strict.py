@@ -22,7 +22,7 @@ _OFF = {"", "0", "false", "no", "off"}
 def problems(folder: Path | None, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
     """One sentence each, with the way out. `folder`: a study or run to check as well.
 
-    Raises `UserError` for a folder that is no study.
+    Raises `UserError` for a folder that is not a study.
     """
     yield from _versions()
     yield from _variables(environment)
