@@ -23,7 +23,7 @@ test: $(VENV)/dev.stamp  ## all tests, in parallel on up to four cores
 test-all: $(VENV)/dev.stamp  ## the tests of `make test` and the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m ''
 
-faults: $(VENV)/dev.stamp  ## the tests that inject faults, with all of their trials: takes an hour
+faults: $(VENV)/dev.stamp  ## the tests that inject faults, with all of their trials
 	TUNEOFF_FULL_FAULTS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 7200 tests/faults
 
 check: $(VENV)/dev.stamp  ## format, lint, types, layers
