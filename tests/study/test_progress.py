@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.fake_runs import job
-from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.results.events import Event, Generated, Note, PhaseStarted, Sampled, StepDone, Validated
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Curve, Failure, Record
 from tuneoff.study.progress import PLAIN_SECONDS, Progress
@@ -82,6 +82,12 @@ def test_the_time_left_of_a_continued_run_counts_its_own_steps_only(tmp_path: Pa
         tmp_path,
     )
     assert lines[-1].endswith("train, step 7 of 10, loss 2.5, 4 tokens/s, 12 s left")
+
+
+def test_a_plain_line_is_not_repeated_while_nothing_changes(tmp_path: Path) -> None:
+    samples = [Sampled(seconds=float(at), phase="evaluate", memory_bytes=1, cpu=1.0) for at in range(5)]
+    lines = shown([PhaseStarted(phase="train", seconds=0.0), step(10, 9.0), *samples], tmp_path)
+    assert len(lines) == len(set(lines)) >= 2
 
 
 def test_plain_lines_are_few(tmp_path: Path) -> None:

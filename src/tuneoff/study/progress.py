@@ -124,13 +124,15 @@ class _Plain:
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream, self._clock = stream, clock
         self._last = clock()
+        self._shown = ""
 
     def line(self, text: str, style: str = "") -> None:  # noqa: ARG002
-        self._last = self._clock()
+        self._last, self._shown = self._clock(), text
         print(text, file=self._stream, flush=True)
 
     def moment(self, text: str, done: tuple[int, int] | None) -> None:  # noqa: ARG002
-        if self._clock() - self._last >= PLAIN_SECONDS:
+        # in a log, the same line again says nothing
+        if text != self._shown and self._clock() - self._last >= PLAIN_SECONDS:
             self.line(text)
 
     def close(self) -> None:
