@@ -47,6 +47,19 @@ def test_a_cache_that_everybody_can_change(own_cache: Path) -> None:
     assert list(problems(None, {})) == [f"{own_cache}: every user can change what is in it; run chmod o-w {own_cache}"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_a_folder_above_cache_and_study_is_named_once(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path / "study").path
+    tmp_path.chmod(0o777)
+    assert list(problems(study, {})) == [f"{tmp_path}: every user can change what is in it; run chmod o-w {tmp_path}"]
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    [line] = problems(study, {})
+    assert line.startswith(f"{own_cache}: the cache belongs to another user")
+
+
 def test_a_damaged_file_of_the_cache(own_cache: Path) -> None:
     with cache.CacheWriter("tokens", "a" * 32) as writer:
         writer.append(b"tokens of a text")

@@ -3,18 +3,16 @@
 import importlib.metadata
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from tuneoff.cache import cache_folder, damaged_files
 
-# Variables that take a protection of a library away, with what each does.
+# Variables that turn off a protection of a library, with what each does (torch/serialization.py reads this one).
 _UNSAFE_VARIABLES = {
     "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "lets PyTorch run code from pickled files",
-    "HF_DATASETS_TRUST_REMOTE_CODE": "lets data sets of the hub run code",
-    "HF_HUB_DISABLE_SSL_VERIFICATION": "turns off the check of certificates",
 }
 _OFF = {"", "0", "false", "no", "off"}
 
@@ -26,7 +24,7 @@ def problems(folder: Path | None, environment: Mapping[str, str] = os.environ) -
     """
     yield from _versions()
     yield from _variables(environment)
-    yield from _permissions(cache_folder())
+    yield from _permissions([cache_folder()] if folder is None else [cache_folder(), folder])
     yield from _cache()
     if folder is not None:
         yield from _study(folder)
@@ -59,11 +57,11 @@ def _variables(environment: Mapping[str, str]) -> Iterator[str]:
         yield f"HF_ENDPOINT: {endpoint} is not encrypted, so that others can change models on the way; use https"
 
 
-def _permissions(folder: Path) -> Iterator[str]:
-    """Folders on the way to `folder` in which other users can exchange files."""
+def _permissions(folders: Sequence[Path]) -> Iterator[str]:
+    """Folders in which other users can exchange files, those above them included."""
     if os.name == "nt":
         return
-    for path in (folder, *folder.absolute().parents):
+    for path in dict.fromkeys(path for folder in map(Path.absolute, folders) for path in (folder, *folder.parents)):
         try:
             status = path.stat()
         except OSError:
@@ -71,7 +69,7 @@ def _permissions(folder: Path) -> Iterator[str]:
         shared = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
         if shared:
             yield f"{path}: every user can change what is in it; run chmod o-w {path}"
-        if path == folder and status.st_uid != os.geteuid():
+        if path == cache_folder().absolute() and status.st_uid != os.geteuid():
             yield f"{path}: the cache belongs to another user; set TUNEOFF_CACHE to a folder of your own"
 
 
@@ -93,4 +91,3 @@ def _study(folder: Path) -> Iterator[str]:
     for file in verify(folder):
         if file.state in ("damaged", "missing"):
             yield f"{folder / file.path}: {file.state}; restore it, or run the command that made the study again"
-    yield from _permissions(folder)
