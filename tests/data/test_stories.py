@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import pytest
+
 from tuneoff.data.load import load_dataset
 from tuneoff.data.source_table import SourceRow, UnreadableRow
 from tuneoff.data.stories import is_story_folder, open_stories
+from tuneoff.errors import UserError
 from tuneoff.spec import DataSpec
 
 STORY = "(CNN) A ship left port {}.\n\nIt sank.\n\n@highlight\n\nShip {} sank\n\n@highlight\n\nIt had left port\n"
@@ -20,7 +23,7 @@ def test_text_and_highlights(tmp_path: Path) -> None:
     write(tmp_path / ".hidden.story", STORY)
     assert is_story_folder(tmp_path)
     [table] = open_stories(tmp_path)["train"]
-    first, without, damaged = table.rows
+    first, without, _ = table.rows
     assert first == SourceRow(
         1,
         {
@@ -29,13 +32,26 @@ def test_text_and_highlights(tmp_path: Path) -> None:
             "highlights": "Ship 1 sank\nIt had left port",
         },
     )
-    assert without == UnreadableRow(2, "b.story has no line @highlight")
-    assert damaged == UnreadableRow(3, "not UTF-8")
+    assert without == UnreadableRow(2, "b.story has no @highlight line")
     assert [
         row.values["article"]
         for row in open_stories(tmp_path, "latin-1")["train"][0].rows
         if isinstance(row, SourceRow)
     ][1] == "café"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"A text without an end", "has no @highlight line.*write a line @highlight"),
+        (b"caf\xe9\n@highlight\nx\n", "UTF-8.*--encoding"),
+    ],
+)
+def test_stories_that_cannot_be_read_are_refused_with_the_way_out(tmp_path: Path, content: bytes, reason: str) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.story").write_bytes(content)
+    with pytest.raises(UserError, match=reason):
+        load_dataset(DataSpec(source=str(tmp_path)))
 
 
 def test_a_folder_of_stories_is_a_data_set(tmp_path: Path) -> None:

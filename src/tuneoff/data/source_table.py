@@ -28,6 +28,7 @@ class UnreadableRow:
 
 
 PYTHON_DICT = "a Python dict with single quotes, not JSON"
+HIGHLIGHT = "@highlight"  # the line before each sentence of the summary in a `.story` file
 CURLY_QUOTES = "curly quotes around the names of columns"
 
 
@@ -54,6 +55,8 @@ def way_out_of(reason: str) -> str:
     """What to do if many rows cannot be read for this reason."""
     if reason.startswith("number of fields"):
         return "put quotes around texts that contain the separator, as csv writers do, or use JSON Lines"
+    if HIGHLIGHT in reason:
+        return f"write a line {HIGHLIGHT} before each sentence of the summary, or leave the file out"
     if reason == PYTHON_DICT:
         return "write each row with json.dumps, not with str or print"
     if reason == CURLY_QUOTES:

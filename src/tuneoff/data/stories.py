@@ -6,10 +6,9 @@ from pathlib import Path
 from tuneoff.data.archives import split_of
 from tuneoff.data.byte_source import file_source, is_hidden
 from tuneoff.data.example import Split
-from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
+from tuneoff.data.source_table import HIGHLIGHT, SourceRow, SourceTable, UnreadableRow
 
 _PATTERN = "*.story"
-_HIGHLIGHT = "@highlight"
 
 
 def is_story_folder(folder: Path) -> bool:
@@ -37,10 +36,8 @@ def open_stories(folder: Path, encoding: str | None = None) -> dict[Split, list[
 def _rows(paths: Sequence[Path], encoding: str) -> Iterator[SourceRow | UnreadableRow]:
     for number, path in enumerate(paths, 1):
         with file_source(path).text(encoding, newline=None) as stream:
-            article, *highlights = (part.strip() for part in stream.read().split(_HIGHLIGHT))
+            article, *highlights = (part.strip() for part in stream.read().split(HIGHLIGHT))
         if not highlights:
-            yield UnreadableRow(number, f"{path.name} has no line {_HIGHLIGHT}")
-        elif any("\udc80" <= sign <= "\udcff" for part in (article, *highlights) for sign in part):
-            yield UnreadableRow(number, "not UTF-8")
+            yield UnreadableRow(number, f"{path.name} has no {HIGHLIGHT} line")
         else:
             yield SourceRow(number, {"id": path.stem, "article": article, "highlights": "\n".join(highlights)})
