@@ -17,7 +17,7 @@ def states(folder: Path) -> dict[str, str]:
 def test_what_is_whole_damaged_missing_and_unknown(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study").path
     (study / "notes.txt").write_text("of the user")
-    assert Counter(states(study).values()) == {"whole": 19, "unknown": 2}  # the lock and the notes
+    assert Counter(states(study).values()) == {"whole": 19, "unknown": 1, "left out": 1}  # the notes, the lock
     one, other = sorted((study / "runs").iterdir())
     (one / "artefact" / "weights.bin").write_bytes(bytes(200))
     (one / "predictions.jsonl").unlink()
@@ -25,7 +25,7 @@ def test_what_is_whole_damaged_missing_and_unknown(tmp_path: Path) -> None:
     (study / "report.html").write_text("<html >")
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
     found = states(study)
-    assert {name: state for name, state in found.items() if state not in ("whole", "unknown")} == {
+    assert {name: state for name, state in found.items() if state not in ("whole", "unknown", "left out")} == {
         f"runs/{one.name}/artefact/weights.bin": "damaged",
         f"runs/{one.name}/predictions.jsonl": "missing",
         f"runs/{other.name}/manifest.json": "damaged",

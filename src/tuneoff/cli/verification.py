@@ -32,7 +32,7 @@ def files_as_text(folder: Path, files: Sequence[CheckedFile]) -> str:
         if file.state == state
     ]
     counts = Counter(file.state for file in files)
-    said = ", ".join(f"{counts[state]} {state}" for state in _SHOWN)
+    said = ", ".join(f"{counts[state]} {state}" for state in (*_SHOWN, "left out"))
     lines.append(f"{folder}: {plural(len(files), 'file')}: {counts['whole']} whole, {said}")
     if not is_whole(files):
         lines.append(

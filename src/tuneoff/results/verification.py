@@ -10,7 +10,8 @@ from tuneoff.results.lock import LOCK_FILE
 from tuneoff.results.manifest import MANIFEST, CoveredFolder, FileEntry, fault_of
 from tuneoff.results.study_dir import DAMAGED, OUTPUTS, StudyDir
 
-State = Literal["whole", "damaged", "missing", "unknown"]
+State = Literal["whole", "damaged", "missing", "unknown", "left out"]
+"""`left out`: without a digest on purpose. `unknown`: nobody knows what it is."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def verify(folder: Path) -> Iterator[CheckedFile]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in found and path.is_file() and not name.startswith(f"{DAMAGED}/"):
-            found[name] = CheckedFile(name, "unknown", reasons.get(name, "no manifest lists it"))
+            why = reasons.get(name)
+            found[name] = CheckedFile(name, "unknown" if why is None else "left out", why or "no manifest lists it")
     yield from (found[name] for name in sorted(found))
 
 
