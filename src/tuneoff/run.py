@@ -191,8 +191,11 @@ class _Work:
             return
         self._save(method, adapted, prompter)
         # The test split is first read here, after the best checkpoint was chosen on validation data.
-        written = self._write(adapted, base, lambda: self._encode(prompter, dataset.test, "test"))
-        self._score(prompter, dataset.test, written)
+        test = dataset.test
+        if spec.scored_documents is not None:
+            test = data.take_documents(test, spec.scored_documents, spec.data.split_seed)
+        written = self._write(adapted, base, lambda: self._encode(prompter, test, "test"))
+        self._score(prompter, test, written)
 
     def _write(
         self, adapted: AdaptedModel, base: BaseModel, prompts: Sequence[Encoded] | Callable[[], Sequence[Encoded]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.stats.power import VarianceComponents, expected_differences, planned_sensitivity
+from tuneoff.stats.power import VarianceComponents, expected_differences, planned_difference, planned_sensitivity
 
 FOUR = np.array([False, True, True, True])
 
@@ -52,3 +52,28 @@ def test_an_erratic_method_needs_a_larger_difference() -> None:
 def test_impossible_plans_are_rejected() -> None:
     with pytest.raises(ValueError, match="two document groups"):
         planned_sensitivity(FOUR, 1, 3)
+
+
+def test_one_seed_does_not_seem_to_detect_more_than_three() -> None:
+    """Intervals of one seed leave the seeds' variance out, so they cannot be compared with those of three."""
+    of_runs = planned_sensitivity(FOUR, 600, 1).smallest_difference
+    assert of_runs < planned_difference(FOUR, 600, 3) < planned_difference(FOUR, 600, 1)
+    two = np.array([False, True])
+    assert planned_difference(two, 50, 3) < planned_difference(two, 50, 1)
+    for seeds in (2, 3):
+        expected = planned_sensitivity(FOUR, 100, seeds).smallest_difference
+        assert planned_difference(FOUR, 100, seeds) == pytest.approx(expected)
+
+
+def test_the_added_variance_of_one_seed_by_hand() -> None:
+    """So many documents that only the seeds count; their difference has the 2 degrees of freedom of three seeds."""
+    components = VarianceComponents(np.eye(2) * 1e-6, np.array([1.0, 3.0]), np.zeros((2, 2)))
+    found = planned_difference(np.array([True, True]), 1000, 1, components)
+    assert found == pytest.approx((stats.t.ppf(0.975, 2) + 0.8416) * 2.0, rel=1e-3)
+
+
+def test_a_single_method_is_planned_by_the_error_of_its_mean() -> None:
+    components = VarianceComponents(np.eye(1) * 50.0, np.array([2.0]), np.eye(1) * 30.0)
+    found = planned_difference(np.array([True]), 100, 2, components)
+    assert found == pytest.approx(np.sqrt(50 / 100 + 30 / 200 + 2 / 2))
+    assert planned_difference(np.array([True]), 1, 2) == np.inf

@@ -10,8 +10,9 @@ from tuneoff.results.json_files import json_text, write_text_atomic
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec, json_hash
-from tuneoff.study import budget
-from tuneoff.study.budget import DataSizes, FittedStudy, Speeds
+from tuneoff.study import allocation, budget
+from tuneoff.study.budget import FittedStudy
+from tuneoff.study.duration import DataSizes, Speeds, estimate
 
 METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")
 SIZES = DataSizes(
@@ -38,59 +39,21 @@ def of(**settings: object) -> StudySpec:
     return STUDY.model_copy(update=settings)
 
 
-def test_the_estimate_counts_every_run() -> None:
-    """By hand: one method, one fraction, no trials, two seeds."""
-    study = STUDY.model_copy(
-        update={"methods": ("lora",), "trials": 0, "fractions": (1.0,), "seeds": 2, "train": TrainSpec(epochs=1)}
-    )
-    # 100 steps of 4 s, 150 validation examples once, 300 test examples
-    expected = 2 * (2 + 100 * 4 + 150 * 0.1 + 300 * 0.5)
-    assert budget.estimate(study, SIZES, SPEEDS) == pytest.approx(expected)
-    # Two at a time, and then the timing run: 30 steps, 32 texts read and written.
-    timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
-    assert budget.estimate(study, SIZES, SPEEDS, processes=2) == pytest.approx(expected / 2 + timing)
-
-
-def test_trials_are_estimated_as_if_none_was_pruned() -> None:
-    """By hand: two methods, one fraction, two trials and a refinement trial each, 100 steps, rungs at 25 and 50."""
-    update = {
-        "methods": ("soft_prompt", "lora"),
-        "trials": 2,
-        "fractions": (1.0,),
-        "seeds": 1,
-        "train": TrainSpec(epochs=1),
-    }
-    study = STUDY.model_copy(update=update)
-    halved = study.model_copy(update={"halving": True})
-    checks = 2 * 3 * 2 * 150 * 0.1
-    assert budget.estimate(halved, SIZES, SPEEDS) == pytest.approx(budget.estimate(study, SIZES, SPEEDS) + checks)
-    # Concurrently, a round waits for its longest, and no trial for the next one of its method.
-    alone = {"methods": ("lora",), "halving": True}
-    one, three = (budget.estimate(study.model_copy(update=alone), SIZES, SPEEDS, processes=many) for many in (1, 3))
-    trial, final = 2 + 100 * 4 + 3 * 150 * 0.1, 2 + 100 * 4 + 150 * 0.1 + 300 * 0.5
-    timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
-    assert one == pytest.approx(3 * trial + final)
-    assert three == pytest.approx(3 * trial + final / 3 + timing)
-
-
 def test_whatever_the_budget_the_plan_fits_or_says_that_it_does_not() -> None:
-    whole = budget.estimate(STUDY, SIZES, SPEEDS)
-    before = 0.0
+    whole = estimate(STUDY, SIZES, SPEEDS)
     for part in (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
         plan = budget.fit(STUDY, SIZES, SPEEDS, part * whole)
         assert plan.fits == (plan.seconds <= part * whole)
-        assert plan.seconds == pytest.approx(budget.estimate(plan.study, SIZES, SPEEDS))
+        assert plan.seconds == pytest.approx(estimate(plan.study, SIZES, SPEEDS))
         assert bool(plan.reduced) == (part < 1)
-        assert plan.seconds >= before  # more time is used
-        before = plan.seconds
     assert plan.study == STUDY
 
 
 def test_the_smallest_study_can_still_be_judged() -> None:
     plan = budget.fit(STUDY, SIZES, SPEEDS, 1.0)
     assert not plan.fits
-    assert (plan.study.seeds, plan.study.trials, plan.study.fractions) == (2, 0, (1.0,))
-    assert (plan.study.data.max_test_documents, plan.study.data.max_validation_documents) == (10, 16)
+    assert (plan.study.seeds, plan.study.trials, plan.study.fractions) == (1, 0, (1.0,))
+    assert (plan.study.scored_documents, plan.study.data.max_validation_documents) == ((10,), 16)
     assert plan.study.train.max_steps == 10
     assert plan.reduced == (
         "validation documents 150 -> 16",
@@ -98,24 +61,33 @@ def test_the_smallest_study_can_still_be_judged() -> None:
         "trials 4 -> 0 (every method keeps its default setting)",
         "fractions of the data 0.1, 0.3, 1 -> 1",
         "optimiser steps 300 -> 10",
-        "seeds 3 -> 2",
+        "seeds 3 -> 1",
     )
 
 
-def test_the_third_seed_is_kept_long() -> None:
-    """Steps, documents and all but one trial are reduced first: two seeds hardly show how much seeds differ."""
-    whole = budget.estimate(STUDY, SIZES, SPEEDS)
-    plans = [budget.fit(STUDY, SIZES, SPEEDS, whole * part / 400).study for part in range(1, 60)]
-    assert {2, 3} == {plan.seeds for plan in plans}
-    for plan in plans:
-        if plan.seeds == 2:
-            assert (plan.train.max_steps, plan.data.max_validation_documents) == (10, 16)
-            assert plan.trials <= 1
+def test_what_a_longer_time_would_detect_is_known() -> None:
+    plan = budget.fit(STUDY, SIZES, SPEEDS, 1.0)
+    hour, night = plan.longer
+    assert (hour.time, hour.seconds, night.seconds) == ("an hour", 3600, 36_000)
+    assert night.difference < hour.difference < allocation.smallest_difference(STUDY, 10, 1)
+    again = budget.fit(STUDY, SIZES, SPEEDS, 3600.0).study
+    assert (again.scored_documents, again.seeds) == ((hour.documents,), hour.seeds)
+    assert budget.fit(STUDY, SIZES, SPEEDS, 40_000.0).longer == ()
+    assert budget.fit(of(methods=("lora",)), SIZES, SPEEDS, 1.0).longer == ()  # nothing to compare
+
+
+def test_below_the_floor_the_time_of_the_floor_is_known() -> None:
+    below = budget.fit(STUDY, SIZES, SPEEDS, 200.0)
+    assert below.floor_seconds is not None
+    floor = budget.fit(STUDY, SIZES, SPEEDS, below.floor_seconds)
+    assert floor.floor_seconds is None
+    assert floor.seconds == pytest.approx(below.floor_seconds)
+    assert floor.study.scored_documents == (30,)
 
 
 def test_documents_that_outside_systems_wrote_for_are_not_reduced() -> None:
     plan = budget.fit(of(predictions={"api": "api.jsonl"}), SIZES, SPEEDS, 1.0)
-    assert plan.study.data.max_test_documents is None
+    assert (plan.study.data.max_test_documents, plan.study.scored_documents) == (None, ())
     assert not any("test documents" in line for line in plan.reduced)
 
 
@@ -123,16 +95,6 @@ def test_pruning_ends_with_the_search() -> None:
     plan = budget.fit(of(halving=True), SIZES, SPEEDS, 1.0)
     assert (plan.study.trials, plan.study.halving) == (0, False)
     StudySpec.model_validate(plan.study.model_dump())
-
-
-def test_a_search_is_reduced_before_its_methods_are() -> None:
-    """A trial and its refinement are kept as long as anything else can be reduced; then methods keep their defaults."""
-    kept = [budget.fit(STUDY, SIZES, SPEEDS, seconds).study for seconds in range(50, 2050, 100)]
-    assert {study.methods for study in kept} == {STUDY.methods}
-    without = [study for study in kept if not study.trials]
-    assert without
-    assert all(study.train.max_steps is not None and study.train.max_steps <= 20 for study in without)
-    assert [bool(study.trials) for study in kept] == sorted(bool(study.trials) for study in kept)
 
 
 def test_equal_time_is_equal() -> None:
@@ -191,6 +153,17 @@ def test_a_plan_is_kept_for_its_own_request(folder: StudyDir) -> None:
     assert budget.earlier_plan(stored, ASKED, 1200.0, "time") is None
     assert budget.earlier_plan(stored, PLAN.study, 1200.0, "examples") is None
     assert budget.earlier_plan(None, ASKED, 1200.0, "examples") is None
+
+
+def test_a_plan_without_trials_prunes_nothing(tmp_path: Path) -> None:
+    asked = ASKED.model_copy(update={"halving": True})
+    planned = asked.model_copy(update={"trials": 0, "halving": False, "scored_documents": (30,)})
+    StudyDir(tmp_path).write_budget(
+        budget.budget_file(FittedStudy(planned, 1.0, (), True), asked, 1200.0, "examples", {})
+    )
+    found = budget.earlier_plan(StudyDir(tmp_path).read_budget(), asked, 1200.0, "examples")
+    assert found is not None
+    assert found.study == planned
 
 
 def test_a_plan_from_before_pruning_is_kept(folder: StudyDir) -> None:

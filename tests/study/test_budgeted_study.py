@@ -9,7 +9,7 @@ import pytest
 from tuneoff.cli import main
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study import runner
-from tuneoff.study.budget import Speeds
+from tuneoff.study.duration import Speeds
 from tuneoff.study.speed_probe import measure_speeds
 
 
@@ -37,7 +37,7 @@ def test_a_planned_study_is_carried_out_and_continues(
     monkeypatch.setattr(runner, "measure_speeds", once)
     assert main([*command, "--dry-run"]) == 0
     assert not Path("out").exists()
-    seeds = 2 if "--budget=1s" in flags else 3
+    seeds = 1 if "--budget=1s" in flags else 3
     output = capsys.readouterr()
     assert f"lora-s{seeds - 1}" in output.out
     assert f"lora-s{seeds}" not in output.out

@@ -125,8 +125,8 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
     assert measured == [study]
     assert prepared.fitted is not None
     assert prepared.spec == prepared.fitted.study
-    assert (prepared.spec.seeds, prepared.spec.trials, prepared.fitted.fits) == (2, 0, False)
-    assert [run.name for run in prepared.missing] == ["zero_shot-s0", "lora-s0", "lora-s1"]
+    assert (prepared.spec.seeds, prepared.spec.trials, prepared.fitted.fits) == (1, 0, False)
+    assert [run.name for run in prepared.missing] == ["zero_shot-s0", "lora-s0"]
     assert list(tmp_path.iterdir()) == []
     runner.carry_out_study(prepared, FakeExecutor(["d32"]), SilentObserver())
     stored = StudyDir(tmp_path).load()

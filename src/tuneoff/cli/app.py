@@ -123,8 +123,8 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Fit the study into 20m, 1h30m ...: a short probe measures each method, then settings are reduced until "
-        "the estimate fits (order: docs/fairness.md).",
+        help="Fit the study into 20m, 1h30m ...: a short probe measures each method, then documents, seeds, steps "
+        "and trials are chosen together (rule: docs/fairness.md).",
         show_default=False,
         rich_help_panel=EFFORT,
     ),

@@ -1,16 +1,20 @@
 """The plan of a study as text for people and as plain data for programs."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuneoff.cli.method_pages import as_typed
 from tuneoff.data import cleaning_report, count_documents
+from tuneoff.methods import method_class
 from tuneoff.metrics.registry import METRICS
+from tuneoff.spec import StudySpec
 from tuneoff.study import planner
+from tuneoff.study.allocation import FLOOR_DOCUMENTS, FLOOR_STEPS
+from tuneoff.study.budget import FittedStudy
 from tuneoff.study.data_checks import columns_line
 from tuneoff.study.runner import PreparedStudy
-from tuneoff.text import plural
+from tuneoff.text import format_duration, plural
 
 
 def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
@@ -110,6 +114,8 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
     documents = count_documents(prepared.inputs.dataset.test)
     metric = METRICS[prepared.spec.metric]
     size = f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}"
+    if prepared.spec.seeds == 1 and any(method_class(name).seeded for name in prepared.spec.methods):
+        size += ", which say something about these training runs and not about other seeds"
     if metric.scale is not None and sensitivity.smallest_difference > metric.scale:
         return f"{size}, no difference that is possible would be detected (for typical spreads of scores)"
     return (
@@ -117,6 +123,23 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
         f"{metric.title} or more are detected (with 80 % probability, for typical spreads of "
         "scores)"
     )
+
+
+def longer_study_sentences(asked: StudySpec, fitted: FittedStudy) -> Iterator[str]:
+    """What a longer time would allow: the floor, if the study is below it, and smaller differences."""
+    if fitted.floor_seconds is not None:
+        yield (
+            f"below {FLOOR_DOCUMENTS} test documents and {FLOOR_STEPS} steps (or an epoch) a study shows little more "
+            f"than that everything runs; a study of this size takes about {format_duration(fitted.floor_seconds)}"
+        )
+    metric = METRICS.get(asked.metric)
+    for longer in fitted.longer:
+        assert metric is not None
+        size = f"{plural(longer.seeds, 'seed')}, {plural(longer.documents, 'test document')}"
+        yield (
+            f"in {longer.time}, differences of about {longer.difference:.{metric.digits}f} {metric.unit} of "
+            f"{metric.title} would be detected ({size})"
+        )
 
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import get_args
 from tuneoff import api, data
 from tuneoff.api import Study
 from tuneoff.cli.output import say, show
-from tuneoff.cli.plans import sensitivity_sentence
+from tuneoff.cli.plans import longer_study_sentences, sensitivity_sentence
 from tuneoff.cli.tables import summary_as_text
 from tuneoff.cli.verdicts import describe_choice
 from tuneoff.errors import UserError
@@ -74,6 +74,8 @@ def plan_study(
             say(f"equal time: {steps}")
         over = "" if fitted.fits else f", more than the {flags.budget} allowed: nothing smaller can be judged"
         say(f"planned: {plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
+        for line in longer_study_sentences(spec, fitted):
+            say(line)
     return prepared
 
 

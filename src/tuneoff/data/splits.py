@@ -87,6 +87,14 @@ def take_fraction(examples: Sequence[Example], fraction: float, seed: int) -> Se
     return _select(examples, _mask(_by_rank(groups, seed, "fraction")[:count], len(groups))[group_index])
 
 
+def take_documents(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
+    """The examples of the `count` groups with the lowest ranks, in their order: those that `limit_documents` keeps."""
+    if not examples:
+        return examples
+    groups, group_index = _unique_groups(examples)
+    return _select(examples, _mask(_by_rank(groups, seed, "cap")[:count], len(groups))[group_index])
+
+
 def count_documents(examples: Sequence[Example]) -> int:
     """The number of different documents."""
     return len(_unique_groups(examples)[0]) if examples else 0

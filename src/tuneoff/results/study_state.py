@@ -89,6 +89,7 @@ class ReducedSettings(_Tolerant):
     step_floor: int
     seeds: int
     steps: dict[str, int]
+    scored_documents: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, study: StudySpec) -> "ReducedSettings":
@@ -103,6 +104,7 @@ class ReducedSettings(_Tolerant):
             step_floor=study.step_floor,
             seeds=study.seeds,
             steps=study.steps,
+            scored_documents=study.scored_documents,
         )
 
 

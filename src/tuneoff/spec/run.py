@@ -178,6 +178,12 @@ class RunSpec(Frozen):
         "final",
         description="a trial uses no test example and saves no artefact; a timing run only measures cost",
     )
+    scored_documents: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,  # run ids stay as they were
+        description="of a final run: how many of the test documents it scores; None: all",
+    )
     cut_above: CutAbove = Field(
         (), description="of a trial: the steps at which it may be pruned, each with the highest loss allowed there"
     )

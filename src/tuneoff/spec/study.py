@@ -75,6 +75,12 @@ class StudySpec(Frozen):
     steps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {}, description="optimiser steps by method, for equal time; other methods use those of `train`"
     )
+    scored_documents: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        exclude_if=lambda value: not value,  # study.json of such studies stays as it was
+        description="test documents that final runs score, set by a time limit: the last number is for runs to come, "
+        "earlier ones are of runs that are done",
+    )
     hyperparameters: dict[str, dict[str, Scalar]] = Field({}, description="method -> hyper-parameter -> value")
     predictions: dict[str, str] = Field({}, description="row name -> JSONL file with the outputs of another system")
     claims: tuple[ClaimSpec, ...] = ()

@@ -14,6 +14,7 @@ from tuneoff.stats.variance_components import (
     Floats,
     MeanEstimates,
     PairwiseDifferences,
+    contrast_variance,
     pairwise_differences,
 )
 
@@ -22,6 +23,7 @@ POWER = 0.80
 FEWEST_GROUPS = 10
 _SEED_SHARE = 0.6 / 13.0
 _RESAMPLES = 2000
+_SEEDS_OF_A_GUESS = 3
 _SEED = 20240229
 
 
@@ -117,16 +119,14 @@ def sensitivity(differences: PairwiseDifferences, level: float = LEVEL, power: f
     z standard errors (Cohen 1988, Statistical Power Analysis, chapter 2, with the simultaneous critical value in place
     of the single one).
     """
-    from scipy.special import ndtri
-
-    slack = float(ndtri(power)) * np.sqrt(differences.variance)
+    slack = _slack(differences, power)
     margin = np.zeros(len(differences.first))
     for control in range(int(differences.second.max()) + 1 if len(differences.second) else 0):
         others, widths = one_sided_widths(differences, control, level)
         for other, width in zip(others.tolist(), widths.tolist(), strict=True):
             pair = (differences.first == min(control, other)) & (differences.second == max(control, other))
             margin = np.where(pair, np.maximum(margin, width), margin)
-    return Sensitivity(simultaneous_half_widths(differences, level) + slack, margin + slack)
+    return Sensitivity(_detectable(differences, level, power), margin + slack)
 
 
 def planned_sensitivity(
@@ -138,3 +138,46 @@ def planned_sensitivity(
     """
     assumed = VarianceComponents.typical(varies) if components is None else components
     return sensitivity(expected_differences(assumed, varies, n_groups, n_seeds))
+
+
+def planned_difference(
+    varies: Booleans, n_groups: int, n_seeds: int, components: VarianceComponents | None = None
+) -> float:
+    """The smallest difference between methods for which every pair is detected, for a choice between study sizes.
+
+    A study of one seed is about its training runs, so its intervals leave the seeds' variance out, and one seed would
+    seem to detect more than three. Here the assumed variance between seeds is added, with the degrees of freedom of
+    three seeds, because it is a guess. Infinite for fewer than two document groups. Of a single method it is the
+    standard error of its mean.
+    """
+    assumed = VarianceComponents.typical(varies) if components is None else components
+    if n_groups < 2:
+        return math.inf
+    if len(varies) < 2:
+        of_documents = (assumed.documents + assumed.residual / n_seeds) / n_groups
+        return float(np.sqrt(of_documents[0, 0] + assumed.seeds[0] / n_seeds))
+    differences = expected_differences(assumed, varies, n_groups, n_seeds)
+    if n_seeds == 1:
+        first, second = differences.first, differences.second
+        residual = contrast_variance(assumed.residual / n_groups, first, second)
+        differences = replace(
+            differences,
+            seeds=assumed.seeds[first] + assumed.seeds[second] + residual,
+            residual=residual,
+            seeds_df=expected_differences(assumed, varies, n_groups, _SEEDS_OF_A_GUESS).seeds_df,
+            covariance=differences.covariance + np.diag(assumed.seeds),
+        )
+    return float(_detectable(differences, LEVEL, POWER).max())
+
+
+def _detectable(differences: PairwiseDifferences, level: float, power: float) -> Floats:
+    """(P,) the true differences that are shown with probability `power`."""
+    return simultaneous_half_widths(differences, level) + _slack(differences, power)
+
+
+def _slack(differences: PairwiseDifferences, power: float) -> Floats:
+    """(P,) how far an estimate falls below the truth with probability 1 - `power`, at most."""
+    from scipy.special import ndtri
+
+    slack: Floats = float(ndtri(power)) * np.sqrt(differences.variance)
+    return slack

@@ -17,8 +17,9 @@ from tuneoff.finite_weights import check_finite
 from tuneoff.prompts import field_names
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec, StudySpec
-from tuneoff.study import budget, planner, resources
+from tuneoff.study import planner, resources
 from tuneoff.study.data_checks import columns_line
+from tuneoff.study.duration import estimate
 from tuneoff.study.executor import LocalExecutor, SilentObserver
 from tuneoff.study.inputs import check_prompts, load_inputs
 from tuneoff.study.inspection import InspectedModel
@@ -67,7 +68,7 @@ def _minutes(study: StudySpec) -> Iterator[Item]:
         return
     for name in study.methods:
         alone = study.model_copy(update={"methods": (name,)})
-        seconds = budget.estimate(alone, inputs.sizes, speeds)
+        seconds = estimate(alone, inputs.sizes, speeds)
         runs = plural(planner.count(alone), "run")
         yield Item("minutes", True, f"{name}: about {format_duration(seconds)} for {runs} (from a probe)")
 

@@ -28,6 +28,7 @@ MAY_GROW = (
     "trials",
     "search_at",
     "halving",
+    "scored_documents",
 )
 _SHOWN = 6  # differences in a message
 

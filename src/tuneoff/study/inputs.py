@@ -1,5 +1,6 @@
 """What a study works on: its data, its models and the outputs of outside systems, checked before anything is run."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec
 from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, VarianceComponents, planned_sensitivity
 from tuneoff.study import data_checks, planner
-from tuneoff.study.budget import DataSizes
+from tuneoff.study.duration import DataSizes
 from tuneoff.study.planner import ContentHashes
 from tuneoff.study.preflight import check_headers
 from tuneoff.tokenization import tokenize_as_plain_text
@@ -31,6 +32,8 @@ class StudyInputs:
 
     dataset: Dataset
     hashes: ContentHashes
+    sizes: DataSizes
+    """Examples and documents of the splits. Of the test documents, all count: a time limit may score fewer."""
     outside: Mapping[str, Mapping[str, str]]
     coverage: metrics.RougeCoverage
     data_cautions: tuple[str, ...] = ()
@@ -51,17 +54,6 @@ class StudyInputs:
             "validation": len(self.dataset.validation),
             "test": len(self.dataset.test),
         }
-
-    @property
-    def sizes(self) -> DataSizes:
-        """Examples and documents of the splits."""
-        return DataSizes(
-            train_examples=len(self.dataset.train),
-            validation_examples=len(self.dataset.validation),
-            validation_documents=data.count_documents(self.dataset.validation),
-            test_examples=len(self.dataset.test),
-            test_documents=data.count_documents(self.dataset.test),
-        )
 
     def sensitivity(self, study: StudySpec) -> Sensitivity | None:
         """What the study will be able to detect on each model, for the typical spread of its metric.
@@ -92,6 +84,15 @@ def load_inputs(study: StudySpec) -> StudyInputs:
     """Read the data, find the models, and hash both. Raises `UserError` for what can be known before a model loads."""
     adapting = planner.build_methods(study).values()
     dataset = data.load_dataset(study.data, field_names(study.prompt.instruction))
+    sizes = DataSizes(
+        train_examples=len(dataset.train),
+        validation_examples=len(dataset.validation),
+        validation_documents=data.count_documents(dataset.validation),
+        test_examples=len(dataset.test),
+        test_documents=data.count_documents(dataset.test),
+    )
+    if study.scored_documents:
+        dataset = _with_scored_documents(dataset, max(study.scored_documents), study.data.split_seed)
     coverage = metrics.rouge_coverage(
         (example.references for example in dataset.test), RougeDialect.of(study.score.words)
     )
@@ -118,6 +119,7 @@ def load_inputs(study: StudySpec) -> StudyInputs:
     return StudyInputs(
         dataset,
         hashes,
+        sizes,
         {name: found.texts for name, found in outside.items()},
         coverage,
         data_cautions=(
@@ -126,6 +128,15 @@ def load_inputs(study: StudySpec) -> StudyInputs:
         ),
         few_documents=_few_documents(study.data, dataset),
     )
+
+
+def _with_scored_documents(dataset: Dataset, documents: int, seed: int) -> Dataset:
+    """The data set with the test documents that final runs score. Its hash stays that of all: run ids depend on it."""
+    test = data.take_documents(dataset.test, documents, seed)
+    if len(test) == len(dataset.test):
+        return dataset
+    description = f"{dataset.description}; {documents} of the test documents are scored"
+    return dataclasses.replace(dataset, test=test, description=description)
 
 
 def _few_documents(spec: DataSpec, dataset: Dataset) -> str | None:

@@ -233,8 +233,18 @@ class _Planner:
                 continue
             label = "" if fraction == 1 else f"-f{fraction:g}"
             for seed in range(self._study.seeds if kind.seeded else 1):
-                finals.append(self._run(model, name, values, fraction, seed, f"{label}-s{seed}", "final"))
+                finals.append(self._final_run(model, name, values, fraction, seed, f"{label}-s{seed}"))
         return finals
+
+    def _final_run(
+        self, model: ModelSpec, name: str, values: Mapping[str, Any], fraction: float, seed: int, label: str
+    ) -> PlannedRun:
+        """The run with the newest number of test documents, unless it is done with an earlier one."""
+        planned = [
+            self._run(model, name, values, fraction, seed, label, "final", documents)
+            for documents in reversed(self._study.scored_documents or (None,))
+        ]
+        return next((run for run in planned if is_done(run, self._completed)), planned[0])
 
     def _search(
         self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float
@@ -288,6 +298,7 @@ class _Planner:
         seed: int,
         label: str,
         role: Literal["final", "trial"],
+        scored_documents: int | None = None,
     ) -> PlannedRun:
         study = self._study
         resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)
@@ -303,6 +314,7 @@ class _Planner:
             reserved_tokens=self._reserved,
             fraction=fraction,
             role=role,
+            scored_documents=scored_documents,
         )
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
         return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{name.replace(':', '-')}{label}")
@@ -320,7 +332,8 @@ def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Co
     for run in main:
         if run.spec.seed == 0 and (run.spec.model.name, run.spec.method.name) in shared:
             short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
-            spec = run.spec.model_copy(update={"role": "timing", "train": run.spec.train.model_copy(update=short)})
+            train = run.spec.train.model_copy(update=short)
+            spec = run.spec.model_copy(update={"role": "timing", "train": train, "scored_documents": None})
             found.append(PlannedRun(spec, hashes.run_id(spec), f"{run.name.removesuffix('-s0')}-timing"))
     return tuple(found)
 

@@ -123,7 +123,7 @@ def prepare(
         speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
     left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
     fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
-    if fitted.study.data != spec.data:
+    if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
         inputs = load_inputs(fitted.study)
     again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)
     plan = budget.budget_file(fitted, spec, limits.budget_seconds, limits.equal, speeds)

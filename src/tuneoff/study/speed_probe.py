@@ -17,7 +17,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import ModelSpec, StudySpec
 from tuneoff.study import planner
-from tuneoff.study.budget import Speeds
+from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Executor, Job, Observer
 from tuneoff.study.inputs import StudyInputs
 

@@ -1,0 +1,89 @@
+"""How long a study takes, from the sizes of its data and the measured speed of each method. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
+from tuneoff.methods import method_class
+from tuneoff.results.study_state import Speed
+from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, StudySpec
+from tuneoff.study import planner
+from tuneoff.study.search import rungs
+
+Speeds = Mapping[tuple[str, str], Speed]  # (model, method)
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """Numbers of examples and of distinct documents in a data set, before a budget reduces it."""
+
+    train_examples: int
+    validation_examples: int
+    validation_documents: int
+    test_examples: int
+    test_documents: int
+
+    def documents(self, split: Literal["validation", "test"]) -> int:
+        """Distinct documents of a split."""
+        return self.validation_documents if split == "validation" else self.test_documents
+
+    def examples(self, study: StudySpec, split: Literal["validation", "test"]) -> int:
+        """Examples of as many documents as the study uses."""
+        there, wanted = self.documents(split), getattr(study.data, f"max_{split}_documents")
+        scored = study.scored_documents[-1:] if split == "test" else ()
+        kept: int = min([there, *scored, *([] if wanted is None else [wanted])])
+        total = self.validation_examples if split == "validation" else self.test_examples
+        return round(total * kept / there)
+
+    def train_examples_at(self, fraction: float) -> int:
+        """Training examples of a fraction of the data, about."""
+        return max(1, round(self.train_examples * fraction))
+
+
+def estimate(study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int = 1) -> float:
+    """Seconds that `study` takes if no trial is pruned."""
+    validation, test = sizes.examples(study, "validation"), sizes.examples(study, "test")
+    total = 0.0
+    sequential: list[float] = []  # one trial of each search with pruning
+    for model in study.models:
+        for runs in planner.outline(study):
+            speed = speeds[model.name, runs.method]
+            checks = 1
+            pruned = False
+            seconds = speed.start
+            if method_class(runs.method).trains:
+                steps = steps_of(study, sizes, runs.method, runs.fraction)
+                an_epoch = steps_per_epoch(sizes.train_examples_at(runs.fraction), study.train.batch_size)
+                pruned = study.halving and runs.role == "trial"
+                early = rungs(steps, study.train.warmup) if pruned else ()
+                checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
+                seconds += steps * speed.step
+            seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
+            seconds += test * speed.write if runs.role == "final" else 0.0
+            if pruned:
+                sequential.append(seconds)
+            else:
+                total += runs.number * seconds
+    # A round of trials with pruning waits for its longest.
+    rounds = max([sum(sequential) / processes, *sequential]) * (study.trials + 1)
+    return rounds + total / processes + (_timing(study, sizes, speeds) if processes > 1 else 0.0)
+
+
+def _timing(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> float:
+    """Concurrent runs are followed by a timing run of each method."""
+    texts = min(TIMED_TEXTS, sizes.examples(study, "validation"))
+    total = 0.0
+    for model in study.models:
+        for name in study.methods:
+            speed = speeds[model.name, name]
+            steps = TIMED_STEPS if method_class(name).trains else 0
+            total += speed.start + steps * speed.step + texts * (speed.check + speed.write)
+    return total
+
+
+def steps_of(study: StudySpec, sizes: DataSizes, method: str, fraction: float = 1.0) -> int:
+    """Optimiser steps of a run of a trained method."""
+    train = planner.effort(study, method, fraction, sizes.train_examples)
+    examples = sizes.train_examples_at(fraction)
+    return total_steps(examples, train.batch_size, train.epochs, train.max_steps, train.min_steps)
