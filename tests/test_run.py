@@ -18,6 +18,7 @@ from tuneoff import data, models, prompts, run, stopping
 from tuneoff.data import load_dataset, starter_present
 from tuneoff.engine import generation
 from tuneoff.engine.generation import NotFinite, generate
+from tuneoff.engine.precision import choose_dtype
 from tuneoff.engine.trainer import Trainer
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
@@ -106,6 +107,34 @@ def test_a_run_without_texts_writes_none(tiny_model, tiny_data, tmp_path):
     assert shot["document"] not in held
     assert not any(text in held for text in texts if len(text) > 20)
     assert not list((tmp_path / "without" / "artefact").iterdir())
+
+
+def test_the_number_format_of_a_study_is_not_measured_again(tiny_model, tiny_data, tmp_path, monkeypatch):
+    fixed = spec_of("zero_shot", tiny_model("gpt_neo"), tiny_data)
+    auto = fixed.model_copy(update={"model": fixed.model.model_copy(update={"precision": "auto"})})
+    real = choose_dtype
+
+    def choose(precision, device):
+        assert precision != "auto", "measured"
+        return real(precision, device)
+
+    monkeypatch.setattr(run, "choose_dtype", choose)
+    dtypes = [
+        run.run(spec, tmp_path / str(number), "id", "name", number_format="bf16").details.dtype
+        for number, spec in enumerate((auto, fixed))
+    ]
+    assert dtypes == ["bfloat16", "float32"]
+
+
+def test_a_run_scores_as_many_documents_as_its_spec_says(tiny_model, tiny_data, tmp_path):
+    """Those that the limit of the data set would keep, so a smaller number is part of a larger one."""
+    spec = spec_of("zero_shot", tiny_model("gpt_neo"), tiny_data)
+    limited = spec.model_copy(update={"data": spec.data.model_copy(update={"max_test_documents": 3})})
+    expected = [example.id for example in load_dataset(limited.data).test]
+    record = run.run(spec.model_copy(update={"scored_documents": 3}), tmp_path, "id", "name")
+    assert record.details.test_examples == len(expected) == 3
+    written = StoredRun(RunDir(tmp_path), record).predictions
+    assert [row.id for row in written] == expected
 
 
 def test_artefacts_have_the_permissions_of_the_user(tiny_model, tiny_data, tmp_path):

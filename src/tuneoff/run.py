@@ -22,7 +22,7 @@ from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
-from tuneoff.engine.precision import choose_dtype, pick_device
+from tuneoff.engine.precision import NumberFormat, choose_dtype, pick_device
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.export.model_card import write_model_card
@@ -59,13 +59,23 @@ _NOTABLE_FRACTION = 0.2
 _OTHER_FORMAT = "try --precision fp32, or another model"
 
 
-def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1, keep_texts: bool = True) -> Record:
+def run(
+    spec: RunSpec,
+    folder: Path,
+    run_id: str,
+    name: str,
+    *,
+    parts: int = 1,
+    keep_texts: bool = True,
+    number_format: NumberFormat | None = None,
+) -> Record:
     """Carry out `spec`, write record, predictions, events and artefact into `folder`, and return the record.
 
     An error becomes a record with a status and a reason. Only what ends the process is raised: `Stopped` if it was
     asked to end, after the training was saved. `parts`: number of parts that each micro-batch is computed in, above 1
     for a run that the system has killed because memory ran out. `keep_texts=False`: no generated text, and no prompt
-    that was made from documents, is ever written there.
+    that was made from documents, is ever written there. `number_format`: that of the study, for a model whose precision
+    is `auto`; None: it is decided here.
     """
     run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +85,7 @@ def run(spec: RunSpec, folder: Path, run_id: str, name: str, *, parts: int = 1, 
         work = _Work(spec, run_id, run_dir, meter, events.append)
         work.parts = parts
         work.keep_texts = keep_texts
+        work.number_format = number_format
         status: Status = "finished"
         failure = None
         try:
@@ -132,6 +143,7 @@ class _Work:
         self.spec, self.run_id, self.run_dir, self.meter, self.emit = spec, run_id, run_dir, meter, emit
         self.parts = 1
         self.keep_texts = True
+        self.number_format: NumberFormat | None = None
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
@@ -155,7 +167,8 @@ class _Work:
         with self.meter.phase("load"):
             method = build(spec.method.name, spec.method.hyperparameters)
             device = pick_device()
-            dtype = choose_dtype(spec.model.precision, device)
+            auto = spec.model.precision == "auto"
+            dtype = choose_dtype((self.number_format if auto else None) or spec.model.precision, device)
             self._report(
                 device=str(device),
                 dtype=str(dtype).removeprefix("torch."),

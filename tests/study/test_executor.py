@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import os
 import signal
@@ -106,6 +107,11 @@ def test_each_run_has_a_process_of_its_own(tmp_path: Path, method: str, capfd: p
     for words in ("chatter of a library", "and its warnings", "from a grandchild"):
         assert words in log
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_number_format_of_a_study_reaches_its_runs(tmp_path: Path) -> None:
+    [record] = run([dataclasses.replace(job(tmp_path), number_format="bf16")], "finish_in_format")
+    assert record.details.dtype == "bf16"
 
 
 def test_runs_are_yielded_as_they_end_and_jobs_start_when_they_are_asked_for(tmp_path: Path) -> None:

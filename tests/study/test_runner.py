@@ -401,3 +401,30 @@ def test_keep_earlier_repeats_nothing_that_an_earlier_version_finished(
     assert prepare(spec, tmp_path).missing == ()  # the choice is remembered
     shutil.rmtree(tmp_path / "runs")
     assert len(prepare(spec, tmp_path).missing) == 2
+
+
+def test_all_runs_of_a_study_have_one_number_format(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decided at the start of the study, kept in its plan, and passed to every run."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(runner, "decide_number_format", lambda *_: "bf16")
+
+    def remember(job: Job) -> Status:
+        asked.append(job.number_format)
+        return "interrupted" if len(asked) == 2 else "finished"
+
+    first = prepare(spec_of(trials=1), tmp_path)
+    carry_out(first, executor_for(first, status=remember))
+    plan = StudyDir(tmp_path).read_plan()
+    assert plan is not None
+    assert plan.number_format == "bf16"
+    monkeypatch.setattr(runner, "decide_number_format", lambda _study, plan, _records: plan.number_format)
+    again = prepare(spec_of(trials=1), tmp_path)
+    carry_out(again, executor_for(again, status=remember))
+    assert len(asked) > 9
+    assert set(asked) == {"bf16"}
+    complete = prepare(spec_of(trials=1), tmp_path)
+    monkeypatch.setattr(runner, "decide_number_format", lambda *_: pytest.fail("nothing is left to compute"))
+    carry_out(complete, executor_for(complete))
+    assert StudyDir(tmp_path).read_plan() == plan.model_copy(update={"runs": StudyDir(tmp_path).load().plan.runs})

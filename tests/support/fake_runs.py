@@ -38,6 +38,15 @@ def steps(writer: EventWriter, count: int) -> None:
     writer.append(Sampled(seconds=0.5, phase="train", memory_bytes=3_210_000_000, cpu=1.0))
 
 
+def finish_in_format(spec: RunSpec, folder: Path, run_id: str, name: str, *, number_format: str) -> None:
+    """A run of a study that has decided on a number format."""
+    record = Record(
+        run_id=run_id, name=name, spec=spec, status="finished", started_at="2026-01-01T00:00:00+00:00",
+        details=RunDetails(dtype=number_format),
+    )  # fmt: skip
+    RunDir(folder).write_record(record)
+
+
 def finish(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     """A good run. Its details describe the process."""
     STATE.append(name)

@@ -30,6 +30,8 @@ class PlanFile(_Tolerant):
     """Versions of the numerics whose finished runs count; None if no earlier run counts."""
     runs: tuple[str, ...] | None = None
     """Names of run folders."""
+    number_format: Literal["fp32", "bf16"] | None = None
+    """Of the models whose precision is `auto`; None in plans of earlier versions, whose runs decided for themselves."""
 
 
 class DataFile(_Tolerant):

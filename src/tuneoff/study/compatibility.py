@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tuneoff import methods
+from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import NUMERICS_VERSION, Record
 from tuneoff.results.study_dir import StudyDir
@@ -61,11 +62,16 @@ def check_folder(folder: StudyDir, study: StudySpec, hashes: ContentHashes, *, k
         raise UserError(f"{folder.path}: belongs to a different study ({shown}); choose another --output")
 
 
-def plan_file(hashes: ContentHashes, runs: tuple[str, ...]) -> PlanFile:
+def plan_file(hashes: ContentHashes, runs: tuple[str, ...], number_format: NumberFormat | None = None) -> PlanFile:
     """What `plan.json` holds. `runs`: names of run folders."""
     earlier = None if hashes.earlier is None else tuple(sorted(set(hashes.earlier.values())))
     return PlanFile(
-        data=hashes.data, models=dict(hashes.models), numerics=NUMERICS_VERSION, earlier_numerics=earlier, runs=runs
+        data=hashes.data,
+        models=dict(hashes.models),
+        numerics=NUMERICS_VERSION,
+        earlier_numerics=earlier,
+        runs=runs,
+        number_format=number_format,
     )
 
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tuneoff import stopping
+from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
 from tuneoff.profiling.memory import out_of_memory_kills
@@ -49,6 +50,8 @@ class Job:
     dir: RunDir
     keep_texts: bool = True
     """Whether generated texts may be written into the folder."""
+    number_format: NumberFormat | None = None
+    """For a model whose precision is `auto`; None: the run decides."""
 
 
 class Observer(Protocol):
@@ -120,8 +123,9 @@ class LocalExecutor:
     """Runs on this machine: one after another, or as many concurrently as the layout has processes.
 
     `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
-    `record.json`; `parts` is given too to a run that the system has killed because memory ran out, and
-    `keep_texts=False` to runs without texts. What a run prints goes into `log.txt` of its folder. On Ctrl-C, SIGTERM
+    `record.json`; `parts` is given too to a run that the system has killed because memory ran out, `keep_texts=False`
+    to runs without texts, and `number_format` where a study has decided on one. What a run prints goes into `log.txt`
+    of its folder. On Ctrl-C, SIGTERM
     and SIGHUP the current runs save their state, are stopped and recorded as interrupted; then KeyboardInterrupt or
     SystemExit (128 + the number of the signal) is raised.
     """
@@ -298,6 +302,7 @@ class _Attempt:
             "target": target,
             **({"parts": parts} if parts > 1 else {}),
             **({} if job.keep_texts else {"keep_texts": False}),
+            **({} if job.number_format is None else {"number_format": job.number_format}),
         }
         self._parts = parts
         self._so_far = RunSoFar()

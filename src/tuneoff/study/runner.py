@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import models
+from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect
 from tuneoff.model_weights import discard_damaged_copies
@@ -31,6 +32,7 @@ from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlie
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.number_format import decide_number_format
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
 from tuneoff.study.resources import check_resources
@@ -64,6 +66,8 @@ class PreparedStudy:
     layout: Layout
     fitted: FittedStudy | None = None
     budget: BudgetFile | None = None
+    number_format: NumberFormat | None = None
+    """That of the probe, for models whose precision is `auto`."""
     locked: bool = False
     """Whether the folder is held already, and what was damaged in it was moved aside."""
     notify: Callable[[str], None] = warnings.warn
@@ -119,15 +123,24 @@ def prepare(
         held.enter_context(_held_and_whole(directory, notify))
         locked = True
     began = time.perf_counter()
+    number_format = decide_number_format(spec, directory.read_plan(), (run.record for run in stored))
     with LocalExecutor(layout) as executor:
-        speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver())
+        speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver(), number_format)
     left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
     fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
     if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
         inputs = load_inputs(fitted.study)
     again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)
     plan = budget.budget_file(fitted, spec, limits.budget_seconds, limits.equal, speeds)
-    return dataclasses.replace(again, layout=layout, fitted=fitted, budget=plan, locked=locked, notify=notify)
+    return dataclasses.replace(
+        again,
+        layout=layout,
+        fitted=fitted,
+        budget=plan,
+        number_format=number_format,
+        locked=locked,
+        notify=notify,
+    )
 
 
 @contextlib.contextmanager
@@ -236,6 +249,14 @@ class _Runner:
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._attempted: set[str] = set()
+        self._number_format = prepared.number_format or self._decide_number_format()
+
+    def _decide_number_format(self) -> NumberFormat | None:
+        """Also kept in the plan of a study that is complete, where nothing is measured."""
+        plan = self._dir.read_plan()
+        if not self._plan().missing(self._completed()):
+            return plan.number_format if plan else None
+        return decide_number_format(self._spec, plan, self._completed().values())
 
     def run(self) -> StoredStudy:
         plan = self._plan()
@@ -270,7 +291,14 @@ class _Runner:
     def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
         """Runs that were not attempted in this session: one that failed is not repeated at once."""
         jobs = [
-            Job(run.spec, run.run_id, run.name, self._dir.run_dir(run.folder), keep_texts=self._keep_texts)
+            Job(
+                run.spec,
+                run.run_id,
+                run.name,
+                self._dir.run_dir(run.folder),
+                keep_texts=self._keep_texts,
+                number_format=self._number_format,
+            )
             for run in runs
             if run.run_id not in self._attempted
         ]
@@ -306,7 +334,7 @@ class _Runner:
     def _write_plan(self, runs: Iterable[PlannedRun]) -> None:
         # A stored run may have another name than today's plan gives it, for example from before a model was added.
         names = [self._stored[run.run_id].name if run.run_id in self._stored else run.folder for run in runs]
-        self._dir.write_plan(plan_file(self._inputs.hashes, tuple(names)))
+        self._dir.write_plan(plan_file(self._inputs.hashes, tuple(names), self._number_format))
 
     def _write_frame(self, plan: StudyPlan) -> None:
         """Everything in a study folder that is known before the first run."""

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from tuneoff import data, models
 from tuneoff.engine.batching import row_lengths
+from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import RunFailure
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Event
@@ -28,7 +29,13 @@ _PROBED_EXAMPLES = {"validation": 16, "test": 24}
 _SAMPLE = 200
 
 
-def measure_speeds(study: StudySpec, inputs: StudyInputs, executor: Executor, observer: Observer) -> Speeds:
+def measure_speeds(
+    study: StudySpec,
+    inputs: StudyInputs,
+    executor: Executor,
+    observer: Observer,
+    number_format: NumberFormat | None = None,
+) -> Speeds:
     """Seconds that each method needs on each model. Raises `RunFailure` if a method cannot be run at all."""
     test, validation = inputs.dataset.test, inputs.dataset.validation
     few = {
@@ -42,7 +49,8 @@ def measure_speeds(study: StudySpec, inputs: StudyInputs, executor: Executor, ob
         for run in planner.plan(bare, inputs.hashes, {}).runs:
             train = run.spec.train.model_copy(update={"max_steps": _STEPS, "min_steps": None, "eval_steps": None})
             spec = run.spec.model_copy(update={"train": train, "data": run.spec.data.model_copy(update=few)})
-            jobs.append(Job(spec, run.run_id, f"probe of {run.name}", RunDir(Path(folder) / run.run_id)))
+            run_dir = RunDir(Path(folder) / run.run_id)
+            jobs.append(Job(spec, run.run_id, f"probe of {run.name}", run_dir, number_format=number_format))
         records = [run.record for run in executor.run(jobs, clock)]
     tokens = {model.name: _mean_length(study, inputs, model) for model in study.models}
     return {
