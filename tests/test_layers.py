@@ -21,6 +21,7 @@ LAYERS = {
     "options": 0,
     "plugins": 0,
     "regular_files": 0,
+    "row_cache": 0,
     "spec": 0,
     "stats": 0,
     "stopping": 0,

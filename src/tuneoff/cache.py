@@ -31,6 +31,7 @@ WORTH_CACHING_BYTES = 1_000_000
 _IN_MEMORY_BYTES = 32 * 2**20
 _ANSWER = "answer"  # the table of a file without a body
 _KINDS = ("checks", "examples", "tokens")
+GROWING_KIND = "trunks"  # of `tuneoff.row_cache`
 
 
 def cache_folder() -> Path:
@@ -96,7 +97,7 @@ def open_cached(kind: str, key: str) -> CachedFile | None:
         print(f"{path}: damaged, or of another version of tuneoff; it is made again", file=sys.stderr)
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # the time of the last use, for `_delete_least_recently_used`
+        os.utime(path)  # the time of the last use, for `delete_least_recently_used`
     return cached
 
 
@@ -219,7 +220,7 @@ class CacheWriter:
                 path = _folder(self._kind) / self._key
                 self._path.replace(path)
                 self._path = None
-                _delete_least_recently_used(path)
+                delete_least_recently_used(path)
         return CachedFile(file, self.body_bytes, tables)
 
     def _write(self, data: bytes) -> None:
@@ -287,13 +288,13 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         done += file.write(memoryview(data)[done:])
 
 
-def _delete_least_recently_used(new_file: Path) -> None:
-    """Delete the least recently used files until at most `MAX_BYTES` are left.
+def delete_least_recently_used(new_file: Path) -> None:
+    """Delete the least recently used files, but for `new_file`, until at most `MAX_BYTES` are left.
 
     A process that has such a file open can still read it.
     """
     found = []
-    for kind in _KINDS:
+    for kind in (*_KINDS, GROWING_KIND):
         for path in _folder(kind).glob("*"):
             with contextlib.suppress(OSError):
                 status = path.stat()

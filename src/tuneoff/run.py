@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import JsonValue
 from torch import Tensor
 
 from tuneoff import data, metrics, models, stopping
+from tuneoff.cache import cache_key
 from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
@@ -49,6 +51,7 @@ from tuneoff.results.run_record import (
     Status,
     ValidationPoint,
 )
+from tuneoff.row_cache import RowCache
 from tuneoff.spec import TIMED_TEXTS, RunSpec
 
 if TYPE_CHECKING:
@@ -301,11 +304,29 @@ class _Work:
             emit=self.emit,
             prune_above=self.spec.cut_above,
             parts=self.parts,
+            # A timing run measures what a training costs that finds nothing in the cache.
+            open_rows=None if self.spec.role == "timing" else self._open_rows,
         )
         self.curve = self.trainer.fit()
+        if self.trainer.reused_seconds:
+            self._report(reused_seconds=self.trainer.reused_seconds)
         moved = sum(norm != before[name] for name, norm in _norms(adapted).items())
         self._report(moved_share=moved / max(1, len(before)))
         self._record_embedding_position(adapted, base, "trained")
+
+    def _open_rows(self, frozen_blocks: int) -> RowCache:
+        """The cache of the states after `frozen_blocks` blocks of this run's model, on this machine."""
+        identity = {name: value for name, value in self._identity().items() if name != "run"}
+        model, machine = self.provenance.model, self.provenance.machine
+        return RowCache(
+            cache_key(
+                model=None if model is None else model.content_hash,
+                blocks=frozen_blocks,
+                cpu=None if machine is None else machine.cpu,
+                threads=torch.get_num_threads(),
+                **identity,
+            )
+        )
 
     def _identity(self) -> dict[str, str]:
         """What the numbers of a training depend on: a state of another identity is not used."""

@@ -1,15 +1,14 @@
 """Cached prompts give the same losses, gradients and weights as prompts that are computed at every step."""
 
-import contextlib
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from support.token_rows import CPU, LazyRows, load_tiny, random_rows
+from support.training import NoMeter
 from tuneoff import models
 from tuneoff.engine import prompt_cache, trainer
 from tuneoff.engine.checkpoint import Checkpoints
@@ -52,26 +51,6 @@ def test_loss_and_gradient_are_those_without_a_cache(
         torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-3)
 
 
-@dataclass
-class _Counter:
-    tokens: int = 0
-
-
-class _Meter:
-    @contextlib.contextmanager
-    def phase(self, name: str):
-        yield _Counter()
-
-    def elapsed(self) -> float:
-        return 0.0
-
-    def state(self):
-        return {}
-
-    def resume(self, state) -> None:
-        pass
-
-
 def fit(adapted, scratch: Path) -> Curve:
     return trainer.Trainer(
         adapted,
@@ -84,7 +63,7 @@ def fit(adapted, scratch: Path) -> Curve:
         pad_id=0,
         device=CPU,
         checkpoints=Checkpoints(scratch),
-        meter=_Meter(),
+        meter=NoMeter(),
         emit=lambda event: None,
     ).fit()
 
@@ -106,7 +85,7 @@ def test_free_memory_changes_no_bit(
     """No prompt, some or all prompts cached: the same losses and the same weights."""
     results = []
     for free in (0, 60_000, PLENTY):
-        monkeypatch.setattr(prompt_cache, "_free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(prompt_cache, "free_bytes", lambda device, free=free: free)
         adapted = adapt(load_tiny(tiny_model("qwen2")))
         results.append((fit(adapted, tmp_path), adapted.prompt_VD.detach()))
     for curve, prompt_VD in results[1:]:

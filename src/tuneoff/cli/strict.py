@@ -9,6 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tuneoff.cache import cache_folder, damaged_files
+from tuneoff.row_cache import damaged_row_files
 
 # Variables that turn off a protection of a library, with what each does (torch/serialization.py reads this one).
 _UNSAFE_VARIABLES = {
@@ -76,7 +77,7 @@ def _permissions(folders: Sequence[Path]) -> Iterator[str]:
 def _cache() -> Iterator[str]:
     from tuneoff.model_weights import damaged_copies
 
-    for path in (*damaged_files(), *damaged_copies()):
+    for path in (*damaged_files(), *damaged_row_files(), *damaged_copies()):
         yield f"{path}: damaged, or of another version of tuneoff; delete it, or let the next study make it again"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tuneoff.engine.batching import row_length, split_micro_batches
 from tuneoff.engine.loss import VirtualTokenModel, collate, count_virtual_tokens, summed_cross_entropy, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.engine.parallel import (
+    TRIAL_PASS,
     MicroBatchPart,
     OrderedGradients,
     ParallelWorkers,
@@ -20,23 +22,28 @@ from tuneoff.engine.parallel import (
     part_of_micro_batch,
 )
 from tuneoff.engine.prefill import SharedPrefix, shared_prefix_for_loss
-from tuneoff.engine.prompt_cache import PromptCache
 from tuneoff.prompts import Encoded
 
-_TRIAL_PASS = -1  # index of a forward pass that is not a micro-batch
+
+class ComputedBefore(Protocol):
+    """A part of the forward pass that training does not change: a prompt cache, or a frozen trunk."""
+
+    def loss(self, rows: Sequence[Encoded]) -> Tensor:
+        """Negative log likelihood in nats, summed over the target tokens of `rows`, in fp32."""
+        ...
 
 
 def batch_loss(
     adapted: VirtualTokenModel,
     rows: Sequence[Encoded],
     shared: SharedPrefix | None,
-    prompt_cache: PromptCache | None,
+    computed: ComputedBefore | None,
     pad_id: int,
     device: torch.device,
 ) -> Tensor:
-    """`target_loss` of `rows`, with whole prompts from `prompt_cache` or their beginning from `shared`, if given."""
-    if prompt_cache is not None:
-        return prompt_cache.loss(rows)
+    """`target_loss` of `rows`, with what was `computed` before, or the beginning of prompts from `shared`, if given."""
+    if computed is not None:
+        return computed.loss(rows)
     if shared is None:
         return target_loss(adapted, collate(rows, pad_id, device))
     batch = collate([shared.strip(row) for row in rows], pad_id, device)
@@ -72,7 +79,7 @@ class GradientAccumulator:
         pad_id: int,
         device: torch.device,
         tokens: int,
-        prompt_cache: PromptCache | None = None,
+        computed: ComputedBefore | None = None,
         parts: int = 1,
     ) -> None:
         """Accumulate into the gradients of `optimizer`.
@@ -83,11 +90,11 @@ class GradientAccumulator:
             pad_id: token of the padding.
             device: of the model.
             tokens: limit for the tokens, padding included, that two concurrent forward passes hold together.
-            prompt_cache: of the prompts, if there is one.
+            computed: what training does not change, if anything was computed before.
             parts: number of parts that each micro-batch is computed in, if it has as many rows.
         """
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
-        self._prompt_cache = prompt_cache
+        self._computed = computed
         self._workers = ParallelWorkers(device)
         self._optimizer, self._parts = optimizer, parts
         self._tokens = max(1, tokens // self._workers.token_divisor)
@@ -123,7 +130,7 @@ class GradientAccumulator:
                 with self._ordered.micro_batch():
                     for rows in _parts(micro_batch, self._parts):
                         stopping.check()
-                        summed = batch_loss(self._adapted, rows, shared, self._prompt_cache, self._pad_id, self._device)
+                        summed = batch_loss(self._adapted, rows, shared, self._computed, self._pad_id, self._device)
                         loss = summed / targets
                         loss.backward()  # type: ignore[no-untyped-call]
                         losses.append(loss.detach())
@@ -145,7 +152,7 @@ class GradientAccumulator:
         if self._workers.multiple == 1:  # sequential anyway; an accelerator's generator would not be restored here
             return True
         before = torch.get_rng_state()
-        with torch.no_grad(), micro_batch_index(_TRIAL_PASS):  # must not change the dropout masks of the batch
+        with torch.no_grad(), micro_batch_index(TRIAL_PASS):
             target_loss(self._adapted, collate([row], self._pad_id, self._device))
         drawn = not torch.equal(before, torch.get_rng_state())
         torch.set_rng_state(before)
@@ -154,7 +161,7 @@ class GradientAccumulator:
     @contextlib.contextmanager
     def _shared_prefix(self, examples: Sequence[Encoded]) -> Iterator[SharedPrefix | None]:
         """The shared prefix of `examples`. Its backward pass runs after those of the micro-batches."""
-        shared = shared_prefix_for_loss(self._adapted, examples, self._device)
+        shared = shared_prefix_for_loss(self._adapted, examples, self._device) if self._computed is None else None
         if shared is None:
             yield None
             return

@@ -1,14 +1,22 @@
-"""What is done when memory runs out: the same work again, in smaller parts."""
+"""How much memory is free, and what is done when it runs out: the same work again, in smaller parts."""
 
 import gc
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
 import torch
 
 from tuneoff.results.failures import is_out_of_memory
 
 Result = TypeVar("Result")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of `device` in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def retry_smaller(

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 # With more workers, micro-batches are too small for matrix products to run at full speed.
 _MAX_WORKERS = 4
+# Index of a forward pass that is not a micro-batch. It must not change the dropout masks of the batch.
+TRIAL_PASS = -1
 
 _thread_state = threading.local()
 

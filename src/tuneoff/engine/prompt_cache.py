@@ -14,13 +14,13 @@ import itertools
 import threading
 from collections.abc import Iterable, Sequence
 
-import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
 from tuneoff.engine.loss import VirtualTokenModel, forward_accepts, logits_at, summed_cross_entropy
+from tuneoff.engine.memory import free_bytes
 from tuneoff.engine.prefill import Prefiller, has_plain_kv_cache
 from tuneoff.prompts import Encoded
 
@@ -135,11 +135,4 @@ def make_prompt_cache(
         return None
     rows = itertools.chain.from_iterable(split for split, _ in splits)
     repeated = itertools.chain.from_iterable(split for split, is_repeated in splits if is_repeated)
-    return PromptCache(adapted, rows, repeated, pad_id, device, int(_FREE_MEMORY_FRACTION * _free_bytes(device)))
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Free memory of `device` in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return PromptCache(adapted, rows, repeated, pad_id, device, int(_FREE_MEMORY_FRACTION * free_bytes(device)))

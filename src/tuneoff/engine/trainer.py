@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -24,17 +24,19 @@ from tuneoff.engine.batching import (
     total_steps,
 )
 from tuneoff.engine.checkpoint import Checkpoints, UnfitState, check_same_tensors
-from tuneoff.engine.gradients import GradientAccumulator, batch_loss
+from tuneoff.engine.frozen_trunk import FrozenTrunk, make_frozen_trunk
+from tuneoff.engine.gradients import ComputedBefore, GradientAccumulator, batch_loss
 from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import shared_prefix_for_loss
-from tuneoff.engine.prompt_cache import PromptCache, make_prompt_cache
+from tuneoff.engine.prompt_cache import make_prompt_cache
 from tuneoff.prompts import Encoded
 from tuneoff.results.events import Event, StepDone, Validated
 from tuneoff.results.run_record import Curve, Phase, TrainPoint, ValidationPoint
 from tuneoff.results.step_thinning import ThinnedSteps
+from tuneoff.row_cache import RowCache
 from tuneoff.spec import CutAbove, TrainSpec
 
 
@@ -85,7 +87,7 @@ def validation_loss(
     pad_id: int,
     device: torch.device,
     tokens: int,
-    prompt_cache: PromptCache | None = None,
+    computed: ComputedBefore | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> float:
     """Mean negative log likelihood per target token, in nats.
@@ -96,7 +98,7 @@ def validation_loss(
 
     def attempt(parts: int) -> float:
         limit = max(1, tokens // parts)
-        return _validation_loss(adapted, rows, pad_id, device, limit, prompt_cache, sequential=parts > 1)
+        return _validation_loss(adapted, rows, pad_id, device, limit, computed, sequential=parts > 1)
 
     return retry_smaller(attempt, 1, tokens, "the validation loss", note)[0]
 
@@ -107,19 +109,19 @@ def _validation_loss(
     pad_id: int,
     device: torch.device,
     tokens: int,
-    prompt_cache: PromptCache | None,
+    computed: ComputedBefore | None,
     *,
     sequential: bool,
 ) -> float:
     adapted.train_mode(False)
     workers = ParallelWorkers(device)
     with torch.inference_mode():
-        shared = shared_prefix_for_loss(adapted, rows, device)
+        shared = shared_prefix_for_loss(adapted, rows, device) if computed is None else None
 
     def work(micro_batch: Sequence[Encoded]) -> tuple[Tensor, int]:
         stopping.check()
         with torch.inference_mode():
-            loss = batch_loss(adapted, micro_batch, shared, prompt_cache, pad_id, device)
+            loss = batch_loss(adapted, micro_batch, shared, computed, pad_id, device)
         return loss, sum(len(row.target) for row in micro_batch)
 
     overhead = count_virtual_tokens(adapted) if shared is None else -shared.tokens
@@ -244,6 +246,9 @@ class Trainer:
     An interrupted attempt resumes from the last of `checkpoints`, with the same result as an uninterrupted one. A
     request to stop (`tuneoff.stopping`) writes a checkpoint as of the last step. If memory runs out, each micro-batch
     is computed in twice as many parts, one after the other. `parts`: how many to begin with.
+
+    `open_rows` opens the place on disk for the states of frozen blocks (`tuneoff.engine.frozen_trunk`), given their
+    number. `reused_seconds` says afterwards what computing the states that were read from there had taken.
     """
 
     adapted: TrainableModel
@@ -261,6 +266,8 @@ class Trainer:
     emit: Callable[[Event], None]
     prune_above: CutAbove = ()
     parts: int = 1
+    open_rows: Callable[[int], RowCache] | None = None
+    reused_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -391,30 +398,26 @@ class Trainer:
         if progress.ended:
             return
         with self.meter.phase("train") as training, contextlib.ExitStack() as stack:
-            splits = [
-                (self.train, self._steps > self._epoch_steps),
-                (self.validation, len(self._evaluation_steps) > 1),
-            ]
-            prompt_cache = make_prompt_cache(adapted, splits, self.pad_id, self.device)
+            for_training, for_validation = self._computed_before(stack)
             gradients = GradientAccumulator(
                 adapted,
                 self._optimizer,
                 pad_id=self.pad_id,
                 device=self.device,
                 tokens=self.spec.micro_batch_tokens,
-                prompt_cache=prompt_cache,
+                computed=for_training,
                 parts=progress.parts,
             )
             stack.callback(gradients.close)
             if self._validation_is_missing():  # the attempt before this one was stopped during it
-                self._validate(prompt_cache)
+                self._validate(for_validation)
             while progress.step < self._steps and not progress.ended:
                 epoch, done = divmod(progress.step, self._epoch_steps)
                 for examples in epoch_batches(self.train, self.spec.batch_size, self.seed, epoch)[done:]:
                     stopping.check()
                     training.tokens += self._step(gradients, examples)
                     if progress.step in self._evaluation_steps or progress.step in self._pruning_limits:
-                        self._validate(prompt_cache)
+                        self._validate(for_validation)
                     if progress.ended or progress.step == self._steps:
                         break
                     if self.checkpoints.due():
@@ -425,6 +428,23 @@ class Trainer:
         self._measured = self.meter.state()
         if self.checkpoints.exists:  # what follows the training may be interrupted too
             self._save_checkpoint()
+
+    def _computed_before(self, stack: contextlib.ExitStack) -> tuple[ComputedBefore | None, ComputedBefore | None]:
+        """What training does not change, for training rows and for validation rows; released by `stack`."""
+        train_again, validation_again = self._steps > self._epoch_steps, len(self._evaluation_steps) > 1
+        splits = [(self.train, train_again), (self.validation, validation_again)]
+        prompts = make_prompt_cache(self.adapted, splits, self.pad_id, self.device)
+        if prompts is not None:
+            return prompts, prompts
+        trunk = make_frozen_trunk(self.adapted, splits, self.pad_id, self.device, self.open_rows)
+        if trunk is None:
+            return None, None
+        stack.callback(self._release, trunk)
+        return trunk.reader(repeated=train_again), trunk.reader(repeated=validation_again)
+
+    def _release(self, trunk: FrozenTrunk) -> None:
+        trunk.close()
+        self.reused_seconds = trunk.reused_seconds
 
     def _validation_is_missing(self) -> bool:
         progress = self._progress
@@ -465,7 +485,7 @@ class Trainer:
             self._emit_step(point)
         return tokens
 
-    def _validate(self, prompt_cache: PromptCache | None) -> None:
+    def _validate(self, computed: ComputedBefore | None) -> None:
         """Compute the validation loss; keep the best state, stop early or prune."""
         progress, step = self._progress, self._progress.step
         with self.meter.phase("evaluate") as evaluating:
@@ -475,7 +495,7 @@ class Trainer:
                 pad_id=self.pad_id,
                 device=self.device,
                 tokens=self.spec.micro_batch_tokens,
-                prompt_cache=prompt_cache,
+                computed=computed,
                 note=self.checkpoints.note,
             )
             evaluating.tokens += sum(row_lengths(self.validation))

@@ -139,13 +139,12 @@ def _is_norm(module: nn.Module) -> bool:
 
 def _blocks_and_norms(model: PreTrainedModel) -> tuple[list[nn.Module], list[nn.Module]]:
     """The decoder's blocks in order (its longest list of modules), and the norms beside them but of the embeddings."""
-    from torch import nn
+    from tuneoff.engine.frozen_trunk import list_of_blocks
 
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
+    blocks = list_of_blocks(model)
+    if blocks is None:
         raise UserError(f"last_layers: {type(model).__name__} has no list of blocks to choose from; use full or lora")
-    longest = max(lists, key=len)
-    owner = next(module for module in model.modules() if any(child is longest for child in module.children()))
+    owner = next(module for module in model.modules() if any(child is blocks for child in module.children()))
     # Not by position: BLOOM has a norm after the embeddings, and OPT names its final norm before the blocks.
     norms = [child for name, child in owner.named_children() if _is_norm(child) and "embed" not in name]
-    return list(longest), norms
+    return list(blocks), norms

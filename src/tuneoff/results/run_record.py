@@ -19,7 +19,7 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 8
+NUMERICS_VERSION = 9
 
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
@@ -244,6 +244,9 @@ class RunDetails(_Sparse):
     blocks: int | None = None
     """Transformer blocks of the model."""
     tuned_blocks: int | None = None
+    reused_seconds: float | None = None
+    """Seconds that other runs took to compute the states of frozen blocks that this run read from the cache. They
+    belong to the costs of its training, but its phases do not contain them."""
 
 
 class Accelerator(Frozen):

@@ -50,13 +50,15 @@ def is_timed_once(record: Record, timing: Mapping[ModelMethod, Record], cost: st
 
 
 def as_alone(record: Record, timing: Record | None) -> Record:
-    """The record with the time and energy that its phases take without concurrent runs.
+    """The record with the time and energy that its phases take without concurrent runs, and with nothing in the cache.
 
-    A phase costs its own number of tokens times what a token cost in the timing run. Loading counts no tokens and costs
-    what it cost there. Memory peaks belong to the run's own process and stay. Without a timing run, or if the run was
-    alone, the record is returned unchanged.
+    A phase costs its own number of tokens times what a token cost in the timing run, which reused nothing. Loading
+    counts no tokens and costs what it cost there. Memory peaks belong to the run's own process and stay. Without a
+    timing run the record of a run that was not alone is returned unchanged.
     """
-    if timing is None or timing.resources is None or record.resources is None or record.resources.processes == 1:
+    if record.resources is None or record.resources.processes == 1:
+        return _without_reuse(record)
+    if timing is None or timing.resources is None:
         return record
     measured = timing.resources.phases
     phases = {
@@ -66,16 +68,31 @@ def as_alone(record: Record, timing: Record | None) -> Record:
     return record.model_copy(update={"resources": record.resources.model_copy(update={"phases": phases})})
 
 
+def _without_reuse(record: Record) -> Record:
+    """The record with the time and energy that its training takes if it computes the states of frozen blocks itself."""
+    reused, resources = record.details.reused_seconds, record.resources
+    if not reused or resources is None or not (phase := resources.phases.get("train")) or not phase.wall_seconds:
+        return record
+    phases = {**resources.phases, "train": _times(phase, 1 + reused / phase.wall_seconds)}
+    return record.model_copy(update={"resources": resources.model_copy(update={"phases": phases})})
+
+
 def _scaled(phase: PhaseResources, measured: PhaseResources, *, same: bool) -> PhaseResources:
     if not same and not (phase.tokens and measured.tokens):
         return phase
-    times = 1.0 if same else (phase.tokens or 0) / (measured.tokens or 1)
-    energy = measured.energy
-    joules = None if energy.value is None else energy.value * times
+    took = _times(measured, 1.0 if same else (phase.tokens or 0) / (measured.tokens or 1))
+    new = {"wall_seconds": took.wall_seconds, "cpu_seconds": took.cpu_seconds, "energy": took.energy}
+    return phase.model_copy(update=new)
+
+
+def _times(phase: PhaseResources, factor: float) -> PhaseResources:
+    """The phase with `factor` times its time and energy."""
+    energy = phase.energy
+    joules = None if energy.value is None else energy.value * factor
     return phase.model_copy(
         update={
-            "wall_seconds": measured.wall_seconds * times,
-            "cpu_seconds": measured.cpu_seconds * times,
+            "wall_seconds": phase.wall_seconds * factor,
+            "cpu_seconds": phase.cpu_seconds * factor,
             "energy": Reading(value=joules, unit=energy.unit, source=energy.source, reason=energy.reason),
         }
     )
