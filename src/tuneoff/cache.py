@@ -289,7 +289,7 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
 
 
 def delete_least_recently_used(new_file: Path) -> None:
-    """Delete the least recently used files, but for `new_file`, until at most `MAX_BYTES` are left.
+    """Delete the least recently used files other than `new_file` until at most `MAX_BYTES` are left.
 
     A process that has such a file open can still read it.
     """

@@ -45,6 +45,16 @@ def test_a_run_that_was_alone_keeps_its_own_costs(tmp_path: Path) -> None:
     assert as_alone(record, None) == record
 
 
+def test_a_training_that_reused_states_costs_what_computing_them_took(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "last_layers", 0, {})
+    record = changed(run, role="final", processes=1, tokens=100, seconds=5.0, joules=1.0)
+    record = edit_record(run, details=record.details.model_copy(update={"reused_seconds": 15.0}))
+    costs = costs_of([as_alone(record, None)])
+    assert costs["train_seconds"].value == pytest.approx(20)
+    assert costs["energy_joules"].value == pytest.approx(4 + 1)  # training and generation
+    assert costs["generate_seconds"].value == pytest.approx(5)
+
+
 def test_every_phase_is_as_alone_but_memory(tmp_path: Path) -> None:
     timed = {"load": (2.0, None), "evaluate": (4.0, 40), "generate": (5.0, 50), "train": (3.0, 30)}
     shared = {"load": (9.0, None), "evaluate": (99.0, 400), "generate": (99.0, 500), "train": (99.0, 300)}
