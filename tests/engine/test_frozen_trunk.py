@@ -114,7 +114,8 @@ def test_a_model_whose_blocks_pass_on_more_than_one_tensor_keeps_its_own_way(
 
     def first_forward(states: Tensor, **named: object) -> Tensor:
         kept[:] = [states]
-        return below(states, **named)
+        output: Tensor = below(states, **named)
+        return output
 
     monkeypatch.setattr(first, "forward", first_forward)
     monkeypatch.setattr(last, "forward", lambda states, **named: above(states, **named) + kept[0])
