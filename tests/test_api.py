@@ -244,6 +244,7 @@ def test_a_study_in_a_notebook_shows_table_and_verdict(study: to.Study) -> None:
     assert "<script" not in to.Study(study.stored, hostile)._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_from_top_to_bottom(options: dict[str, Any], tmp_path: Path) -> None:
     """In a real kernel: the bar of `compare` and the table of a study are shown as HTML."""
     import nbformat

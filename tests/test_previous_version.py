@@ -134,6 +134,7 @@ def test_the_plan_has_the_run_ids_of_the_previous_version(
     assert [run["name"] for run in runs if not run["done"]] == [expected["missing"]["name"]]
 
 
+@pytest.mark.slow
 def test_a_study_begun_with_the_previous_version_is_finished(
     study: Path, expected: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

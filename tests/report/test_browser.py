@@ -100,11 +100,11 @@ def visits(browser: Any) -> Iterator[Visits]:
     ("which", "width", "scheme"),
     [
         ("rich_study", 1360, "light"),
-        ("rich_study", 1360, "dark"),
-        ("rich_study", 375, "light"),
+        pytest.param("rich_study", 1360, "dark", marks=pytest.mark.slow),
+        pytest.param("rich_study", 375, "light", marks=pytest.mark.slow),
         ("rich_study", 375, "dark"),
         ("hostile_study", 1360, "light"),
-        ("hostile_study", 375, "dark"),
+        pytest.param("hostile_study", 375, "dark", marks=pytest.mark.slow),
         ("textless_study", 375, "light"),
     ],
 )
