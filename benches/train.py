@@ -79,7 +79,8 @@ def contestant(name: str, method: str, dropout: float, model: str, steps: int) -
     """One contestant in a process of its own; None when what it needs is not installed or it fails (said on stderr)."""
     wanted = {"name": name, "method": method, "dropout": dropout, "model": model, "steps": steps}
     # Peers are run as their users run them, but for the threads that would spin.
-    runtime = RUNTIME if name.startswith("ours") else {"OMP_WAIT_POLICY": RUNTIME["OMP_WAIT_POLICY"]}
+    waiting = {variable: value for variable, value in RUNTIME.items() if not variable.startswith("MALLOC")}
+    runtime = RUNTIME if name.startswith("ours") else waiting
     done = subprocess.run(
         [sys.executable, str(HERE), "--contestant", json.dumps(wanted)],
         capture_output=True,

@@ -24,6 +24,7 @@ from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
+from tuneoff.engine.parallel import has_one_worker
 from tuneoff.engine.precision import NumberFormat, choose_dtype, pick_device
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
@@ -147,6 +148,7 @@ class _Work:
         self.parts = 1
         self.keep_texts = True
         self.number_format: NumberFormat | None = None
+        self._one_worker = False
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
         self.notes: list[str] = []
@@ -172,6 +174,7 @@ class _Work:
             device = pick_device()
             auto = spec.model.precision == "auto"
             dtype = choose_dtype((self.number_format if auto else None) or spec.model.precision, device)
+            self._one_worker = device.type == "cpu" and has_one_worker(device, dtype)
             self._report(
                 device=str(device),
                 dtype=str(dtype).removeprefix("torch."),
@@ -337,6 +340,7 @@ class _Work:
             "python": platform.python_version(),
             **models.versions(),
             "numerics version": str(NUMERICS_VERSION),
+            **({"micro-batches": "one after the other"} if self._one_worker else {}),
         }
 
     def _validate(self, adapted: AdaptedModel, rows: Sequence[Encoded], base: BaseModel) -> None:

@@ -10,7 +10,7 @@ import torch
 from tiny import example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example
-from tuneoff.engine import gradients
+from tuneoff.engine import gradients, parallel
 from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
@@ -79,6 +79,29 @@ def test_micro_batches_and_a_shared_prefix_change_nothing(
             one if one is not None else torch.zeros(1), other if other is not None else torch.zeros(1),
             rtol=1e-3, atol=2e-5,
         )  # fmt: skip
+
+
+@pytest.mark.usefixtures("several_threads")
+@pytest.mark.parametrize("name", ["full", "lora", "soft_prompt"])
+def test_one_worker_with_larger_micro_batches_finds_the_same_gradients(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made, rows = adapted(tiny_model("llama"), name)
+    made.train_mode(False)
+    loss, _, several = gradients_of(made, rows)
+    for tensor in made.state().values():
+        tensor.grad = None
+    monkeypatch.setattr(parallel, "has_one_worker", lambda _device, _dtype: True)
+    split = gradients.split_micro_batches
+    counts: list[int] = []
+    monkeypatch.setattr(
+        gradients, "split_micro_batches", lambda *given: counts.append(len(found := split(*given))) or found
+    )
+    alone, _, one = gradients_of(made, rows, tokens=1000)
+    assert counts == [1]
+    assert alone == pytest.approx(loss, rel=1e-5)
+    for mine, other in zip(one, several, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=2e-5)  # as above
 
 
 def test_the_shared_prefix_is_computed_once(tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from tuneoff.engine import parallel
 from tuneoff.engine.parallel import OrderedGradients, ParallelWorkers, current_micro_batch
 
 CPU = torch.device("cpu")
@@ -16,7 +17,7 @@ CPU = torch.device("cpu")
 def workers(request):
     before = torch.get_num_threads()
     torch.set_num_threads(getattr(request, "param", 3))
-    yield ParallelWorkers(CPU)
+    yield ParallelWorkers(CPU, torch.float32)
     torch.set_num_threads(before)
 
 
@@ -49,7 +50,20 @@ def test_one_thread_is_the_caller(workers: ParallelWorkers) -> None:
 
 
 def test_other_devices_than_a_cpu_have_one_worker() -> None:
-    assert ParallelWorkers(torch.device("meta")).count == 1
+    assert ParallelWorkers(torch.device("meta"), torch.float32).count == 1
+
+
+@pytest.mark.usefixtures("several_threads")
+@pytest.mark.parametrize(
+    ("units", "dtype", "count"), [(True, torch.bfloat16, 1), (True, torch.float32, 3), (False, torch.bfloat16, 3)]
+)
+def test_with_matrix_units_all_threads_share_each_product_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, units: bool, dtype: torch.dtype, count: int
+) -> None:
+    monkeypatch.setattr(parallel, "has_matrix_units", lambda: units)
+    workers = ParallelWorkers(CPU, dtype)
+    assert workers.count == count
+    assert workers.map(lambda _: torch.get_num_threads(), range(4)) == [3 // count] * 4
 
 
 def test_the_first_error_is_raised_and_torch_keeps_its_threads(workers: ParallelWorkers) -> None:

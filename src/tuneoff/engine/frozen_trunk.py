@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.batching import row_length, row_lengths
-from tuneoff.engine.loss import VirtualTokenModel, collate, summed_cross_entropy, target_logits, target_loss
+from tuneoff.engine.loss import VirtualTokenModel, collate, dtype_of, summed_cross_entropy, target_logits, target_loss
 from tuneoff.engine.memory import free_bytes
 from tuneoff.engine.parallel import TRIAL_PASS, micro_batch_index
 from tuneoff.prompts import Encoded
@@ -75,7 +75,7 @@ class FrozenTrunk:
     ) -> None:
         """At most `max_bytes` bytes of states are kept in memory. `rows`: the place on disk, if any."""
         self._adapted, self._cut, self._pad_id, self._device = adapted, cut, pad_id, device
-        self._dtype: torch.dtype = adapted.model.dtype  # type: ignore[assignment]
+        self._dtype = dtype_of(adapted.model)
         self._in_memory: dict[bytes, Tensor] = {}
         self._free_bytes, self._on_disk = max_bytes, rows
         self._threads = torch.get_num_threads()

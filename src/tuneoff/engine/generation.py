@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from tuneoff import stopping
-from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, forward_accepts
+from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, dtype_of, forward_accepts
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import PrefilledBatch, Prefiller, left_padded_inputs, position_inputs
@@ -79,7 +79,7 @@ def generate(
     done: dict[int, GeneratedTokens] = {}
     # Rows of similar length share a batch, the longest first: if memory is too small, generation fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].prompt))
-    workers, lock = ParallelWorkers(device), threading.Lock()
+    workers, lock = ParallelWorkers(device, dtype_of(adapted.model)), threading.Lock()
     with torch.inference_mode():
         prefiller = Prefiller(adapted, prompts, pad_id, device)
 

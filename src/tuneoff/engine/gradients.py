@@ -11,7 +11,14 @@ from torch import Tensor
 
 from tuneoff import stopping
 from tuneoff.engine.batching import row_length, split_micro_batches
-from tuneoff.engine.loss import VirtualTokenModel, collate, count_virtual_tokens, summed_cross_entropy, target_loss
+from tuneoff.engine.loss import (
+    VirtualTokenModel,
+    collate,
+    count_virtual_tokens,
+    dtype_of,
+    summed_cross_entropy,
+    target_loss,
+)
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.engine.parallel import (
     TRIAL_PASS,
@@ -95,7 +102,7 @@ class GradientAccumulator:
         """
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._computed = computed
-        self._workers = ParallelWorkers(device)
+        self._workers = ParallelWorkers(device, dtype_of(adapted.model))
         self._optimizer, self._parts = optimizer, parts
         self._tokens = max(1, tokens // self._workers.token_divisor)
         self._ordered = OrderedGradients(optimizer.parameters, optimizer.accumulate)

@@ -36,7 +36,7 @@ class KeyValuePrefix:
     def cache(self, model: nn.Module, rows: int) -> DynamicCache:
         """A cache of `model` that holds this prefix for each of `rows` rows. Gradients flow through it."""
         cache = DynamicCache(config=model.config)
-        dtype = next(model.parameters()).dtype
+        dtype = dtype_of(model)
         for index, states in enumerate(self.layers):
             keys, values = (each_HVW.to(dtype).expand(rows, -1, -1, -1) for each_HVW in states)
             cache.update(keys, values, index)
@@ -55,6 +55,11 @@ class VirtualTokenModel(Protocol):
     def suffix(self) -> Tensor | None:
         """Embeddings (V, D) of virtual tokens between the prompt and the target."""
         ...
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The number format of the model's weights and products."""
+    return next(model.parameters()).dtype
 
 
 def count_virtual_tokens(adapted: VirtualTokenModel) -> int:

@@ -1,9 +1,11 @@
 """Concurrent micro-batches on a CPU: several workers, each with its own torch threads.
 
 If all threads share every matrix product, they synchronize thousands of times per step. With one micro-batch per worker
-they do not (docs/performance.md). Results do not depend on the timing of the workers: gradients are accumulated in the
-order of the micro-batches (`OrderedGradients`), and random draws depend on the index of the micro-batch
-(`current_micro_batch`).
+they do not (docs/performance.md). But workers wait for Python's lock, which costs more where products are fast: with
+matrix units for bf16 there is one worker with all threads, and micro-batches are larger.
+
+Results do not depend on the timing of the workers: gradients are accumulated in the order of the micro-batches
+(`OrderedGradients`), and random draws depend on the index of the micro-batch (`current_micro_batch`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from tuneoff.engine.precision import has_matrix_units
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,20 +68,28 @@ def part_of_micro_batch(part: MicroBatchPart) -> Iterator[None]:
         _thread_state.part = None
 
 
+def has_one_worker(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether micro-batches are computed one after the other, by all threads."""
+    return device.type != "cpu" or (dtype == torch.bfloat16 and has_matrix_units())
+
+
 class ParallelWorkers:
-    """Workers that divide the torch threads among themselves. Other devices than a CPU have one worker, the caller.
+    """Workers that divide the torch threads among themselves.
+
+    One worker, the caller, has all threads on other devices than a CPU, and for products in bf16 by matrix units.
 
     Attributes:
         count: number of workers.
-        multiple: work is split into a multiple of this many micro-batches. It does not depend on `count`, because the
-            random draws of a micro-batch (dropout masks) must be the same on every machine.
+        multiple: work is split into a multiple of this many micro-batches. It does not depend on the number of threads,
+            because the random draws of a micro-batch (dropout masks) must be the same for every number.
         token_divisor: a forward pass may hold the configured number of tokens divided by this number. Two concurrent
             passes then hold the configured number.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        """`dtype`: of the products."""
         self._threads = torch.get_num_threads()
-        self.multiple = _MAX_WORKERS if device.type == "cpu" else 1
+        self.multiple = 1 if has_one_worker(device, dtype) else _MAX_WORKERS
         self.count = min(self._threads, self.multiple)
         self.token_divisor = 2 if self.multiple > 1 else 1
         self._threads_per_worker = max(1, self._threads // self.count)

@@ -74,6 +74,11 @@ def bf16_by_processor(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None
     return None if "avx512_bf16" in flags or not flags else False
 
 
+def has_matrix_units() -> bool:
+    """Whether this processor has matrix units for bf16 (AMX): products are then fast compared with all the rest."""
+    return bf16_by_processor() is True
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 products are clearly faster than fp32 products. Some CPUs emulate bf16 a hundred times slower.
 

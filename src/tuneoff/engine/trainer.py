@@ -26,7 +26,7 @@ from tuneoff.engine.batching import (
 from tuneoff.engine.checkpoint import Checkpoints, UnfitState, check_same_tensors
 from tuneoff.engine.frozen_trunk import FrozenTrunk, make_frozen_trunk
 from tuneoff.engine.gradients import ComputedBefore, GradientAccumulator, batch_loss
-from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens
+from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens, dtype_of
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 from tuneoff.engine.parallel import ParallelWorkers
@@ -114,7 +114,7 @@ def _validation_loss(
     sequential: bool,
 ) -> float:
     adapted.train_mode(False)
-    workers = ParallelWorkers(device)
+    workers = ParallelWorkers(device, dtype_of(adapted.model))
     with torch.inference_mode():
         shared = shared_prefix_for_loss(adapted, rows, device) if computed is None else None
 

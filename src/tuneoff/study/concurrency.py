@@ -33,7 +33,7 @@ dtype = choose_dtype("auto", device)
 shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
 model = LlamaModel(LlamaConfig(**shape, num_hidden_layers=2, vocab_size=64)).to(dtype).requires_grad_(False)
 use_fast_paths(model, device)
-workers = ParallelWorkers(device)
+workers = ParallelWorkers(device, dtype)
 pieces = [rows.requires_grad_() for rows in torch.randn(8, 256, 576, dtype=dtype).chunk(workers.multiple)]
 def backward(rows):
     model(inputs_embeds=rows).last_hidden_state.float().square().mean().backward()
