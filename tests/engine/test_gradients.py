@@ -10,7 +10,7 @@ import torch
 from tiny import example_row, pairs
 from tuneoff import models
 from tuneoff.data import Example
-from tuneoff.engine import gradients, parallel
+from tuneoff.engine import batching, gradients, parallel
 from tuneoff.engine.gradients import GradientAccumulator
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
@@ -92,11 +92,14 @@ def test_one_worker_with_larger_micro_batches_finds_the_same_gradients(
     for tensor in made.state().values():
         tensor.grad = None
     monkeypatch.setattr(parallel, "has_one_worker", lambda _device, _dtype: True)
-    split = gradients.split_micro_batches
     counts: list[int] = []
-    monkeypatch.setattr(
-        gradients, "split_micro_batches", lambda *given: counts.append(len(found := split(*given))) or found
-    )
+
+    def split(*given):
+        micro_batches = batching.split_micro_batches(*given)
+        counts.append(len(micro_batches))
+        return micro_batches
+
+    monkeypatch.setattr(gradients, "split_micro_batches", split)
     alone, _, one = gradients_of(made, rows, tokens=1000)
     assert counts == [1]
     assert alone == pytest.approx(loss, rel=1e-5)
