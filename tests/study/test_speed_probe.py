@@ -1,44 +1,26 @@
 """What the probe measures, from records of short runs; and that `prepare` plans with it once."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from support.fake_executor import FakeExecutor
-from support.planned import HASHES, curve_of, record_of, resources_of, study_of
+from support.planned import resources_of, study_of
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.results.events import Event, Note
+from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import RunDetails
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import budget, planner, runner, speed_probe
-from tuneoff.study.executor import Job, SilentObserver
+from tuneoff.study import budget, runner, speed_probe
+from tuneoff.study.duration import Speeds
+from tuneoff.study.executor import Job, Observer, SilentObserver
 from tuneoff.study.inputs import load_inputs
 from tuneoff.study.runner import Limits, prepare
 from tuneoff.study.speed_probe import measure_speeds
-
-
-def test_speeds_are_per_step_and_per_example() -> None:
-    """3 steps on rows of 1 token each; the first one warms up. 8 tokens an example, 8 examples a step."""
-    [run] = planner.plan(study_of(methods=("lora",)), HASHES, {}).runs
-    record = record_of(run).model_copy(
-        update={
-            "curve": curve_of({3: 1.0}, steps=3, step_seconds=0.5),
-            "resources": resources_of(load=1.0, train=1.5, evaluate=3.2, generate=12.0),
-            "details": RunDetails(validation_examples=16, test_examples=24),
-        }
-    )
-    assert speed_probe._speed(record, 20.0, 8.0) == Speed(
-        start=20 - 1.5 - 3.2 - 12, step=0.5 * 8 * 8, check=0.2, write=0.5
-    )
-    one = record.model_copy(update={"curve": curve_of({1: 1.0}, steps=1, step_seconds=1.75)})
-    assert speed_probe._speed(one, 20.0, 8.0).step == 0.75  # since the end of loading
-    none = record.model_copy(update={"curve": curve_of({0: 1.0})})
-    assert speed_probe._speed(none, 1.0, 8.0) == Speed(start=0, step=0, check=0.2, write=0.5)
 
 
 @pytest.fixture
@@ -55,55 +37,208 @@ def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> Stud
     )
 
 
+class Machine(FakeExecutor):
+    """Carries out probes in virtual time, with the events that a run reports.
+
+    `paces` gives the seconds per step of a method, one for each step of a run; the last one repeats.
+    """
+
+    def __init__(
+        self, paces: dict[str, list[float]], *, text: float = 0.5, load: float = 4.0, boot: float = 6.0
+    ) -> None:
+        super().__init__()
+        self.now, self.jobs = 100.0, list[Job]()
+        self._paces, self._text, self._load, self._boot = paces, 0.5, 4.0, 6.0
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        for job in jobs:
+            boot = self._boot if not self.jobs else 0.25  # the first starts the server too
+            self.jobs.append(job)
+            observer.started(job)
+            self.now += boot
+            began = self.now
+            observer.event(job, PhaseStarted(phase="load", seconds=0.0))
+            self.now += self._load
+            phases: dict[str, float] = {}
+            for phase in ("train", "evaluate", "generate"):
+                since = self.now
+                observer.event(job, PhaseStarted(phase=phase, seconds=since - began))
+                for event in self._work(phase, job, began):
+                    observer.event(job, event)
+                phases[phase] = self.now - since
+            record = self._carry_out(job).model_copy(
+                update={
+                    "resources": resources_of(processes=1, **phases),
+                    "details": RunDetails(
+                        validation_examples=job.spec.data.max_validation_documents,
+                        test_examples=job.spec.data.max_test_documents,
+                    ),
+                }
+            )
+            self.now += 1.0  # what follows the texts
+            run = StoredRun(job.dir, record)
+            observer.ended(job, run)
+            yield run
+
+    def _work(self, phase: str, job: Job, began: float) -> Iterator[Event]:
+        steps, paces = job.spec.train.max_steps, self._paces.get(job.spec.method.name, [])
+        if phase == "train" and paces:
+            assert steps is not None
+            for step in range(1, steps + 1):
+                self.now += paces[min(step, len(paces)) - 1]
+                yield StepDone(
+                    step=step, steps=steps, epoch=0.1, loss=1.0, learning_rate=1e-3, grad_norm=1.0, tokens=100,
+                    seconds=self.now - began,
+                )  # fmt: skip
+        elif phase == "evaluate":
+            self.now += self._text / 5 * (job.spec.data.max_validation_documents or 0)
+            yield Validated(step=1, epoch=0.1, loss=1.0, best=True, seconds=self.now - began)
+        elif phase == "generate":
+            texts = job.spec.data.max_test_documents or 0
+            self.now += self._text * texts
+            yield Generated(done=texts, total=texts, seconds=self.now - began)
+
+
+def probe(
+    study: StudySpec, machine: Machine, tmp_path: Path, seconds: float | None = None, watch: Observer | None = None
+) -> dict[str, Speed]:
+    """What is measured if a batch of this study has 100 tokens."""
+    inputs = load_inputs(study)
+    measured = speed_probe._Probe(
+        study, inputs, machine, watch or SilentObserver(), "fp32", seconds, tmp_path, clock=lambda: machine.now
+    )
+    measured._tokens = {model.name: 100 / study.train.batch_size for model in study.models}
+    return {method: speed for (_, method), speed in measured.measure(1).items()}
+
+
 class Watch:
-    """Counts what an observer is informed of."""
+    """Remembers what an observer is informed of."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.notes: list[str] = []
 
     def started(self, job: Job) -> None:
         self.seen.append(f"start {job.name}")
 
     def event(self, job: Job, event: Event) -> None:
-        self.seen.append(f"event {job.name}")
+        if isinstance(event, Note):
+            self.notes.append(event.text)
 
     def ended(self, job: Job, run: StoredRun) -> None:
         self.seen.append(f"end {job.name}")
 
 
-class Recorder(FakeExecutor):
-    """Remembers its jobs, and lets each report something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.jobs: list[Job] = []
-
-    def run(self, jobs: Sequence[Job], observer):
-        self.jobs += jobs
-        for job in jobs:
-            assert job.dir.path.parent.exists()
-            yield from super().run([job], observer)
-            observer.event(job, Note(text="x"))
-
-
-def test_every_method_is_probed_once_in_a_short_run(study: StudySpec) -> None:
-    inputs, executor, watch = load_inputs(study), Recorder(), Watch()
-    speeds = measure_speeds(study, inputs, executor, watch)
-    [model] = study.models
-    assert list(speeds) == [(model.name, "zero_shot"), (model.name, "lora")]
-    # A probe is not a run of the study: it does not count as ended.
-    assert watch.seen == [f"{what} probe of {name}-s0" for name in ("zero_shot", "lora") for what in ("start", "event")]
-    for job in executor.jobs:
+def test_steady_steps_are_measured_and_the_warm_up_is_by_itself(study: StudySpec, tmp_path: Path) -> None:
+    """The first step takes 8 s, the others 3.5 s: the study has one such step in each run."""
+    machine, watch = Machine({"lora": [8.0, 3.5]}), Watch()
+    found = probe(study, machine, tmp_path, watch=watch)
+    expected = {"start": 5.25, "step": 3.5, "check": 0.1, "write": 0.5, "warm_up": 4.5}
+    assert found["lora"].model_dump() == pytest.approx(expected)
+    assert found["zero_shot"].model_dump() == pytest.approx({**expected, "step": 0, "warm_up": 0})
+    # A probe is not a run of the study: it does not count as ended. What is trained comes first.
+    assert watch.seen == ["start probe of lora-s0", "start probe of zero_shot-s0"]
+    assert watch.notes == ["measures how fast this machine is with 2 methods"]
+    for job in machine.jobs:
         train, data = job.spec.train, job.spec.data
-        assert (train.max_steps, train.min_steps, train.eval_steps) == (3, None, None)
+        assert (train.max_steps, train.min_steps, train.eval_steps) == (4, None, None)
         assert (data.max_validation_documents, data.max_test_documents) == (16, 24)
-        assert not job.dir.path.exists()
+        assert job.number_format == "fp32"
+
+
+def test_noisy_steps_are_measured_again_for_longer(study: StudySpec, tmp_path: Path) -> None:
+    machine, watch = Machine({"lora": [8.0, 3.0, 7.0, 3.5, 3.5]}), Watch()
+    found = probe(study, machine, tmp_path, watch=watch)
+    assert [(job.spec.method.name, job.spec.train.max_steps) for job in machine.jobs] == [
+        ("lora", 4),
+        ("zero_shot", 4),
+        ("lora", 8),
+    ]
+    assert found["lora"].step == pytest.approx(3.5)  # the median of 3 + 7 steady steps
+    assert found["lora"].write == 0.5
+    assert watch.notes[1] == "steps differ by 114 %; 8 more are measured"
+    assert len(machine.jobs) == 3
+    # Without the time for it, the three steps have to do.
+    short = Machine({"lora": [8.0, 3.0, 7.0, 3.5, 3.5]})
+    assert probe(study, short, tmp_path, seconds=80.0)["lora"].step == pytest.approx(3.5)
+    assert len(short.jobs) == 2
+
+
+@pytest.mark.parametrize("seconds", [12.0, 24.0, 45.0, 60.0, 90.0, 200.0])
+@pytest.mark.parametrize("step", [0.2, 3.5, 8.0])
+def test_the_probe_takes_no_longer_than_it_may(study: StudySpec, tmp_path: Path, seconds: float, step: float) -> None:
+    """At most a step or a batch of texts more, which cannot be interrupted; the first method needs its first step."""
+    machine = Machine({"lora": [2 * step, step], "full": [2.2 * step, 1.1 * step]})
+    methods = study.model_copy(update={"methods": ("zero_shot", "few_shot", "lora", "full")})
+    found = probe(methods, machine, tmp_path, seconds=seconds)
+    assert machine.now - 100 <= max(seconds, 10 + 2 * step) + max(step, 24 * 0.5)
+    assert list(found) == list(methods.methods)
+    for name, speed in found.items():
+        assert (speed.step > 0) == (name in ("lora", "full"))
+        assert speed.check > 0
+        assert speed.write > 0
+    if seconds >= 90:
+        assert found["full"].step == pytest.approx(1.1 * step)
+
+
+def test_a_probe_that_is_cut_short_knows_the_first_step(study: StudySpec, tmp_path: Path) -> None:
+    """Nothing else is known, so the rest is guessed from it: the study corrects its plan with its first runs."""
+    machine = Machine({"lora": [30.0]})
+    found = probe(study, machine, tmp_path, seconds=5.0)
+    assert len(machine.jobs) == 1
+    assert found["lora"].step == pytest.approx(30)
+    assert found["zero_shot"] == found["lora"].model_copy(update={"step": 0.0})
+    assert 0 < found["lora"].check < found["lora"].write < 30
 
 
 def test_a_method_that_cannot_be_run_ends_the_planning(study: StudySpec) -> None:
     failing = FakeExecutor(status=lambda job: "failed" if "lora" in job.name else "finished")
     with pytest.raises(RunFailure, match=r"probe of lora-s0 ended early .*leave out --budget"):
         measure_speeds(study, load_inputs(study), failing, SilentObserver())
+
+
+def test_nothing_of_a_probe_is_left(study: StudySpec) -> None:
+    executor = Machine({"lora": [1.0]})
+    measure_speeds(study, load_inputs(study), executor, SilentObserver())
+    assert len(executor.jobs) == 2
+    assert not any(job.dir.path.exists() for job in executor.jobs)
+
+
+def test_the_lines_for_people() -> None:
+    speeds = {
+        ("tiny", "zero_shot"): Speed(start=5, step=0, check=0.1, write=0.75),
+        ("tiny", "lora"): Speed(start=5.25, step=3.5, check=0.1, write=0.5, warm_up=4.5),
+    }
+    assert list(speed_probe.speed_lines(speeds)) == [
+        "zero_shot: 0.75 s a text, 5.0 s to start",
+        "lora: 3.5 s a step (4.5 s more for the first), 0.5 s a text, 5.2 s to start",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are kept in the cache."""
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_the_study_after_a_dry_run_does_not_measure_again(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+
+    def measured(study: StudySpec, _inputs, _executor, _observer, _format, seconds: float, _processes) -> Speeds:
+        asked.append(seconds)
+        return {(study.models[0].name, name): Speed(start=1, step=2, check=3, write=4) for name in study.methods}
+
+    monkeypatch.setattr(runner, "measure_speeds", measured)
+    dry = prepare(study, tmp_path / "out", Limits(budget_seconds=240.0))
+    again = prepare(study, tmp_path / "out", Limits(budget_seconds=240.0))
+    assert asked == [24.0]  # a tenth
+    assert (dry.speeds_age, again.speeds) == (None, dry.speeds)
+    assert again.speeds_age is not None
+    assert prepare(study.model_copy(update={"methods": ("lora",)}), tmp_path / "o", Limits(240.0)).speeds_age is None
+    assert prepare(study, tmp_path / "out", Limits(budget_seconds=900.0)).speeds_age is None  # may measure for longer
+    assert asked == [24.0, 24.0, 90.0]
 
 
 def test_a_study_is_fitted_once_and_continues_with_its_plan(

@@ -21,6 +21,7 @@ from tuneoff.spec import StudySpec
 from tuneoff.study.executor import check_executor
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
+from tuneoff.study.speed_probe import speed_lines
 from tuneoff.text import format_duration, parse_duration, plural
 from tuneoff.trackers import Closing, check_trackers, open_trackers
 
@@ -66,6 +67,11 @@ def plan_study(
         prepared = prepare(
             spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress, held=held, notify=say
         )
+    if not flags.quiet and prepared.speeds is not None:
+        if prepared.speeds_age is not None:
+            say(f"speeds measured {format_duration(prepared.speeds_age)} ago on this machine are used again")
+        for line in speed_lines(prepared.speeds):
+            say(line)
     if not flags.quiet and (fitted := prepared.fitted) is not None:
         for line in fitted.reduced:
             say(f"reduced to fit the time limit: {line}")

@@ -70,6 +70,8 @@ class Speed(Frozen):
     """One validation example."""
     write: float
     """One test example."""
+    warm_up: float = 0.0
+    """How much longer the first step of a run takes."""
 
 
 class MeasuredSpeed(Speed):
@@ -77,6 +79,15 @@ class MeasuredSpeed(Speed):
 
     model: str
     method: str
+
+    @classmethod
+    def of(cls, model: str, method: str, speed: Speed) -> "MeasuredSpeed":
+        """The speed of a method on a model."""
+        return cls(model=model, method=method, **speed.model_dump())
+
+    def speed(self) -> Speed:
+        """The speed alone."""
+        return Speed.model_validate(self.model_dump(exclude={"model", "method"}))
 
 
 class ReducedSettings(_Tolerant):

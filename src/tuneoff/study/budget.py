@@ -146,9 +146,7 @@ def budget_file(
         seconds=fitted.seconds,
         fits=fitted.fits,
         given_up=fitted.reduced,
-        measured=tuple(
-            MeasuredSpeed(model=model, method=method, **speed.model_dump()) for (model, method), speed in speeds.items()
-        ),
+        measured=tuple(MeasuredSpeed.of(*key, speed) for key, speed in speeds.items()),
         settings=ReducedSettings.of(fitted.study),
     )
 

@@ -58,7 +58,7 @@ def estimate(study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int 
                 pruned = study.halving and runs.role == "trial"
                 early = rungs(steps, study.train.warmup) if pruned else ()
                 checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
-                seconds += steps * speed.step
+                seconds += speed.warm_up + steps * speed.step
             seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
             seconds += test * speed.write if runs.role == "final" else 0.0
             if pruned:
@@ -77,8 +77,8 @@ def _timing(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> float:
     for model in study.models:
         for name in study.methods:
             speed = speeds[model.name, name]
-            steps = TIMED_STEPS if method_class(name).trains else 0
-            total += speed.start + steps * speed.step + texts * (speed.check + speed.write)
+            train = speed.warm_up + TIMED_STEPS * speed.step if method_class(name).trains else 0
+            total += speed.start + train + texts * (speed.check + speed.write)
     return total
 
 

@@ -29,15 +29,17 @@ from tuneoff.stopping import signals_raise
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
+from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
+from tuneoff.study.kept_speeds import keep_speeds, read_kept_speeds, speeds_key
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.number_format import decide_number_format
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
 from tuneoff.study.resources import check_resources
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
-from tuneoff.study.speed_probe import measure_speeds
+from tuneoff.study.speed_probe import SHARE_OF_BUDGET, measure_speeds
 from tuneoff.study.task_words import as_begun
 
 
@@ -66,6 +68,10 @@ class PreparedStudy:
     layout: Layout
     fitted: FittedStudy | None = None
     budget: BudgetFile | None = None
+    speeds: Speeds | None = None
+    """What the probe of a new plan measured."""
+    speeds_age: float | None = None
+    """How many seconds ago that was, if it was not measured now."""
     number_format: NumberFormat | None = None
     """That of the probe, for models whose precision is `auto`."""
     locked: bool = False
@@ -124,8 +130,16 @@ def prepare(
         locked = True
     began = time.perf_counter()
     number_format = decide_number_format(spec, directory.read_plan(), (run.record for run in stored))
-    with LocalExecutor(layout) as executor:
-        speeds = measure_speeds(spec, prepared.inputs, executor, observer or SilentObserver(), number_format)
+    share = None if limits.budget_seconds is None else SHARE_OF_BUDGET * limits.budget_seconds
+    key = speeds_key(spec, inputs.hashes, layout, number_format)
+    kept = read_kept_speeds(key, share)
+    if kept is not None:
+        speeds = kept.speeds
+    else:
+        follower = observer or SilentObserver()
+        with LocalExecutor(layout) as executor:
+            speeds = measure_speeds(spec, inputs, executor, follower, number_format, share, layout.processes)
+        keep_speeds(key, speeds, share)
     left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
     fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
     if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
@@ -138,6 +152,8 @@ def prepare(
         fitted=fitted,
         budget=plan,
         number_format=number_format,
+        speeds=speeds,
+        speeds_age=None if kept is None else kept.age,
         locked=locked,
         notify=notify,
     )

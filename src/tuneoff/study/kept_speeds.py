@@ -1,0 +1,77 @@
+"""Keeps what a probe measured, so that the study after a dry run does not measure it again.
+
+In the cache, because a dry run writes nothing into the study's folder. Valid for a day, on the same machine, with the
+same versions, for the same methods on the same data.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from tuneoff import models
+from tuneoff.cache import cache_key, read_answer, write_answer
+from tuneoff.engine.precision import NumberFormat
+from tuneoff.profiling import describe_machine
+from tuneoff.results.run_record import NUMERICS_VERSION
+from tuneoff.results.study_state import MeasuredSpeed
+from tuneoff.spec import StudySpec
+from tuneoff.study import planner
+from tuneoff.study.duration import Speeds
+from tuneoff.study.launcher import Layout
+from tuneoff.study.planner import ContentHashes
+
+KIND = "speeds"
+VALID_SECONDS = 24 * 3600.0
+_SPEEDS = TypeAdapter(tuple[MeasuredSpeed, ...])
+
+
+@dataclass(frozen=True)
+class KeptSpeeds:
+    """Speeds that were measured before."""
+
+    speeds: Speeds
+    age: float
+    """Seconds since then."""
+
+
+def speeds_key(study: StudySpec, hashes: ContentHashes, layout: Layout, number_format: NumberFormat | None) -> str:
+    """The key of all that the speeds of a study depend on, except for the load of the machine."""
+    methods = {name: method.hyperparameters for name, method in planner.build_methods(study).items()}
+    return cache_key(
+        data=hashes.data,
+        models=dict(hashes.models),
+        precisions=[model.precision for model in study.models],
+        methods=methods,
+        prompt=study.prompt.model_dump(mode="json"),
+        batch=[study.train.batch_size, study.train.micro_batch_tokens],
+        generate=study.generate.model_dump(mode="json"),
+        layout=[layout.processes, layout.threads],
+        number_format=number_format,
+        machine=describe_machine().model_dump(mode="json"),
+        versions={"python": platform.python_version(), **models.versions(), "numerics": NUMERICS_VERSION},
+    )
+
+
+def read_kept_speeds(key: str, seconds: float | None, clock: Callable[[], float] = time.time) -> KeptSpeeds | None:
+    """Speeds that a probe of at least as many `seconds` (None: without a limit) measured within a day."""
+    answer = read_answer(KIND, key)
+    if answer is None:
+        return None
+    try:
+        found = _SPEEDS.validate_python(answer["speeds"])
+        age, limit = clock() - float(answer["at"]), answer["seconds"]
+        enough = limit is None or (seconds is not None and float(limit) >= seconds)
+    except (KeyError, TypeError, ValueError, ValidationError):  # of another version
+        return None
+    if not enough or not 0 <= age <= VALID_SECONDS:
+        return None
+    return KeptSpeeds({(each.model, each.method): each.speed() for each in found}, age)
+
+
+def keep_speeds(key: str, speeds: Speeds, seconds: float | None, clock: Callable[[], float] = time.time) -> None:
+    """Keep what a probe measured that was given `seconds` (None: no limit)."""
+    rows = [MeasuredSpeed.of(model, method, speed).model_dump() for (model, method), speed in speeds.items()]
+    write_answer(KIND, key, {"speeds": rows, "at": clock(), "seconds": seconds})
