@@ -37,6 +37,7 @@ LAYERS = {
     "models": 2,
     "profiling": 2,
     "prompts": 2,
+    "scores": 2,
     "tokenization": 2,
     "export": 3,
     "methods": 3,
@@ -49,7 +50,7 @@ LAYERS = {
     "cli": 8,
     "__main__": 8,
 }
-LIGHT = ("data", "metrics", "report", "results", "spec", "stats", "verdict")
+LIGHT = ("data", "metrics", "report", "results", "scores", "spec", "stats", "verdict")
 HEAVY = {"accelerate", "peft", "torch", "transformers"}
 
 

@@ -1,6 +1,7 @@
 """From scores to decisions, recommendations and sentences."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -441,3 +442,41 @@ def test_one_training_has_no_spread() -> None:
     verdict = decide(made({"zero_shot": 20.0, "lora": 40.0, "full": 41.0}, seeds=1))
     assert (verdict.trainings, verdict.erratic) == (0, ())
     assert not any("fails in 3 of 10" in line for line in verdict.sentences)
+
+
+def mirrored(verdict: Verdict) -> Verdict:
+    """The same verdict about the same numbers with the other sign and direction."""
+    turned = [
+        one.model_copy(update={"mean": -one.mean, "seed_means": tuple(-mean for mean in one.seed_means)})
+        for one in verdict.methods
+    ]
+    return verdict.model_copy(update={"methods": tuple(turned), "higher_is_better": False, "sentences": ()})
+
+
+def test_less_is_better_decides_as_the_negated_scores_do() -> None:
+    more = made({"zero_shot": 20.0, "lora": 40.0, "full": 40.5}, noise=1.0)
+    less = replace(
+        more,
+        scores={
+            key: {name: -value for name, value in row.items() if value is not None} for key, row in more.scores.items()
+        },
+        higher_is_better=False,
+    )
+    verdict = decide(less)
+    assert verdict.model_copy(update={"sentences": ()}) == mirrored(decide(more))
+    assert [one.method for one in verdict.ranked] == ["full", "lora", "zero_shot"]
+    assert verdict.best == "full"
+    assert "scores lowest" in verdict.sentences[0] or "is the best" in verdict.sentences[0]
+    assert any("(less is better: " in sentence for sentence in verdict.sentences)
+
+
+def test_a_margin_of_zero_is_not_named_as_a_size_that_matters() -> None:
+    verdict = decide(made({"zero_shot": 20.0, "lora": 40.0}), margin=0.0)
+    assert any(re.search(r"LoRA is better than Zero-shot \(.*\)\.$", sentence) for sentence in verdict.sentences)
+
+
+def test_more_decimals_show_scores_on_a_small_scale() -> None:
+    scores = made({"lora": 0.40, "full": 0.43}, noise=0.01, seed_sd=0.0)
+    verdict = decide(replace(scores, decimals=3, scale=1.0), margin=0.001)
+    assert re.search(r"\d\.\d{3}\b", verdict.sentences[0])
+    assert max(one.regret_bound or 0 for one in verdict.methods) <= 1.0

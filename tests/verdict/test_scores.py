@@ -36,7 +36,7 @@ def test_only_common_seeds_and_documents_remain() -> None:
     assert table.values.tolist() == [[[4.0, 6.0]], [[7.0, 9.0]]]
     assert table.notes == (
         "Seeds 0 and 2 are excluded for all methods: lora and full did not finish with all of them.",
-        "1 of 3 test documents are excluded: not every run has a score for them.",
+        "1 of 3 test documents are excluded: not every run has a score for them. Without a score: full 1.",
     )
 
 

@@ -426,17 +426,27 @@ Margin = Annotated[
 ]
 
 
+SCORES = "Scores of other programs"
+
+
 @app.command()
 def judge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR|FILE|NAME=FILE...",
+            help="Folders of studies. Or scores: tables (CSV, TSV, JSON, Parquet), samples of lm-evaluation-harness, "
+            "logs of inspect_ai, instances of Every Eval Ever, or folders of these.",
+        ),
+    ],
     margin: Margin = None,
     metric: Annotated[
         str | None,
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="Score to judge by: rouge1, rouge2, rougeL, rougeLsum ...",
-            show_default="the study's",
+            help="Score to judge by: rouge1, rouge2, rougeL, rougeLsum ..., or a metric of the files.",
+            show_default="the study's, or the first of the files",
         ),
     ] = None,
     ratings: Annotated[
@@ -448,14 +458,67 @@ def judge(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="PAGE.html", help="Write a report there.", rich_help_panel=SCORES),
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Less of the metric is better.", rich_help_panel=SCORES)
+    ] = False,
+    systems: Annotated[
+        str | None, typer.Option("--systems", metavar="A,B", help="Compare only these.", rich_help_panel=SCORES)
+    ] = None,
+    system_column: Annotated[
+        str | None,
+        typer.Option("--system-column", metavar="NAME", help="Column of the systems.", rich_help_panel=SCORES),
+    ] = None,
+    item_column: Annotated[
+        str | None,
+        typer.Option("--item-column", metavar="NAME", help="Column of what is scored.", rich_help_panel=SCORES),
+    ] = None,
+    score_column: Annotated[
+        str | None,
+        typer.Option("--score-column", metavar="NAME", help="Column of the scores.", rich_help_panel=SCORES),
+    ] = None,
+    seed_column: Annotated[
+        str | None,
+        typer.Option("--seed-column", metavar="NAME", help="Column of the seeds.", rich_help_panel=SCORES),
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            "--group-column",
+            metavar="NAME",
+            help="Column of the groups: items of one group are not independent. Also in other formats: doc.title.",
+            rich_help_panel=SCORES,
+        ),
+    ] = None,
+    metric_column: Annotated[
+        str | None,
+        typer.Option("--metric-column", metavar="NAME", help="Column of the metrics.", rich_help_panel=SCORES),
+    ] = None,
 ) -> int:
-    """Judge one or more studies again from their records. Needs no model and no torch."""
-    from tuneoff.cli import verdicts
+    """Judge studies again from their records, or any scores. Needs no model and no torch."""
+    from tuneoff.cli import score_files, verdicts
+    from tuneoff.scores import ScoreColumns
 
-    found = verdicts.judge_output(
-        [_folder(folder) for folder in folders], metric, margin, ratings or (), as_json=as_json
+    columns = ScoreColumns(
+        system=system_column,
+        item=item_column,
+        score=score_column,
+        seed=seed_column,
+        group=group_column,
+        metric=metric_column,
+        systems=tuple(name.strip() for name in (systems or "").split(",") if name.strip()),
     )
-    _shown(found, as_json=as_json)
+    flags = score_files.ScoreFlags(columns, output, lower_is_better=lower_is_better)
+    folders, files = score_files.split_sources(sources, flags)
+    found = []
+    if folders or not files:
+        found.append(verdicts.judge_output(folders, metric, margin, ratings or (), as_json=as_json))
+    if files:
+        found.append(score_files.judge_scores_output(files, metric, margin, flags, as_json=as_json))
+    _shown(score_files.joined_json(found) if as_json else "\n".join(found), as_json=as_json)
     return DONE
 
 

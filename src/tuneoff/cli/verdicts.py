@@ -23,7 +23,7 @@ from tuneoff.verdict.ratings import Preference, judge_ratings, read_ratings, sav
 from tuneoff.verdict.rescoring import rescore
 from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
-from tuneoff.verdict.sentences import excluded_by_best_alone
+from tuneoff.verdict.sentences import against_best
 from tuneoff.verdict.study_diff import diff
 
 
@@ -59,7 +59,7 @@ def judge_output(
         verdict = one.verdict
         lines.append(f"{folder}, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
         lines += [f"  CAUTION: {caution}" for caution in _cautions(studies[folder], one)]
-        lines += _verdict_lines(verdict)
+        lines += verdict_lines(verdict)
         lines += [f"  Data size: {sentence}" for sentence in (one.data_sizes.sentences if one.data_sizes else ())]
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in one.claims]
     lines += [
@@ -90,24 +90,19 @@ def _check_margin(margin: float | None) -> None:
         raise UserError(f"--margin {margin:g}: use a number of points, 0 or more")
 
 
-def _verdict_lines(verdict: Verdict) -> list[str]:
-    not_shown_worse = excluded_by_best_alone(verdict)
-
-    def against_best(result: MethodResult) -> str:
-        if result.not_worse:
-            return "within the margin of the best"
-        if result.may_be_best:
-            return "not settled"
-        return "not better than the best" if result.method in not_shown_worse else "another method is better"
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """A line for each method, best first, and the sentences."""
+    decimals = verdict.decimals + 1
+    width = max([18, *(len(result.title) for result in verdict.methods)])
 
     def bound(result: MethodResult) -> str:
         if result.regret_bound is None:
             return ""
-        return f"  regret bound {bound_text(result.regret_bound, 2):>5}  {against_best(result)}"
+        return f"  regret bound {bound_text(result.regret_bound, decimals):>5}  {against_best(result, verdict)}"
 
     rows = [
-        f"  {result.title:<18} {result.mean:6.2f}{bound(result)}"
-        for result in sorted(verdict.methods, key=lambda result: -result.mean)
+        f"  {result.title:<{width}} {result.mean:{decimals + 4}.{decimals}f}{bound(result)}"
+        for result in verdict.ranked
     ]
     return [*rows, *(f"  {sentence}" for sentence in verdict.sentences)]
 
@@ -137,7 +132,7 @@ def rescore_output(
     lines = [rouge_signature(dialect)]
     lines += [f"  {row.run:<24} {row.before:6.2f} -> {row.after:6.2f}" for row in changed]
     for verdict in verdicts:
-        lines += _verdict_lines(verdict)
+        lines += verdict_lines(verdict)
     return _joined(lines)
 
 

@@ -7,6 +7,7 @@ from tuneoff.data.source_table import SourceRow, UnreadableRow
 
 CHAT_COLUMNS = ("messages", "conversations")  # of OpenAI and of ShareGPT
 _PARTS = ("prompt", "completion")  # of TRL, where each may be a list of messages
+_OF_CHATS = frozenset((*CHAT_COLUMNS, *_PARTS))
 _ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
@@ -23,7 +24,7 @@ class _Turn:
 
 def with_chat_columns(row: SourceRow | UnreadableRow) -> SourceRow | UnreadableRow:
     """The row with columns such as `messages.user`, `messages.assistant` and `messages.system` in place of a chat."""
-    if isinstance(row, UnreadableRow):
+    if isinstance(row, UnreadableRow) or _OF_CHATS.isdisjoint(row.values):
         return row
     found = {name: turns for name in (*CHAT_COLUMNS, *_PARTS) if (turns := _turns(row.values.get(name))) is not None}
     if not found:

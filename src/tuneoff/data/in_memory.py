@@ -48,13 +48,13 @@ def write_rows(rows: object, folder: Path) -> Path:
 
 def _json_lines(rows: object) -> Iterator[bytes]:
     number = 0
-    for number, row in enumerate(_iterate_rows(rows), 1):
+    for number, row in enumerate(iterate_rows(rows), 1):
         if not isinstance(row, Mapping):
             raise UserError(
                 f"row {number} of the data is of type {type(row).__name__}, but a mapping of column names to values "
                 f"was expected; give rows such as {_EXAMPLE_ROW}"
             )
-        values = {str(name): _json_value(value) for name, value in row.items()}
+        values = {str(name): plain_value(value) for name, value in row.items()}
         if len(values) != len(row):
             raise UserError(f"row {number} of the data has two columns of the same name; rename one of them")
         kept = {name: value for name, value in values.items() if value is not _NOT_A_COLUMN}
@@ -63,7 +63,8 @@ def _json_lines(rows: object) -> Iterator[bytes]:
         raise UserError(f"the data has no rows; give at least one, such as {_EXAMPLE_ROW}")
 
 
-def _iterate_rows(rows: object) -> Iterable[object]:
+def iterate_rows(rows: object) -> Iterable[object]:
+    """The rows of a list or DataFrame. Raises `UserError` for anything else."""
     if isinstance(rows, str | bytes | Path):
         raise UserError(f"{str(rows)[:200]!r} is not a list of rows; name a data file with train_file")
     if isinstance(rows, Mapping):
@@ -90,7 +91,7 @@ def _pandas_rows(frame: Any) -> Iterable[object]:
     return records
 
 
-def _json_value(value: Any) -> object:
+def plain_value(value: Any) -> object:
     """The value as JSON can hold it; `_NOT_A_COLUMN` for a type that readers of data files leave out too."""
     if value is None or type(value).__name__ in _MISSING_VALUE_TYPES:
         return None
@@ -107,6 +108,6 @@ def _json_value(value: Any) -> object:
     if isinstance(value, datetime | date | time | Decimal):
         return str(value)
     if isinstance(value, list | tuple):
-        items = [_json_value(item) for item in value]
+        items = [plain_value(item) for item in value]
         return _NOT_A_COLUMN if any(item is _NOT_A_COLUMN for item in items) else items
     return _NOT_A_COLUMN

@@ -100,7 +100,7 @@ def _page(
     )
     titles = {name: method.title for name, method in METHODS.items()}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
-    style = _style_sheet()
+    style = style_sheet()
     scripts = [
         _vega_bundle() if charts else "",
         read_resource("charts.js"),
@@ -151,7 +151,7 @@ def _indented_json(value: object) -> str:
     return json.dumps(finite_or_none(value), indent=1, ensure_ascii=False)
 
 
-def _style_sheet() -> str:
+def style_sheet() -> str:
     """The style sheet, with one class for each hue."""
     hues = "".join(
         f".hue-{index}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{index}{{--hue:{dark}}}}}\n"

@@ -131,7 +131,7 @@ def build_table(
         ),
         intervals=any(row.score(primary).low is not None for row in rows),
     )
-    scale = _scale(rows, primary)
+    scale = strip_scale(rows, primary)
     for model in dict.fromkeys(row.model for row in methods):
         own = [row for row in methods if row.model == model]
         anchor = next((row.score(primary).mean for row in own if row.name == "zero_shot"), None)
@@ -158,8 +158,8 @@ def _missing_reason(row: ComparisonRow, axis: CostAxis) -> str | None:
     return cost.reason if cost else None
 
 
-def _scale(rows: Iterable[ComparisonRow], metric: str) -> tuple[float, float] | None:
-    """The range of all means and intervals, with a small margin."""
+def strip_scale(rows: Iterable[ComparisonRow], metric: str) -> tuple[float, float] | None:
+    """What the strips of all rows share: the range of all means and intervals, with a small margin."""
     spread = [row.score(metric) for row in rows]
     values = [value for one in spread for value in (one.mean, one.low, one.high) if value is not None]
     if not values:
@@ -190,7 +190,7 @@ def _table_row(
         style=style,
         badges=tuple(badges),
         primary=_score_cell(row, table.primary, rivals),
-        strip=_strip(row.score(table.primary), scale, anchor),
+        strip=interval_strip(row.score(table.primary), scale, anchor),
         gain=TableCell(
             formatting.format_score(table.primary, gain.mean, signed=True),
             formatting.format_interval(table.primary, gain, signed=True),
@@ -201,7 +201,8 @@ def _table_row(
     )
 
 
-def _strip(value: Interval, scale: tuple[float, float] | None, anchor: float | None) -> IntervalStrip | None:
+def interval_strip(value: Interval, scale: tuple[float, float] | None, anchor: float | None) -> IntervalStrip | None:
+    """The line of an interval; None without a mean."""
     if value.mean is None or scale is None:
         return None
     start, end = scale

@@ -19,6 +19,8 @@ ClaimOutcome = Literal["supported", "contradicted", "undecided", "in all seeds",
 """The last two: an order that was looked at seed by seed, without an interval."""
 CrossoverOutcome = Literal["located", "throughout", "changes more than once", "undetermined"]
 RowKind = Literal["method", "extractive", "outside"]
+Compared = Literal["methods", "systems"]
+"""Methods of a study with their runs on test documents, or systems of anybody's with given scores of items."""
 
 
 class MethodResult(Frozen):
@@ -130,6 +132,17 @@ class Verdict(Frozen):
     """Trainings of each method that varies, over all fractions of the data; 0 with a single seed."""
     erratic: tuple[ErraticMethod, ...] = ()
     """Methods whose trainings differ far more than those of the others."""
+    compared: Compared = "methods"
+    higher_is_better: bool = True
+    """Where it is false, means are as measured, and differences and intervals are how much better `first` is."""
+    decimals: int = 1
+    """The least number of decimals with which the sentences give scores and differences."""
+
+    @property
+    def ranked(self) -> tuple[MethodResult, ...]:
+        """The methods, best mean first."""
+        sign = -1 if self.higher_is_better else 1
+        return tuple(sorted(self.methods, key=lambda result: sign * result.mean))
 
 
 class SizePoint(Frozen):

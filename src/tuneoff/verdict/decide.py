@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import COST_AXES, Cost, CostAxis
 from tuneoff.results.summary import (
     Decision,
@@ -28,6 +27,7 @@ from tuneoff.stats.variance_components import (
     group_contributions,
     pairwise_differences,
 )
+from tuneoff.verdict.nouns import NOUNS
 from tuneoff.verdict.scores import Scores, ScoreTable, tabulate
 from tuneoff.verdict.sentences import left_out, too_small_sentence, unreported_sentences, verdict_sentences
 
@@ -60,14 +60,15 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         return _nothing_to_compare(scores, table, n_groups, margin, level)
     if n_groups < FEWEST_GROUPS or scores.says_nothing is not None or not table.values.any():
         return _no_difference_reported(scores, table, n_groups, margin, level)
-    means = estimate_means(group_contributions(table.values, table.group_of), table.varies)
+    # All that follows takes more for better.
+    sign = 1.0 if scores.higher_is_better else -1.0
+    means = estimate_means(group_contributions(sign * table.values, table.group_of), table.varies)
     spread = _seed_spread(table, smaller)
     differences = widen_erratic(pairwise_differences(means), spread)
     if np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)):
         return _no_difference_reported(scores, table, n_groups, margin, level)
-    scale = METRICS[scores.metric].scale if scores.metric in METRICS else None
     resolution = sensitivity(differences, level)
-    limit = math.inf if scale is None else scale
+    limit = scores.largest_difference
     widths = simultaneous_half_widths(differences, level)
     pairs = _pair_results(table, differences, widths, resolution, margin, limit)
     with_best = compare_with_best(differences, means.mean, level)
@@ -96,6 +97,9 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         identical=scores.identical,
         trainings=spread.trainings,
         erratic=_erratic_methods(table, spread),
+        compared=scores.compared,
+        higher_is_better=scores.higher_is_better,
+        decimals=scores.decimals,
     )
     return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
 
@@ -129,6 +133,7 @@ def _possible(difference: float, limit: float) -> float | None:
 
 def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
     """The means alone: too few documents, no spread between them, or outputs that measure nothing."""
+    nouns = NOUNS[scores.compared]
     by_seed = table.values.mean(axis=2)
     seeds = table.seeds if table.varies.any() else ()
     methods = tuple(
@@ -146,14 +151,14 @@ def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, ma
     )
     nothing = scores.says_nothing
     if nothing is None and not table.values.any():
-        nothing = "Nothing was measured: every score is 0. Read the outputs and the references in the report."
+        nothing = f"Nothing was measured: every score is 0.{nouns.look}"
     small = None
     if n_groups < FEWEST_GROUPS:
-        small = too_small_sentence(n_groups, len(seeds), scores.size)
+        small = too_small_sentence(n_groups, len(seeds), scores.size, nouns)
     elif nothing is None:
         small = (
-            f"Nothing to tell: two methods differ by the same amount on each of the {n_groups} test documents, so "
-            "chance cannot be estimated. Read the outputs in the report."
+            f"Nothing to tell: two {nouns.system}s differ by the same amount on each of the {n_groups} {nouns.item}s, "
+            f"so chance cannot be estimated.{nouns.look and ' Read the outputs in the report.'}"
         )
     verdict = _without_result(scores, table, n_groups, margin, level).model_copy(
         update={
@@ -190,12 +195,17 @@ def _without_result(scores: Scores, table: ScoreTable, n_groups: int, margin: fl
         covers_seeds=False,
         sentences=(),
         notes=table.notes,
+        compared=scores.compared,
+        higher_is_better=scores.higher_is_better,
+        decimals=scores.decimals,
     )
 
 
 def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
     verdict = _without_result(scores, table, n_groups, margin, level)
-    missing = "methods with scored runs" if len(table.methods) < 2 else "test documents that every run scored"
+    nouns = NOUNS[scores.compared]
+    scored = "methods with scored runs" if scores.compared == "methods" else "systems with scores"
+    missing = scored if len(table.methods) < 2 else f"{nouns.item}s that every run scored"
     return verdict.model_copy(
         update={"sentences": (f"There is no verdict: fewer than two {missing}.", *left_out(verdict), *table.notes)},
     )
@@ -209,7 +219,8 @@ def _method_results(
     margin: float,
     limit: float,
 ) -> tuple[MethodResult, ...]:
-    """`limit` is the largest possible difference."""
+    """`limit` is the largest possible difference. `means` are negative where less is better."""
+    sign = 1.0 if scores.higher_is_better else -1.0
     by_seed = table.values.mean(axis=2)
     results = []
     for index, method in enumerate(table.methods):
@@ -219,7 +230,7 @@ def _method_results(
             MethodResult(
                 method=method,
                 title=scores.title(method),
-                mean=float(means.mean[index]),
+                mean=sign * float(means.mean[index]),
                 seed_means=tuple(by_seed[index].tolist()) if varies else (float(by_seed[index, 0]),),
                 seed_sd=float(by_seed[index].std(ddof=1)) if varies and len(table.seeds) > 1 else None,
                 may_be_best=bool(with_best.candidates[index]),

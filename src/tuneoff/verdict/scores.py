@@ -8,11 +8,13 @@ import numpy as np
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
+from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
+from tuneoff.results.summary import Compared
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
 from tuneoff.text import join_words
 from tuneoff.verdict.confounds import find_confounds
@@ -26,13 +28,14 @@ from tuneoff.verdict.costs import (
     lacks_timing,
     model_and_method,
 )
+from tuneoff.verdict.nouns import NOUNS, Nouns
 from tuneoff.verdict.outputs import identical_methods, says_nothing
 from tuneoff.verdict.study_size import StudySize, study_size
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the methods that are compared: one base model, one test split, one metric in which more is better.
+    """Scores of the methods that are compared: one base model, one test split, one metric.
 
     `scores` maps (method, seed) to document id to score, in points. None is a missing score.
     """
@@ -49,6 +52,16 @@ class Scores:
     size: StudySize | None = None
     identical: tuple[tuple[str, ...], ...] = ()  # groups of methods that wrote the same texts
     says_nothing: str | None = None  # why the outputs measure nothing
+    compared: Compared = "methods"
+    higher_is_better: bool = True
+    decimals: int = 1  # of scores and differences in sentences, at least
+    scale: float | None = None  # the largest possible difference; None: that of the metric, if it has one
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest possible difference; infinite if there is no limit."""
+        known = METRICS[self.metric].scale if self.scale is None and self.metric in METRICS else self.scale
+        return math.inf if known is None else known
 
     def title(self, method: str) -> str:
         """Display name of a method."""
@@ -94,18 +107,21 @@ def tabulate(scores: Scores) -> ScoreTable:
     }
     left_out = tuple(scores.title(method) for method in scores.methods if not runs[method])
     methods = tuple(method for method in scores.methods if runs[method])
+    nouns = NOUNS[scores.compared]
     fixed = {method for method in methods if method in scores.deterministic or _all_equal(list(runs[method].values()))}
     varying = [method for method in methods if method not in fixed]
-    seeds = _common_seeds({scores.title(method): runs[method] for method in varying}, notes)
+    seeds = _common_seeds({scores.title(method): runs[method] for method in varying}, nouns, notes)
     if varying and not seeds:
-        notes.append("The trained methods have no seed in common, so they cannot be compared.")
+        which = "trained methods" if scores.compared == "methods" else "systems"
+        notes.append(f"The {which} have no seed in common, so they cannot be compared.")
         methods, varying = tuple(method for method in methods if method in fixed), []
     seeds = seeds or (0,)
     rows = [
         [runs[method][seed] if method in varying else runs[method][min(runs[method])] for seed in seeds]
         for method in methods
     ]
-    documents = _common_documents([row for several in rows for row in several], notes)
+    titled = [(scores.title(method), several) for method, several in zip(methods, rows, strict=True)]
+    documents = _common_documents(titled, nouns, notes)
     # The prefix keeps a document id from matching a group name.
     labels = [scores.groups.get(document, f"\0{document}") for document in documents]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
@@ -135,7 +151,7 @@ def _all_equal(rows: list[Mapping[str, float | None]]) -> bool:
     return len(rows) > 1 and all(dict(row) == dict(rows[0]) for row in rows[1:])
 
 
-def _common_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) -> tuple[int, ...]:
+def _common_seeds(runs: Mapping[str, Mapping[int, object]], nouns: Nouns, notes: list[str]) -> tuple[int, ...]:
     """Seeds that every method has. `runs`: title of a method -> seed -> its scores."""
     if not runs:
         return ()
@@ -145,20 +161,33 @@ def _common_seeds(runs: Mapping[str, Mapping[int, object]], notes: list[str]) ->
         without = join_words([title for title, found in runs.items() if not lost <= found.keys()])
         names = join_words([str(seed) for seed in sorted(lost)])
         seeds, are, them = ("Seed", "is", "it") if len(lost) == 1 else ("Seeds", "are", "all of them")
-        notes.append(f"{seeds} {names} {are} excluded for all methods: {without} did not finish with {them}.")
+        notes.append(f"{seeds} {names} {are} excluded for all {nouns.system}s: {without} {nouns.lacks_seed} {them}.")
     return tuple(sorted(common))
 
 
-def _common_documents(rows: list[Mapping[str, float | None]], notes: list[str]) -> tuple[str, ...]:
-    """Documents that every run scored, sorted, so that the order of the input does not change a number."""
-    if not rows:
+def _common_documents(
+    runs: Sequence[tuple[str, Sequence[Mapping[str, float | None]]]], nouns: Nouns, notes: list[str]
+) -> tuple[str, ...]:
+    """Documents that every run scored, sorted, so that the order of the input does not change a number.
+
+    `runs`: title of each method, and the scores of each of its runs.
+    """
+    if not runs:
         return ()
-    scored = [{document for document, value in row.items() if _is_number(value)} for row in rows]
+    scored = [
+        set.intersection(*({document for document, value in row.items() if _is_number(value)} for row in rows))
+        for _, rows in runs
+    ]
     common = set.intersection(*scored)
-    named = set().union(*(set(row) for row in rows))
+    named = set().union(*(row for _, rows in runs for row in rows))
     lost = len(named) - len(common)
     if lost:
-        notes.append(f"{lost} of {len(named)} test documents are excluded: not every run has a score for them.")
+        missing = [(title, len(named) - len(found)) for (title, _), found in zip(runs, scored, strict=True)]
+        without = ", ".join(f"{title} {count:,}" for title, count in missing if count)
+        notes.append(
+            f"{lost:,} of {len(named):,} {nouns.item}s are excluded: not every run has a score for them. Without a "
+            f"score: {without}."
+        )
     return tuple(sorted(common))
 
 

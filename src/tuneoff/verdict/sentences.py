@@ -4,6 +4,7 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import ErraticMethod, MethodResult, PairResult, Recommendation, Verdict
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
+from tuneoff.verdict.nouns import NOUNS, Nouns
 from tuneoff.verdict.rounding import bound_text, interval_text
 from tuneoff.verdict.study_size import StudySize, more_test_documents
 
@@ -18,12 +19,11 @@ def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_answer(verdict, titles), *_identical(verdict, titles), *left_out(verdict), *_limits(verdict, titles)]
     lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
-    ranked = sorted(verdict.methods, key=lambda result: -result.mean)
-    rank = {result.method: index for index, result in enumerate(ranked)}
+    rank = {result.method: index for index, result in enumerate(verdict.ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
     lines += [_pair(pair, titles, verdict) for pair in ordered]
     if len(verdict.best_set) > 1:
-        lines += [_regret(result, verdict.margin) for result in ranked if result.may_be_best or result.not_worse]
+        lines += [_regret(result, verdict) for result in verdict.ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)
 
 
@@ -34,16 +34,16 @@ def unreported_sentences(verdict: Verdict) -> tuple[str, ...]:
     return (*reasons, *_identical(verdict, titles), *left_out(verdict), _compared(verdict), *verdict.notes)
 
 
-def too_small_sentence(documents: int, seeds: int, size: StudySize | None) -> str:
+def too_small_sentence(documents: int, seeds: int, size: StudySize | None, nouns: Nouns) -> str:
     """`documents` are test documents. A study of no `seeds` trained nothing; `size` is None if it is not known."""
-    parts = [plural(documents, "test document")]
+    parts = [plural(documents, nouns.item)]
     if size is not None and size.steps:
         parts.append(plural(size.steps, "step"))
     if seeds:
         parts.append(plural(seeds, "seed"))
     sentence = f"Too small to tell: {', '.join(parts)}. "
     if size is None:
-        return f"{sentence}Use {FEWEST_GROUPS} test documents or more."
+        return f"{sentence}Use {FEWEST_GROUPS} {nouns.item}s or more."
     advice = more_test_documents(size.examples, held_out=size.held_out, limit=size.test_limit)
     if 0 < seeds < _ENOUGH_SEEDS:
         advice += f", and --seeds {_ENOUGH_SEEDS}"
@@ -64,17 +64,19 @@ def left_out(verdict: Verdict) -> list[str]:
     if not verdict.left_out:
         return []
     has = "has" if len(verdict.left_out) == 1 else "have"
-    return [f"Not judged: {join_words(verdict.left_out)} {has} no finished, scored run."]
+    return [f"Not judged: {join_words(verdict.left_out)} {has} {NOUNS[verdict.compared].without_scores}."]
 
 
 def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
     top = next(result for result in verdict.methods if result.method == verdict.best)
+    nouns, best = NOUNS[verdict.compared], f"{top.mean:.{verdict.decimals}f}"
     if len(verdict.best_set) == 1:
         # With missing runs the method is the best only of those that have some.
-        these = f"the {len(verdict.methods)} methods that have runs" if verdict.left_out else "these methods"
-        return f"{top.title} is the best of {these} ({top.mean:.1f} points). {_others_are_worse(verdict, titles)}"
-    others = [result for result in verdict.methods if result.may_be_best and result is not top]
-    others.sort(key=lambda result: -result.mean)
+        these = f"these {nouns.system}s"
+        if verdict.left_out:
+            these = f"the {len(verdict.methods)} {nouns.system}s that {nouns.with_scores}"
+        return f"{top.title} is the best of {these} ({best} points). {_others_are_worse(verdict, titles)}"
+    others = [result for result in verdict.ranked if result.may_be_best and result is not top]
     if all(
         pair.decision == "tie"
         for pair in verdict.pairs
@@ -82,33 +84,34 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
     ):
         rest = f" {_others_are_worse(verdict, titles)}" if len(verdict.best_set) < len(verdict.methods) else ""
         tied = join_words([top.title, *(result.title for result in others)])
-        return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({top.mean:.1f} points).{rest}"
+        return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({best} points).{rest}"
     same = next((group for group in verdict.identical if top.method in group), (top.method,))
     closest, *further = [result for result in others if result.method not in same]
     if len(same) > 1:
         names = join_words([titles[name] for name in same])
         lead = _lead(verdict, top.method, closest.method)
         return (
-            f"No single winner: {names} wrote the same texts ({top.mean:.1f}), and their lead over {closest.title} "
+            f"No single winner: {names} wrote the same texts ({best}), and their lead over {closest.title} "
             f"({lead}) is within the noise."
         )
     lead = _lead(verdict, top.method, closest.method)
     also = f"; so are its leads over {join_words([titles[result.method] for result in further])}" if further else ""
     return (
-        f"No single winner: {top.title} scores highest ({top.mean:.1f}), but its lead over {closest.title} ({lead}) is "
-        f"within the noise{also}."
+        f"No single winner: {top.title} scores {_extreme(verdict)} ({best}), but its lead over {closest.title} "
+        f"({lead}) is within the noise{also}."
     )
 
 
 def _others_are_worse(verdict: Verdict, titles: dict[str, str]) -> str:
     """About the methods that are not among the best; names those that only the comparison with the best excludes."""
+    system = NOUNS[verdict.compared].system
     names = [titles[name] for name in excluded_by_best_alone(verdict)]
     if not names:
-        return "Every other method is worse."
+        return f"Every other {system} is worse."
     some = len(names) + 1 < len(verdict.methods)
-    others = "Every other method is worse, except for" if some else "Not shown to be worse:"
+    others = f"Every other {system} is worse, except for" if some else "Not shown to be worse:"
     return (
-        f"No other method is better. {others} {join_words(names)}, which may be equal: only the comparison with the "
+        f"No other {system} is better. {others} {join_words(names)}, which may be equal: only the comparison with the "
         "best excludes a better score, and the wider intervals of all pairs include zero."
     )
 
@@ -123,27 +126,42 @@ def excluded_by_best_alone(verdict: Verdict) -> list[str]:
     return [one.method for one in verdict.methods if not one.may_be_best and one.method not in beaten]
 
 
+def against_best(result: MethodResult, verdict: Verdict) -> str:
+    """How a method compares with the best, in a few words; empty where no difference is reported."""
+    if result.regret_bound is None:
+        return ""
+    if result.not_worse:
+        return "within the margin of the best"
+    if result.may_be_best:
+        return "not settled"
+    equal = result.method in excluded_by_best_alone(verdict)
+    return "not better than the best" if equal else f"another {NOUNS[verdict.compared].system} is better"
+
+
 def _lead(verdict: Verdict, first: str, second: str) -> str:
     """Difference of `first` to `second`, with the ends of its interval."""
     pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {first, second})
     difference, low, high = pair.difference, pair.low, pair.high
     if pair.first != first:
         difference, low, high = -difference, -high, -low
-    return interval_text(difference, low, high, verdict.margin)
+    return interval_text(difference, low, high, verdict.margin, verdict.decimals)
+
+
+def _extreme(verdict: Verdict) -> str:
+    """Where the best mean is."""
+    return "highest" if verdict.higher_is_better else "lowest"
 
 
 def _limits(verdict: Verdict, titles: dict[str, str]) -> list[str]:
-    lines = []
-    if not verdict.covers_seeds:
-        lines.append(
-            "Only one training seed: this holds for these trained models, not for the methods. Use at least 3 seeds."
-        )
+    nouns = NOUNS[verdict.compared]
+    lines = [] if verdict.covers_seeds else [nouns.one_seed]
     lines += [_erratic(one, titles[one.method], verdict) for one in verdict.erratic]
     unseen = (1 - _FAILURE_RATE) ** verdict.trainings
     if verdict.trainings and unseen > _UNSEEN:
         lines.append(
-            f"A method that fails in 3 of 10 trainings shows no failure in {verdict.trainings} trainings with a "
-            f"probability of {100 * unseen:.0f} %. The intervals do not cover failures that no training showed."
+            f"A {nouns.system} that fails in 3 of 10 {nouns.training}s shows no failure in "
+            f"{plural(verdict.trainings, nouns.training)} with a probability of {100 * unseen:.0f} %. The intervals do "
+            f"not cover failures that no {nouns.training} showed."
         )
     if any(pair.standard_error > 0 for pair in verdict.pairs):  # otherwise all scores are equal
         lines.append(_detectable(verdict, titles))
@@ -151,39 +169,44 @@ def _limits(verdict: Verdict, titles: dict[str, str]) -> list[str]:
 
 
 def _erratic(found: ErraticMethod, title: str, verdict: Verdict) -> str:
+    nouns, decimals = NOUNS[verdict.compared], verdict.decimals
+    trainings = f"{verdict.trainings} {nouns.training}s"
     sentence = (
-        f"Caution: {title} differs far more between seeds than the other methods (standard deviation "
-        f"{found.seed_sd:.1f} points in {verdict.trainings} trainings, {found.others_sd:.1f} for the others): some of "
-        "its trainings may have failed"
+        f"Caution: {title} differs far more between seeds than the other {nouns.system}s (standard deviation "
+        f"{found.seed_sd:.{decimals}f} points in {trainings}, {found.others_sd:.{decimals}f} for the others): some of "
+        f"its {nouns.training}s may have failed"
     )
     if verdict.trainings > len(verdict.seeds):
         return f"{sentence}. Its intervals account for the trainings at all fractions of the data."
-    return f"{sentence}, and {verdict.trainings} trainings hardly show how many do. Use more seeds."
+    return f"{sentence}, and {trainings} hardly show how many do. Use more seeds."
 
 
 def _detectable(verdict: Verdict, titles: dict[str, str]) -> str:
     """The smallest differences that are detected, by pair: one noisy pair does not speak for all others."""
     known = [pair.smallest_detectable for pair in verdict.pairs if pair.smallest_detectable is not None]
     if not known:
-        return "No difference that is possible would be detected: use more test documents or more seeds."
-    shown = sorted({bound_text(value) for value in (min(known), max(known))}, key=float)
+        item = NOUNS[verdict.compared].item
+        return f"No difference that is possible would be detected: use more {item}s or more seeds."
+    decimals = verdict.decimals
+    shown = sorted({bound_text(value, decimals) for value in (min(known), max(known))}, key=float)
     by_pair = ", depending on the pair" if len(shown) > 1 else ""
     sentence = f"Smallest difference that is detected with 80 % power: {' to '.join(shown)} points{by_pair}"
-    top, second = sorted(verdict.methods, key=lambda result: -result.mean)[:2]
+    top, second = verdict.ranked[:2]
     pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {top.method, second.method})
     if len(shown) > 1 and pair.smallest_detectable is not None:
         names = join_words([titles[top.method], titles[second.method]])
-        sentence += f"; {bound_text(pair.smallest_detectable)} for {names}, which score highest"
+        sentence += f"; {bound_text(pair.smallest_detectable, decimals)} for {names}, which score {_extreme(verdict)}"
     impossible = len(verdict.pairs) - len(known)
     if impossible:
         sentence += f". For {plural(impossible, 'pair')}, no difference that is possible would be detected"
     if 1 < len(verdict.seeds) <= _ENOUGH_SEEDS:
         sentence += f". With {len(verdict.seeds)} seeds these figures are themselves rough estimates"
     margin = verdict.smallest_margin
+    equal = f"for every {NOUNS[verdict.compared].system} that equals the best"
     return f"{sentence}. " + (
-        "No margin can be settled for every method that equals the best."
+        f"No margin can be settled {equal}."
         if margin is None
-        else f"Smallest margin that can be settled for every method that equals the best: {bound_text(margin)} points."
+        else f"Smallest margin that can be settled {equal}: {bound_text(margin, decimals)} points."
     )
 
 
@@ -227,18 +250,22 @@ def _basis(verdict: Verdict) -> str:
     sure = f"{100 * verdict.level:g} %"
     return (
         f"{_compared(verdict)} The intervals hold for all pairs at once with {sure} confidence. The comparison with "
-        f"the best (regret bounds, and which methods may be the best) is a second statement with {sure} confidence."
+        f"the best (regret bounds, and which {NOUNS[verdict.compared].system}s may be the best) is a second "
+        f"statement with {sure} confidence."
     )
 
 
 def _compared(verdict: Verdict) -> str:
     where = f" with {verdict.block}" if verdict.block else ""
-    documents = plural(verdict.documents, "test document")
+    nouns = NOUNS[verdict.compared]
+    documents = plural(verdict.documents, nouns.item)
     if verdict.groups != verdict.documents:
-        documents = f"{verdict.documents} test examples of {verdict.groups} documents"
-    seeds = f", {plural(len(verdict.seeds), 'training seed')}" if verdict.seeds else ""
+        documents = nouns.of_groups.format(items=verdict.documents, groups=verdict.groups)
+    seeds = f", {plural(len(verdict.seeds), nouns.seed)}" if verdict.seeds else ""
     metric = METRICS[verdict.metric].title if verdict.metric in METRICS else verdict.metric
-    return f"Judged by {metric}{where}: {plural(len(verdict.methods), 'method')} on the same {documents}{seeds}."
+    less = "" if verdict.higher_is_better else " (less is better: differences are how much better the first is)"
+    systems = plural(len(verdict.methods), nouns.system)
+    return f"Judged by {metric}{less}{where}: {systems} on the same {documents}{seeds}."
 
 
 def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
@@ -247,10 +274,11 @@ def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
     if difference < 0:
         first, second, difference, low, high = second, first, -difference, -high, -low
     one, other = titles[first], titles[second]
-    numbers = interval_text(difference, low, high, margin)
+    numbers = interval_text(difference, low, high, margin, verdict.decimals)
     if pair.decision == "tie":
         if low == high == 0:
-            return f"{one} and {other} are a tie: they score the same on every document."
+            item = "document" if verdict.compared == "methods" else "item"
+            return f"{one} and {other} are a tie: they score the same on every {item}."
         return f"{one} and {other} are a tie: any difference is within {_points(margin)} ({numbers})."
     if pair.decision == "no difference shown":
         if first == verdict.best and second in excluded_by_best_alone(verdict):
@@ -258,8 +286,10 @@ def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
                 f"{one} and {other}: the interval of all pairs includes zero ({numbers}); the comparison with the "
                 f"best, which is narrower, shows that {other} is not better."
             )
-        hidden = bound_text(max(-low, high))
+        hidden = bound_text(max(-low, high), verdict.decimals)
         return f"{one} and {other}: no difference shown ({numbers}). Up to {hidden} points may be hidden."
+    if margin == 0:  # nothing is too small to matter
+        return f"{one} is better than {other} ({numbers})."
     relevance = {
         "matters": f", by more than the margin of {_points(margin)}",
         "too small to matter": f", but by less than the margin of {_points(margin)}",
@@ -268,10 +298,12 @@ def _pair(pair: PairResult, titles: dict[str, str], verdict: Verdict) -> str:
     return f"{one} is better than {other} ({numbers}){relevance}."
 
 
-def _regret(result: MethodResult, margin: float) -> str:
+def _regret(result: MethodResult, verdict: Verdict) -> str:
+    below = "below" if verdict.higher_is_better else "worse than"
     if result.not_worse:
-        return f"{result.title} is at most {_points(margin)} below the best."
-    return f"{result.title} may be up to {bound_text(result.regret_bound or 0.0)} points below the best (regret bound)."
+        return f"{result.title} is at most {_points(verdict.margin)} {below} the best."
+    bound = bound_text(result.regret_bound or 0.0, verdict.decimals)
+    return f"{result.title} may be up to {bound} points {below} the best (regret bound)."
 
 
 def _points(margin: float) -> str:

@@ -18,12 +18,11 @@ from tuneoff.results.run_record import Machine, Prediction, Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import ReducedSettings
 from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Finding, Interval, RowKind, Summary
-from tuneoff.stats.bootstrap import group_interval
-from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
 from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.judge import JudgedModel, judge_study, planned_metric
+from tuneoff.verdict.mean_interval import mean_interval
 from tuneoff.verdict.scores import group_indices
 from tuneoff.verdict.selection import choose_model, why_no_model
 
@@ -155,9 +154,7 @@ def _intervals(seeds: Sequence[RunOutputs], groups: Mapping[str, str]) -> dict[s
                 np.add.at(sums, position[known], column[known])
                 np.add.at(counts, position[known], 1)
         scored = counts > 0
-        values, groups_of = sums[scored] / counts[scored], np.unique(group_of[scored], return_inverse=True)[1]
-        enough = len(np.unique(groups_of)) >= FEWEST_GROUPS and np.ptp(values) > 0
-        low, high = (group_interval(values, groups_of) if enough else None) or (None, None)
+        low, high = mean_interval(sums[scored] / counts[scored], group_of[scored]) or (None, None)
         every = [value for one in seeds for value in one.known(metric)]
         intervals[metric] = Interval(mean=math.fsum(every) / len(every) if every else None, low=low, high=high)
     return intervals
