@@ -28,7 +28,7 @@ def table(tmp_path: Path) -> Path:
 def test_a_wide_table_is_judged_without_torch(table: Path) -> None:
     code = (
         "import sys; from tuneoff.cli import main\n"
-        f"code = main(['judge', {str(table)!r}, '--output', {str(table.with_suffix('.html'))!r}])\n"
+        f"code = main(['judge', {str(table)!r}, '--report', {str(table.with_suffix('.html'))!r}])\n"
         "print(code, *sorted({name.partition('.')[0] for name in sys.modules}), sep='\\n', file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

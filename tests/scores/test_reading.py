@@ -42,6 +42,7 @@ def test_a_folder_without_scores_is_no_source(write: Write) -> None:
     write("notes/table.csv", "id,A,B\n1,2,3\n")
     assert not is_score_source(str(folder))
     assert not is_score_source(str(folder / "nothing.csv"))
+    assert not is_score_source(str(folder / "read.me"))
     assert is_score_source(str(folder / "table.csv"))
     with pytest.raises(UserError, match=r"no file of scores in this folder .*; name the files"):
         systems(str(folder))

@@ -458,9 +458,9 @@ def judge(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[
+    report: Annotated[
         Path | None,
-        typer.Option("--output", metavar="PAGE.html", help="Write a report there.", rich_help_panel=SCORES),
+        typer.Option("--report", metavar="PAGE.html", help="Write a report there.", rich_help_panel=SCORES),
     ] = None,
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="Less of the metric is better.", rich_help_panel=SCORES)
@@ -511,11 +511,12 @@ def judge(
         metric=metric_column,
         systems=tuple(name.strip() for name in (systems or "").split(",") if name.strip()),
     )
-    flags = score_files.ScoreFlags(columns, output, lower_is_better=lower_is_better)
+    flags = score_files.ScoreFlags(columns, report, lower_is_better=lower_is_better)
     folders, files = score_files.split_sources(sources, flags)
     found = []
     if folders or not files:
-        found.append(verdicts.judge_output(folders, metric, margin, ratings or (), as_json=as_json))
+        studies = [_folder(folder) for folder in folders]
+        found.append(verdicts.judge_output(studies, metric, margin, ratings or (), as_json=as_json))
     if files:
         found.append(score_files.judge_scores_output(files, metric, margin, flags, as_json=as_json))
     _shown(score_files.joined_json(found) if as_json else "\n".join(found), as_json=as_json)

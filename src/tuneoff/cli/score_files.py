@@ -19,7 +19,7 @@ class ScoreFlags:
     """The flags of `judge` that are about scores of other programs."""
 
     columns: ScoreColumns
-    output: Path | None = None
+    report: Path | None = None
     lower_is_better: bool = False
 
     @property
@@ -52,11 +52,11 @@ def judge_scores_output(
     """The verdict about the scores in all sources together. Writes the report if there is a file for it."""
     data = read_score_files(sources, flags.columns)
     judged = judge_scores(data, metric, margin, higher_is_better=not flags.lower_is_better)
-    if flags.output is not None:
+    if flags.report is not None:
         from tuneoff.report.score_page import write_score_page
 
-        write_score_page(summarize_scores(judged, "Scores"), flags.output)
-        say(f"report: {flags.output}")
+        write_score_page(summarize_scores(judged, "Scores"), flags.report)
+        say(f"report: {flags.report}")
     verdict = judged.verdict
     if as_json:
         return json.dumps([{"files": list(data.files), **verdict.model_dump(mode="json")}])

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tuneoff.data.byte_source import is_hidden
-from tuneoff.data.files import local_path
+from tuneoff.data.files import has_data_suffix, local_path
 from tuneoff.errors import UserError
-from tuneoff.scores.formats import FORMATS, format_of
+from tuneoff.scores.formats import FORMATS, TABLE, format_of
 from tuneoff.scores.score_columns import ScoreColumns
 from tuneoff.scores.score_data import ScoreCollector, ScoreData, ScoreRow
 from tuneoff.scores.score_file import ScoreFile
@@ -18,7 +18,9 @@ _MOST_FILES = 10_000  # of a folder
 def is_score_source(text: str) -> bool:
     """Whether `text`, as a user types it, names a file, or a folder with files of scores: `PATH` or `NAME=PATH`."""
     _, path = _name_and_path(text)
-    return path.is_file() or (path.is_dir() and next(_files_in(path), None) is not None)
+    if path.is_dir():
+        return next(_files_in(path), None) is not None
+    return path.is_file() and (has_data_suffix(path.name) or format_of(ScoreFile(str(path))) is not TABLE)
 
 
 def read_score_files(sources: Sequence[str], columns: ScoreColumns | None = None) -> ScoreData:
