@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import stats
 
@@ -12,17 +13,15 @@ from tuneoff.results.summary import PairResult, Verdict
 from tuneoff.scores.score_data import ScoreData
 from tuneoff.verdict.score_verdict import judge_scores, summarize_scores
 
-Rows = Mapping[str, Sequence[float]]
+Rows = Mapping[str, npt.ArrayLike]
 
 
-def given(
-    rows: Rows | Mapping[str, Sequence[Sequence[float]]], groups: Sequence[int] | None = None, metric: str = "quality"
-) -> ScoreData:
+def given(rows: Rows, groups: Sequence[int] | None = None, metric: str = "quality") -> ScoreData:
     """`rows`: system -> scores of its items, or a list of them for each seed."""
     runs = {
         (name, seed): {f"i{at:04}": float(value) for at, value in enumerate(row)}
         for name, values in rows.items()
-        for seed, row in enumerate(values if np.ndim(values) == 2 else [values])  # type: ignore[arg-type]
+        for seed, row in enumerate(np.atleast_2d(values))
     }
     return ScoreData(
         systems=tuple(rows),
@@ -183,7 +182,7 @@ def test_the_metric_is_the_first_that_most_systems_have() -> None:
 
 def test_a_summary_has_the_means_of_the_items_that_are_compared() -> None:
     rng = np.random.default_rng(3)
-    rows = {name: rng.uniform(0, 100, 50).tolist() for name in "ab"}
+    rows = {name: rng.uniform(0, 100, 50) for name in "ab"}
     data = given({**rows, "b": rows["b"][:40]})
     judged = judge_scores(data)
     summary = summarize_scores(judged, "mine")

@@ -17,11 +17,13 @@ def score_of(value: object) -> float | None:
         text = value.strip().lower()
         if text in _MISSING:
             return None
-        value = _TRUTH.get(text, text)
-    elif not isinstance(value, bool | int | float):
+        cell: str | float = _TRUTH.get(text, text)
+    elif isinstance(value, bool | int | float):
+        cell = value
+    else:
         raise ValueError(f"a {type(value).__name__}")
     try:
-        number = float(value)
+        number = float(cell)
     except OverflowError as error:
         raise ValueError("too large") from error
     if math.isinf(number):
