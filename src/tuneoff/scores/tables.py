@@ -1,4 +1,4 @@
-"""Tables of scores, told apart by their columns.
+"""Tables of scores. Their columns say which form they have.
 
 - long: a row for each score, with a column of scores; without a column of systems, the file is one system;
 - with a column of systems and none of scores: each column of numbers is a metric;
