@@ -1,6 +1,7 @@
 """Bytes of data files: compressed ones, members of archives, and what a damaged one says."""
 
 import gzip
+import json
 import lzma
 import sys
 import zipfile
@@ -57,3 +58,13 @@ def test_members_of_an_archive(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match="damaged or incomplete"):
         zip_sources(path)
+
+
+def test_a_member_of_a_zip_archive_may_be_packed_by_zstd(tmp_path: Path) -> None:
+    """As inspect_ai writes its logs; Python reads that from version 3.14 on."""
+    real = Path(__file__).parents[1] / "fixtures" / "scores" / "inspect" / "good.eval"
+    with zipfile.ZipFile(real) as archive:
+        assert {info.compress_type for info in archive.infolist()} == {93}
+    [header] = [source for source in zip_sources(real) if source.name.endswith("/header.json")]
+    with header.open() as stream:
+        assert json.loads(stream.read())["eval"]["model"] == "mockllm/good"

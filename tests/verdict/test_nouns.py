@@ -30,6 +30,7 @@ CASES = {
     "one system": systems({"a": 40}),
     "nothing measured": replace(systems({"a": 1, "b": 2}), scores={("a", 0): {"i": 0.0}, ("b", 0): {"i": 0.0}}),
     "missing": replace(systems({"a": 1, "b": 2}), methods=("a", "b", "c")),
+    "few groups": systems({"a": 40, "b": 41}, groups={f"i{at}": f"g{at // 40}" for at in range(200)}),
     "groups": systems({"a": 40, "b": 41}, groups={f"i{at}": f"g{at // 2}" for at in range(200)}),
 }
 
@@ -38,7 +39,8 @@ CASES = {
 def test_sentences_about_systems_name_nothing_of_a_study(scores: Scores) -> None:
     verdict = decide(scores, 0.5)
     assert verdict.sentences
-    assert [sentence for sentence in verdict.sentences if OF_A_STUDY.search(sentence)] == []
+    said = [sentence for sentence in verdict.sentences if sentence != NOUNS["systems"].one_seed]
+    assert [sentence for sentence in said if OF_A_STUDY.search(sentence)] == []
 
 
 def test_the_same_sentences_about_a_study_name_its_things() -> None:
@@ -49,6 +51,9 @@ def test_the_same_sentences_about_a_study_name_its_things() -> None:
     about_systems = " ".join(decide(CASES["one seed"], 0.5).sentences)
     assert "3 systems on the same 200 items, 1 seed." in about_systems
     assert NOUNS["systems"].one_seed in about_systems
+    assert (
+        decide(CASES["few groups"], 0.5).sentences[0].startswith("Too small to tell: 5 groups, 1 seed. Use 10 groups")
+    )
     assert "200 items of 100 groups" in " ".join(decide(CASES["groups"], 0.5).sentences)
 
 

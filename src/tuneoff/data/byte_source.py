@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,13 +14,16 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 from tuneoff.data.bombs import BoundedReader, check_holes
-from tuneoff.data.zstd import open_zstd
+from tuneoff.data.zstd import open_zstd, open_zstd_stream
 from tuneoff.errors import UserError
 from tuneoff.regular_files import open_regular
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 _START_BYTES = 4096
 _BUFFER_BYTES = 1 << 17
+_ZIP_ZSTD = 93  # the number of the method in zip archives
+# The header of a member: its signature, and the lengths of its name and of an extra field.
+_ZIP_HEADER = struct.Struct("<26xHH")
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,26 @@ def is_hidden(path: PurePath) -> bool:
 
 def _member_opener(path: Path, member: str) -> Callable[[], IO[bytes]]:
     def opened() -> IO[bytes]:
+        name = f"{path}/{member}"
         with zipfile.ZipFile(path) as archive:  # the member keeps the file open
-            packed = archive.getinfo(member).compress_size
-            return _bounded(archive.open(member), f"{path}/{member}", packed)
+            info = archive.getinfo(member)
+            if info.compress_type == _ZIP_ZSTD and not hasattr(zipfile, "ZIP_ZSTANDARD"):  # Python 3.14 has it
+                return _bounded(open_zstd_stream(name, lambda: _packed_bytes(path, info)), name, info.compress_size)
+            return _bounded(archive.open(member), name, info.compress_size)
 
     return opened
+
+
+def _packed_bytes(path: Path, info: zipfile.ZipInfo) -> IO[bytes]:
+    """The bytes of a member as they are in the archive."""
+    with open_regular(path) as stream:
+        stream.seek(info.header_offset)
+        header = stream.read(_ZIP_HEADER.size)
+        if len(header) < _ZIP_HEADER.size or not header.startswith(b"PK\3\4"):
+            raise zipfile.BadZipFile("no header where a member begins")
+        name_length, extra_length = _ZIP_HEADER.unpack(header)
+        stream.seek(name_length + extra_length, io.SEEK_CUR)
+        return io.BytesIO(stream.read(info.compress_size))
 
 
 def _opener(path: Path, start: bytes) -> Callable[[], IO[bytes]]:

@@ -1,6 +1,10 @@
-"""Reads `.zst` files through the package `zstandard`. Its own reader ends without an error where a file is cut off."""
+"""Reads zstd through the package `zstandard`, in files and in zip archives.
+
+Its own reader ends without an error where a file is cut off.
+"""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -14,20 +18,25 @@ def open_zstd(path: Path) -> IO[bytes]:
 
     Reading raises `EOFError` if the file is damaged or incomplete.
     """
-    return io.BufferedReader(_Frames(path))
+    return open_zstd_stream(str(path), lambda: path.open("rb"))
+
+
+def open_zstd_stream(name: str, opened: Callable[[], IO[bytes]]) -> IO[bytes]:
+    """As `open_zstd`, for a stream that `opened` opens; `name` is for messages."""
+    return io.BufferedReader(_Frames(name, opened))
 
 
 class _Frames(io.RawIOBase):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, name: str, opened: Callable[[], IO[bytes]]) -> None:
         try:
             import zstandard
         except ImportError as error:
             raise UserError(
-                f"{path}: reading .zst needs the package zstandard; run `pip install zstandard`, or `unzstd` the file"
+                f"{name}: reading .zst needs the package zstandard; run `pip install zstandard`, or `unzstd` the file"
             ) from error
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
         self._fault = zstandard.ZstdError
-        self._stream = path.open("rb")
+        self._stream = opened()
         self._frame = self._new_frame()
         self._is_inside = False  # a frame
         self._decompressed = memoryview(b"")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tuneoff.plugins import Registry
-from tuneoff.scores import tables
+from tuneoff.scores import every_eval, inspect_logs, lm_eval, tables
 from tuneoff.scores.score_columns import ScoreColumns
 from tuneoff.scores.score_data import ScoreRow
 from tuneoff.scores.score_file import ScoreFile
@@ -33,7 +33,19 @@ def _check_format(_name: str, loaded: object) -> ScoreFormat:
 
 
 TABLE = ScoreFormat("table (CSV, TSV, JSON, Parquet)", lambda _: True, tables.read_table)
-FORMATS = Registry[ScoreFormat]("tuneoff.score_formats", {}, _check_format)
+FORMATS = Registry[ScoreFormat](
+    "tuneoff.score_formats",
+    {
+        "inspect": ScoreFormat("log of inspect_ai", inspect_logs.is_log, inspect_logs.read_log, ("*.eval", "*.json")),
+        "lm_eval": ScoreFormat(
+            "samples of lm-evaluation-harness", lm_eval.is_samples, lm_eval.read_samples, ("samples_*.jsonl",)
+        ),
+        "every_eval_ever": ScoreFormat(
+            "instances of Every Eval Ever", every_eval.is_instances, every_eval.read_instances, ("*.jsonl",)
+        ),
+    },
+    _check_format,
+)
 """Those that are recognised by their content. Any other file is a `TABLE`."""
 
 

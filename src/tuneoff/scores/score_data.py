@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tuneoff.errors import UserError
 from tuneoff.text import join_words, plural
 
+DEFAULT_METRIC = "score"
 NO_SEED = ""
 """The seed of a system whose scores do not depend on one, in a table where others have seeds."""
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
@@ -21,7 +22,7 @@ class ScoreRow(NamedTuple):
     score: float | None
     """None if it is missing."""
     place: str
-    metric: str = "score"
+    metric: str = DEFAULT_METRIC
     seed: str | None = None
     """None if nothing is known of seeds; `NO_SEED`."""
     group: str | None = None

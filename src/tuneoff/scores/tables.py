@@ -14,11 +14,10 @@ from tuneoff.data.nested import with_nested
 from tuneoff.errors import UserError
 from tuneoff.scores.numbers import name_of, score_of
 from tuneoff.scores.score_columns import ITEM_NAMES, SCORE_NAMES, USUAL_NAMES, ScoreColumns
-from tuneoff.scores.score_data import NO_SEED, ScoreRow
+from tuneoff.scores.score_data import DEFAULT_METRIC, NO_SEED, ScoreRow
 from tuneoff.scores.score_file import ScoreFile
 
 PlacedRows = Iterator[tuple[str, Mapping[str, object]]]
-DEFAULT_METRIC = "score"
 # A column of such a name says which metric its scores are.
 _ALSO_METRICS = ("correct", "is_correct", "accuracy")
 

@@ -134,6 +134,7 @@ def _possible(difference: float, limit: float) -> float | None:
 def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
     """The means alone: too few documents, no spread between them, or outputs that measure nothing."""
     nouns = NOUNS[scores.compared]
+    noun = nouns.item if n_groups == len(table.documents) else nouns.group
     by_seed = table.values.mean(axis=2)
     seeds = table.seeds if table.varies.any() else ()
     methods = tuple(
@@ -154,10 +155,10 @@ def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, ma
         nothing = f"Nothing was measured: every score is 0.{nouns.look}"
     small = None
     if n_groups < FEWEST_GROUPS:
-        small = too_small_sentence(n_groups, len(seeds), scores.size, nouns)
+        small = too_small_sentence(n_groups, len(seeds), scores.size, noun)
     elif nothing is None:
         small = (
-            f"Nothing to tell: two {nouns.system}s differ by the same amount on each of the {n_groups} {nouns.item}s, "
+            f"Nothing to tell: two {nouns.system}s differ by the same amount on each of the {n_groups} {noun}s, "
             f"so chance cannot be estimated.{nouns.look and ' Read the outputs in the report.'}"
         )
     verdict = _without_result(scores, table, n_groups, margin, level).model_copy(

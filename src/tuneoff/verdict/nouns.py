@@ -12,6 +12,8 @@ class Nouns:
     system: str
     item: str
     """What is scored."""
+    group: str
+    """What is independent, where that is not each item."""
     seed: str
     training: str
     """What is repeated with another seed."""
@@ -33,6 +35,7 @@ NOUNS: dict[Compared, Nouns] = {
     "methods": Nouns(
         system="method",
         item="test document",
+        group="test document",
         seed="training seed",
         training="training",
         of_groups="{items} test examples of {groups} documents",
@@ -46,14 +49,15 @@ NOUNS: dict[Compared, Nouns] = {
     "systems": Nouns(
         system="system",
         item="item",
+        group="group",
         seed="seed",
         training="run",
         of_groups="{items} items of {groups} groups",
         without_scores="no score",
         with_scores="have scores",
         lacks_seed="has no score with",
-        one_seed="Only one run of each system: this holds for these runs, and how much another run would differ is "
-        "unknown. Score at least 3 runs of each (a column `seed`).",
+        one_seed="Only one run of each system: this holds for these systems as they are. If they were trained, how "
+        "much another training would differ is unknown: score 3 trainings of each or more (a column `seed`).",
         look="",
     ),
 }

@@ -4,7 +4,7 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import ErraticMethod, MethodResult, PairResult, Recommendation, Verdict
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
-from tuneoff.verdict.nouns import NOUNS, Nouns
+from tuneoff.verdict.nouns import NOUNS
 from tuneoff.verdict.rounding import bound_text, interval_text
 from tuneoff.verdict.study_size import StudySize, more_test_documents
 
@@ -34,16 +34,16 @@ def unreported_sentences(verdict: Verdict) -> tuple[str, ...]:
     return (*reasons, *_identical(verdict, titles), *left_out(verdict), _compared(verdict), *verdict.notes)
 
 
-def too_small_sentence(documents: int, seeds: int, size: StudySize | None, nouns: Nouns) -> str:
-    """`documents` are test documents. A study of no `seeds` trained nothing; `size` is None if it is not known."""
-    parts = [plural(documents, nouns.item)]
+def too_small_sentence(documents: int, seeds: int, size: StudySize | None, noun: str) -> str:
+    """`documents` are what `noun` says. A study of no `seeds` trained nothing; `size` is None if it is not known."""
+    parts = [plural(documents, noun)]
     if size is not None and size.steps:
         parts.append(plural(size.steps, "step"))
     if seeds:
         parts.append(plural(seeds, "seed"))
     sentence = f"Too small to tell: {', '.join(parts)}. "
     if size is None:
-        return f"{sentence}Use {FEWEST_GROUPS} {nouns.item}s or more."
+        return f"{sentence}Use {FEWEST_GROUPS} {noun}s or more."
     advice = more_test_documents(size.examples, held_out=size.held_out, limit=size.test_limit)
     if 0 < seeds < _ENOUGH_SEEDS:
         advice += f", and --seeds {_ENOUGH_SEEDS}"
