@@ -1,8 +1,10 @@
 """The tokenizer is the one of AutoTokenizer, and from the second time on torch is not needed for it."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers import AutoTokenizer
 from tiny import write_tokenizer
 from tuneoff import auto_tokenizer
 from tuneoff.auto_tokenizer import load_auto_tokenizer
+from tuneoff.errors import UserError
 
 CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "Qwen2Tokenizer", "LlamaTokenizerFast")
 
@@ -65,7 +68,44 @@ def test_a_class_is_remembered_only_if_it_makes_the_same_tokenizer(
 ) -> None:
     monkeypatch.setattr(auto_tokenizer, "_is_same", lambda *_: False)
     load_auto_tokenizer(folder)
-    assert not list(folder.parent.glob("cache/checks/*"))
+    assert [path.parent.name for path in folder.parent.glob("cache/*/*")] == ["tried"]
+
+
+def _doubling(folder: Path) -> None:
+    """A rule that replaces each letter by two, forty times."""
+    path = folder / "tokenizer.json"
+    rule = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
+    normalizer = {"type": "Sequence", "normalizers": [rule] * 40}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": normalizer}))
+
+
+def _backtracking(folder: Path) -> None:
+    """A rule whose search takes twice as long for each letter more."""
+    path = folder / "tokenizer.json"
+    split = {"type": "Split", "pattern": {"Regex": r"(b|b|b)*\1(b|b|b)*c$"}, "behavior": "Isolated", "invert": False}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pre_tokenizer": split}))
+
+
+@pytest.mark.parametrize("change", [_doubling, _backtracking])
+def test_a_tokenizer_without_an_end_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    """It would take all memory of this process, or never end."""
+    limits = dataclasses.replace(auto_tokenizer._LIMITS, memory_bytes=10**9, cpu_seconds=1)
+    monkeypatch.setattr(auto_tokenizer, "_LIMITS", limits)
+    change(folder)
+    with pytest.raises(UserError, match=r"model: its tokenizer .*, so it cannot be trusted; give another --model"):
+        load_auto_tokenizer(folder)
+    assert not list(folder.parent.glob("cache/*/*"))
+
+
+def test_a_tokenizer_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_auto_tokenizer(folder)
+    monkeypatch.setattr(auto_tokenizer, "call_confined", None)
+    load_auto_tokenizer(folder)
+    _doubling(folder)
+    with pytest.raises(TypeError, match="not callable"):
+        load_auto_tokenizer(folder)
 
 
 def test_tokenizers_that_differ_are_told_apart(folder: Path) -> None:

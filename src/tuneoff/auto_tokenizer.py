@@ -2,6 +2,9 @@
 
 AutoTokenizer imports torch only to find the class, which takes seconds. The class is therefore remembered, for the same
 files and versions, if it alone makes the same tokenizer.
+
+The files may be a stranger's: rules that replace, split or merge text can be made to need any time and memory. They are
+therefore tried in a process of its own first, once for the same files and versions.
 """
 
 from __future__ import annotations
@@ -13,20 +16,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.cache import cache_key, file_digest, read_answer, write_answer
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
+from tuneoff.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_KIND = "checks"
+_KIND, _TRIED_KIND = "checks", "tried"
 _PACKAGES = ("transformers", "tokenizers", "sentencepiece", "tiktoken", "mistral-common")
 _SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".tiktoken", ".spm", ".bpe", ".codes"})
 _CLASSES = "transformers."  # from no other package, whatever a damaged cache says
+# A vocabulary of 250,000 tokens takes a second and half a gigabyte.
+_LIMITS = ProcessLimits(memory_bytes=4 * 10**9, cpu_seconds=60, wall_seconds=300, result_bytes=1000)
+_LETTERS = "".join(map(chr, range(0x20, 0x250)))
+# Every letter once, in long runs and in words: what a rule has to match before it can do harm.
+_TRIED_TEXT = (
+    f"{_LETTERS}\n\t{''.join(letter * 100 for letter in _LETTERS)}!{' '.join([_LETTERS.lower()] * 5)}\u4e2d\U0001f600"
+)
 _BACKEND = "_tokenizer"  # attribute that holds the object of the `tokenizers` library
 
 
 def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """What `AutoTokenizer.from_pretrained` returns, with its errors."""
+    """What `AutoTokenizer.from_pretrained` returns, with its errors.
+
+    Raises `UserError` for a tokenizer that needs far more time or memory than any that people use.
+    """
     key = None if trust_remote_code else _key(folder)
+    if key is not None:
+        _try(folder, key)
     known = None if key is None else read_answer(_KIND, key)
     if known is not None and str(known.get("module")).startswith(_CLASSES):
         found: PreTrainedTokenizerBase = getattr(import_module(known["module"]), known["class"]).from_pretrained(folder)
@@ -38,6 +55,26 @@ def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Pre
     if key is not None and kind.__module__.startswith(_CLASSES) and _is_same(tokenizer, kind.from_pretrained(folder)):
         write_answer(_KIND, key, {"module": kind.__module__, "class": kind.__name__})
     return tokenizer
+
+
+def _try(folder: Path, key: str) -> None:
+    """Load the tokenizer and tokenize a text in a process of its own, unless that went well before."""
+    passed = cache_key(tokenizer=key, text=_TRIED_TEXT)
+    if read_answer(_TRIED_KIND, passed) is not None:
+        return
+    import torch  # noqa: F401 - imported once, not in each process
+    from transformers import AutoTokenizer
+
+    def work() -> bytes:
+        with contextlib.suppress(Exception):  # this process says what is wrong
+            AutoTokenizer.from_pretrained(folder)(_TRIED_TEXT)
+        return b""
+
+    try:
+        call_confined(work, _LIMITS)
+    except LimitReached as error:
+        raise UserError(f"{folder}: its tokenizer {error}, so it cannot be trusted; give another --model") from error
+    write_answer(_TRIED_KIND, passed, {})
 
 
 def _is_same(tokenizer: Any, other: Any) -> bool:

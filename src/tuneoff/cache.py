@@ -30,7 +30,7 @@ WORTH_CACHING_BYTES = 1_000_000
 # A file that is not cached is in memory up to this size, and in an unnamed temporary file above it.
 _IN_MEMORY_BYTES = 32 * 2**20
 _ANSWER = "answer"  # the table of a file without a body
-_KINDS = ("checks", "examples", "speeds", "tokens")
+_KINDS = ("checks", "examples", "speeds", "tokens", "tried")
 GROWING_KIND = "trunks"  # of `tuneoff.row_cache`
 
 

@@ -251,7 +251,8 @@ def _gguf_number(stream: BinaryIO, code: str) -> int:
 
 def _gguf_text(stream: BinaryIO) -> str:
     length = _gguf_number(stream, "Q")
-    if length > _MAX_HEADER_BYTES or len(content := stream.read(length)) < length:
+    # A list may claim any number of empty texts, which a large file of zeros would hold.
+    if length > _MAX_HEADER_BYTES or stream.tell() > _MAX_HEADER_BYTES or len(content := stream.read(length)) < length:
         raise EOFError
     return content.decode("utf-8")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.cache import cache_folder
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.errors import UserError
 from tuneoff.model_folder import ADAPTER_WEIGHTS, cached_file_digest, gguf_architecture
 from tuneoff.results.json_files import write_text_atomic
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 WITHOUT_EFFECT = re.compile(
     r"(^|\.)(attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.inv_freq|position_ids|v_head\..+|mtp\..+)$"
 )
+# What the conversion of a GGUF file may take: blocks of two bits become sixteen times as large, and there are copies.
+_LEAST_GGUF_MEMORY_BYTES, _MOST_GGUF_GROWTH = 8 * 10**9, 50
+_LEAST_GGUF_SECONDS, _SLOWEST_GGUF_BYTES_PER_SECOND = 120, 1_000_000
 
 
 class BrokenWeights(UserError):
@@ -152,33 +156,53 @@ def first_error_line(error: BaseException) -> str:
 def dequantize_gguf(gguf: Path) -> Path:
     """Convert a GGUF file to fp32 safetensors in the cache folder, once. Returns the folder.
 
-    The values of every block format (scale x integer + offset, in fp16) are exact in fp32.
+    The values of every block format (scale x integer + offset, in fp16) are exact in fp32. The readers trust every
+    number of the file, so they work in a process of its own. Raises `UserError` for a file that cannot be converted.
     """
 
     def convert(folder: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        import transformers  # noqa: F401 - imported once, not in each process
 
         architecture = gguf_architecture(gguf)
-        # The GGUF reader always shows its own progress bar.
-        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            except MemoryError:
-                raise
-            except Exception as error:  # the readers trust every number of the file
-                reason = first_error_line(error)
-                if "not supported" in reason:
-                    raise UserError(
-                        f"{gguf}: transformers reads no GGUF file of this kind (architecture {architecture}); give the "
-                        "model that it was made from, with safetensors"
-                    ) from error
-                raise UserError(f"{gguf}: damaged or truncated ({reason}); download it again") from error
-            _without_quantizer(model).save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+
+        def work() -> bytes:
+            torch.set_num_threads(1)  # a fork has none of the threads that this process may have started
+            _convert_gguf(gguf, architecture, folder)
+            return b""
+
+        size = gguf.stat().st_size
+        seconds = _LEAST_GGUF_SECONDS + size // _SLOWEST_GGUF_BYTES_PER_SECOND
+        memory = _LEAST_GGUF_MEMORY_BYTES + _MOST_GGUF_GROWTH * size
+        try:
+            call_confined(work, ProcessLimits(memory, seconds, 300 + 10 * seconds, 10_000))
+        except LimitReached as error:
+            raise UserError(f"{gguf}: damaged or truncated: it {error}; download it again") from error
 
     return _converted(_dequantized_path(gguf), convert)
+
+
+def _convert_gguf(gguf: Path, architecture: str, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # The GGUF reader always shows its own progress bar.
+    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file causes errors of any type
+            reason = first_error_line(error)
+            if "not supported" in reason:
+                raise UserError(
+                    f"{gguf}: transformers reads no GGUF file of this kind (architecture {architecture}); give the "
+                    "model that it was made from, with safetensors"
+                ) from error
+            raise UserError(f"{gguf}: damaged or truncated ({reason}); download it again") from error
+        _without_quantizer(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def dequantized(gguf: Path) -> Path | None:

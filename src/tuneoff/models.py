@@ -196,7 +196,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     with quiet_transformers():
         try:
             tokenizer = load_auto_tokenizer(folder, trust_remote_code=spec.trust_remote_code)
-        except MemoryError:
+        except (MemoryError, UserError):
             raise
         except Exception as error:  # the files may hold anything, and transformers trusts their types
             raise UserError(f"{folder}: {_without_tokenizer(folder, error)}") from error

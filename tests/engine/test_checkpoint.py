@@ -358,6 +358,19 @@ def test_a_failed_write_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors writes a header of any size, and reads one of 100 MB at most."""
+    path = tmp_path / "state.safetensors"
+    checkpoint.write_state(path, {"w": torch.ones(2)}, {"step": 1})
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint, "MOST_HEADER_BYTES", 1000)
+    with pytest.raises(OSError, match=r"header would have 1,\d+ bytes, and safetensors reads 1,000") as raised:
+        checkpoint.write_state(path, {"w": torch.zeros(2)}, {"losses": list(range(200))})
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the earliest after `min_seconds`, and for at most 2 % of the time."""
     now = 0.0

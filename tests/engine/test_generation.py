@@ -243,11 +243,29 @@ def test_batches_have_similar_sizes_and_come_in_pairs_where_rows_suffice(batch_s
             assert len(batches) == (fewest + fewest % 2 if is_even else fewest)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_no_text(tiny_model: Callable[[str], Path], value: float) -> None:
+def test_logits_that_are_not_finite_are_no_text(
+    tiny_model: Callable[[str], Path], value: float, num_beams: int
+) -> None:
     """The largest of logits with a NaN is that NaN: without a check, it would be the token that is chosen."""
     model = load_tiny(tiny_model("llama")).model
     head = model.get_output_embeddings()
     head.register_forward_hook(lambda _head, _inputs, logits: logits.index_fill(-1, torch.tensor([3]), value))
     with pytest.raises(NotFinite, match="not finite while the text of"):
-        write(AdaptedModel(model), random_rows(LENGTHS))
+        write(AdaptedModel(model), random_rows(LENGTHS), num_beams=num_beams)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_text_whose_logits_are_not_finite_is_named(tiny_model: Callable[[str], Path], num_beams: int) -> None:
+    """All beams of a text are rows of the batch."""
+    model, prompts = load_tiny(tiny_model("llama")).model, random_rows(LENGTHS)
+    row = 1  # of the second longest text
+
+    def break_one_row(_head: nn.Module, _inputs: object, logits_BTV: Tensor) -> Tensor:
+        logits_BTV[row * num_beams : row * num_beams + 1] = float("nan")
+        return logits_BTV
+
+    model.get_output_embeddings().register_forward_hook(break_one_row)
+    with pytest.raises(NotFinite, match=f"the text of {prompts[0].id} is generated"):
+        write(AdaptedModel(model), prompts, num_beams=num_beams, batch_size=8)

@@ -2,10 +2,14 @@
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+from support.warm_command import quick_forks
+from support.warm_study import WarmStudy, import_all, states_at_each_step, without_drawing
 
 Trial = TypeVar("Trial")
 FULL = "TUNEOFF_FULL_FAULTS"
@@ -27,3 +31,41 @@ def some_of(full: bool) -> Callable[[Sequence[Trial], int], list[Trial]]:
         return random.Random(0).sample(list(trials), short)
 
     return choose
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A few trials cost less than what they share; many are divided among the processes."""
+    if not os.environ.get(FULL):
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.xdist_group("faults"))
+
+
+@pytest.fixture(scope="session")
+def warm_flags(
+    tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[str]]:
+    """The flags of a tiny study but for its methods. All that it imports is there, so that forks need not import it."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a fork of a process that has used an accelerator cannot train")
+    flags = [
+        f"--model={tiny_model('llama')}",
+        *(f"--{split}-file={path}" for split, path in tiny_data.items()),
+        *("--max-length=128", "--max-new-tokens=8", "--epochs=2", "--max-steps=5", "--eval-steps=2"),
+        "--precision=fp32",
+    ]
+    folder = tmp_path_factory.mktemp("warm")
+    with pytest.MonkeyPatch.context() as patch, without_drawing():
+        patch.setenv("TUNEOFF_CACHE", str(folder / "cache"))
+        import_all(["compare", *flags, "--methods=few_shot,lora,full"], folder / "study")
+        with quick_forks():
+            yield flags
+
+
+@pytest.fixture(scope="session")
+def warm_study(warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> WarmStudy:
+    """A study with two trainings. Tests leave no folder of it behind."""
+    folder = tmp_path_factory.mktemp("warm_study")
+    return WarmStudy.carried_out([*warm_flags, "--methods=lora,full"], folder, states_at_each_step)

@@ -1,5 +1,6 @@
 """What the probe measures, from records of short runs; and that `prepare` plans with it once."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -272,6 +273,39 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
     (tmp_path / "budget.json").write_text("{")
     with pytest.raises(UserError, match=r"damaged.*run the same command again"):
         prepare(study, tmp_path, limits)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+def test_a_study_whose_budget_file_is_lost_keeps_its_settings(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
+) -> None:
+    """What is measured again is never quite the same, and another plan would be another study."""
+    seconds = [1.0]
+
+    def speeds_of(asked: StudySpec, *_: object) -> dict[tuple[str, str], Speed]:
+        [each] = seconds
+        speed = Speed(start=each, step=each, check=each, write=each)
+        return {(model.name, name): speed for model in asked.models for name in asked.methods}
+
+    monkeypatch.setattr(runner, "measure_speeds", speeds_of)
+    limits = Limits(budget_seconds=100.0)
+    said: list[str] = []
+    prepared = prepare(study, tmp_path, limits)
+    runner.carry_out_study(prepared, FakeExecutor(["d32"]), SilentObserver())
+    damage(tmp_path / "budget.json")
+    seconds[0] = 0.001
+    with contextlib.ExitStack() as held:
+        again = prepare(study, tmp_path, limits, held=held, notify=said.append)
+        assert again.spec == prepared.spec
+        assert again.fitted is not None
+        assert prepared.fitted is not None
+        assert again.fitted.reduced == prepared.fitted.reduced != ()
+        runner.carry_out_study(again, FakeExecutor(["d32"]), SilentObserver())
+    assert [line for line in said if "the study keeps the settings that study.json has" in line]
+    stored = StudyDir(tmp_path).read_budget()
+    assert stored is not None
+    assert not StudyDir(tmp_path).has_lost_budget()
+    assert prepare(study, tmp_path, limits).spec == prepared.spec
 
 
 def test_equal_time_is_refused_before_anything_is_measured(

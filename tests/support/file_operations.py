@@ -71,7 +71,7 @@ def _watch(root: Path, log: int, fault: Fault | None) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        path = _changed(event, arguments)
+        path = changed_path(event, arguments)
         if path is None or not (path == str(root) or path.startswith(below)):
             return
         count += 1
@@ -86,7 +86,7 @@ def _watch(root: Path, log: int, fault: Fault | None) -> None:
     sys.addaudithook(hook)
 
 
-def _changed(event: str, arguments: tuple[Any, ...]) -> str | None:
+def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
     """The path that an operation changes; None for what only reads."""
     if event == "open":
         path, mode, flags = arguments

@@ -113,6 +113,8 @@ def _explain(error: BaseException) -> int | None:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of our output is gone; the interpreter must not report that either
         return FAILED
+    if _is_want_of_memory(error):
+        return complain(f"memory ran out{_limit_of_the_shell()}; close other programs, or use a larger machine", FAILED)
     if not isinstance(error, OSError):
         return None
     if error.errno == errno.ENAMETOOLONG:
@@ -124,6 +126,25 @@ def _explain(error: BaseException) -> int | None:
         return complain("the current folder was deleted; change to another one with cd, then run this again", USAGE)
     place = f"{error.filename}: " if error.filename else ""
     return complain(f"{place}{error.strerror or error}", FAILED)
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, also while a library was loaded."""
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
+        return True
+    from tuneoff.results.failures import is_out_of_memory  # imports much, which is not needed for a mistake in a flag
+
+    return is_out_of_memory(error)
+
+
+def _limit_of_the_shell() -> str:
+    """The limit on memory that this program was started with, if there is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return "" if most == resource.RLIM_INFINITY else f" (the shell allows {most / 1e9:.1f} GB, see `ulimit -v`)"
 
 
 def _in_a_folder() -> bool:

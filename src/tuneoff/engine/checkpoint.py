@@ -27,6 +27,7 @@ BEST_STATE = "best-{step}.safetensors"
 _LAST_STATE = "checkpoint.safetensors"
 _OLDER_STATE = "checkpoint-older.safetensors"
 _NEW_STATE = "checkpoint-new.safetensors"
+MOST_HEADER_BYTES = 100_000_000  # of a safetensors file
 _MIN_SECONDS = 60.0  # between two checkpoints
 _MAX_TIME_FRACTION = 0.02  # of the training time may be spent on checkpoints
 
@@ -53,6 +54,10 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
     try:
         save_file(plain, part, metadata={"about": metadata, "digest": _digest(plain, metadata)})
         with part.open("rb+") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+            if header > MOST_HEADER_BYTES:  # it can be written and not be read
+                why = f"its header would have {header:,} bytes, and safetensors reads {MOST_HEADER_BYTES:,}"
+                raise OSError(errno.EFBIG, why, str(path))
             os.fsync(stream.fileno())
         part.replace(path)
         sync_folder(path.parent)

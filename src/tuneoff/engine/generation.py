@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from tuneoff import stopping
 from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, dtype_of, forward_accepts
@@ -171,6 +171,20 @@ def _default_generation_config(model: nn.Module) -> Iterator[None]:
         model.generation_config = original
 
 
+class _FiniteScores:
+    """Changes no score; raises `NotFinite` for scores that no token can be chosen from."""
+
+    def __init__(self, rows: Sequence[Encoded], num_beams: int) -> None:
+        self._rows, self._num_beams = rows, num_beams
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002 - as transformers calls it
+        # The softmax spreads a NaN or an infinity over its row, and the largest of a row with a NaN is that NaN.
+        broken_N = ~scores.amax(-1).isfinite()
+        if bool(broken_N.any()):
+            raise NotFinite(self._rows[int(broken_N.nonzero()[0]) // self._num_beams].id)
+        return scores
+
+
 def _search_beams(
     model: nn.Module,
     rows: Sequence[Encoded],
@@ -186,7 +200,10 @@ def _search_beams(
         eos_token_id=sorted(stop_ids),
         pad_token_id=min(stop_ids),
     )
-    output_BT = model.generate(**inputs, attention_mask=mask_BT, generation_config=config)  # type: ignore[operator]
+    check = LogitsProcessorList([_FiniteScores(rows, spec.num_beams)])
+    output_BT = model.generate(  # type: ignore[operator]
+        **inputs, attention_mask=mask_BT, generation_config=config, logits_processor=check
+    )
     if "input_ids" in inputs:  # given embeddings, transformers returns the new tokens only
         output_BT = output_BT[:, inputs["input_ids"].shape[1] :]
     for row, ids in zip(rows, output_BT.tolist(), strict=True):

@@ -251,6 +251,19 @@ class StudyDir:
         """`budget.json`; None without one."""
         return self._read_json("budget.json", BudgetFile, "delete it to plan again, or choose another --output")
 
+    def has_lost_budget(self) -> bool:
+        """Whether a `budget.json` was written here that is now damaged or missing."""
+        if any((self.path / DAMAGED).glob("budget.json-*")):
+            return not (self.path / "budget.json").exists()
+        try:
+            known = "budget.json" in self.covered.files
+        except UserError:
+            return False
+        try:
+            return known and self.read_budget() is None
+        except UserError:
+            return True
+
     def write_budget(self, budget: BudgetFile) -> None:
         """Write `budget.json`."""
         self._write_json("budget.json", budget)

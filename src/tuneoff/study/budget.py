@@ -157,18 +157,33 @@ def earlier_plan(
     """The plan that a folder stores for the same request, so that an interrupted study continues; else None."""
     if stored is None or stored.asked != _request(study, seconds, equal):
         return None
-    kept = stored.settings
+    return FittedStudy(_with_settings(study, stored.settings), stored.seconds, stored.given_up, stored.fits)
+
+
+def with_settings_of(begun: StudySpec, study: StudySpec) -> StudySpec:
+    """The study with what was planned for its folder, whose `study.json` is `begun`."""
+    return _with_settings(study, ReducedSettings.of(begun))
+
+
+def plan_of(
+    planned: StudySpec, study: StudySpec, sizes: DataSizes, speeds: Speeds, seconds: float | None, processes: int = 1
+) -> FittedStudy:
+    """The plan that `planned` is for `study`, with an estimate."""
+    needed = estimate(planned, sizes, speeds, processes)
+    return FittedStudy(planned, needed, tuple(_reduced(study, planned, sizes)), seconds is None or needed <= seconds)
+
+
+def _with_settings(study: StudySpec, settings: ReducedSettings) -> StudySpec:
     data = study.data.model_copy(
-        update={name: getattr(kept, name) for name in ("max_validation_documents", "max_test_documents")}
+        update={name: getattr(settings, name) for name in ("max_validation_documents", "max_test_documents")}
     )
-    train = study.train.model_copy(update={name: getattr(kept, name) for name in ("max_steps", "min_steps")})
+    train = study.train.model_copy(update={name: getattr(settings, name) for name in ("max_steps", "min_steps")})
     own = {
-        name: getattr(kept, name)
+        name: getattr(settings, name)
         for name in ("trials", "step_floor", "seeds", "steps", "fractions", "scored_documents")
     }
-    own["halving"] = study.halving and kept.trials > 0
-    planned = study.model_copy(update={**own, "data": data, "train": train})
-    return FittedStudy(planned, stored.seconds, stored.given_up, stored.fits)
+    own["halving"] = study.halving and settings.trials > 0
+    return study.model_copy(update={**own, "data": data, "train": train})
 
 
 def _request(study: StudySpec, seconds: float | None, equal: Effort) -> str:

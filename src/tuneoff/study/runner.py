@@ -110,13 +110,18 @@ def prepare(
     directory = StudyDir(folder)
     directory.check_writable()
     locked = held is not None and directory.is_begun()
+    lost_budget = directory.has_lost_budget()
     if locked and held is not None:
         held.enter_context(_held_and_whole(directory, notify))
-    spec = as_begun(spec, directory.read_spec())
+    begun = directory.read_spec()
+    spec = as_begun(spec, begun)
     budget.check_equal(spec, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
     earlier = budget.earlier_plan(_read_budget(directory, limits), spec, limits.budget_seconds, limits.equal)
     wanted = earlier.study if earlier else spec
+    if earlier is None and lost_budget and begun is not None:  # another plan would be another study
+        notify(f"{folder}: budget.json is lost, so the study keeps the settings that study.json has")
+        wanted = budget.with_settings_of(begun, spec)
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
@@ -141,7 +146,10 @@ def prepare(
             speeds = measure_speeds(spec, inputs, executor, follower, number_format, share, layout.processes)
         keep_speeds(key, speeds, share)
     left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
-    fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
+    if wanted is spec:
+        fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
+    else:
+        fitted = budget.plan_of(wanted, spec, inputs.sizes, speeds, limits.budget_seconds, layout.processes)
     if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
         inputs = load_inputs(fitted.study)
     again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)

@@ -1,0 +1,240 @@
+"""Damage to any file of a study, of a training that was interrupted, and of the cache.
+
+Readers refuse it by name or show what they showed before; the same command repairs it and ends with the same bytes.
+"""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.damage import DAMAGES
+from support.warm_command import WarmCommand
+from support.warm_study import WarmStudy, states_at_each_step
+from tuneoff import cli
+from tuneoff.results.manifest import MANIFEST
+
+Damage = Callable[[Path, random.Random, list[Path]], None]
+"""Of a file; the list holds all files that may be damaged."""
+
+# Written again at each start, or read by nobody: readers need not notice.
+_NOT_COVERED = frozenset(
+    {".lock", "log.txt", "events.jsonl", "outputs.json", "summary.json", "report.html", "rating.html"}
+)
+
+
+def _changed(change: Callable[[bytes], bytes]) -> Damage:
+    def damage(path: Path, _draw: random.Random, _files: list[Path]) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def _flip(path: Path, draw: random.Random, _files: list[Path]) -> None:
+    data = bytearray(path.read_bytes() or b"\0")
+    for _ in range(draw.choice((1, 1, 2, 20))):
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+def _cut(path: Path, draw: random.Random, _files: list[Path]) -> None:
+    size = path.stat().st_size
+    with path.open("rb+") as stream:
+        stream.truncate(draw.randrange(size) if size else 0)
+
+
+def _garbage(path: Path, draw: random.Random, _files: list[Path]) -> None:
+    path.write_bytes(draw.randbytes(draw.choice((1, 100, 5000))))
+
+
+def _appended(path: Path, draw: random.Random, _files: list[Path]) -> None:
+    path.write_bytes(path.read_bytes() + draw.choice((b"\n", b"{}\n", b"\0", draw.randbytes(50))))
+
+
+def _removed(path: Path, _draw: random.Random, _files: list[Path]) -> None:
+    path.unlink()
+
+
+def _swapped(path: Path, draw: random.Random, files: list[Path]) -> None:
+    """With another file of the same name, or with any."""
+    others = [other for other in files if other != path]
+    other = draw.choice([other for other in others if other.name == path.name] or others or [path])
+    one, two = path.read_bytes(), other.read_bytes()
+    path.write_bytes(two)
+    other.write_bytes(one)
+
+
+KINDS: dict[str, Damage] = {
+    **{name: _changed(change) for name, change in DAMAGES.items() if name != "later"},
+    "flip": _flip,
+    "cut anywhere": _cut,
+    "garbage": _garbage,
+    "appended": _appended,
+    "removed": _removed,
+    "swapped": _swapped,
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A study, and a copy of its folder and of its cache as they are before the damage."""
+
+    study: WarmStudy
+    kept: Path
+    cache: Path
+
+    def restore(self, cache: Path) -> None:
+        self.study.remove()
+        shutil.copytree(self.kept, self.study.folder)
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.copytree(self.cache, cache)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cached") / "cache"
+
+
+@pytest.fixture(scope="module")
+def finished(warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEOFF_CACHE", str(cache))
+        flags = [*warm_flags, "--methods=few_shot,lora,full", "--trials=1", "--seeds=1", "--budget=1h"]
+        study = WarmStudy.carried_out(flags, tmp_path_factory.mktemp("finished"))
+        assert (last := study.command.carry_out()).code == 0, last.said
+    return kept(study, cache)
+
+
+@pytest.fixture(scope="module")
+def under_way(warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """A study whose second training was killed when it had kept some states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEOFF_CACHE", str(cache))
+        study = WarmStudy.carried_out(
+            [*warm_flags, "--methods=soft_prompt,full"], tmp_path_factory.mktemp("under_way"), states_at_each_step
+        )
+        running = study.command.start(states_at_each_step)
+        for mark in running.marks_until():
+            if (
+                mark.what.endswith("checkpoint-new.safetensors")
+                and sum("checkpoint-new" in m.what for m in running.marks) > 20
+            ):
+                break
+        running.kill("group")
+        running.wait()
+        assert running.all_ended()
+    return kept(study, cache)
+
+
+def kept(study: WarmStudy, cache: Path) -> Template:
+    folder = study.folder.with_name("kept")
+    shutil.copytree(study.folder, folder)
+    shutil.copytree(cache, study.folder.with_name("cache"))
+    return Template(study, folder, study.folder.with_name("cache"))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A command that reads a study, and what it says of a whole one."""
+
+    command: WarmCommand
+    whole: str
+
+    @classmethod
+    def of(cls, study: WarmStudy, *arguments: str) -> "Reader":
+        words = [word.replace("DIR", str(study.folder)) for word in arguments]
+        command = WarmCommand(words, study.folder, study.output)
+        read = command.carry_out()
+        assert read.code == 0, read.said
+        return cls(command, read.said)
+
+
+def damage_one(draw: random.Random, files: list[Path], where: str) -> tuple[Path, str]:
+    """Damage one of the files, in a way that changes it; which and how."""
+    while True:
+        path, kind = draw.choice(files), draw.choice(sorted(KINDS))
+        before = path.read_bytes()
+        KINDS[kind](path, draw, files)
+        if not path.exists() or path.read_bytes() != before:
+            return path, f"{where}, {kind} of {path.name} in {path.parent.name}"
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
+
+
+def check_repair(study: WarmStudy, where: str, *, named: Path | None = None) -> None:
+    """The same command ends as if nothing had happened, and names what was damaged."""
+    last = study.finished()
+    assert last.code == 0, f"{where}: {last.code}, {last.said}"
+    assert "Traceback" not in last.said, f"{where}: {last.said}"
+    assert not study.faults(), f"{where}: {study.faults()}, {last.said}"
+    if named is not None:
+        words = (named.name, named.parent.name, named.parents[1].name)
+        assert any(word in last.said for word in words), f"{where} was not said: {last.said!r}"
+
+
+def test_damage_to_a_finished_study(
+    finished: Template, cache: Path, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
+    draw, study = random.Random(5), finished.study
+    finished.restore(cache)
+    document = tmp_path / "document.txt"
+    document.write_text("We show that a small model learns. The cost stays low.")
+    readers = [
+        Reader.of(study, "judge", "DIR", "--json"),
+        Reader.of(study, "judge", "DIR"),
+        Reader.of(study, "verify", "DIR"),
+        Reader.of(study, "summarize", "DIR", str(document), "--method", "lora"),
+    ]
+    noticed = Counter[str]()
+    for trial in range(600 if full else 4):
+        finished.restore(cache)
+        path, where = damage_one(draw, files_below(study.folder), f"trial {trial}")
+        reader = readers[trial % len(readers)]
+        read = reader.command.carry_out()
+        assert "Traceback" not in read.said, f"{where}: {read.said}"
+        is_covered = path.name not in _NOT_COVERED and path.name != MANIFEST
+        if read.code == 0:
+            right = not is_covered if reader.command.arguments[0] == "verify" else read.said == reader.whole
+            assert right, f"{where}: {reader.command.arguments[0]} says {read.said}"
+        else:
+            assert read.code in (cli.USAGE, cli.FAILED), f"{where}: {read.code}, {read.said}"
+            assert str(study.folder) in read.said, f"{where}: {read.said}"
+        noticed[f"{reader.command.arguments[0]} {read.code}"] += 1
+        check_repair(study, where, named=path if is_covered else None)
+    print(dict(noticed))
+
+
+def test_damage_to_the_states_of_a_training(
+    under_way: Template, cache: Path, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
+    draw, study = random.Random(6), under_way.study
+    for trial in range(200 if full else 2):
+        under_way.restore(cache)
+        files = [
+            path for path in files_below(study.folder) if path.suffix == ".safetensors" and "artefact" not in path.parts
+        ]
+        where = f"trial {trial}"
+        for _ in range(draw.choice((1, 1, 2))):
+            _, where = damage_one(draw, [path for path in files if path.exists()], where)
+        check_repair(study, where)
+
+
+def test_damage_to_the_cache(finished: Template, cache: Path, full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cache holds is only ever a copy: the study is computed again from it, with the same result."""
+    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
+    draw, study = random.Random(7), finished.study
+    for trial in range(200 if full else 2):
+        finished.restore(cache)
+        shutil.rmtree(draw.choice(sorted((study.folder / "runs").iterdir())))
+        where = f"trial {trial}"
+        for _ in range(draw.choice((1, 2, 3))):
+            _, where = damage_one(draw, files_below(cache), where)
+        check_repair(study, where)

@@ -1,0 +1,120 @@
+"""A real study of tiny trainings, carried out once undisturbed, that can be started again and again in a second."""
+
+import contextlib
+import functools
+import math
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from support.study_results import differences, results_of
+from support.warm_command import Mark, Prepare, Role, Running, WarmCommand, nothing
+from tuneoff import api, cli, run
+from tuneoff.engine import checkpoint
+from tuneoff.report import figures, page
+from tuneoff.report.pictures import Pictures
+from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.verification import verify
+from tuneoff.study.executor import Job, Observer
+
+_STARTS = 3
+
+
+class HereExecutor:
+    """Carries out runs in this process, so that all that they import is there for its forks."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        for job in jobs:
+            observer.started(job)
+            stored = StoredRun(job.dir, run.run(job.spec, job.dir.path, job.run_id, job.name))
+            observer.ended(job, stored)
+            yield stored
+
+
+@contextlib.contextmanager
+def without_drawing() -> Iterator[None]:
+    """Drawing takes a second, in a library with threads, which no fork has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_charts", lambda *_arguments: Pictures((), None))
+        patch.setattr(page, "study_charts", lambda *_arguments, **_named: [])
+        patch.setattr(page, "_page", lambda *_arguments, **_named: "a page")
+        yield
+
+
+def import_all(arguments: Sequence[str], folder: Path) -> None:
+    """Carry out a command in this process once."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as the program does
+        patch.setattr(api, "open_executor", lambda *_arguments: HereExecutor())
+        patch.setattr(sys, "stdout", sys.__stdout__)
+        code = cli.main([*arguments, f"--output={folder}", "--quiet"])
+    assert code == 0, f"an undisturbed study ended with {code}"
+    shutil.rmtree(folder)
+
+
+def states_at_each_step(_role: Role) -> None:
+    """Training keeps a state at each step; otherwise it does so once a minute, so tiny ones would have none."""
+    vars(run)["Checkpoints"] = functools.partial(checkpoint.Checkpoints, min_seconds=-math.inf)
+    checkpoint._MAX_TIME_FRACTION = math.inf
+
+
+@dataclass(frozen=True)
+class WarmStudy:
+    """A study, what it leaves if nothing disturbs it, and the marks that it then writes."""
+
+    flags: tuple[str, ...]
+    folder: Path
+    output: Path
+    results: Mapping[str, bytes] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
+
+    @classmethod
+    def carried_out(cls, flags: Sequence[str], scratch: Path, prepare: Prepare = nothing) -> "WarmStudy":
+        """Carry it out below `scratch`, and remove its folder."""
+        study = cls(tuple(flags), scratch / "study", scratch / "output")
+        whole = study.command.carry_out(prepare)
+        assert whole.code == 0, whole.said
+        results = results_of(study.folder)
+        study.remove()
+        return cls(study.flags, study.folder, study.output, results, tuple(whole.marks))
+
+    @property
+    def command(self) -> WarmCommand:
+        """The command of the study."""
+        arguments = ("compare", *self.flags, f"--output={self.folder}", "--quiet")
+        return WarmCommand(arguments, self.folder, self.output)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finished(self, prepare: Prepare = nothing) -> Running:
+        """Give the same command until no run is missing: a run that failed is repeated by the next start only."""
+        for _ in range(_STARTS):
+            last = self.command.carry_out(prepare)
+            if last.code not in (cli.FAILED, cli.SOME_FAILED):
+                break
+        return last
+
+    def faults(self) -> list[str]:
+        """What of the folder is not as if nothing had happened: results, leftovers, files that are not whole."""
+        found = differences(dict(self.results), self.folder)
+        if not found:
+            states = {file.path: file.state for file in verify(self.folder)}
+            found = [f"{path}: {state}" for path, state in states.items() if state not in ("whole", "left out")]
+        return found
