@@ -173,6 +173,7 @@ def check_repair(study: WarmStudy, where: str, *, named: Path | None = None) -> 
     assert last.code == 0, f"{where}: {last.code}, {last.said}"
     assert "Traceback" not in last.said, f"{where}: {last.said}"
     assert not study.faults(), f"{where}: {study.faults()}, {last.said}"
+    print(where, flush=True)
     if named is not None:
         words = (named.name, named.parent.name, named.parents[1].name)
         assert any(word in last.said for word in words), f"{where} was not said: {last.said!r}"

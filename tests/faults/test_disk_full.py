@@ -84,5 +84,6 @@ def test_a_full_disk_is_said_and_costs_no_result(warm_study: WarmStudy, full: bo
         assert "damaged" not in last.said, f"{where}: {last.said}"
         assert not warm_study.faults(), f"{where}: {warm_study.faults()}"
         warm_study.remove()
+        print(f"{where}: {running.code}", flush=True)
         codes[running.code] += 1
     print(f"{trials} trials, exit codes {dict(codes)}")

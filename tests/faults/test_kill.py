@@ -42,4 +42,5 @@ def test_a_killed_study_ends_as_if_nothing_had_happened(warm_study: WarmStudy, f
         assert "damaged" not in last.said, f"trial {trial}, {who} at {what}: {last.said}"
         assert not warm_study.faults(), f"trial {trial}, {who} at {what}: {warm_study.faults()}"
         warm_study.remove()
+        print(f"trial {trial}: {who} at {what}", flush=True)
     print(f"{trials} trials, killed at {dict(moments)}")

@@ -85,4 +85,5 @@ def test_the_same_run_ends_as_if_nothing_had_happened(undisturbed: Undisturbed, 
         assert again.code == 0, f"{where}: {again.output}"
         RunDir(folder).remove_leftovers()
         assert not differences(undisturbed.results, folder), f"{where}: {differences(undisturbed.results, folder)}"
+        print(where, flush=True)
         shutil.rmtree(folder)

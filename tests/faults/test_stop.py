@@ -80,6 +80,7 @@ def test_a_stopped_study_keeps_its_work(warm_study: WarmStudy, full: bool) -> No
             assert resumed(warm_study, name) >= step, f"{where}: {name} was at step {step}"
         assert not warm_study.faults(), f"{where}: {warm_study.faults()}"
         warm_study.remove()
+        print(f"{where}: {code}", flush=True)
         codes[code] += 1
         kept += len(reported)
     print(f"{trials} trials, exit codes {dict(codes)}, {kept} trainings were continued")

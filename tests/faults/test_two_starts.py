@@ -32,6 +32,7 @@ def test_one_of_two_starts_is_refused(warm_study: WarmStudy, full: bool) -> None
             assert not any(mark.role == "server" for mark in refused.marks), f"{where}: it computed"
         assert not warm_study.faults(), f"{where}: {warm_study.faults()}"
         warm_study.remove()
+        print(f"trial {trial}: {codes}", flush=True)
         outcomes["one was refused" if codes[1] else "one after the other"] += 1
     assert outcomes["one was refused"]
     print(f"{trials} trials, {dict(outcomes)}")
