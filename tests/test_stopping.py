@@ -1,5 +1,6 @@
 """Signals that ask a process to end: a command unwinds once, a run ends where it can be continued from."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -56,6 +57,20 @@ def test_a_signal_whose_exception_was_swallowed_can_be_sent_again() -> None:
             with pytest.raises(SystemExit):
                 os.kill(os.getpid(), signal.SIGTERM)
             _Command.raised = -10.0
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_what_a_signal_raised_is_raised_again_if_it_was_lost(number: signal.Signals) -> None:
+    stopping.raise_again()
+    with stopping.signals_raise():
+        stopping.raise_again()
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+        with pytest.raises((KeyboardInterrupt, SystemExit)) as raised:
+            stopping.raise_again()
+        assert isinstance(raised.value, KeyboardInterrupt) or getattr(raised.value, "code", None) == CODES[number]
+        stopping.begin_ending()
+        stopping.raise_again()
 
 
 def test_what_is_ignored_stays_ignored() -> None:

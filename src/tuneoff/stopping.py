@@ -67,6 +67,22 @@ def _raise(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
+def raise_again() -> None:
+    """Raise what a signal has raised, if that was lost: Python drops what is raised in a destructor or a callback.
+
+    Does nothing outside `signals_raise`, outside the main thread, and once the command is ending.
+    """
+    code = _Command.code
+    if (
+        code is None
+        or _Command.ending
+        or not _Command.depth
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        return
+    raise KeyboardInterrupt if code == EXIT_CODES["SIGINT"] else SystemExit(code)
+
+
 def signal_code() -> int | None:
     """128 + the number of the signal that has raised an exception inside `signals_raise`; None without one."""
     return _Command.code

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -489,6 +490,23 @@ def test_a_stop_is_recorded_and_ends_the_study(
     assert record.failure is not None
     assert "in phase train, after step 2 of 9" in record.failure.message
     assert not (tmp_path / "run" / "next").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_whose_exception_is_lost_ends_the_study_all_the_same(tmp_path: Path, processes: int) -> None:
+    """Python drops what a handler raises in a destructor or in a callback."""
+
+    class Dropping(SilentObserver):
+        def started(self, job: Job) -> None:
+            with contextlib.suppress(BaseException):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    jobs = [job(tmp_path / name, name=name) for name in ("one", "two", "three")]
+    with pytest.raises(SystemExit) as raised:
+        run(jobs, "hang", observer=Dropping(), layout=Layout(processes, 1))
+    assert raised.value.code == 143
+    assert processes > 1 or read_record(tmp_path / "one").status == "interrupted"
+    assert not (tmp_path / "three" / "pid").exists()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,7 +10,9 @@ from tuneoff.results.study_dir import DAMAGED
 _OTHERS = frozenset(
     {".lock", "manifest.json", "outputs.json", "summary.json", "log.txt", "events.jsonl", "report.html"}
 )
-_TIMES = frozenset({"started_at", "finished_at", "seconds", "timeline", "resources", "machine", "saved", "measured"})
+_TIMES = frozenset(
+    {"started_at", "finished_at", "seconds", "timeline", "resources", "machine", "saved", "measured", "commit"}
+)
 _ABOUT_INTERRUPTIONS = ("interrupted attempt", "an earlier attempt was interrupted")
 
 

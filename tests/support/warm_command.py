@@ -166,6 +166,7 @@ def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Pa
             os.chdir(cwd)
         for name in ("SIGTERM", "SIGHUP"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
+        sys.unraisablehook = sys.__unraisablehook__  # pytest keeps such errors for itself
         writer = _Marks(command.folder, marks)
         writer.install()
         vars(executor)["launcher"] = launcher.launcher  # not the servers that tests share
@@ -276,9 +277,12 @@ def _started_by_fork(marks: _Marks) -> Callable[..., _ForkedServer]:
         _command: Sequence[str], *, stderr: IO[bytes], env: Mapping[str, str], start_new_session: bool = False, **_: Any
     ) -> _ForkedServer:
         (their_stdin, our_stdin), (our_stdout, their_stdout) = os.pipe(), os.pipe()
+        # As in subprocess, no handler runs meanwhile: what it raises in a callback of a fork would be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         pid = os.fork()
         if pid == 0:
             _live_as_server([their_stdin, their_stdout, stderr.fileno()], marks, env, start_new_session)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(their_stdin)
         os.close(their_stdout)
         return _ForkedServer(pid, os.fdopen(our_stdin, "wb"), os.fdopen(our_stdout, "rb"))
@@ -293,6 +297,7 @@ def _live_as_server(streams: Sequence[int], marks: _Marks, env: Mapping[str, str
         for name in ("SIGTERM", "SIGHUP"):
             if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
         _become_a_program(streams, marks.pipe)
         marks.role = "server"
         marks.write("serves")

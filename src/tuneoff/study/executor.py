@@ -212,6 +212,7 @@ class LocalExecutor:
         working, failure = len(threads), None
         try:
             while working:
+                stopping.raise_again()
                 try:
                     # Not `join`: an interrupted one takes a thread that is still working for ended (CPython 3.11).
                     result = results.get(timeout=TICK_SECONDS)
@@ -323,6 +324,7 @@ class _Attempt:
             while self._code is None:
                 if self._stop.is_set():
                     raise _Stopped
+                stopping.raise_again()
                 self._code = self._process.wait(TICK_SECONDS)
                 self._take(follower)
         except NotStarted as error:

@@ -110,7 +110,8 @@ def prepare(
     directory = StudyDir(folder)
     directory.check_writable()
     locked = held is not None and directory.is_begun()
-    lost_budget = directory.has_lost_budget()
+    is_limited = limits.budget_seconds is not None or limits.equal != "examples"
+    lost_budget = is_limited and directory.has_lost_budget()
     if locked and held is not None:
         held.enter_context(_held_and_whole(directory, notify))
     begun = directory.read_spec()
@@ -126,7 +127,7 @@ def prepare(
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
     prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier, locked=locked, notify=notify)
-    if earlier is not None or (limits.budget_seconds is None and limits.equal == "examples"):
+    if earlier is not None or not is_limited:
         return prepared
     check_prompts(spec, inputs)
     check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
