@@ -46,9 +46,10 @@ LAYERS = {
     "verdict": 5,
     "report": 6,
     "trackers": 6,
-    "api": 7,
-    "cli": 8,
-    "__main__": 8,
+    "scored_systems": 7,
+    "api": 8,
+    "cli": 9,
+    "__main__": 9,
 }
 LIGHT = ("data", "metrics", "report", "results", "scores", "spec", "stats", "verdict")
 HEAVY = {"accelerate", "peft", "torch", "transformers"}

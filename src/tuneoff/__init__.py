@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ZeroShot,
     )
     from tuneoff.results.summary import Summary, Verdict
+    from tuneoff.scored_systems import ScoredSystems, read_scores
     from tuneoff.spec import StudySpec
 
 _MODULES = {
@@ -53,6 +54,7 @@ _MODULES = {
         "ZeroShot",
     ),
     "tuneoff.results.summary": ("Summary", "Verdict"),
+    "tuneoff.scored_systems": ("ScoredSystems", "read_scores"),
     "tuneoff.spec": ("StudySpec",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -69,6 +71,7 @@ __all__ = [
     "LoRA",
     "PrefixTuning",
     "RsLoRA",
+    "ScoredSystems",
     "SoftPrompt",
     "SoftPromptAfter",
     "Study",
@@ -81,6 +84,7 @@ __all__ = [
     "compare",
     "judge",
     "load_study",
+    "read_scores",
 ]
 
 

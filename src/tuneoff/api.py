@@ -20,6 +20,8 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import Effort
 from tuneoff.results.summary import ModelToUse, Summary, Verdict
+from tuneoff.scored_systems import ColumnOptions, read_scores
+from tuneoff.scores import is_score_source
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override
 from tuneoff.study.executor import Observer, Observers, SilentObserver, check_executor, open_executor
@@ -132,14 +134,40 @@ def load_study(folder: StrPath) -> Study:
     return Study(stored, summarize(stored))
 
 
-def judge(study: Study | StrPath, *, metric: str | None = None, margin: float | None = None) -> tuple[Verdict, ...]:
-    """The verdicts of a study under another metric or margin, one for each base model.
+def judge(
+    study: Study | StrPath | Rows,
+    *,
+    metric: str | None = None,
+    margin: float | None = None,
+    lower_is_better: bool = False,
+    **columns: Unpack[ColumnOptions],
+) -> tuple[Verdict, ...]:
+    """The verdicts of a study under another metric or margin, one for each base model; or the verdict about scores.
 
-    `metric` and `margin` (in points): None is the study's own. Raises `UserError` for a metric in which more is not
-    better.
+    Args:
+        study: A study, its folder, or anybody's scores as `read_scores` takes them.
+        metric: The metric to judge by; None is the study's own, or the first of the scores.
+        margin: Difference that does not matter in practice, in points; None is the study's own.
+        lower_is_better: For scores: whether less of the metric is better.
+        **columns: For scores: `systems` to compare, and names of columns.
+
+    Raises:
+        UserError: For a metric in which more is not better, and for scores that cannot be read.
     """
+    if not isinstance(study, Study | str | os.PathLike) or _holds_scores(study):
+        found = read_scores(study, metric=metric, margin=margin, lower_is_better=lower_is_better, **columns)
+        return (found.verdict,)
+    if lower_is_better or columns:
+        raise UserError("lower_is_better= and names of columns are for scores, and this is a study; leave them out")
     loaded = study if isinstance(study, Study) else load_study(study)
     return loaded.judge_models(metric=metric, margin=margin)
+
+
+def _holds_scores(study: Study | StrPath) -> bool:
+    if isinstance(study, Study):
+        return False
+    path = Path(study)
+    return not (path.is_dir() and StudyDir(path).is_begun()) and is_score_source(str(path))
 
 
 @dataclass(frozen=True)

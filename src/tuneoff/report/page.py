@@ -25,8 +25,8 @@ from tuneoff.report.rating import rating_page
 from tuneoff.report.reader_data import reader_data
 from tuneoff.report.study_charts import StudyChart, compared_runs, method_styles, study_charts
 from tuneoff.report.table import build_table
-from tuneoff.report.templates import read_resource, security_policy, template_environment
-from tuneoff.report.theme import DARK, HUES, NEUTRAL
+from tuneoff.report.templates import read_resource, security_policy, style_sheet, template_environment
+from tuneoff.report.theme import DARK
 from tuneoff.results.json_files import finite_or_none
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Summary
@@ -149,15 +149,6 @@ def _page(
 
 def _indented_json(value: object) -> str:
     return json.dumps(finite_or_none(value), indent=1, ensure_ascii=False)
-
-
-def style_sheet() -> str:
-    """The style sheet, with one class for each hue."""
-    hues = "".join(
-        f".hue-{index}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{index}{{--hue:{dark}}}}}\n"
-        for index, (light, dark) in enumerate((NEUTRAL, *HUES))
-    )
-    return read_resource("page.css") + hues
 
 
 @cache

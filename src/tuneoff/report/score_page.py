@@ -7,9 +7,8 @@ from markupsafe import Markup
 
 from tuneoff.errors import UserError
 from tuneoff.report.formatting import metric_title
-from tuneoff.report.page import style_sheet
 from tuneoff.report.table import IntervalStrip, interval_strip, strip_scale
-from tuneoff.report.templates import read_resource, security_policy, template_environment
+from tuneoff.report.templates import read_resource, security_policy, style_sheet, template_environment
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.summary import Interval, PairResult, Summary, Verdict
 from tuneoff.text import plural

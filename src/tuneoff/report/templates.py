@@ -8,11 +8,21 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from tuneoff.report.escaping import escape_controls
+from tuneoff.report.theme import HUES, NEUTRAL
 
 
 def read_resource(name: str) -> str:
     """The text of a file in this package."""
     return files("tuneoff.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def style_sheet() -> str:
+    """The style sheet, with one class for each hue."""
+    hues = "".join(
+        f".hue-{index}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{index}{{--hue:{dark}}}}}\n"
+        for index, (light, dark) in enumerate((NEUTRAL, *HUES))
+    )
+    return read_resource("page.css") + hues
 
 
 def security_policy(scripts: Sequence[str], style: str) -> str:
