@@ -29,15 +29,26 @@ from scipy.stats import binom
 
 from tuneoff.errors import UserError
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.stats.moderation import study_differences
 from tuneoff.stats.multiple_comparisons import (
     LEVEL,
-    compare_with_best,
+    bound_widths,
+    compare_bounds,
     simultaneous_half_widths,
     single_half_widths,
 )
-from tuneoff.stats.power import VarianceComponents, planned_sensitivity
-from tuneoff.stats.seed_spread import seed_spread, widen_erratic
-from tuneoff.stats.variance_components import Booleans, Floats, Integers, estimate_means, pairwise_differences
+from tuneoff.stats.power import POWER, VarianceComponents, planned_sensitivity
+from tuneoff.stats.seed_spread import widen_erratic
+from tuneoff.stats.variance_components import (
+    Booleans,
+    Floats,
+    Integers,
+    MeanEstimates,
+    PairwiseDifferences,
+    estimate_means,
+    pair_indices,
+    pairwise_differences,
+)
 from tuneoff.verdict.data_sizes import find_crossovers
 from tuneoff.verdict.scores import Scores, ScoreTable, load_scores, tabulate
 
@@ -45,6 +56,7 @@ from tuneoff.verdict.scores import Scores, ScoreTable, load_scores, tabulate
 SEED_SDS = (0.3, 0.6, 0.9)
 _CHUNK_BYTES = 64_000_000
 _FAILURE_RATE = 0.3
+_LARGEST_FACTOR = 8.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class Design:
     seed_sds: tuple[float, ...] = SEED_SDS  # standard deviation of a training's shift, one per varying method, points
     lost: float = 0.0  # points that the last method loses in 3 of 10 trainings
     sets: int = 1  # sets of trainings (fractions of the data) that show how much seeds differ
+    shared: float = 0.0  # part of the variance between seeds that is an effect of the seed on all methods alike
+    varied: bool = False  # every set of trainings has another standard deviation: scaled inverse chi with 2 df
 
 
 # Sizes of the starter set (50 papers, three summaries each) and of a data set with one example a document.
@@ -137,30 +151,29 @@ def draw(population: Population, design: Design, studies: int, rng: np.random.Ge
 def _shifts(design: Design, sds: Floats, shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
     """(B, M, S) effects of trainings on the mean score of their method; zero on average."""
     # Left-skewed: a training is very bad more often than very good.
-    shifts: Floats = (4.0 - rng.gamma(4.0, size=shape)) / 2.0 * sds[:, None]
+    effects: Floats = (4.0 - rng.gamma(4.0, size=shape)) / 2.0
+    if design.shared:
+        common = (4.0 - rng.gamma(4.0, size=(shape[0], 1, shape[2]))) / 2.0
+        effects = np.sqrt(1.0 - design.shared) * effects + np.sqrt(design.shared) * common
+    if design.varied:
+        sds = sds * np.minimum(np.sqrt(2.0 / rng.chisquare(2, shape[:2])), _LARGEST_FACTOR)
+        shifts = effects * sds[..., None]
+    else:
+        shifts = effects * sds[:, None]
     if design.lost:
         failed = rng.random((shape[0], shape[2])) < _FAILURE_RATE
         shifts[:, -1] -= design.lost * (failed - _FAILURE_RATE)
     return shifts
 
 
-def _seed_variances(
-    means: Floats, population: Population, design: Design, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """(B, C, M) variances between seeds: of the study's own means (B, M, S), and of other sets of its trainings.
-
-    Also returns the (C,) degrees of freedom.
-    """
-    count, n_methods, n_seeds = means.shape
-    if n_seeds == 1:
-        return np.empty((count, 0, n_methods)), np.empty(0)
+def _trainings(means: Floats, population: Population, design: Design, rng: np.random.Generator) -> list[Floats]:
+    """Mean scores (B, M, S) of all sets of trainings: the study's own `means`, and those at other fractions."""
     noise = np.sqrt(np.diag(components_of(population, design).residual) / design.groups)
-    sets = [means.var(axis=-1, ddof=1)]
+    sets = [means]
     for _ in range(design.sets - 1):
         other = _shifts(design, _seed_sds(population, design), means.shape, rng)
-        other += noise[:, None] * rng.standard_normal(means.shape)
-        sets.append(other.var(axis=-1, ddof=1))
-    return np.stack(sets, axis=1), np.full(design.sets, n_seeds - 1.0)
+        sets.append(other + noise[:, None] * rng.standard_normal(means.shape))
+    return sets
 
 
 def _group_effects(population: Population) -> tuple[Floats, Floats, Floats]:
@@ -207,59 +220,97 @@ def simulate(
     population: Population | None = None,
     designs: Sequence[Design] = DESIGNS,
     seed: int = 1,
+    *,
+    earlier: bool = False,
 ) -> list[dict[str, Any]]:
     """Judge `studies` simulated studies of each design; one dict of figures per design.
 
     Coverage and power are fractions of the studies (0..1), differences are in points. All methods are truly equal, so a
-    false winner is a study in which any interval excludes zero. Intervals shift with the data, so the power at a
-    difference is the fraction of studies whose interval would exclude zero if the difference were added. For
-    `regret_coverage` one method is truly better than all others, because the regret bounds are tightest then.
+    false winner is a study in which any interval excludes zero, and a false best one in which the comparison with the
+    best leaves one method. Intervals shift with the data, so the power at a difference is the fraction of studies whose
+    interval would exclude zero if the difference were added. For `regret_coverage` one method is truly better than all
+    others, because the regret bounds are tightest then. `detected_*` is the difference that 80 % of studies show, and
+    `lead_*` the lead of one method over all others with which 80 % of studies name it.
+
+    `earlier` judges by the rule before variances were moderated, on the same studies.
     """
     population = overlap_population() if population is None else population
-    return [_one_design(population, design, studies, seed) for design in designs]
+    return [_one_design(population, design, studies, seed, earlier) for design in designs]
 
 
-def _one_design(population: Population, design: Design, studies: int, seed: int) -> dict[str, Any]:
+def _judged(means: MeanEstimates, trainings: Sequence[Floats], earlier: bool) -> PairwiseDifferences:
+    found = study_differences(means, trainings)
+    return widen_erratic(pairwise_differences(means), found.spread) if earlier else found.differences
+
+
+def _one_design(population: Population, design: Design, studies: int, seed: int, earlier: bool) -> dict[str, Any]:
     varies = population.varies
+    first, second = pair_indices(len(varies))
+    tuned = varies[first] & varies[second]
     planned = planned_sensitivity(varies, design.groups, design.seeds, components_of(population, design))
     truth = np.where(np.arange(len(varies)) == len(varies) - 1, 2.0 * planned.smallest_difference, 0.0)
-    estimates, widths, singles, bounded = [], [], [], []
+    estimates, widths, singles, with_best, pair_limits = [], [], [], [], []
     others = np.random.default_rng(seed + 1)
     for table in draw(population, design, studies, np.random.default_rng(seed)):
-        means = estimate_means(table, varies)
-        differences = pairwise_differences(means)
-        estimates.append(differences.estimate)
-        variances, df = _seed_variances(table.mean(axis=-1), population, design, others)
-        for index, mean in enumerate(means.mean):
-            row = widen_erratic(differences.study(index), seed_spread(variances[index], df, varies))
+        sets = _trainings(table.mean(axis=-1), population, design, others)
+        for index, scores in enumerate(table):
+            means = estimate_means(scores, varies)
+            row = _judged(means, [one[index] for one in sets], earlier)
+            estimates.append(row.estimate)
             widths.append(simultaneous_half_widths(row))
             singles.append(single_half_widths(row))
-            bounded.append(bool((compare_with_best(row, mean + truth).regret >= truth.max() - truth).all()))
-    estimate, width, single = np.concatenate(estimates), np.array(widths), np.array(singles)
+            apart = means.mean[:, None] - means.mean
+            with_best.append(apart + bound_widths(row))
+            pair_limits.append(apart)
+            pair_limits[-1][first, second] += widths[-1]
+            pair_limits[-1][second, first] += widths[-1]
+    estimate, width, single = np.array(estimates), np.array(widths), np.array(singles)
+    limits = np.array(with_best)
+    candidates = [compare_bounds(one).candidates for one in limits]
+    regrets = np.array([compare_bounds(one).regret for one in limits + truth[:, None] - truth])
     winners = (np.abs(estimate) > width).any(axis=1)
     single_coverage = (np.abs(estimate) <= single).mean(axis=0)
     detected = [(sign * estimate + planned.detectable > width).mean(axis=0) for sign in (1.0, -1.0)]
     power = np.mean(detected, axis=0)
+    needed = np.quantile(np.concatenate([width - estimate, width + estimate]), POWER, axis=0)
     return {
         "groups": design.groups,
         "seeds": design.seeds,
         "seed_sds": list(design.seed_sds),
         "lost": design.lost,
         "sets": design.sets,
+        "shared": design.shared,
+        "varied": design.varied,
+        "rule": "earlier" if earlier else "now",
         "studies": studies,
         "methods": len(varies),
         "pairs": estimate.shape[1],
         "family_coverage": 1.0 - float(winners.mean()),
         "single_coverage": float(single_coverage.mean()),
         "single_coverage_worst_pair": float(single_coverage.min()),
-        "regret_coverage": float(np.mean(bounded)),
+        "regret_coverage": float((regrets >= truth.max() - truth).all(axis=1).mean()),
         "false_winners": int(winners.sum()),
+        "false_best": int(sum(one.sum() == 1 for one in candidates)),
         "stated_smallest_difference": planned.detectable.round(2).tolist(),
         "power": float(power.mean()),
         "power_lowest_pair": float(power.min()),
         "power_highest_pair": float(power.max()),
         "mean_half_width": float(width.mean()),
+        "detected_tuned": float(needed[tuned].mean()) if tuned.any() else None,
+        "detected_others": float(needed[~tuned].mean()) if not tuned.all() else None,
+        "lead_in_pairs": _lead(np.array(pair_limits), varies),
+        "lead_with_best": _lead(limits, varies),
     }
+
+
+def _lead(limits: Floats, varies: Booleans) -> float:
+    """The lead over all others with which 80 % of studies name the leader, mean over the methods that vary.
+
+    `limits` (B, M, M) are upper limits of mean[k] - mean[i] of equal methods.
+    """
+    methods = range(limits.shape[1])
+    largest = [limits[:, [k for k in methods if k != i], i].max(axis=1) for i in methods if varies[i]]
+    return float(np.mean(np.quantile(largest, POWER, axis=1)))
 
 
 def simulate_sizes(
@@ -324,6 +375,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--lost", type=float, default=0.0, help="points that the last method loses in 3 of 10 trainings"
     )
     parser.add_argument("--sets", type=int, default=1, help="fractions of the data at which methods are trained")
+    parser.add_argument(
+        "--shared", type=float, default=0.0, help="part of the variance between seeds that all methods share, 0 to 1"
+    )
+    parser.add_argument(
+        "--varied", action="store_true", help="draw the standard deviation of every set of trainings of every method"
+    )
+    parser.add_argument("--earlier", action="store_true", help="judge by the rule before seed variances were moderated")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
     parser.add_argument(
         "--sizes", action="store_true", help="simulate several training set sizes and crossovers instead"
@@ -331,8 +389,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.studies < 1 or (given.groups or 2) < 2 or (given.seeds or 1) < 1 or min(given.seed_sd) < 0:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
-    if given.sets < 1 or given.lost < 0:
-        parser.error("needs at least 1 set of trainings, and no negative --lost")
+    if given.sets < 1 or given.lost < 0 or not 0 <= given.shared <= 1:
+        parser.error("needs at least 1 set of trainings, no negative --lost, and --shared from 0 to 1")
     if given.sizes:
         for groups in [given.groups] if given.groups else (50, 300):
             for seeds in [given.seeds] if given.seeds else (3, 5):
@@ -340,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(json.dumps({"groups": groups, "seeds": seeds, "studies": given.studies} | found), flush=True)
         return
     designs = [
-        Design(groups, seeds, tuple(given.seed_sd), given.lost, given.sets)
+        Design(groups, seeds, tuple(given.seed_sd), given.lost, given.sets, given.shared, given.varied)
         for groups in ([given.groups] if given.groups else (50, 300))
         for seeds in ([given.seeds] if given.seeds else (3, 5))
     ]
@@ -352,7 +410,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for population in populations:
             for design in designs:
-                print(json.dumps(simulate(given.studies, population, [design], given.seed)[0]), flush=True)
+                [figures] = simulate(given.studies, population, [design], given.seed, earlier=given.earlier)
+                print(json.dumps(figures), flush=True)
     except UserError as error:
         parser.error(str(error))
 

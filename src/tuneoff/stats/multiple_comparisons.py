@@ -18,6 +18,7 @@ Shapes: M methods, P pairs of methods. Scores and widths are in points.
 SciPy is imported inside functions: it takes a second, and a study that is refused needs no statistics.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,6 +56,29 @@ def single_half_widths(differences: PairwiseDifferences, level: float = LEVEL) -
     return widths
 
 
+def one_sided_p_values(differences: PairwiseDifferences, least: float) -> Floats:
+    """(P,) p-values of the hypotheses that the true difference is at most `least` (points), each for its own pair."""
+    from scipy.special import ndtr
+
+    found = np.where(differences.estimate > least, 0.0, 1.0)
+    known = np.flatnonzero(differences.variance > 0)
+    if len(known):
+        error = _error_ratio(differences, known)
+        distance = (differences.estimate[known] - least) / np.sqrt(differences.variance[known])
+        found[known] = ndtr(-distance[:, None] / np.maximum(error.ratio, 1e-300)) @ error.weight
+    return found
+
+
+def rejected_by_holm(p_values: Sequence[float], error: float = 1.0 - LEVEL) -> list[bool]:
+    """The hypotheses that are rejected, with an error probability of `error` for all of them together (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > error / (len(p_values) - rank):
+            break
+        rejected[index] = True
+    return rejected
+
+
 def one_sided_widths(differences: PairwiseDifferences, control: int, level: float = LEVEL) -> tuple[Integers, Floats]:
     """Widths of simultaneous upper bounds for one `control` method against all others (Dunnett 1955).
 
@@ -83,12 +107,21 @@ def compare_with_best(differences: PairwiseDifferences, mean: Floats, level: flo
     bound against one of them. The simultaneous intervals of all pairs never exclude a candidate, because one-sided
     bounds against one method are narrower.
     """
-    n_methods = len(mean)
-    bounds = np.full((n_methods, n_methods), -np.inf)  # [k, i]: upper bound of mean[k] - mean[i]
+    return compare_bounds(mean[:, None] - mean + bound_widths(differences, level))
+
+
+def bound_widths(differences: PairwiseDifferences, level: float = LEVEL) -> Floats:
+    """(M, M) widths of the upper bounds of mean[k] - mean[i], simultaneous for all i with each k; zero for k = i."""
+    n_methods = int(differences.second.max()) + 1 if len(differences.second) else 1
+    found = np.zeros((n_methods, n_methods))
     for control in range(n_methods):
         others, widths = one_sided_widths(differences, control, level)
-        bounds[control, others] = mean[control] - mean[others] + widths
-    np.fill_diagonal(bounds, 0.0)
+        found[control, others] = widths
+    return found
+
+
+def compare_bounds(bounds: Floats) -> ComparisonWithBest:
+    """The comparison with the best that follows from upper bounds (M, M) of mean[k] - mean[i]."""
     candidates = bounds.min(axis=1) >= 0
     return ComparisonWithBest(candidates, np.maximum(bounds[candidates].max(axis=0), 0.0))
 
@@ -164,7 +197,8 @@ def _error_ratio(differences: PairwiseDifferences, index: Integers) -> _ErrorRat
     if not differences.seeds_df.any():
         ratio, weight = _chi_square_ratios(differences.documents_df, 32)
         return _ErrorRatio(np.sqrt(differences.documents[index, None] * ratio) / estimated, weight)
-    ratio, weight = _chi_square_ratios(differences.documents_df, 6 if differences.documents_df > 30 else 16)
+    points = 3 if differences.documents_df > 200 else 6 if differences.documents_df > 30 else 16
+    ratio, weight = _chi_square_ratios(differences.documents_df, points)
     per_df = {df: _chi_square_ratios(df, 32) for df in set(differences.seeds_df[index].tolist()) if df > 0}
     seed_weight = _chi_square_ratios(1.0, 32)[1]
     none = np.zeros(32)
@@ -181,10 +215,12 @@ def _critical_values(maxima: Floats | None, error: _ErrorRatio, level: float, *,
     """
     from scipy.special import ndtr
 
+    inverse = 1.0 / np.maximum(error.ratio, 1e-300)
+
     def probability_below(value: Floats) -> Floats:
-        scaled = value[:, None] / np.maximum(error.ratio, 1e-300)
+        scaled = value[:, None] * inverse
         if maxima is not None:
-            conditional = np.searchsorted(maxima, scaled, side="right") / len(maxima)
+            conditional = maxima.searchsorted(scaled, side="right") / len(maxima)
         else:
             conditional = 2.0 * ndtr(scaled) - 1.0 if two_sided else ndtr(scaled)
         probability: Floats = conditional @ error.weight

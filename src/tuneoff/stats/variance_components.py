@@ -147,13 +147,18 @@ def _cross_products(deviations: Floats) -> Floats:
     return products
 
 
-def pairwise_differences(means: MeanEstimates) -> PairwiseDifferences:
+def pairwise_differences(means: MeanEstimates, *, paired_seeds: bool = True) -> PairwiseDifferences:
     """All pairwise differences. The seed part is pooled, or the pair's own where that is larger.
 
-    A pair has only S - 1 degrees of freedom for its own seed variance, which is far too few at three seeds. Pooled over
-    the T methods that vary, a pair of them has (T - 1)(S - 1) degrees of freedom (the method x seed interaction, since
-    seeds are paired), and a varying method against a fixed one has T(S - 1). Pooling alone would understate the error
-    of a method that is far more erratic than the others; the larger of the two estimates does not.
+    A pair has only S - 1 degrees of freedom for its own seed variance, which is far too few at three seeds. Therefore
+    it is pooled over the T methods that vary. Pooling alone would understate the error of a method that is far more
+    erratic than the others; the larger of the two estimates does not.
+
+    Args:
+        means: the means to compare.
+        paired_seeds: whether a seed has an effect that all methods share, which cancels in a pair of methods that vary.
+            The pooled variance of such a pair then has (T - 1)(S - 1) degrees of freedom (the method x seed
+            interaction). Without such an effect the seeds of methods are independent, which gives T(S - 1).
     """
     first, second = pair_indices(means.mean.shape[-1])
     estimate = means.mean[..., first] - means.mean[..., second]
@@ -174,13 +179,15 @@ def pairwise_differences(means: MeanEstimates) -> PairwiseDifferences:
         )
     both = means.varies[first] & means.varies[second]
     one = means.varies[first] ^ means.varies[second]
-    own = contrast_variance(means.seeds, first, second)
+    seeds = means.seeds if paired_seeds else means.seeds * np.eye(means.mean.shape[-1])
+    own = contrast_variance(seeds, first, second)
     residual = contrast_variance(means.residual, first, second)
-    single = np.diagonal(means.seeds, axis1=-2, axis2=-1)[..., means.varies].mean(axis=-1, keepdims=True)
+    single = np.diagonal(seeds, axis1=-2, axis2=-1)[..., means.varies].mean(axis=-1, keepdims=True)
     double = own[..., both].mean(axis=-1, keepdims=True) if both.any() else 2.0 * single
     pooled = np.where(both, double, np.where(one, single, 0.0))
     n_varying = int(means.varies.sum())
-    seeds_df = np.where(both, n_varying - 1, np.where(one, n_varying, 0)) * float(means.n_seeds - 1)
+    both_df = n_varying - 1 if paired_seeds else n_varying
+    seeds_df = np.where(both, both_df, np.where(one, n_varying, 0)) * float(means.n_seeds - 1)
     return PairwiseDifferences(
         first,
         second,

@@ -1,8 +1,6 @@
 """Claims of the study file, each judged by the records of the study.
 
-Claims about quality are supported, contradicted or undecided. They use the simultaneous intervals of the verdict, so
-all of them together hold with its level. Claims about quality at a smaller fraction of the data use the intervals of
-`tuneoff.verdict.data_sizes`, a second procedure of the same level.
+Claims about quality are supported, contradicted or undecided (`tuneoff.verdict.quality_claims`).
 
 Claims about measured costs, losses and best epochs compare the runs seed by seed, without an interval. A claim that
 holds in all seeds or in no seed is reported as that, because few seeds agree by chance: an order of two equal methods
@@ -30,7 +28,7 @@ from tuneoff.verdict.costs import (
     lacks_timing,
     model_and_method,
 )
-from tuneoff.verdict.rounding import interval_decimals, round_outwards
+from tuneoff.verdict.quality_claims import QUALITY, judge_quality
 
 # Counted, not measured: every run of a method has the same.
 _COUNTED_COSTS = ("artefact_bytes", "labelled_examples", "trainable_parameters")
@@ -59,8 +57,13 @@ def judge_claims(
     final = [record for record in records if record.status == "finished" and record.spec.role == "final"]
     alone = [as_alone(record, timing.get(model_and_method(record))) for record in final]
     concurrent = {record.spec.method.name for record in final if lacks_timing(record, timing)}
+    about_scores = [claim for claim in claims if claim.kind in QUALITY]
+    quality = iter(judge_quality(about_scores, verdict, sizes, margin))
     judged = []
     for claim in claims:
+        if claim.kind in QUALITY:
+            judged.append(next(quality))
+            continue
         of_time = claim.kind == "cost_order" and claim.cost in COSTS_OF_TIME
         names = sorted(concurrent & set(claim.methods))
         if of_time and names:
@@ -69,7 +72,11 @@ def judge_claims(
             continue
         once = {one.spec.method.name for one in final if of_time and is_timed_once(one, timing, str(claim.cost))}
         timed_once = len(once & set(claim.methods)) > 1
-        judged.append(_judge_claim(claim, alone, verdict, sizes, margin, seeds, timed_once=timed_once))
+        at_fraction = [record for record in alone if record.spec.fraction == claim.fraction]
+        if claim.kind == "best_early":
+            judged.append(_judge_best_early(claim, at_fraction, seeds))
+        else:
+            judged.append(_judge_order(claim, at_fraction, seeds, timed_once=timed_once))
     return judged
 
 
@@ -92,76 +99,11 @@ def check_claims(claims: Sequence[ClaimSpec], methods: Sequence[str], fractions:
             raise UserError(f"{file}: the claim {claim.text!r} is about the cost {claim.cost!r}; choose one of {known}")
 
 
-def _judge_claim(
-    claim: ClaimSpec,
-    records: Sequence[Record],
-    verdict: Verdict,
-    sizes: DataSizeVerdict | None,
-    margin: float,
-    planned: int,
-    *,
-    timed_once: bool,
-) -> JudgedClaim:
-    """`timed_once`: the cost of several methods of the claim is that of one timing run each."""
-    if claim.kind in ("better", "equal", "at_least"):
-        interval = _claimed_interval(claim, verdict, sizes)
-        if interval is None:
-            nothing = verdict.too_small is not None or verdict.says_nothing is not None
-            why = "no difference is reported; see the verdict" if nothing else "runs are missing"
-            return JudgedClaim(text=claim.text, outcome="undecided", why=why)
-        difference, low, high, covers_seeds = interval
-        judged = _judge_by_interval(claim, difference, low, high, margin)
-        if covers_seeds:
-            return judged
-        why = f"{judged.why}; one seed: holds for these trained models, not for the methods"
-        return judged.model_copy(update={"why": why})
-    at_fraction = [record for record in records if record.spec.fraction == claim.fraction]
-    if claim.kind == "best_early":
-        return _judge_best_early(claim, at_fraction, planned)
-    return _judge_order(claim, at_fraction, planned, timed_once=timed_once)
-
-
-def _claimed_interval(
-    claim: ClaimSpec, verdict: Verdict, sizes: DataSizeVerdict | None
-) -> tuple[float, float, float, bool] | None:
-    """Difference of the first method to the second, both ends of its interval, and whether that covers seeds."""
-    first, second = claim.methods
-    if claim.fraction == 1:
-        for pair in verdict.pairs:
-            if (pair.first, pair.second) == (first, second):
-                return pair.difference, pair.low, pair.high, verdict.covers_seeds
-            if (pair.first, pair.second) == (second, first):
-                return -pair.difference, -pair.high, -pair.low, verdict.covers_seeds
-        return None
-    for crossover in sizes.crossovers if sizes else ():
-        for point in crossover.band:
-            if point.fraction != claim.fraction:
-                continue
-            if (crossover.first, crossover.second) == (first, second):
-                return point.difference, point.low, point.high, point.covers_seeds
-            if (crossover.first, crossover.second) == (second, first):
-                return -point.difference, -point.high, -point.low, point.covers_seeds
-    return None
-
-
-def _judge_by_interval(claim: ClaimSpec, difference: float, low: float, high: float, margin: float) -> JudgedClaim:
-    """`equal`: within the margin. `at_least`: not worse by more than the margin."""
-    if claim.kind == "better":
-        outcome: ClaimOutcome = "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
-    elif claim.kind == "equal":
-        inside, outside = -margin <= low and high <= margin, low > margin or high < -margin
-        outcome = "supported" if inside else "contradicted" if outside else "undecided"
-    else:
-        outcome = "supported" if low >= -margin else "contradicted" if high < -margin else "undecided"
-    decimals = interval_decimals(low, high, margin, decimals=2)
-    lower = round_outwards(low, up=False, decimals=decimals)
-    upper = round_outwards(high, up=True, decimals=decimals)
-    why = f"difference {difference:+.{decimals}f} points ({lower:+.{decimals}f} to {upper:+.{decimals}f})"
-    return JudgedClaim(text=claim.text, outcome=outcome, why=why)
-
-
 def _judge_order(claim: ClaimSpec, records: Sequence[Record], planned: int, *, timed_once: bool) -> JudgedClaim:
-    """Whether a cost or loss falls in the order of the claim's methods, for each seed."""
+    """Whether a cost or loss falls in the order of the claim's methods, for each seed.
+
+    `timed_once`: the cost of several methods of the claim is that of one timing run each.
+    """
     values: dict[str, dict[int, float]] = {name: {} for name in claim.methods}
     for record in records:
         name = record.spec.method.name

@@ -30,10 +30,11 @@ from tuneoff.results.summary import BandPoint, Crossover, CrossoverOutcome, Data
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.bootstrap import resampled_means
 from tuneoff.stats.learning_curves import fit_power_laws, gain_of_doubling, size_where_doubling_stops_paying
-from tuneoff.stats.multiple_comparisons import LEVEL, simultaneous_half_widths
+from tuneoff.stats.moderation import study_differences
+from tuneoff.stats.multiple_comparisons import LEVEL, one_sided_p_values, simultaneous_half_widths
 from tuneoff.stats.power import FEWEST_GROUPS
-from tuneoff.stats.variance_components import Floats, estimate_means, group_contributions, pairwise_differences
-from tuneoff.verdict.scores import Scores, ScoreTable, has_scores, tabulate
+from tuneoff.stats.variance_components import Floats, estimate_means, group_contributions
+from tuneoff.verdict.scores import Scores, ScoreTable, has_scores, tabulate, training_means
 from tuneoff.verdict.size_sentences import describe_sizes, fraction_notes, missing_runs, single_seeds, size_cautions
 from tuneoff.verdict.training_sizes import TrainingSize
 
@@ -83,7 +84,8 @@ def judge_sizes(
     own_sizes = {fraction: sizes[fraction] for fraction in common}
     read = {fraction: size.read for fraction, size in own_sizes.items()}
     too_few = groups < FEWEST_GROUPS
-    crossovers = () if too_few else find_crossovers(common, read, level, _largest_difference(fractions))
+    limit = _largest_difference(fractions)
+    crossovers = () if too_few else find_crossovers(common, read, level, limit, margin)
     curves = tuple(
         _means_only(name, title(name), own, read) if too_few else _learning_curve(name, title(name), own, read, margin)
         for name in methods
@@ -146,26 +148,38 @@ def _with_documents(table: ScoreTable, documents: list[str]) -> ScoreTable:
 
 
 def find_crossovers(
-    tables: Mapping[float, ScoreTable], sizes: Mapping[float, int], level: float, limit: float = math.inf
+    tables: Mapping[float, ScoreTable],
+    sizes: Mapping[float, int],
+    level: float,
+    limit: float = math.inf,
+    margin: float = MARGIN,
 ) -> tuple[Crossover, ...]:
     """One `Crossover` for every pair of methods that at least two fractions have.
 
     `tables` is in ascending order of fractions; `sizes` gives the number of training examples of each fraction.
-    `limit` is the largest possible difference.
+    `limit` is the largest possible difference; `margin` is a difference that does not matter in practice, points.
     """
     level = 1.0 - (1.0 - level) / len(tables)
     bands: dict[tuple[str, str], list[BandPoint]] = {}
     for fraction, table in tables.items():
-        found = pairwise_differences(estimate_means(group_contributions(table.values, table.group_of), table.varies))
+        others = [other for other in tables.values() if other is not table]
+        means = estimate_means(group_contributions(table.values, table.group_of), table.varies)
+        found = study_differences(means, training_means(table, others)).differences
         widths = simultaneous_half_widths(found, level)
-        for first, second, estimate, width in zip(found.first, found.second, found.estimate, widths, strict=True):
+        better, not_worse = (one_sided_p_values(found, least) for least in (0.0, -margin))
+        not_better = 1.0 - one_sided_p_values(found, margin)
+        for index, (first, second) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
+            estimate, width = float(found.estimate[index]), float(widths[index])
             point = BandPoint(
                 fraction=fraction,
                 examples=sizes[fraction],
-                difference=float(estimate),
-                low=max(float(estimate - width), -limit),
-                high=min(float(estimate + width), limit),
+                difference=estimate,
+                low=max(estimate - width, -limit),
+                high=min(estimate + width, limit),
                 covers_seeds=len(table.seeds) > 1 or not (table.varies[first] or table.varies[second]),
+                p_better=float(better[index]),
+                p_not_worse=float(not_worse[index]),
+                p_not_better=float(not_better[index]),
             )
             bands.setdefault((table.methods[first], table.methods[second]), []).append(point)
     return tuple(_crossover(pair, band) for pair, band in bands.items() if len(band) > 1)

@@ -13,22 +13,29 @@ from tuneoff.results.summary import (
     PairResult,
     Recommendation,
     Relevance,
+    SeedPriorResult,
     Verdict,
 )
 from tuneoff.spec.study import MARGIN
-from tuneoff.stats.multiple_comparisons import LEVEL, ComparisonWithBest, compare_with_best, simultaneous_half_widths
+from tuneoff.stats.moderation import SeedPrior, study_differences
+from tuneoff.stats.multiple_comparisons import (
+    LEVEL,
+    ComparisonWithBest,
+    compare_with_best,
+    one_sided_p_values,
+    simultaneous_half_widths,
+)
 from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, sensitivity
-from tuneoff.stats.seed_spread import SeedSpread, seed_spread, widen_erratic
+from tuneoff.stats.seed_spread import SeedSpread
 from tuneoff.stats.variance_components import (
     Floats,
     MeanEstimates,
     PairwiseDifferences,
     estimate_means,
     group_contributions,
-    pairwise_differences,
 )
 from tuneoff.verdict.nouns import NOUNS
-from tuneoff.verdict.scores import Scores, ScoreTable, tabulate
+from tuneoff.verdict.scores import Scores, ScoreTable, tabulate, training_means
 from tuneoff.verdict.sentences import left_out, too_small_sentence, unreported_sentences, verdict_sentences
 
 # Points. A smaller difference of two means is an error of rounding.
@@ -46,8 +53,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         scores: scores and costs of the methods.
         margin: difference that does not matter in practice, points.
         level: confidence level, in (0, 1).
-        smaller: scores of the same methods after training on smaller fractions of the data. They only show whether
-            trainings of a method differ far more than those of the others, which widens its intervals.
+        smaller: scores of the same methods after training on smaller fractions of the data. They only show how much
+            trainings differ between seeds.
 
     Raises:
         ValueError: `margin` is negative or not finite, `level` is outside (0, 1), or a method is named twice.
@@ -63,8 +70,8 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
     # All that follows takes more for better.
     sign = 1.0 if scores.higher_is_better else -1.0
     means = estimate_means(group_contributions(sign * table.values, table.group_of), table.varies)
-    spread = _seed_spread(table, smaller)
-    differences = widen_erratic(pairwise_differences(means), spread)
+    found = study_differences(means, training_means(table, map(tabulate, smaller)))
+    differences, spread = found.differences, found.spread
     if np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)):
         return _no_difference_reported(scores, table, n_groups, margin, level)
     resolution = sensitivity(differences, level)
@@ -100,21 +107,9 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         compared=scores.compared,
         higher_is_better=scores.higher_is_better,
         decimals=scores.decimals,
+        seed_prior=_prior_result(found.prior),
     )
     return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
-
-
-def _seed_spread(table: ScoreTable, smaller: Sequence[Scores]) -> SeedSpread:
-    """How much the seeds of each method differ, over all fractions that have every varying method."""
-    varying = [name for name, varies in zip(table.methods, table.varies, strict=True) if varies]
-    variances, dfs = [], []
-    for other in (table, *map(tabulate, smaller)):
-        if len(other.seeds) > 1 and set(varying) <= set(other.methods) and len(other.documents):
-            by_seed = {name: other.values[other.methods.index(name)].mean(axis=1) for name in varying}
-            variances.append([by_seed[name].var(ddof=1) if name in by_seed else 0.0 for name in table.methods])
-            dfs.append(len(other.seeds) - 1)
-    shape = (len(dfs), len(table.methods))
-    return seed_spread(np.reshape(np.array(variances, dtype=float), shape), np.array(dfs, dtype=float), table.varies)
 
 
 def _erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMethod, ...]:
@@ -125,6 +120,12 @@ def _erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMeth
         for index, name in enumerate(table.methods)
         if spread.erratic[index]
     )
+
+
+def _prior_result(prior: SeedPrior | None) -> SeedPriorResult | None:
+    if prior is None:
+        return None
+    return SeedPriorResult(seed_sd=prior.variance**0.5, df=prior.df, cells=prior.cells)
 
 
 def _possible(difference: float, limit: float) -> float | None:
@@ -253,6 +254,8 @@ def _pair_results(
     """`widths` (P,) are the half-widths of the simultaneous intervals; `limit` is the largest possible difference."""
     results = []
     errors = np.sqrt(differences.variance)
+    better, not_worse = (one_sided_p_values(differences, least) for least in (0.0, -margin))
+    not_better = 1.0 - one_sided_p_values(differences, margin)
     for index, (first, second) in enumerate(zip(differences.first.tolist(), differences.second.tolist(), strict=True)):
         difference = float(differences.estimate[index])
         low = max(difference - float(widths[index]), -limit)
@@ -269,6 +272,9 @@ def _pair_results(
                 decision=_decision(low, high, margin),
                 size=_relevance(low, high, margin),
                 smallest_detectable=_possible(float(resolution.detectable[index]), limit),
+                p_better=float(better[index]),
+                p_not_worse=float(not_worse[index]),
+                p_not_better=float(not_better[index]),
             )
         )
     return tuple(results)

@@ -138,6 +138,21 @@ def tabulate(scores: Scores) -> ScoreTable:
     )
 
 
+def training_means(table: ScoreTable, others: Iterable[ScoreTable]) -> list[Floats]:
+    """Mean score of each training (M, S) for the methods of `table`, one array for `table` and each of the `others`.
+
+    `others` are other fractions of the data. One without every varying method, or with a single seed, is left out.
+    """
+    varying = [name for name, varies in zip(table.methods, table.varies, strict=True) if varies]
+    found = []
+    for one in (table, *others):
+        if len(one.seeds) > 1 and set(varying) <= set(one.methods) and len(one.documents):
+            by_seed = dict(zip(one.methods, one.values.mean(axis=2), strict=True))
+            none = np.zeros(len(one.seeds))
+            found.append(np.stack([by_seed[name] if name in varying else none for name in table.methods]))
+    return found
+
+
 def has_scores(row: Mapping[str, float | None]) -> bool:
     """Whether a run has at least one score."""
     return any(_is_number(value) for value in row.values())

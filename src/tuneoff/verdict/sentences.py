@@ -1,7 +1,7 @@
 """The verdict in sentences: the answer, what limits it, what to use, then the details."""
 
 from tuneoff.metrics.registry import METRICS
-from tuneoff.results.summary import ErraticMethod, MethodResult, PairResult, Recommendation, Verdict
+from tuneoff.results.summary import ErraticMethod, MethodResult, PairResult, Recommendation, SeedPriorResult, Verdict
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import join_words, plural
 from tuneoff.verdict.nouns import NOUNS
@@ -252,6 +252,18 @@ def _basis(verdict: Verdict) -> str:
         f"{_compared(verdict)} The intervals hold for all pairs at once with {sure} confidence. The comparison with "
         f"the best (regret bounds, and which {NOUNS[verdict.compared].system}s may be the best) is a second "
         f"statement with {sure} confidence."
+        f"{_seed_basis(verdict.seed_prior)}"
+    )
+
+
+def _seed_basis(prior: SeedPriorResult | None) -> str:
+    """What the seed part of the errors rests on, besides the seeds of each method."""
+    if prior is None:
+        return ""
+    return (
+        f" How much the trainings of a method differ is estimated from its own seeds and from all {prior.cells} sets "
+        f"of trainings of the study (standard deviation between seeds {prior.seed_sd:.1f} points, which counts as "
+        f"{prior.df:.1f} further degrees of freedom)."
     )
 
 
