@@ -114,7 +114,8 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME",
-        help="What carries out the runs: `local`, or an executor of another package.",
+        help="What carries out the runs: `local`, `shared` (other machines that see the folder take part with "
+        "`tuneoff work`), or an executor of another package.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -146,6 +147,10 @@ DryRun = Annotated[
         help="Print the plan and write nothing (with --budget, the probe is still run).",
         rich_help_panel=OUTPUT,
     ),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that comes with the model. Only if you trust its authors."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the summary as JSON, as the last line of stdout.", rich_help_panel=OUTPUT)
@@ -340,10 +345,7 @@ def summarize(
         typer.Option("--output", metavar="FILE", help="Write the texts there: JSON Lines for .jsonl, else one a line."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code that comes with the model. Only if you trust its authors."),
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> int:
     """Write texts for new documents with a trained model.
 
@@ -396,6 +398,37 @@ def report(
     if written.pictures.problem is None:
         return DONE
     return complain(f"the page is written, but not all of its pictures: {written.pictures.problem}", DONE)
+
+
+@app.command()
+def work(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study that is shared.")],
+    limit: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="End after 2h, 90m ...: the run in progress saves its state."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Leave runs that need more than 16G ... for others.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option("--devices", metavar="0,1", help="Accelerators to use; as CUDA_VISIBLE_DEVICES.")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Only show who carries out which run.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
+) -> int:
+    """Take part in a study that `compare --engine shared` has begun, on any machine that sees its folder.
+
+    Takes runs that nobody else works on, and ends when none is left. If a worker dies, another one continues its run
+    from the last state. Data and models must be under the same paths on all machines.
+    """
+    from tuneoff.cli.work import WorkFlags, status_as_text, work_in
+
+    if status:
+        show(status_as_text(_folder(folder)))
+        return DONE
+    work_in(_folder(folder), WorkFlags(limit, memory, devices, trust_remote_code, quiet))
+    return DONE
 
 
 @app.command()

@@ -187,9 +187,13 @@ class RunDir:
         self.artefact.mkdir(parents=True)
         return self.artefact
 
+    def states(self) -> list[Path]:
+        """The states of a training that has not ended, and the best weights that they refer to."""
+        return sorted(path for name in _STATES for path in self.path.glob(name))
+
     def remove_leftovers(self) -> None:
         """Remove temporary files of a killed process and, of a run that has ended, the states of its training."""
-        states = [path for name in _STATES for path in self.path.glob(name)]
+        states = self.states()
         ended = bool(states) and self.has_record() and self.read_record().ended
         found = [path for name in _LEFTOVERS for folder in (self.path, self.artefact) for path in folder.glob(name)]
         for path in (*found, *(states if ended else ())):

@@ -6,6 +6,7 @@ A study folder holds:
     plan.json         hashes of the contents, and the runs that belong to the study
     data.json         counts of examples, and what cleaning did
     budget.json       the plan that fits the study into its time limit
+    work.json         what other machines need to take part, in a study that is shared
     search.json       the trials and the chosen settings
     documents.jsonl   the test examples
     baselines/, outside/    predictions of sentence baselines and of outside systems
@@ -14,10 +15,12 @@ A study folder holds:
     summary.json, report.html, rating.html, figures/    what the study found
     outputs.json            their digests
     damaged/                what was damaged and has been moved aside
+    claims/, attempts/      who carries out which run, and where, in a study that is shared
 """
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,16 +55,18 @@ from tuneoff.results.manifest import (
 )
 from tuneoff.results.run_dir import RECORD, RunDir, StoredRun
 from tuneoff.results.run_record import Document, Prediction, Record
-from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile
+from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile, WorkFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
 
 OUTPUTS = "outputs.json"
 DAMAGED = "damaged"
 _RUN_AGAIN = "restore it or run the study again"
-_OWN_FILES = frozenset({"study.json", "plan.json", "data.json", "budget.json", "search.json", "documents.jsonl"})
+_OWN_FILES = frozenset(
+    {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl"}
+)
 _OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
-_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", DAMAGED})
+_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", "claims", "attempts", DAMAGED})
 
 
 @dataclass(frozen=True)
@@ -186,18 +191,20 @@ class StudyDir:
     def lock(self) -> Iterator[None]:
         """Hold the folder, which is made if it is missing; remove temporary files of a process that was killed.
 
-        Raises `UserError` if another process holds it, or if a folder inside it is a link: what is written there would
-        change files elsewhere.
+        Raises `UserError` if another process holds it, or as `check_links` does.
         """
         with study_lock(self.path):
-            folders = self._folders()
-            link = next((folder for folder in folders if folder.is_symlink()), None)
-            if link is not None:
-                raise UserError(f"{link}: a link, and tuneoff writes only inside a study's own folder; remove it")
-            remove_temporary_files(folder for folder in (self.path, *folders) if folder.is_dir())
+            self.check_links()
+            remove_temporary_files(folder for folder in (self.path, *self._folders()) if folder.is_dir())
             yield
             with contextlib.suppress(OSError, UserError):
                 self.covered.settle()
+
+    def check_links(self) -> None:
+        """Raise `UserError` if a folder inside this one is a link: writing there would change files elsewhere."""
+        link = next((folder for folder in self._folders() if folder.is_symlink()), None)
+        if link is not None:
+            raise UserError(f"{link}: a link, and tuneoff writes only inside a study's own folder; remove it")
 
     def _folders(self) -> list[Path]:
         """Every folder inside this one that tuneoff writes to, and every log that it appends to."""
@@ -268,6 +275,21 @@ class StudyDir:
         """Write `budget.json`."""
         self._write_json("budget.json", budget)
 
+    def read_work(self) -> WorkFile | None:
+        """`work.json`; None for a study that is not shared."""
+        return self._read_json("work.json", WorkFile, "start `tuneoff compare` with --engine shared again")
+
+    def write_work(self, work: WorkFile) -> None:
+        """Write `work.json`."""
+        self._write_json("work.json", work)
+
+    def end_sharing(self) -> None:
+        """Remove what machines that take part in the study need, once every run has ended."""
+        self.covered.update({}, ("work.json",))
+        (self.path / "work.json").unlink(missing_ok=True)
+        for name in ("claims", "attempts"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
     def read_search(self) -> SearchFile | None:
         """`search.json`; None without one."""
         return self._read_json("search.json", SearchFile, _RUN_AGAIN)
@@ -311,6 +333,7 @@ class StudyDir:
             "data.json": self.read_data,
             "budget.json": self.read_budget,
             "search.json": self.read_search,
+            "work.json": self.read_work,
         }
         for name, read in reads.items():
             try:

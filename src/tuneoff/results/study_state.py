@@ -34,6 +34,17 @@ class PlanFile(_Tolerant):
     """Of the models whose precision is `auto`; None in plans of earlier versions, whose runs decided for themselves."""
 
 
+class WorkFile(Frozen):
+    """`work.json`: what other machines need to carry out runs. Holds paths of the machine that began the study."""
+
+    spec: StudySpec
+    """With its paths as they were typed."""
+    directory: str
+    """The folder that relative paths start from."""
+    keep_texts: bool = True
+    number_format: Literal["fp32", "bf16"] | None = None
+
+
 class DataFile(_Tolerant):
     """`data.json`: what the study was run on."""
 

@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -117,6 +117,16 @@ class Executor(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@contextlib.contextmanager
+def closed_at_the_end(runs: Iterator[StoredRun]) -> Iterator[Iterator[StoredRun]]:
+    """`runs`, closed on the way out: an interrupt between two runs must stop those that work concurrently."""
+    try:
+        yield runs
+    finally:
+        if isinstance(runs, Generator):
+            runs.close()
 
 
 class LocalExecutor:
@@ -468,7 +478,16 @@ def _check_executor(name: str, found: object) -> MakeExecutor:
     return found
 
 
-EXECUTORS: Registry[MakeExecutor] = Registry("tuneoff.executors", {"local": LocalExecutor}, _check_executor)
+def _shared(layout: Layout) -> Executor:
+    from tuneoff.study.shared_folder import SharedFolderExecutor
+
+    return SharedFolderExecutor(layout)
+
+
+SHARED = "shared"
+EXECUTORS: Registry[MakeExecutor] = Registry(
+    "tuneoff.executors", {"local": LocalExecutor, SHARED: _shared}, _check_executor
+)
 
 
 def check_executor(name: str) -> MakeExecutor:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,14 @@ from tuneoff.results.recovery import recover
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
-from tuneoff.results.study_state import BudgetFile, Effort
+from tuneoff.results.study_state import BudgetFile, Effort, WorkFile
 from tuneoff.spec import StudySpec
 from tuneoff.stopping import signals_raise
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
 from tuneoff.study.duration import Speeds
-from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, closed_at_the_end
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.kept_speeds import keep_speeds, read_kept_speeds, speeds_key
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
@@ -241,35 +241,29 @@ def check_before_runs(prepared: PreparedStudy) -> None:
 
 
 def carry_out_study(
-    prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool = True
+    prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool = True, shared: bool = False
 ) -> StoredStudy:
     """Carry out what is missing, and return the study as it is stored then.
 
     A run that fails is a record with a status, and the study continues. `keep_texts=False` keeps documents and
-    generated texts out of the folder. Raises `UserError` if another process works in the folder.
+    generated texts out of the folder. `shared`: other machines may take part (`tuneoff.study.shared_folder`). Raises
+    `UserError` if another process works in the folder.
     """
     check_before_runs(prepared)
     held = contextlib.nullcontext() if prepared.locked else _held_and_whole(prepared.dir, prepared.notify)
     with held, signals_raise():
-        return _Runner(prepared, executor, observer, keep_texts).run()
-
-
-@contextlib.contextmanager
-def _closed_at_the_end(runs: Iterator[StoredRun]) -> Iterator[Iterator[StoredRun]]:
-    """`runs`, closed on the way out: an interrupt between two runs must stop those that work concurrently."""
-    try:
-        yield runs
-    finally:
-        if isinstance(runs, Generator):
-            runs.close()
+        return _Runner(prepared, executor, observer, keep_texts=keep_texts, shared=shared).run()
 
 
 class _Runner:
     """Carries out one study. Made while the folder is locked."""
 
-    def __init__(self, prepared: PreparedStudy, executor: Executor, observer: Observer, keep_texts: bool) -> None:
+    def __init__(
+        self, prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool, shared: bool
+    ) -> None:
         self._spec, self._dir, self._inputs = prepared.spec, prepared.dir, prepared.inputs
-        self._executor, self._observer, self._keep_texts = executor, observer, keep_texts
+        self._executor, self._observer = executor, observer
+        self._keep_texts, self._shared = keep_texts, shared
         self._budget = prepared.budget
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
@@ -305,6 +299,8 @@ class _Runner:
                 self._dir.write_search(search)
             if not self._keep_texts:
                 self._withhold_texts(plan.runs)
+            if self._shared and plan.complete and not plan.missing(self._completed()):
+                self._dir.end_sharing()
         return self._dir.load(self._stored.values())
 
     def _plan(self) -> StudyPlan:
@@ -334,7 +330,7 @@ class _Runner:
     def _carry_out(self, jobs: list[Job], executor: Executor) -> None:
         waiting = {job.run_id: job for job in jobs}
         try:
-            with _closed_at_the_end(executor.run(jobs, self._observer)) as runs:
+            with closed_at_the_end(executor.run(jobs, self._observer)) as runs:
                 for run in runs:
                     self._stored[run.record.run_id] = run
                     waiting.pop(run.record.run_id, None)
@@ -381,6 +377,14 @@ class _Runner:
             name: baselines.outside_rows(texts, dataset.test, dialect) for name, texts in self._inputs.outside.items()
         }
         directory.write_outside(self._rows(outside))
+        if self._shared:
+            work = WorkFile(
+                spec=self._spec,
+                directory=str(Path.cwd()),
+                keep_texts=self._keep_texts,
+                number_format=self._number_format,
+            )
+            directory.write_work(work)
 
     def _rows(self, rows: dict[str, list[Prediction]]) -> dict[str, list[Prediction]]:
         if self._keep_texts:

@@ -1,0 +1,147 @@
+"""Claims of runs in a study folder that several machines share: who carries out which run, and whether it still lives.
+
+Every claim of a run is a new file, `claims/<run>/<number>.json`, which only one process can make. Its owner writes a
+growing number into `<number>.beat` from time to time. Whoever waits watches that number by a clock of its own: if it
+has not changed for the time of a lease, the next claim may be made. Clocks of machines are never compared, and no lock
+of the file system is needed.
+
+A process that was only asleep may come back to a run that has another claim by then. Therefore a claim decides who
+works, and never which results count: a run is accepted by one rename (`tuneoff.study.shared_folder`).
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuneoff.errors import UserError
+from tuneoff.regular_files import read_limited
+from tuneoff.results.json_files import write_text_atomic
+
+FOLDER = "claims"
+ATTEMPTS = "attempts"
+LEASE_SECONDS = 180.0
+BEATS_IN_A_LEASE = 6
+_MOST_BYTES = 10_000
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who made a claim, and what it says of itself."""
+
+    run: str
+    number: int
+    worker: str = "another worker"
+    since: str = ""
+    beat: int = 0
+    ended: str | None = None
+    """How it has ended: `released` or `failed`; None while it holds."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of this process."""
+
+    folder: Path
+    run: str
+    number: int
+
+    def beat(self, count: int) -> None:
+        """Show that this process lives. Raises `OSError`."""
+        write_text_atomic(self.folder / f"{self.number}.beat", json.dumps({"count": count}))
+
+    def is_latest(self) -> bool:
+        """Whether no other process has claimed the run since."""
+        return max(_numbers(self.folder), default=0) == self.number
+
+    def release(self, how: str = "released") -> None:
+        """End the claim: others need not wait for a lease. `failed`: others of this start should not try it again."""
+        write_text_atomic(self.folder / f"{self.number}.ended", json.dumps({"how": how}))
+
+
+@dataclass
+class Claims:
+    """The claims of one study folder, as one process sees them.
+
+    Attributes:
+        study: the study folder.
+        worker: what this process is called in its claims.
+        lease_seconds: how long a claim without a beat holds.
+        clock: seconds of this process.
+    """
+
+    study: Path
+    worker: str
+    lease_seconds: float = LEASE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
+
+    def take(self, run: str, now: str) -> Claim | None:
+        """Claim `run`; None while another process holds it, or if another one was faster. `now`: the time, to be shown.
+
+        Raises `OSError` if the folder cannot be written.
+        """
+        folder = self.study / FOLDER / run
+        before = max(_numbers(folder), default=0)
+        if before:
+            holder = self._holder(run, before)
+            if holder.ended is None and not self._has_expired(holder):
+                return None
+        folder.mkdir(parents=True, exist_ok=True)
+        number = before + 1
+        try:
+            handle = os.open(folder / f"{number}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump({"worker": self.worker, "since": now}, stream)
+        return Claim(folder, run, number)
+
+    def holder(self, run: str) -> Holder | None:
+        """Who made the last claim of a run; None if nobody ever did."""
+        number = max(_numbers(self.study / FOLDER / run), default=0)
+        return self._holder(run, number) if number else None
+
+    def holders(self) -> Iterator[Holder]:
+        """The last claim of every run that was claimed, by name."""
+        for folder in sorted((self.study / FOLDER).glob("*")):
+            if (holder := self.holder(folder.name)) is not None:
+                yield holder
+
+    def _holder(self, run: str, number: int) -> Holder:
+        folder = self.study / FOLDER / run
+        claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")
+        ended, count = _read(folder / f"{number}.ended").get("how"), beat.get("count")
+        return Holder(
+            run,
+            number,
+            worker=str(claim.get("worker", Holder.worker))[:200],
+            since=str(claim.get("since", ""))[:40],
+            beat=count if isinstance(count, int) else 0,
+            ended=None if ended is None else str(ended)[:40],
+        )
+
+    def _has_expired(self, holder: Holder) -> bool:
+        """Whether this process has watched the claim for the time of a lease without a new beat."""
+        key, now = (holder.run, holder.number), self.clock()
+        beat, since = self._seen.get(key, (None, now))
+        if beat != holder.beat:
+            self._seen[key] = holder.beat, now
+            return False
+        return now - since >= self.lease_seconds
+
+
+def _numbers(folder: Path) -> list[int]:
+    names = (path.name.removesuffix(".json") for path in folder.glob("*.json"))
+    return [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10]
+
+
+def _read(path: Path) -> dict[str, object]:
+    """A small JSON object; empty for a file that is not there, half-written, or anything else."""
+    try:
+        found = json.loads(read_limited(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError, UserError):
+        return {}
+    return found if isinstance(found, dict) else {}

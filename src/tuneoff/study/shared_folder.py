@@ -1,0 +1,329 @@
+"""Runs of one study on any number of machines that see its folder: `--engine shared`, and `tuneoff work`.
+
+Each process takes runs by claims (`tuneoff.results.run_claims`) and carries them out in a folder of its own,
+`attempts/<run>.<number>`. A run counts when that folder has been renamed to `runs/<run>`, which succeeds once. If a
+worker dies, the next one copies its last states and goes on from there.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tuneoff.errors import UserError
+from tuneoff.results.run_claims import ATTEMPTS, BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
+from tuneoff.results.events import Event, Note
+from tuneoff.results.run_dir import RunDir, StoredRun
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.study import planner
+from tuneoff.study.compatibility import keeps_earlier_runs
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, closed_at_the_end
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.runner import check_before_runs, completed_by_id, prepare
+
+_POLL_SECONDS = 2.0
+
+
+class SharedFolderExecutor:
+    """Carries out the runs that no other process has claimed, and waits for those of the others.
+
+    `--engine shared` of `compare`. All processes see the study's folder under the same path, and the data and models
+    that it names.
+    """
+
+    def __init__(
+        self,
+        layout: Layout = WHOLE_MACHINE,
+        *,
+        inner: Callable[[Layout], Executor] = LocalExecutor,
+        worker: str | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        poll_seconds: float = _POLL_SECONDS,
+        may_take: Callable[[Job], bool] = lambda _job: True,
+    ) -> None:
+        """`inner` carries out the runs that this process has claimed.
+
+        Args:
+            layout: how these share the machine.
+            inner: makes the executor.
+            worker: what others see of this process; host and process id by default.
+            lease_seconds: how long a claim of a process that shows no sign of life holds.
+            poll_seconds: pause between two looks at the folder.
+            may_take: whether this machine is fit for a run.
+        """
+        self._inner = inner(layout)
+        self._processes = layout.processes
+        self.worker = worker or f"{socket.gethostname()}:{os.getpid()}"
+        self._lease, self._poll = lease_seconds, poll_seconds
+        self._may_take = may_take
+        self._claims: dict[Path, Claims] = {}
+        self._reported: set[tuple[str, int]] = set()
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(kind, error, trace)
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        """See `Executor.run`. A run that failed elsewhere is not tried again here."""
+        waiting = {job.dir.name: job for job in jobs}
+        while waiting:
+            taken: list[tuple[Job, Claim]] = []
+            others = 0
+            for name, job in list(waiting.items()):
+                if (run := accepted(job.dir)) is not None and run.record.ended:
+                    del waiting[name]
+                    yield run
+                    continue
+                if len(taken) == self._processes or not self._may_take(job):
+                    continue
+                holder = self._claims_of(job).holder(name)
+                if holder is not None and holder.ended == "failed":
+                    del waiting[name]
+                    if run is not None:
+                        yield run
+                    continue
+                claim = self._claims_of(job).take(name, _now())
+                if claim is None:
+                    others += 1
+                    self._report_others(job, observer)
+                    continue
+                del waiting[name]
+                taken.append((job, claim))
+            if taken:
+                yield from self._carry_out(taken, observer)
+            elif others:
+                time.sleep(self._poll)
+            else:  # what is left is for machines with more memory
+                return
+
+    def _claims_of(self, job: Job) -> Claims:
+        study = job.dir.path.parent.parent
+        if study not in self._claims:
+            self._claims[study] = Claims(study, self.worker, self._lease)
+        return self._claims[study]
+
+    def _report_others(self, job: Job, observer: Observer) -> None:
+        holder = self._claims_of(job).holder(job.dir.name)
+        if holder is not None and (job.dir.name, holder.number) not in self._reported:
+            self._reported.add((job.dir.name, holder.number))
+            observer.event(job, Note(text=f"carried out by {holder.worker} since {holder.since}"))
+
+    def _carry_out(self, taken: Sequence[tuple[Job, Claim]], observer: Observer) -> Iterator[StoredRun]:
+        """Carry out claimed runs, and yield those that count, whoever did them."""
+        targets = {_attempt_path(job, claim.number).name: (job, claim) for job, claim in taken}
+        own: dict[str, Job] = {}
+        with contextlib.ExitStack() as stack:
+            for job, claim in taken:
+                stack.enter_context(_beating(claim, self._lease / BEATS_IN_A_LEASE))
+                stack.callback(_release_unless_ended, claim)
+                attempt = _attempt(job, claim.number)
+                if not _is_done(attempt):
+                    own[attempt.name] = dataclasses.replace(job, dir=attempt)
+                else:  # its process died between the end of the run and the rename
+                    yield publish(attempt, job.dir)
+                    claim.release()
+            found = stack.enter_context(closed_at_the_end(self._inner.run(list(own.values()), observer)))
+            for run in found:
+                job, claim = targets[run.name]
+                result = publish(run.dir, job.dir)
+                claim.release("failed" if result.record.status == "failed" else "released")
+                yield result
+
+
+@contextlib.contextmanager
+def _beating(claim: Claim, seconds: float) -> Iterator[None]:
+    """Show in the claim that this process lives, every `seconds` seconds, from a thread."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        count = 1
+        while True:
+            with contextlib.suppress(OSError):  # a full disk, for example: others may take over
+                claim.beat(count)
+            count += 1
+            if ended.wait(seconds):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _release_unless_ended(claim: Claim) -> None:
+    if not (claim.folder / f"{claim.number}.ended").exists():
+        with contextlib.suppress(OSError):
+            claim.release()
+
+
+def accepted(run: RunDir) -> StoredRun | None:
+    """The run that counts, if there is one."""
+    if not run.has_record():
+        return None
+    with contextlib.suppress(UserError):
+        version = run.record_version()
+        return StoredRun(run, run.read_record(), version)
+    return None
+
+
+def publish(attempt: RunDir, target: RunDir) -> StoredRun:
+    """Make the folder of an attempt the run that counts, unless another attempt is that already; the run that counts.
+
+    Renaming a folder is atomic and fails if the target holds anything, so of several attempts one is accepted.
+    """
+    target.path.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        attempt.path.rename(target.path)
+    run = accepted(target)
+    if run is None:
+        raise UserError(f"{attempt.path}: cannot be moved to {target.path}; look at what is there, then start again")
+    return run
+
+
+def _attempt_path(job: Job, number: int) -> Path:
+    return job.dir.path.parent.parent / ATTEMPTS / f"{job.dir.name}.{number}"
+
+
+def _attempt(job: Job, number: int) -> RunDir:
+    """The folder of a new attempt, with the states of the one before it, or a finished one that was not accepted.
+
+    Only the process with the latest claim comes here. What is in the way of a result is moved aside.
+    """
+    attempt = RunDir(_attempt_path(job, number))
+    attempt.path.mkdir(parents=True, exist_ok=True)
+    before = [RunDir(_attempt_path(job, each)) for each in range(number - 1, 0, -1)]
+    if job.dir.path.exists():
+        aside = attempt.path.with_name(f"{job.dir.name}.{number}-before")
+        job.dir.path.rename(aside)
+        before.append(RunDir(aside))  # perhaps a result that another attempt has left there just now
+    done = next((each for each in before if _is_done(each)), None)
+    if done is not None:
+        attempt.path.rmdir()
+        done.path.rename(attempt.path)
+        return attempt
+    source = next((each for each in before if each.states()), None)
+    if source is not None:
+        for path in source.states():
+            with contextlib.suppress(OSError):  # its process may still live, and save a newer one
+                shutil.copy2(path, attempt.path / path.name)
+    return attempt
+
+
+def _is_done(run: RunDir) -> bool:
+    found = accepted(run)
+    return found is not None and found.record.ended
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What one worker did."""
+
+    done: int
+    """Runs that this process carried out."""
+    left: int
+    """Known runs that nobody has carried out."""
+
+
+def take_part(
+    folder: Path,
+    executor: SharedFolderExecutor,
+    observer: Observer,
+    *,
+    trust_remote_code: bool = False,
+    notify: Callable[[str], None] = warnings.warn,
+) -> Worked:
+    """Carry out runs of a shared study until none is left that this machine may take.
+
+    Changes the working directory to the one that the study was begun in. Code of a model runs only with
+    `trust_remote_code`, whatever the folder says. Raises `UserError` for a folder without a shared study, or if this
+    machine cannot read what the study is about, or finds other contents there.
+    """
+    directory = StudyDir(folder.absolute())
+    work = directory.read_work()
+    if work is None and directory.is_study() and directory.load().complete:
+        return Worked(0, 0)
+    if work is None:
+        raise UserError(
+            f"{folder}: no study that is shared; start `tuneoff compare ... --engine shared --output {folder}` once, "
+            "on any machine (it may be stopped again)"
+        )
+    directory.check_links()
+    if any(model.trust_remote_code for model in work.spec.models) and not trust_remote_code:
+        raise UserError(
+            f"{folder}: asks to run code that comes with its model, which a folder cannot allow; add "
+            "--trust-remote-code if you trust its authors"
+        )
+    try:
+        os.chdir(work.directory)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: was begun in {work.directory}, which this machine cannot open ({error.strerror}); data and "
+            "models must be there under the same paths"
+        ) from error
+    counted = _Counting(observer)
+    plan = directory.read_plan()
+    prepared = prepare(work.spec, directory.path, keep_earlier=keeps_earlier_runs(plan), notify=notify)
+    check_before_runs(prepared)
+    attempted: set[str] = set()
+    stored = prepared.stored
+    while True:
+        stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
+        known = planner.plan(work.spec, prepared.inputs.hashes, completed_by_id(stored))
+        missing = known.missing(completed_by_id(stored))
+        jobs = [
+            Job(
+                run.spec,
+                run.run_id,
+                run.name,
+                directory.run_dir(run.folder),
+                keep_texts=work.keep_texts,
+                number_format=work.number_format,
+            )
+            for run in missing
+            if run.run_id not in attempted
+        ]
+        if not jobs:
+            return Worked(counted.count, len(missing))
+        attempted.update(job.run_id for job in jobs)
+        with closed_at_the_end(executor.run(jobs, counted)) as runs:
+            for _ in runs:
+                pass
+
+
+class _Counting:
+    """Passes everything on, and counts the runs that ended here."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self.count = observer, 0
+
+    def started(self, job: Job) -> None:
+        self._observer.started(job)
+
+    def event(self, job: Job, event: Event) -> None:
+        self._observer.event(job, event)
+
+    def ended(self, job: Job, run: StoredRun) -> None:
+        self.count += run.record.ended
+        self._observer.ended(job, run)

@@ -1,0 +1,158 @@
+"""Several processes carry out one study: each run once, whoever dies or sleeps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.fake_executor import FakeExecutor
+from support.stepping_executor import STEPS, SteppingExecutor, jobs_in
+from support.stepping_executor import shared_executor as executor
+from tuneoff.errors import UserError
+from tuneoff.results.run_claims import Claims
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.verification import verify
+from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
+from tuneoff.study import runner
+from tuneoff.study.executor import Job, SilentObserver
+from tuneoff.study.runner import prepare
+from tuneoff.study.shared_folder import SharedFolderExecutor, Worked, accepted, publish, take_part
+
+
+def notes(jobs: list[Job]) -> list[str]:
+    return [job.dir.read_record().notes[0] for job in jobs]
+
+
+def test_every_run_is_carried_out_once(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path, 3)
+    with executor() as shared:
+        assert [run.name for run in shared.run(jobs, SilentObserver())] == [job.dir.name for job in jobs]
+    assert notes(jobs) == [f"0 to {STEPS}"] * 3
+    with executor() as again:
+        assert len(list(again.run(jobs, SilentObserver()))) == 3
+    assert notes(jobs) == [f"0 to {STEPS}"] * 3
+
+
+def test_a_run_that_was_stopped_goes_on_elsewhere_from_its_state(tmp_path: Path) -> None:
+    [job] = jobs = jobs_in(tmp_path, 1)
+    with executor(last_step=2) as first, pytest.raises(KeyboardInterrupt):
+        list(first.run(jobs, SilentObserver()))
+    assert accepted(job.dir) is None
+    with executor(lease=1000) as second:  # the claim was released, so no lease has to pass
+        list(second.run(jobs, SilentObserver()))
+    assert notes(jobs) == [f"2 to {STEPS}"]
+
+
+def test_a_run_that_was_interrupted_before_the_study_was_shared_goes_on(tmp_path: Path) -> None:
+    [job] = jobs = jobs_in(tmp_path, 1)
+    job.dir.path.mkdir(parents=True)
+    (job.dir.path / "checkpoint.safetensors").write_text("3")
+    with executor() as shared:
+        list(shared.run(jobs, SilentObserver()))
+    assert notes(jobs) == [f"3 to {STEPS}"]
+
+
+def test_a_finished_run_whose_process_died_before_the_rename_counts(tmp_path: Path) -> None:
+    [job] = jobs = jobs_in(tmp_path, 1)
+    claim = Claims(tmp_path, "dead").take(job.dir.name, "")
+    assert claim is not None
+    attempt = StudyDir(tmp_path / "elsewhere").run_dir(job.dir.name)
+    list(SteppingExecutor(None).run([Job(job.spec, job.run_id, job.name, attempt)], SilentObserver()))  # type: ignore[arg-type]
+    (tmp_path / "attempts").mkdir()
+    attempt.path.rename(tmp_path / "attempts" / f"{job.dir.name}.1")
+    before = (tmp_path / "attempts" / f"{job.dir.name}.1" / "record.json").read_bytes()
+    with executor(lease=0.05) as shared:
+        assert len(list(shared.run(jobs, SilentObserver()))) == 1
+    assert (job.dir.path / "record.json").read_bytes() == before
+
+
+def test_of_two_results_the_first_counts(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    attempts = []
+    for number in (1, 2):
+        attempt = StudyDir(tmp_path / str(number)).run_dir(job.dir.name)
+        list(SteppingExecutor(None).run([Job(job.spec, job.run_id, f"by {number}", attempt)], SilentObserver()))  # type: ignore[arg-type]
+        attempts.append(attempt)
+    assert [publish(attempt, job.dir).record.name for attempt in attempts] == ["by 1", "by 1"]
+    assert not attempts[0].path.exists()
+
+
+def test_a_run_that_failed_elsewhere_is_not_tried_again(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path, 1)
+
+    def failing() -> SharedFolderExecutor:
+        return SharedFolderExecutor(inner=lambda _layout: FakeExecutor(status=lambda _job: "failed"), poll_seconds=0.02)
+
+    for _ in range(2):
+        with failing() as shared:
+            [run] = shared.run(jobs, SilentObserver())
+            assert run.record.status == "failed"
+    holder = Claims(tmp_path, "").holder(jobs[0].dir.name)
+    assert holder is not None
+    assert holder.number == 1
+
+
+def test_a_run_that_is_too_large_here_is_left_for_others(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path, 2)
+    with SharedFolderExecutor(inner=SteppingExecutor, may_take=lambda job: job.name != "run0") as shared:
+        assert [run.record.name for run in shared.run(jobs, SilentObserver())] == ["run1"]
+
+
+@pytest.fixture
+def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> StudySpec:
+    return StudySpec(
+        name="mine",
+        models=(ModelSpec(name=str(tiny_model("gpt_neo"))),),
+        methods=("zero_shot", "lora"),
+        data=DataSpec.model_validate({f"{split}_file": str(path) for split, path in tiny_data.items()}),
+        prompt=PromptSpec(max_length=128),
+        trials=2,
+    )
+
+
+def fake(ids: list[str]) -> SharedFolderExecutor:
+    return SharedFolderExecutor(inner=lambda _layout: FakeExecutor(ids), poll_seconds=0.02)
+
+
+def test_workers_plan_what_is_left_and_the_command_completes_the_study(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "study"
+    prepared = prepare(study, folder)
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    with pytest.raises(UserError, match=r"no study that is shared.*--engine shared"):
+        take_part(folder, fake(ids), SilentObserver())
+
+    begun = SharedFolderExecutor(inner=lambda _layout: FakeExecutor(ids, interrupt_at="zero_shot-trial1"))
+    with pytest.raises(KeyboardInterrupt):
+        runner.carry_out_study(prepared, begun, SilentObserver(), shared=True)
+    assert (folder / "work.json").exists()
+    done = take_part(folder, fake(ids), SilentObserver())
+    total = prepared.total
+    assert done == Worked(done=total - 1, left=0)  # one trial had ended
+    completed = runner.carry_out_study(prepare(study, folder), fake(ids), SilentObserver(), shared=True)
+    assert completed.complete
+    assert len(completed.runs) == total
+    assert not any((folder / name).exists() for name in ("work.json", "claims", "attempts"))
+    assert {file.state for file in verify(folder) if file.path != ".lock"} == {"whole"}
+    assert take_part(folder, fake(ids), SilentObserver()) == Worked(done=0, left=0)
+
+
+def test_a_folder_cannot_allow_code_of_a_model(study: StudySpec, tmp_path: Path) -> None:
+    prepared = prepare(study, tmp_path / "study")
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    begun = SharedFolderExecutor(inner=lambda _layout: FakeExecutor(ids, interrupt_at="zero_shot-trial1"))
+    with pytest.raises(KeyboardInterrupt):
+        runner.carry_out_study(prepared, begun, SilentObserver(), shared=True)
+    folder = StudyDir(tmp_path / "study")
+    work = folder.read_work()
+    assert work is not None
+    [model] = study.models
+    spec = study.model_copy(update={"models": (model.model_copy(update={"trust_remote_code": True}),)})
+    folder.write_work(work.model_copy(update={"spec": spec}))
+    with pytest.raises(UserError, match="--trust-remote-code"):
+        take_part(folder.path, fake(ids), SilentObserver())
+    folder.write_work(work.model_copy(update={"directory": "/not/there"}))
+    with pytest.raises(UserError, match="was begun in /not/there"):
+        take_part(folder.path, fake(ids), SilentObserver())

@@ -1,0 +1,41 @@
+"""The files in `examples/cluster` are well-formed and run commands that exist."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+CLUSTER = Path(__file__).parent.parent / "examples" / "cluster"
+
+
+def test_the_script_for_slurm_is_bash(tmp_path: Path) -> None:
+    script = CLUSTER / "worker.sbatch"
+    directives = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
+    assert all(line.removeprefix("#SBATCH ").startswith("--") for line in directives)
+    if (bash := shutil.which("bash")) is None:
+        pytest.skip("no bash")
+    subprocess.run([bash, "-n", str(script)], check=True)
+    # `srun` stands in for the scheduler's: it shows what it would start.
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$@" "$OMP_NUM_THREADS"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "STUDY": "/shared/my study", "SLURM_CPUS_PER_TASK": "8"}
+    done = subprocess.run([bash, str(script)], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == "tuneoff work /shared/my study --memory 24G 8\n"
+
+
+def test_the_job_for_kubernetes_runs_a_worker() -> None:
+    job = yaml.safe_load((CLUSTER / "kubernetes-job.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    pod = job["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["command"][:2] == ["tuneoff", "work"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert pod["terminationGracePeriodSeconds"] >= 30  # as long as saving a state may take
+
+
+def test_the_task_for_skypilot_runs_a_worker() -> None:
+    task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text())
+    assert task["run"].endswith("tuneoff work /shared/study")
+    assert "/shared" in task["file_mounts"]
