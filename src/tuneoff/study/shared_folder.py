@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Self
 
 from tuneoff.errors import UserError
-from tuneoff.results.run_claims import ATTEMPTS, BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
 from tuneoff.results.events import Event, Note
+from tuneoff.results.run_claims import ATTEMPTS, BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study import planner
