@@ -57,6 +57,21 @@ def test_the_first_sheet_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "only the first of 2 sheets is read, 'Data'" in table.cautions[0]
 
 
+@pytest.mark.parametrize("names", [(), ("Chart",)])
+def test_a_workbook_without_cells_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """As of a damaged file, or with a chart as its first sheet."""
+    book: Any = type("Book", (dict,), {"sheetnames": names})(Chart=object())
+    module: Any = types.ModuleType("openpyxl")
+    module.load_workbook = lambda stream, read_only, data_only: book
+    monkeypatch.setitem(sys.modules, "openpyxl", module)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "")
+    with pytest.raises(UserError, match="not an Excel workbook that can be read; save the sheet as CSV"):
+        open_file(str(tmp_path / "a.xlsx"))
+
+
 def test_a_workbook_of_the_package_itself(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()

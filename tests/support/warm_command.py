@@ -122,11 +122,12 @@ class Running:
     def kill(self, role: Role | Literal["group"], number: int = signal.SIGKILL) -> None:
         """Send a signal to the command, to its server or run that was started last, or to the whole group."""
         pids = {mark.role: mark.pid for mark in self.marks}
+        pids["parent"] = self.pid
         with contextlib.suppress(ProcessLookupError):
             if role == "group":
                 os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid if role == "parent" else pids[role], number)
+            elif role in pids and os.getsid(pids[role]) == self.pid:  # its number may be that of another process now
+                os.kill(pids[role], number)
 
     def wait(self, seconds: float = _END_SECONDS) -> int | None:
         """The exit code of the command as subprocess has it; None if it still works after some seconds."""

@@ -33,13 +33,15 @@ def open_excel(source: ByteSource) -> tuple[Iterator[SourceRow], tuple[str, ...]
             content = io.BytesIO(stream.read(_MOST_BYTES + 1))
             _check_size(source.name, content)
             workbook = openpyxl.load_workbook(content, read_only=True, data_only=True)
+            first, *others = workbook.sheetnames
+            sheet = workbook[first]
+            sheet.reset_dimensions()  # the size that a file claims may be billions of cells; a chart has no cells
     except (UserError, MemoryError):
         raise
     except Exception as error:  # the package trusts the XML inside
         raise _not_readable(source.name) from error
-    first, *others = workbook.sheetnames
     caution = f"{source.name}: only the first of {1 + len(others)} sheets is read, {first!r}; save others as files"
-    return _rows(source.name, workbook[first]), (caution,) if others else ()
+    return _rows(source.name, sheet), (caution,) if others else ()
 
 
 def _check_size(name: str, content: io.BytesIO) -> None:
@@ -62,7 +64,6 @@ def _not_readable(name: str) -> UserError:
 
 def _rows(name: str, sheet: Any) -> Iterator[SourceRow]:
     header: list[str] | None = None
-    sheet.reset_dimensions()  # the size that a file claims may be billions of cells
     for number, cells in _numbered_rows(name, sheet):
         if all(cell is None for cell in cells):
             continue
