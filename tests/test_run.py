@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tuneoff import data, models, prompts, run, stopping
+from tuneoff import data, metrics, models, prompts, run, stopping
 from tuneoff.data import load_dataset, starter_present
 from tuneoff.engine import generation
 from tuneoff.engine.generation import NotFinite, generate
@@ -238,6 +238,24 @@ def test_a_run_that_is_stopped_while_it_writes_keeps_its_training(tiny_model, ti
     assert any("resumed after step 3" in note for note in again.notes)
     assert RunDir(tmp_path / "run").read_predictions() == RunDir(tmp_path / "whole").read_predictions()
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_a_run_that_is_stopped_when_its_work_is_done_has_its_record(tiny_model, tiny_data, tmp_path, monkeypatch):
+    """Otherwise neither a record nor a state would be left of its training."""
+    real = metrics.rouge_signature
+
+    def rouge_signature(*args):
+        stopping.request_stop(signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(metrics, "rouge_signature", rouge_signature)
+    try:
+        with pytest.raises(stopping.Stopped):
+            run.run(spec_of("lora", tiny_model("llama"), tiny_data), tmp_path, "id", "name")
+    finally:
+        stopping._Run.asked = None
+    assert RunDir(tmp_path).read_record().status == "finished"
+    assert RunDir(tmp_path).read_predictions()
 
 
 KILLED = """

@@ -92,44 +92,46 @@ def run(
         work.number_format = number_format
         status: Status = "finished"
         failure = None
-        try:
-            work.do()
-        except Diverged as error:
-            work.curve = error.curve
-            status, failure = "diverged", Failure(type="Diverged", message=str(error))
-        except NotFinite as error:
-            step = work.curve.best_step or 0
-            message = f"{error} after step {step}; {_OTHER_FORMAT}"
-            status, failure = "diverged", Failure(type="Diverged", message=message)
-        except BrokenWeights as error:
-            status, failure = "diverged", Failure(type="Diverged", message=f"{error} (before step 1)")
-        except UserError as error:
-            status, failure = "failed", Failure(type="UserError", message=str(error))
-        except stopping.Stopped:
-            work.save_training()
-            raise
-        except Exception as error:
-            status, failure = "failed", failure_of(error, meter.last_phase)
-        record = Record(
-            run_id=run_id,
-            name=name,
-            status=status,
-            failure=failure,
-            spec=spec.without_paths(),
-            started_at=started,
-            finished_at=_now(),
-            curve=work.curve,
-            scores=work.scores,
-            signature=metrics.rouge_signature(metrics.RougeDialect.of(spec.score.words)),
-            resources=meter.resources(),
-            trainable_parameters=work.trainable_parameters,
-            total_parameters=work.total_parameters,
-            artefact=work.artefact,
-            notes=tuple(work.notes),
-            details=work.details,
-            provenance=work.provenance,
-        )
-        with stopping.stop_deferred():
+        with contextlib.ExitStack() as ending:
+            try:
+                work.do()
+                ending.enter_context(stopping.stop_deferred())  # all is done: a request to stop waits for the record
+            except Diverged as error:
+                work.curve = error.curve
+                status, failure = "diverged", Failure(type="Diverged", message=str(error))
+            except NotFinite as error:
+                step = work.curve.best_step or 0
+                message = f"{error} after step {step}; {_OTHER_FORMAT}"
+                status, failure = "diverged", Failure(type="Diverged", message=message)
+            except BrokenWeights as error:
+                status, failure = "diverged", Failure(type="Diverged", message=f"{error} (before step 1)")
+            except UserError as error:
+                status, failure = "failed", Failure(type="UserError", message=str(error))
+            except stopping.Stopped:
+                work.save_training()
+                raise
+            except Exception as error:
+                status, failure = "failed", failure_of(error, meter.last_phase)
+            ending.enter_context(stopping.stop_deferred())
+            record = Record(
+                run_id=run_id,
+                name=name,
+                status=status,
+                failure=failure,
+                spec=spec.without_paths(),
+                started_at=started,
+                finished_at=_now(),
+                curve=work.curve,
+                scores=work.scores,
+                signature=metrics.rouge_signature(metrics.RougeDialect.of(spec.score.words)),
+                resources=meter.resources(),
+                trainable_parameters=work.trainable_parameters,
+                total_parameters=work.total_parameters,
+                artefact=work.artefact,
+                notes=tuple(work.notes),
+                details=work.details,
+                provenance=work.provenance,
+            )
             run_dir.write_record(record)
             if record.status != "failed":  # a cause such as a full disk may be gone when the run is repeated
                 work.checkpoints.delete()

@@ -12,16 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from support.damage import DAMAGES
+from support.damage import DAMAGES, content, write_study
 from support.warm_command import WarmCommand
 from support.warm_study import WarmStudy, states_at_each_step
 from tuneoff import cli
+from tuneoff.errors import UserError
+from tuneoff.results import manifest
 from tuneoff.results.manifest import MANIFEST
+from tuneoff.results.recovery import recover
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import DataFile, PlanFile
+from tuneoff.results.verification import verify
 
 Damage = Callable[[Path, random.Random, list[Path]], None]
 """Of a file; the list holds all files that may be damaged."""
 
 # Written again at each start, or read by nobody: readers need not notice.
+_NOTHING = (None, [], {}, PlanFile(), DataFile())  # until the study is carried out again
 _NOT_COVERED = frozenset(
     {".lock", "log.txt", "events.jsonl", "outputs.json", "summary.json", "report.html", "rating.html"}
 )
@@ -177,6 +184,35 @@ def check_repair(study: WarmStudy, where: str, *, named: Path | None = None) -> 
     if named is not None:
         words = (named.name, named.parent.name, named.parents[1].name)
         assert any(word in last.said for word in words), f"{where} was not said: {last.said!r}"
+
+
+def test_damage_to_what_judging_reads(full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a study that trained nothing, which takes no time: it is refused by name, or read as it was; then repaired."""
+    monkeypatch.setattr(manifest, "_PAUSE_SECONDS", 0)  # nobody else writes here
+    whole, draw, outcomes = write_study(tmp_path / "whole"), random.Random(8), Counter[str]()
+    expected = content(whole)
+    for trial in range(1000 if full else 20):
+        folder = StudyDir(shutil.copytree(whole.path, tmp_path / "study"))
+        path, where = damage_one(draw, files_below(folder.path), f"trial {trial}")
+        try:
+            assert content(folder) == expected, where
+            outcomes["read as it was"] += 1
+        except UserError as error:
+            assert str(folder.path) in str(error), where  # noqa: PT017
+            outcomes["refused"] += 1
+        states = {file.path: file.state for file in verify(folder.path)}
+        is_seen = states if states[MANIFEST] == "whole" else {}  # the manifest may have been swapped with it
+        name = path.relative_to(folder.path).as_posix()
+        assert path.name in (*_NOT_COVERED, MANIFEST) or is_seen.get(name, "damaged") in ("damaged", "missing"), where
+        with StudyDir(folder.path).lock():
+            said = list(recover(StudyDir(folder.path)))
+        repaired = content(StudyDir(folder.path))  # what is left is readable, and as it was
+        assert all(repaired.get(key, value) in (value, *_NOTHING) for key, value in expected.items()), where
+        assert said or outcomes["read as it was"], where
+        with StudyDir(folder.path).lock():
+            assert list(recover(StudyDir(folder.path))) == [], where
+        shutil.rmtree(folder.path)
+    print(dict(outcomes))
 
 
 def test_damage_to_a_finished_study(
