@@ -28,7 +28,7 @@ Damage = Callable[[Path, random.Random, list[Path]], None]
 """Of a file; the list holds all files that may be damaged."""
 
 # Written again at each start, or read by nobody: readers need not notice.
-_NOTHING = (None, [], {}, PlanFile(), DataFile())  # until the study is carried out again
+_NOTHING: tuple[object, ...] = (None, [], {}, PlanFile(), DataFile())  # until the study is carried out again
 _NOT_COVERED = frozenset(
     {".lock", "log.txt", "events.jsonl", "outputs.json", "summary.json", "report.html", "rating.html"}
 )
