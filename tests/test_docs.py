@@ -99,6 +99,21 @@ def test_the_example_of_another_task_prints_what_the_page_shows(
     assert [line for line in shown if line not in printed] == []
 
 
+def test_the_example_of_scores_prints_what_the_page_shows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (DOCS / "judging.md").read_text(encoding="utf-8")
+    found = re.search(r"^```sh\n\$ tuneoff (judge docs/answers.*?)\n```\n\n```text\n(.*?)^```", page, re.M | re.S)
+    assert found is not None
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(found[1])) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert found[2].splitlines() == printed[:5]
+    rows = re.search(r"^```text\n(question,.*?)^```", page, re.M | re.S)
+    assert rows is not None
+    assert (DOCS / "answers.csv").read_text(encoding="utf-8").startswith(rows[1])
+
+
 def test_files_named_in_the_docs_exist() -> None:
     """In backticks: a path of the package (`engine/prefill.py`) or of the repository (`python benches/train.py`)."""
     folders = (ROOT / "src" / "tuneoff", ROOT)

@@ -17,6 +17,7 @@ LAYERS = {
     "cache": 0,
     "confined": 0,
     "errors": 0,
+    "extras": 0,
     "metrics": 0,
     "options": 0,
     "plugins": 0,

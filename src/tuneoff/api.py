@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from tuneoff.errors import UserError
+from tuneoff.extras import require_tune
 from tuneoff.methods import Method
 from tuneoff.options import DATA_FILES, OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.results.run_dir import StoredRun
@@ -89,6 +90,7 @@ def compare(
     """
     from tuneoff.trackers import open_trackers
 
+    require_tune("compare")
     rows = {"train": train, "validation": validation, "test": test}
     spec = _spec_of(study, preset, methods, rows, options, predictions)
     folder = Path(output).expanduser() if output is not None else Path("runs") / spec.name
@@ -265,6 +267,7 @@ class Study:
         """A chart of the report as an Altair chart. Raises `UserError` for an unknown name or without data to draw."""
         from tuneoff import report
 
+        require_tune("a chart", ("altair",))
         drawn = report.chart(name, self.summary, self.stored)
         if drawn is None:
             raise UserError(f"{self.path}: nothing to draw for the chart {name!r}")
@@ -343,6 +346,7 @@ class Winner:
 
         A model whose repository has code of its own needs `trust_remote_code`. Raises `UserError` if files are missing.
         """
+        require_tune("a trained model")
         from tuneoff.run import load_adapted
 
         return load_adapted(self.stored, trust_remote_code=trust_remote_code)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import struct
+import sys
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -248,3 +249,13 @@ def test_changed_bytes_are_read_or_refused(data: st.DataObject, sound_files: dic
             (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "a.arrow"}]}')
             (tmp_path / "a.arrow").write_bytes(content)
             list(open_saved_folder(tmp_path)["train"].rows)
+
+
+def test_without_pyarrow_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        UserError, match=r"a\.parquet: reading Parquet and Arrow needs pyarrow; run pip install 'tuneoff\["
+    ):
+        list(open_file(str(path)).rows)

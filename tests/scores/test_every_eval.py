@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,18 @@ from tuneoff.errors import UserError
 from tuneoff.scores import ScoreColumns, read_score_files
 
 Write = Callable[[str, str], str]
+
+
+REAL = Path(__file__).parents[1] / "fixtures" / "scores"
+
+
+def test_real_records_have_the_scores_that_they_were_converted_from() -> None:
+    data = read_score_files([str(REAL / "every_eval_ever")])
+    source = read_score_files([str(REAL / "lm_eval")])
+    assert data.systems == source.systems
+    assert set(data.metrics) == {"acc", "acc_norm"}
+    for metric in data.metrics:
+        assert data.scores[metric] == source.scores[metric]
 
 
 def record(model: str, sample: str, score: object, **other: object) -> dict[str, object]:

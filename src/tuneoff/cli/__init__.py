@@ -17,6 +17,7 @@ from typing import TextIO, cast
 from tuneoff import stopping
 from tuneoff.cli.output import say, show_traceback
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.extras import missing_extra
 from tuneoff.text import LastingStream
 
 _SHOWN_NAME = 60
@@ -108,6 +109,8 @@ def _explain(error: BaseException) -> int | None:
     """Say what an exception means; the exit code. None for a bug."""
     if isinstance(error, UserError):
         return complain(str(error), USAGE)
+    if (missing := missing_extra(error)) is not None:
+        return complain(missing, USAGE)
     if isinstance(error, RunFailure):
         return complain(str(error), FAILED)
     if isinstance(error, BrokenPipeError):

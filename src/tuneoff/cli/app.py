@@ -16,6 +16,7 @@ from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides
 from tuneoff.cli.output import say, show, show_json
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
+from tuneoff.extras import require_tune
 from tuneoff.options import STANDARD_INPUT
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ def check(asked: _Comparison) -> int:
     from tuneoff.study.checklist import look_at
     from tuneoff.study.executor import check_executor
 
+    require_tune("tuneoff check")
     flags = asked.flags
     flags.limits()
     check_executor(flags.engine)
@@ -290,6 +292,7 @@ def train(
 
 def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run: bool, as_json: bool) -> "int | Study":
     """Dry run: the plan on stdout. Otherwise the study, and its summary on stdout with --json."""
+    require_tune("a study")
     from tuneoff.cli.plans import plan_as_json, plan_as_text
     from tuneoff.cli.study import plan_study, run_study
     from tuneoff.study.runner import check_before_runs
@@ -355,6 +358,7 @@ def summarize(
     from tuneoff.cli.new_texts import check_output, report_texts
     from tuneoff.cli.verdicts import columns_of_training, select_run
 
+    require_tune("tuneoff summarize")
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
     sources = files or [STANDARD_INPUT]
@@ -654,6 +658,7 @@ def doctor(
         return FAILED if found else DONE
     if folder is not None:
         raise UserError(f"doctor {folder}: a folder is checked with --strict only; add it, or leave the folder out")
+    require_tune("tuneoff doctor")
     from tuneoff.cli.doctor import as_text, examine
 
     findings = examine()

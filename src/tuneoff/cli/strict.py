@@ -35,11 +35,14 @@ def _versions() -> Iterator[str]:
     """Packages that are older or newer than tuneoff supports."""
     for text in importlib.metadata.requires("tuneoff") or ():
         wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        optional = wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})
+        if optional and not (wanted.marker and wanted.marker.evaluate({"extra": "tune"})):
             continue
         try:
             version = importlib.metadata.version(wanted.name)
         except importlib.metadata.PackageNotFoundError:
+            if optional:  # an installation that only judges
+                continue
             yield f"{wanted.name}: not installed; run pip install '{wanted.name}{wanted.specifier}'"
             continue
         if not wanted.specifier.contains(version, prereleases=True):

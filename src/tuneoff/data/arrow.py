@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _MOST_JSON_BYTES = 16_000_000  # of the files that describe a saved folder
 def parquet_rows(source: ByteSource) -> Iterator[SourceRow | UnreadableRow]:
     """Read a Parquet file batch by batch. Raises `UserError` if it is not a Parquet file or is damaged."""
 
+    _require_pyarrow(source.name)
     damage = partial(_damage, f"{source.name}: not a Parquet file, or a damaged one", "write")
 
     def batches(threads: bool = False) -> Iterator[Any]:
@@ -33,6 +35,11 @@ def parquet_rows(source: ByteSource) -> Iterator[SourceRow | UnreadableRow]:
     check_tables(source.name, source.path.stat().st_size, batches, _plain_columns)
     with damage():
         yield from batch_rows(source.name, batches(threads=True))
+
+
+def _require_pyarrow(name: str) -> None:
+    if find_spec("pyarrow") is None:
+        raise UserError(f"{name}: reading Parquet and Arrow needs pyarrow; run pip install 'tuneoff[formats]'")
 
 
 @contextmanager
@@ -134,6 +141,7 @@ def open_saved_folder(folder: Path) -> dict[str, SourceTable]:
 
     Raises `UserError` for a folder of another kind or an incomplete one.
     """
+    _require_pyarrow(str(folder))
     if (folder / "dataset_dict.json").is_file():
         splits = _read_json(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or not all(isinstance(name, str) for name in splits):

@@ -32,7 +32,7 @@ class _Frames(io.RawIOBase):
             import zstandard
         except ImportError as error:
             raise UserError(
-                f"{name}: reading .zst needs the package zstandard; run `pip install zstandard`, or `unzstd` the file"
+                f"{name}: reading zstd (.zst, .eval) needs the package zstandard; run `pip install zstandard`"
             ) from error
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
         self._fault = zstandard.ZstdError

@@ -18,7 +18,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
 from tuneoff.metrics.registry import METRICS
 from tuneoff.prompts import field_names
-from tuneoff.report import figures, formatting, sections
+from tuneoff.report import formatting, sections
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.pictures import Pictures
 from tuneoff.report.rating import rating_page
@@ -63,19 +63,37 @@ def render(summary: Summary, study: StoredStudy) -> WrittenReport:
     charts, problem = _charts(summary, study)
     # The page comes first: drawing takes longest, and may be ended from outside.
     write([f"{one.file}{ending}" for one in charts for ending in (".png", ".svg")], problem)
-    pictures = figures.save_charts({one.file: one.chart for one in charts}, study.dir.figures)
+    pictures = _save_pictures(charts, study)
     if pictures.problem is not None:
         write([path.name for path in pictures.paths], None)
     return WrittenReport(study.dir.report, Pictures(pictures.paths, problem or pictures.problem))
 
 
 def _charts(summary: Summary, study: StoredStudy) -> tuple[Sequence[StudyChart], str | None]:
-    """All charts of the page; none, and why, without the package that holds the code that draws them."""
+    """All charts of the page; none, and why, without the packages that hold the code that draws them."""
     try:
+        charts = list(study_charts(summary, study))
         _vega_bundle()
     except ImportError as error:
-        return [], f"{error}; run pip install vl-convert-python"
-    return list(study_charts(summary, study)), None
+        packages = "vl-convert-python" if error.name == "vl_convert" else "altair vl-convert-python"
+        return [], f"{error}; run pip install {packages}"
+    return charts, None
+
+
+def _save_pictures(charts: Sequence[StudyChart], study: StoredStudy) -> Pictures:
+    if not charts:
+        return Pictures((), None)
+    from tuneoff.report.figures import save_charts
+
+    return save_charts({one.file: one.chart for one in charts}, study.dir.figures)
+
+
+def _specifications(charts: Sequence[StudyChart]) -> dict[str, object]:
+    if not charts:
+        return {}
+    from tuneoff.report.figures import specification
+
+    return {one.file: specification(one.chart) for one in charts}
 
 
 def _page(
@@ -107,7 +125,7 @@ def _page(
         read_resource("escaping.js") + read_resource("reader.js"),
     ]
     reader = reader_data(summary, study, styles)
-    drawings = {"dark": DARK, "figures": {one.file: figures.specification(one.chart) for one in charts}}
+    drawings = {"dark": DARK, "figures": _specifications(charts)}
     names = {run.name for run in compared}
     listed = [*compared, *(run for run in study.runs if run.record.spec.is_main and run.name not in names)]
     environment = template_environment()

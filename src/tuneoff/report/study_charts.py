@@ -1,11 +1,14 @@
-"""The charts of a study: which there are, what they are called, and what a reader should look for in them."""
+"""The charts of a study: which there are, what they are called, and what a reader should look for in them.
+
+Altair draws them. It is imported when it is used, because an installation that only judges does not have it.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuneoff.errors import UserError
-from tuneoff.report import chart_data, figures, formatting
+from tuneoff.report import chart_data, formatting
 from tuneoff.report.table import primary_metric, style_of
 from tuneoff.report.theme import MethodStyles
 from tuneoff.results.run_dir import StoredRun
@@ -63,7 +66,9 @@ def method_styles(summary: Summary, study: StoredStudy) -> MethodStyles:
 
 
 def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
-    """All charts for which the study has data, in the order of the page."""
+    """All charts for which the study has data, in the order of the page. Raises `ImportError` without Altair."""
+    from tuneoff.report import figures
+
     styles = method_styles(summary, study)
     records = [run.record for run in compared_runs(summary, study)]
     timing = finished_timing_runs(study.records)
@@ -84,6 +89,8 @@ def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
 def _quality_charts(
     summary: Summary, study: StoredStudy, records: Sequence[Record], styles: MethodStyles, note: str | None
 ) -> Iterator[StudyChart]:
+    from tuneoff.report import figures
+
     metric = primary_metric(summary.rows, summary.primary_metric)
     if metric is None:
         return
@@ -107,6 +114,8 @@ def _quality_charts(
 
 
 def _data_size_charts(summary: Summary, styles: MethodStyles) -> Iterator[StudyChart]:
+    from tuneoff.report import figures
+
     for index, sizes in enumerate(summary.data_sizes):
         model = sizes.block or (styles.models[0] if styles.models else "")
         drawn = figures.data_size_curves(sizes.curves, sizes.crossovers, styles, model, summary.primary_metric)
