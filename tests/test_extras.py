@@ -40,6 +40,7 @@ COMMANDS = {
     "check": ["--train-file=train.csv"],
     "train": ["lora", "--train-file=train.csv"],
     "summarize": ["runs/mine", "text.txt"],
+    "work": ["runs/mine"],
     "doctor": [],
 }
 

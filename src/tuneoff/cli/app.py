@@ -431,6 +431,7 @@ def work(
     if status:
         show(status_as_text(_folder(folder)))
         return DONE
+    require_tune("tuneoff work")
     work_in(_folder(folder), WorkFlags(limit, memory, devices, trust_remote_code, quiet))
     return DONE
 
