@@ -44,6 +44,18 @@ def spec_of(name, model, data, **train):
     )
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_trial_reads_no_test_example_and_writes_texts_only_where_they_choose(writes, tiny_model, tiny_data, tmp_path):
+    spec = spec_of("lora", tiny_model("llama"), tiny_data)
+    trial = spec.model_copy(update={"role": "trial", "writes_validation": writes})
+    record = run.run(trial, tmp_path, "id", "name")
+    assert record.status == "finished"
+    assert record.artefact is None
+    rows = {json.loads(line)["id"] for line in tiny_data["validation"].read_text().splitlines()}
+    assert {row.id for row in RunDir(tmp_path).read_predictions()} == (rows if writes else set())
+    assert ("rouge1" in record.scores) is writes
+
+
 def load_adapted(folder):
     run_dir = RunDir(folder)
     return run.load_adapted(StoredRun(run_dir, run_dir.read_record()))

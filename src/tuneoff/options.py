@@ -37,6 +37,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "fractions": ("fractions",),
     "search_at": ("search_at",),
     "halving": ("halving",),
+    "choose_by": ("choose_by",),
     "margin": ("margin",),
     "metric": ("metric",),
     "epochs": ("train", "epochs"),
@@ -92,6 +93,7 @@ class StudyOptions(TypedDict, total=False):
     fractions: float | Sequence[float]
     search_at: Literal["each", "full"]
     halving: bool
+    choose_by: Literal["loss", "text"]
     margin: float
     metric: str
     epochs: float

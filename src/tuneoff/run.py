@@ -206,6 +206,9 @@ class _Work:
         else:
             self._validate(adapted, validation, base)
         if spec.role == "trial":
+            if spec.writes_validation:
+                written = self._write(adapted, base, [dataclasses.replace(row, target=()) for row in validation])
+                self._score(prompter, held_out, written)
             return
         if spec.role == "timing":
             self._write(adapted, base, [dataclasses.replace(row, target=()) for row in validation])

@@ -194,6 +194,45 @@ def test_final_runs_follow_from_the_refinement_trial() -> None:
     assert planner.next_runs(study, HASHES, known) == ()
 
 
+def test_texts_of_a_second_training_choose_between_the_two_best() -> None:
+    study = study_of(methods=("zero_shot", "lora"), trials=3, choose_by="text")
+
+    def tell(run: PlannedRun) -> Record:
+        record = record_of(run, losses=best_at(1e-3)(run) + 0.5 * (run.spec.seed == search.SECOND_LOOK_SEED))
+        written = run.spec.writes_validation
+        return record.model_copy(update={"scores": {"rouge1": 10.0 * run.name.endswith("2")} if written else {}})
+
+    rounds, known = rounds_of(study, tell)
+    assert [[run.name for run in runs if run.spec.method.name == "lora"] for runs in rounds] == [
+        ["lora-trial1", "lora-trial2", "lora-trial3"],
+        ["lora-trial4"],
+        ["lora-text1", "lora-text2"],
+        ["lora-s0"],
+    ]
+    looks = [run for run in rounds[2] if run.spec.method.name == "lora"]
+    assert all(run.spec.writes_validation and run.spec.role == "trial" for run in looks)
+    assert {run.spec.seed for run in looks}.isdisjoint({run.spec.seed for runs in rounds[:2] for run in runs})
+    plan = planner.plan(study, HASHES, known)
+    assert plan.complete
+    for cell in planner.search_file(study, HASHES, plan, known).cells:
+        assert cell.decided_by == "text"
+        assert [look.text_score for look in cell.second_looks] == [0.0, 10.0]
+        assert cell.chosen == cell.second_looks[1].value
+        best = sorted(cell.trials, key=lambda trial: trial.validation_loss or math.inf)[:2]
+        assert [look.value for look in cell.second_looks] == [trial.value for trial in best]
+        assert cell.seconds == 2.0 * (len(cell.trials) + 2)
+    [final] = [run for run in plan.runs if run.name == "lora-s0"]
+    assert final.spec.method.hyperparameters["learning_rate"] == looks[1].spec.method.hyperparameters["learning_rate"]
+
+
+def test_by_default_specs_and_ids_are_those_from_before_texts_could_choose() -> None:
+    [run] = planner.plan(study_of(methods=("lora",)), HASHES, {}).runs
+    assert "writes_validation" not in run.spec.model_dump()
+    assert "choose_by" not in study_of().model_dump()
+    with pytest.raises(ValueError, match="set trials too"):
+        study_of(choose_by="text")
+
+
 def test_each_round_only_adds_runs() -> None:
     study = study_of(methods=("zero_shot", "lora", "full"), trials=2, fractions=(0.1, 1.0))
     rounds, known = rounds_of(study, lambda run: record_of(run, losses=best_at(1e-3)(run)))
@@ -303,6 +342,7 @@ def test_every_fraction_is_searched_unless_the_study_says_otherwise() -> None:
         {"trials": 3},
         {"fractions": (0.1, 0.5, 1.0), "seeds": 2},
         {"fractions": (0.1, 1.0), "seeds": 3, "trials": 2, "search_at": "full"},
+        {"trials": 3, "choose_by": "text"},
     ],
 )
 def test_the_number_of_runs_is_known_beforehand(settings: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PruningSavings
 from tuneoff.study import planner, search
-from tuneoff.study.search import Schedule, Trial
+from tuneoff.study.search import Schedule, SecondLook, Trial
 
 LOW, MIDDLE, HIGH = search.grid("lora", "learning_rate", 3)
 
@@ -55,6 +55,43 @@ def test_an_edge_needs_three_values_or_more() -> None:
 
 def test_of_two_equal_losses_the_earlier_trial_is_the_best() -> None:
     assert search.best_trial([Trial(1e-4, 2), Trial(1e-3, 1), Trial(1e-2, 1)]).value == 1e-3
+
+
+def look(value: float, first: float, second: float, score: float) -> SecondLook:
+    return SecondLook(value, first, second, score)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "seeded", "chosen", "by"),
+    [
+        (look(1, 2.0, 2.1, 30.0), look(2, 2.2, 2.3, 40.0), True, 1, "loss"),  # both losses are lower
+        (look(1, 2.0, 2.3, 30.0), look(2, 2.1, 2.2, 40.0), True, 2, "text"),  # the losses overlap
+        (look(1, 2.0, 2.3, 30.0), look(2, 2.1, 2.2, 30.0), True, 1, "text"),  # equal texts: the lower mean loss
+        (look(1, 2.0, 2.0, 30.0), look(2, 2.2, 2.2, 40.0), False, 2, "text"),  # no seed, so no noise to compare with
+        (look(1, 2.0, math.inf, -math.inf), look(2, 2.2, 2.2, 1.0), True, 2, "loss"),  # it diverged once
+        (look(1, 2.0, math.inf, -math.inf), look(2, 2.2, 2.2, 1.0), False, 2, "loss"),
+    ],
+)
+def test_texts_decide_where_another_seed_could_change_the_order_of_losses(
+    first: SecondLook, second: SecondLook, seeded: bool, chosen: float, by: str
+) -> None:
+    for pair in ((first, second), (second, first)):
+        found, decided = search.choose_by_text(*pair, seeded=seeded)
+        assert (found.value, decided) == (chosen, by)
+
+
+def test_the_two_best_have_the_lowest_losses() -> None:
+    tried = [Trial(1e-4, 2), Trial(1e-3, 1), Trial(1e-2, math.inf), Trial(3e-3, 1.5)]
+    assert [trial.value for trial in search.two_best(tried)] == [1e-3, 3e-3]
+    assert len(search.two_best([Trial(1e-4, math.inf), Trial(1e-3, 1)])) == 1
+
+
+def test_settings_within_noise_are_those_that_another_seed_could_have_put_first() -> None:
+    looks = [look(1e-3, 1.0, 1.1, 30.0), look(3e-3, 1.05, 1.05, 20.0)]
+    tried = [Trial(1e-4, 1.5), Trial(1e-3, 1.0), Trial(3e-3, 1.05), Trial(1e-2, 1.09), Trial(1.0, math.inf)]
+    # The SD of a seed is 0.05 (0.1 apart, and 0.0): a difference of up to 2 x sqrt(2) x 0.05 = 0.14 is noise.
+    assert search.within_noise(looks[0], looks, tried) == (3e-3, 1e-2)
+    assert search.within_noise(looks[0], [look(1e-3, 1.0, math.inf, 0.0)], tried) == ()
 
 
 # Pruning

@@ -129,6 +129,8 @@ def test_an_optimum_at_the_edge_of_the_search_is_found() -> None:
     cell = SearchCell(model="starter", method="lora", hyperparameter="learning_rate", chosen=0.01, on_edge=True)
     assert checks(*FAULTLESS, search=SearchFile(cells=(cell,))) == [("search edge", "lora")]
     tenth = cell.model_copy(update={"fraction": 0.1})
+    close = cell.model_copy(update={"on_edge": False, "within_noise": (1e-3, 3e-3), "decided_by": "text"})
+    assert checks(*FAULTLESS, search=SearchFile(cells=(close,))) == [("close settings", "lora")]
     assert checks(*FAULTLESS, search=SearchFile(cells=(tenth,))) == [("search edge", "lora at 10 % of the data")]
 
 

@@ -110,6 +110,9 @@ STUDY_FLAGS = (
     Flag("--halving", bool, EFFORT,
          "Run the trials of a trained method one after another, and prune one that is not in the better half after a "
          "quarter or half of its steps."),
+    Flag("--choose-by", str, EFFORT,
+         "What chooses among the settings of a method: the validation loss, or, between the two with the lowest loss, "
+         "the score of validation texts of a second training.", metavar="loss|text", default="loss"),
     Flag("--margin", float, EFFORT, "Differences of at most POINTS of the metric do not matter in practice.",
          metavar="POINTS", default="0.5"),
     Flag("--metric", str, EFFORT, "Score by which methods are judged: rouge1, rouge2, rougeL, rougeLsum ...",

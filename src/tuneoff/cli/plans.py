@@ -75,7 +75,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         where = "on each fraction of the data" if study.search_at == "each" else "on all the data"
         lines.append(
             f"search  {plural(study.trials, 'trial')} and a refinement trial for each method {where}, chosen by "
-            f"validation loss; {prepared.total} runs in all, the final ones follow from the trials"
+            f"validation loss{_second_look(study)}; {prepared.total} runs in all, the final ones follow from the trials"
         )
     if study.halving:
         rungs = sorted({step for run in prepared.plan.runs for step, _ in run.spec.cut_above})
@@ -104,6 +104,12 @@ def plan_as_text(prepared: PreparedStudy) -> str:
             f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _second_look(study: StudySpec) -> str:
+    if study.choose_by == "loss":
+        return ""
+    return ", and between the two best by the texts of a second training, unless the losses agree on one of them"
 
 
 def sensitivity_sentence(prepared: PreparedStudy) -> str | None:

@@ -205,6 +205,7 @@ def _tuned(spec: StudySpec, search: SearchFile | None) -> str:
     return (
         f"{plural(spec.trials, 'trial')} and a refinement trial for each method, {where}: "
         f"{', '.join(names) or 'not yet'}"
+        + ("; of the two best, chosen by validation texts of a second training" if spec.choose_by == "text" else "")
     )
 
 

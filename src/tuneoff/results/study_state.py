@@ -183,6 +183,19 @@ class PruningSavings(_Tolerant):
     seconds: float | None = None
 
 
+class SecondLookResult(_Tolerant):
+    """A second training with one of the two best settings, and the texts that it wrote for validation documents."""
+
+    value: Scalar
+    validation_loss: float | None = None
+    text_score: float | None = None
+    """Mean over the validation documents, of the study's metric."""
+    status: str = ""
+    seconds: float | None = None
+    steps: int | None = None
+    run: str = ""
+
+
 class SearchCell(_Tolerant):
     """The trials of one method on one model and one fraction of the data."""
 
@@ -196,17 +209,24 @@ class SearchCell(_Tolerant):
     chosen: Scalar = None
     on_edge: bool | None = None
     saved: PruningSavings | None = None
+    second_looks: tuple[SecondLookResult, ...] = ()
+    decided_by: Literal["loss", "text"] | None = None
+    """What decided between the two best settings; None if the lowest loss was taken without a second look."""
+    within_noise: tuple[Scalar, ...] = ()
+    """Other settings whose loss differs from that of the chosen one by no more than another seed changes."""
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all trials together."""
-        return sum(trial.steps or 0 for trial in self.trials)
+        every = [*(trial.steps for trial in self.trials), *(look.steps for look in self.second_looks)]
+        return sum(steps or 0 for steps in every)
 
     @property
     def seconds(self) -> float | None:
         """Time of all trials together; None if one has no time."""
-        known = [trial.seconds for trial in self.trials if trial.seconds is not None]
-        return sum(known) if known and len(known) == len(self.trials) else None
+        every = [*(trial.seconds for trial in self.trials), *(look.seconds for look in self.second_looks)]
+        known = [seconds for seconds in every if seconds is not None]
+        return sum(known) if known and len(known) == len(every) else None
 
 
 class SearchFile(_Tolerant):

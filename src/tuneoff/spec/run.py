@@ -188,10 +188,18 @@ class RunSpec(Frozen):
         (), description="of a trial: the steps at which it may be pruned, each with the highest loss allowed there"
     )
 
+    writes_validation: bool = Field(
+        False,
+        exclude_if=lambda value: not value,  # run ids stay as they were
+        description="of a trial: it also writes texts for the validation documents",
+    )
+
     @model_validator(mode="after")
     def _only_trials_are_pruned(self) -> "RunSpec":
         if self.cut_above and self.role != "trial":
             raise ValueError(f"cut_above is only for trials, not for a {self.role} run")
+        if self.writes_validation and self.role != "trial":
+            raise ValueError(f"writes_validation is only for trials, not for a {self.role} run")
         return self
 
     def without_paths(self) -> "RunSpec":

@@ -72,6 +72,12 @@ class StudySpec(Frozen):
     halving: bool = Field(
         False, description="run the trials of a trained method one after another, and prune bad ones early"
     )
+    choose_by: Literal["loss", "text"] = Field(
+        "loss",
+        exclude_if=lambda value: value == "loss",  # study.json of such studies stays as it was
+        description="what chooses among settings: the validation loss, or, between the two with the lowest loss, the "
+        "score of validation texts of a second training",
+    )
     steps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {}, description="optimiser steps by method, for equal time; other methods use those of `train`"
     )
@@ -127,6 +133,13 @@ class StudySpec(Frozen):
         if halving and not info.data.get("trials"):
             raise ValueError("without trials there is nothing to prune; set trials too (--trials N)")
         return halving
+
+    @field_validator("choose_by")
+    @classmethod
+    def _choosing_needs_trials(cls, choose_by: str, info: ValidationInfo) -> str:
+        if choose_by == "text" and not info.data.get("trials"):
+            raise ValueError("without trials there is nothing to choose; set trials too (--trials N)")
+        return choose_by
 
     @field_validator("methods")
     @classmethod

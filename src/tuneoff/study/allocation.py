@@ -89,7 +89,11 @@ def resized(study: StudySpec, size: Size, sizes: DataSizes) -> StudySpec:
     if size.validation < whole.validation:
         change["data"] = study.data.model_copy(update={"max_validation_documents": size.validation})
     if size.trials < whole.trials:
-        change |= {"trials": size.trials, "halving": study.halving and size.trials > 0}
+        change |= {
+            "trials": size.trials,
+            "halving": study.halving and size.trials > 0,
+            "choose_by": study.choose_by if size.trials > 0 else "loss",
+        }
     if size.fractions < whole.fractions:
         change["fractions"] = (*study.fractions[: size.fractions - 1], 1.0)
     if size.seeds < whole.seeds:

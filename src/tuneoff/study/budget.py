@@ -183,6 +183,7 @@ def _with_settings(study: StudySpec, settings: ReducedSettings) -> StudySpec:
         for name in ("trials", "step_floor", "seeds", "steps", "fractions", "scored_documents")
     }
     own["halving"] = study.halving and settings.trials > 0
+    own["choose_by"] = study.choose_by if settings.trials > 0 else "loss"
     return study.model_copy(update={**own, "data": data, "train": train})
 
 

@@ -29,6 +29,7 @@ MAY_GROW = (
     "trials",
     "search_at",
     "halving",
+    "choose_by",
     "scored_documents",
 )
 _SHOWN = 6  # differences in a message

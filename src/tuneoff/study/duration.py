@@ -55,12 +55,13 @@ def estimate(study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int 
             if method_class(runs.method).trains:
                 steps = steps_of(study, sizes, runs.method, runs.fraction)
                 an_epoch = steps_per_epoch(sizes.train_examples_at(runs.fraction), study.train.batch_size)
-                pruned = study.halving and runs.role == "trial"
+                pruned = study.halving and runs.role == "trial" and not runs.writes_validation
                 early = rungs(steps, study.train.warmup) if pruned else ()
                 checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
                 seconds += speed.warm_up + steps * speed.step
             seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
             seconds += test * speed.write if runs.role == "final" else 0.0
+            seconds += validation * runs.fraction * speed.write if runs.writes_validation else 0.0
             if pruned:
                 sequential.append(seconds)
             else:

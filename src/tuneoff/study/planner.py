@@ -17,7 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.methods.base import Method
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, TrialResult
+from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, SecondLookResult, TrialResult
 from tuneoff.spec import (
     TIMED_STEPS,
     MethodSpec,
@@ -29,7 +29,7 @@ from tuneoff.spec import (
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
 from tuneoff.study.run_id import run_id_of
-from tuneoff.study.search import Schedule, Trial
+from tuneoff.study.search import Schedule, SecondLook, Trial
 
 Completed = Mapping[str, Record]  # run id -> record
 
@@ -96,6 +96,8 @@ class TrialGroup:
     tried: tuple[tuple[PlannedRun, Trial], ...]
     refinement_reason: str | None
     chosen: Scalar
+    second_looks: tuple[tuple[PlannedRun, SecondLook], ...] = ()
+    decided_by: Literal["loss", "text"] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class RunGroup:
     fraction: float
     role: Literal["final", "trial"]
     number: int
+    writes_validation: bool = False
 
 
 def outline(study: StudySpec) -> Iterator[RunGroup]:
@@ -163,6 +166,8 @@ def outline(study: StudySpec) -> Iterator[RunGroup]:
         for fraction in study.fractions:
             if tries and (fraction == 1 or study.search_at == "each"):
                 yield RunGroup(name, fraction, "trial", study.trials + 1)
+                if study.choose_by == "text":
+                    yield RunGroup(name, fraction, "trial", 2, writes_validation=True)
             if fraction == 1 or not same_everywhere:
                 yield RunGroup(name, fraction, "final", study.seeds if method_class(name).seeded else 1)
 
@@ -278,11 +283,47 @@ class _Planner:
             value, reason = search.refinement_value(name, parameter, trials, self._study.task)
             attempt(value)
         done = reason is not None and not waiting()
-        winner = search.best_trial([trial for _, trial in tried]) if done else None
+        trials = [trial for _, trial in tried]
+        looks: tuple[tuple[PlannedRun, SecondLook], ...] = ()
+        chosen, decided_by = (search.best_trial(trials).value if done else None), None
+        if done and self._study.choose_by == "text" and len(best := search.two_best(trials)) == 2:
+            looks = tuple(
+                self._second_look(model, name, {**fixed, parameter: trial.value}, fraction, number, trial)
+                for number, trial in enumerate(best, 1)
+            )
+            done = not any(math.isnan(look.loss) for _, look in looks)
+            if done:
+                (_, first), (_, second) = looks
+                look, decided_by = search.choose_by_text(first, second, seeded=method_class(name).seeded)
+                chosen = look.value
+        chosen = chosen if done else None
         self._searches.append(
-            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, winner.value if winner else None)
+            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, chosen, looks, decided_by)
         )
-        return {**fixed, parameter: winner.value} if winner else None
+        return {**fixed, parameter: chosen} if done else None
+
+    def _second_look(
+        self,
+        model: ModelSpec,
+        name: str,
+        values: Mapping[str, Any],
+        fraction: float,
+        number: int,
+        trial: Trial,
+    ) -> tuple[PlannedRun, SecondLook]:
+        label = f"{'' if fraction == 1 else f'-f{fraction:g}'}-text{number}"
+        run = self._run(model, name, values, fraction, search.SECOND_LOOK_SEED, label, "trial")
+        spec = run.spec.model_copy(update={"writes_validation": True})
+        run = PlannedRun(spec, self._hashes.run_id(spec), run.name)
+        self._trials.append(run)
+        again = _trial_of(trial.value, run, self._completed)
+        record = self._completed.get(run.run_id)
+        score = None if record is None else record.scores.get(self._study.metric)
+        if math.isnan(again.loss):
+            score = math.nan
+        elif score is None:
+            score = -math.inf
+        return run, SecondLook(trial.value, trial.loss, again.loss, score)
 
     def _with_limits(self, run: PlannedRun, earlier: Sequence[Mapping[int, float]]) -> PlannedRun:
         limits = search.pruning_limits(self._hashes.schedule(run.spec).steps, run.spec.train.warmup, earlier)
@@ -355,12 +396,33 @@ def _search_cell(study: StudySpec, hashes: ContentHashes, group: TrialGroup, com
         reserve_because=group.refinement_reason,
         chosen=group.chosen,
         on_edge=search.is_on_edge(group.method, group.hyperparameter, trials) if known else None,
+        second_looks=tuple(_look_result(run, look, completed.get(run.run_id)) for run, look in group.second_looks),
+        decided_by=group.decided_by,
+        within_noise=_within_noise(group, trials),
     )
     if not study.halving or not any(run.spec.cut_above for run, _ in group.tried):
         return cell
     records = [record for run, _ in group.tried if (record := completed.get(run.run_id)) is not None]
     saved = search.pruning_savings([(record, hashes.schedule(record.spec)) for record in records])
     return cell.model_copy(update={"saved": saved})
+
+
+def _within_noise(group: TrialGroup, trials: Sequence[Trial]) -> tuple[Scalar, ...]:
+    looks = [look for _, look in group.second_looks]
+    chosen = next((look for look in looks if look.value == group.chosen), None)
+    return () if chosen is None or group.decided_by is None else search.within_noise(chosen, looks, trials)
+
+
+def _look_result(run: PlannedRun, look: SecondLook, record: Record | None) -> SecondLookResult:
+    return SecondLookResult(
+        value=look.value,
+        validation_loss=look.loss if math.isfinite(look.loss) else None,
+        text_score=look.score if math.isfinite(look.score) else None,
+        status=record.status if record else "to do",
+        seconds=record.resources.total_seconds if record and record.resources else None,
+        steps=record.curve.steps if record else None,
+        run=run.folder,
+    )
 
 
 def _trial_result(run: PlannedRun, trial: Trial, record: Record | None) -> TrialResult:

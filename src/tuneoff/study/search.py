@@ -6,6 +6,9 @@ the edge of what was tried, else between the best rate and its better neighbour;
 rates both are edges, so they are placed inside the range, and the refinement trial takes the end next to the better
 one. The lowest validation loss wins, for prompts and for trained methods. A value that the study sets is not searched.
 
+With `choose_by = "text"` the two settings with the lowest losses are trained once more, with another seed, and write
+texts for the validation documents (`choose_by_text`).
+
 Pruning (`halving`) is the stopping form of asynchronous successive halving (Li et al. 2020, *A System for Massively
 Parallel Hyperparameter Tuning*) with a reduction factor of 2. Trials run one after another, each on its full schedule;
 none is resumed. At a quarter and at half of its steps (the rungs), a trial stops if its loss is not in the better half
@@ -17,6 +20,7 @@ neighbours is better, their losses at the last rung that both reached are compar
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
@@ -28,6 +32,7 @@ from tuneoff.spec.task import Task
 
 # Seeds of final runs begin at 0. A trial never has the order or the subset of a final run.
 TRIAL_SEED = 1_000_000
+SECOND_LOOK_SEED = TRIAL_SEED + 1
 
 _RUNG_FRACTIONS = (1 / 4, 1 / 2)
 # A loss after fewer steps depends on how a rate warms up, not on where it leads.
@@ -114,6 +119,62 @@ def _is_better(one: Trial, other: Trial) -> bool:
     if pruned and shared:
         return one.rungs[max(shared)] < other.rungs[max(shared)]
     return one.loss < other.loss or (one in pruned and other not in pruned and math.isinf(other.loss))
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """A second training with one of the two best settings, which wrote texts for the validation documents.
+
+    `loss` and `score` are NaN before it has ended. If it diverged or failed, the loss is infinite and the score too,
+    below zero.
+    """
+
+    value: Scalar
+    first_loss: float
+    loss: float
+    score: float
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Of both trainings."""
+        return self.first_loss, self.loss
+
+
+def two_best(tried: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The two trials with the lowest losses, the better first; fewer if fewer have a loss."""
+    known = sorted((trial for trial in tried if math.isfinite(trial.loss)), key=lambda trial: trial.loss)
+    return tuple(known[:2])
+
+
+def choose_by_text(
+    first: SecondLook, second: SecondLook, *, seeded: bool
+) -> tuple[SecondLook, Literal["loss", "text"]]:
+    """The better of two settings, and what decided.
+
+    The loss decides only if both trainings of one setting have lower losses than both of the other: the difference is
+    then larger than what another seed changes. Otherwise the higher mean score of the texts decides, and the lower loss
+    if the scores are equal. Without seeds, both trainings of a setting are the same, so the texts decide.
+    """
+    if seeded or math.isinf(first.loss) or math.isinf(second.loss):
+        for one, other in ((first, second), (second, first)):
+            if max(one.losses) < min(other.losses) or (math.isinf(other.loss) and math.isfinite(one.loss)):
+                return one, "loss"
+    best = min((first, second), key=lambda look: (-look.score, sum(look.losses)))
+    return best, "text"
+
+
+def within_noise(chosen: SecondLook, looks: Sequence[SecondLook], tried: Sequence[Trial]) -> tuple[Scalar, ...]:
+    """The other settings whose loss is within what another seed changes, by the two trainings of the two best.
+
+    The difference of two trainings of one setting has twice the variance of one. The noise of a comparison is taken as
+    twice its standard deviation, which two pairs of trainings give roughly.
+    """
+    pairs = [look.losses for look in looks if math.isfinite(look.loss)]
+    if not pairs:
+        return ()
+    variance = sum((one - other) ** 2 / 2 for one, other in pairs) / len(pairs)
+    limit = chosen.first_loss + 2 * math.sqrt(2 * variance)
+    return tuple(trial.value for trial in tried if trial.value != chosen.value and trial.loss <= limit)
 
 
 def best_trial(tried: Sequence[Trial]) -> Trial:

@@ -15,6 +15,7 @@ from tuneoff.results.run_record import EmbeddingPosition, Record
 from tuneoff.results.study_state import DataFile, SearchFile
 from tuneoff.results.summary import Finding
 from tuneoff.spec.study import METRIC
+from tuneoff.text import join_words
 from tuneoff.verdict.outputs import is_constant, is_empty
 
 # Smallest change of the validation loss that counts, nats per token.
@@ -50,7 +51,7 @@ def diagnose(
         # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
         found += _compare_with_zero_shot(at_fraction, _zero_shot_run(at_fraction) or _zero_shot_run(of_model), metric)
         found += _compare_seeds(at_fraction, fraction, metric)
-    return [*_data_cautions(data), *found, *_search_edges(search)]
+    return [*_data_cautions(data), *found, *_search_edges(search), *_close_settings(search)]
 
 
 def _zero_shot_run(runs: Sequence[tuple[Record, RunOutputs]]) -> tuple[Record, RunOutputs] | None:
@@ -168,6 +169,19 @@ def _title_scale_digits(metric: str) -> tuple[str, float, int]:
 def _data_cautions(data: DataFile | None) -> Iterator[Finding]:
     for caution in data.all_cautions if data is not None else ():
         yield Finding(check="data", where="the test data", message=caution)
+
+
+def _close_settings(search: SearchFile | None) -> Iterator[Finding]:
+    for cell in search.cells if search else ():
+        if cell.within_noise:
+            values = join_words([str(value) for value in cell.within_noise])
+            how = "the lower loss in both trainings" if cell.decided_by == "loss" else "the better validation texts"
+            yield Finding(
+                check="close settings",
+                where=_method_at(cell.method, cell.fraction),
+                message=f"{cell.hyperparameter} = {values} had losses that another seed could have changed into that "
+                f"of {cell.chosen}, which was chosen for {how}",
+            )
 
 
 def _search_edges(search: SearchFile | None) -> Iterator[Finding]:
