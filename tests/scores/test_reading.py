@@ -1,12 +1,15 @@
 """Files and folders that a user names."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tuneoff.errors import UserError
+from tuneoff.report.score_page import score_page
 from tuneoff.scores import is_score_source, read_score_files
+from tuneoff.verdict.score_verdict import judge_scores, summarize_scores
 
 Write = Callable[[str, str], str]
 
@@ -46,3 +49,51 @@ def test_a_folder_without_scores_is_no_source(write: Write) -> None:
     assert is_score_source(str(folder / "table.csv"))
     with pytest.raises(UserError, match=r"no file of scores in this folder .*; name the files"):
         systems(str(folder))
+
+
+REAL = Path(__file__).parents[1] / "fixtures" / "scores"
+CHANGES = (
+    (b"1", b"null"),
+    (b'"', b""),
+    (b"{", b"["),
+    (b"0", b'"x"'),
+    (b"acc", b"\\ud800"),
+    (b",", b",,"),
+    (b"1", b"1e999"),
+)
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Cut, overwritten, shortened, doubled or replaced somewhere."""
+    changed, at = bytearray(content), rng.randrange(len(content))
+    kind = rng.randrange(5)
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        changed[at] = rng.randrange(256)
+    elif kind == 2:
+        del changed[at : at + rng.randrange(1, 200)]
+    elif kind == 3:
+        changed[at:at] = changed[at : at + rng.randrange(1, 400)]
+    else:
+        old, new = rng.choice(CHANGES)
+        return content.replace(old, new, rng.choice((1, -1)))
+    return bytes(changed)
+
+
+def test_100_damaged_files_are_judged_or_refused_in_one_sentence(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    files = sorted(path for path in REAL.rglob("*") if path.suffix in (".jsonl", ".json", ".eval"))
+    refused: list[str] = []
+    for _ in range(100):
+        source = rng.choice(files)
+        path = tmp_path / source.name
+        path.write_bytes(damaged(source.read_bytes(), rng))
+        try:
+            judged = judge_scores(read_score_files([str(path)]))
+            judged.verdict.model_dump_json()
+            score_page(summarize_scores(judged, "Scores")).encode()
+        except UserError as error:
+            refused.append(str(error))
+    assert 10 < len(refused) < 90
+    assert not [message for message in refused if "\n" in message]

@@ -1,5 +1,7 @@
 """Bootstrap intervals: agreement with theory, whole groups, and invariances."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -63,3 +65,21 @@ def test_rows_are_resampled_together() -> None:
     table = np.random.default_rng(6).normal(size=(1, 3, 40))
     means = resampled_means(np.concatenate([table, table + 2.0]), 50, seed=1)
     assert means[:, 1] - means[:, 0] == pytest.approx(np.full(50, 2.0))
+
+
+def test_resamples_in_parts_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, groups = np.random.default_rng(4).normal(size=90), np.repeat(np.arange(45), 2)
+    whole = group_interval(values, groups)
+    for draws in (1, 45 * 7, 45 * 1999):
+        monkeypatch.setattr("tuneoff.stats.bootstrap._DRAWS_AT_ONCE", draws)
+        assert group_interval(values, groups) == whole
+
+
+def test_many_groups_need_little_memory() -> None:
+    values = np.random.default_rng(5).normal(size=20_000)
+    tracemalloc.start()
+    try:
+        assert group_interval(values, np.arange(20_000)) is not None
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tuneoff.errors import UserError
+from tuneoff.scores.numbers import name_of
 from tuneoff.text import join_words, plural
 
 DEFAULT_METRIC = "score"
@@ -67,6 +68,8 @@ class ScoreCollector:
 
     def add(self, row: ScoreRow) -> None:
         """Add a row. Raises `UserError` if it contradicts an earlier one."""
+        if not (row.system + row.item + row.metric).isascii():
+            row = row._replace(system=name_of(row.system), item=name_of(row.item), metric=name_of(row.metric))
         self._systems.setdefault(row.system)
         if self._wanted and row.system not in self._wanted:
             return
@@ -99,7 +102,7 @@ class ScoreCollector:
         ):
             raise UserError("no score in these files; check the columns and the files")
         numbers, unseeded = self._seed_numbers()
-        notes = list(self.notes)
+        notes = [name_of(note) for note in self.notes]
         if self._other_content:
             example = next(iter(self._other_content))
             notes.append(

@@ -8,6 +8,7 @@ import numpy as np
 from tuneoff.stats.variance_components import Floats, Integers
 
 _RESAMPLES = 2000
+_DRAWS_AT_ONCE = 1 << 20
 # Fixed, so that the same scores always give the same interval.
 _SEED = 20260101
 
@@ -28,8 +29,13 @@ def group_interval(values: Floats, group_of: Integers, level: float = 0.95) -> t
         return None
     sums = np.bincount(group_of, weights=values, minlength=n_groups)
     counts = np.bincount(group_of, minlength=n_groups).astype(float)
-    drawn = np.random.default_rng(_SEED).integers(n_groups, size=(_RESAMPLES, n_groups))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    rng = np.random.default_rng(_SEED)
+    means = np.empty(_RESAMPLES)
+    at_once = max(1, _DRAWS_AT_ONCE // n_groups)
+    for start in range(0, _RESAMPLES, at_once):  # the same draws as all at once, in less memory
+        part = means[start : start + at_once]
+        drawn = rng.integers(n_groups, size=(len(part), n_groups))
+        part[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
