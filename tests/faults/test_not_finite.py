@@ -74,7 +74,7 @@ class Broken:
         def generate(adapted: Any, *given: Any, **named: Any) -> Any:
             def broken(_model: object, _inputs: object, output: Any) -> Any:
                 if self.now():
-                    output.logits[-1, -1, 3] = self.value
+                    output.logits[..., 3] = self.value
                 return output
 
             handle = adapted.model.register_forward_hook(broken)

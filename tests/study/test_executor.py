@@ -271,6 +271,16 @@ def test_an_end_without_a_record_is_a_failure_with_the_log(
         assert word in record.failure.message
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_without_room_for_its_record_is_one_sentence(tmp_path: Path, method: str) -> None:
+    """Its log is on the same disk, so nothing may be in it."""
+    (record,) = run([job(tmp_path)], "fill_the_disk", method)
+    assert record.failure is not None
+    assert record.failure.message == (
+        f"the disk was full before its first phase ({tmp_path}); free some space, then run the same command again"
+    )
+
+
 def test_a_record_that_says_running_is_not_believed(tmp_path: Path) -> None:
     (record,) = run([job(tmp_path)], "leave_running_record")
     assert record.status == "failed"

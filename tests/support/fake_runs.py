@@ -1,5 +1,6 @@
 """A job, and targets for `LocalExecutor`: each is called in a process of its own, as `tuneoff.run.run` would be."""
 
+import errno
 import os
 import signal
 import sys
@@ -91,6 +92,10 @@ def hang_and_ignore_sigterm(spec: RunSpec, folder: Path, run_id: str, name: str)
 
 def crash(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     raise ZeroDivisionError("nobody caught me")
+
+
+def fill_the_disk(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
+    raise OSError(errno.ENOSPC, "no room for the record", str(folder / "record.json"))
 
 
 def exit_with_code(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:

@@ -33,6 +33,7 @@ from tuneoff.study.launcher import (
     choose_start_method,
     launcher,
 )
+from tuneoff.study.worker import DISK_FULL
 from tuneoff.text import did_you_mean, sanitize
 
 TICK_SECONDS = 0.1
@@ -398,6 +399,11 @@ class _Attempt:
             code = 128 - code
         if self._process is not None and self._process.server_died:
             kind, message = "ServerDied", f"the process that starts runs was killed, and the run with it, {where}"
+        elif code == DISK_FULL:
+            message = (
+                f"the disk was full {where} ({self._job.dir.path}); free some space, then run the same command again"
+            )
+            return status, Failure(type="DiskFull", message=message)
         elif code < 0:
             kind = _signal_name(-code)
             message = f"the run's process was killed by {kind} {where}"

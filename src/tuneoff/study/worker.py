@@ -11,6 +11,7 @@ run with it.
 """
 
 import contextlib
+import errno
 import faulthandler
 import gc
 import importlib
@@ -34,6 +35,7 @@ ORPHAN_SECONDS = 0.5
 # proc(5): -1000..1000; a process with a higher number is taken first when memory runs out
 OUT_OF_MEMORY_SCORE = "500"
 STDIN, STDOUT, STDERR = 0, 1, 2
+DISK_FULL = 28  # exit code of a run that could not even write its record: its log is on the same disk
 
 
 def serve(preload: Sequence[str]) -> None:
@@ -183,8 +185,11 @@ def _work_and_exit(line: bytes) -> None:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            code = DISK_FULL
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

@@ -1,0 +1,250 @@
+"""Two study folders that were made to do harm, with digests that fit: commands read or refuse them, and nothing else.
+
+One leads out of its folder and asks to run code; the other holds numbers, nesting and texts that take time and memory.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.warm_command import Role, WarmCommand
+from support.warm_study import WarmStudy
+from tuneoff.results.manifest import MANIFEST, Manifest, entry_of_file, manifest_text
+
+_MORE_BYTES = 6 * 10**9
+_MOST_SECONDS = 100.0
+# Codes that act on a terminal, and marks of direction; line feeds and tabs are text.
+_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_TEXT = (
+    "\x1b]0;x\x07\x1b[2J\u202e{{ 7*7 }} {document.__class__} ${IFS} `id` %s %n "
+    "</script><script>x()</script> ../../x\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Prey:
+    """What must be as it was: a file and a folder outside, and a file that code of a stranger would make."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "precious.jsonl"
+
+    @property
+    def canary(self) -> Path:
+        return self.folder / "canary"
+
+    def put(self) -> None:
+        self.folder.mkdir()
+        self.file.write_text('{"id": "d32", "text": "SECRET"}\n')
+
+    def is_untouched(self) -> bool:
+        return [path.name for path in self.folder.iterdir()] == [self.file.name] and "SECRET" in self.file.read_text()
+
+
+Harm = Callable[[Path, Prey], None]
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    value = json.loads(path.read_text())
+    edit(value)
+    path.write_text(json.dumps(value))
+
+
+def run_of(study: Path, method: str) -> Path:
+    return next(path for path in sorted((study / "runs").iterdir()) if path.name.startswith(method))
+
+
+def cover(study: Path) -> None:
+    """Write manifests as if tuneoff had written every file."""
+    for folder in (*(study / "runs").iterdir(), study):
+        if folder.is_dir() and not folder.is_symlink():
+            (folder / MANIFEST).unlink(missing_ok=True)
+            files = {
+                path.relative_to(folder).as_posix(): entry_of_file(path)
+                for path in folder.rglob("*")
+                if path.is_file() and not path.is_symlink() and path.name not in (".lock", "log.txt", "events.jsonl")
+            }
+            (folder / MANIFEST).write_text(manifest_text(Manifest(files=files)))
+
+
+def _names_files_outside(study: Path, prey: Prey) -> None:
+    files = [os.path.relpath(prey.file, run_of(study, "few_shot") / "artefact"), "shots.json"]
+    change(run_of(study, "few_shot") / "record.json", lambda record: record["artefact"].update(files=files))
+
+
+def _asks_to_run_code(study: Path, prey: Prey) -> None:
+    model = study / "model"
+    model.mkdir()
+    (model / "evil.py").write_text(f"open({str(prey.canary)!r}, 'w').close()\n")
+    code = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
+    for name in ("config.json", "tokenizer_config.json"):
+        (model / name).write_text(json.dumps({"auto_map": code, "model_type": "evil", "tokenizer_class": "T"}))
+    asked = {"name": str(model), "trust_remote_code": True}
+    change(run_of(study, "lora") / "record.json", lambda record: record["spec"]["model"].update(asked))
+
+
+def _names_systems_outside(study: Path, prey: Prey) -> None:
+    change(study / "study.json", lambda spec: spec.update(predictions={"../../prey/precious": "../../x"}))
+    (study / "outside").mkdir(exist_ok=True)
+    (study / "outside" / "api.jsonl").symlink_to(prey.file)
+
+
+def _lists_runs_outside(study: Path, prey: Prey) -> None:
+    change(study / "plan.json", lambda plan: plan.update(runs=[*plan["runs"], "../../..", "/etc", "linked"]))
+    (study / "runs" / "linked").symlink_to(prey.folder)
+
+
+def _links_its_pages(study: Path, prey: Prey) -> None:
+    for name in ("report.html", "rating.html", "summary.json", "outputs.json", "budget.json", ".lock"):
+        (study / name).unlink(missing_ok=True)
+        (study / name).symlink_to(prey.file)
+
+
+def _links_its_folders(study: Path, prey: Prey) -> None:
+    for name in ("figures", "damaged", "outside"):
+        shutil.rmtree(study / name, ignore_errors=True)
+        (study / name).symlink_to(prey.folder)
+
+
+def _links_its_logs(study: Path, prey: Prey) -> None:
+    for name in ("events.jsonl", "log.txt"):
+        (run_of(study, "lora") / name).unlink()
+        (run_of(study, "lora") / name).symlink_to(prey.file)
+    (run_of(study, "few_shot") / "events.jsonl").unlink()
+    os.mkfifo(run_of(study, "few_shot") / "events.jsonl")
+    (run_of(study, "lora") / "record.json").unlink()  # so that it is done again
+
+
+def _links_devices(study: Path, _prey: Prey) -> None:
+    (study / "ratings.json").symlink_to("/dev/zero")
+    for path in (study / "documents.jsonl", run_of(study, "lora") / "predictions.jsonl"):
+        path.unlink()
+        path.symlink_to("/dev/zero")
+
+
+def _holds_huge_numbers(study: Path, _prey: Prey) -> None:
+    def spoil(record: dict[str, Any]) -> None:
+        record["scores"] = {**record["scores"], "rouge1": 1e308, "x" * 100_000: -1e308, _TEXT: 1e-320}
+        for point in record["curve"]["train"]:
+            point.update(step=10**18, seconds=1e308, loss=1e308)
+        record["curve"].update(best_step=-(10**18), best_validation_loss=1e308)
+        record["resources"]["peak_memory_bytes"] = 10**300
+
+    change(run_of(study, "lora") / "record.json", spoil)
+    (run_of(study, "lora") / "events.jsonl").write_text('{"kind": "step", "step": 1e400}\n' * 50_000)
+    change(study / "data.json", lambda data: data.update(counts={"train": 10**300, "validation": -1}))
+
+
+def _nests_deeply(study: Path, _prey: Prey) -> None:
+    deep = json.loads("[" * 400 + "]" * 400)
+    change(run_of(study, "lora") / "record.json", lambda record: record["details"].update(deep=deep))
+    (study / "budget.json").write_text("[" * 200_000)
+    (study / "ratings.json").write_text('{"ratings": [' + '{"id": 1e999},' * 100_000 + "{}]}")
+
+
+def _holds_codes_and_templates(study: Path, _prey: Prey) -> None:
+    for method in ("few_shot", "lora"):
+        change(run_of(study, method) / "record.json", lambda record: record.update(notes=[_TEXT * 50], name=_TEXT))
+    change(study / "data.json", lambda data: data.update(description=_TEXT, cautions=[_TEXT] * 1000))
+    change(
+        study / "study.json",
+        lambda spec: spec["prompt"].update(instruction=_TEXT.replace("{", "{{").replace("}", "}}")),
+    )
+    _exchange_texts(study, (_TEXT * 2_000,))
+
+
+def _holds_slow_texts(study: Path, _prey: Prey) -> None:
+    _exchange_texts(study, ("a" * 200_000 + "!", "A. " * 70_000, "(((((" * 50_000, "<" * 200_000, " " * 200_000))
+
+
+def _exchange_texts(study: Path, texts: tuple[str, ...]) -> None:
+    for path, key in (
+        (run_of(study, "few_shot") / "predictions.jsonl", "text"),
+        (study / "documents.jsonl", "document"),
+    ):
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        changed = [{**row, key: texts[at % len(texts)]} for at, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in changed))
+
+
+HARMS = {
+    "leads outside": (
+        *(_names_files_outside, _asks_to_run_code, _names_systems_outside, _lists_runs_outside),
+        *(_links_its_pages, _links_its_folders, _links_its_logs, _links_devices),
+    ),
+    "exhausts": (_holds_huge_numbers, _nests_deeply, _holds_codes_and_templates, _holds_slow_texts),
+}
+ALONE = [(each,) for harms in HARMS.values() for each in harms]
+
+
+def limited(role: Role) -> None:
+    import resource
+
+    if role == "parent":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + _MORE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+@pytest.fixture(scope="module")
+def whole(warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmStudy]:
+    study = WarmStudy.carried_out([*warm_flags, "--methods=few_shot,lora"], tmp_path_factory.mktemp("whole"))
+    assert study.command.carry_out().code == 0
+    yield study
+    study.remove()
+
+
+@pytest.mark.parametrize(
+    "harms", [*HARMS.values(), *ALONE], ids=lambda harms: "+".join(each.__name__ for each in harms)
+)
+def test_a_folder_of_a_stranger_does_nothing(
+    whole: WarmStudy, harms: tuple[Harm, ...], full: bool, tmp_path: Path
+) -> None:
+    if not full and harms not in ((_links_its_pages,), (_holds_codes_and_templates,)):
+        pytest.skip("one of the trials of `make faults`")
+    prey, spoiled, study, here = (tmp_path / name for name in ("prey", "spoiled", "study", "here"))
+    outside = Prey(prey)
+    outside.put()
+    here.mkdir()
+    shutil.copytree(whole.folder, spoiled)
+    if harms != (_links_devices,):
+        for harm in harms:
+            harm(spoiled, outside)
+        cover(spoiled)
+    else:
+        cover(spoiled)
+        _links_devices(spoiled, outside)
+    text = tmp_path / "text.txt"
+    text.write_text("A river rose by two metres in one night.")
+    commands = [
+        ("judge", "DIR"),
+        ("report", "DIR"),
+        ("compare", *whole.flags, "--output=DIR", "--no-texts", "--quiet"),
+        *([] if not full else [("judge", "DIR", "--json"), ("verify", "DIR"), ("diff", "DIR", str(whole.folder))]),
+        *([] if not full else [("summarize", "DIR", str(text), "--method", name) for name in ("few_shot", "lora")]),
+        *([] if not full else [("doctor", "DIR", "--strict")]),
+    ]
+    for words in commands:
+        shutil.rmtree(study, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(spoiled), str(study)], check=True)
+        command = WarmCommand([word.replace("DIR", str(study)) for word in words], study, tmp_path / "said")
+        running = command.start(limited, cwd=here)
+        code = running.wait(_MOST_SECONDS)
+        where = f"{words[0]}: {code}, {running.said[-2000:]}"
+        assert running.all_ended(), f"{where}: it does not end"
+        assert code in (0, 1, 2, 3), where
+        assert "Traceback" not in running.said, where
+        assert not _ACTS.search(running.said), f"{words[0]}: {running.said[-2000:]!r}"
+        assert outside.is_untouched(), where
+        assert not list(here.iterdir()), where
+        print(words[0], code, running.said.strip().splitlines()[-1:], flush=True)
