@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuneoff.stats.power import VarianceComponents, expected_differences, planned_difference, planned_sensitivity
+from tuneoff.stats.power import (
+    VarianceComponents,
+    expected_differences,
+    narrowing_by_doubling,
+    planned_difference,
+    planned_sensitivity,
+)
+from tuneoff.stats.variance_components import PairwiseDifferences, pair_indices
 
 FOUR = np.array([False, True, True, True])
 
@@ -77,3 +84,18 @@ def test_a_single_method_is_planned_by_the_error_of_its_mean() -> None:
     found = planned_difference(np.array([True]), 100, 2, components)
     assert found == pytest.approx(np.sqrt(50 / 100 + 30 / 200 + 2 / 2))
     assert planned_difference(np.array([True]), 1, 2) == np.inf
+
+
+def test_doubling_halves_the_parts_that_it_concerns() -> None:
+    # Documents 3, residual 1, seeds 4: with twice the seeds 3 + 0.5 + 2, with twice the documents 1.5 + 0.5 + 4.
+    first, second = pair_indices(2)
+    one = np.ones(1)
+    found = PairwiseDifferences(first, second, 0 * one, 4 * one, 5 * one, one, 100, 4 * one, np.eye(2), 3)
+    assert found.variance.tolist() == [8.0]
+    gained = narrowing_by_doubling(found)
+    assert gained.seeds == pytest.approx([1 - np.sqrt(5.5 / 8)])
+    assert gained.documents == pytest.approx([1 - np.sqrt(6 / 8)])
+    none = narrowing_by_doubling(
+        PairwiseDifferences(first, second, 0 * one, 0 * one, 0 * one, 0 * one, 100, 0 * one, np.eye(2), 3)
+    )
+    assert [*none.seeds, *none.documents] == [0.0, 0.0]

@@ -482,3 +482,25 @@ def test_more_decimals_show_scores_on_a_small_scale() -> None:
     verdict = decide(replace(scores, decimals=3, scale=1.0), margin=0.001)
     assert re.search(r"\d\.\d{3}\b", verdict.sentences[0])
     assert max(one.regret_bound or 0 for one in verdict.methods) <= 1.0
+
+
+@pytest.mark.parametrize(("documents", "seed_sd", "limited"), [(30, 0.05, True), (400, 2.0, False)])
+def test_an_open_verdict_says_whether_seeds_or_documents_would_help(
+    documents: int, seed_sd: float, limited: bool
+) -> None:
+    verdict = decide(made({"lora": 40.0, "full": 40.0}, documents=documents, noise=6.0, seed_sd=seed_sd))
+    [found] = verdict.pairs
+    assert found.narrower_by_seeds is not None
+    assert found.narrower_by_documents is not None
+    assert (found.narrower_by_seeds < found.narrower_by_documents) == limited
+    [sentence] = [line for line in verdict.sentences if line.startswith("Twice as many seeds would narrow")]
+    assert sentence.endswith("are the limit, and further seeds would hardly help.") == limited
+
+
+def test_a_settled_verdict_and_one_of_a_single_seed_ask_for_nothing() -> None:
+    for clear in (
+        decide(made({"lora": 30.0, "full": 40.0})),
+        decide(made({"lora": 40.0, "full": 40.0}, noise=9.0, seeds=1)),
+        decide(made({"lora": 40.0, "full": 40.0}), margin=30.0),
+    ):
+        assert not any("Twice as many seeds" in line for line in clear.sentences)

@@ -88,6 +88,10 @@ class PairResult(Frozen):
     """The same, against a difference below the margin: `first` is worse by at least the margin."""
     p_not_better: float | None = None
     """The same, against a difference above the margin: `first` is better by at least the margin."""
+    narrower_by_seeds: float | None = None
+    """By which part (0 to 1) twice as many seeds would narrow the interval; None with a single seed."""
+    narrower_by_documents: float | None = None
+    """The same for twice as many test documents."""
 
 
 class Recommendation(Frozen):

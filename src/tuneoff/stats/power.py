@@ -129,6 +129,32 @@ def sensitivity(differences: PairwiseDifferences, level: float = LEVEL, power: f
     return Sensitivity(_detectable(differences, level, power), margin + slack)
 
 
+@dataclass(frozen=True)
+class Narrowing:
+    """By which part (0 to 1) the standard errors of P pairs shrink when the study grows."""
+
+    seeds: Floats  # (P,) with twice as many seeds on the same documents
+    documents: Floats  # (P,) with twice as many documents and the same seeds
+
+
+def narrowing_by_doubling(differences: PairwiseDifferences) -> Narrowing:
+    """What is gained by twice as many seeds or documents. Zero for a pair without error.
+
+    Twice as many seeds halve the part of the seeds and the residual, twice as many documents that of the documents and
+    the residual.
+    """
+    variance = differences.variance
+    seeds = np.maximum(differences.seeds - differences.residual, 0.0)
+    residual = np.minimum(differences.residual, differences.documents)
+    of_documents = differences.documents - residual
+
+    def gain(left: Floats) -> Floats:
+        part = np.divide(left, variance, out=np.ones_like(variance), where=variance > 0)
+        return np.asarray(1.0 - np.sqrt(part))
+
+    return Narrowing(gain(of_documents + (seeds + residual) / 2.0), gain(differences.documents / 2.0 + seeds))
+
+
 def planned_sensitivity(
     varies: Booleans, n_groups: int, n_seeds: int, components: VarianceComponents | None = None
 ) -> Sensitivity:

@@ -25,7 +25,7 @@ from tuneoff.stats.multiple_comparisons import (
     one_sided_p_values,
     simultaneous_half_widths,
 )
-from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, sensitivity
+from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, narrowing_by_doubling, sensitivity
 from tuneoff.stats.seed_spread import SeedSpread
 from tuneoff.stats.variance_components import (
     Floats,
@@ -256,6 +256,8 @@ def _pair_results(
     errors = np.sqrt(differences.variance)
     better, not_worse = (one_sided_p_values(differences, least) for least in (0.0, -margin))
     not_better = 1.0 - one_sided_p_values(differences, margin)
+    seeds_known = differences.seeds_df > 0
+    narrowing = narrowing_by_doubling(differences)
     for index, (first, second) in enumerate(zip(differences.first.tolist(), differences.second.tolist(), strict=True)):
         difference = float(differences.estimate[index])
         low = max(difference - float(widths[index]), -limit)
@@ -275,6 +277,8 @@ def _pair_results(
                 p_better=float(better[index]),
                 p_not_worse=float(not_worse[index]),
                 p_not_better=float(not_better[index]),
+                narrower_by_seeds=float(narrowing.seeds[index]) if seeds_known[index] else None,
+                narrower_by_documents=float(narrowing.documents[index]) if seeds_known[index] else None,
             )
         )
     return tuple(results)

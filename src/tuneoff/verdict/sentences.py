@@ -12,6 +12,8 @@ _ENOUGH_SEEDS = 3
 # A failure in this share of the trainings should be seen with a probability of 95 %.
 _FAILURE_RATE = 0.3
 _UNSEEN = 0.05
+# Further seeds that narrow an interval by less are not worth their training.
+_HARDLY = 0.1
 
 
 def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ def _limits(verdict: Verdict, titles: dict[str, str]) -> list[str]:
         )
     if any(pair.standard_error > 0 for pair in verdict.pairs):  # otherwise all scores are equal
         lines.append(_detectable(verdict, titles))
-    return lines
+    return lines + _way_out(verdict, titles)
 
 
 def _erratic(found: ErraticMethod, title: str, verdict: Verdict) -> str:
@@ -208,6 +210,25 @@ def _detectable(verdict: Verdict, titles: dict[str, str]) -> str:
         if margin is None
         else f"Smallest margin that can be settled {equal}: {bound_text(margin, decimals)} points."
     )
+
+
+def _way_out(verdict: Verdict, titles: dict[str, str]) -> list[str]:
+    """What would settle which of the two best is better: seeds or documents; empty where that is answered."""
+    if len(verdict.best_set) < 2:
+        return []
+    top, closest = [result.method for result in verdict.ranked if result.may_be_best][:2]
+    pair = next(pair for pair in verdict.pairs if {pair.first, pair.second} == {top, closest})
+    by_seeds, by_documents = pair.narrower_by_seeds, pair.narrower_by_documents
+    if pair.decision != "no difference shown" or by_seeds is None or by_documents is None:
+        return []
+    items = f"{NOUNS[verdict.compared].item}s"
+    sentence = (
+        f"Twice as many seeds would narrow the interval of {titles[top]} and {titles[closest]} by about "
+        f"{100 * by_seeds:.0f} %, twice as many {items} by about {100 * by_documents:.0f} %"
+    )
+    if by_seeds < _HARDLY:
+        sentence += f": the {items} are the limit, and further seeds would hardly help"
+    return [f"{sentence}."]
 
 
 def _recommendations(verdict: Verdict, titles: dict[str, str]) -> list[str]:
