@@ -69,3 +69,12 @@ def test_unequal_items_are_counted_by_system() -> None:
         "4 of 200 items are excluded: not every run has a score for them. Without a score: b 3, c 1."
         in verdict.sentences
     )
+
+
+def test_pairs_of_many_systems_are_not_all_written_out() -> None:
+    verdict = decide(systems({f"s{at}": 40 + at for at in range(15)}, items=40), 0.5)
+    assert len(verdict.pairs) == 105
+    about_pairs = [one for one in verdict.sentences if " is better than " in one or "no difference shown" in one]
+    assert len(about_pairs) == 14
+    assert all("s14" in one for one in about_pairs)
+    assert "91 further pairs are not written out; --json has their intervals." in verdict.sentences

@@ -136,10 +136,21 @@ def test_less_is_better_by_a_flag() -> None:
     assert verdict.methods[0].mean == pytest.approx(np.mean(rows["a"]))
     assert pair(verdict, "a", "b").decision == "better"
     assert pair(verdict, "a", "b").difference == pytest.approx(np.mean(rows["b"]) - np.mean(rows["a"]))
-    assert not [note for note in verdict.notes if "--lower-is-better" in note]
+    assert not [sentence for sentence in verdict.sentences if "--lower-is-better" in sentence]
     wrong = judge_scores(data).verdict
     assert wrong.best_set == ("b",)
-    assert any("If less of perplexity is better, add --lower-is-better." in note for note in wrong.notes)
+    assert wrong.sentences[1] == (
+        "Caution: more counts as better. If less of perplexity is better, add --lower-is-better."
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "asks"), [("word_perplexity", True), ("WER", True), ("glossary", False), ("acc", False)]
+)
+def test_only_metrics_of_which_less_is_better_ask_for_the_flag(metric: str, asks: bool) -> None:
+    rng = np.random.default_rng(3)
+    sentences = judge_scores(given({name: rng.uniform(2, 90, 50) for name in "ab"}, metric=metric)).verdict.sentences
+    assert any("--lower-is-better" in sentence for sentence in sentences) == asks
 
 
 def test_the_scale_decides_unit_and_margin() -> None:
@@ -161,9 +172,9 @@ def test_rare_differences_of_binary_scores_are_named() -> None:
     a, b, c = np.ones(100), np.ones(100), np.ones(100)
     b[:5] = 0
     c[40:80] = 0
-    notes = judge_scores(given({"a": a, "b": b, "c": c})).verdict.notes
-    assert any(note.endswith("so the intervals between them are rough: a and b on 5.") for note in notes)
-    assert not any("rough" in note for note in judge_scores(given({"a": a, "c": c})).verdict.notes)
+    sentences = judge_scores(given({"a": a, "b": b, "c": c})).verdict.sentences
+    assert sentences[1].endswith("so the intervals between them are rough: a and b on 5.")
+    assert not any("rough:" in one for one in judge_scores(given({"a": a, "c": c})).verdict.sentences)
 
 
 def test_the_metric_is_the_first_that_most_systems_have() -> None:

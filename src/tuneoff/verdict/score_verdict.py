@@ -5,7 +5,7 @@ The statistics are those of a study (`tuneoff.verdict.decide`).
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import PurePath
 
@@ -27,21 +27,10 @@ from tuneoff.verdict.scores import Scores, tabulate
 # With fewer items on which two systems differ, a t interval of binary scores is too narrow: of 5 wins of 5, an exact
 # test (McNemar 1947) gives p = 0.06.
 _FEWEST_DIFFERENT = 10
+_MOST_NAMED = 5
 _LARGEST_SMALL_SCALE = 10.0  # a maximum above it, up to 100: points
-# Metrics of which less is usually better, by a part of their names.
-_LESS_IS_BETTER = (
-    "perplexity",
-    "ppl",
-    "loss",
-    "error",
-    "wer",
-    "cer",
-    "ter",
-    "brier",
-    "bits_per_byte",
-    "latency",
-    "cost",
-)
+# Metrics of which less is usually better, by a word of their names.
+_LESS = ("perplexity", "ppl", "loss", "error", "errors", "wer", "cer", "ter", "brier", "bpb", "latency", "cost")
 
 
 @dataclass(frozen=True)
@@ -74,7 +63,7 @@ def judge_scores(
     runs = data.scores[name]
     values = np.array([value for row in runs.values() for value in row.values() if value is not None], dtype=float)
     scale = _Scale.of(values, name)
-    notes = [*_about_the_metric(data, name, metric, higher_is_better=higher_is_better), *scale.notes]
+    notes = [*(_other_metrics(data, name) if metric is None else ()), *scale.notes]
     if margin is None and scale.largest is None:
         notes.append(
             "No difference counts as too small to matter, because the scale of the scores is not known; set a "
@@ -96,10 +85,12 @@ def judge_scores(
         decimals=scale.decimals,
         scale=scale.largest,
     )
-    if scale.binary:
-        scores = _with_rare_differences(scores)
     default = 0.0 if scale.largest is None else MARGIN
-    return JudgedScores(data, scores, decide(scores, default if margin is None else margin))
+    verdict = decide(scores, default if margin is None else margin)
+    cautions = [*_wrong_direction(name, higher_is_better=higher_is_better), *_rare_differences(scores, scale)]
+    answer, *others = verdict.sentences
+    verdict = verdict.model_copy(update={"sentences": (answer, *cautions, *others)})
+    return JudgedScores(data, scores, verdict)
 
 
 def _metric(data: ScoreData, asked: str | None) -> str:
@@ -112,16 +103,17 @@ def _metric(data: ScoreData, asked: str | None) -> str:
     return found
 
 
-def _about_the_metric(data: ScoreData, name: str, asked: str | None, *, higher_is_better: bool) -> list[str]:
-    notes = []
+def _other_metrics(data: ScoreData, name: str) -> Iterator[str]:
     others = [metric for metric in data.metrics if metric != name]
-    if others and asked is None:
-        notes.append(f"The scores also have {join_words(others)}; judge by another metric with --metric.")
-    plain = name.casefold()
+    if others:
+        yield f"The scores also have {join_words(others)}; judge by another metric with --metric."
+
+
+def _wrong_direction(name: str, *, higher_is_better: bool) -> Iterator[str]:
     known = METRICS[name].higher_is_better if name in METRICS else None
-    if higher_is_better and (known is False or any(part in plain.replace("-", "_") for part in _LESS_IS_BETTER)):
-        notes.append(f"Caution: more counts as better. If less of {name} is better, add --lower-is-better.")
-    return notes
+    plain = name.casefold().replace("-", "_")
+    if higher_is_better and (known is False or any(part in plain.split("_") or part == plain for part in _LESS)):
+        yield f"Caution: more counts as better. If less of {name} is better, add --lower-is-better."
 
 
 @dataclass(frozen=True)
@@ -151,23 +143,22 @@ class _Scale:
         return cls(1.0, None, decimals)
 
 
-def _with_rare_differences(scores: Scores) -> Scores:
-    """The scores with a note on systems whose binary scores differ on so few items that their interval is rough."""
+def _rare_differences(scores: Scores, scale: _Scale) -> Iterator[str]:
+    """A sentence on systems whose binary scores differ on so few items that their interval is rough."""
     table = tabulate(scores)
-    if len(table.seeds) > 1 or not len(table.documents):
-        return scores
+    if not scale.binary or len(table.seeds) > 1 or not len(table.documents):
+        return
     rare = []
     for first, second in combinations(range(len(table.methods)), 2):
         different = int((table.values[first, 0] != table.values[second, 0]).sum())
         if 0 < different < _FEWEST_DIFFERENT:
             rare.append(f"{table.methods[first]} and {table.methods[second]} on {different}")
-    if not rare:
-        return scores
-    note = (
-        f"Caution: some systems differ on fewer than {_FEWEST_DIFFERENT} items, so the intervals between them are "
-        f"rough: {'; '.join(rare)}."
-    )
-    return replace(scores, notes=(*scores.notes, note))
+    if rare:
+        more = f", and {len(rare) - _MOST_NAMED} more pairs" if len(rare) > _MOST_NAMED else ""
+        yield (
+            f"Caution: some systems differ on fewer than {_FEWEST_DIFFERENT} items, so the intervals between them are "
+            f"rough: {'; '.join(rare[:_MOST_NAMED])}{more}."
+        )
 
 
 def summarize_scores(judged: JudgedScores, name: str) -> Summary:

@@ -9,6 +9,7 @@ from tuneoff.verdict.rounding import bound_text, interval_text
 from tuneoff.verdict.study_size import StudySize, more_test_documents
 
 _ENOUGH_SEEDS = 3
+_MOST_PAIRS = 100
 # A failure in this share of the trainings should be seen with a probability of 95 %.
 _FAILURE_RATE = 0.3
 _UNSEEN = 0.05
@@ -23,7 +24,12 @@ def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     rank = {result.method: index for index, result in enumerate(verdict.ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
-    lines += [_pair(pair, titles, verdict) for pair in ordered]
+    shown = ordered
+    if len(ordered) > _MOST_PAIRS:  # they begin with those of the best method
+        shown = ordered[: len(verdict.methods) - 1]
+    lines += [_pair(pair, titles, verdict) for pair in shown]
+    if len(shown) < len(ordered):
+        lines.append(f"{len(ordered) - len(shown):,} further pairs are not written out; --json has their intervals.")
     if len(verdict.best_set) > 1:
         lines += [_regret(result, verdict) for result in verdict.ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)
