@@ -25,7 +25,7 @@ from tuneoff.scored_systems import ColumnOptions, read_scores
 from tuneoff.scores import is_score_source
 from tuneoff.spec import StudySpec
 from tuneoff.spec.toml import Override
-from tuneoff.study.executor import SHARED, Observer, Observers, SilentObserver, check_executor, open_executor
+from tuneoff.study.executor import SHARED, Observer, Observers, SilentObserver, check_executor, is_shared, open_executor
 from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
@@ -77,8 +77,8 @@ def compare(
         budget: Time limit for the whole study: seconds, or text such as `"20m"`.
         equal: What the trained methods get an equal amount of.
         workers: Concurrent runs; `"auto"` measures which number is fastest.
-        engine: What carries out the runs: `local`, `shared` (other machines take part by `tuneoff work`), or an
-            executor of another package.
+        engine: What carries out the runs: `local`, `shared` (other machines take part by `tuneoff work`), `slurm`
+            (an array of workers), or an executor of another package. `slurm:workers=8,time=4h` sets more.
         report_to: Experiment trackers, such as `"wandb"`; they need `workers=1`.
         keep_texts: False keeps documents and generated texts out of the folder.
         keep_earlier: Whether finished runs of earlier versions of tuneoff's numerics count.
@@ -121,7 +121,7 @@ def carry_out(
         engine = SHARED  # other machines may carry out runs of this study
     with open_executor(engine, prepared.layout) as executor:
         stored = carry_out_study(
-            prepared, executor, Observers(*observers), keep_texts=keep_texts, shared=engine == SHARED
+            prepared, executor, Observers(*observers), keep_texts=keep_texts, shared=is_shared(engine)
         )
     study = Study(stored, summarize(stored))
     try:

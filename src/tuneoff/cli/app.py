@@ -116,7 +116,8 @@ Engine = Annotated[
         "--engine",
         metavar="NAME",
         help="What carries out the runs: `local`, `shared` (other machines that see the folder take part with "
-        "`tuneoff work`), or an executor of another package.",
+        "`tuneoff work`), `slurm` (an array of workers; `slurm:workers=8,time=4h,memory=16G,cpus=8,partition=P,"
+        "account=A` sets more), or an executor of another package.",
         rich_help_panel=OUTPUT,
     ),
 ]

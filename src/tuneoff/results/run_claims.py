@@ -110,6 +110,12 @@ class Claims:
             if (holder := self.holder(folder.name)) is not None:
                 yield holder
 
+    def forget_failures(self) -> None:
+        """Let runs that failed be tried again. Raises `OSError`."""
+        for holder in self.holders():
+            if holder.ended == "failed":
+                Claim(self.study / FOLDER / holder.run, holder.run, holder.number).release()
+
     def _holder(self, run: str, number: int) -> Holder:
         folder = self.study / FOLDER / run
         claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")

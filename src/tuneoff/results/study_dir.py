@@ -16,6 +16,7 @@ A study folder holds:
     outputs.json            their digests
     damaged/                what was damaged and has been moved aside
     claims/, attempts/      who carries out which run, and where, in a study that is shared
+    slurm/                  logs of workers that SLURM started
 """
 
 import contextlib
@@ -66,7 +67,7 @@ _OWN_FILES = frozenset(
     {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl"}
 )
 _OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
-_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", "claims", "attempts", DAMAGED})
+_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", "claims", "attempts", "slurm", DAMAGED})
 
 
 @dataclass(frozen=True)

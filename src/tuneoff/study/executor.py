@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import functools
 import queue
 import signal
 import threading
@@ -475,7 +476,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-MakeExecutor = Callable[[Layout], Executor]
+MakeExecutor = Callable[..., Executor]  # takes a layout, and settings as keywords
 
 
 def _check_executor(name: str, found: object) -> MakeExecutor:
@@ -490,19 +491,45 @@ def _shared(layout: Layout) -> Executor:
     return SharedFolderExecutor(layout)
 
 
+def _slurm(layout: Layout, **settings: str) -> Executor:
+    from tuneoff.study.slurm import SlurmExecutor
+
+    return SlurmExecutor(layout, **settings)  # type: ignore[arg-type]  # `open_executor` has checked the names
+
+
 SHARED = "shared"
+SLURM = "slurm"
+_SETTINGS = {SLURM: ("workers", "time", "memory", "cpus", "partition", "account")}
 EXECUTORS: Registry[MakeExecutor] = Registry(
-    "tuneoff.executors", {"local": LocalExecutor, SHARED: _shared}, _check_executor
+    "tuneoff.executors", {"local": LocalExecutor, SHARED: _shared, SLURM: _slurm}, _check_executor
 )
 
 
-def check_executor(name: str) -> MakeExecutor:
-    """What makes the executor `name`. Raises `UserError` for an unknown name, or for a package that cannot be used."""
+def check_executor(engine: str) -> Callable[[Layout], Executor]:
+    """What makes the executor `engine`, `NAME` or `NAME:SETTING=VALUE,...`.
+
+    Raises `UserError` for an unknown name or setting, or for a package that cannot be used.
+    """
+    name, _, text = (engine, "", "") if engine in EXECUTORS else engine.partition(":")
     if name not in EXECUTORS:
         raise UserError(f"--engine: unknown executor {name!r}{did_you_mean(name, EXECUTORS)}")
-    return EXECUTORS[name]
+    make, known = EXECUTORS[name], _SETTINGS.get(name, ())
+    settings = {}
+    for setting in text.split(",") if text else ():
+        key, equals, value = setting.partition("=")
+        if key not in known or not equals:
+            listed = f"{', '.join(known)}" if known else "none"
+            raise UserError(f"--engine {engine}: {setting!r} is no setting of {name} (there are: {listed})")
+        settings[key] = value
+    return functools.partial(make, **settings) if settings else make
 
 
-def open_executor(name: str, layout: Layout) -> Executor:
-    """The executor `name` for runs that share the machine as `layout` says. Raises `UserError` as `check_executor`."""
-    return check_executor(name)(layout)
+def open_executor(engine: str, layout: Layout) -> Executor:
+    """The executor `engine` for runs that share the machine as `layout` says. Raises `UserError` as `check_executor`
+    does, or if the executor cannot be used here."""
+    return check_executor(engine)(layout)
+
+
+def is_shared(engine: str) -> bool:
+    """Whether runs are carried out by processes that see the study's folder."""
+    return engine.partition(":")[0] in (SHARED, SLURM)

@@ -20,6 +20,7 @@ from tuneoff.model_weights import discard_damaged_copies
 from tuneoff.profiling import usable_cores
 from tuneoff.results import baselines
 from tuneoff.results.recovery import recover
+from tuneoff.results.run_claims import Claims
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -385,6 +386,7 @@ class _Runner:
                 number_format=self._number_format,
             )
             directory.write_work(work)
+            Claims(directory.path, "").forget_failures()
 
     def _rows(self, rows: dict[str, list[Prediction]]) -> dict[str, list[Prediction]]:
         if self._keep_texts:

@@ -85,22 +85,18 @@ class SharedFolderExecutor:
             taken: list[tuple[Job, Claim]] = []
             others = 0
             for name, job in list(waiting.items()):
-                if (run := accepted(job.dir)) is not None and run.record.ended:
-                    del waiting[name]
-                    yield run
-                    continue
-                if len(taken) == self._processes or not self._may_take(job):
-                    continue
-                holder = self._claims_of(job).holder(name)
-                if holder is not None and holder.ended == "failed":
+                ended, run = self.ended_elsewhere(job)
+                if ended:
                     del waiting[name]
                     if run is not None:
                         yield run
                     continue
+                if len(taken) == self._processes or not self._may_take(job):
+                    continue
                 claim = self._claims_of(job).take(name, _now())
                 if claim is None:
                     others += 1
-                    self._report_others(job, observer)
+                    self.report_others(job, observer)
                     continue
                 del waiting[name]
                 taken.append((job, claim))
@@ -112,12 +108,21 @@ class SharedFolderExecutor:
                 return
 
     def _claims_of(self, job: Job) -> Claims:
-        study = job.dir.path.parent.parent
+        study = study_of(job)
         if study not in self._claims:
             self._claims[study] = Claims(study, self.worker, self._lease)
         return self._claims[study]
 
-    def _report_others(self, job: Job, observer: Observer) -> None:
+    def ended_elsewhere(self, job: Job) -> tuple[bool, StoredRun | None]:
+        """Whether a run has ended, or failed and should not be tried again; and its record, if there is one."""
+        run = accepted(job.dir)
+        if run is not None and run.record.ended:
+            return True, run
+        holder = self._claims_of(job).holder(job.dir.name)
+        return holder is not None and holder.ended == "failed", run
+
+    def report_others(self, job: Job, observer: Observer) -> None:
+        """Say who carries out a run, once."""
         holder = self._claims_of(job).holder(job.dir.name)
         if holder is not None and (job.dir.name, holder.number) not in self._reported:
             self._reported.add((job.dir.name, holder.number))
@@ -198,8 +203,13 @@ def publish(attempt: RunDir, target: RunDir) -> StoredRun:
     return run
 
 
+def study_of(job: Job) -> Path:
+    """The folder of the study that a run belongs to."""
+    return job.dir.path.parent.parent
+
+
 def _attempt_path(job: Job, number: int) -> Path:
-    return job.dir.path.parent.parent / ATTEMPTS / f"{job.dir.name}.{number}"
+    return study_of(job) / ATTEMPTS / f"{job.dir.name}.{number}"
 
 
 def _attempt(job: Job, number: int) -> RunDir:

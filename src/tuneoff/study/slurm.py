@@ -1,0 +1,176 @@
+"""Runs of one study by an array of workers that SLURM starts: `--engine slurm`.
+
+The array runs `tuneoff work` on the study's folder, which must be on a file system that the nodes share. This process
+submits it and waits for the records. A task that is preempted saves its state and is queued again.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tuneoff.errors import UserError
+from tuneoff.results.events import Note
+from tuneoff.results.run_dir import StoredRun
+from tuneoff.study.executor import Job, Observer
+from tuneoff.study.launcher import Layout
+from tuneoff.study.shared_folder import SharedFolderExecutor, study_of
+from tuneoff.text import parse_duration, plural
+
+LOGS = "slurm"
+_POLL_SECONDS = 2.0
+# The queue is asked rarely: every user of a cluster asks the same daemon.
+_QUEUE_SECONDS = 60.0
+_WARNING_SECONDS = 60  # before the time limit; a run needs up to 30 s to save its state
+
+
+class SlurmExecutor:
+    """Submits an array of workers, and yields the runs that they carry out.
+
+    The workers go on when this process ends; the same command waits for them again, and submits new ones only if none
+    is left in the queue.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        workers: str = "4",
+        time: str = "4h",
+        memory: str | None = None,
+        cpus: str | None = None,
+        partition: str | None = None,
+        account: str | None = None,
+        poll_seconds: float = _POLL_SECONDS,
+        queue_seconds: float = _QUEUE_SECONDS,
+    ) -> None:
+        """Raises `UserError` for a setting that is not possible, or without `sbatch`.
+
+        Args:
+            layout: must be one run at a time: concurrent runs are more workers.
+            workers: tasks of the array, at most one for each run.
+            time: limit of a task, such as 4h.
+            memory: of a task, as SLURM takes it; runs that need more are left for others.
+            cpus: processors of a task.
+            partition: of the cluster.
+            account: that the time is charged to.
+            poll_seconds: pause between two looks at the folder.
+            queue_seconds: time between two looks at the queue.
+        """
+        if layout.processes > 1:
+            raise UserError("--workers: with --engine slurm, set the number of tasks: --engine slurm:workers=8")
+        if not workers.isdecimal() or not 1 <= int(workers) <= 10_000:
+            raise UserError(f"--engine slurm: workers={workers}: a number of tasks was expected")
+        if cpus is not None and not cpus.isdecimal():
+            raise UserError(f"--engine slurm: cpus={cpus}: a number of processors was expected")
+        seconds = parse_duration(time)
+        if seconds is None:
+            raise UserError(f"--engine slurm: time={time}: a time such as 4h or 90m was expected")
+        for name, value in (("memory", memory), ("partition", partition), ("account", account)):
+            if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+                raise UserError(f"--engine slurm: {name}={value}: only letters, digits, '.', '_' and '-' are possible")
+        if shutil.which("sbatch") is None:
+            raise UserError("--engine slurm: there is no sbatch on this machine; use a login node of the cluster")
+        self._workers, self._seconds = int(workers), seconds
+        self._memory, self._cpus, self._partition, self._account = memory, cpus, partition, account
+        self._poll, self._queue = poll_seconds, queue_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        """See `Executor.run`. Raises `UserError` if the workers end before the runs do."""
+        if not jobs:
+            return
+        study = study_of(jobs[0])
+        watched = SharedFolderExecutor(may_take=lambda _job: False)
+        waiting = {job.dir.name: job for job in jobs}
+        number = self._number_in_queue(study) or self._submit(study, min(self._workers, len(jobs)))
+        observer.event(jobs[0], Note(text=f"SLURM job {number}; `scancel {number}` stops its workers"))
+        asked = time.monotonic()
+        while True:
+            for name, job in list(waiting.items()):
+                ended, run = watched.ended_elsewhere(job)
+                if ended:
+                    del waiting[name]
+                    if run is not None:
+                        yield run
+                else:
+                    watched.report_others(job, observer)
+            if not waiting:
+                return
+            time.sleep(self._poll)
+            if time.monotonic() - asked >= self._queue:
+                asked = time.monotonic()
+                if not _is_in_queue(number) and not any(watched.ended_elsewhere(job)[0] for job in waiting.values()):
+                    raise UserError(
+                        f"SLURM job {number} has ended and {plural(len(waiting), 'run')} left to do; its logs are in "
+                        f"{study / LOGS}; the same command submits new workers"
+                    )
+
+    def script(self, study: Path, tasks: int) -> str:
+        """What is given to `sbatch`."""
+        settings = {
+            "job-name": "tuneoff",
+            "array": f"0-{tasks - 1}",
+            "time": str(max(1, round(self._seconds / 60))),  # minutes
+            "mem": self._memory,
+            "cpus-per-task": self._cpus,
+            "partition": self._partition,
+            "account": self._account,
+            "signal": f"TERM@{_WARNING_SECONDS}",
+            "output": str(study / LOGS / "%A_%a.log"),
+        }
+        lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in settings.items() if value is not None]
+        threads = 'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"\n' if self._cpus is not None else ""
+        memory = [] if self._memory is None else ["--memory", self._memory]
+        command = shlex.join(["srun", sys.executable, "-m", "tuneoff", "work", str(study), *memory])
+        return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", f"{threads}exec {command}", ""])
+
+    def _submit(self, study: Path, tasks: int) -> str:
+        (study / LOGS).mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["sbatch", "--parsable"],  # noqa: S607 - the scheduler of this cluster
+            input=self.script(study, tasks),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        number = done.stdout.strip().partition(";")[0]
+        if done.returncode or not number.isdecimal():
+            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(f"--engine slurm: sbatch refuses the workers: {said}")
+        (study / LOGS / "job").write_text(f"{number}\n", encoding="utf-8")
+        return number
+
+    def _number_in_queue(self, study: Path) -> str | None:
+        """The array that an earlier start of this study has submitted, if a task of it is left."""
+        try:
+            number = (study / LOGS / "job").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        return number if number.isdecimal() and _is_in_queue(number) else None
+
+
+def _is_in_queue(number: str) -> bool:
+    """Whether a task of the array is waiting or running. If the queue does not answer, it is taken to be so."""
+    done = subprocess.run(  # noqa: S603 - fixed words and a number
+        ["squeue", "--noheader", f"--jobs={number}"],  # noqa: S607 - the scheduler of this cluster
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return "Invalid job id" not in done.stderr
+    return bool(done.stdout.strip())

@@ -1,0 +1,158 @@
+"""Workers that SLURM starts, with a scheduler of our own in front of the path: it runs each task as a process."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.stepping_executor import jobs_in, shared_executor
+from tuneoff.errors import UserError
+from tuneoff.results.run_claims import Claims
+from tuneoff.study.executor import SilentObserver, open_executor
+from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.slurm import LOGS, SlurmExecutor
+
+# Each is given: the folder of the scheduler. `queue` holds the number of a job that has tasks left.
+_SBATCH = """#!{python}
+import pathlib, sys
+here = pathlib.Path({here!r})
+number = len(list(here.glob("*.script"))) + 1
+(here / f"{{number}}.script").write_text(sys.stdin.read())
+if (here / "refuses").exists():
+    print("sbatch: error: invalid partition specified: " + (here / "refuses").read_text(), file=sys.stderr)
+    sys.exit(1)
+(here / "queue").write_text(str(number))
+print(f"{{number}};cluster")
+"""
+_SQUEUE = """#!{python}
+import pathlib, sys
+here = pathlib.Path({here!r})
+number = sys.argv[-1].partition("=")[2]
+queue = here / "queue"
+if queue.exists() and queue.read_text() == number:
+    print(number, "R")
+"""
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = tmp_path / "scheduler"
+    here.mkdir()
+    for name, text in (("sbatch", _SBATCH), ("squeue", _SQUEUE)):
+        (here / name).write_text(text.format(python=sys.executable, here=str(here)))
+        (here / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{here}{os.pathsep}{os.environ['PATH']}")
+    return here
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = tmp_path / "a study"
+    folder.mkdir()
+    return folder
+
+
+def executor(**settings: str) -> SlurmExecutor:
+    return SlurmExecutor(WHOLE_MACHINE, **settings, poll_seconds=0.02, queue_seconds=0.1)
+
+
+def test_runs_of_the_workers_are_yielded_as_they_come(scheduler: Path, study: Path) -> None:
+    jobs = jobs_in(study, 3)
+    found = executor(workers="2").run(jobs, SilentObserver())
+    with shared_executor() as shared:
+        assert len(list(shared.run(jobs, SilentObserver()))) == 3
+    assert sorted(run.record.name for run in found) == ["run0", "run1", "run2"]
+    assert len(list(scheduler.glob("*.script"))) == 1
+    assert (study / LOGS / "job").read_text() == "1\n"
+
+
+def test_the_script_is_what_a_person_would_write(scheduler: Path, study: Path) -> None:
+    settings = {"workers": "3", "time": "90m", "memory": "16G", "cpus": "8", "partition": "gpu", "account": "lab"}
+    text = executor(**settings).script(study, 2)
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    for wanted in (
+        "--array=0-1", "--time=90", "--mem=16G", "--cpus-per-task=8", "--partition=gpu", "--account=lab", "--requeue",
+        "--signal=TERM@60",
+    ):  # fmt: skip
+        assert f"#SBATCH {wanted}" in lines
+    assert lines[-1] == f"exec srun {sys.executable} -m tuneoff work '{study}' --memory 16G"
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_workers_that_ended_before_the_runs_are_reported(scheduler: Path, study: Path) -> None:
+    jobs = jobs_in(study, 2)
+    found = executor().run(jobs, SilentObserver())
+    with shared_executor() as shared:
+        list(shared.run(jobs[:1], SilentObserver()))
+    assert next(found).record.name == "run0"
+    (scheduler / "queue").unlink()
+    with pytest.raises(UserError, match="SLURM job 1 has ended and 1 run"):
+        next(found)
+
+
+def test_the_same_command_waits_for_workers_that_are_still_there(scheduler: Path, study: Path) -> None:
+    jobs = jobs_in(study, 1)
+    (study / LOGS).mkdir()
+    (study / LOGS / "job").write_text("7\n")
+    (scheduler / "queue").write_text("7")
+    with shared_executor() as shared:
+        list(shared.run(jobs, SilentObserver()))
+    assert len(list(executor().run(jobs, SilentObserver()))) == 1
+    assert list(scheduler.glob("*.script")) == []
+
+
+def test_a_refusal_of_the_scheduler_is_one_sentence(scheduler: Path, study: Path) -> None:
+    (scheduler / "refuses").write_text("gpu")
+    with pytest.raises(UserError, match="sbatch refuses the workers: sbatch: error: invalid partition specified: gpu"):
+        list(executor(partition="gpu").run(jobs_in(study, 1), SilentObserver()))
+
+
+@pytest.mark.usefixtures("scheduler")
+@pytest.mark.parametrize(
+    ("engine", "layout", "words"),
+    [
+        ("slurm:workers=many", WHOLE_MACHINE, "workers=many: a number of tasks"),
+        ("slurm:time=long", WHOLE_MACHINE, "time=long: a time such as 4h"),
+        ("slurm:partition=a b", WHOLE_MACHINE, "partition=a b: only letters"),
+        ("slurm:cpus=x", WHOLE_MACHINE, "cpus=x: a number of processors"),
+        ("slurm:nodes=2", WHOLE_MACHINE, "'nodes=2' is no setting of slurm (there are: workers, time"),
+        ("slurm:workers", WHOLE_MACHINE, "'workers' is no setting of slurm"),
+        ("local:workers=2", WHOLE_MACHINE, "'workers=2' is no setting of local (there are: none)"),
+        ("slrm:workers=2", WHOLE_MACHINE, "unknown executor 'slrm'"),
+        ("slurm", Layout(2, 1), "set the number of tasks"),
+    ],
+)
+def test_mistakes_are_one_sentence(engine: str, layout: Layout, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        open_executor(engine, layout)
+
+
+def test_without_a_scheduler_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="there is no sbatch on this machine"):
+        open_executor("slurm", WHOLE_MACHINE)
+
+
+def test_a_failed_run_is_yielded_and_tried_again_by_the_next_command(scheduler: Path, study: Path) -> None:
+    [job] = jobs_in(study, 1)
+    claim = Claims(study, "worker").take(job.dir.name, "")
+    assert claim is not None
+    claim.release("failed")
+    assert list(executor().run([job], SilentObserver())) == []
+    Claims(study, "").forget_failures()
+    holder = Claims(study, "").holder(job.dir.name)
+    assert holder is not None
+    assert holder.ended == "released"
+
+
+def test_the_array_has_no_more_tasks_than_runs(scheduler: Path, study: Path) -> None:
+    jobs = jobs_in(study, 2)
+    with shared_executor() as shared:
+        list(shared.run(jobs, SilentObserver()))
+    list(executor(workers="50").run(jobs, SilentObserver()))
+    assert "#SBATCH --array=0-1" in (scheduler / "1.script").read_text()
