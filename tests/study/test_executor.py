@@ -567,7 +567,7 @@ def test_an_executor_of_another_package_is_found_by_its_entry_point(
     install(tmp_path, "cluster = my_cluster:Cluster", textwrap.dedent(code))
     assert "cluster" not in EXECUTORS
     monkeypatch.syspath_prepend(tmp_path)
-    assert list(EXECUTORS) == ["local", "cluster"]
+    assert list(EXECUTORS) == ["local", "shared", "slurm", "cluster"]
     assert "my_cluster" not in sys.modules  # names alone import nothing
     executor = open_executor("cluster", Layout(2, 1))
     assert (type(executor).__name__, vars(executor)["layout"]) == ("Cluster", Layout(2, 1))

@@ -519,7 +519,7 @@ def check_executor(engine: str) -> Callable[[Layout], Executor]:
         key, equals, value = setting.partition("=")
         if key not in known or not equals:
             listed = f"{', '.join(known)}" if known else "none"
-            raise UserError(f"--engine {engine}: {setting!r} is no setting of {name} (there are: {listed})")
+            raise UserError(f"--engine {engine}: {name} does not have the setting {setting!r} (it has: {listed})")
         settings[key] = value
     return functools.partial(make, **settings) if settings else make
 
