@@ -72,3 +72,10 @@ def test_items_with_different_contents_are_left_out_for_all() -> None:
 def test_scores_that_are_all_missing_are_refused() -> None:
     with pytest.raises(UserError, match="no score in these files"):
         collected([row("a", score=None)])
+
+
+def test_more_scores_than_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneoff.scores.score_data.MOST_SCORES", 3)
+    assert collected(row("a", str(at)) for at in range(3)).systems == ("a",)
+    with pytest.raises(UserError, match="f:a3: more than 3 scores; compare fewer systems at once"):
+        collected(row("a", str(at)) for at in range(4))

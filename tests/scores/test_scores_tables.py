@@ -156,3 +156,10 @@ def test_only_the_systems_that_are_asked_for_are_compared(write: Write) -> None:
     assert data.systems == ("A", "B")
     with pytest.raises(UserError, match="--systems C: no such system; there are A"):
         read_score_files([path], ScoreColumns(systems=("A", "C")))
+
+
+def test_a_wide_table_that_does_not_fit_into_memory_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneoff.scores.tables.MOST_ROWS", 2)
+    assert len(read(write("t.csv", "id,A,B\n1,2,3\n2,4,5\n")).systems) == 2
+    with pytest.raises(UserError, match=r"t\.csv:4: more than 2 rows"):
+        read(write("t.csv", "id,A,B\n1,2,3\n2,4,5\n3,4,5\n"))

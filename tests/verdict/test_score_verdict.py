@@ -208,3 +208,8 @@ def test_a_summary_of_too_few_items_reports_that() -> None:
     judged = judge_scores(given({"a": [1.0, 20.0], "b": [2.0, 3.0]}))
     [finding] = summarize_scores(judged, "mine").diagnostics
     assert finding.message.startswith("Too small to tell: 2 items, 1 seed. Use 10 items or more.")
+
+
+def test_a_column_that_cannot_be_of_systems_is_refused() -> None:
+    with pytest.raises(UserError, match=r"300 systems \(s0, s1, s2 \.\.\.\), and at most 200 .*--system-column"):
+        judge_scores(given({f"s{at}": [1.0, 2.0] for at in range(300)}))

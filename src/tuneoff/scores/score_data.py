@@ -12,6 +12,8 @@ from tuneoff.text import join_words, plural
 DEFAULT_METRIC = "score"
 NO_SEED = ""
 """The seed of a system whose scores do not depend on one, in a table where others have seeds."""
+MOST_SCORES = 10_000_000
+"""A score needs about 100 bytes of memory."""
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 
 
@@ -61,6 +63,8 @@ class ScoreCollector:
         self._wanted = tuple(systems)
         self._systems: dict[str, None] = {}
         self._scores: dict[str, dict[tuple[str, str | None], dict[str, float | None]]] = {}
+        self._items: dict[str, str] = {}
+        self._count = 0
         self._groups: dict[str, str] = {}
         self._contents: dict[str, str] = {}
         self._other_content: dict[str, None] = {}
@@ -73,6 +77,12 @@ class ScoreCollector:
         self._systems.setdefault(row.system)
         if self._wanted and row.system not in self._wanted:
             return
+        self._count += 1
+        if self._count > MOST_SCORES:
+            raise UserError(
+                f"{row.place}: more than {MOST_SCORES:,} scores; compare fewer systems at once (--systems), or give the "
+                "mean of each group as one item"
+            )
         items = self._scores.setdefault(row.metric, {}).setdefault((row.system, row.seed), {})
         if row.item in items:
             seed = "" if row.seed in (None, NO_SEED) else f" with seed {row.seed}"
@@ -80,7 +90,7 @@ class ScoreCollector:
                 f"{row.place}: a second score of {row.system} for item {row.item}{seed}; if these are runs with "
                 "several seeds, name the column of seeds (--seed-column) or give each run as NAME=FILE, else remove one"
             )
-        items[row.item] = row.score
+        items[self._items.setdefault(row.item, row.item)] = row.score  # all systems share the text of an item's name
         if row.group is not None and self._groups.setdefault(row.item, row.group) != row.group:
             raise UserError(
                 f"{row.place}: item {row.item} is of group {row.group}, but was of group {self._groups[row.item]}; an "

@@ -7,7 +7,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePath
 
 from tuneoff.data.nested import with_nested
@@ -18,6 +18,8 @@ from tuneoff.scores.score_data import DEFAULT_METRIC, NO_SEED, ScoreRow
 from tuneoff.scores.score_file import ScoreFile
 
 PlacedRows = Iterator[tuple[str, Mapping[str, object]]]
+MOST_ROWS = 1_000_000
+"""Of a table whose columns of numbers must be found first: it is in memory as a whole."""
 # A column of such a name says which metric its scores are.
 _ALSO_METRICS = ("correct", "is_correct", "accuracy")
 
@@ -41,7 +43,13 @@ def rows_of_table(
     if names:
         every = ((place, with_nested(values, names)) for place, values in every)
     reader = _Reader(name, found, system, seed)
-    yield from reader.by_column(list(every)) if found.score is None else reader.long(every, found.score)
+    if found.score is not None:
+        yield from reader.long(every, found.score)
+        return
+    held = list(islice(every, MOST_ROWS + 1))
+    if len(held) > MOST_ROWS:
+        raise UserError(f"{held[-1][0]}: more than {MOST_ROWS:,} rows; write a row for each score, or fewer items")
+    yield from reader.by_column(held)
 
 
 @dataclass(frozen=True)

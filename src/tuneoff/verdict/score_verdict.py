@@ -28,6 +28,8 @@ from tuneoff.verdict.scores import Scores, tabulate
 # test (McNemar 1947) gives p = 0.06.
 _FEWEST_DIFFERENT = 10
 _MOST_NAMED = 5
+MOST_SYSTEMS = 200
+"""All pairs of so many are compared in a minute or two; their number grows with the square."""
 _LARGEST_SMALL_SCALE = 10.0  # a maximum above it, up to 100: points
 # Metrics of which less is usually better, by a word of their names.
 _LESS = ("perplexity", "ppl", "loss", "error", "errors", "wer", "cer", "ter", "brier", "bpb", "latency", "cost")
@@ -55,10 +57,16 @@ def judge_scores(
         higher_is_better: whether more of the metric is better.
 
     Raises:
-        UserError: there is no such metric, or the margin is negative or not a number.
+        UserError: there is no such metric, there are too many systems, or the margin is negative or not a number.
     """
     if margin is not None and not 0 <= margin < math.inf:
         raise UserError(f"--margin {margin:g}: use a number of points, 0 or more")
+    if len(data.systems) > MOST_SYSTEMS:
+        listed = ", ".join(data.systems[:3])
+        raise UserError(
+            f"{len(data.systems):,} systems ({listed} ...), and at most {MOST_SYSTEMS} are compared at once; name some "
+            "with --systems, or another column with --system-column"
+        )
     name = _metric(data, metric)
     runs = data.scores[name]
     values = np.array([value for row in runs.values() for value in row.values() if value is not None], dtype=float)
