@@ -80,8 +80,8 @@ class ScoreCollector:
         self._count += 1
         if self._count > MOST_SCORES:
             raise UserError(
-                f"{row.place}: more than {MOST_SCORES:,} scores; compare fewer systems at once (--systems), or give the "
-                "mean of each group as one item"
+                f"{row.place}: more than {MOST_SCORES:,} scores; compare fewer systems at once (--systems), or give "
+                "the mean of each group as one item"
             )
         items = self._scores.setdefault(row.metric, {}).setdefault((row.system, row.seed), {})
         if row.item in items:
