@@ -19,6 +19,7 @@ UNTESTED = {
 }
 # Tests of more than one module, or of what is not in the package.
 MIRROR_NOTHING = {
+    "benches/test_budget_bench.py",
     "benches/test_looks.py",
     "benches/test_simulation.py",
     "data/test_data_page.py",

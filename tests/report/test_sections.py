@@ -64,12 +64,15 @@ def test_without_a_budget_there_is_no_section(fake_study: Callable[..., Path]) -
 
 def test_the_page_reports_what_was_requested_reduced_and_taken(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("lora",))
-    write_budget(study, given_up=("test documents 618 -> 200", "seeds 3 -> 1"))
+    correction = "after 4 runs: seeds 2 -> 1"
+    write_budget(study, given_up=("test documents 618 -> 200", "seeds 3 -> 1"), corrections=(correction,))
     report = write_new_summary(study).budget
     assert report is not None
     assert report.took_seconds == 240
+    assert report.corrections == (correction,)
     shown = PageTexts(study).sections["budget"]
     assert "What was reduced to fit the time limit" in shown
+    assert "after 4 runs: seeds 2 → 1" in shown
     for words in ("within 20 min 00 s", "test documents 618 → 200", "seeds 3 → 1", "about 18 min 24 s", "4 min 00 s"):
         assert words in shown
 

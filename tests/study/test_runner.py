@@ -1,8 +1,10 @@
 """A study from its spec to stored results, with an executor that trains nothing."""
 
 import json
+import math
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from support.fake_executor import TEXT, FakeExecutor
+from tiny import example_row
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Status
 from tuneoff.results.study_dir import StoredStudy, StudyDir
-from tuneoff.results.study_state import PlanFile
+from tuneoff.results.study_state import BudgetFile, PlanFile, ReducedSettings, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.study import concurrency, runner
+from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
@@ -428,3 +432,110 @@ def test_all_runs_of_a_study_have_one_number_format(
     monkeypatch.setattr(runner, "decide_number_format", lambda *_: pytest.fail("nothing is left to compute"))
     carry_out(complete, executor_for(complete))
     assert StudyDir(tmp_path).read_plan() == plan.model_copy(update={"runs": StudyDir(tmp_path).load().plan.runs})
+
+
+@pytest.fixture
+def data_of_80(tmp_path: Path, tiny_data: dict[str, Path]) -> DataSpec:
+    """80 test documents."""
+    test = tmp_path / "test80.jsonl"
+    test.write_text("".join(json.dumps(example_row(1000 + index)) + "\n" for index in range(80)))
+    files = {f"{split}_file": str(path) for split, path in tiny_data.items()}
+    return DataSpec.model_validate({**files, "test_file": str(test)})
+
+
+@pytest.fixture
+def slow_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that finds a slow machine. The fake runs take no time at all."""
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+
+    def speeds(study: StudySpec, *_: object) -> Speeds:
+        return {
+            (model.name, name): Speed(start=10, step=5, check=1, write=2)
+            for model in study.models
+            for name in study.methods
+        }
+
+    monkeypatch.setattr(runner, "measure_speeds", speeds)
+
+
+@pytest.mark.usefixtures("slow_probe")
+def test_a_plan_is_corrected_while_the_study_runs(spec_of: SpecOf, data_of_80: DataSpec, tmp_path: Path) -> None:
+    """The first run shows that the machine is fast: seeds are added, and as many documents as that run has."""
+    spec, limits = spec_of(methods=("zero_shot", "lora"), seeds=3, data=data_of_80), Limits(budget_seconds=300.0)
+    prepared = prepare(spec, tmp_path / "out", limits)
+    assert prepared.spec.seeds == 1
+    [documents] = prepared.spec.scored_documents
+    assert 30 < documents < 80
+    executor = executor_for(prepared)
+    done = carry_out(prepared, executor)
+    assert executor.names == ["lora-s0", "zero_shot-s0", "lora-s1", "lora-s2"]
+    assert done.complete
+    assert done.spec is not None
+    assert (done.spec.seeds, done.spec.scored_documents) == (3, (documents,))
+    assert isinstance(done.budget, BudgetFile)
+    assert done.budget.corrections == ("after 1 run: seeds 1 -> 3",)
+    assert done.budget.settings == ReducedSettings.of(done.spec)
+    assert len(done.documents) == documents
+    assert {record.spec.scored_documents for record in done.records} == {documents}
+    again = prepare(spec, tmp_path / "out", limits)
+    assert (again.missing, again.spec.seeds) == ((), 3)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json")}
+    assert carry_out(again, executor_for(again)).complete
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.json")} == before
+
+
+@pytest.mark.usefixtures("slow_probe")
+def test_a_corrected_study_that_is_killed_goes_on_with_its_corrected_plan(
+    spec_of: SpecOf, data_of_80: DataSpec, tmp_path: Path
+) -> None:
+    spec, limits = spec_of(methods=("zero_shot", "lora"), seeds=3, data=data_of_80), Limits(budget_seconds=300.0)
+    first = prepare(spec, tmp_path / "out", limits)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(first, executor_for(first, interrupt_at="zero_shot-s0"))
+    folder = StudyDir(tmp_path / "out")
+    file = folder.read_budget()
+    assert file is not None
+    assert file.corrections == ("after 1 run: seeds 1 -> 3",)
+    again = prepare(spec, tmp_path / "out", limits)
+    assert again.spec.seeds == 3
+    executor = executor_for(again)
+    done = carry_out(again, executor)
+    assert executor.names == ["lora-s1", "lora-s2"]
+    assert done.complete
+    assert len(done.records) == 4
+
+
+@pytest.mark.usefixtures("slow_probe")
+def test_a_study_that_is_late_scores_fewer_documents_in_runs_to_come(
+    spec_of: SpecOf, data_of_80: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that are done keep their texts and are not repeated, and their documents stay in the folder."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    spec, limits = spec_of(methods=("zero_shot", "few_shot", "lora"), data=data_of_80), Limits(budget_seconds=400.0)
+    prepared = prepare(spec, tmp_path / "out", limits)
+    [documents] = prepared.spec.scored_documents
+    stamp = "2026-01-01T00:0{}:00+00:00"
+
+    class Late(FakeExecutor):
+        def _carry_out(self, job: Job) -> Record:
+            now[0] += 180.0
+            record = super()._carry_out(job)
+            late = record.model_copy(update={"started_at": stamp.format(0), "finished_at": stamp.format(3)})
+            job.dir.write_record(late)
+            return late
+
+    executor = Late([example.id for example in prepared.inputs.dataset.test])
+    done = carry_out(prepared, executor)
+    assert executor.names == ["lora-s0", "zero_shot-s0", "few_shot-s0"]
+    scored = {record.name: record.spec.scored_documents for record in done.records}
+    least = math.ceil(documents / 2)  # the first run has up to twice as many as planned
+    assert 15 < least <= 30
+    assert scored == {"lora-s0": documents, "zero_shot-s0": least, "few_shot-s0": least}
+    assert len(done.documents) == documents
+    assert done.complete
+    assert isinstance(done.budget, BudgetFile)
+    assert done.budget.corrections == (f"after 1 run: test documents {documents} -> {least}",)
+    assert done.budget.spent_seconds == 540
+    again = prepare(spec, tmp_path / "out", limits)
+    assert again.missing == ()

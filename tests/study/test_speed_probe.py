@@ -331,4 +331,4 @@ def test_the_limit_includes_the_probe(study: StudySpec, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(budget, "fit", recorded)
     prepare(study, tmp_path, Limits(budget_seconds=60.0))
-    assert seen == [53.0]
+    assert seen == [pytest.approx(0.98 * 60 - 5 - 7)]  # the report takes some seconds too

@@ -50,6 +50,7 @@ def test_every_tracker_follows_the_run(tmp_path: Path) -> None:
     observer.started(job(run))
     observer.event(job(run), EVENTS[0])
     observer.ended(job(run), run)
+    observer.event(job(run), EVENTS[0])  # between two runs: of none of them
     for reader in readers:
         assert reader.calls == ["start study/lora-s0 lora", "PhaseStarted", "finish failed"]
 

@@ -106,9 +106,9 @@ def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextli
             say("costs are measured afterwards, one run at a time")
     timing = len(spec.models) * len(spec.methods) if layout.processes > 1 else 0
     done_before = len(prepared.plan.runs) - len(prepared.missing)
-    with Progress(
-        prepared.total + timing, done_before=done_before, quiet=flags.quiet, metric=prepared.spec.metric
-    ) as progress:
+    # A plan that is corrected while it runs has no fixed number of runs.
+    total = None if flags.budget is not None else prepared.total + timing
+    with Progress(total, done_before=done_before, quiet=flags.quiet, metric=prepared.spec.metric) as progress:
         study = api.carry_out(
             prepared,
             progress,

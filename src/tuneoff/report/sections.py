@@ -141,6 +141,7 @@ def budget_facts(report: BudgetReport, titles: Mapping[str, str]) -> Facts:
         [
             ("Requested", request),
             ("Reduced, before → after", [line.replace(" -> ", " → ") for line in report.reduced] or ["nothing"]),
+            ("Corrected while it ran", [line.replace(" -> ", " → ") for line in report.corrections]),
             ("Optimiser steps in equal time", [steps]),
             ("Planned for all runs", planned),
             ("All runs took", took),

@@ -147,6 +147,10 @@ class BudgetFile(_Tolerant):
     """What was reduced, in words."""
     measured: tuple[MeasuredSpeed, ...] = ()
     settings: ReducedSettings
+    spent_seconds: Finite = 0.0
+    """Of the limit, the probe included, until the last run that ended."""
+    corrections: tuple[str, ...] = ()
+    """What was changed while the study ran, in words."""
 
 
 class PruningCheck(_Tolerant):

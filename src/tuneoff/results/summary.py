@@ -293,6 +293,8 @@ class BudgetReport(Frozen):
     reduced: tuple[str, ...] = ()
     """What was reduced, in words."""
     steps: dict[str, int] = {}
+    corrections: tuple[str, ...] = ()
+    """What was changed while the study ran, in words."""
     fits: bool = True
     planned_seconds: float | None = None
     took_seconds: float | None = None

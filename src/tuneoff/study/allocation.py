@@ -160,9 +160,10 @@ def allocate(study: StudySpec, sizes: DataSizes, fits: Callable[[StudySpec], boo
         return _best_seeds(study, rows[0])
     following = rows[min(max(reached) + 1, len(rows) - 1)]
     size = _most_precise(study, rows[max(reached)], following, reachable)
+    if not any(method_class(name).seeded for name in study.methods):
+        size = replace(size, seeds=whole.seeds)  # one run, whatever their number
     for name in ("trials", "steps", "fractions", "validation"):
         size = _raised(size, name, getattr(whole, name), reachable)
-    size = _raised(size, "seeds", following.seeds, reachable)
     # Only what can be kept when there is more time: the next row must not detect less.
     least = smallest_difference(study, following.documents, following.seeds)
     return _raised(
@@ -176,8 +177,10 @@ def allocate(study: StudySpec, sizes: DataSizes, fits: Callable[[StudySpec], boo
 def _rows(study: StudySpec, sizes: DataSizes) -> list[Size]:
     """The rows for this study: nothing beyond what was asked for, and no more steps than an epoch has."""
     whole = size_of(study, sizes)
-    limit = replace(whole, steps=min(whole.steps, steps_per_epoch(sizes.train_examples, study.train.batch_size)))
-    rows = [row.at_most(limit) for row in _ROWS]
+    epoch = steps_per_epoch(sizes.train_examples, study.train.batch_size)
+    rows = [row.at_most(replace(whole, steps=min(whole.steps, epoch))) for row in _ROWS]
+    first = _ROWS.index(FLOOR) + 1  # three seeds of half an epoch are more than one seed of an epoch
+    rows[first] = replace(rows[first], steps=min(rows[first].steps, max(1, math.ceil(epoch / 2))))
     if study.predictions:  # outside systems wrote texts for exactly these documents
         rows = [replace(row, documents=whole.documents) for row in rows]
     return rows
@@ -193,10 +196,13 @@ def _best_seeds(study: StudySpec, row: Size) -> Size:
 
 
 def _most_precise(study: StudySpec, row: Size, limit: Size, fits: Callable[[Size], bool]) -> Size:
-    """The documents and seeds up to `limit` that fit with the effort of `row` and detect the smallest difference."""
+    """The documents and seeds up to `limit` that fit with the effort of `row` and detect the smallest difference.
+
+    For more seeds than those of the row, the steps of `limit` are enough.
+    """
     found = []
     for seeds in range(1, limit.seeds + 1):
-        size = replace(row, seeds=seeds)
+        size = replace(row, seeds=seeds, steps=row.steps if seeds <= row.seeds else min(row.steps, limit.steps))
         if fits(size):
             found.append(_raised(size, "documents", limit.documents, fits))
     return min(found, key=lambda size: (smallest_difference(study, size.documents, size.seeds), size.seeds))

@@ -67,7 +67,7 @@ def fit(
     return FittedStudy(
         fitted,
         needed(fitted),
-        tuple(_reduced(asked, fitted, sizes)),
+        tuple(reductions(asked, fitted, sizes)),
         needed(fitted) <= seconds,
         floor_seconds=floor if floor > seconds else None,
         longer=tuple(_longer(asked, fitted, sizes, seconds, needed)),
@@ -114,11 +114,12 @@ def with_equal_time(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> Study
     return study.model_copy(update={"steps": equal})
 
 
-def _reduced(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator[str]:
+def reductions(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator[str]:
+    """What differs in size between a study and the one that was asked for, as `name before -> after`."""
     before, after = (size_of(one, sizes) for one in (asked, study))
-    if after.validation < before.validation:
+    if after.validation != before.validation:
         yield f"validation documents {before.validation} -> {after.validation}"
-    if after.documents < before.documents:
+    if after.documents != before.documents:
         yield f"test documents {before.documents} -> {after.documents}"
     if study.trials < asked.trials:
         rest = "(and a refinement trial)" if study.trials else "(every method keeps its default setting)"
@@ -131,7 +132,7 @@ def _reduced(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator[s
         steps = [steps_of(one, sizes, first) for one in (asked, study)]
         if steps[1] < steps[0]:
             yield f"optimiser steps {steps[0]} -> {steps[1]}" + (f" ({first})" if study.steps else "")
-    if study.seeds < asked.seeds:
+    if study.seeds != asked.seeds:
         yield f"seeds {asked.seeds} -> {study.seeds}"
 
 
@@ -170,7 +171,7 @@ def plan_of(
 ) -> FittedStudy:
     """The plan that `planned` is for `study`, with an estimate."""
     needed = estimate(planned, sizes, speeds, processes)
-    return FittedStudy(planned, needed, tuple(_reduced(study, planned, sizes)), seconds is None or needed <= seconds)
+    return FittedStudy(planned, needed, tuple(reductions(study, planned, sizes)), seconds is None or needed <= seconds)
 
 
 def _with_settings(study: StudySpec, settings: ReducedSettings) -> StudySpec:

@@ -1,7 +1,7 @@
 """How long a study takes, from the sizes of its data and the measured speed of each method. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tuneoff.engine.batching import evaluation_steps, steps_per_epoch, total_steps
@@ -9,9 +9,11 @@ from tuneoff.methods import method_class
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import TIMED_STEPS, TIMED_TEXTS, StudySpec
 from tuneoff.study import planner
+from tuneoff.study.planner import RunGroup
 from tuneoff.study.search import rungs
 
 Speeds = Mapping[tuple[str, str], Speed]  # (model, method)
+Cell = tuple[str, str, float]  # model, method, fraction of the data
 
 
 @dataclass(frozen=True)
@@ -41,34 +43,66 @@ class DataSizes:
         return max(1, round(self.train_examples * fraction))
 
 
-def estimate(study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int = 1) -> float:
-    """Seconds that `study` takes if no trial is pruned."""
-    validation, test = sizes.examples(study, "validation"), sizes.examples(study, "test")
+@dataclass(frozen=True)
+class DoneRuns:
+    """Runs of a study that need no more time, by (model, method, fraction of the data)."""
+
+    trials: Mapping[Cell, int] = field(default_factory=dict)
+    looks: Mapping[Cell, int] = field(default_factory=dict)
+    """Second trials, which write validation texts."""
+    seeds: Mapping[Cell, Collection[int]] = field(default_factory=dict)
+    """Of final runs."""
+
+    def left(self, model: str, runs: RunGroup) -> int:
+        """How many runs of a group are still to do."""
+        cell = model, runs.method, runs.fraction
+        if runs.role == "trial":
+            return max(0, runs.number - (self.looks if runs.writes_validation else self.trials).get(cell, 0))
+        done = self.seeds.get(cell, ())
+        return sum(seed not in done for seed in range(runs.number))
+
+
+NOTHING_DONE = DoneRuns()
+
+
+def estimate(
+    study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int = 1, done: DoneRuns = NOTHING_DONE
+) -> float:
+    """Seconds that what is not done of `study` takes if no trial is pruned."""
     total = 0.0
     sequential: list[float] = []  # one trial of each search with pruning
+    rounds = 0
     for model in study.models:
         for runs in planner.outline(study):
-            speed = speeds[model.name, runs.method]
-            checks = 1
-            pruned = False
-            seconds = speed.start
-            if method_class(runs.method).trains:
-                steps = steps_of(study, sizes, runs.method, runs.fraction)
-                an_epoch = steps_per_epoch(sizes.train_examples_at(runs.fraction), study.train.batch_size)
-                pruned = study.halving and runs.role == "trial" and not runs.writes_validation
-                early = rungs(steps, study.train.warmup) if pruned else ()
-                checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
-                seconds += speed.warm_up + steps * speed.step
-            seconds += checks * max(1, round(validation * runs.fraction)) * speed.check
-            seconds += test * speed.write if runs.role == "final" else 0.0
-            seconds += validation * runs.fraction * speed.write if runs.writes_validation else 0.0
-            if pruned:
+            seconds = _run_seconds(study, sizes, speeds[model.name, runs.method], runs)
+            left = done.left(model.name, runs)
+            if _is_pruned(study, runs):
                 sequential.append(seconds)
+                rounds = max(rounds, left)
             else:
-                total += runs.number * seconds
+                total += left * seconds
     # A round of trials with pruning waits for its longest.
-    rounds = max([sum(sequential) / processes, *sequential]) * (study.trials + 1)
-    return rounds + total / processes + (_timing(study, sizes, speeds) if processes > 1 else 0.0)
+    searches = max([sum(sequential) / processes, *sequential]) * rounds if sequential else 0.0
+    return searches + total / processes + (_timing(study, sizes, speeds) if processes > 1 else 0.0)
+
+
+def _is_pruned(study: StudySpec, runs: RunGroup) -> bool:
+    return study.halving and runs.role == "trial" and not runs.writes_validation and method_class(runs.method).trains
+
+
+def _run_seconds(study: StudySpec, sizes: DataSizes, speed: Speed, runs: RunGroup) -> float:
+    """Seconds of one run of a group."""
+    checks, seconds = 1, speed.start
+    if method_class(runs.method).trains:
+        steps = steps_of(study, sizes, runs.method, runs.fraction)
+        an_epoch = steps_per_epoch(sizes.train_examples_at(runs.fraction), study.train.batch_size)
+        early = rungs(steps, study.train.warmup) if _is_pruned(study, runs) else ()
+        checks = len(evaluation_steps(steps, an_epoch, study.train).union(early))
+        seconds += speed.warm_up + steps * speed.step
+    validation = sizes.examples(study, "validation") * runs.fraction
+    seconds += checks * max(1, round(validation)) * speed.check
+    seconds += validation * speed.write if runs.writes_validation else 0.0
+    return seconds + (sizes.examples(study, "test") * speed.write if runs.role == "final" else 0.0)
 
 
 def _timing(study: StudySpec, sizes: DataSizes, speeds: Speeds) -> float:

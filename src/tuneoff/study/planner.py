@@ -244,10 +244,10 @@ class _Planner:
     def _final_run(
         self, model: ModelSpec, name: str, values: Mapping[str, Any], fraction: float, seed: int, label: str
     ) -> PlannedRun:
-        """The run with the newest number of test documents, unless it is done with an earlier one."""
+        """The run with the newest number of test documents, unless it is done with an earlier one, or with all."""
         planned = [
             self._run(model, name, values, fraction, seed, label, "final", documents)
-            for documents in reversed(self._study.scored_documents or (None,))
+            for documents in (*reversed(self._study.scored_documents), None)
         ]
         return next((run for run in planned if is_done(run, self._completed)), planned[0])
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tuneoff.metrics import RougeDialect
 from tuneoff.model_weights import discard_damaged_copies
 from tuneoff.profiling import usable_cores
 from tuneoff.results import baselines
+from tuneoff.results.events import Note
 from tuneoff.results.recovery import recover
 from tuneoff.results.run_claims import Claims
 from tuneoff.results.run_dir import StoredRun
@@ -29,7 +30,9 @@ from tuneoff.spec import StudySpec
 from tuneoff.stopping import signals_raise
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
+from tuneoff.study.budget_keeper import HEADROOM, BudgetKeeper, time_for_runs
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
+from tuneoff.study.correction import with_headroom
 from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, closed_at_the_end
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
@@ -69,6 +72,11 @@ class PreparedStudy:
     layout: Layout
     fitted: FittedStudy | None = None
     budget: BudgetFile | None = None
+    """The plan that fits the study into its limits."""
+    asked: StudySpec | None = None
+    """The study before it was fitted into its limits; None without limits."""
+    began: float = 0.0
+    """When the preparation began, by `time.perf_counter`: it counts towards a time limit."""
     speeds: Speeds | None = None
     """What the probe of a new plan measured."""
     speeds_age: float | None = None
@@ -107,7 +115,7 @@ def prepare(
     until the caller closes it; what was damaged there is moved aside, which `notify` reports. Without it, nothing in
     the folder is changed. Raises `UserError` for what can be known before anything is run.
     """
-    limits = limits or Limits()
+    began, limits = time.perf_counter(), limits or Limits()
     directory = StudyDir(folder)
     directory.check_writable()
     locked = held is not None and directory.is_begun()
@@ -119,7 +127,8 @@ def prepare(
     spec = as_begun(spec, begun)
     budget.check_equal(spec, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
-    earlier = budget.earlier_plan(_read_budget(directory, limits), spec, limits.budget_seconds, limits.equal)
+    kept_plan = _read_budget(directory, limits)
+    earlier = budget.earlier_plan(kept_plan, spec, limits.budget_seconds, limits.equal)
     wanted = earlier.study if earlier else spec
     if earlier is None and lost_budget and begun is not None:  # another plan would be another study
         notify(f"{folder}: budget.json is lost, so the study keeps the settings that study.json has")
@@ -127,15 +136,16 @@ def prepare(
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
-    prepared = dataclasses.replace(prepared, layout=layout, fitted=earlier, locked=locked, notify=notify)
-    if earlier is not None or not is_limited:
+    prepared = dataclasses.replace(prepared, layout=layout, began=began, locked=locked, notify=notify)
+    if earlier is not None:
+        return dataclasses.replace(prepared, fitted=earlier, budget=kept_plan, asked=spec)
+    if not is_limited:
         return prepared
     check_prompts(spec, inputs)
     check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
     if held is not None and not locked:  # a start that will be refused must not compute first
         held.enter_context(_held_and_whole(directory, notify))
         locked = True
-    began = time.perf_counter()
     number_format = decide_number_format(spec, directory.read_plan(), (run.record for run in stored))
     share = None if limits.budget_seconds is None else SHARE_OF_BUDGET * limits.budget_seconds
     key = speeds_key(spec, inputs.hashes, layout, number_format)
@@ -147,9 +157,14 @@ def prepare(
         with LocalExecutor(layout) as executor:
             speeds = measure_speeds(spec, inputs, executor, follower, number_format, share, layout.processes)
         keep_speeds(key, speeds, share)
-    left = None if limits.budget_seconds is None else limits.budget_seconds - (time.perf_counter() - began)
+    left = None
+    if limits.budget_seconds is not None:
+        left = time_for_runs(limits.budget_seconds) - (time.perf_counter() - began)
     if wanted is spec:
         fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
+        if limits.budget_seconds and fitted.fits and layout.processes == 1 and not fitted.study.trials:
+            more = with_headroom(fitted.study, spec, inputs.sizes, speeds, HEADROOM * limits.budget_seconds)
+            fitted = dataclasses.replace(fitted, study=more)
     else:
         fitted = budget.plan_of(wanted, spec, inputs.sizes, speeds, limits.budget_seconds, layout.processes)
     if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
@@ -161,6 +176,8 @@ def prepare(
         layout=layout,
         fitted=fitted,
         budget=plan,
+        asked=spec,
+        began=began,
         number_format=number_format,
         speeds=speeds,
         speeds_age=None if kept is None else kept.age,
@@ -242,30 +259,55 @@ def check_before_runs(prepared: PreparedStudy) -> None:
 
 
 def carry_out_study(
-    prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool = True, shared: bool = False
+    prepared: PreparedStudy,
+    executor: Executor,
+    observer: Observer,
+    *,
+    keep_texts: bool = True,
+    shared: bool = False,
+    correct: bool = True,
 ) -> StoredStudy:
     """Carry out what is missing, and return the study as it is stored then.
 
     A run that fails is a record with a status, and the study continues. `keep_texts=False` keeps documents and
-    generated texts out of the folder. `shared`: other machines may take part (`tuneoff.study.shared_folder`). Raises
-    `UserError` if another process works in the folder.
+    generated texts out of the folder. `shared`: other machines may take part (`tuneoff.study.shared_folder`).
+    `correct=False` keeps the plan of a time limit as it is, for an executor whose number of concurrent runs is unknown.
+    Raises `UserError` if another process works in the folder.
     """
     check_before_runs(prepared)
     held = contextlib.nullcontext() if prepared.locked else _held_and_whole(prepared.dir, prepared.notify)
     with held, signals_raise():
-        return _Runner(prepared, executor, observer, keep_texts=keep_texts, shared=shared).run()
+        return _Runner(prepared, executor, observer, keep_texts=keep_texts, shared=shared, correct=correct).run()
 
 
 class _Runner:
     """Carries out one study. Made while the folder is locked."""
 
     def __init__(
-        self, prepared: PreparedStudy, executor: Executor, observer: Observer, *, keep_texts: bool, shared: bool
+        self,
+        prepared: PreparedStudy,
+        executor: Executor,
+        observer: Observer,
+        *,
+        keep_texts: bool,
+        shared: bool,
+        correct: bool,
     ) -> None:
         self._spec, self._dir, self._inputs = prepared.spec, prepared.dir, prepared.inputs
         self._executor, self._observer = executor, observer
         self._keep_texts, self._shared = keep_texts, shared
         self._budget = prepared.budget
+        self._keeper: BudgetKeeper | None = None
+        file = prepared.budget
+        if correct and file is not None and file.budget_seconds is not None and prepared.asked is not None:
+            self._keeper = BudgetKeeper(
+                file,
+                prepared.asked,
+                prepared.inputs.sizes,
+                began=prepared.began,
+                processes=prepared.layout.processes,
+                clock=time.perf_counter,
+            )
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._attempted: set[str] = set()
@@ -283,10 +325,14 @@ class _Runner:
         self._write_frame(plan)
         timing: tuple[PlannedRun, ...] = ()
         try:
-            while jobs := self._jobs(plan.missing(self._completed())):
+            while jobs := self._jobs(self._next_batch(plan)):
                 self._carry_out(jobs, self._executor)
                 plan = self._plan()
-                self._write_plan(plan.runs)
+                if self._keeper is not None and self._correct(self._keeper, plan, jobs[-1]):
+                    plan = self._plan()
+                    self._write_frame(plan)
+                else:
+                    self._write_plan(plan.runs)
             timing = planner.timing_runs(plan.runs, self._inputs.hashes, self._completed())
             if timing:
                 self._write_plan((*plan.runs, *timing))
@@ -303,6 +349,26 @@ class _Runner:
             if self._shared and plan.complete and not plan.missing(self._completed()):
                 self._dir.end_sharing()
         return self._dir.load(self._stored.values())
+
+    def _next_batch(self, plan: StudyPlan) -> Sequence[PlannedRun]:
+        missing = [run for run in plan.missing(self._completed()) if run.run_id not in self._attempted]
+        return missing if self._keeper is None else self._keeper.next_batch(missing)
+
+    def _correct(self, keeper: BudgetKeeper, plan: StudyPlan, last: Job) -> bool:
+        """Plan what is left again, and return whether that changed the study.
+
+        The plan is written first: a study that is killed goes on with it.
+        """
+        before = self._spec
+        self._spec, change = keeper.correct(before, plan, self._completed(), self._attempted)
+        self._budget = keeper.file
+        self._dir.write_budget(keeper.file)
+        if change is None:
+            return False
+        self._observer.event(last, Note(text=f"the plan is corrected {change}"))
+        if self._spec.scored_documents != before.scored_documents:
+            self._inputs = dataclasses.replace(load_inputs(self._spec), hashes=self._inputs.hashes)
+        return True
 
     def _plan(self) -> StudyPlan:
         return planner.plan(self._spec, self._inputs.hashes, self._completed())

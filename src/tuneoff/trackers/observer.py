@@ -16,16 +16,22 @@ class TrackerObserver:
 
     def __init__(self, trackers: Sequence[Tracker], group: str, *, keep_texts: bool) -> None:
         self._trackers, self._group, self._keep_texts = trackers, group, keep_texts
+        self._running: Job | None = None
 
     def started(self, job: Job) -> None:
+        self._running = job
         for tracker in self._trackers:
             tracker.start(job.name, self._group, job.spec)
 
-    def event(self, job: Job, event: Event) -> None:  # noqa: ARG002 - trackers follow one run at a time
+    def event(self, job: Job, event: Event) -> None:
+        if job != self._running:  # what the study reports between two runs is not of a run
+            return
         for tracker in self._trackers:
             tracker.event(event)
 
     def ended(self, job: Job, run: StoredRun) -> None:  # noqa: ARG002
+        self._running = None
+
         def figures() -> list[Path]:
             if run.record.status != "finished":
                 return []

@@ -195,6 +195,7 @@ def _budget_report(study: StoredStudy) -> BudgetReport | None:
         budget_seconds=plan.budget_seconds,
         equal=plan.equal,
         reduced=plan.given_up,
+        corrections=plan.corrections,
         steps=plan.settings.steps,
         fits=plan.fits,
         planned_seconds=plan.seconds,

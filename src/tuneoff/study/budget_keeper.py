@@ -1,0 +1,107 @@
+"""Keeps a study within its time limit while it runs: what is spent, what comes next, and what is corrected."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from tuneoff.methods import method_class
+from tuneoff.results.run_record import Record
+from tuneoff.results.study_state import BudgetFile, ReducedSettings
+from tuneoff.spec import StudySpec
+from tuneoff.study.budget import reductions
+from tuneoff.study.correction import SecondsLeft, corrected, done_runs, speeds_so_far, with_headroom
+from tuneoff.study.duration import DataSizes, estimate
+from tuneoff.study.planner import Completed, PlannedRun, StudyPlan, is_done
+from tuneoff.text import join_words, plural
+
+END_SECONDS = 5.0  # the verdict and the report
+HEADROOM = 0.02  # of the limit, for documents that the first final run scores beyond the plan
+# Parts of the limit: plans end a little before it, and nothing is reduced for ending a little after it.
+_AIM, _TOLERANCE = 0.98, 0.05
+
+
+def time_for_runs(budget_seconds: float) -> float:
+    """When the last run should end, in seconds since the start of a study with this limit."""
+    return max(0.0, _AIM * budget_seconds - END_SECONDS)
+
+
+class BudgetKeeper:
+    """One study with a time limit. `file` is its plan as `budget.json` holds it.
+
+    `asked` is the study before anything was reduced. `began` is when this session started, by `clock`.
+    """
+
+    def __init__(
+        self,
+        file: BudgetFile,
+        asked: StudySpec,
+        sizes: DataSizes,
+        *,
+        began: float,
+        clock: Callable[[], float],
+        processes: int = 1,
+    ) -> None:
+        self.file = file
+        self._asked, self._sizes, self._processes = asked, sizes, processes
+        self._earlier, self._began, self._clock = file.spent_seconds, began, clock
+        self._speeds = {(speed.model, speed.method): speed.speed() for speed in file.measured}
+
+    def next_batch(self, missing: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
+        """What is carried out before the plan is corrected again: one run, or those of one seed that run concurrently.
+
+        The first seed of all methods comes before the second, so that the study can end after each. What is trained
+        comes first, because it shows most of the machine's speed.
+        """
+        trials = [run for run in missing if run.spec.role == "trial"]
+        finals = sorted(
+            (run for run in missing if run.spec.role != "trial"),
+            key=lambda run: (-run.spec.fraction, run.spec.seed, not method_class(run.spec.method.name).trains),
+        )
+        if self._processes == 1:
+            return [*trials, *finals][:1]
+        return trials or [
+            run
+            for run in finals
+            if (run.spec.fraction, run.spec.seed) == (finals[0].spec.fraction, finals[0].spec.seed)
+        ]
+
+    def correct(
+        self, study: StudySpec, plan: StudyPlan, completed: Completed, attempted: Collection[str]
+    ) -> tuple[StudySpec, str | None]:
+        """The study as it is best continued, and what was changed in words. `file` is then up to date.
+
+        `attempted`: ids of runs that are not repeated in this session, whatever came of them.
+        """
+        over = [run for run in plan.runs if is_done(run, completed) or run.run_id in attempted]
+        records = [completed[run.run_id] for run in over if run.run_id in completed]
+        speeds = speeds_so_far(self._speeds, sorted(records, key=_ended_at))
+        done = done_runs(over)
+        spent, limit = self.spent_seconds, self.file.budget_seconds
+        assert limit is not None
+
+        def needed(one: StudySpec) -> float:
+            return estimate(one, self._sizes, speeds, self._processes, done)
+
+        found = study
+        if all(run.spec.role != "trial" for run in plan.missing(completed)):  # nothing else depends on it before
+            left = time_for_runs(limit) - spent
+            limits = SecondsLeft(grow=left, keep=left + _TOLERANCE * limit)
+            found = corrected(study, self._asked, self._sizes, done, needed, limits)
+            if self._processes == 1 and not done.seeds:
+                found = with_headroom(found, self._asked, self._sizes, speeds, HEADROOM * limit)
+        changes = list(reductions(study, found, self._sizes))
+        text = f"after {plural(len(over), 'run')}: {join_words(changes)}" if changes else None
+        update: dict[str, object] = {"spent_seconds": spent}
+        if text is not None:
+            update["settings"] = ReducedSettings.of(found)
+            update["given_up"] = tuple(reductions(self._asked, found, self._sizes))
+            update["corrections"] = (*self.file.corrections, text)
+        self.file = self.file.model_copy(update=update)
+        return found, text
+
+    @property
+    def spent_seconds(self) -> float:
+        """Seconds since the start, without those between sessions."""
+        return self._earlier + self._clock() - self._began
+
+
+def _ended_at(record: Record) -> str:
+    return record.finished_at or ""
