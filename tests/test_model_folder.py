@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tuneoff.cache import file_digest
 from tuneoff.errors import UserError
 from tuneoff.model_folder import (
     Tensor,
+    cached_file_digest,
     gguf_architecture,
     inspect_folder,
     is_adapter,
@@ -255,3 +257,16 @@ def test_files_that_are_no_gguf_file(content: bytes, said: str, tmp_path: Path) 
     (tmp_path / "a.gguf").write_bytes(content)
     with pytest.raises(UserError, match=said):
         gguf_architecture(tmp_path / "a.gguf")
+
+
+def test_a_digest_that_was_kept_for_another_file_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    files = [tmp_path / "one", tmp_path / "other"]
+    for file in files:
+        file.write_text(file.name)
+    digests = [cached_file_digest(file) for file in files]
+    one, other = sorted((tmp_path / "cache" / "hashes").iterdir())
+    contents = one.read_text(), other.read_text()
+    one.write_text(contents[1])
+    other.write_text(contents[0])
+    assert [cached_file_digest(file) for file in files] == digests == [file_digest(file) for file in files]

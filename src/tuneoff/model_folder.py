@@ -423,10 +423,14 @@ def cached_file_digest(file: Path) -> str:
     cache_file = file_state_path("hashes", file)
     with contextlib.suppress(OSError):
         digest, _, check = cache_file.read_text().partition(" ")
-        if check == cache_key(digest=digest):  # a damaged one would make the model another one
+        if check == _check_of(cache_file, digest):  # a damaged one, or another file's, would make the model another one
             return digest
     digest = file_digest(file)
     with contextlib.suppress(OSError):  # a cache folder that cannot be written only costs time
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        cache_file.write_text(f"{digest} {cache_key(digest=digest)}")
+        cache_file.write_text(f"{digest} {_check_of(cache_file, digest)}")
     return digest
+
+
+def _check_of(cache_file: Path, digest: str) -> str:
+    return cache_key(file=cache_file.name, digest=digest)

@@ -591,6 +591,13 @@ def test_exit_codes_of_studies(status: list[str], code: int) -> None:
         (UserError("wrong"), 2, "wrong"),
         (RunFailure("broken"), 1, "broken"),
         (OSError(28, "No space left on device", "disk/file"), 1, "disk/file: No space left"),
+        (MemoryError(), 1, "memory ran out"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            1,
+            "memory ran out",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 1, "memory ran out"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300), 2, f"{'n' * 60}...: too long"),
         (KeyboardInterrupt(), 130, "run the same command to continue"),
         (SystemExit(143), 143, "run the same command to continue"),

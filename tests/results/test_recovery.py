@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,10 +113,15 @@ def test_a_whole_run_in_the_place_of_another_is_damage(folder: StudyDir) -> None
     assert len(start(folder)) == 1
 
 
-def test_the_manifest_of_a_run_is_restored_without_computing_again(folder: StudyDir, whole: StudyDir) -> None:
+@pytest.mark.parametrize(
+    "change", [lambda _text: "{", lambda text: text + "\n"], ids=["another", "the same in other bytes"]
+)
+def test_the_manifest_of_a_run_is_restored_without_computing_again(
+    folder: StudyDir, whole: StudyDir, change: Callable[[str], str]
+) -> None:
     run = sorted((folder.path / "runs").iterdir())[0]
     before = (run / MANIFEST).read_bytes()
-    (run / MANIFEST).write_text("{")
+    (run / MANIFEST).write_text(change(before.decode()))
     [line] = start(folder)
     assert f"runs/{run.name}/manifest.json was damaged" in line
     assert (run / MANIFEST).read_bytes() == before

@@ -117,7 +117,9 @@ def _explain(error: BaseException) -> int | None:
         sys.stderr.close()  # the reader of our output is gone; the interpreter must not report that either
         return FAILED
     if _is_want_of_memory(error):
-        return complain(f"memory ran out{_limit_of_the_shell()}; close other programs, or use a larger machine", FAILED)
+        return complain(
+            f"memory ran out{_limit_of_the_shell() or '; close other programs'}, or use a smaller --model", FAILED
+        )
     if not isinstance(error, OSError):
         return None
     if error.errno == errno.ENAMETOOLONG:
@@ -141,13 +143,13 @@ def _is_want_of_memory(error: BaseException) -> bool:
 
 
 def _limit_of_the_shell() -> str:
-    """The limit on memory that this program was started with, if there is one."""
+    """The limit on memory that this program was started with, and what to do; empty without one."""
     try:
         import resource
     except ImportError:  # Windows
         return ""
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return "" if most == resource.RLIM_INFINITY else f" (the shell allows {most / 1e9:.1f} GB, see `ulimit -v`)"
+    return "" if most == resource.RLIM_INFINITY else f": the shell allows {most / 1e9:.1f} GB; raise that (ulimit -v)"
 
 
 def _in_a_folder() -> bool:

@@ -107,8 +107,10 @@ def _recover_run(folder: StudyDir, name: str) -> Iterator[str]:
     except UserError as error:
         fault = str(error).removeprefix(f"{run.path}/").split(";")[0]
     if fault is None:
-        if MANIFEST in files and _own_manifest(run) != {key: files[key] for key in files if key != MANIFEST}:
-            run.write_manifest({key: entry for key, entry in files.items() if key != MANIFEST})
+        own = {key: entry for key, entry in files.items() if key != MANIFEST}
+        # It may say the same in other bytes, which readers refuse.
+        if MANIFEST in files and (_own_manifest(run) != own or fault_of(run.path / MANIFEST, files[MANIFEST])):
+            run.write_manifest(own)
             folder.cover_runs([name])
             yield f"runs/{name}/{MANIFEST} was damaged or missing; it is written again from the study's {MANIFEST}"
         return
