@@ -270,3 +270,5 @@ def test_a_digest_that_was_kept_for_another_file_is_not_used(tmp_path: Path, mon
     one.write_text(contents[1])
     other.write_text(contents[0])
     assert [cached_file_digest(file) for file in files] == digests == [file_digest(file) for file in files]
+    one.write_bytes(b"\xff\xfe garbage")
+    assert [cached_file_digest(file) for file in files] == digests

@@ -421,7 +421,7 @@ def files_of_weights(folder: Path) -> list[Path]:
 def cached_file_digest(file: Path) -> str:
     """SHA-256 of a file's bytes, cached by path, size and modification time."""
     cache_file = file_state_path("hashes", file)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         digest, _, check = cache_file.read_text().partition(" ")
         if check == _check_of(cache_file, digest):  # a damaged one, or another file's, would make the model another one
             return digest

@@ -107,7 +107,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+def finished(full: bool, warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+    if not full:
+        pytest.skip("one of the trials of `make faults`")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNEOFF_CACHE", str(cache))
         flags = [*warm_flags, "--methods=few_shot,lora,full", "--trials=1", "--seeds=1", "--budget=1h"]
@@ -206,6 +208,9 @@ def test_damage_to_what_judging_reads(full: bool, tmp_path: Path, monkeypatch: p
         assert path.name in (*_NOT_COVERED, MANIFEST) or is_seen.get(name, "damaged") in ("damaged", "missing"), where
         with StudyDir(folder.path).lock():
             said = list(recover(StudyDir(folder.path)))
+        if not is_seen and path.suffix == ".jsonl":  # exchanged with the manifest: the next start writes it again
+            shutil.rmtree(folder.path)
+            continue
         repaired = content(StudyDir(folder.path))  # what is left is readable, and as it was
         assert all(repaired.get(key, value) in (value, *_NOTHING) for key, value in expected.items()), where
         assert said or outcomes["read as it was"], where
@@ -230,7 +235,7 @@ def test_damage_to_a_finished_study(
         Reader.of(study, "summarize", "DIR", str(document), "--method", "lora"),
     ]
     noticed = Counter[str]()
-    for trial in range(600 if full else 4):
+    for trial in range(600 if full else 1):
         finished.restore(cache)
         path, where = damage_one(draw, files_below(study.folder), f"trial {trial}")
         reader = readers[trial % len(readers)]
@@ -253,13 +258,13 @@ def test_damage_to_the_states_of_a_training(
 ) -> None:
     monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
     draw, study = random.Random(6), under_way.study
-    for trial in range(200 if full else 2):
+    for trial in range(200 if full else 1):
         under_way.restore(cache)
         files = [
             path for path in files_below(study.folder) if path.suffix == ".safetensors" and "artefact" not in path.parts
         ]
         where = f"trial {trial}"
-        for path in draw.sample(files, draw.choice((1, 1, 2))):
+        for path in draw.sample(files, min(len(files), draw.choice((1, 1, 2)))):
             _, where = damage_one(draw, [path], where)
         check_repair(study, where)
 
@@ -268,7 +273,7 @@ def test_damage_to_the_cache(finished: Template, cache: Path, full: bool, monkey
     """What the cache holds is only ever a copy: the study is computed again from it, with the same result."""
     monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
     draw, study = random.Random(7), finished.study
-    for trial in range(200 if full else 2):
+    for trial in range(200 if full else 1):
         finished.restore(cache)
         shutil.rmtree(draw.choice(sorted((study.folder / "runs").iterdir())))
         where = f"trial {trial}"

@@ -84,7 +84,7 @@ def test_a_changed_gguf_file_is_converted_or_refused(
     write_gguf(tiny_model("llama"), whole)
     assert (dequantize_gguf(whole) / "model.safetensors").is_file()
     data, outcomes = whole.read_bytes(), Counter[str]()
-    for seed in range(1000 if full else 3):
+    for seed in range(1000 if full else 1):
         path.write_bytes(changed(data, random.Random(seed)))
         for read in (gguf_architecture, dequantize_gguf):
             refused: UserError | None = None

@@ -197,7 +197,9 @@ def limited(role: Role) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmStudy]:
+def whole(full: bool, warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmStudy]:
+    if not full:
+        pytest.skip("one of the trials of `make faults`")
     study = WarmStudy.carried_out([*warm_flags, "--methods=few_shot,lora"], tmp_path_factory.mktemp("whole"))
     assert study.command.carry_out().code == 0
     yield study
@@ -207,11 +209,7 @@ def whole(warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.mark.parametrize(
     "harms", [*HARMS.values(), *ALONE], ids=lambda harms: "+".join(each.__name__ for each in harms)
 )
-def test_a_folder_of_a_stranger_does_nothing(
-    whole: WarmStudy, harms: tuple[Harm, ...], full: bool, tmp_path: Path
-) -> None:
-    if not full and harms not in ((_links_its_pages,), (_holds_codes_and_templates,)):
-        pytest.skip("one of the trials of `make faults`")
+def test_a_folder_of_a_stranger_does_nothing(whole: WarmStudy, harms: tuple[Harm, ...], tmp_path: Path) -> None:
     prey, spoiled, study, here = (tmp_path / name for name in ("prey", "spoiled", "study", "here"))
     outside = Prey(prey)
     outside.put()
@@ -227,12 +225,10 @@ def test_a_folder_of_a_stranger_does_nothing(
     text = tmp_path / "text.txt"
     text.write_text("A river rose by two metres in one night.")
     commands = [
-        ("judge", "DIR"),
-        ("report", "DIR"),
+        *(("judge", "DIR"), ("judge", "DIR", "--json"), ("report", "DIR"), ("verify", "DIR")),
+        *(("diff", "DIR", str(whole.folder)), ("doctor", "DIR", "--strict")),
+        *(("summarize", "DIR", str(text), "--method", name) for name in ("few_shot", "lora")),
         ("compare", *whole.flags, "--output=DIR", "--no-texts", "--quiet"),
-        *([] if not full else [("judge", "DIR", "--json"), ("verify", "DIR"), ("diff", "DIR", str(whole.folder))]),
-        *([] if not full else [("summarize", "DIR", str(text), "--method", name) for name in ("few_shot", "lora")]),
-        *([] if not full else [("doctor", "DIR", "--strict")]),
     ]
     for words in commands:
         shutil.rmtree(study, ignore_errors=True)

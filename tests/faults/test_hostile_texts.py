@@ -74,12 +74,14 @@ def pages(folder: Path, text: str) -> Iterator[tuple[str, Markup]]:
 
 
 def test_no_markup_of_a_stranger_gets_into_a_page(full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not full:
+        pytest.skip("one of the trials of `make faults`")
     assert len(PAYLOADS) >= 200
     monkeypatch.setattr(figures, "save_charts", lambda *_arguments: Pictures((), None))
     expected = dict(pages(tmp_path / "harmless", _HARMLESS))
     # Some at a time, with the same beginning: a page takes a second.
     groups = [" ".join(PAYLOADS[start : start + _TOGETHER]) for start in range(0, len(PAYLOADS), _TOGETHER)]
-    for number, payload in enumerate(groups if full else groups[2:3]):
+    for number, payload in enumerate(groups):
         for name, found in pages(tmp_path / f"{number}", payload):
             harmless, where = expected[name], f"{name}, {payload}"
             assert found.tags == harmless.tags, where

@@ -31,7 +31,7 @@ def kill_at_random(study: WarmStudy, who: str, draw: random.Random) -> str:
 def test_a_killed_study_ends_as_if_nothing_had_happened(warm_study: WarmStudy, full: bool) -> None:
     draw = random.Random(20)
     moments: Counter[str] = Counter()
-    trials = 300 if full else 2
+    trials = 300 if full else 1
     for trial in range(trials):
         who = WHO[trial % len(WHO)]
         for _ in range(draw.choice((1, 1, 2))):

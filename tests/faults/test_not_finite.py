@@ -88,7 +88,7 @@ class Broken:
 
 @pytest.mark.parametrize(("name", "what"), CASES)
 def test_a_number_that_is_not_finite_ends_the_run(name, what, tiny_model, tiny_data, tmp_path, monkeypatch, full):
-    if not full and (name, what) not in random.Random(1).sample(CASES, 3):
+    if not full and (name, what) not in random.Random(1).sample(CASES, 2):
         pytest.skip("one of the trials of `make faults`")
     draw = random.Random(f"{name} {what}")
     value = draw.choice((math.nan, math.inf, -math.inf) if what != "beams" else (math.nan, math.inf))
@@ -134,7 +134,7 @@ def check_finite(record: Record, most_steps: int) -> None:
 
 @pytest.mark.parametrize("what", ["loss", "gradient", "validation", "logits"])
 def test_the_other_methods_are_as_if_nothing_had_happened(warm_flags, what, tmp_path, full):
-    if not full and what != "gradient":
+    if not full:
         pytest.skip("one of the trials of `make faults`")
     study = WarmStudy.carried_out([*warm_flags, "--methods=zero_shot,lora,full"], tmp_path)
 

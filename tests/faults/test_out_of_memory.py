@@ -58,6 +58,8 @@ def losses(record: Record) -> list[float]:
 
 @pytest.mark.parametrize("name", ["zero_shot", "soft_prompt", "lora", "full"])
 def test_memory_that_runs_out_changes_no_result(name, full, tiny_model, tiny_data, tmp_path, monkeypatch):
+    if not full and name != "lora":
+        pytest.skip("one of the trials of `make faults`")
     spec, draw = spec_of(name, tiny_model("llama"), tiny_data), random.Random(name)
     folder = tmp_path / "run"
     with OperationsOfTorch() as operations:
