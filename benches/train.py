@@ -1,4 +1,4 @@
-"""Training speed and memory against the peers: rows 1, 2, 3, 4, 7 and 11 of docs/performance.md.
+"""Training speed and memory against the peers: rows 1, 2, 3, 4, 7 and 11 of `make bench`.
 
 On a machine without fast bf16 products everyone computes in fp32, so row 11 is row 2 with other targets.
 

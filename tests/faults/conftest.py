@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from support.warm_command import quick_forks
-from support.warm_study import WarmStudy, import_all, states_at_each_step, without_drawing
+from support.warm_command import WarmCommand, quick_forks
+from support.warm_study import WarmStudy, import_all, states_at_each_step
 
 Trial = TypeVar("Trial")
 FULL = "TUNEOFF_FULL_FAULTS"
@@ -57,11 +57,12 @@ def warm_flags(
         "--precision=fp32",
     ]
     folder = tmp_path_factory.mktemp("warm")
-    with pytest.MonkeyPatch.context() as patch, without_drawing():
-        patch.setenv("TUNEOFF_CACHE", str(folder / "cache"))
+    WarmCommand.cache = folder / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEOFF_CACHE", str(WarmCommand.cache))
         import_all(["compare", *flags, "--methods=few_shot,lora,full"], folder / "study")
-        with quick_forks():
-            yield flags
+    with quick_forks():  # what else a fork changes is changed there: other tests of this process come in between
+        yield flags
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, ClassVar, Literal, cast
+
+import pytest
 
 from support.file_operations import changed_path
 from tuneoff import cli
+from tuneoff.report import figures, page
+from tuneoff.report.pictures import Pictures
 from tuneoff.results.events import Event, EventWriter, Sampled
 from tuneoff.study import executor, launcher, worker
 
@@ -55,8 +59,21 @@ def quick_forks() -> Iterator[None]:
         gc.unfreeze()
 
 
+@contextlib.contextmanager
+def without_drawing() -> Iterator[None]:
+    """Drawing takes a second, in a library with threads, which no fork has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_charts", lambda *_arguments: Pictures((), None))
+        patch.setattr(page, "study_charts", lambda *_arguments, **_named: [])
+        patch.setattr(page, "_page", lambda *_arguments, **_named: "a page")
+        yield
+
+
 class WarmCommand:
     """A command with its arguments. Marks and output are about `folder`, which the command writes into."""
+
+    cache: ClassVar[Path | None] = None
+    """The cache folder of commands whose test sets none."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, output: Path) -> None:
         self.arguments, self.folder, self.output = tuple(arguments), folder, output
@@ -182,7 +199,10 @@ def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Pa
         worker._work = prepared_work
         sys.argv = ["tuneoff", *command.arguments]
         prepare("parent")
-        code = cli.main()
+        if command.cache is not None:
+            os.environ.setdefault("TUNEOFF_CACHE", str(command.cache))
+        with without_drawing():
+            code = cli.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:

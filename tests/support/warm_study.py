@@ -1,6 +1,5 @@
 """A real study of tiny trainings, carried out once undisturbed, that can be started again and again in a second."""
 
-import contextlib
 import functools
 import math
 import shutil
@@ -15,11 +14,9 @@ from typing import Self
 import pytest
 
 from support.study_results import differences, results_of
-from support.warm_command import Mark, Prepare, Role, Running, WarmCommand, nothing
+from support.warm_command import Mark, Prepare, Role, Running, WarmCommand, nothing, without_drawing
 from tuneoff import api, cli, run
 from tuneoff.engine import checkpoint
-from tuneoff.report import figures, page
-from tuneoff.report.pictures import Pictures
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.verification import verify
 from tuneoff.study.executor import Job, Observer
@@ -46,19 +43,9 @@ class HereExecutor:
             yield stored
 
 
-@contextlib.contextmanager
-def without_drawing() -> Iterator[None]:
-    """Drawing takes a second, in a library with threads, which no fork has."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save_charts", lambda *_arguments: Pictures((), None))
-        patch.setattr(page, "study_charts", lambda *_arguments, **_named: [])
-        patch.setattr(page, "_page", lambda *_arguments, **_named: "a page")
-        yield
-
-
 def import_all(arguments: Sequence[str], folder: Path) -> None:
     """Carry out a command in this process once."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), without_drawing():
         warnings.simplefilter("ignore")  # as the program does
         patch.setattr(api, "open_executor", lambda *_arguments: HereExecutor())
         patch.setattr(sys, "stdout", sys.__stdout__)

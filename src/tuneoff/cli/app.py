@@ -422,10 +422,11 @@ def work(
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
 ) -> int:
-    """Take part in a study that `compare --engine shared` has begun, on any machine that sees its folder.
+    """Carry out runs of a study that several machines share.
 
-    Takes runs that nobody else works on, and ends when none is left. If a worker dies, another one continues its run
-    from the last state. Data and models must be under the same paths on all machines.
+    `compare --engine shared` has begun it, and this machine sees its folder. Takes runs that nobody else works on, and
+    ends when none is left. If a worker dies, another one continues its run from the last state. Data and models must be
+    under the same paths on all machines.
     """
     from tuneoff.cli.work import WorkFlags, status_as_text, work_in
 

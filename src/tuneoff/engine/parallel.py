@@ -1,7 +1,7 @@
 """Concurrent micro-batches on a CPU: several workers, each with its own torch threads.
 
 If all threads share every matrix product, they synchronize thousands of times per step. With one micro-batch per worker
-they do not (docs/performance.md). But workers wait for Python's lock, which costs more where products are fast: with
+they do not (docs/lab_log.md). But workers wait for Python's lock, which costs more where products are fast: with
 matrix units for bf16 there is one worker with all threads, and micro-batches are larger.
 
 Results do not depend on the timing of the workers: gradients are accumulated in the order of the micro-batches

@@ -33,7 +33,7 @@ from tuneoff.engine.loss import (
 )
 from tuneoff.prompts import Encoded
 
-# Tokens of a micro-batch. Larger ones exceed the processor's caches (docs/performance.md).
+# Tokens of a micro-batch. Larger ones exceed the processor's caches (docs/lab_log.md).
 _MICRO_BATCH_TOKENS = 1024
 # A shorter shared prefix is not worth a forward pass of its own.
 _MIN_SHARED_TOKENS = 8

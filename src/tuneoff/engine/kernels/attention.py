@@ -5,7 +5,7 @@
 - In bf16 the backward pass of the flash kernel is several times slower than dense products of short rows.
 - For GPT-Neo transformers has only an implementation that stores all scores. It uses the flash kernel here.
 
-docs/performance.md has the measurements. Rows padded on the left, dropout and other devices use PyTorch's attention.
+docs/lab_log.md has the measurements. Rows padded on the left, dropout and other devices use PyTorch's attention.
 
 Shapes: B rows, H query heads, K key-value heads, G = H / K, T queries, S >= T keys (the queries are the last T
 positions), D width of a head.

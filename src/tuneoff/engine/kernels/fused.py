@@ -2,7 +2,7 @@
 
 The kernels are in fused.c, which is compiled when tuneoff is installed. PyTorch computes a norm, a rotation or an
 activation as a chain of operations, and each of them reads and writes the whole tensor. Where matrix products are fast
-(bf16 with AMX), those chains cost more than the products (docs/performance.md). Without a C compiler at installation,
+(bf16 with AMX), those chains cost more than the products (docs/lab_log.md). Without a C compiler at installation,
 or on another device, the layers of transformers are unchanged.
 
 Shapes: B rows, H heads, T positions, D width of the last dimension, X all leading dimensions, S keys. Tensors without a
