@@ -24,7 +24,7 @@ test-all: $(VENV)/dev.stamp  ## the tests of `make test` and the slow ones
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m ''
 
 faults: $(VENV)/dev.stamp  ## the tests that inject faults, with all of their trials
-	TUNEOFF_FULL_FAULTS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 7200 tests/faults
+	TUNEOFF_FULL_FAULTS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --timeout 7200 -m '' tests/faults
 
 check: $(VENV)/dev.stamp  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -35,6 +35,7 @@ def test_the_method_is_short() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.slow
 def test_an_installed_method_is_listed_and_trains_as_any_other(
     tiny_model: Callable[[str], Path],
     tiny_data: dict[str, Path],

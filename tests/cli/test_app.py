@@ -520,6 +520,7 @@ def test_an_adapter_of_peft_goes_through_the_whole_program(tiny: list[str], caps
     assert row["costs"]["tokens_per_second"]["value"] == pytest.approx(train.tokens / train.wall_seconds)
 
 
+@pytest.mark.slow
 def test_trials_and_shares_lead_to_a_verdict_on_both(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Trials, the refinement trial and final runs on every share, then the report; again: nothing to do."""
     flags = ["--methods=zero_shot,few_shot,lora", "--trials=2", "--fractions=0.5,1", "--seeds=2", "--search-at=full"]

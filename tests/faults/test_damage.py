@@ -253,6 +253,7 @@ def test_damage_to_a_finished_study(
     print(dict(noticed))
 
 
+@pytest.mark.slow
 def test_damage_to_the_states_of_a_training(
     under_way: Template, cache: Path, full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

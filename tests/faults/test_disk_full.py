@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from support.file_operations import changed_path
 from support.study_folders import read_record
 from support.warm_command import Role, Running
@@ -64,6 +66,7 @@ def says_where(study: WarmStudy, running: Running) -> bool:
     return any(str(study.folder) in text for text in texts)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_costs_no_result(warm_study: WarmStudy, full: bool) -> None:
     draw, codes = random.Random(28), Counter[int | None]()
     operations = Counter(mark.role for mark in warm_study.marks)

@@ -98,6 +98,7 @@ def test_the_search_is_reported_with_what_it_saved(pruned_study: Path) -> None:
     assert f"{rates.saved.steps} steps, about" in page
 
 
+@pytest.mark.slow
 def test_an_interrupted_pruned_study_goes_on(
     pruned_study: Path, tiny_model: TinyModel, tiny_data: Files, tmp_path: Path
 ) -> None:
