@@ -219,10 +219,10 @@ class LocalExecutor:
                 results.put(None)
 
         threads = [threading.Thread(target=work) for _ in range(min(self._layout.processes, len(jobs)))]
-        for thread in threads:
-            thread.start()
         working, failure = len(threads), None
         try:
+            for thread in threads:
+                thread.start()
             while working:
                 stopping.raise_again()
                 try:
@@ -240,7 +240,8 @@ class LocalExecutor:
             with stopping.signals_ignored():
                 stop.set()
                 for thread in threads:
-                    thread.join()
+                    with contextlib.suppress(RuntimeError):  # a signal came before it was started
+                        thread.join()
         if failure is not None:
             raise failure
 
