@@ -37,5 +37,6 @@ def test_the_job_for_kubernetes_runs_a_worker() -> None:
 
 def test_the_task_for_skypilot_runs_a_worker() -> None:
     task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text())
+    assert task["setup"] == "pip install 'tuneoff[tune]'"  # without the extra nothing trains
     assert task["run"].endswith("tuneoff work /shared/study")
     assert "/shared" in task["file_mounts"]

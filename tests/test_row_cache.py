@@ -26,7 +26,7 @@ def fill(count: int, key: str = "key") -> RowCache:
 
 
 def files() -> list[Path]:
-    return sorted((cache.cache_folder() / cache.GROWING_KIND).glob("*"))
+    return sorted((cache.cache_folder() / cache.ROWS).glob("*"))
 
 
 def contents(rows: RowCache, count: int) -> list[bytes | None]:

@@ -31,7 +31,7 @@ WORTH_CACHING_BYTES = 1_000_000
 _IN_MEMORY_BYTES = 32 * 2**20
 _ANSWER = "answer"  # the table of a file without a body
 _KINDS = ("checks", "examples", "speeds", "tokens", "tried")
-GROWING_KIND = "trunks"  # of `tuneoff.row_cache`
+ROWS = "trunks"  # the kind of `tuneoff.row_cache`, whose files grow
 
 
 def cache_folder() -> Path:
@@ -294,7 +294,7 @@ def delete_least_recently_used(new_file: Path) -> None:
     A process that has such a file open can still read it.
     """
     found = []
-    for kind in (*_KINDS, GROWING_KIND):
+    for kind in (*_KINDS, ROWS):
         for path in _folder(kind).glob("*"):
             with contextlib.suppress(OSError):
                 status = path.stat()

@@ -49,7 +49,7 @@ class RowCache:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._folder = cache.cache_folder() / cache.GROWING_KIND
+        self._folder = cache.cache_folder() / cache.ROWS
         self._lock = threading.Lock()
         self._places: dict[bytes, tuple[IO[bytes], int]] = {}
         self._bytes = 0
@@ -119,7 +119,7 @@ class RowCache:
 
 def damaged_row_files() -> Iterator[Path]:
     """The files of rows that hold a record with another digest. Reads all of them."""
-    for path in sorted((cache.cache_folder() / cache.GROWING_KIND).glob("*")):
+    for path in sorted((cache.cache_folder() / cache.ROWS).glob("*")):
         with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
             if file.read(len(_MAGIC)) != _MAGIC or any(_read_record(file, at) is None for _, at, _ in _records(file)):
                 yield path

@@ -23,7 +23,6 @@ def claims(study: Path, worker: str, clock: Clock | None = None) -> Claims:
 def test_a_run_has_one_claim(tmp_path: Path) -> None:
     mine = claims(tmp_path, "mine").take("lora-s0", "now")
     assert mine is not None
-    assert mine.is_latest()
     assert claims(tmp_path, "other").take("lora-s0", "now") is None
     assert claims(tmp_path, "other").take("lora-s1", "now") is not None
     holder = claims(tmp_path, "").holder("lora-s0")
@@ -41,7 +40,10 @@ def test_a_claim_holds_while_it_beats(tmp_path: Path) -> None:
         clock.seconds += 99
     clock.seconds += 1
     assert other.take("run", "") is not None
-    assert not mine.is_latest()
+    assert mine.number == 1
+    holder = other.holder("run")
+    assert holder is not None
+    assert (holder.worker, holder.number) == ("other", 2)
 
 
 @pytest.mark.parametrize("shift", [-300.0, 0.0, 300.0])

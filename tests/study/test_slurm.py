@@ -12,9 +12,10 @@ import pytest
 from support.stepping_executor import jobs_in, shared_executor
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
-from tuneoff.study.slurm import LOGS, SlurmExecutor
+from tuneoff.study.slurm import SlurmExecutor
 
 # Each is given: the folder of the scheduler. `queue` holds the number of a job that has tasks left.
 _SBATCH = """#!{python}
@@ -67,12 +68,12 @@ def test_runs_of_the_workers_are_yielded_as_they_come(scheduler: Path, study: Pa
         assert len(list(shared.run(jobs, SilentObserver()))) == 3
     assert sorted(run.record.name for run in found) == ["run0", "run1", "run2"]
     assert len(list(scheduler.glob("*.script"))) == 1
-    assert (study / LOGS / "job").read_text() == "1\n"
+    assert (study / "slurm" / "job").read_text() == "1\n"
 
 
 def test_the_script_is_what_a_person_would_write(scheduler: Path, study: Path) -> None:
     settings = {"workers": "3", "time": "90m", "memory": "16G", "cpus": "8", "partition": "gpu", "account": "lab"}
-    text = executor(**settings).script(study, 2)
+    text = executor(**settings).script(StudyDir(study), 2)
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
     for wanted in (
@@ -97,8 +98,8 @@ def test_workers_that_ended_before_the_runs_are_reported(scheduler: Path, study:
 
 def test_the_same_command_waits_for_workers_that_are_still_there(scheduler: Path, study: Path) -> None:
     jobs = jobs_in(study, 1)
-    (study / LOGS).mkdir()
-    (study / LOGS / "job").write_text("7\n")
+    (study / "slurm").mkdir()
+    (study / "slurm" / "job").write_text("7\n")
     (scheduler / "queue").write_text("7")
     with shared_executor() as shared:
         list(shared.run(jobs, SilentObserver()))

@@ -20,8 +20,7 @@ from tuneoff.errors import UserError
 from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import write_text_atomic
 
-FOLDER = "claims"
-ATTEMPTS = "attempts"
+CLAIMS = "claims"
 LEASE_SECONDS = 180.0
 BEATS_IN_A_LEASE = 6
 _MOST_BYTES = 10_000
@@ -52,10 +51,6 @@ class Claim:
         """Show that this process lives. Raises `OSError`."""
         write_text_atomic(self.folder / f"{self.number}.beat", json.dumps({"count": count}))
 
-    def is_latest(self) -> bool:
-        """Whether no other process has claimed the run since."""
-        return max(_numbers(self.folder), default=0) == self.number
-
     def release(self, how: str = "released") -> None:
         """End the claim: others need not wait for a lease. `failed`: others of this start should not try it again."""
         write_text_atomic(self.folder / f"{self.number}.ended", json.dumps({"how": how}))
@@ -83,7 +78,7 @@ class Claims:
 
         Raises `OSError` if the folder cannot be written.
         """
-        folder = self.study / FOLDER / run
+        folder = self.study / CLAIMS / run
         before = max(_numbers(folder), default=0)
         if before:
             holder = self._holder(run, before)
@@ -101,12 +96,12 @@ class Claims:
 
     def holder(self, run: str) -> Holder | None:
         """Who made the last claim of a run; None if nobody ever did."""
-        number = max(_numbers(self.study / FOLDER / run), default=0)
+        number = max(_numbers(self.study / CLAIMS / run), default=0)
         return self._holder(run, number) if number else None
 
     def holders(self) -> Iterator[Holder]:
         """The last claim of every run that was claimed, by name."""
-        for folder in sorted((self.study / FOLDER).glob("*")):
+        for folder in sorted((self.study / CLAIMS).glob("*")):
             if (holder := self.holder(folder.name)) is not None:
                 yield holder
 
@@ -114,10 +109,10 @@ class Claims:
         """Let runs that failed be tried again. Raises `OSError`."""
         for holder in self.holders():
             if holder.ended == "failed":
-                Claim(self.study / FOLDER / holder.run, holder.run, holder.number).release()
+                Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
     def _holder(self, run: str, number: int) -> Holder:
-        folder = self.study / FOLDER / run
+        folder = self.study / CLAIMS / run
         claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")
         ended, count = _read(folder / f"{number}.ended").get("how"), beat.get("count")
         return Holder(

@@ -54,6 +54,7 @@ from tuneoff.results.manifest import (
     manifest_text,
     parse_manifest,
 )
+from tuneoff.results.run_claims import CLAIMS
 from tuneoff.results.run_dir import RECORD, RunDir, StoredRun
 from tuneoff.results.run_record import Document, Prediction, Record
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile, WorkFile
@@ -62,12 +63,14 @@ from tuneoff.spec import StudySpec
 
 OUTPUTS = "outputs.json"
 DAMAGED = "damaged"
+_ATTEMPTS = "attempts"
+_SLURM = "slurm"
 _RUN_AGAIN = "restore it or run the study again"
 _OWN_FILES = frozenset(
     {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl"}
 )
 _OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
-_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", "claims", "attempts", "slurm", DAMAGED})
+_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", CLAIMS, _ATTEMPTS, _SLURM, DAMAGED})
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,15 @@ class StudyDir:
     def run_dir(self, name: str) -> RunDir:
         """The folder of the run `name`, whether it exists or not."""
         return RunDir(self.path / "runs" / name)
+
+    def attempt_dir(self, run: str, number: int | str) -> RunDir:
+        """The folder of one attempt at a run of a shared study."""
+        return RunDir(self.path / _ATTEMPTS / f"{run}.{number}")
+
+    @property
+    def slurm(self) -> Path:
+        """Folder of the logs of workers that SLURM started."""
+        return self.path / _SLURM
 
     @property
     def report(self) -> Path:
@@ -288,7 +300,7 @@ class StudyDir:
         """Remove what machines that take part in the study need, once every run has ended."""
         self.covered.update({}, ("work.json",))
         (self.path / "work.json").unlink(missing_ok=True)
-        for name in ("claims", "attempts"):
+        for name in (CLAIMS, _ATTEMPTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def read_search(self) -> SearchFile | None:

@@ -248,6 +248,23 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
     return Layout(workers, max(1, cores // workers))
 
 
+def jobs_of(
+    runs: Iterable[PlannedRun], directory: StudyDir, *, keep_texts: bool, number_format: NumberFormat | None
+) -> list[Job]:
+    """Planned runs as an executor takes them."""
+    return [
+        Job(
+            run.spec,
+            run.run_id,
+            run.name,
+            directory.run_dir(run.folder),
+            keep_texts=keep_texts,
+            number_format=number_format,
+        )
+        for run in runs
+    ]
+
+
 def check_before_runs(prepared: PreparedStudy) -> None:
     """Raise `UserError` for prompts, models and a machine with which every run would fail. Reads no weight."""
     if prepared.missing:
@@ -378,18 +395,8 @@ class _Runner:
 
     def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
         """Runs that were not attempted in this session: one that failed is not repeated at once."""
-        jobs = [
-            Job(
-                run.spec,
-                run.run_id,
-                run.name,
-                self._dir.run_dir(run.folder),
-                keep_texts=self._keep_texts,
-                number_format=self._number_format,
-            )
-            for run in runs
-            if run.run_id not in self._attempted
-        ]
+        untried = (run for run in runs if run.run_id not in self._attempted)
+        jobs = jobs_of(untried, self._dir, keep_texts=self._keep_texts, number_format=self._number_format)
         self._attempted.update(job.run_id for job in jobs)
         self._dir.forget_runs(job.dir.name for job in jobs)
         return jobs

@@ -7,6 +7,7 @@ worker dies, the next one copies its last states and goes on from there.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import socket
@@ -22,14 +23,14 @@ from typing import Self
 
 from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
-from tuneoff.results.run_claims import ATTEMPTS, BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
+from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study import planner
 from tuneoff.study.compatibility import keeps_earlier_runs
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, closed_at_the_end
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
-from tuneoff.study.runner import check_before_runs, completed_by_id, prepare
+from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare
 
 _POLL_SECONDS = 2.0
 
@@ -108,7 +109,7 @@ class SharedFolderExecutor:
                 return
 
     def _claims_of(self, job: Job) -> Claims:
-        study = study_of(job)
+        study = study_of(job).path
         if study not in self._claims:
             self._claims[study] = Claims(study, self.worker, self._lease)
         return self._claims[study]
@@ -130,7 +131,7 @@ class SharedFolderExecutor:
 
     def _carry_out(self, taken: Sequence[tuple[Job, Claim]], observer: Observer) -> Iterator[StoredRun]:
         """Carry out claimed runs, and yield those that count, whoever did them."""
-        targets = {_attempt_path(job, claim.number).name: (job, claim) for job, claim in taken}
+        targets = {study_of(job).attempt_dir(job.dir.name, claim.number).name: (job, claim) for job, claim in taken}
         own: dict[str, Job] = {}
         with contextlib.ExitStack() as stack:
             for job, claim in taken:
@@ -203,13 +204,9 @@ def publish(attempt: RunDir, target: RunDir) -> StoredRun:
     return run
 
 
-def study_of(job: Job) -> Path:
-    """The folder of the study that a run belongs to."""
-    return job.dir.path.parent.parent
-
-
-def _attempt_path(job: Job, number: int) -> Path:
-    return study_of(job) / ATTEMPTS / f"{job.dir.name}.{number}"
+def study_of(job: Job) -> StudyDir:
+    """The study that a run belongs to."""
+    return StudyDir(job.dir.path.parent.parent)
 
 
 def _attempt(job: Job, number: int) -> RunDir:
@@ -217,13 +214,14 @@ def _attempt(job: Job, number: int) -> RunDir:
 
     Only the process with the latest claim comes here. What is in the way of a result is moved aside.
     """
-    attempt = RunDir(_attempt_path(job, number))
+    attempt_dir = functools.partial(study_of(job).attempt_dir, job.dir.name)
+    attempt = attempt_dir(number)
     attempt.path.mkdir(parents=True, exist_ok=True)
-    before = [RunDir(_attempt_path(job, each)) for each in range(number - 1, 0, -1)]
+    before = [attempt_dir(each) for each in range(number - 1, 0, -1)]
     if job.dir.path.exists():
-        aside = attempt.path.with_name(f"{job.dir.name}.{number}-before")
-        job.dir.path.rename(aside)
-        before.append(RunDir(aside))  # perhaps a result that another attempt has left there just now
+        aside = attempt_dir(f"{number}-before")
+        job.dir.path.rename(aside.path)
+        before.append(aside)  # perhaps a result that another attempt has left there just now
     done = next((each for each in before if _is_done(each)), None)
     if done is not None:
         attempt.path.rmdir()
@@ -302,18 +300,8 @@ def take_part(
         stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
         known = planner.plan(work.spec, prepared.inputs.hashes, completed_by_id(stored))
         missing = known.missing(completed_by_id(stored))
-        jobs = [
-            Job(
-                run.spec,
-                run.run_id,
-                run.name,
-                directory.run_dir(run.folder),
-                keep_texts=work.keep_texts,
-                number_format=work.number_format,
-            )
-            for run in missing
-            if run.run_id not in attempted
-        ]
+        untried = (run for run in missing if run.run_id not in attempted)
+        jobs = jobs_of(untried, directory, keep_texts=work.keep_texts, number_format=work.number_format)
         if not jobs:
             return Worked(counted.count, len(missing))
         attempted.update(job.run_id for job in jobs)

@@ -11,19 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tuneoff.errors import UserError
 from tuneoff.results.events import Note
 from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job, Observer
 from tuneoff.study.launcher import Layout
 from tuneoff.study.shared_folder import SharedFolderExecutor, study_of
 from tuneoff.text import parse_duration, plural
 
-LOGS = "slurm"
 _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
@@ -116,10 +115,10 @@ class SlurmExecutor:
                 if not _is_in_queue(number) and not any(watched.ended_elsewhere(job)[0] for job in waiting.values()):
                     raise UserError(
                         f"SLURM job {number} has ended and {plural(len(waiting), 'run')} left to do; its logs are in "
-                        f"{study / LOGS}; the same command submits new workers"
+                        f"{study.slurm}; the same command submits new workers"
                     )
 
-    def script(self, study: Path, tasks: int) -> str:
+    def script(self, study: StudyDir, tasks: int) -> str:
         """What is given to `sbatch`."""
         settings = {
             "job-name": "tuneoff",
@@ -130,16 +129,16 @@ class SlurmExecutor:
             "partition": self._partition,
             "account": self._account,
             "signal": f"TERM@{_WARNING_SECONDS}",
-            "output": str(study / LOGS / "%A_%a.log"),
+            "output": str(study.slurm / "%A_%a.log"),
         }
         lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in settings.items() if value is not None]
         threads = 'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"\n' if self._cpus is not None else ""
         memory = [] if self._memory is None else ["--memory", self._memory]
-        command = shlex.join(["srun", sys.executable, "-m", "tuneoff", "work", str(study), *memory])
+        command = shlex.join(["srun", sys.executable, "-m", "tuneoff", "work", str(study.path), *memory])
         return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", f"{threads}exec {command}", ""])
 
-    def _submit(self, study: Path, tasks: int) -> str:
-        (study / LOGS).mkdir(exist_ok=True)
+    def _submit(self, study: StudyDir, tasks: int) -> str:
+        (study.slurm).mkdir(exist_ok=True)
         done = subprocess.run(
             ["sbatch", "--parsable"],  # noqa: S607 - the scheduler of this cluster
             input=self.script(study, tasks),
@@ -151,13 +150,13 @@ class SlurmExecutor:
         if done.returncode or not number.isdecimal():
             said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UserError(f"--engine slurm: sbatch refuses the workers: {said}")
-        (study / LOGS / "job").write_text(f"{number}\n", encoding="utf-8")
+        (study.slurm / "job").write_text(f"{number}\n", encoding="utf-8")
         return number
 
-    def _number_in_queue(self, study: Path) -> str | None:
+    def _number_in_queue(self, study: StudyDir) -> str | None:
         """The array that an earlier start of this study has submitted, if a task of it is left."""
         try:
-            number = (study / LOGS / "job").read_text(encoding="utf-8").strip()
+            number = (study.slurm / "job").read_text(encoding="utf-8").strip()
         except OSError:
             return None
         return number if number.isdecimal() and _is_in_queue(number) else None
