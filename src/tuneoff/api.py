@@ -117,7 +117,7 @@ def carry_out(
     observers = [observer]
     if trackers:
         observers.append(TrackerObserver(trackers, prepared.spec.name, keep_texts=keep_texts))
-    if engine == "local" and prepared.dir.read_work() is not None:
+    if engine == "local" and prepared.dir.is_shared():
         engine = SHARED  # other machines may carry out runs of this study
     with open_executor(engine, prepared.layout) as executor:
         stored = carry_out_study(

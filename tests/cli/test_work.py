@@ -58,6 +58,9 @@ def test_the_time_limit_ends_the_program_with_success() -> None:
 
 
 def test_the_status_names_who_works_on_what(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study"):
+        status_as_text(tmp_path)
+    (tmp_path / "study.json").write_text("{}")
     assert status_as_text(tmp_path) == "no run is claimed"
     Claims(tmp_path, "host\x1b[31m:1").take("lora-s0-abc", "2026-01-01T00:00:00+00:00")
     ended = Claims(tmp_path, "host:2").take("full-s0-abc", "2026-01-01T00:00:00+00:00")

@@ -9,17 +9,15 @@ from torch import Tensor
 
 import tiny
 from support.token_rows import CPU, VirtualTokens, load_tiny, random_rows, random_virtual_tokens
-from support.training import NoMeter
+from support.training import short_training
 from tuneoff import models
 from tuneoff.engine import frozen_trunk, trainer
-from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.frozen_trunk import FrozenTrunk, make_frozen_trunk
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.methods import AdaptedModel, build
 from tuneoff.prompts import Encoded
 from tuneoff.results.run_record import Curve
 from tuneoff.row_cache import RowCache
-from tuneoff.spec import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
@@ -133,21 +131,7 @@ def test_with_dropout_below_the_cut_nothing_is_kept(tiny_model: Callable[[str], 
 
 
 def fit(adapted: AdaptedModel, scratch: Path, rows: RowCache | None = None) -> Curve:
-    training = trainer.Trainer(
-        adapted,
-        ROWS,
-        ROWS[:3],
-        TrainSpec(batch_size=2, epochs=3, micro_batch_tokens=60),
-        learning_rate=1e-2,
-        weight_decay=0.0,
-        seed=0,
-        pad_id=0,
-        device=CPU,
-        checkpoints=Checkpoints(scratch),
-        meter=NoMeter(),
-        emit=lambda event: None,
-        open_rows=None if rows is None else lambda _blocks: rows,
-    )
+    training = short_training(adapted, ROWS, ROWS[:3], scratch, rows)
     curve = training.fit()
     assert (training.reused_seconds > 0) == (rows is not None and len(rows) > 0 and rows._own is None)
     return curve

@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from support.token_rows import CPU, LazyRows, load_tiny, random_rows
-from support.training import NoMeter
+from support.training import short_training
 from tuneoff import models
 from tuneoff.engine import prompt_cache, trainer
-from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.engine.prompt_cache import PromptCache, make_prompt_cache
 from tuneoff.methods import build
 from tuneoff.prompts import Encoded
 from tuneoff.results.run_record import Curve
-from tuneoff.spec import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
@@ -52,20 +50,7 @@ def test_loss_and_gradient_are_those_without_a_cache(
 
 
 def fit(adapted, scratch: Path) -> Curve:
-    return trainer.Trainer(
-        adapted,
-        rows(),
-        rows(),
-        TrainSpec(batch_size=2, epochs=3, micro_batch_tokens=60),
-        learning_rate=1e-2,
-        weight_decay=0.0,
-        seed=0,
-        pad_id=0,
-        device=CPU,
-        checkpoints=Checkpoints(scratch),
-        meter=NoMeter(),
-        emit=lambda event: None,
-    ).fit()
+    return short_training(adapted, rows(), rows(), scratch).fit()
 
 
 def test_a_training_with_a_cache_is_the_training_without(

@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import time
+import traceback
+from collections import Counter
 from pathlib import Path
 
 from support.stepping_executor import LEASE, jobs_in, shared_executor
@@ -15,24 +17,32 @@ def _work(jobs: list[Job]) -> int:
     """A process that carries out jobs; its id."""
     child = os.fork()
     if not child:
+        code = 1
         try:
             with shared_executor(seconds=0.03) as shared:
                 list(shared.run(jobs, SilentObserver()))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(code)
     return child
 
 
 def test_kills_and_sleeps_leave_one_result_a_run(tmp_path: Path, full: bool) -> None:
+    faults = Counter[str]()
     for trial in range(15 if full else 2):
-        _one_round(tmp_path / str(trial), random.Random(trial))
+        faults += _one_round(tmp_path / str(trial), random.Random(trial))
+    print(dict(faults))
 
 
-def _one_round(study: Path, chance: random.Random) -> None:
+def _one_round(study: Path, chance: random.Random) -> Counter[str]:
+    """Four faults; how many of each kind."""
     jobs = jobs_in(study, 8)
     workers = {_work(jobs) for _ in range(4)}
     started = set(workers)
     asleep: list[int] = []
+    killed: list[int] = []
     for _ in range(4):
         time.sleep(chance.uniform(0.02, 0.15))
         victim = chance.choice(sorted(workers))
@@ -41,7 +51,7 @@ def _one_round(study: Path, chance: random.Random) -> None:
             asleep.append(victim)
         else:
             os.kill(victim, signal.SIGKILL)
-            os.kill(victim, signal.SIGCONT)
+            killed.append(victim)
         workers.discard(victim)
         worker = _work(jobs)
         workers.add(worker)
@@ -50,10 +60,12 @@ def _one_round(study: Path, chance: random.Random) -> None:
     for victim in asleep:
         os.kill(victim, signal.SIGCONT)
     for worker in started:  # not all children: servers that tests share are among them
-        os.waitpid(worker, 0)
+        code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+        assert code == 0 or (worker in killed and code == -signal.SIGKILL)
     for job in jobs:
         record = job.dir.read_record()
         assert (record.status, record.run_id) == ("finished", job.run_id)
         assert sorted(path.name for path in job.dir.path.iterdir()) == [MANIFEST, "predictions.jsonl", "record.json"]
         assert job.dir.fault(job.dir.covered.files) is None
     assert sorted(path.name for path in (study / "runs").iterdir()) == sorted(job.dir.name for job in jobs)
+    return Counter({"killed": len(killed), "asleep": len(asleep)})

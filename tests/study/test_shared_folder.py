@@ -139,6 +139,23 @@ def test_workers_plan_what_is_left_and_the_command_completes_the_study(
     assert take_part(folder, fake(ids), SilentObserver()) == Worked(done=0, left=0)
 
 
+def test_a_study_whose_work_file_is_damaged_stays_shared(study: StudySpec, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    prepared = prepare(study, folder)
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    begun = SharedFolderExecutor(inner=lambda _layout: FakeExecutor(ids, interrupt_at="zero_shot-trial1"))
+    assert not StudyDir(folder).is_shared()
+    with pytest.raises(KeyboardInterrupt):
+        runner.carry_out_study(prepared, begun, SilentObserver(), shared=True)
+    (folder / "work.json").write_text("{")
+    with pytest.raises(UserError, match=r"work\.json: damaged"):
+        take_part(folder, fake(ids), SilentObserver())
+    assert StudyDir(folder).is_shared()
+    again = runner.carry_out_study(prepare(study, folder), fake(ids), SilentObserver(), shared=True)
+    assert again.complete
+    assert not StudyDir(folder).is_shared()
+
+
 def test_a_folder_cannot_allow_code_of_a_model(study: StudySpec, tmp_path: Path) -> None:
     prepared = prepare(study, tmp_path / "study")
     ids = [example.id for example in prepared.inputs.dataset.test]

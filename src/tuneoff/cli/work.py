@@ -60,6 +60,8 @@ def work_in(folder: Path, flags: WorkFlags) -> Worked:
 
 def status_as_text(folder: Path) -> str:
     """Who carries out which run, as a table; claims of runs that have ended are left out."""
+    if not StudyDir(folder).is_begun():
+        raise UserError(f"{folder}: no study; name the folder that `tuneoff compare` was given as --output")
     holders = [each for each in Claims(folder, "").holders() if not StudyDir(folder).run_dir(each.run).has_record()]
     rows: list[tuple[str, ...]] = [("run", "worker", "since (UTC)", "state")]
     rows += [tuple(map(sanitize, (each.run, each.worker, each.since, each.ended or "working"))) for each in holders]

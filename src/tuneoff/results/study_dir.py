@@ -193,6 +193,10 @@ class StudyDir:
         """Whether a study was begun here, perhaps by a process that was killed in its first second."""
         return any((self.path / name).exists() for name in (LOCK_FILE, MANIFEST, "study.json", "plan.json", "runs"))
 
+    def is_shared(self) -> bool:
+        """Whether other machines may carry out runs here. A damaged `work.json` does not end that."""
+        return (self.path / "work.json").exists() or (self.path / CLAIMS).exists()
+
     def has_foreign_files(self) -> bool:
         """Whether the folder holds anything that tuneoff does not write at the start of a study."""
         own = {LOCK_FILE} | _OWN_FILES | _OWN_OUTPUTS | _OWN_FOLDERS
