@@ -1,6 +1,8 @@
 """What the processes of runs are given to start with."""
 
 import runpy
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +12,34 @@ from tuneoff.study import launcher
 
 def _variables(processes: int) -> dict[str, str]:
     return launcher._environment(launcher.Layout(processes, 1))
+
+
+_HEARS_THE_SECOND = """
+import signal, sys, time
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7) if heard else heard.append(1))
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_request_to_stop_that_is_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when it comes before the fork has ended: the run would work on until it is killed, and lose its state."""
+    monkeypatch.setattr(launcher, "SEND_AGAIN_SECONDS", 0.05)
+    child = subprocess.Popen([sys.executable, "-c", _HEARS_THE_SECOND], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+
+    class Server:
+        def answer(self, timeout: float) -> dict[str, int] | None:
+            try:
+                return {"exit": child.wait(timeout)}
+            except subprocess.TimeoutExpired:
+                return None
+
+    launcher.Forked(Server(), child.pid).stop()  # type: ignore[arg-type]
+    child.stdout.close()
+    assert child.wait() == 7
 
 
 @pytest.mark.parametrize("name", sorted(launcher.RUNTIME))

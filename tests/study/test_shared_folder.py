@@ -151,7 +151,8 @@ def test_a_study_whose_work_file_is_damaged_stays_shared(study: StudySpec, tmp_p
     with pytest.raises(UserError, match=r"work\.json: damaged"):
         take_part(folder, fake(ids), SilentObserver())
     assert StudyDir(folder).is_shared()
-    again = runner.carry_out_study(prepare(study, folder), fake(ids), SilentObserver(), shared=True)
+    with pytest.warns(UserWarning, match=r"work\.json was damaged; .* and is made again"):
+        again = runner.carry_out_study(prepare(study, folder), fake(ids), SilentObserver(), shared=True)
     assert again.complete
     assert not StudyDir(folder).is_shared()
 
