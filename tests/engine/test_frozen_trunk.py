@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import tiny
@@ -61,6 +62,39 @@ def test_loss_and_gradients_are_those_without_a_trunk(tiny_model: Callable[[str]
         for mine, other in zip(gradients(adapted, found), wanted, strict=True):
             torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-3)
     trunk.close()
+    assert torch.equal(target_loss(adapted, collate(ROWS, 0, CPU)), expected)
+
+
+_SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+OTHERS = {
+    "bloom": {"vocab_size": 400, "hidden_size": 32, "n_layer": 3, "n_head": 4},
+    "falcon": _SMALL,
+    "gemma2": {**_SMALL, "num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 8},
+    "mamba": {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3},
+    "mixtral": {**_SMALL, "num_key_value_heads": 2, "intermediate_size": 64, "num_local_experts": 4},
+    "opt": {**_SMALL, "ffn_dim": 64, "max_position_embeddings": 128, "word_embed_proj_dim": 32},
+    "rwkv": {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "context_length": 128},
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers, about kernels that are not installed
+@pytest.mark.parametrize("kind", sorted(OTHERS))
+def test_models_of_other_families_are_cut_rightly_or_not_at_all(kind: str) -> None:
+    """Blocks that return tuples, add positions elsewhere, keep states or choose experts."""
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **OTHERS[kind])
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    blocks = frozen_trunk.list_of_blocks(model)
+    assert blocks is not None
+    blocks[-1].requires_grad_(True)
+    adapted = AdaptedModel(model)
+    expected = target_loss(adapted, collate(ROWS, 0, CPU))
+    trunk = make(adapted)
+    assert (trunk is None) == (kind == "rwkv")  # its blocks return a state beside the output
+    if trunk is not None:
+        for _ in range(2):
+            torch.testing.assert_close(trunk.loss(ROWS, repeated=True), expected, atol=0, rtol=1e-5)
+        trunk.close()
     assert torch.equal(target_loss(adapted, collate(ROWS, 0, CPU)), expected)
 
 
