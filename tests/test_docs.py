@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tuneoff
 from test_layers import LAYERS
 from tuneoff.cli import main
 from tuneoff.methods import METHODS, defaults
@@ -148,7 +149,7 @@ def test_citation_is_of_this_version() -> None:
     fields = dict(re.findall(r"^([a-z-]+): (.+)$", text, re.MULTILINE))
     assert (fields["title"], fields["version"], fields["license"]) == (
         project["name"],
-        project["version"],
+        tuneoff.__version__,
         project["license"],
     )
     assert fields["cff-version"] == "1.2.0"

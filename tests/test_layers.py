@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "auto_tokenizer": 2,
     "cache": 0,
+    "commit": 0,
     "confined": 0,
     "errors": 0,
     "extras": 0,
@@ -24,6 +25,7 @@ LAYERS = {
     "regular_files": 0,
     "row_cache": 0,
     "spec": 0,
+    "starter_packages": 0,
     "stats": 0,
     "stopping": 0,
     "text": 0,

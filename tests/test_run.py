@@ -430,20 +430,6 @@ def test_a_peft_type_that_cannot_be_merged_is_recorded(tiny_model, tiny_data, tm
     assert record.details.merged is False
 
 
-def test_a_checkout_around_a_virtual_environment_is_not_ours(tmp_path, monkeypatch):
-    assert run._commit() is not None
-    place = tmp_path / "venv" / "run.py"
-    place.parent.mkdir()
-    place.write_text("")
-    for words in (
-        ["init", "-q"],
-        ["-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x"],
-    ):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
-    monkeypatch.setattr(run, "__file__", str(place))
-    assert run._commit() is None
-
-
 # Using a finished run
 
 

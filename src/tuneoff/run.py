@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import platform
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from tuneoff import data, metrics, models, stopping
 from tuneoff.cache import cache_key
+from tuneoff.commit import commit
 from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
@@ -432,32 +432,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that tuneoff runs from.
-
-    None for an installed package, even in a virtual environment inside another repository.
-    """
-    here = Path(__file__).resolve()
-    said = ""
-    for question in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
-        try:
-            said = subprocess.run(  # noqa: S603 - fixed words, the user's own git
-                ["git", "-C", str(here.parent), *question],  # noqa: S607
-                capture_output=True,
-                text=True,
-                timeout=5,
-                check=True,
-            ).stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return said
-
-
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
     return Provenance(
         versions={"python": platform.python_version(), **models.versions()},
         machine=describe_machine(),
-        commit=_commit(),
+        commit=commit(),
         numerics_version=NUMERICS_VERSION,
         data=DataProvenance(description=dataset.description, content_hash=dataset.content_hash),
         model=ModelProvenance(name=spec.model.name, content_hash=models.model_content_hash(spec.model)),

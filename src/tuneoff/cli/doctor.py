@@ -4,9 +4,8 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from tuneoff import data, models, profiling
+from tuneoff import data, models, profiling, starter_packages
 from tuneoff.cache import cache_folder
-from tuneoff.data import starter
 
 OPTIONAL = {"datasets": "data sets by hub name: pip install datasets", "wandb": "pip install wandb"}
 
@@ -32,8 +31,8 @@ def examine() -> dict[str, Any]:
         "kernels": fused.are_available(device),
         "sensors": [sensor.model_dump(mode="json") for sensor in profiling.read_sensors()],
         "starter": {
-            "model": {"present": models.starter_file() is not None, "install": models.STARTER_INSTALL},
-            "data": {"present": data.starter_present(), "install": starter.INSTALL},
+            "model": {"present": models.starter_file() is not None, "install": starter_packages.INSTALL},
+            "data": {"present": data.starter_present(), "install": starter_packages.INSTALL},
         },
         "cache_folder": str(cache_folder()),
     }

@@ -13,9 +13,8 @@ from tuneoff.data.files import open_file
 from tuneoff.data.hub import open_hub
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
+from tuneoff.starter_packages import DATA, INSTALL, VERSIONS
 
-PACKAGE = "aclsum"
-INSTALL = "pip install --no-deps aclsum==0.1.2"
 ASPECTS = ("challenge", "approach", "outcome")
 FILES = {"train": "train.jsonl", "validation": "val.jsonl", "test": "test.jsonl"}
 HUB_NAME = "sobamchan/aclsum"
@@ -26,7 +25,7 @@ HUB_REVISION = "b5af5932427806c6d9b3034946363c023885e911"
 def starter_location() -> str | None:
     """The folder with the files of the starter set; None if the package is not installed or not complete."""
     try:
-        folder = Path(str(metadata.distribution(PACKAGE).locate_file(f"{PACKAGE}/dataset")))
+        folder = Path(str(metadata.distribution(DATA).locate_file(f"{DATA}/dataset")))
     except metadata.PackageNotFoundError:
         return None
     return str(folder) if all((folder / name).is_file() for name in FILES.values()) else None
@@ -45,8 +44,7 @@ def open_starter() -> dict[str, SourceTable]:
     folder = starter_location()
     if folder is not None:
         return {
-            split: _aspect_rows(f"{PACKAGE}/{name}", open_file(str(Path(folder, name))))
-            for split, name in FILES.items()
+            split: _aspect_rows(f"{DATA}/{name}", open_file(str(Path(folder, name)))) for split, name in FILES.items()
         }
     try:
         papers = open_hub(HUB_NAME, revision=HUB_REVISION, nested=True)
@@ -66,7 +64,7 @@ def _aspect_rows(name: str, papers: SourceTable) -> SourceTable:
                 paper_rows = _rows_of_paper(paper.values)
             except (KeyError, TypeError) as error:
                 raise UserError(
-                    f"the installed starter set is not the one of {PACKAGE} 0.1.2; run `{INSTALL}`"
+                    f"the installed starter set is not the one of {DATA} {VERSIONS[DATA]}; run `{INSTALL}`"
                 ) from error
             for row in paper_rows:
                 yield SourceRow(paper.number, row)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tuneoff import models
+from tuneoff import models, starter_packages
 from tuneoff.export.formats import FORMATS, ArtefactFormat
 from tuneoff.methods import Method
 from tuneoff.prompts import Prompter
@@ -80,7 +80,7 @@ def _about_weights(spec: ModelSpec) -> str:
     file = _gguf_name(spec)
     if not file:
         return ""
-    package = f" of the package {models.STARTER_PACKAGE}" if spec.name == "starter" else ""
+    package = f" of the package {starter_packages.MODEL}" if spec.name == "starter" else ""
     return f" Its weights are those of {json.dumps(file)}{package}: with others of that model texts differ a little."
 
 
