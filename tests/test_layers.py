@@ -13,6 +13,7 @@ PACKAGE = Path(tuneoff.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
+    "adapter_settings": 2,
     "auto_tokenizer": 2,
     "cache": 0,
     "commit": 0,

@@ -266,6 +266,13 @@ def test_an_adapter_is_merged_into_its_base(
     assert models.model_content_hash(spec) != before
 
 
+def test_an_adapter_whose_tokenizer_brings_code_is_refused(adapter: Path) -> None:
+    code = {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "tokenizer_class": "T"}
+    (adapter / "tokenizer_config.json").write_text(json.dumps(code))
+    with pytest.raises(UserError, match="no tokenizer that transformers can read"):
+        load(adapter)
+
+
 def test_an_adapter_without_its_base(adapter: Path, folder: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"a PEFT adapter of .*model, and that base cannot be used here .*no such"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tuneoff.adapter_settings import loads_more
 from tuneoff.cache import cache_key, file_digest, file_state_path
 from tuneoff.errors import UserError
 from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
@@ -24,8 +25,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 CAUSAL_LM_WANTED = "give a causal language model, such as SmolLM2, Qwen or Llama"
-# Settings of adapters that name a module to import, or files to load.
-_CODE_OF_ADAPTERS = ("megatron_config", "prompt_tuning_init_state_dict_path")
 # Kinds of PEFT's adapters that can be merged into a model whatever their settings.
 MERGEABLE = frozenset({"LORA", "IA3", "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "VERA", "FOURIERFT"})
 _LFS_POINTER = b"version https://git-lfs"
@@ -136,8 +135,11 @@ def read_adapter_settings(folder: Path) -> Mapping[str, Any]:
     check_files(folder)
     path = folder / ADAPTER_CONFIG
     config = read_json_object(path)
-    if (key := next((key for key in _CODE_OF_ADAPTERS if config.get(key)), None)) is not None:
-        raise UserError(f"{path}: `{key}` names code or a pickle to load; merge the adapter where you trust its author")
+    if (key := loads_more(config)) is not None:
+        raise UserError(
+            f"{path}: `{key}` names code, a pickle or another model to load; merge the adapter where you trust its "
+            "author"
+        )
     return config
 
 

@@ -15,10 +15,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.adapter_settings import check_effort
+from tuneoff.auto_tokenizer import load_auto_tokenizer
 from tuneoff.cache import cache_folder
 from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.errors import UserError
-from tuneoff.model_folder import ADAPTER_WEIGHTS, cached_file_digest, gguf_architecture
+from tuneoff.model_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    cached_file_digest,
+    gguf_architecture,
+    read_adapter_settings,
+    read_header,
+)
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.manifest import (
     MANIFEST,
@@ -33,7 +42,7 @@ from tuneoff.results.run_dir import settle_files
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Tensors that a file may have beyond those of the model: masks and frequencies that the code makes itself now, and
 # heads beside the one that predicts the next token.
@@ -223,17 +232,13 @@ def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
 
     def convert(folder: Path) -> None:
         import torch
-        from peft import PeftModel
-        from transformers import AutoTokenizer
 
         model = read_weights(base, torch.float32)
         model.requires_grad_(False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                adapted = PeftModel.from_pretrained(model, str(adapter))
-                check_adapter_weights(adapted, adapter)
-                merged = adapted.merge_and_unload()
+                merged = load_adapter(model, adapter).merge_and_unload()
             except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
                 raise UserError(
                     f"{adapter}: this PEFT adapter cannot be merged into its base ({first_error_line(error)}); give "
@@ -241,21 +246,45 @@ def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
                 ) from error
             with quiet_transformers():
                 merged.save_pretrained(folder)
-                own = (adapter / "tokenizer_config.json").is_file()
-                AutoTokenizer.from_pretrained(adapter if own else base).save_pretrained(folder)
+                _tokenizer_of(adapter, base).save_pretrained(folder)
 
     return _converted(cache_folder() / "models" / f"{adapter.name}-{digest}", convert)
 
 
-def check_adapter_weights(adapted: PeftModel, folder: Path) -> None:
-    """Raise `UserError` unless the adapter's file has exactly the weights of the adapter in the model."""
-    found = adapted.load_adapter(str(folder), adapter_name="default", autocast_adapter_dtype=False)
+def _tokenizer_of(adapter: Path, base: Path) -> PreTrainedTokenizerBase:
+    folder = adapter if (adapter / "tokenizer_config.json").is_file() else base
+    try:
+        return load_auto_tokenizer(folder, trust_remote_code=False)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # the files may hold anything, and transformers trusts their types
+        raise UserError(
+            f"{folder}: no tokenizer that transformers can read ({first_error_line(error)}); give the base as --model"
+        ) from error
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with the layers of a PEFT adapter in it, in the dtype of the model.
+
+    Raises `UserError` unless the adapter's file has exactly the weights of the adapter in the model, and for settings
+    that load more than that file or are beyond reason; and what PEFT raises.
+    """
+    from peft import PeftModel
+
+    settings = read_adapter_settings(folder)
+    stored = sum(tensor.numel for tensor in read_header(folder / ADAPTER_WEIGHTS).values())
+    check_effort(folder / ADAPTER_CONFIG, settings, stored, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT warns of missing weights, which are an error below
+        adapted: PeftModel = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+        found = adapted.load_adapter(str(folder), adapter_name="default", autocast_adapter_dtype=False)
     for names, what in ((found.missing_keys, "missing"), (found.unexpected_keys, "of no use in this model")):
         if names:
             raise UserError(
                 f"{folder / ADAPTER_WEIGHTS}: {len(names)} weights are {what} (first: {sorted(names)[0]}); use the "
                 "base model that was tuned, or copy the adapter again"
             )
+    return adapted
 
 
 def _converted(target: Path, convert: Callable[[Path], None]) -> Path:

@@ -48,7 +48,9 @@ def open_regular(path: Path) -> BinaryIO:
 def read_limited(path: Path, most_bytes: int) -> bytes:
     """The content of a regular file. Raises `UserError` if it has more than `most_bytes`, else as `open_regular`."""
     with open_regular(path) as stream:
-        content = stream.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        # A file of a terabyte without content takes no room on a disk; those of /proc say that they are empty.
+        is_larger = os.fstat(stream.fileno()).st_size > most_bytes
+        content = b"" if is_larger else stream.read(most_bytes + 1)
+    if is_larger or len(content) > most_bytes:
         raise UserError(f"{path}: larger than the {most_bytes / 1e6:,g} MB that such a file may have; check the file")
     return content

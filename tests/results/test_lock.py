@@ -106,3 +106,22 @@ def test_a_link_in_place_of_the_lock_is_refused_and_its_target_stays(tmp_path: P
     with pytest.raises(UserError, match=r"\.lock: a link"), study_lock(tmp_path / "study"):
         pass
     assert target.read_text() == "precious"
+
+
+def test_a_file_of_two_names_in_place_of_the_lock_is_not_emptied(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / "study").mkdir()
+    os.link(target, tmp_path / "study" / lock.LOCK_FILE)
+    with pytest.raises(UserError, match=r"\.lock: another name of a file elsewhere"), study_lock(tmp_path / "study"):
+        pass
+    assert target.read_text() == "precious"
+    target.write_text("12 host\n")  # a copy of a folder that shares its files
+    with study_lock(tmp_path / "study"):
+        pass
+
+
+def test_a_pipe_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / lock.LOCK_FILE)
+    with pytest.raises(UserError, match=r"\.lock: a pipe or device"), study_lock(tmp_path):
+        pass

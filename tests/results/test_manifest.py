@@ -116,6 +116,17 @@ def test_what_is_not_a_file_is_never_read(tmp_path: Path) -> None:
         folder.read("a")
 
 
+def test_a_pipe_in_place_of_a_file_that_is_written_or_settled_is_not_waited_for(tmp_path: Path) -> None:
+    folder = CoveredFolder(tmp_path)
+    os.mkfifo(tmp_path / "a")
+    os.mkfifo(tmp_path / "b")
+    folder.update({"b": entry_of(b"two").model_copy(update={"pending": True})})
+    folder.write("a", "one")
+    folder.settle()
+    assert folder.read("a") == b"one"
+    assert "b" not in folder.files
+
+
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     folder = CoveredFolder(tmp_path)
     folder.write("a", "one")

@@ -14,7 +14,7 @@ from tuneoff.results.json_files import LaterVersion
 from tuneoff.results.manifest import MANIFEST, Manifest, entry_of, manifest_text
 from tuneoff.results.recovery import recover
 from tuneoff.results.run_dir import RunDir
-from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_dir import OUTPUTS, StudyDir
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,18 @@ def test_a_manifest_of_a_stranger_moves_nothing_outside(folder: StudyDir) -> Non
     (folder.path / MANIFEST).write_text(text)
     start(folder)
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("listing", [MANIFEST, OUTPUTS])
+def test_a_manifest_of_a_stranger_moves_nothing_behind_a_link(folder: StudyDir, listing: str) -> None:
+    outside = folder.path.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("mine")
+    (folder.path / "linked").symlink_to(outside)
+    (folder.path / listing).write_text(manifest_text(Manifest(files={"linked/precious": entry_of(b"")})))
+    with pytest.raises(UserError, match=r"linked: a link, and tuneoff writes only inside"):
+        start(folder)
+    assert (outside / "precious").read_text() == "mine"
 
 
 def test_leftovers_of_killed_processes_are_removed(folder: StudyDir) -> None:

@@ -1,6 +1,7 @@
 """The owner of study folders: every path, what is read and written, and damage."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from support.planned import HASHES, record_of, study_of
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Artefact, Document, Prediction, Record
-from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_dir import OUTPUTS, StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile, SearchCell, SearchFile
 from tuneoff.results.summary import Summary
 from tuneoff.spec import DataSpec
@@ -341,6 +342,11 @@ def test_a_link_in_a_folder_to_write_to_is_refused(tmp_path: Path, name: str) ->
     link.symlink_to(elsewhere)
     with pytest.raises(UserError, match=r"a link, and tuneoff writes only inside"), StudyDir(tmp_path / "study").lock():
         pass
+
+
+def test_digests_of_outputs_in_a_pipe_are_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / OUTPUTS)
+    assert StudyDir(tmp_path).outputs() is None  # and it does not wait for a writer
 
 
 def test_temporary_files_of_a_killed_start_block_nothing_and_are_removed(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """How many runs share the machine."""
 
+from pathlib import Path
+
 import pytest
 
 from tuneoff.errors import RunFailure
@@ -32,6 +34,15 @@ def test_the_fastest_that_fits_is_chosen(
 @pytest.mark.slow
 def test_the_probe_uses_processes_of_its_own() -> None:
     assert concurrency.rate(Layout(2, 1), 2, seconds=0.3) > 0
+
+
+def test_a_probe_imports_nothing_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        concurrency, "_WORK", 'import json, sys\nprint("ready", flush=True)\nsys.stdin.readline()\nprint(1)'
+    )
+    assert concurrency.rate(Layout(1, 1), 1, seconds=1.0) == 1
 
 
 def test_a_probe_that_fails_while_it_works_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

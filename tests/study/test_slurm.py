@@ -81,7 +81,7 @@ def test_the_script_is_what_a_person_would_write(scheduler: Path, study: Path) -
         "--signal=TERM@60",
     ):  # fmt: skip
         assert f"#SBATCH {wanted}" in lines
-    assert lines[-1] == f"exec srun {sys.executable} -m tuneoff work '{study}' --memory 16G"
+    assert lines[-1] == f"exec srun {sys.executable} -P -m tuneoff work '{study}' --memory 16G"
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
@@ -105,6 +105,22 @@ def test_the_same_command_waits_for_workers_that_are_still_there(scheduler: Path
         list(shared.run(jobs, SilentObserver()))
     assert len(list(executor().run(jobs, SilentObserver()))) == 1
     assert list(scheduler.glob("*.script")) == []
+
+
+def test_the_number_of_a_job_is_not_read_from_a_pipe_and_not_written_through_a_link(
+    scheduler: Path, study: Path
+) -> None:
+    precious = study.parent / "precious"
+    precious.write_text("mine")
+    (study / "slurm").mkdir()
+    (study / "slurm" / "job").symlink_to(precious)
+    with executor() as watching:
+        watching._submit(StudyDir(study), 1)
+        assert precious.read_text() == "mine"
+        assert watching._number_in_queue(StudyDir(study)) == "1"
+        (study / "slurm" / "job").unlink()
+        os.mkfifo(study / "slurm" / "job")
+        assert watching._number_in_queue(StudyDir(study)) is None
 
 
 def test_a_refusal_of_the_scheduler_is_one_sentence(scheduler: Path, study: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.export.formats import ArtefactFormat
 from tuneoff.methods.base import AdaptedModel
-from tuneoff.model_folder import ADAPTER_WEIGHTS, read_adapter_settings, read_header
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -74,17 +72,9 @@ def add_peft_layers(base: BaseModel, config: PeftConfig, revision: str | None = 
 
 def load_peft_layers(base: BaseModel, folder: Path) -> PeftLayers:
     """The base model with the trained layers that `PeftLayers.save` wrote."""
-    from peft import PeftModel
+    from tuneoff.model_weights import load_adapter
 
-    from tuneoff.model_weights import check_adapter_weights
-
-    read_adapter_settings(folder)
-    read_header(folder / ADAPTER_WEIGHTS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT warns of missing weights, which are an error below
-        peft_model = PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False)
-        check_adapter_weights(peft_model, folder)
-    return PeftLayers(peft_model)
+    return PeftLayers(load_adapter(base.model, folder))
 
 
 def has_conv1d(model: nn.Module) -> bool:

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import os
+import re
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from tuneoff.text import sanitize
 LOCK_FILE = ".lock"
 # Windows locks bytes and refuses to read them; a byte far after the text leaves the text readable.
 _LOCKED_BYTE = 1 << 30
+_OWN_TEXT = re.compile(rb"(\d+( \S+)?)?\s*")
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
@@ -43,6 +46,7 @@ def study_lock(folder: Path) -> Iterator[None]:
             who = _holder(os.read(handle, 512).decode(errors="replace"))
             message = f"{folder}: {who} is working in this folder; wait for it, or choose another --output"
             raise UserError(message) from error
+        _check_own(path, handle)
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()} {socket.gethostname()}\n".encode())
         try:
@@ -51,6 +55,19 @@ def study_lock(folder: Path) -> Iterator[None]:
             _unlock(handle)
     finally:
         os.close(handle)
+
+
+def _check_own(path: Path, handle: int) -> None:
+    """Raise `UserError` if the open file is not one that tuneoff made: it will be emptied."""
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: a pipe or device, where tuneoff keeps its lock; remove it")
+    # A copy of a folder that shares its files has a lock of two names too.
+    if status.st_nlink > 1 and not _OWN_TEXT.fullmatch(os.read(handle, 512)):
+        raise UserError(
+            f"{path}: another name of a file elsewhere (a hard link), where tuneoff keeps its lock; remove it"
+        )
+    os.lseek(handle, 0, os.SEEK_SET)
 
 
 def _holder(text: str) -> str:

@@ -22,7 +22,7 @@ from tuneoff.spec.run import Frozen
 
 MANIFEST = "manifest.json"
 RUN_AGAIN = "run the same command again, which repairs what can be computed again, or restore the file"
-_MOST_BYTES = 2 * 10**9  # of one file of a study, which is in memory as a whole
+MOST_BYTES = 2 * 10**9  # of one file of a study, which is in memory as a whole
 # A process that writes in the folder may change file and manifest between two reads.
 _ATTEMPTS, _PAUSE_SECONDS = 4, 0.05
 
@@ -80,6 +80,14 @@ def entry_of_file(path: Path) -> FileEntry:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_before(path: Path) -> str | None:
+    """SHA-256 of a file that will be replaced; None if nothing is there that tuneoff can have written."""
+    try:
+        return None if path.is_symlink() else digest_of(read_limited(path, MOST_BYTES))
+    except (OSError, UserError):
+        return None
 
 
 def fault_of(path: Path, entry: FileEntry, *, thorough: bool = True) -> str | None:
@@ -147,7 +155,7 @@ class CoveredFolder:
             found = path.stat()
             version = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._cached is None or self._cached[0] != version:
-                self._cached = (version, parse_manifest(read_limited(path, _MOST_BYTES), path))
+                self._cached = (version, parse_manifest(read_limited(path, MOST_BYTES), path))
         except (FileNotFoundError, NotADirectoryError):
             self._cached = None
             return None
@@ -168,7 +176,7 @@ class CoveredFolder:
             if attempt:
                 time.sleep(_PAUSE_SECONDS)
             try:
-                data = read_limited(path, _MOST_BYTES)
+                data = read_limited(path, MOST_BYTES)
             except (FileNotFoundError, NotADirectoryError):
                 entry = self.files.get(name)
                 if entry is None or (entry.pending and entry.before is None):
@@ -185,16 +193,12 @@ class CoveredFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file and its entry. A file that has this content already is left alone."""
-        path, data = self.path / name, text.encode()
-        before = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-        entry = self.files.get(name)
-        if before == data and entry is not None and entry.sha256 == digest_of(data):
+        path, new = self.path / name, entry_of(text.encode())
+        before, entry = _digest_before(path), self.files.get(name)
+        if entry is not None and before == entry.sha256 == new.sha256:
             return
-        new = entry_of(data).model_copy(
-            update={"pending": True, "before": None if before is None else digest_of(before)}
-        )
-        self.update({name: new})
-        if before != data:
+        self.update({name: new.model_copy(update={"pending": True, "before": before})})
+        if before != new.sha256:
             write_text_atomic(path, text)
 
     def update(self, changed: Mapping[str, FileEntry], removed: Iterator[str] | tuple[str, ...] = ()) -> None:
@@ -218,8 +222,8 @@ class CoveredFolder:
                 yield name, entry
                 continue
             try:
-                data = (self.path / name).read_bytes()
-            except OSError:
+                data = read_limited(self.path / name, MOST_BYTES)
+            except (OSError, UserError):
                 if entry.before is not None:
                     yield name, entry
                 continue  # it was never written

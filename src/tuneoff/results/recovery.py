@@ -12,6 +12,7 @@ from tuneoff.results.manifest import MANIFEST, FileEntry, entry_of_file, fault_o
 from tuneoff.results.run_dir import PREDICTIONS, RECORD, RunDir
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import DAMAGED, OUTPUTS, StudyDir
+from tuneoff.results.writable_folders import check_no_link_between
 
 _AGAIN = "and is made again"
 
@@ -38,7 +39,11 @@ def recover(folder: StudyDir) -> Iterator[str]:
 
 
 def set_aside(folder: StudyDir, path: Path) -> Path:
-    """Move a file or a run's folder into `damaged/`, under a name that is free; where it is now."""
+    """Move a file or a run's folder into `damaged/`, under a name that is free; where it is now.
+
+    Raises `UserError` for a file behind a link, which is not one of the study.
+    """
+    check_no_link_between(folder.path, path)
     into = folder.path / DAMAGED
     into.mkdir(exist_ok=True)
     number = 1

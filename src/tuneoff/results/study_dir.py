@@ -32,6 +32,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
@@ -46,6 +47,7 @@ from tuneoff.results.json_files import (
 from tuneoff.results.lock import LOCK_FILE, study_lock
 from tuneoff.results.manifest import (
     MANIFEST,
+    MOST_BYTES,
     RUN_AGAIN,
     CoveredFolder,
     FileEntry,
@@ -59,6 +61,7 @@ from tuneoff.results.run_dir import RECORD, RunDir, StoredRun
 from tuneoff.results.run_record import Document, Prediction, Record
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile, WorkFile
 from tuneoff.results.summary import Summary
+from tuneoff.results.writable_folders import check_own_folders
 from tuneoff.spec import StudySpec
 
 OUTPUTS = "outputs.json"
@@ -219,16 +222,15 @@ class StudyDir:
 
     def check_links(self) -> None:
         """Raise `UserError` if a folder inside this one is a link: writing there would change files elsewhere."""
-        link = next((folder for folder in self._folders() if folder.is_symlink()), None)
-        if link is not None:
-            raise UserError(f"{link}: a link, and tuneoff writes only inside a study's own folder; remove it")
+        check_own_folders(self._named_folders())
+
+    def _named_folders(self) -> list[Path]:
+        return [self.path / name for name in sorted(_OWN_FOLDERS)]
 
     def _folders(self) -> list[Path]:
-        """Every folder inside this one that tuneoff writes to, and every log that it appends to."""
+        """Every folder inside this one that tuneoff writes to."""
         runs = sorted((self.path / "runs").glob("*"))
-        own = [RunDir(run) for run in runs]
-        named = [self.path / name for name in sorted(_OWN_FOLDERS)]
-        return [*named, *runs, *(path for run in own for path in (run.artefact, run.events, run.log))]
+        return [*self._named_folders(), *runs, *(RunDir(run).artefact for run in runs)]
 
     def check_writable(self) -> None:
         """Raise `UserError` unless the nearest existing folder takes new files. Leaves nothing behind."""
@@ -400,7 +402,7 @@ class StudyDir:
         """The digests that `cover_outputs` wrote; None without them, or if they are damaged."""
         path = self.path / OUTPUTS
         try:
-            return dict(parse_manifest(path.read_bytes(), path).files)
+            return dict(parse_manifest(read_limited(path, MOST_BYTES), path).files)
         except (OSError, UserError):
             return None
 

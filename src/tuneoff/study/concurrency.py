@@ -21,8 +21,9 @@ _FAILED = "the measurement for --workers auto has failed; use --workers 1"
 # How much faster a layout must be to justify that times are measured on a shared machine.
 _GAIN = 1.05
 
+# The module path is that of this process: by default it begins with the current folder, which may be a stranger's.
 _WORK = """
-import sys, time, torch
+import time, torch
 torch.set_num_threads(int(sys.argv[1]))
 from transformers import LlamaConfig, LlamaModel
 from tuneoff.engine.parallel import ParallelWorkers
@@ -69,9 +70,10 @@ def choose(runs: int, bytes_of_a_run: float, free_bytes: float, cores: int) -> L
 
 def rate(layout: Layout, cores: int, seconds: float = _SECONDS) -> float:
     """Steps per second of all processes of a layout together. They start at the same time, after their imports."""
+    settings = [str(layout.threads or cores), str(seconds)]
     children = [
         subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-c", _WORK, str(layout.threads or cores), str(seconds)],
+            [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{_WORK}", *settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import read_limited
 from tuneoff.results.events import Note
+from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job, Observer
@@ -26,6 +28,7 @@ from tuneoff.text import parse_duration, plural
 _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
+_MOST_BYTES = 100  # of the number of a job
 _WARNING_SECONDS = 60  # before the time limit; a run needs up to 30 s to save its state
 
 
@@ -134,7 +137,8 @@ class SlurmExecutor:
         lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in settings.items() if value is not None]
         threads = 'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"\n' if self._cpus is not None else ""
         memory = [] if self._memory is None else ["--memory", self._memory]
-        command = shlex.join(["srun", sys.executable, "-m", "tuneoff", "work", str(study.path), *memory])
+        # -P: modules are not looked for in the folder that the job starts in, which may be a stranger's.
+        command = shlex.join(["srun", sys.executable, "-P", "-m", "tuneoff", "work", str(study.path), *memory])
         return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", f"{threads}exec {command}", ""])
 
     def _submit(self, study: StudyDir, tasks: int) -> str:
@@ -150,14 +154,14 @@ class SlurmExecutor:
         if done.returncode or not number.isdecimal():
             said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UserError(f"--engine slurm: sbatch refuses the workers: {said}")
-        (study.slurm / "job").write_text(f"{number}\n", encoding="utf-8")
+        write_text_atomic(study.slurm / "job", f"{number}\n")
         return number
 
     def _number_in_queue(self, study: StudyDir) -> str | None:
         """The array that an earlier start of this study has submitted, if a task of it is left."""
         try:
-            number = (study.slurm / "job").read_text(encoding="utf-8").strip()
-        except OSError:
+            number = read_limited(study.slurm / "job", _MOST_BYTES).decode("ascii", "replace").strip()
+        except (OSError, UserError):
             return None
         return number if number.isdecimal() and _is_in_queue(number) else None
 

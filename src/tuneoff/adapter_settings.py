@@ -1,0 +1,116 @@
+"""What the settings of a PEFT adapter may ask for, whoever wrote them: PEFT does whatever they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
+from tuneoff.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Settings that name a module to import, or files to load. `shadow_model` is `mirror` if it names none.
+_LOADS = ("megatron_config", "prompt_tuning_init_state_dict_path", "adapters", "shadow_model")
+# Regular expressions: a text is matched with the name of every module; of a table, the keys are.
+_EXPRESSIONS = re.compile(r"target_modules|exclude_modules|modules_to_save|layers_pattern|\w+_pattern|\w+_bias_modules")
+_MATCHING = ProcessLimits(memory_bytes=10**9, cpu_seconds=20, wall_seconds=120, result_bytes=1000)
+# How large the tensors of an adapter become: beside each matrix of the model, for each of its rows and columns.
+_RANKS = re.compile(r"(\w+_)?(r|rank)|rank_pattern|adapter_len")
+_FREQUENCIES = re.compile(r"n_frequency(_pattern)?")  # beside each matrix, whatever its shape
+# Kinds whose large tensors are there once for all matrices.
+_SHARED = frozenset({"VERA", "PVERA", "RANDLORA", "FROD", "UNILORA", "VBLORA", "TINYLORA"})
+_ALWAYS_ELEMENTS, _MOST_GROWTH = 2 * 10**8, 100
+_ROUNDS = re.compile(
+    r"\w*_?n?iter|\w*butterfly_factor|\w*_terms|nblocks|n_(skills|splits|tasks)|xlora_depth|boft_block_num"
+)
+_MOST_ROUNDS, _MOST_LAYERS = 1_000, 1_024
+
+
+def loads_more(settings: Mapping[str, Any]) -> str | None:
+    """The first setting that names code, a pickle or another model to load; None without."""
+    return next((key for key in _LOADS if settings.get(key) and settings[key] != "mirror"), None)
+
+
+def check_effort(path: Path, settings: Mapping[str, Any], stored_elements: int, model: nn.Module) -> None:
+    """Raise `UserError` for settings that would take far more memory or time than the adapter's own weights need.
+
+    Args:
+        path: of the settings, for messages.
+        settings: as they were read from a file.
+        stored_elements: numbers in the adapter's weights.
+        model: that the adapter is put into.
+    """
+    widths = [sum(each.shape) for each in model.parameters() if each.ndim > 1]
+    width = max(widths, default=1) if settings.get("peft_type") in _SHARED else sum(widths)
+    most = _ALWAYS_ELEMENTS + _MOST_GROWTH * stored_elements
+    for keys, elements in ((_RANKS, width), (_FREQUENCIES, len(widths))):
+        for key, number in _numbers(settings, keys):
+            if number * elements > most:
+                raise _beyond_reason(path, key, number)
+    for key, number in (*_numbers(settings, _ROUNDS), *_rounds_in_words(settings), *_copied_layers(settings)):
+        if number > (_MOST_LAYERS if key == "layer_replication" else _MOST_ROUNDS):
+            raise _beyond_reason(path, key, number)
+    _check_expressions(path, settings, [name for name, _ in model.named_modules()])
+
+
+def _beyond_reason(path: Path, key: str, number: float) -> UserError:
+    return UserError(f"{path}: `{key}` is {number:,}, which is beyond reason for its weights; copy the adapter again")
+
+
+def _numbers(settings: Mapping[str, Any], keys: re.Pattern[str]) -> Iterator[tuple[str, float]]:
+    """The numbers in the settings with such names, also those of tables by module."""
+    for key, value in settings.items():
+        if keys.fullmatch(key):
+            for each in value.values() if isinstance(value, dict) else [value]:
+                if isinstance(each, int | float) and not isinstance(each, bool):
+                    yield key, each
+
+
+def _rounds_in_words(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """`pissa_niter_16` is a way of starting in 16 rounds."""
+    for key, value in settings.items():
+        if isinstance(value, str) and (found := re.search(r"_niter_(\d{1,18})", value)):
+            yield key, int(found[1])
+
+
+def _copied_layers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """How many layers a model has that is put together from ranges of its layers."""
+    ranges = settings.get("layer_replication")
+    pairs = [each for each in ranges if isinstance(each, list)] if isinstance(ranges, list) else []
+    ends = [(each[0], each[-1]) for each in pairs if each and all(isinstance(end, int) for end in each)]
+    yield "layer_replication", sum(max(1, end - start) for start, end in ends)
+
+
+def _check_expressions(path: Path, settings: Mapping[str, Any], names: Iterable[str]) -> None:
+    expressions = list(_expressions(settings))
+    modules = list(names)
+
+    def match() -> bytes:
+        for expression in expressions:
+            try:
+                compiled = re.compile(rf"(?:^|.*\.)?(?:{expression})(?:$|\..*)")
+            except (re.error, OverflowError, RecursionError):  # PEFT says what is wrong
+                continue
+            for name in modules:
+                compiled.match(name)
+        return b""
+
+    try:
+        call_confined(match, _MATCHING)
+    except LimitReached as error:
+        raise UserError(
+            f"{path}: matching its patterns with the names of the model's layers {error}; name the layers in full"
+        ) from error
+
+
+def _expressions(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        if _EXPRESSIONS.fullmatch(key):
+            # A list of targets holds plain names; other lists hold expressions.
+            found = [value] if isinstance(value, str) else [] if key.startswith(("target", "exclude")) else value
+            if isinstance(found, dict | list):
+                yield from (each for each in found if isinstance(each, str))

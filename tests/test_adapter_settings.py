@@ -1,0 +1,109 @@
+"""Settings of an adapter that would load something else, or take far more than its weights need, are refused."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from tuneoff import adapter_settings
+from tuneoff.adapter_settings import check_effort, loads_more
+from tuneoff.confined import ProcessLimits
+from tuneoff.errors import UserError
+
+PATH = Path("adapter_config.json")
+SLOW = "(([a-z_.0-9]+)+)+X"  # takes longer with each letter of a name
+# As PEFT writes them.
+USUAL: dict[str, Any] = {
+    "peft_type": "LORA",
+    "r": 16,
+    "lora_alpha": 65_536,
+    "target_modules": ["first", "second"],
+    "exclude_modules": None,
+    "modules_to_save": None,
+    "layers_pattern": None,
+    "rank_pattern": {"first": 8},
+    "alpha_pattern": {},
+    "layer_replication": None,
+    "init_lora_weights": True,
+    "megatron_config": None,
+    "megatron_core": "megatron.core",
+}
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.ModuleDict({name: nn.Linear(32, 32) for name in ("first_layer_with_a_long_name", "second")})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"target_modules": r"^(?!.*head).*\.(first|second)$", "modules_to_save": ["head"]},
+        {"target_modules": "(not an expression"},
+        {"layer_replication": [[0, 4], [2, 5]]},
+        {"init_lora_weights": "pissa_niter_16"},
+        {"peft_type": "VERA", "r": 256},
+        {"peft_type": "FOURIERFT", "n_frequency": 1000},
+        {"peft_type": "SHADOW", "shadow_model": "mirror"},
+    ],
+)
+def test_what_people_use_is_allowed(settings: dict[str, Any], model: nn.Module) -> None:
+    assert loads_more(USUAL | settings) is None
+    check_effort(PATH, USUAL | settings, 1000, model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("r", 10**9),
+        ("r", 1e308),
+        ("init_r", 10**9),
+        ("rank_pattern", {"first": 10**9}),
+        ("n_frequency", 10**10),
+        ("layer_replication", [[0, 2]] * 100_000),
+        ("layer_replication", [[0, 10**9]]),
+        ("init_lora_weights", "pissa_niter_100000000"),
+        ("psoft_svd_lowrank_niter", 10**9),
+    ],
+)
+def test_numbers_beyond_reason_are_refused(key: str, value: object, model: nn.Module) -> None:
+    with pytest.raises(UserError, match=rf"adapter_config\.json: `{key}` is [\d,.e+]+, which is beyond reason"):
+        check_effort(PATH, USUAL | {key: value}, 1000, model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("target_modules", SLOW),
+        ("exclude_modules", SLOW),
+        ("modules_to_save", [SLOW]),
+        ("rank_pattern", {SLOW: 8}),
+        ("alpha_pattern", {SLOW: 8}),
+        ("layers_pattern", SLOW),
+    ],
+)
+def test_patterns_that_never_end_are_refused(
+    key: str, value: object, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter_settings, "_MATCHING", ProcessLimits(10**9, 1, 30, 1000))
+    began = time.monotonic()
+    with pytest.raises(UserError, match=re.escape("matching its patterns with the names of the model's layers needs")):
+        check_effort(PATH, USUAL | {key: value}, 1000, model)
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("megatron_config", {"a": 1}),
+        ("prompt_tuning_init_state_dict_path", "weights.pt"),
+        ("shadow_model", "owner/model"),
+        ("adapters", {"first": "owner/adapter"}),
+    ],
+)
+def test_settings_that_load_something_else_are_named(key: str, value: object) -> None:
+    assert loads_more(USUAL | {key: value}) == key
