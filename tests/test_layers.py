@@ -29,6 +29,7 @@ LAYERS = {
     "starter_packages": 0,
     "stats": 0,
     "stopping": 0,
+    "temporary_folder": 0,
     "text": 0,
     "data": 1,
     "results": 1,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tuneoff import data, metrics, models, prompts, run, stopping
 from tuneoff.data import load_dataset, starter_present
 from tuneoff.engine import generation
+from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import NotFinite, generate
 from tuneoff.engine.precision import choose_dtype
 from tuneoff.engine.trainer import Trainer
@@ -317,6 +319,21 @@ def test_a_killed_run_continues_where_it_was(event, tiny_model, tiny_data, tmp_p
     weights = "artefact/adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
     assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_a_state_belongs_to_the_versions_that_wrote_it(tiny_model, tiny_data, tmp_path, monkeypatch):
+    identities = []
+
+    class Noticed(Checkpoints):
+        def __init__(self, folder, identity=None, **named):
+            super().__init__(folder, identity, **named)
+            identities.append(identity)
+
+    monkeypatch.setattr(run, "Checkpoints", Noticed)
+    run.run(spec_of("lora", tiny_model("gpt_neo"), tiny_data, max_steps=1), tmp_path, "0123", "name")
+    (identity,) = filter(None, identities)
+    assert identity.items() >= {"run": "0123", "python": platform.python_version(), **models.versions()}.items()
+    assert {"torch", "peft", "transformers", "tuneoff"} <= identity.keys()
 
 
 @pytest.mark.real

@@ -209,7 +209,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
                 shape = tuple(int(number) for number in entry["shape"])
                 tensors[name] = Tensor(str(entry["dtype"]), shape, 8 + length + start)
                 places.append((start, end, name))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise UserError(f"{path}: its header is damaged; download it again") from error
     whole = 8 + length + max((end for _, end, _ in places), default=0)
     if size < whole:

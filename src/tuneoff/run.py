@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import platform
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -54,6 +53,7 @@ from tuneoff.results.run_record import (
 )
 from tuneoff.row_cache import RowCache
 from tuneoff.spec import TIMED_TEXTS, RunSpec
+from tuneoff.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
@@ -367,7 +367,7 @@ class _Work:
             stack.enter_context(stopping.stop_deferred())
             folder = self.run_dir.new_artefact()
             if adapted.prompting.shots and not self.keep_texts:  # measured elsewhere, because it holds documents
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneoff-")))
+                folder = stack.enter_context(temporary_folder())
             kind = adapted.save(folder)
             write_model_card(folder, self.spec, method, kind, prompter)
             files = settle_files(folder)

@@ -324,6 +324,20 @@ def test_a_different_study_may_not_use_the_folder(
 
 
 @one_process
+def test_a_fresh_study_is_next_to_the_one_that_is_there(
+    study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with other settings, which the folder would refuse; nothing in it is changed."""
+    folder, command = study
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main([*command, "--batch-size=3", "--fresh", "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["folder"] == f"{folder}-2"
+    assert not any(run["done"] for run in plan["runs"])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@one_process
 def test_a_finished_run_writes_more_texts(
     study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,8 +197,12 @@ def changed(name, tensors, about):
         about["later"] = 1
     elif name == "a field of the course":
         del about["course"]["ended"]
+    elif name == "another type in the course":
+        about["course"]["bad_checks"] = "1"
     elif name == "a field of the curve":
         about["course"]["curve"]["later"] = 1
+    elif name == "steps without an end":
+        about["course"]["curve"]["train"][-1]["step"] = 10**15
     elif name == "the meter":
         about["meter"] = {"later": "x"}
     elif name == "the versions":
@@ -216,7 +220,7 @@ def changed(name, tensors, about):
             pytest.param(case, marks=pytest.mark.slow)
             for case in (
                 *("another shape", "another type", "an unknown part", "a field more"),
-                *("a field of the course", "the meter"),
+                *("a field of the course", "another type in the course", "steps without an end", "the meter"),
             )
         ),
     ],
@@ -380,6 +384,16 @@ def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, mon
     assert raised.value.filename == str(path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_state_has_the_permissions_of_the_user(tmp_path: Path) -> None:
+    """safetensors writes files that only their owner can read, so nobody else could go on."""
+    before = os.umask(0o007)
+    try:
+        checkpoint.write_state(tmp_path / "state.safetensors", {"a": torch.ones(4)}, {"step": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state.safetensors").stat().st_mode & 0o777 == 0o660
 
 
 def test_checkpoints_are_rare_where_they_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

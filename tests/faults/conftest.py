@@ -2,23 +2,34 @@
 
 import os
 import random
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-from support.warm_command import WarmCommand, quick_forks
+from support.file_operations import changed_path
+from support.kept_study import KeptStudy
+from support.warm_command import Role, WarmCommand, quick_forks
 from support.warm_study import WarmStudy, import_all, states_at_each_step
 
 Trial = TypeVar("Trial")
 FULL = "TUNEOFF_FULL_FAULTS"
+SEED = "TUNEOFF_FAULTS_SEED"
 
 
 @pytest.fixture(scope="session")
 def full() -> bool:
     """Whether all trials are wanted."""
     return bool(os.environ.get(FULL))
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """What random trials are drawn with: another value of TUNEOFF_FAULTS_SEED (0, 1, 2 ...) draws other trials."""
+    return 1_000_000 * int(os.environ.get(SEED, "0"))
 
 
 @pytest.fixture
@@ -70,3 +81,40 @@ def warm_study(warm_flags: list[str], tmp_path_factory: pytest.TempPathFactory) 
     """A study of two runs, one of which trains. Tests leave no folder of it behind."""
     folder = tmp_path_factory.mktemp("warm_study")
     return WarmStudy.carried_out([*warm_flags, "--methods=zero_shot,lora"], folder, states_at_each_step)
+
+
+@pytest.fixture(scope="session")
+def kept_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of studies that are kept: tests set it."""
+    return tmp_path_factory.mktemp("cached") / "cache"
+
+
+def killed_at_its_fourth_state(role: Role) -> None:
+    """The whole group dies when the training of `full` has kept three states, and has a step to go."""
+    states_at_each_step(role)
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        path = changed_path(event, arguments) if event == "os.rename" else None
+        if path is not None and "/full-" in path and path.endswith("/.checkpoint-new.safetensors.part"):
+            count += 1
+            if count == 4:
+                os.killpg(0, signal.SIGKILL)
+
+    if role == "run":
+        sys.addaudithook(hook)
+
+
+@pytest.fixture(scope="session")
+def under_way(warm_flags: list[str], kept_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> KeptStudy:
+    """A study whose second training was killed when it had kept some states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNEOFF_CACHE", str(kept_cache))
+        study = WarmStudy.carried_out(
+            [*warm_flags, "--methods=soft_prompt,full"], tmp_path_factory.mktemp("under_way"), states_at_each_step
+        )
+        running = study.command.carry_out(killed_at_its_fourth_state)
+        assert running.all_ended()
+        assert running.code == -signal.SIGKILL, running.said
+    return KeptStudy.of(study, kept_cache)

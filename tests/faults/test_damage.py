@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from support.damage import DAMAGES, content, write_study
+from support.kept_study import KeptStudy, check_repair
 from support.warm_command import WarmCommand
-from support.warm_study import WarmStudy, states_at_each_step
+from support.warm_study import WarmStudy
 from tuneoff import cli
 from tuneoff.errors import UserError
 from tuneoff.results import manifest
@@ -86,64 +87,18 @@ KINDS: dict[str, Damage] = {
 }
 
 
-@dataclass(frozen=True)
-class Template:
-    """A study, and a copy of its folder and of its cache as they are before the damage."""
-
-    study: WarmStudy
-    kept: Path
-    cache: Path
-
-    def restore(self, cache: Path) -> None:
-        self.study.remove()
-        shutil.copytree(self.kept, self.study.folder)
-        shutil.rmtree(cache, ignore_errors=True)
-        shutil.copytree(self.cache, cache)
-
-
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cached") / "cache"
-
-
-@pytest.fixture(scope="module")
-def finished(full: bool, warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+def finished(
+    full: bool, warm_flags: list[str], kept_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> KeptStudy:
     if not full:
         pytest.skip("one of the trials of `make faults`")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEOFF_CACHE", str(cache))
+        patch.setenv("TUNEOFF_CACHE", str(kept_cache))
         flags = [*warm_flags, "--methods=few_shot,lora,full", "--trials=1", "--seeds=1", "--budget=1h"]
         study = WarmStudy.carried_out(flags, tmp_path_factory.mktemp("finished"))
         assert (last := study.command.carry_out()).code == 0, last.said
-    return kept(study, cache)
-
-
-@pytest.fixture(scope="module")
-def under_way(warm_flags: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """A study whose second training was killed when it had kept some states."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEOFF_CACHE", str(cache))
-        study = WarmStudy.carried_out(
-            [*warm_flags, "--methods=soft_prompt,full"], tmp_path_factory.mktemp("under_way"), states_at_each_step
-        )
-        running = study.command.start(states_at_each_step)
-        for mark in running.marks_until():
-            if (
-                mark.what.endswith("checkpoint-new.safetensors")
-                and sum("checkpoint-new" in m.what for m in running.marks) > 20
-            ):
-                break
-        running.kill("group")
-        running.wait()
-        assert running.all_ended()
-    return kept(study, cache)
-
-
-def kept(study: WarmStudy, cache: Path) -> Template:
-    folder = study.folder.with_name("kept")
-    shutil.copytree(study.folder, folder)
-    shutil.copytree(cache, study.folder.with_name("cache"))
-    return Template(study, folder, study.folder.with_name("cache"))
+    return KeptStudy.of(study, kept_cache)
 
 
 @dataclass(frozen=True)
@@ -176,22 +131,10 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
 
 
-def check_repair(study: WarmStudy, where: str, *, named: Path | None = None) -> None:
-    """The same command ends as if nothing had happened, and names what was damaged."""
-    last = study.finished()
-    assert last.code == 0, f"{where}: {last.code}, {last.said}"
-    assert "Traceback" not in last.said, f"{where}: {last.said}"
-    assert not study.faults(), f"{where}: {study.faults()}, {last.said}"
-    print(where, flush=True)
-    if named is not None:
-        words = (named.name, named.parent.name, named.parents[1].name)
-        assert any(word in last.said for word in words), f"{where} was not said: {last.said!r}"
-
-
-def test_damage_to_what_judging_reads(full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_to_what_judging_reads(full: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a study that trained nothing, which takes no time: it is refused by name, or read as it was; then repaired."""
     monkeypatch.setattr(manifest, "_PAUSE_SECONDS", 0)  # nobody else writes here
-    whole, draw, outcomes = write_study(tmp_path / "whole"), random.Random(8), Counter[str]()
+    whole, draw, outcomes = write_study(tmp_path / "whole"), random.Random(8 + seed), Counter[str]()
     expected = content(whole)
     for trial in range(1000 if full else 20):
         folder = StudyDir(shutil.copytree(whole.path, tmp_path / "study"))
@@ -221,11 +164,11 @@ def test_damage_to_what_judging_reads(full: bool, tmp_path: Path, monkeypatch: p
 
 
 def test_damage_to_a_finished_study(
-    finished: Template, cache: Path, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: KeptStudy, kept_cache: Path, full: bool, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
-    draw, study = random.Random(5), finished.study
-    finished.restore(cache)
+    monkeypatch.setenv("TUNEOFF_CACHE", str(kept_cache))
+    draw, study = random.Random(5 + seed), finished.study
+    finished.restore(kept_cache)
     document = tmp_path / "document.txt"
     document.write_text("We show that a small model learns. The cost stays low.")
     readers = [
@@ -236,7 +179,7 @@ def test_damage_to_a_finished_study(
     ]
     noticed = Counter[str]()
     for trial in range(600 if full else 1):
-        finished.restore(cache)
+        finished.restore(kept_cache)
         path, where = damage_one(draw, files_below(study.folder), f"trial {trial}")
         reader = readers[trial % len(readers)]
         read = reader.command.carry_out()
@@ -255,12 +198,12 @@ def test_damage_to_a_finished_study(
 
 @pytest.mark.slow
 def test_damage_to_the_states_of_a_training(
-    under_way: Template, cache: Path, full: bool, monkeypatch: pytest.MonkeyPatch
+    under_way: KeptStudy, kept_cache: Path, full: bool, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
-    draw, study = random.Random(6), under_way.study
+    monkeypatch.setenv("TUNEOFF_CACHE", str(kept_cache))
+    draw, study = random.Random(6 + seed), under_way.study
     for trial in range(200 if full else 1):
-        under_way.restore(cache)
+        under_way.restore(kept_cache)
         files = [
             path for path in files_below(study.folder) if path.suffix == ".safetensors" and "artefact" not in path.parts
         ]
@@ -270,14 +213,16 @@ def test_damage_to_the_states_of_a_training(
         check_repair(study, where)
 
 
-def test_damage_to_the_cache(finished: Template, cache: Path, full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_to_the_cache(
+    finished: KeptStudy, kept_cache: Path, full: bool, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the cache holds is only ever a copy: the study is computed again from it, with the same result."""
-    monkeypatch.setenv("TUNEOFF_CACHE", str(cache))
-    draw, study = random.Random(7), finished.study
+    monkeypatch.setenv("TUNEOFF_CACHE", str(kept_cache))
+    draw, study = random.Random(7 + seed), finished.study
     for trial in range(200 if full else 1):
-        finished.restore(cache)
+        finished.restore(kept_cache)
         shutil.rmtree(draw.choice(sorted((study.folder / "runs").iterdir())))
         where = f"trial {trial}"
         for _ in range(draw.choice((1, 2, 3))):
-            _, where = damage_one(draw, files_below(cache), where)
+            _, where = damage_one(draw, files_below(kept_cache), where)
         check_repair(study, where)

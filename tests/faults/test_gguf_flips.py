@@ -77,15 +77,15 @@ def changed(data: bytes, draw: random.Random) -> bytes:
 
 
 def test_a_changed_gguf_file_is_converted_or_refused(
-    full: bool, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: bool, seed: int, tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
     whole, path = tmp_path / "whole.gguf", tmp_path / "changed.gguf"
     write_gguf(tiny_model("llama"), whole)
     assert (dequantize_gguf(whole) / "model.safetensors").is_file()
     data, outcomes = whole.read_bytes(), Counter[str]()
-    for seed in range(1000 if full else 1):
-        path.write_bytes(changed(data, random.Random(seed)))
+    for trial in range(1000 if full else 1):
+        path.write_bytes(changed(data, random.Random(trial + seed)))
         for read in (gguf_architecture, dequantize_gguf):
             refused: UserError | None = None
             try:
@@ -95,5 +95,5 @@ def test_a_changed_gguf_file_is_converted_or_refused(
             assert refused is None or isinstance(refused, BrokenWeights) or str(path) in str(refused), refused
             assert refused is None or "\n" not in str(refused), refused
             outcomes[f"{read.__name__}: {'read' if refused is None else 'refused'}"] += 1
-        print(seed, dict(outcomes), flush=True)
+        print(trial + 1, dict(outcomes), flush=True)
     assert not list((tmp_path / "cache" / "models").glob(".*"))

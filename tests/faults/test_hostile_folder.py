@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from support.warm_command import Role, WarmCommand
+from support.warm_command import WarmCommand, limited
 from support.warm_study import WarmStudy
 from tuneoff.results.manifest import MANIFEST, Manifest, entry_of_file, manifest_text
 
-_MORE_BYTES = 6 * 10**9
 _MOST_SECONDS = 100.0
 # Codes that act on a terminal, and marks of direction; line feeds and tabs are text.
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -185,15 +184,6 @@ HARMS = {
     "exhausts": (_holds_huge_numbers, _nests_deeply, _holds_codes_and_templates, _holds_slow_texts),
 }
 ALONE = [(each,) for harms in HARMS.values() for each in harms]
-
-
-def limited(role: Role) -> None:
-    import resource
-
-    if role == "parent":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + _MORE_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 @pytest.fixture(scope="module")

@@ -89,3 +89,4 @@ def test_no_markup_of_a_stranger_gets_into_a_page(full: bool, tmp_path: Path, mo
             assert not found.handlers, where
             assert not [each for each in found.addresses if "//" in each or "script:" in each], where
             assert "x()" not in "".join(found.addresses - harmless.addresses), where
+        print(f"{number + 1} of {len(groups)} groups", flush=True)

@@ -28,8 +28,8 @@ def kill_at_random(study: WarmStudy, who: str, draw: random.Random) -> str:
     return "the end" if mark is None else mark.what
 
 
-def test_a_killed_study_ends_as_if_nothing_had_happened(warm_study: WarmStudy, full: bool) -> None:
-    draw = random.Random(20)
+def test_a_killed_study_ends_as_if_nothing_had_happened(warm_study: WarmStudy, full: bool, seed: int) -> None:
+    draw = random.Random(20 + seed)
     moments: Counter[str] = Counter()
     trials = 300 if full else 1
     for trial in range(trials):

@@ -29,11 +29,11 @@ def _work(jobs: list[Job]) -> int:
     return child
 
 
-def test_kills_and_sleeps_leave_one_result_a_run(tmp_path: Path, full: bool) -> None:
+def test_kills_and_sleeps_leave_one_result_a_run(tmp_path: Path, full: bool, seed: int) -> None:
     faults = Counter[str]()
-    for trial in range(15 if full else 2):
-        faults += _one_round(tmp_path / str(trial), random.Random(trial))
-    print(dict(faults))
+    for trial in range(125 if full else 2):
+        faults += _one_round(tmp_path / str(trial), random.Random(trial + seed))
+        print(trial + 1, dict(faults), flush=True)
 
 
 def _one_round(study: Path, chance: random.Random) -> Counter[str]:

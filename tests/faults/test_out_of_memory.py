@@ -57,10 +57,10 @@ def losses(record: Record) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "soft_prompt", "lora", "full"])
-def test_memory_that_runs_out_changes_no_result(name, full, tiny_model, tiny_data, tmp_path, monkeypatch):
+def test_memory_that_runs_out_changes_no_result(name, full, seed, tiny_model, tiny_data, tmp_path, monkeypatch):
     if not full and name != "lora":
         pytest.skip("one of the trials of `make faults`")
-    spec, draw = spec_of(name, tiny_model("llama"), tiny_data), random.Random(name)
+    spec, draw = spec_of(name, tiny_model("llama"), tiny_data), random.Random(f"{name} {seed}")
     folder = tmp_path / "run"
     with OperationsOfTorch() as operations:
         whole = run.run(spec, folder, "id", "name")
@@ -78,6 +78,7 @@ def test_memory_that_runs_out_changes_no_result(name, full, tiny_model, tiny_dat
             assert losses(record) == pytest.approx(losses(whole), rel=1e-6, abs=1e-6), where
             assert RunDir(folder).read_predictions() == texts, where
             outcomes["in parts"] += 1
+            print(where, flush=True)
             continue
         assert record.status == "failed", f"{where}: {record}"
         assert record.failure is not None
@@ -86,4 +87,5 @@ def test_memory_that_runs_out_changes_no_result(name, full, tiny_model, tiny_dat
         again = run.run(spec, folder, "id", "name")
         assert again.status == "finished", f"{where}: {again.failure}"
         assert not differences(results, folder), f"{where}: {differences(results, folder)}"
+        print(where, flush=True)
     print(f"{name}: {dict(outcomes)}")

@@ -9,8 +9,8 @@ from support.warm_study import WarmStudy
 from tuneoff import cli
 
 
-def test_one_of_two_starts_is_refused(warm_study: WarmStudy, full: bool) -> None:
-    draw, outcomes = random.Random(13), Counter[str]()
+def test_one_of_two_starts_is_refused(warm_study: WarmStudy, full: bool, seed: int) -> None:
+    draw, outcomes = random.Random(13 + seed), Counter[str]()
     second_command = WarmCommand(warm_study.command.arguments, warm_study.folder, warm_study.output.with_name("second"))
     trials = 100 if full else 1
     for trial in range(trials):

@@ -1,4 +1,5 @@
 import math
+import os
 import threading
 import tracemalloc
 from pathlib import Path
@@ -88,6 +89,13 @@ def test_rubbish_between_events_is_left_out(tmp_path: Path) -> None:
     good = step(1).model_dump_json().encode()
     path.write_bytes(b"\n".join([b"\x00\x00\xff", good, b'{"kind":"unheard of"}', b"[]", b"", good, b""]))
     assert read_events(path) == [step(1), step(1)]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with EventWriter(tmp_path / "events.jsonl") as writer, Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), writer._stream.fileno())
+        with pytest.raises(OSError, match=r"No space left.*events\.jsonl"):
+            writer.append(step(1))
 
 
 def test_no_file_has_no_events(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import stat
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tuneoff.results.json_files import (
     finite_or_none,
     json_text,
     jsonl_text,
+    new_file_mode,
     parse_json,
     parse_jsonl,
     remove_temporary_files,
@@ -68,6 +71,32 @@ def test_files_have_the_permissions_of_the_user(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
     assert (tmp_path / "a").read_bytes() == b"x\ny\n"
+
+
+def test_permissions_are_right_while_several_threads_write(tmp_path: Path) -> None:
+    """The umask belongs to the process: to read it, one sets it, and another thread's file gets what was set."""
+    modes = set[int]()
+
+    def write(thread: int) -> None:
+        for number in range(60):
+            path = tmp_path / f"{thread}-{number}"
+            write_text_atomic(path, "x")
+            modes.update((path.stat().st_mode & 0o777, new_file_mode(tmp_path)))
+
+    before, interval = os.umask(0o027), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write, args=(thread,)) for thread in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        after = os.umask(before)
+    assert after == 0o027
+    assert modes == {0o640}
+    assert len(list(tmp_path.iterdir())) == 8 * 60
 
 
 def test_a_link_is_replaced_and_its_target_stays(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ from tuneoff.study import executor, launcher, worker
 Role = Literal["parent", "server", "run", "helper"]
 """`helper`: a fork that reads what may be hostile."""
 Prepare = Callable[[Role], None]
+Streams = Callable[[], Sequence[int]]
+"""Opens stdin, stdout and stderr of a command; called in its process, which leads a session."""
 _END_SECONDS = 120.0
+_MORE_BYTES = 6 * 10**9
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ class Mark:
 
 def nothing(_role: Role) -> None:
     """No fault."""
+
+
+def limited(role: Role) -> None:
+    """Not more than some gigabytes of memory, for a command that reads what may be hostile."""
+    import resource
+
+    if role == "parent":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + _MORE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 @contextlib.contextmanager
@@ -78,15 +91,25 @@ class WarmCommand:
     def __init__(self, arguments: Sequence[str], folder: Path, output: Path) -> None:
         self.arguments, self.folder, self.output = tuple(arguments), folder, output
 
-    def start(self, prepare: Prepare = nothing, *, cwd: Path | None = None) -> "Running":
-        """Start it. `prepare` is called in the process of the command, and in that of each run before it works."""
+    def start(
+        self, prepare: Prepare = nothing, *, cwd: Path | None = None, streams: Streams | None = None
+    ) -> "Running":
+        """Start it. `prepare` is called in the process of the command, and in that of each run before it works.
+
+        Without `streams`, what it prints goes to its output file.
+        """
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            _live_as_command(self, writing, prepare, cwd)
+            _live_as_command(self, writing, prepare, cwd, streams or self._streams)
         os.close(writing)
         return Running(pid, reading, self.output)
+
+    def _streams(self) -> list[int]:
+        null = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        return [null, output, output]
 
     def carry_out(self, prepare: Prepare = nothing) -> "Running":
         """Start it and wait for its end."""
@@ -173,13 +196,11 @@ class Running:
 # ---- in the forks ---------------------------------------------------------------------------------------------------
 
 
-def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Path | None) -> None:
+def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Path | None, streams: Streams) -> None:
     code = 1
     try:
         os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        output = os.open(command.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        marks = _become_a_program([null, output, output], marks)
+        marks = _become_a_program(streams(), marks)
         if cwd is not None:
             os.chdir(cwd)
         for name in ("SIGTERM", "SIGHUP"):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import shutil
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from support.study_folders import read_record
 from support.study_results import differences, results_of
 from support.warm_command import Mark, Prepare, Role, Running, WarmCommand, nothing, without_drawing
 from tuneoff import api, cli, run
@@ -22,6 +24,7 @@ from tuneoff.results.verification import verify
 from tuneoff.study.executor import Job, Observer
 
 _STARTS = 3
+_RESUMED = re.compile(r"training resumed after step (\d+)")
 
 
 class HereExecutor:
@@ -97,6 +100,11 @@ class WarmStudy:
             if last.code not in (cli.FAILED, cli.SOME_FAILED):
                 break
         return last
+
+    def resumed_after(self, name: str) -> int:
+        """The step after which the training of the run in the folder `name` was resumed; 0 if it was not."""
+        notes = read_record(self.folder / "runs" / name).notes
+        return next((int(found[1]) for note in notes if (found := _RESUMED.search(note))), 0)
 
     def faults(self) -> list[str]:
         """What of the folder is not as if nothing had happened: results, leftovers, files that are not whole."""

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneoff.results.json_files import sync_folder
+from tuneoff.results.json_files import new_file_mode, sync_folder
 from tuneoff.text import join_words
 
 BEST_STATE = "best-{step}.safetensors"
@@ -59,6 +59,7 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
                 why = f"its header would have {header:,} bytes, and safetensors reads {MOST_HEADER_BYTES:,}"
                 raise OSError(errno.EFBIG, why, str(path))
             os.fsync(stream.fileno())
+        part.chmod(new_file_mode(path.parent))  # safetensors writes files that only their owner can read
         part.replace(path)
         sync_folder(path.parent)
     except SafetensorError as error:  # raised when the disk is full, for example

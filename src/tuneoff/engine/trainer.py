@@ -215,7 +215,8 @@ class _Progress:
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Restore what `as_data` returned. Raises `UnfitState` for anything else."""
-        if data.keys() != self.as_data().keys():
+        own = self.as_data()
+        if data.keys() != own.keys() or any(type(data[key]) is not type(value) for key, value in own.items()):
             raise UnfitState("its fields are those of another version")
         try:
             curve = Curve.model_validate(data["curve"])
@@ -336,6 +337,8 @@ class Trainer:
             raise UnfitState("its fields are those of another version")
         progress = _Progress(self.checkpoints.folder)
         progress.load(about["course"])
+        if progress.step > self._steps:
+            raise UnfitState("it is that of a longer training")
         progress.parts = max(progress.parts, self.parts)
         if progress.needs_best_file(self._steps):
             progress.best.check(self._weights)
@@ -351,7 +354,7 @@ class Trainer:
         check_same_tensors(groups["random"], _random_states(self.device), "the random state")
         try:
             self.meter.resume(about["meter"])
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UnfitState("its measurements are those of another version") from error
         self._progress = progress
         _copy_tensors(groups["weights"], self._weights)

@@ -107,7 +107,7 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._path, self._lock = path, threading.Lock()
         self._stream = path.open("ab", buffering=0)
         self._end_half_line(path)
 
@@ -120,12 +120,15 @@ class EventWriter:
                     self._stream.write(b"\n")
 
     def append(self, event: Event) -> None:
-        """Write one event. Raises `OSError` if the disk refuses."""
+        """Write one event. Raises `OSError` that names the file if the disk refuses."""
         line = event.model_dump_json().encode() + b"\n"
-        with self._lock:
-            written = self._stream.write(line)
-            while written < len(line):  # a nearly full disk may take only a part
-                written += self._stream.write(line[written:])
+        try:
+            with self._lock:
+                written = self._stream.write(line)
+                while written < len(line):  # a nearly full disk may take only a part
+                    written += self._stream.write(line[written:])
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         """Close the file; appending afterwards is a `ValueError`."""

@@ -62,6 +62,17 @@ def _full_disk(folder: Path, needed: int) -> str:
     return f"the disk is full: {needed:,} bytes are needed and {free}; free some space, then run the same command again"
 
 
+def new_file_mode(folder: Path) -> int:
+    """Permissions of a new file in `folder`. The umask cannot be read without being changed, for every thread."""
+    probe = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        probe.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in the folder survive a power failure, where the system can do that."""
     with contextlib.suppress(OSError):  # Windows opens no folder; some network file systems sync none

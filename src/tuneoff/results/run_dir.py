@@ -19,6 +19,7 @@ from tuneoff.results.json_files import (
     LaterVersion,
     json_text,
     jsonl_text,
+    new_file_mode,
     parse_json,
     parse_jsonl,
     sync_folder,
@@ -221,7 +222,7 @@ class RunDir:
 
 def settle_files(folder: Path) -> list[Path]:
     """Every file below a folder, after it was given the permissions of the user and synced to the disk."""
-    mode = _file_mode(folder)
+    mode = new_file_mode(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         path.chmod(mode)  # safetensors writes files that only their owner can read
@@ -230,17 +231,6 @@ def settle_files(folder: Path) -> list[Path]:
     for parent in {path.parent for path in files}:
         sync_folder(parent)
     return files
-
-
-def _file_mode(folder: Path) -> int:
-    """Permissions of a new file. The umask cannot be read without being changed, for every thread."""
-    probe = folder / f"{TEMPORARY_PREFIX}mode-{os.getpid()}"
-    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        return os.fstat(handle).st_mode & 0o777
-    finally:
-        os.close(handle)
-        probe.unlink()
 
 
 @dataclass(frozen=True)

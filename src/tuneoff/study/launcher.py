@@ -110,6 +110,14 @@ RUNTIME = {
 _NOT_INHERITED = {"PYTHONWARNINGS"}
 
 
+def _unnamed_file() -> IO[bytes]:
+    """For what a server prints. Where no temporary file can be written, that is lost, but no run is."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("r+b")
+
+
 def _environment(layout: Layout) -> dict[str, str]:
     """This process' environment, which takes precedence over what suits the runtime libraries."""
     threads = {} if layout.threads is None else {"OMP_NUM_THREADS": str(layout.threads)}
@@ -291,7 +299,7 @@ class Forkserver:
     def _boot(self) -> None:
         self._end_server()
         self._buffer = b""
-        self._server_log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self._server_log = _unnamed_file()
         with _ignoring_interrupts() as options:
             self._server = _started(
                 _command(f"worker.serve({self._preload!r})"),

@@ -7,7 +7,6 @@ taken from the other methods.
 """
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from tuneoff.study.executor import Executor, Job, Observer
 from tuneoff.study.inputs import StudyInputs
 from tuneoff.study.planner import PlannedRun
 from tuneoff.study.run_timing import RunTiming, StepTimes, TimeIsUp, TimingObserver
+from tuneoff.temporary_folder import temporary_folder
 from tuneoff.text import format_duration, plural
 
 SHARE_OF_BUDGET = 0.1
@@ -65,10 +65,10 @@ def measure_speeds(
 ) -> Speeds:
     """Seconds that each method needs on each model, measured in at most about `seconds` (None: no limit).
 
-    Raises `RunFailure` if a method cannot be run at all.
+    Raises `RunFailure` if a method cannot be run at all, `UserError` if no temporary file can be written.
     """
-    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
-        probe = _Probe(study, inputs, executor, observer, number_format, seconds, Path(folder))
+    with temporary_folder() as folder:
+        probe = _Probe(study, inputs, executor, observer, number_format, seconds, folder)
         return probe.measure(processes)
 
 
