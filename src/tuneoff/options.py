@@ -33,6 +33,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "template": ("prompt", "template"),
     "max_length": ("prompt", "max_length"),
     "seeds": ("seeds",),
+    "until_settled": ("until_settled",),
     "trials": ("trials",),
     "fractions": ("fractions",),
     "search_at": ("search_at",),
@@ -89,6 +90,7 @@ class StudyOptions(TypedDict, total=False):
     template: Literal["auto", "chat", "plain"]
     max_length: int
     seeds: int
+    until_settled: bool
     trials: int
     fractions: float | Sequence[float]
     search_at: Literal["each", "full"]

@@ -18,6 +18,11 @@ DATA = DataSpec(source="starter")
         {"seeds": 0},
         {"trials": 65},
         {"halving": True},
+        {"until_settled": True, "seeds": 3},
+        {"until_settled": True, "looks": (4, 3)},
+        {"until_settled": True, "looks": (2, 4)},
+        {"until_settled": True, "seeds": 9, "looks": (3, 4, 5, 6, 9)},
+        {"looks": (3, 4)},
         {"name": "../elsewhere"},
         {"margin": float("nan")},
         {"unknown": 1},
@@ -50,3 +55,16 @@ def test_what_a_spec_was_given_later_is_written_only_if_it_is_used() -> None:
     again = StudySpec.model_validate(used.model_dump(mode="json"))
     assert again == used
     assert (again.task, again.data.encoding) == ("other", "cp1252")
+
+
+def test_looks_are_fixed_with_the_study_and_stay_if_it_gets_fewer_seeds() -> None:
+    study = StudySpec(data=DATA, until_settled=True)
+    assert (study.seeds, study.looks) == (6, (3, 4, 5, 6))
+    assert StudySpec(data=DATA, until_settled=True, seeds=9, looks=(3, 6, 9)).looks == (3, 6, 9)
+    shorter = study.model_copy(update={"seeds": 3})  # a time limit does so
+    again = StudySpec.model_validate_json(shorter.model_dump_json())
+    assert again == shorter
+    assert (again.possible_seeds, study.possible_seeds) == ((3,), (3, 4, 5, 6))
+    plain = StudySpec(data=DATA, seeds=2)
+    assert plain.possible_seeds == (1, 2)
+    assert not {"until_settled", "looks"} & plain.model_dump().keys()

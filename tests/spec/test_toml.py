@@ -158,3 +158,10 @@ def test_names_of_methods_are_not_checked_here(tmp_path: Path) -> None:
     path.write_text("methods = ['of another package']\ndata.source = 'starter'\n")
     assert read(path).methods == ("of another package",)
     assert {"starter", "coursework"} <= set(presets())
+
+
+def test_a_study_with_looks_needs_more_seeds_than_the_first_look(study_file: Path) -> None:
+    switch = Override(("until_settled",), True, "--until-settled")
+    assert read(study_file, switch).looks == (3, 4, 5, 6)
+    with pytest.raises(UserError, match=r"judged after 3 seeds first, so it needs more than 3, not 2: --seeds 6"):
+        read(study_file, switch, Override(("seeds",), 2, "--seeds"))

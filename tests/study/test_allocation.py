@@ -212,3 +212,9 @@ def test_the_smallest_difference_between_computed_points(documents: int) -> None
 
 def test_the_floors_are_those_of_the_docs() -> None:
     assert dataclasses.astuple(FLOOR) == (30, 1, 50, 0, 16, 1)
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 40, 120, 400, 2000])
+def test_a_study_with_looks_has_the_seeds_of_a_look_and_never_fewer_than_the_first(minutes: int) -> None:
+    study = StudySpec.model_validate({**STUDY.model_dump(), "seeds": 8, "until_settled": True})
+    assert size_in(minutes * MINUTE, study).seeds in study.looks

@@ -125,3 +125,24 @@ def test_a_run_that_failed_is_not_waited_for() -> None:
     attempted = {run.run_id for run in plan.runs}
     assert keeper_of(study, clock).correct(study, plan, {failed.run_id: failed}, attempted) == (study, None)
     assert late != study
+
+
+def test_where_looks_have_settled_everything_nothing_is_corrected() -> None:
+    """Further seeds would fit into any time, because none of them is trained."""
+    study = study_of(methods=METHODS, seeds=6, until_settled=True)
+    plan = planner.plan(study, KNOWN, {})
+    completed = {run.run_id: record_of(run) for run in plan.runs}
+    capped = study.model_copy(update={"seeds": 3})
+    enough = {("starter", name): 3 for name in METHODS}
+    file = budget.budget_file(
+        budget.FittedStudy(capped, 1.0, (), True), study, 3600.0, "examples", dict[tuple[str, str], Speed]()
+    )
+    keeper = BudgetKeeper(
+        file.model_copy(update={"measured": keeper_of(study, Clock()).file.measured}),
+        study,
+        SIZES,
+        began=0.0,
+        clock=Clock(),
+    )
+    assert keeper.correct(capped, plan, completed, (), enough) == (capped, None)
+    assert keeper.correct(capped, plan, completed, ())[0].seeds == 6

@@ -216,3 +216,29 @@ def test_scores_are_never_looked_at() -> None:
         }
     )
     assert speeds_so_far(SPEEDS, [run]) == speeds_so_far(SPEEDS, [other])
+
+
+LOOKED = StudySpec.model_validate({**ASKED.model_dump(), "seeds": 8, "until_settled": True})
+
+
+def test_a_study_with_looks_has_the_seeds_of_a_look() -> None:
+    study = LOOKED.model_copy(update={"scored_documents": (60,)})
+    assert study.looks == (3, 5, 6, 8)
+    finished = done(zero_shot=1, lora=5, full=5)
+    six = needed_by(study.model_copy(update={"seeds": 6}), finished)
+    found = correct(study, six + 10, finished, LOOKED)
+    assert (found.seeds, found.scored_documents, found.looks) == (6, (60,), (3, 5, 6, 8))
+    # Between two looks the documents stay, and what is there is looked at.
+    assert correct(study, 0.0, finished, LOOKED) == study.model_copy(update={"seeds": 5})
+    again = correct(study.model_copy(update={"seeds": 5}), needed_by(study, finished) + 60, finished, LOOKED)
+    assert again == study
+    # The first look takes place, whatever the time.
+    assert correct(study, 0.0, done(lora=1), LOOKED).seeds == 3
+
+
+def test_seeds_that_a_look_made_needless_take_no_time() -> None:
+    study = LOOKED.model_copy(update={"scored_documents": (60,)})
+    finished = done(zero_shot=1, lora=5, full=3)
+    stopped = DoneRuns(finished.trials, finished.looks, finished.seeds, {("tiny", "full"): 3})
+    only_lora = done(zero_shot=1, lora=5, full=8)
+    assert needed_by(study, stopped) == needed_by(study, only_lora) < needed_by(study, finished)

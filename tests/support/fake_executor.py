@@ -27,7 +27,8 @@ def finished(_job: Job) -> Status:
 class FakeExecutor:
     """Carries out jobs at once. `status` decides how each ends; `test_ids` are what final runs write texts for.
 
-    `interrupt_at`: name of the run that is written and then not yielded, because Ctrl-C comes.
+    `scores`: (N,) ROUGE-1 of the N texts of a job. `interrupt_at`: name of the run that is written and then not
+    yielded, because Ctrl-C comes.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class FakeExecutor:
         test_ids: Sequence[str] = (),
         *,
         status: Callable[[Job], Status] = finished,
+        scores: Callable[[Job], Sequence[float]] | None = None,
         processes: int = 1,
         interrupt_at: str | None = None,
     ) -> None:
         self._test_ids, self._status, self._processes = test_ids, status, processes
+        self._scores = scores or (lambda _job: [10.0] * len(self._test_ids))
         self._interrupt_at = interrupt_at
         self.rounds: list[list[str]] = []
 
@@ -86,7 +89,8 @@ class FakeExecutor:
         )
         if done and job.spec.role == "final":
             job.dir.write_predictions(
-                Prediction(id=each, text=TEXT, scores={"rouge1": 10.0, "empty": 0.0}) for each in self._test_ids
+                Prediction(id=each, text=f"{TEXT} {score:g}", scores={"rouge1": score, "empty": 0.0})
+                for each, score in zip(self._test_ids, self._scores(job), strict=True)
             )
         job.dir.write_record(record)
         return record

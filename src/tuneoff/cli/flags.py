@@ -101,6 +101,9 @@ STUDY_FLAGS = (
          "Maximum tokens of prompt, virtual tokens and target together; longer documents are truncated.", metavar="N",
          default="512"),
     Flag("--seeds", int, EFFORT, "Number of training seeds, paired across methods.", metavar="N", default="1"),
+    Flag("--until-settled", bool, EFFORT,
+         "Judge the study after 3 seeds and at up to three later looks, and train no further seeds of a method that is "
+         "shown to lose more than the margin. --seeds is then the largest number, 6 by default."),
     Flag("--trials", int, EFFORT,
          "Settings tried for each method, plus one refinement trial; 0 uses the defaults.", metavar="N", default="0"),
     Flag("--fractions", str, EFFORT, "Fractions of the data to compare on, for example 0.1,0.25,1.",

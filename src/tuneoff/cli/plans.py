@@ -14,7 +14,7 @@ from tuneoff.study.allocation import FLOOR_DOCUMENTS, FLOOR_STEPS
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.data_checks import columns_line
 from tuneoff.study.runner import PreparedStudy
-from tuneoff.text import format_duration, plural
+from tuneoff.text import format_duration, join_words, plural
 
 
 def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
@@ -24,6 +24,7 @@ def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
     return {
         "name": prepared.spec.name,
         "folder": str(prepared.dir.path),
+        "looks": list(prepared.spec.looks),
         "data": {
             "description": inputs.dataset.description,
             "counts": inputs.counts,
@@ -68,7 +69,8 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         *([f"        the cue is {study.prompt.cue!r}; --cue sets another"] if study.task == "other" else []),
         f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "
         "virtual tokens",
-        f"effort  {effort}; {plural(study.seeds, 'seed')}",
+        f"effort  {effort}; {'at most ' if study.until_settled else ''}{plural(study.seeds, 'seed')}",
+        *([f"looks   {_looks(study)}"] if study.until_settled else []),
         f"output  at most {study.generate.max_new_tokens} new tokens, {plural(study.generate.num_beams, 'beam')}",
     ]
     if study.trials:
@@ -106,6 +108,14 @@ def plan_as_text(prepared: PreparedStudy) -> str:
     return "\n".join(lines)
 
 
+def _looks(study: StudySpec) -> str:
+    numbers = join_words([str(seeds) for seeds in study.looks])
+    return (
+        f"after {numbers} seeds; a method that is shown to lose more than {study.margin:g} points gets no further "
+        "seeds, and the study ends when all is settled"
+    )
+
+
 def _second_look(study: StudySpec) -> str:
     if study.choose_by == "loss":
         return ""
@@ -119,7 +129,8 @@ def sensitivity_sentence(prepared: PreparedStudy) -> str | None:
         return None
     documents = count_documents(prepared.inputs.dataset.test)
     metric = METRICS[prepared.spec.metric]
-    size = f"with {plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}"
+    at_most = "at most " if prepared.spec.until_settled else ""
+    size = f"with {at_most}{plural(prepared.spec.seeds, 'seed')} and {plural(documents, 'test document')}"
     if prepared.spec.seeds == 1 and any(method_class(name).seeded for name in prepared.spec.methods):
         size += ", which say something about these training runs and not about other seeds"
     if metric.scale is not None and sensitivity.smallest_difference > metric.scale:

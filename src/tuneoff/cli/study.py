@@ -79,7 +79,8 @@ def plan_study(
             steps = ", ".join(f"{name} {steps} steps" for name, steps in fitted.study.steps.items())
             say(f"equal time: {steps}")
         over = "" if fitted.fits else f", more than the {flags.budget} allowed: nothing smaller can be judged"
-        say(f"planned: {plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
+        at_most = "at most " if spec.until_settled else ""
+        say(f"planned: {at_most}{plural(prepared.total, 'run')} in about {format_duration(fitted.seconds)}{over}")
         for line in longer_study_sentences(spec, fitted):
             say(line)
     return prepared
@@ -106,8 +107,8 @@ def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextli
             say("costs are measured afterwards, one run at a time")
     timing = len(spec.models) * len(spec.methods) if layout.processes > 1 else 0
     done_before = len(prepared.plan.runs) - len(prepared.missing)
-    # A plan that is corrected while it runs has no fixed number of runs.
-    total = None if flags.budget is not None else prepared.total + timing
+    # A plan that is corrected while it runs has no fixed number of runs, and one with looks neither.
+    total = None if flags.budget is not None or spec.until_settled else prepared.total + timing
     with Progress(total, done_before=done_before, quiet=flags.quiet, metric=prepared.spec.metric) as progress:
         study = api.carry_out(
             prepared,
@@ -160,4 +161,5 @@ def _announce(prepared: PreparedStudy) -> None:
         say(sentence)
     total, missing = prepared.total, prepared.total - len(prepared.plan.runs) + len(prepared.missing)
     there = f", {total - missing} of them already done" if missing < total else ""
-    say(f"{plural(total, 'run')}{there}; folder {prepared.dir.path}")
+    at_most = "at most " if prepared.spec.until_settled else ""
+    say(f"{at_most}{plural(total, 'run')}{there}; folder {prepared.dir.path}")

@@ -1,6 +1,7 @@
 """What a study found, as a table for the terminal."""
 
 import io
+from collections.abc import Sequence
 
 from tuneoff.report.formatting import format_cost, format_interval, format_score, metric_title
 from tuneoff.report.table import first_metrics
@@ -19,7 +20,8 @@ _SAID_FIRST = ("study", "data")
 def summary_as_text(summary: Summary) -> str:
     """Scores, gain over zero-shot and costs of each row, with their 95 % intervals.
 
-    Then cautions, the first sentences of the verdict, confounds and the first findings of the diagnostics.
+    Then cautions, the first sentences of the verdict, those on its looks, confounds and the first findings of the
+    diagnostics.
     """
     from rich.console import Console
     from rich.table import Table
@@ -51,8 +53,18 @@ def summary_as_text(summary: Summary) -> str:
         for one in summary.confounds
     ]
     cautions = [f"CAUTION: {caution}" for caution in summary.cautions]
-    said = (*cautions, *summary.sentences[:SHOWN_SENTENCES], *confounds, *_findings(summary))
+    first = summary.sentences[:SHOWN_SENTENCES]
+    said = (*cautions, *first, *_looks(summary, first), *confounds, *_findings(summary))
     return "\n".join([*lines, *map(sanitize, said)])
+
+
+def _looks(summary: Summary, said: Sequence[str]) -> list[str]:
+    """What was decided at which look, and what that saved."""
+    found = []
+    for verdict in summary.verdicts:
+        where = f"{verdict.block}: " if verdict.block else ""
+        found += [f"{where}{sentence}" for sentence in (verdict.looks.sentences if verdict.looks else ())]
+    return [sentence for sentence in found if sentence not in said]
 
 
 def _with_interval(metric: str, value: Interval, *, signed: bool = False) -> str:

@@ -13,7 +13,7 @@ from tuneoff.results.study_state import SearchFile
 from tuneoff.results.summary import BudgetReport, Finding, Summary
 from tuneoff.spec import StudySpec
 from tuneoff.study.data_checks import columns_line
-from tuneoff.text import plural
+from tuneoff.text import join_words, plural
 from tuneoff.verdict.ratings import saved_ratings
 
 Facts = list[tuple[str, list[str]]]
@@ -175,9 +175,11 @@ def study_facts(spec: StudySpec, summary: Summary) -> Facts:
                 "Effort, the same for all",
                 [
                     f"{effort}, batches of {train.batch_size}, {train.schedule} schedule",
-                    f"{plural(spec.seeds, 'seed')}, at most {spec.prompt.max_length:,} tokens",
+                    f"{'at most ' if spec.until_settled else ''}{plural(spec.seeds, 'seed')}, at most "
+                    f"{spec.prompt.max_length:,} tokens",
                 ],
             ),
+            ("Looks", [f"after {join_words([str(seeds) for seeds in spec.looks])} seeds"] if spec.looks else []),
             ("Prompt", [f"“{spec.prompt.instruction}”", f"cue “{spec.prompt.cue}”, {spec.prompt.template} template"]),
             ("Generation", [f"{decoding}, at most {generate.max_new_tokens:,} new tokens"]),
             ("ROUGE", [summary.signature or "no signature recorded"]),

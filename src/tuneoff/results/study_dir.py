@@ -111,8 +111,11 @@ class StoredStudy:
     def complete(self) -> bool:
         """Whether no run is missing: every planned run has ended or failed, and so have the trials of every search.
 
-        If a trial was interrupted, the final runs of its method are not even planned.
+        If a trial was interrupted, the final runs of its method are not even planned. Those that follow from a look
+        are not planned before it.
         """
+        if self.plan.open:
+            return False
         done = {run.name for run in self.runs if run.record.status not in ("interrupted", "running")}
         if self.plan.runs is not None and not done.issuperset(self.plan.runs):
             return False

@@ -32,6 +32,8 @@ class PlanFile(_Tolerant):
     """Names of run folders."""
     number_format: Literal["fp32", "bf16"] | None = None
     """Of the models whose precision is `auto`; None in plans of earlier versions, whose runs decided for themselves."""
+    open: Literal[True] | None = None
+    """Whether further runs follow from a look, in a study that stops when it is settled."""
 
 
 class WorkFile(Frozen):

@@ -18,6 +18,9 @@ Relevance = Literal["matters", "too small to matter", "not settled"]
 ClaimOutcome = Literal["supported", "contradicted", "undecided", "in all seeds", "in no seed"]
 """The last two: an order that was looked at seed by seed, without an interval."""
 CrossoverOutcome = Literal["located", "throughout", "changes more than once", "undetermined"]
+EndOfLooks = Literal["settled", "documents", "seeds", "nothing"]
+"""Why a study is looked at no more: all is settled, only more test documents would help, all seeds are done, or no
+difference can be reported."""
 RowKind = Literal["method", "extractive", "outside"]
 Compared = Literal["methods", "systems"]
 """Methods of a study with their runs on test documents, or systems of anybody's with given scores of items."""
@@ -113,6 +116,44 @@ class Recommendation(Frozen):
     """Why there is no recommendation."""
 
 
+class LookResult(Frozen):
+    """One look of a study that stops when it is settled."""
+
+    seeds: int
+    level: float | None
+    """Of the intervals at this look, such that those of all looks hold at once with the level of the verdict; None if
+    no difference is reported."""
+    information: float | None
+    """Relative to the last look, 0 to 1."""
+    methods: tuple[str, ...]
+    """Methods that were compared."""
+    stopped: tuple[str, ...]
+    """Of these, methods shown to lose more than the margin: they get no further seeds."""
+    failed: tuple[str, ...] = ()
+    """Methods that take part no longer, because a training failed."""
+    end: EndOfLooks | None = None
+    """Why no look follows."""
+
+
+class LooksResult(Frozen):
+    """How a study that stops when it is settled was looked at, and what that saved."""
+
+    planned: tuple[int, ...]
+    """Numbers of seeds after which looks were planned."""
+    margin: float
+    """Points; a method that is shown to lose more gets no further seeds."""
+    taken: tuple[LookResult, ...]
+    left_out: tuple[int, ...]
+    """Looks that a time limit left out."""
+    runs: int
+    """Final runs on all the data that finished."""
+    all_runs: int
+    """Those of a study in which every method gets the seeds of the last look."""
+    saved_seconds: float | None
+    """What the others would take; None if that is unknown."""
+    sentences: tuple[str, ...] = ()
+
+
 class Verdict(Frozen):
     """What a study says about its methods on one model, and with what certainty."""
 
@@ -155,6 +196,9 @@ class Verdict(Frozen):
     """Methods whose trainings differ far more than those of the others."""
     seed_prior: SeedPriorResult | None = None
     """None with fewer than 15 sets of trainings, or if each seed is good or bad for all methods alike."""
+    looks: LooksResult | None = None
+    """Of a study that stops when it is settled. A pair's interval is that of the last look at both methods, and the
+    intervals of all looks hold at once."""
     compared: Compared = "methods"
     higher_is_better: bool = True
     """Where it is false, means are as measured, and differences and intervals are how much better `first` is."""

@@ -1,7 +1,8 @@
 """The spec of a study: the models and methods to compare, the data and the effort."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +21,7 @@ from tuneoff.spec.task import Task
 
 MARGIN = 0.5  # points; a smaller difference does not matter in practice
 METRIC = "rouge1"
+_SEEDS_UNTIL_SETTLED = 6
 
 
 class ClaimSpec(Frozen):
@@ -56,7 +58,24 @@ class StudySpec(Frozen):
     name: str = Field("study", pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=64)  # `..` would be a folder
     models: tuple[ModelSpec, ...] = Field((ModelSpec(name="starter"),), min_length=1)
     methods: tuple[str, ...] = Field(("zero_shot", "soft_prompt", "lora", "full"), min_length=1)
-    seeds: int = Field(1, ge=1, description="number of seeds; every method is trained with seeds 0 .. N-1")
+    until_settled: bool = Field(
+        False,
+        exclude_if=lambda value: not value,  # study.json of such studies stays as it was
+        description="judge the study at looks that are fixed beforehand, and train no further seeds of what is settled",
+    )
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="number of seeds; every method is trained with seeds 0 .. N-1. With `until_settled` the largest "
+        f"number, {_SEEDS_UNTIL_SETTLED} by default",
+    )
+    looks: tuple[int, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,
+        validate_default=True,
+        description="numbers of seeds after which a study with `until_settled` is judged; by default at most four, "
+        "from 3 to `seeds`",
+    )
     fractions: tuple[Fraction, ...] = Field((1.0,), description="fractions of the data, nested; 1 must be among them")
     step_floor: int = Field(
         50,
@@ -117,6 +136,43 @@ class StudySpec(Frozen):
         """A copy that keeps only the names of data files; see `DataSpec.without_paths`."""
         predictions = {row: PurePath(file).name for row, file in self.predictions.items()}
         return self.model_copy(update={"data": self.data.without_paths(), "predictions": predictions})
+
+    @property
+    def possible_seeds(self) -> tuple[int, ...]:
+        """The numbers of seeds that this study may end with, ascending."""
+        return tuple(number for number in self.looks or range(1, self.seeds + 1) if number <= self.seeds)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _most_seeds(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("until_settled") is True and "seeds" not in given:
+            return {**given, "seeds": _SEEDS_UNTIL_SETTLED}
+        return given
+
+    @field_validator("looks")
+    @classmethod
+    def _looks_fixed_beforehand(cls, looks: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        from tuneoff.stats.sequential import FIRST_LOOK, MOST_LOOKS, look_seeds  # here, because NumPy is slow
+
+        seeds = info.data.get("seeds")
+        if not info.data.get("until_settled"):
+            if looks:
+                raise ValueError("without until_settled a study is judged once; set until_settled too")
+            return looks
+        if seeds is None:  # a wrong value, which has its own message
+            return looks
+        if not looks and seeds <= FIRST_LOOK:
+            raise ValueError(
+                f"A study that stops when it is settled is judged after {FIRST_LOOK} seeds first, so it needs more "
+                f"than {FIRST_LOOK}, not {seeds}: --seeds {_SEEDS_UNTIL_SETTLED}, for example."
+            )
+        if not looks:
+            return look_seeds(seeds)
+        if list(looks) != sorted(set(looks)) or looks[0] < FIRST_LOOK or not 2 <= len(looks) <= MOST_LOOKS:
+            raise ValueError(
+                f"two to {MOST_LOOKS} ascending numbers of seeds are needed, {FIRST_LOOK} or more, such as [3, 4, 6]"
+            )
+        return looks
 
     @field_validator("fractions")
     @classmethod

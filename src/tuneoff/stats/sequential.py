@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tuneoff.stats.moderation import study_differences
+from tuneoff.stats.moderation import StudyDifferences, study_differences
 from tuneoff.stats.multiple_comparisons import LEVEL, bound_widths, simultaneous_half_widths
 from tuneoff.stats.variance_components import (
     Booleans,
@@ -43,6 +43,10 @@ class Look:
 
     level: float  # of the intervals at this look
     information: float  # relative to the last look
+    means: MeanEstimates
+    found: StudyDifferences
+    widths: Floats  # (P,) half-widths of the intervals of all pairs
+    bounds: Floats  # (M, M) upper bounds of mean[k] - mean[i], simultaneous for all i with each k
     upper: Floats  # (M, M) upper ends of the intervals of mean[k] - mean[i]
     candidates: Booleans  # (M,) may be the best
     stopped: Booleans  # (M,) shown to lose more than the margin: no further seeds
@@ -65,7 +69,8 @@ def look(table: Floats, varies: Booleans, looks: Sequence[int], used: Sequence[f
         margin: difference that does not matter in practice, points.
     """
     means = estimate_means(table, varies)
-    found = study_differences(means, [table.mean(axis=-1)]).differences
+    estimated = study_differences(means, [table.mean(axis=-1)])
+    found = estimated.differences
     documents, training = _components(means)
     level = level_of_look(documents, training, looks, used)
     information = float(information_at(documents, training, looks)[len(used)])
@@ -74,11 +79,13 @@ def look(table: Floats, varies: Booleans, looks: Sequence[int], used: Sequence[f
     upper = apart.copy()
     upper[found.first, found.second] += widths
     upper[found.second, found.first] += widths
-    bounds = (apart + bound_widths(found, level)).min(axis=1)
-    stopped = bounds < -margin
+    bounds = apart + bound_widths(found, level)
+    lowest = bounds.min(axis=1)
+    stopped = lowest < -margin
     left = ~stopped
     settled = left.sum() == 1 or not varies[left].any() or bool((upper[np.ix_(left, left)] <= margin).all())
-    return Look(level, information, upper, bounds >= 0, stopped, settled, information >= ENOUGH_INFORMATION)
+    limited = information >= ENOUGH_INFORMATION
+    return Look(level, information, means, estimated, widths, bounds, upper, lowest >= 0, stopped, settled, limited)
 
 
 def _components(means: MeanEstimates) -> tuple[Floats, Floats]:

@@ -181,16 +181,22 @@ def _rows(study: StudySpec, sizes: DataSizes) -> list[Size]:
     rows = [row.at_most(replace(whole, steps=min(whole.steps, epoch))) for row in _ROWS]
     first = _ROWS.index(FLOOR) + 1  # three seeds of half an epoch are more than one seed of an epoch
     rows[first] = replace(rows[first], steps=min(rows[first].steps, max(1, math.ceil(epoch / 2))))
+    rows = [replace(row, seeds=_seeds_up_to(study, row.seeds)[-1]) for row in rows]
     if study.predictions:  # outside systems wrote texts for exactly these documents
         rows = [replace(row, documents=whole.documents) for row in rows]
     return rows
+
+
+def _seeds_up_to(study: StudySpec, most: int) -> list[int]:
+    """The possible numbers of seeds up to `most`; the smallest one if all are larger."""
+    return [seeds for seeds in study.possible_seeds if seeds <= most] or [study.possible_seeds[0]]
 
 
 def _best_seeds(study: StudySpec, row: Size) -> Size:
     """A row with the fewest seeds that detect as small a difference as any number up to its own."""
     wanted = smallest_difference(study, row.documents, row.seeds)
     fewest = next(
-        seeds for seeds in range(1, row.seeds + 1) if smallest_difference(study, row.documents, seeds) <= wanted
+        seeds for seeds in _seeds_up_to(study, row.seeds) if smallest_difference(study, row.documents, seeds) <= wanted
     )
     return replace(row, seeds=fewest)
 
@@ -201,7 +207,7 @@ def _most_precise(study: StudySpec, row: Size, limit: Size, fits: Callable[[Size
     For more seeds than those of the row, the steps of `limit` are enough.
     """
     found = []
-    for seeds in range(1, limit.seeds + 1):
+    for seeds in _seeds_up_to(study, limit.seeds):
         size = replace(row, seeds=seeds, steps=row.steps if seeds <= row.seeds else min(row.steps, limit.steps))
         if fits(size):
             found.append(_raised(size, "documents", limit.documents, fits))

@@ -1,6 +1,6 @@
 """Keeps a study within its time limit while it runs: what is spent, what comes next, and what is corrected."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
@@ -64,16 +64,22 @@ class BudgetKeeper:
         ]
 
     def correct(
-        self, study: StudySpec, plan: StudyPlan, completed: Completed, attempted: Collection[str]
+        self,
+        study: StudySpec,
+        plan: StudyPlan,
+        completed: Completed,
+        attempted: Collection[str],
+        enough: Mapping[tuple[str, str], int] | None = None,
     ) -> tuple[StudySpec, str | None]:
         """The study as it is best continued, and what was changed in words. `file` is then up to date.
 
-        `attempted`: ids of runs that are not repeated in this session, whatever came of them.
+        `attempted`: ids of runs that are not repeated in this session, whatever came of them. `enough`: methods that
+        get no further seeds, see `DoneRuns`.
         """
         over = [run for run in plan.runs if is_done(run, completed) or run.run_id in attempted]
         records = [completed[run.run_id] for run in over if run.run_id in completed]
         speeds = speeds_so_far(self._speeds, sorted(records, key=_ended_at))
-        done = done_runs(over)
+        done = done_runs(over, enough)
         spent, limit = self.spent_seconds, self.file.budget_seconds
         assert limit is not None
 
@@ -81,7 +87,10 @@ class BudgetKeeper:
             return estimate(one, self._sizes, speeds, self._processes, done)
 
         found = study
-        if all(run.spec.role != "trial" for run in plan.missing(completed)):  # nothing else depends on it before
+        settled = len(done.enough) == len(study.models) * len(study.methods)  # further seeds cost nothing, for no use
+        if not settled and all(
+            run.spec.role != "trial" for run in plan.missing(completed)
+        ):  # nothing depends on it before
             left = time_for_runs(limit) - spent
             limits = SecondsLeft(grow=left, keep=left + _TOLERANCE * limit)
             found = corrected(study, self._asked, self._sizes, done, needed, limits)

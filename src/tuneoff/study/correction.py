@@ -9,11 +9,13 @@ runs that are done were carried out with them. Scores are never looked at, and a
 - Afterwards only seeds may grow, because finished runs have no texts for more documents. If the time is short, runs
   to come score fewer documents, or a seed is left out. A finished run keeps its texts: methods are compared on the
   documents that all runs have.
+- A study that stops when it is settled has the seeds of one of its looks, at least those of the first. From that look
+  on its documents stay.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -32,8 +34,8 @@ _RECENT_RUNS = 3
 _HEADROOM = 2.0
 
 
-def done_runs(runs: Iterable[PlannedRun]) -> DoneRuns:
-    """`runs` that have ended, or that will not be repeated, as an estimate needs them."""
+def done_runs(runs: Iterable[PlannedRun], enough: Mapping[tuple[str, str], int] | None = None) -> DoneRuns:
+    """`runs` that have ended, or that will not be repeated, as an estimate needs them. `enough`: see `DoneRuns`."""
     trials: Counter[Cell] = Counter()
     looks: Counter[Cell] = Counter()
     seeds: dict[Cell, set[int]] = {}
@@ -44,7 +46,7 @@ def done_runs(runs: Iterable[PlannedRun]) -> DoneRuns:
             (looks if spec.writes_validation else trials)[cell] += 1
         else:
             seeds.setdefault(cell, set()).add(spec.seed)
-    return DoneRuns(trials, looks, seeds)
+    return DoneRuns(trials, looks, seeds, enough or {})
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,12 @@ def corrected(
     smallest = min(SMALLEST.documents, now.documents)
     floor = max(smallest, min(FLOOR_DOCUMENTS, now.documents, math.ceil(first / _HEADROOM)))
     least = floor if begun else smallest
-    if study.predictions:  # outside systems wrote texts for exactly these documents
+    possible = asked.possible_seeds
+    complete = _complete_seeds(study, done)
+    # Outside systems wrote texts for exactly these documents, and looks are compared with each other.
+    if study.predictions or (study.until_settled and complete >= possible[0]):
         least = most = now.documents
+    complete = max(complete, possible[0])
 
     def fits(size: Size) -> bool:
         grows = size.documents > now.documents or size.seeds > now.seeds
@@ -92,12 +98,13 @@ def corrected(
             low, high = (middle, high) if fits(replace(now, documents=middle, seeds=seeds)) else (low, middle - 1)
         return None if low < least else replace(now, documents=low, seeds=seeds)
 
-    complete = _complete_seeds(study, done)
-    found = [size for seeds in range(now.seeds, whole.seeds + 1) if (size := most_documents(seeds)) is not None]
+    more = [seeds for seeds in possible if now.seeds <= seeds <= whole.seeds]
+    found = [size for seeds in more if (size := most_documents(seeds)) is not None]
     if not any(size.documents >= floor for size in found):
-        found += [size for seeds in range(complete, now.seeds) if (size := most_documents(seeds)) is not None]
+        fewer = [seeds for seeds in possible if complete <= seeds < now.seeds]
+        found += [size for seeds in fewer if (size := most_documents(seeds)) is not None]
     if not found:
-        found = [replace(now, documents=least, seeds=complete)]
+        found = [replace(now, documents=least, seeds=min(seeds for seeds in possible if seeds >= complete))]
     best = min(found, key=lambda size: (smallest_difference(study, size.documents, size.seeds), -size.seeds))
     worth = smallest_difference(study, now.documents, now.seeds) * (1 - _WORTH_A_CHANGE)
     if fits(now) and smallest_difference(study, best.documents, best.seeds) > worth:

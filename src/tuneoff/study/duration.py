@@ -52,6 +52,8 @@ class DoneRuns:
     """Second trials, which write validation texts."""
     seeds: Mapping[Cell, Collection[int]] = field(default_factory=dict)
     """Of final runs."""
+    enough: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(model, method) -> seeds on all the data, of methods that a look gives no further seeds."""
 
     def left(self, model: str, runs: RunGroup) -> int:
         """How many runs of a group are still to do."""
@@ -59,7 +61,10 @@ class DoneRuns:
         if runs.role == "trial":
             return max(0, runs.number - (self.looks if runs.writes_validation else self.trials).get(cell, 0))
         done = self.seeds.get(cell, ())
-        return sum(seed not in done for seed in range(runs.number))
+        number = (
+            min(runs.number, self.enough.get((model, runs.method), runs.number)) if runs.fraction == 1 else runs.number
+        )
+        return sum(seed not in done for seed in range(number))
 
 
 NOTHING_DONE = DoneRuns()

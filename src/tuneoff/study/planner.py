@@ -86,6 +86,16 @@ class ContentHashes:
 
 
 @dataclass(frozen=True)
+class SeedPlan:
+    """The seeds that are known to be needed of a study that stops when it is settled."""
+
+    seeds: Mapping[tuple[str, str], int]
+    """(model, method) -> number of seeds on all the data."""
+    ended: bool
+    """Whether no look follows. Smaller fractions of the data come then."""
+
+
+@dataclass(frozen=True)
 class TrialGroup:
     """The trials of one method on one model and one fraction. `chosen` is None until all of them have ended."""
 
@@ -124,7 +134,7 @@ def next_runs(study: StudySpec, hashes: ContentHashes, completed: Completed) -> 
     return plan(study, hashes, completed).missing(completed)
 
 
-def plan(study: StudySpec, hashes: ContentHashes, completed: Completed) -> StudyPlan:
+def plan(study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: SeedPlan | None = None) -> StudyPlan:
     """The runs of a study: models x methods x fractions of the data x seeds, seeds paired across methods.
 
     With trials, the final runs of a method are known when all its trials have ended. A method whose seed changes
@@ -132,8 +142,10 @@ def plan(study: StudySpec, hashes: ContentHashes, completed: Completed) -> Study
     `reserved_tokens` is the largest overhead of all methods, so that every method sees the same part of each document.
 
     With pruning, trials are known one by one: the limits of a trial follow from the earlier ones.
+
+    `seeds` is for a study that stops when it is settled (see `tuneoff.study.looks`); None before its first look.
     """
-    return _Planner(study, hashes, completed).plan()
+    return _Planner(study, hashes, completed, seeds).plan()
 
 
 def build_methods(study: StudySpec) -> dict[str, Method]:
@@ -169,7 +181,14 @@ def outline(study: StudySpec) -> Iterator[RunGroup]:
                 if study.choose_by == "text":
                     yield RunGroup(name, fraction, "trial", 2, writes_validation=True)
             if fraction == 1 or not same_everywhere:
-                yield RunGroup(name, fraction, "final", study.seeds if method_class(name).seeded else 1)
+                yield RunGroup(
+                    name, fraction, "final", _most_seeds(study, fraction) if method_class(name).seeded else 1
+                )
+
+
+def _most_seeds(study: StudySpec, fraction: float) -> int:
+    """Seeds of a method. Looks are at all the data; smaller fractions get the seeds of the first one."""
+    return study.looks[0] if study.looks and fraction < 1 else study.seeds
 
 
 def count(study: StudySpec) -> int:
@@ -203,13 +222,14 @@ def _trial_of(value: Scalar, run: PlannedRun, completed: Completed) -> Trial:
 
 
 class _Planner:
-    def __init__(self, study: StudySpec, hashes: ContentHashes, completed: Completed) -> None:
+    def __init__(self, study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: SeedPlan | None) -> None:
         self._study, self._hashes, self._completed = study, hashes, completed
+        self._seeds = seeds or SeedPlan({}, ended=not study.until_settled)
         self._reserved = reserved_tokens(study)
         self._slugs = _folder_names(study.models)
         self._trials: list[PlannedRun] = []
         self._searches: list[TrialGroup] = []
-        self._complete = True
+        self._complete = self._seeds.ended
 
     def plan(self) -> StudyPlan:
         finals = []
@@ -236,10 +256,17 @@ class _Planner:
                 continue
             if fraction < 1 and not kind.seeded and values == chosen[1.0]:
                 continue
+            if fraction < 1 and not self._seeds.ended:  # until then, time is for the looks
+                continue
             label = "" if fraction == 1 else f"-f{fraction:g}"
-            for seed in range(self._study.seeds if kind.seeded else 1):
+            for seed in range(self._number_of_seeds(model, name, fraction) if kind.seeded else 1):
                 finals.append(self._final_run(model, name, values, fraction, seed, f"{label}-s{seed}"))
         return finals
+
+    def _number_of_seeds(self, model: ModelSpec, name: str, fraction: float) -> int:
+        if self._study.until_settled and fraction == 1:
+            return self._seeds.seeds.get((model.name, name), self._study.looks[0])
+        return _most_seeds(self._study, fraction)
 
     def _final_run(
         self, model: ModelSpec, name: str, values: Mapping[str, Any], fraction: float, seed: int, label: str

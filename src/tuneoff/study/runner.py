@@ -38,6 +38,7 @@ from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, Silen
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.kept_speeds import keep_speeds, read_kept_speeds, speeds_key
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
+from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.number_format import decide_number_format
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
@@ -224,7 +225,7 @@ def _prepared(
     if keep_earlier:
         earlier = earlier_runs(run.record for run in stored)
         inputs = dataclasses.replace(inputs, hashes=dataclasses.replace(inputs.hashes, earlier=earlier))
-    plan = planner.plan(spec, inputs.hashes, completed_by_id(stored))
+    plan = StudyPlanner(directory, inputs.hashes, inputs.dataset).plan(spec, stored_by_id(stored))
     if spec.halving and not any(run.spec.cut_above for run in plan.runs):
         raise UserError(
             f"--halving: no trial of this study can be pruned, because none has done {MIN_STEPS_TO_PRUNE} steps and "
@@ -327,6 +328,7 @@ class _Runner:
             )
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
+        self._planner = StudyPlanner(self._dir, self._inputs.hashes, self._inputs.dataset)
         self._attempted: set[str] = set()
         self._number_format = prepared.number_format or self._decide_number_format()
 
@@ -343,16 +345,20 @@ class _Runner:
         timing: tuple[PlannedRun, ...] = ()
         try:
             while jobs := self._jobs(self._next_batch(plan)):
+                before = {model.name: len(self._planner.taken(model.name)) for model in self._spec.models}
                 self._carry_out(jobs, self._executor)
                 plan = self._plan()
+                for model, number in before.items():
+                    for sentence in self._planner.sentences(self._spec, model, number):
+                        self._observer.event(jobs[-1], Note(text=sentence))
                 if self._keeper is not None and self._correct(self._keeper, plan, jobs[-1]):
                     plan = self._plan()
                     self._write_frame(plan)
                 else:
-                    self._write_plan(plan.runs)
+                    self._write_plan(plan)
             timing = planner.timing_runs(plan.runs, self._inputs.hashes, self._completed())
             if timing:
-                self._write_plan((*plan.runs, *timing))
+                self._write_plan(plan, timing)
                 untimed = [run for run in timing if not planner.is_done(run, self._completed())]
                 with LocalExecutor() as alone:  # whatever the layout: it measures what a run costs by itself
                     self._carry_out(self._jobs(untimed), alone)
@@ -377,7 +383,8 @@ class _Runner:
         The plan is written first: a study that is killed goes on with it.
         """
         before = self._spec
-        self._spec, change = keeper.correct(before, plan, self._completed(), self._attempted)
+        enough = self._planner.enough(before)
+        self._spec, change = keeper.correct(before, plan, self._completed(), self._attempted, enough)
         self._budget = keeper.file
         self._dir.write_budget(keeper.file)
         if change is None:
@@ -385,10 +392,11 @@ class _Runner:
         self._observer.event(last, Note(text=f"the plan is corrected {change}"))
         if self._spec.scored_documents != before.scored_documents:
             self._inputs = dataclasses.replace(load_inputs(self._spec), hashes=self._inputs.hashes)
+            self._planner = StudyPlanner(self._dir, self._inputs.hashes, self._inputs.dataset)
         return True
 
     def _plan(self) -> StudyPlan:
-        return planner.plan(self._spec, self._inputs.hashes, self._completed())
+        return self._planner.plan(self._spec, self._stored)
 
     def _completed(self) -> planner.Completed:
         return {run_id: run.record for run_id, run in self._stored.items()}
@@ -426,10 +434,15 @@ class _Runner:
                 self._stored[planned.run_id] = stripped
                 self._dir.cover_runs([run.name])
 
-    def _write_plan(self, runs: Iterable[PlannedRun]) -> None:
+    def _write_plan(self, plan: StudyPlan, timing: Iterable[PlannedRun] = ()) -> None:
         # A stored run may have another name than today's plan gives it, for example from before a model was added.
-        names = [self._stored[run.run_id].name if run.run_id in self._stored else run.folder for run in runs]
-        self._dir.write_plan(plan_file(self._inputs.hashes, tuple(names), self._number_format))
+        names = [
+            self._stored[run.run_id].name if run.run_id in self._stored else run.folder for run in (*plan.runs, *timing)
+        ]
+        file = plan_file(self._inputs.hashes, tuple(names), self._number_format)
+        if self._spec.until_settled and not plan.complete:
+            file = file.model_copy(update={"open": True})
+        self._dir.write_plan(file)
 
     def _write_frame(self, plan: StudyPlan) -> None:
         """Everything in a study folder that is known before the first run."""
@@ -439,7 +452,7 @@ class _Runner:
             if self._budget is not None:  # first: without it, the next start would plan another study
                 directory.write_budget(self._budget)
             directory.write_spec(self._spec)
-            self._write_plan(plan.runs)
+            self._write_plan(plan)
         except OSError as error:
             message = f"{directory.path}: cannot be written ({error.strerror}); choose another --output"
             raise UserError(message) from error

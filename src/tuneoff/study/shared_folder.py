@@ -26,11 +26,11 @@ from tuneoff.results.events import Event, Note
 from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
-from tuneoff.study import planner
 from tuneoff.study.compatibility import keeps_earlier_runs
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, closed_at_the_end
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
-from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare
+from tuneoff.study.looks import StudyPlanner
+from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare, stored_by_id
 
 _POLL_SECONDS = 2.0
 
@@ -295,10 +295,11 @@ def take_part(
     prepared = prepare(work.spec, directory.path, keep_earlier=keeps_earlier_runs(plan), notify=notify)
     check_before_runs(prepared)
     attempted: set[str] = set()
+    planner = StudyPlanner(directory, prepared.inputs.hashes, prepared.inputs.dataset)
     stored = prepared.stored
     while True:
         stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
-        known = planner.plan(work.spec, prepared.inputs.hashes, completed_by_id(stored))
+        known = planner.plan(work.spec, stored_by_id(stored))
         missing = known.missing(completed_by_id(stored))
         untried = (run for run in missing if run.run_id not in attempted)
         jobs = jobs_of(untried, directory, keep_texts=work.keep_texts, number_format=work.number_format)

@@ -82,6 +82,9 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
             raise UserError(
                 f"{place}: the row name {name!r} is already used, or has characters other than letters, digits, . _ -"
             )
+    if study.until_settled and len(study.methods) + len(study.predictions) < 2:
+        place = sourced.place(("until_settled",))
+        raise UserError(f"{place}: with one method there is nothing to settle; add a method, or leave it out")
     for name in study.steps:
         if name not in study.methods:
             place = sourced.place(("steps", name))

@@ -62,24 +62,24 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
     if not 0 <= margin < math.inf or not 0 < level < 1:
         raise ValueError(f"margin must be finite and at least 0, level between 0 and 1; got {margin} and {level}")
     table = tabulate(scores)
-    n_groups = int(table.group_of.max()) + 1 if len(table.documents) else 0
+    n_groups = table.n_groups
     if len(table.methods) < 2 or n_groups < 2:
         return _nothing_to_compare(scores, table, n_groups, margin, level)
-    if n_groups < FEWEST_GROUPS or scores.says_nothing is not None or not table.values.any():
-        return _no_difference_reported(scores, table, n_groups, margin, level)
+    if reports_nothing(scores, table):
+        return no_difference_reported(scores, table, n_groups, margin, level)
     # All that follows takes more for better.
     sign = 1.0 if scores.higher_is_better else -1.0
     means = estimate_means(group_contributions(sign * table.values, table.group_of), table.varies)
     found = study_differences(means, training_means(table, map(tabulate, smaller)))
     differences, spread = found.differences, found.spread
-    if np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)):
-        return _no_difference_reported(scores, table, n_groups, margin, level)
+    if shows_no_chance(differences):
+        return no_difference_reported(scores, table, n_groups, margin, level)
     resolution = sensitivity(differences, level)
     limit = scores.largest_difference
     widths = simultaneous_half_widths(differences, level)
-    pairs = _pair_results(table, differences, widths, resolution, margin, limit)
+    pairs = pair_results(table, differences, widths, resolution, margin, limit)
     with_best = compare_with_best(differences, means.mean, level)
-    methods = _method_results(scores, table, means, with_best, margin, limit)
+    methods = method_results(scores, table, means, with_best, margin, limit)
     best = table.methods[int(np.argmax(means.mean))]
     best_set = tuple(result.method for result in methods if result.may_be_best)
     verdict = Verdict(
@@ -92,9 +92,9 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         pairs=pairs,
         best=best,
         best_set=best_set,
-        recommendations=_recommendations(scores, methods),
-        smallest_detectable=_possible(resolution.smallest_difference, limit),
-        smallest_margin=_possible(resolution.smallest_margin, limit),
+        recommendations=recommendations(scores, methods),
+        smallest_detectable=possible(resolution.smallest_difference, limit),
+        smallest_margin=possible(resolution.smallest_margin, limit),
         seeds=table.seeds if table.varies.any() else (),
         documents=len(table.documents),
         groups=n_groups,
@@ -103,16 +103,27 @@ def decide(scores: Scores, margin: float = MARGIN, level: float = LEVEL, *, smal
         notes=table.notes,
         identical=scores.identical,
         trainings=spread.trainings,
-        erratic=_erratic_methods(table, spread),
+        erratic=erratic_methods(table, spread),
         compared=scores.compared,
         higher_is_better=scores.higher_is_better,
         decimals=scores.decimals,
-        seed_prior=_prior_result(found.prior),
+        seed_prior=prior_result(found.prior),
     )
     return verdict.model_copy(update={"sentences": verdict_sentences(verdict)})
 
 
-def _erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMethod, ...]:
+def reports_nothing(scores: Scores, table: ScoreTable) -> bool:
+    """Whether no difference is reported: too few documents, or outputs that measure nothing."""
+    return table.n_groups < FEWEST_GROUPS or scores.says_nothing is not None or not table.values.any()
+
+
+def shows_no_chance(differences: PairwiseDifferences) -> bool:
+    """Whether two methods differ by the same amount everywhere, so that chance cannot be estimated."""
+    return bool(np.any((differences.variance == 0) & (np.abs(differences.estimate) > _ROUNDING)))
+
+
+def erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMethod, ...]:
+    """The methods whose trainings differ far more than those of the others."""
     return tuple(
         ErraticMethod(
             method=name, seed_sd=float(spread.variance[index]) ** 0.5, others_sd=float(spread.others[index]) ** 0.5
@@ -122,17 +133,19 @@ def _erratic_methods(table: ScoreTable, spread: SeedSpread) -> tuple[ErraticMeth
     )
 
 
-def _prior_result(prior: SeedPrior | None) -> SeedPriorResult | None:
+def prior_result(prior: SeedPrior | None) -> SeedPriorResult | None:
+    """The prior as the verdict reports it."""
     if prior is None:
         return None
     return SeedPriorResult(seed_sd=prior.variance**0.5, df=prior.df, cells=prior.cells)
 
 
-def _possible(difference: float, limit: float) -> float | None:
+def possible(difference: float, limit: float) -> float | None:
+    """A difference, unless it is larger than `limit`."""
     return difference if difference <= limit else None
 
 
-def _no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
+def no_difference_reported(scores: Scores, table: ScoreTable, n_groups: int, margin: float, level: float) -> Verdict:
     """The means alone: too few documents, no spread between them, or outputs that measure nothing."""
     nouns = NOUNS[scores.compared]
     noun = nouns.item if n_groups == len(table.documents) else nouns.group
@@ -213,7 +226,7 @@ def _nothing_to_compare(scores: Scores, table: ScoreTable, n_groups: int, margin
     )
 
 
-def _method_results(
+def method_results(
     scores: Scores,
     table: ScoreTable,
     means: MeanEstimates,
@@ -221,7 +234,7 @@ def _method_results(
     margin: float,
     limit: float,
 ) -> tuple[MethodResult, ...]:
-    """`limit` is the largest possible difference. `means` are negative where less is better."""
+    """The methods in `table`. `limit` is the largest possible difference; `means` are negative where less is better."""
     sign = 1.0 if scores.higher_is_better else -1.0
     by_seed = table.values.mean(axis=2)
     results = []
@@ -243,7 +256,7 @@ def _method_results(
     return tuple(results)
 
 
-def _pair_results(
+def pair_results(
     table: ScoreTable,
     differences: PairwiseDifferences,
     widths: Floats,
@@ -251,7 +264,10 @@ def _pair_results(
     margin: float,
     limit: float,
 ) -> tuple[PairResult, ...]:
-    """`widths` (P,) are the half-widths of the simultaneous intervals; `limit` is the largest possible difference."""
+    """All pairs of the methods in `table`.
+
+    `widths` (P,) are the half-widths of the simultaneous intervals; `limit` is the largest possible difference.
+    """
     results = []
     errors = np.sqrt(differences.variance)
     better, not_worse = (one_sided_p_values(differences, least) for least in (0.0, -margin))
@@ -273,7 +289,7 @@ def _pair_results(
                 df=float(differences.df[index]) if errors[index] > 0 else None,
                 decision=_decision(low, high, margin),
                 size=_relevance(low, high, margin),
-                smallest_detectable=_possible(float(resolution.detectable[index]), limit),
+                smallest_detectable=possible(float(resolution.detectable[index]), limit),
                 p_better=float(better[index]),
                 p_not_worse=float(not_worse[index]),
                 p_not_better=float(not_better[index]),
@@ -298,7 +314,8 @@ def _relevance(low: float, high: float, margin: float) -> Relevance:
     return "too small to matter" if low >= -margin and high <= margin else "not settled"
 
 
-def _recommendations(scores: Scores, methods: tuple[MethodResult, ...]) -> tuple[Recommendation, ...]:
+def recommendations(scores: Scores, methods: tuple[MethodResult, ...]) -> tuple[Recommendation, ...]:
+    """The cheapest method on each axis; empty without costs."""
     if not scores.costs:
         return ()
     return tuple(_recommend(axis, scores, methods) for axis in COST_AXES if axis.recommended)

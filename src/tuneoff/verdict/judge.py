@@ -1,7 +1,7 @@
 """Everything that the records of a study say, for each base model: verdict, data sizes and claims."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS, deciding_metric
@@ -15,6 +15,8 @@ from tuneoff.verdict.claims import judge_claims
 from tuneoff.verdict.confounds import confounds_between_sizes
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
+from tuneoff.verdict.decide_by_looks import decide_by_looks
+from tuneoff.verdict.looks import looks_of, replayed
 from tuneoff.verdict.outputs import nothing_learned, useless_method
 from tuneoff.verdict.scores import Scores, load_scores
 from tuneoff.verdict.training_sizes import training_sizes
@@ -55,10 +57,10 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
     found = []
     for scores in load_scores(study, metric):
         by_fraction = smaller.get(scores.block, {})
-        verdict = decide(scores, margin, smaller=tuple(by_fraction.values()))
+        verdict = decide_study(study, scores, margin, smaller=tuple(by_fraction.values()))
         verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)})
         own = _records(study, scores.block)
-        scored = {**by_fraction, 1.0: scores}
+        scored = {**by_fraction, 1.0: _planned_scores(study, scores)}
         sizes = None
         if examples:
             read = training_sizes(own, scored, examples)
@@ -73,6 +75,29 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
         verdict = verdict.model_copy(update={"no_winner": no_winner})
         found.append(JudgedModel(scores, verdict, sizes, claims))
     return found
+
+
+def decide_study(study: StoredStudy, scores: Scores, margin: float, *, smaller: Sequence[Scores] = ()) -> Verdict:
+    """The verdict on one base model of a study, by `scores` of its runs; see `decide`.
+
+    A study that stops when it is settled is judged by its looks. These follow from its own metric and margin, and are
+    repeated with `scores` and `margin`.
+    """
+    if study.spec is None or not study.spec.until_settled:
+        return decide(scores, margin, smaller=smaller)
+    own = next(one for one in load_scores(study, planned_metric(study)) if one.block == scores.block)
+    looks = looks_of(study, own)
+    if scores != own or margin != study.spec.margin:
+        looks = replace(looks, taken=replayed(looks.taken, scores, looks.planned, margin))
+    return decide_by_looks(scores, looks, margin)
+
+
+def _planned_scores(study: StoredStudy, scores: Scores) -> Scores:
+    """The scores at all the data that were planned whatever the looks show: those of the seeds of the first look."""
+    if study.spec is None or not study.spec.until_settled:
+        return scores
+    first = study.spec.looks[0]
+    return replace(scores, scores={key: row for key, row in scores.scores.items() if key[1] < first})
 
 
 def smaller_fractions(study: StoredStudy, metric: str) -> dict[str | None, dict[float, Scores]]:
@@ -108,7 +133,8 @@ def _claims(
 ) -> tuple[JudgedClaim, ...]:
     if study.spec is None:
         return ()
-    judged = judge_claims(study.spec.claims, _records(study, block), verdict, sizes, margin, seeds=study.spec.seeds)
+    seeds = study.spec.looks[0] if study.spec.until_settled else study.spec.seeds
+    judged = judge_claims(study.spec.claims, _records(study, block), verdict, sizes, margin, seeds=seeds)
     return tuple(claim.model_copy(update={"model": block}) for claim in judged)
 
 

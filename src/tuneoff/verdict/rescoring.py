@@ -12,8 +12,7 @@ from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Verdict
 from tuneoff.spec import ScoreSpec
 from tuneoff.spec.run import Frozen
-from tuneoff.verdict.decide import decide
-from tuneoff.verdict.judge import exploratory_choices, planned_margin, planned_metric, smaller_fractions
+from tuneoff.verdict.judge import decide_study, exploratory_choices, planned_margin, planned_metric, smaller_fractions
 from tuneoff.verdict.scores import load_scores
 
 
@@ -68,7 +67,7 @@ def rescore(
             if scores.block in (None, model) and (method, seed) in scores.scores
         }
         smaller = tuple(by_fraction.get(scores.block, {}).values())  # seeds differ about as much in every dialect
-        verdict = decide(replace(scores, scores=rescored), margin, smaller=smaller)
+        verdict = decide_study(study, replace(scores, scores=rescored), margin, smaller=smaller)
         verdicts.append(verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)}))
     return changed, verdicts
 

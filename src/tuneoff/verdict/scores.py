@@ -84,6 +84,11 @@ class ScoreTable:
     notes: tuple[str, ...]  # sentences about excluded seeds and documents
     left_out: tuple[str, ...] = ()  # titles of methods without a finished, scored run
 
+    @property
+    def n_groups(self) -> int:
+        """Number of document groups."""
+        return int(self.group_of.max()) + 1 if len(self.documents) else 0
+
 
 def group_indices(documents: Iterable[str], groups: Mapping[str, str]) -> Integers:
     """(N,) index of each document's group, in the sorted order of group names. A missing id is its own group."""
@@ -320,8 +325,11 @@ def _is_deterministic(method: str, runs: Iterable[StoredRun]) -> bool:
 
 
 def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Iterable[str]:
-    """Methods with some of their planned runs. Methods without any run are reported as not judged."""
-    if study.spec is None:
+    """Methods with some of their planned runs. Methods without any run are reported as not judged.
+
+    Of a study that stops when it is settled, the sentences on its looks say which runs are to come.
+    """
+    if study.spec is None or study.spec.until_settled:
         return
     parts = []
     for name, found in kept.items():

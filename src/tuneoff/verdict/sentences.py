@@ -21,6 +21,7 @@ def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
     """The verdict, from the most to the least important sentence."""
     titles = {result.method: result.title for result in verdict.methods}
     lines = [_answer(verdict, titles), *_identical(verdict, titles), *left_out(verdict), *_limits(verdict, titles)]
+    lines += () if verdict.looks is None else verdict.looks.sentences
     lines += [*_recommendations(verdict, titles), _basis(verdict), *_unknown_costs(verdict)]
     rank = {result.method: index for index, result in enumerate(verdict.ranked)}
     ordered = sorted(verdict.pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))
@@ -300,7 +301,8 @@ def _compared(verdict: Verdict) -> str:
     documents = plural(verdict.documents, nouns.item)
     if verdict.groups != verdict.documents:
         documents = nouns.of_groups.format(items=verdict.documents, groups=verdict.groups)
-    seeds = f", {plural(len(verdict.seeds), nouns.seed)}" if verdict.seeds else ""
+    fewer = "" if len({len(one.seed_means) for one in verdict.methods} - {1}) < 2 else "at most "
+    seeds = f", {fewer}{plural(len(verdict.seeds), nouns.seed)}" if verdict.seeds else ""
     metric = METRICS[verdict.metric].title if verdict.metric in METRICS else verdict.metric
     less = "" if verdict.higher_is_better else " (less is better: differences are how much better the first is)"
     systems = plural(len(verdict.methods), nouns.system)
