@@ -96,10 +96,10 @@ def next_look(
     if any((name, seed) not in ended for name, own in needed.items() for seed in own):
         return None
     finished = [name for name, own in needed.items() if all(ended[name, seed] for seed in own)]
-    return look_at(scores(), finished, compared, looks, margin, taken)
+    return take_look(scores(), finished, compared, looks, margin, taken)
 
 
-def look_at(
+def take_look(
     scores: Scores,
     finished: Sequence[str],
     planned: Sequence[str],
@@ -138,7 +138,7 @@ def replayed(taken: Sequence[TakenLook], scores: Scores, looks: Sequence[int], m
     """The same looks at the same methods with other scores or another margin. What was stopped when stays as it was."""
     again: list[TakenLook] = []
     for one in taken:
-        found = look_at(scores, one.table.methods, one.table.methods, looks, margin, again)
+        found = take_look(scores, one.table.methods, one.table.methods, looks, margin, again)
         again.append(replace(found, stopped=one.stopped, failed=one.failed, end=one.end))
     return tuple(again)
 
