@@ -1,11 +1,13 @@
 """What the processes of runs are given to start with."""
 
 import runpy
-import subprocess
-import sys
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
+from support.fake_runs import PRELOAD, job
 from tuneoff.engine import precision
 from tuneoff.study import launcher
 
@@ -14,32 +16,23 @@ def _variables(processes: int) -> dict[str, str]:
     return launcher._environment(launcher.Layout(processes, 1))
 
 
-_HEARS_THE_SECOND = """
-import signal, sys, time
-heard = []
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7) if heard else heard.append(1))
-print(flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_request_to_stop_that_is_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when it comes before the fork has ended: the run would work on until it is killed, and lose its state."""
-    monkeypatch.setattr(launcher, "SEND_AGAIN_SECONDS", 0.05)
-    child = subprocess.Popen([sys.executable, "-c", _HEARS_THE_SECOND], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
-
-    class Server:
-        def answer(self, timeout: float) -> dict[str, int] | None:
-            try:
-                return {"exit": child.wait(timeout)}
-            except subprocess.TimeoutExpired:
-                return None
-
-    launcher.Forked(Server(), child.pid).stop()  # type: ignore[arg-type]
-    child.stdout.close()
-    assert child.wait() == 7
+def test_a_request_to_stop_right_after_the_fork_is_heard(tmp_path: Path) -> None:
+    """Python forgets a signal that comes before its own work after a fork is done; the run would then work on."""
+    hanging = job(tmp_path)
+    message = {
+        "spec": hanging.spec.model_dump(mode="json"),
+        "run_id": hanging.run_id,
+        "name": hanging.name,
+        "folder": str(tmp_path),
+        "target": "support.fake_runs:hang",
+    }
+    with launcher.launcher("forkserver", PRELOAD) as started:
+        for _ in range(10):
+            process = started.start(message, tmp_path / "log.txt")
+            began = time.monotonic()
+            process.stop()
+            assert process.wait(0) == 128 + signal.SIGTERM
+            assert time.monotonic() - began < launcher.GRACE_SECONDS / 2
 
 
 @pytest.mark.parametrize("name", sorted(launcher.RUNTIME))

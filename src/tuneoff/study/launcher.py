@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from tuneoff.stopping import GRACE_SECONDS
 StartMethod = Literal["forkserver", "spawn"]
 START_METHOD_VARIABLE = "TUNEOFF_START_METHOD"
 SERVER_GRACE_SECONDS = 5.0
-SEND_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -239,18 +237,11 @@ class Forked:
         return -signal.SIGKILL
 
     def stop(self) -> None:
-        """See `Process.stop`. SIGTERM is sent repeatedly: Python loses one that comes in the moment of the fork."""
-        end = time.monotonic() + GRACE_SECONDS
-        while self._code is None and (left := end - time.monotonic()) > 0:
-            self._send(signal.SIGTERM)
-            self.wait(min(left, SEND_AGAIN_SECONDS))
-        if self._code is None:
-            self._send(signal.SIGKILL)
-            self.wait(GRACE_SECONDS)
-
-    def _send(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+                self.wait(GRACE_SECONDS)
 
 
 class Forkserver:

@@ -59,6 +59,7 @@ def serve(preload: Sequence[str]) -> None:
     _answer(answers, {"ready": True})
     for line in iter(sys.stdin.buffer.readline, b""):
         server = os.getpid()
+        _hold_signals()  # one that comes in the moment of the fork, Python would lose; `_work_and_exit` takes it
         try:
             pid = os.fork()
         except OSError as error:  # too many processes, or too little memory
@@ -89,7 +90,7 @@ def _ending_with_the_parent() -> Iterator[None]:
     done = threading.Event()
 
     def watch() -> None:
-        _leave_signals_to_the_main_thread()
+        _hold_signals()  # for the main thread: another thread that took one would not wake it from a wait
         poller = select.poll()
         poller.register(STDIN, 0)  # a hang-up is always reported
         while not done.is_set():
@@ -144,14 +145,19 @@ def _leave_stdin() -> int:
     return lifeline
 
 
-def _leave_signals_to_the_main_thread() -> None:
-    """A signal that another thread takes does not wake the main thread, which would act on it, from a wait."""
+def _hold_signals() -> None:
+    """Signals that ask this thread to end wait until `_take_held_signals`. A new thread or process inherits this."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in stopping.NAMES})
 
 
+def _take_held_signals() -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {getattr(signal, name) for name in stopping.NAMES})
+
+
 def _exit_with_parent(lifeline: int) -> None:
-    _leave_signals_to_the_main_thread()
+    _hold_signals()
     while os.read(lifeline, 1):
         pass
     os._exit(1)
@@ -159,7 +165,7 @@ def _exit_with_parent(lifeline: int) -> None:
 
 def _exit_with_server(lifeline: int, server: int) -> None:
     """End this process when the parent of the server has ended, or the server, which would report the exit code."""
-    _leave_signals_to_the_main_thread()
+    _hold_signals()
     poller = select.poll()
     poller.register(lifeline, 0)  # nothing is read, because the server reads from it: a hang-up is always reported
     while not poller.poll(ORPHAN_SECONDS * 1000) and os.getppid() == server:
@@ -179,6 +185,7 @@ def _work_and_exit(line: bytes) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the parent decides
         faulthandler.enable()
+        _take_held_signals()
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE)
         _work(json.loads(line))
