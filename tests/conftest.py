@@ -32,6 +32,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4, usable_cores())
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """xdist names an item's group in its id. With pytest 9.2, xdist 3.8 does not, and costly fixtures are made twice."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"{item.nodeid}: this xdist does not keep groups together under this pytest")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_servers() -> Iterator[None]:
     """Studies fork their runs from servers that live as long as the tests."""

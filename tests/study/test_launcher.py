@@ -9,6 +9,7 @@ import pytest
 
 from support.fake_runs import PRELOAD, job
 from tuneoff.engine import precision
+from tuneoff.stopping import GRACE_SECONDS
 from tuneoff.study import launcher
 
 
@@ -32,7 +33,7 @@ def test_a_request_to_stop_right_after_the_fork_is_heard(tmp_path: Path) -> None
             began = time.monotonic()
             process.stop()
             assert process.wait(0) == 128 + signal.SIGTERM
-            assert time.monotonic() - began < launcher.GRACE_SECONDS / 2
+            assert time.monotonic() - began < GRACE_SECONDS / 2
 
 
 @pytest.mark.parametrize("name", sorted(launcher.RUNTIME))
