@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """xdist names an item's group in its id. With pytest 9.2, xdist 3.8 does not, and costly fixtures are made twice."""
+    """xdist names a group in the ids of its items. Under pytest 9.2, xdist 3.8 does not: fixtures are made twice."""
     if getattr(session.config.option, "loadgroup", False):
         for item in session.items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
