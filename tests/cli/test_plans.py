@@ -34,6 +34,19 @@ def test_a_plan_says_what_the_study_will_see(
     assert json.loads(capsys.readouterr().out)["sees"] is None  # one method: nothing to tell apart
 
 
+def test_a_plan_says_when_results_are_looked_at(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *tiny, "--until-settled", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "; at most 6 seeds" in text
+    assert "looks   after 3, 4, 5 and 6 seeds; a method that is shown to lose more than 0.5 points gets no" in text
+    assert "lora-s2" in text
+    assert "lora-s3" not in text
+    assert main(["compare", *tiny, "--until-settled", "--seeds=4", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["looks"] == [3, 4]
+    assert main(["compare", *tiny, "--until-settled", "--methods=lora", "--dry-run"]) == 2
+    assert "--until-settled: with one method there is nothing to settle" in capsys.readouterr().err
+
+
 def test_a_plan_with_few_test_documents_promises_no_difference(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

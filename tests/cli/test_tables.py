@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support.looked_study import looked_study
 from support.verdict_study import edit_record, load, run_dirs, study_folder
 from tuneoff.cli.tables import SHOWN_COSTS, SHOWN_SENTENCES, summary_as_text
 from tuneoff.results.cost_axes import COST_AXES
@@ -89,3 +90,12 @@ def test_several_models_have_a_column(tmp_path: Path) -> None:
 
 def test_a_study_without_results_is_a_header(tmp_path: Path) -> None:
     assert summary_as_text(summarize(load(tmp_path))).split() == ["method", "ROUGE-1", "ROUGE-2", "ROUGE-L", "gain"]
+
+
+def test_what_was_decided_at_which_look_is_said_once(tmp_path: Path) -> None:
+    found = summarize(load(looked_study(tmp_path / "study")))
+    assert found.verdicts[0].looks is not None
+    lines = summary_as_text(found).splitlines()
+    sentences = found.verdicts[0].looks.sentences
+    assert sentences[0].startswith("Look after 3 seeds: Zero-shot and Soft prompt are shown to lose")
+    assert [lines.count(sentence) for sentence in sentences] == [1] * len(sentences)

@@ -73,10 +73,17 @@ def test_one_seed_does_not_seem_to_detect_more_than_three() -> None:
 
 
 def test_the_added_variance_of_one_seed_by_hand() -> None:
-    """So many documents that only the seeds count; their difference has the 2 degrees of freedom of three seeds."""
+    """So many documents that only the seeds count; their variance has 4 degrees of freedom: 2 methods, three seeds."""
     components = VarianceComponents(np.eye(2) * 1e-6, np.array([1.0, 3.0]), np.zeros((2, 2)))
     found = planned_difference(np.array([True, True]), 1000, 1, components)
-    assert found == pytest.approx((stats.t.ppf(0.975, 2) + 0.8416) * 2.0, rel=1e-3)
+    assert found == pytest.approx((stats.t.ppf(0.975, 4) + 0.8416) * 2.0, rel=1e-3)
+
+
+def test_seeds_of_different_methods_are_independent_as_in_the_verdict() -> None:
+    """By hand, where only the seeds count: two methods, three seeds, a pooled variance with 4 degrees of freedom."""
+    components = VarianceComponents(np.eye(2) * 1e-6, np.array([1.5, 1.5]), np.zeros((2, 2)))
+    found = planned_sensitivity(np.array([True, True]), 1000, 3, components).smallest_difference
+    assert found == pytest.approx((stats.t.ppf(0.975, 4) + 0.8416) * 1.0, rel=0.03)
 
 
 def test_a_single_method_is_planned_by_the_error_of_its_mean() -> None:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from support.known_scores import scores_of
-from support.verdict_study import add_run, load, write_spec
-from tuneoff.results.run_record import Document
-from tuneoff.results.study_dir import StudyDir
+from support.looked_study import SEEDS, looked_study
+from support.verdict_study import load
 from tuneoff.results.summary import Verdict
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.decide_by_looks import decide_by_looks
@@ -17,21 +15,7 @@ from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.looks import StudyLooks, TakenLook, looks_of, next_look
 from tuneoff.verdict.scores import Scores, load_scores
 
-DOCUMENTS = 40
-MEANS = {"zero_shot": 30.0, "soft_prompt": 20.0, "lora": 40.0, "full": 40.2}
-SEEDS = {"zero_shot": 1, "soft_prompt": 3, "lora": 6, "full": 6}
 LOOKS = (3, 4, 5, 6)
-
-
-def study(folder: Path, runs: dict[str, int] | None = None, **spec: object) -> Path:
-    ids = [f"d{number:02d}" for number in range(DOCUMENTS)]
-    StudyDir(folder).write_documents(Document(id=one, group=one, document="", references=("",)) for one in ids)
-    for method, number in (runs or SEEDS).items():
-        for seed in range(number):
-            values = scores_of(method, seed, MEANS[method], DOCUMENTS)
-            add_run(folder, method, seed, dict(zip(ids, values, strict=True)))
-    write_spec(folder, methods=tuple(MEANS), until_settled=True, **spec)
-    return folder
 
 
 def verdict_of(folder: Path, **choices: float) -> Verdict:
@@ -40,7 +24,7 @@ def verdict_of(folder: Path, **choices: float) -> Verdict:
 
 
 def test_a_pair_has_the_interval_of_the_last_look_at_both(tmp_path: Path) -> None:
-    folder = study(tmp_path / "study")
+    folder = looked_study(tmp_path / "study")
     verdict = verdict_of(folder)
     [scores] = load_scores(load(folder))
     taken = looks_of(load(folder), scores).taken
@@ -64,7 +48,7 @@ def test_a_pair_has_the_interval_of_the_last_look_at_both(tmp_path: Path) -> Non
 
 
 def test_the_verdict_says_at_which_look_what_was_decided_and_what_it_saved(tmp_path: Path) -> None:
-    verdict = verdict_of(study(tmp_path / "study"))
+    verdict = verdict_of(looked_study(tmp_path / "study"))
     assert verdict.looks is not None
     assert verdict.looks.sentences == (
         "Look after 3 seeds: Zero-shot and Soft prompt are shown to lose more than 0.5 points against another method "
@@ -84,15 +68,15 @@ def test_the_verdict_says_at_which_look_what_was_decided_and_what_it_saved(tmp_p
 
 
 def test_before_the_first_look_nothing_is_compared(tmp_path: Path) -> None:
-    verdict = verdict_of(study(tmp_path / "study", {"zero_shot": 1, "soft_prompt": 3, "lora": 3, "full": 2}))
+    verdict = verdict_of(looked_study(tmp_path / "study", {"zero_shot": 1, "soft_prompt": 3, "lora": 3, "full": 2}))
     assert verdict.pairs == ()
     assert verdict.sentences[0].startswith("Too early to tell: this study is judged after 3 seeds first")
     assert verdict.recommendations == ()
 
 
 def test_runs_after_the_last_look_wait_for_the_next(tmp_path: Path) -> None:
-    whole = verdict_of(study(tmp_path / "whole", {**SEEDS, "lora": 4, "full": 4}))
-    verdict = verdict_of(study(tmp_path / "study", {**SEEDS, "lora": 5, "full": 4}))
+    whole = verdict_of(looked_study(tmp_path / "whole", {**SEEDS, "lora": 4, "full": 4}))
+    verdict = verdict_of(looked_study(tmp_path / "study", {**SEEDS, "lora": 5, "full": 4}))
     assert verdict.pairs == whole.pairs
     assert verdict.methods == whole.methods
     assert verdict.looks is not None
@@ -101,7 +85,7 @@ def test_runs_after_the_last_look_wait_for_the_next(tmp_path: Path) -> None:
 
 
 def test_looks_that_a_time_limit_left_out_are_named(tmp_path: Path) -> None:
-    folder = study(tmp_path / "study", {**SEEDS, "lora": 4, "full": 4}, looks=LOOKS, seeds=4)
+    folder = looked_study(tmp_path / "study", {**SEEDS, "lora": 4, "full": 4}, looks=LOOKS, seeds=4)
     verdict = verdict_of(folder)
     assert verdict.looks is not None
     assert verdict.looks.left_out == (5, 6)
@@ -110,7 +94,7 @@ def test_looks_that_a_time_limit_left_out_are_named(tmp_path: Path) -> None:
 
 
 def test_another_margin_judges_the_looks_that_were_taken(tmp_path: Path) -> None:
-    folder = study(tmp_path / "study")
+    folder = looked_study(tmp_path / "study")
     usual, wide = verdict_of(folder), verdict_of(folder, margin=8.0)
     assert [(one.low, one.high) for one in wide.pairs] == [(one.low, one.high) for one in usual.pairs]
     assert wide.looks == usual.looks
@@ -120,7 +104,7 @@ def test_another_margin_judges_the_looks_that_were_taken(tmp_path: Path) -> None
 
 def test_claims_are_judged_by_intervals_that_hold_at_all_looks(tmp_path: Path) -> None:
     claim = {"text": "lora wins", "kind": "better", "methods": ["lora", "soft_prompt"]}
-    [judged] = judge_study(load(study(tmp_path / "study", claims=[claim])))
+    [judged] = judge_study(load(looked_study(tmp_path / "study", claims=[claim])))
     assert judged.claims[0].outcome == "supported"
     assert "one-sided p" not in judged.claims[0].why
 

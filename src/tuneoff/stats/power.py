@@ -77,6 +77,8 @@ def expected_differences(
 ) -> PairwiseDifferences:
     """Differences of zero with the variance estimates that a study of this size obtains on average.
 
+    As in the verdict, seeds of different methods are independent: `components` has no effect that they share.
+
     Raises `ValueError` for fewer than two groups or no seed.
     """
     if n_groups < 2 or n_seeds < 1:
@@ -105,7 +107,8 @@ def expected_differences(
                 varies,
                 n_groups,
                 n_seeds,
-            )
+            ),
+            paired_seeds=False,
         )
 
     return replace(with_seeds(seeds.mean(axis=0)), seeds=with_seeds(seeds).seeds.mean(axis=0))

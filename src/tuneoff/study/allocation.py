@@ -188,8 +188,12 @@ def _rows(study: StudySpec, sizes: DataSizes) -> list[Size]:
 
 
 def _seeds_up_to(study: StudySpec, most: int) -> list[int]:
-    """The possible numbers of seeds up to `most`; the smallest one if all are larger."""
-    return [seeds for seeds in study.possible_seeds if seeds <= most] or [study.possible_seeds[0]]
+    """The numbers of seeds up to `most` that are planned; the smallest one if all are larger.
+
+    Two are passed over, unless that is what was asked for: they hardly show how much seeds differ.
+    """
+    planned = [seeds for seeds in study.possible_seeds if seeds != 2 or study.seeds == 2]
+    return [seeds for seeds in planned if seeds <= most] or planned[:1]
 
 
 def _best_seeds(study: StudySpec, row: Size) -> Size:
