@@ -51,6 +51,7 @@ LAYERS = {
     "verdict": 5,
     "report": 6,
     "trackers": 6,
+    "checked_export": 7,
     "scored_systems": 7,
     "api": 8,
     "cli": 9,

@@ -12,7 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
+from tuneoff.checked_export import DOCUMENTS_TO_CHECK, ExportFile, export_run
 from tuneoff.errors import UserError
+from tuneoff.export.gguf_model import NumberType
+from tuneoff.export.wanted import Form, Wanted
 from tuneoff.extras import require_tune
 from tuneoff.methods import Method
 from tuneoff.options import DATA_FILES, OPTION_PATHS, StrPath, StudyOptions
@@ -355,6 +358,39 @@ class Winner:
         from tuneoff.run import load_adapted
 
         return load_adapted(self.stored, trust_remote_code=trust_remote_code)
+
+    def export(
+        self,
+        to: Form,
+        output: StrPath,
+        *,
+        quantize: NumberType = "f16",
+        documents: int = DOCUMENTS_TO_CHECK,
+        fields: Mapping[str, str] | None = None,
+        trust_remote_code: bool = False,
+    ) -> ExportFile:
+        """Write the model for another program into a new folder, and compare what that program writes with the run.
+
+        Args:
+            to: `adapter`, `merged`, `gguf` or `ollama`.
+            output: The folder.
+            quantize: Numbers of a GGUF file.
+            documents: Largest number of test documents to compare on; 0 does not run the export.
+            fields: For `ollama`: values of the fields in the instruction.
+            trust_remote_code: Whether code that comes with the model may run.
+
+        Raises:
+            UserError: This run cannot be exported so; the message names the nearest alternative.
+        """
+        require_tune("an export")
+        wanted = Wanted(to, quantize, dict(fields or {}))
+        return export_run(
+            self.stored,
+            wanted,
+            Path(output).expanduser(),
+            documents=documents,
+            trust_remote_code=trust_remote_code,
+        )
 
 
 def _spec_of(

@@ -69,6 +69,30 @@ class Prompting:
 AS_GIVEN = Prompting()
 
 
+@dataclass(frozen=True)
+class Field:
+    """In a text of a prompt: where the value of this field of a document goes."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class PromptTexts:
+    """A prompt as texts for other programs, which tokenize each of them alone and join the ids.
+
+    The order is `opening`, `before`, the document, `after`, `closing`. `opening` and `closing` may hold special tokens.
+    """
+
+    opening: tuple[str, ...]
+    before: tuple[str | Field, ...]
+    after: str
+    closing: str
+    room: int
+    """Tokens for `before`, the document and `after` together: the document is truncated to what is left."""
+    context: int
+    """Tokens of the longest prompt with its answer."""
+
+
 def apply_wording(instruction: str, prompting: Prompting) -> str:
     """The instruction in the wording of a method. Fields such as `{name}` are not filled in yet."""
     fields = " ".join(f"{{{name}}}" for name in field_names(instruction))
@@ -101,6 +125,22 @@ def fill_fields(instruction: str, fields: Mapping[str, str]) -> str:
         return fields[name]
 
     return _BRACES.sub(value, instruction)
+
+
+def _with_fields(instruction: str) -> tuple[str | Field, ...]:
+    """The texts of an instruction with its fields between them, `{{` and `}}` as single braces."""
+    parts: list[str | Field] = []
+    text, start = "", 0
+    for match in _BRACES.finditer(instruction):
+        text += instruction[start : match.start()]
+        start = match.end()
+        if match["name"] is None:
+            text += match[0][0]
+        else:
+            parts += (text, Field(match["name"]))
+            text = ""
+    parts.append(text + instruction[start:])
+    return tuple(part for part in parts if part != "")
 
 
 def name_fields(instruction: str) -> str:
@@ -189,7 +229,8 @@ class Prompter:
         self.template = ("chat" if has_chat else "plain") if spec.template == "auto" else spec.template
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
         self.instruction = apply_wording(spec.instruction, prompting)
-        self._shots = self._encode_shots(prompting.shots)
+        self._shot_parts = self._encode_shots(prompting.shots)
+        self._shots = tuple(token for part in self._shot_parts for token in part)
         if context is not None and len(self._shots) + spec.max_length > context:
             raise UserError(
                 f"{len(prompting.shots)} shots of {len(self._shots)} tokens and --max-length {spec.max_length} exceed "
@@ -238,6 +279,23 @@ class Prompter:
         assert isinstance(text, str)
         return text
 
+    def as_texts(self) -> PromptTexts:
+        """The prompt as texts, of which other programs make the token ids that this one has."""
+        before, after = self._frame_texts(self.instruction)
+        opening, closing = self._ends
+        texts = (self._with_special_tokens(part) for part in (self._shot_parts or (opening,)))
+        return PromptTexts(
+            opening=tuple(text for text in texts if text),
+            before=_with_fields(before),
+            after=after,
+            closing=self._with_special_tokens(closing),
+            room=self._token_budget - self._max_new_tokens - len(opening) - len(closing),
+            context=len(self._shots) + self._spec.max_length,
+        )
+
+    def _with_special_tokens(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated token ids, without special tokens and outer white space."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -283,15 +341,15 @@ class Prompter:
         # Training uses the first reference: in data sets with several, it is the author's.
         return self._target_prefix + " ".join(example.references[0].split())
 
-    def _encode_shots(self, shots: Sequence[Example]) -> tuple[int, ...]:
-        """Token ids of the shots, each a prompt with its target, up to the frame of the next document.
+    def _encode_shots(self, shots: Sequence[Example]) -> tuple[Sequence[int], ...]:
+        """Token ids of the shots, each a prompt with its target, up to the frame of the next document, in parts.
 
         The document of a shot is truncated as in a prompt of its own. Empty without shots.
         """
         if not shots:
             return ()
         turns = self._turns(len(shots))
-        ids: list[int] = []
+        parts: list[Sequence[int]] = []
         documents = self._tokenize([shot.document for shot in shots])
         targets = self._tokenize([self._target_text(shot) for shot in shots])
         for index, (shot, document, target) in enumerate(zip(shots, documents, targets, strict=True)):
@@ -299,8 +357,8 @@ class Prompter:
             before, after = self._frame(instruction)
             answer_tokens = max(len(target) + 1, self._max_new_tokens)
             budget = max(1, self._token_budget - self._frame_length(instruction) - answer_tokens)
-            ids += (*turns[2 * index], *before, *document[:budget], *after, *turns[2 * index + 1], *target)
-        return (*ids, *turns[-2])
+            parts += (turns[2 * index], before, document[:budget], after, turns[2 * index + 1], target)
+        return (*parts, turns[-2])
 
     def _frame_lengths(self, examples: Sequence[Example]) -> npt.NDArray[np.int64]:
         """Tokens of each prompt without its document and shots (N,). Raises `UserError` if none leaves any room."""
@@ -325,12 +383,7 @@ class Prompter:
         """Token ids before and after the document, within the user's turn."""
         frame = self._frames.get(instruction)
         if frame is None:
-            cue = self._spec.cue
-            if self.template == "chat":
-                opening, closing = f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
-            else:
-                # Without a cue, a prompt is the instruction, a space and the document.
-                opening, closing = (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
+            opening, closing = self._frame_texts(instruction)
             # The instruction may contain fields of the data, so its special tokens are split too.
             before, after = self._tokenize([opening, closing])
             frame = before, after
@@ -338,6 +391,14 @@ class Prompter:
                 self._frames.clear()
             self._frames[instruction] = frame
         return frame
+
+    def _frame_texts(self, instruction: str) -> tuple[str, str]:
+        """The texts before and after the document, within the user's turn."""
+        cue = self._spec.cue
+        if self.template == "chat":
+            return f"{instruction}\n\n" if instruction else "", f"\n\n{cue}" if cue else ""
+        # Without a cue, a prompt is the instruction, a space and the document.
+        return (f"{instruction}\n\n", f"\n\n{cue}") if cue else (f"{instruction} ", "")
 
     @functools.cached_property
     def _ends(self) -> tuple[list[int], list[int]]:

@@ -446,8 +446,25 @@ def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:
 def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generator:
     """The tuned model of a finished run, ready to generate.
 
+    Raises `UserError` as `check_usable` does.
+    """
+    check_usable(run, trust_remote_code=trust_remote_code)
+    spec = run.record.spec
+    device = pick_device()
+    restored = restore_run(run, device, choose_dtype(spec.model.precision, device))
+    restored.adapted.merge()
+    use_fast_paths(restored.adapted.model, device)  # as the run did
+    restored.adapted.train_mode(False)
+    unknown = f"{run.dir.path}: its record holds no digest of the model, so whether the weights changed is unknown"
+    notes = (unknown,) if run.record.provenance.model is None else ()
+    return Generator(restored.adapted, restored.base, restored.prompter, spec, notes)
+
+
+def check_usable(run: StoredRun, *, trust_remote_code: bool = False) -> None:
+    """Raise `UserError` for a run that cannot be used, before any model is loaded.
+
     A record may come from a stranger, so code of the model runs only with `trust_remote_code`, whatever the record
-    says. Raises `UserError` for a run that cannot be used, before any model is loaded.
+    says.
     """
     record, run_dir = run.record, run.dir
     if record.spec.role != "final":
@@ -480,15 +497,23 @@ def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generato
             f"{run_dir.path}: the files of {spec.model.name} are not those that this run was scored with, so its "
             "scores say nothing about them; restore that model, or run the study again in another folder"
         )
-    device = pick_device()
-    base = models.load_model(spec.model, device, choose_dtype(spec.model.precision, device))
-    adapted = _restored(build(spec.method.name, spec.method.hyperparameters), base, run_dir.artefact)
-    adapted.merge()
-    use_fast_paths(adapted.model, device)  # as the run did
-    adapted.train_mode(False)
-    unknown = f"{run_dir.path}: its record holds no digest of the model, so whether the weights changed is unknown"
-    notes = (unknown,) if scored is None else ()
-    return Generator(adapted, base, _prompter(spec, base, adapted), spec, notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoredRun:
+    """The model of a run, its base and its prompts, as they were after training: nothing is merged yet."""
+
+    adapted: AdaptedModel
+    base: BaseModel
+    prompter: Prompter
+
+
+def restore_run(run: StoredRun, device: torch.device, dtype: torch.dtype) -> RestoredRun:
+    """Load what a usable run left. Raises `UserError` for files that cannot be loaded."""
+    spec = run.record.spec
+    base = models.load_model(spec.model, device, dtype)
+    adapted = _restored(build(spec.method.name, spec.method.hyperparameters), base, run.dir.artefact)
+    return RestoredRun(adapted, base, _prompter(spec, base, adapted))
 
 
 def _restored(method: Method, base: BaseModel, artefact: Path) -> AdaptedModel:

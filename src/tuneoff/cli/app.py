@@ -377,6 +377,80 @@ def summarize(
     return report_texts(generator.write(found.documents), found, output, as_json=as_json)
 
 
+@app.command()
+def export(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of a study (its winner is used) or of one run: runs/STUDY/runs/RUN."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="`adapter` (a small file beside the base model), `merged` (a whole model for transformers), `gguf` "
+            "(for llama.cpp) or `ollama` (the same with a Modelfile).",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="DIR", help="A new folder. Default: exports/STUDY-METHOD-FORM.", show_default=False
+        ),
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            metavar="TYPE",
+            help="Numbers of a GGUF file: f32, bf16, f16 or q8_0.",
+            show_default="f16",
+        ),
+    ] = None,
+    check: Annotated[
+        int, typer.Option("--check", metavar="N", min=1, help="Compare the texts of at most N test documents.")
+    ] = 100,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not run the export; its card says that it was not checked.")
+    ] = False,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", metavar="NAME=VALUE", help="For ollama: value of a {field} in the instruction. Repeatable."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="Export this method instead of the winner.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="In a study of several models: which base model.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what `export.json` holds.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> int:
+    """Write a trained model for other programs, and measure what it loses there.
+
+    The other program loads the export and writes the texts of test documents. They are scored and compared with those
+    of the study.
+    """
+    from tuneoff.cli.documents import given_fields
+    from tuneoff.cli.exports import asked_for, carry_out_export
+    from tuneoff.cli.verdicts import select_run
+
+    require_tune("tuneoff export")
+    wanted = asked_for(to, quantize, given_fields(field or ()))
+    chosen = select_run(_folder(run), method, model)
+    documents = 0 if no_check else check
+    done = carry_out_export(chosen, wanted, output, documents, trust_remote_code=trust_remote_code)
+    if as_json:
+        show_json(done.content.model_dump_json())
+    else:
+        show(f"{done.folder}\n{done.content.sentence}")
+    return DONE
+
+
 def _shown(text: str, *, as_json: bool) -> None:
     if as_json:
         show_json(text)

@@ -1,0 +1,141 @@
+"""A run as files for another program, with what they lose there."""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.errors import UserError
+from tuneoff.export.card_runner import CardFailed
+from tuneoff.export.export_card import CardFacts, export_card
+from tuneoff.export.export_check import ExportCheck, Progress, check_export, choose_documents, named_version
+from tuneoff.export.wanted import Form, Wanted, check_wanted
+from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, write_text_atomic
+from tuneoff.results.run_dir import StoredRun, settle_files
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.spec.run import Frozen
+
+if TYPE_CHECKING:
+    from tuneoff.export.export_files import ExportCode
+
+CARD, EXPORT_FILE = "README.md", "export.json"
+_PROGRAMS: dict[Form, tuple[str, ...]] = {
+    "adapter": ("transformers", "peft"),
+    "merged": ("transformers",),
+    "gguf": ("llama_cpp_python",),
+    "ollama": ("llama_cpp_python",),
+}
+INSTALL_LLAMA_CPP = "pip install llama-cpp-python"
+DOCUMENTS_TO_CHECK = 100
+_DOCUMENT = "DOCUMENT"
+
+
+class ExportFile(Frozen):
+    """`export.json`: what was exported, and what the check found."""
+
+    run: str
+    method: str
+    form: Form
+    numbers: str
+    """Type of the weights, such as `bfloat16` or `q8_0`."""
+    check: ExportCheck | None
+    unchecked: str | None
+    """Why there is no check."""
+
+    @property
+    def sentence(self) -> str:
+        """What the card and the command line say about the check."""
+        return f"Checked: it {self.check.sentence}." if self.check else f"Not checked: {self.unchecked}."
+
+
+def export_run(
+    run: StoredRun,
+    wanted: Wanted,
+    folder: Path,
+    *,
+    documents: int = DOCUMENTS_TO_CHECK,
+    trust_remote_code: bool = False,
+    progress: Progress = lambda done, total, seconds: None,
+) -> ExportFile:
+    """Write an export of `run` into a new `folder`, and check it on at most so many test `documents` (0: none).
+
+    Raises `UserError` for what cannot be exported, before a model is loaded, and for a folder that is not empty.
+    """
+    from tuneoff.run import check_usable
+
+    check_usable(run, trust_remote_code=trust_remote_code)
+    check_wanted(run.record, wanted)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output {folder}: exists already; name another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    temporary.mkdir()
+    try:
+        facts, code = _write(run, wanted, folder.name, temporary)
+        gc.collect()  # the other program needs the memory
+        _write_card(temporary, facts, _file_of(run, facts, None, "the check was interrupted"))
+        settle_files(temporary)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    check, unchecked = _check(run, wanted, folder, code.check, documents, progress)
+    content = _file_of(run, facts, check, unchecked)
+    _write_card(folder, facts, content)
+    return content
+
+
+def _write(run: StoredRun, wanted: Wanted, name: str, folder: Path) -> tuple[CardFacts, ExportCode]:
+    import torch
+
+    from tuneoff.export.export_files import write_files
+    from tuneoff.run import restore_run
+
+    computed_in = run.record.details.dtype or ""
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(computed_in, torch.float32)
+    restored = restore_run(run, torch.device("cpu"), dtype)
+    prompt = restored.prompter.as_text(_DOCUMENT)
+    code = write_files(run, restored.adapted, restored.base, restored.prompter, wanted, name, folder)
+    numbers = wanted.numbers if wanted.has_gguf else str(dtype).removeprefix("torch.")
+    return CardFacts(run.record, wanted, numbers, prompt, code.card), code
+
+
+def _file_of(run: StoredRun, facts: CardFacts, check: ExportCheck | None, unchecked: str | None) -> ExportFile:
+    method = run.record.spec.method.name
+    return ExportFile(
+        run=run.name, method=method, form=facts.wanted.form, numbers=facts.numbers, check=check, unchecked=unchecked
+    )
+
+
+def _write_card(folder: Path, facts: CardFacts, content: ExportFile) -> None:
+    write_text_atomic(folder / CARD, export_card(facts, content.sentence))
+    write_text_atomic(folder / EXPORT_FILE, json_text(content))
+
+
+def _check(
+    run: StoredRun, wanted: Wanted, folder: Path, code: str, most: int, progress: Progress
+) -> tuple[ExportCheck | None, str | None]:
+    """The check, or why there is none."""
+    if most == 0:
+        return None, "it was not asked for"
+    if wanted.has_gguf and find_spec("llama_cpp") is None:
+        return None, f"llama-cpp-python is not installed ({INSTALL_LLAMA_CPP}, then export again)"
+    study = StudyDir(run.dir.path.resolve().parent.parent)
+    spec = study.read_spec() if study.is_study() else None
+    documents = study.read_documents() if spec is not None else []
+    rows = choose_documents(documents, run.predictions, wanted.fields, most)
+    if spec is None or not rows:
+        return None, "the run is not in a study folder with test documents and their texts"
+    base_file = Path(run.record.spec.model.name).expanduser()
+    base_folder = base_file.absolute().parent if base_file.suffix == ".gguf" else None
+    program = " and ".join(named_version(package) for package in _PROGRAMS[wanted.form])
+    try:
+        check = check_export(code, program, folder, base_folder, run.record, spec.metric, rows, progress)
+    except CardFailed as error:
+        return None, f"{program} failed ({error})"
+    return check, None

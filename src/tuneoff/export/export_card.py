@@ -1,0 +1,99 @@
+"""The card (README.md) of an export: what it is, what it loses, and how another program uses it.
+
+Whatever comes from a record is JSON or an escaped literal inside a fenced block, so it is data and not markup.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from tuneoff import models
+from tuneoff.export.export_files import MODELFILE
+from tuneoff.export.wanted import Form, Wanted
+from tuneoff.methods import method_class
+from tuneoff.results.run_record import Record
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_LIBRARIES: dict[Form, str] = {
+    "adapter": "peft",
+    "merged": "transformers",
+    "gguf": "llama-cpp-python",
+    "ollama": "llama-cpp-python",
+}
+_USES: dict[Form, str] = {
+    "adapter": "With transformers and PEFT, without tuneoff:",
+    "merged": "With transformers, without tuneoff:",
+    "gguf": "With llama-cpp-python, without tuneoff:",
+    "ollama": "With llama-cpp-python instead of Ollama:",
+}
+_OLLAMA = f"""In this folder:
+
+```sh
+ollama create my-model -f {MODELFILE}
+ollama run my-model "$(cat document.txt)"
+```
+
+Its template is the prompt of the study around the document. Ollama tokenizes a prompt as one text, where training
+tokenized its parts alone, and it reads documents that are longer than those of the study. The check did the same with
+llama.cpp, on which Ollama is built; Ollama itself was not run.
+
+"""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says."""
+
+    record: Record
+    wanted: Wanted
+    numbers: str
+    prompt: str
+    """The prompt as one text, with DOCUMENT where the document goes."""
+    code: str
+
+
+def export_card(facts: CardFacts, checked: str, verdict: str = "") -> str:
+    """The text of the card. `checked` is a sentence of ours about the check; `verdict` is Markdown about the study."""
+    record, wanted = facts.record, facts.wanted
+    base = models.public_name(record.spec.model)
+    method = method_class(record.spec.method.name)
+    settings = {
+        "base model": base,
+        "method": record.spec.method.name,
+        "hyper-parameters": record.spec.method.hyperparameters,
+        "seed": record.spec.seed,
+        "numbers": facts.numbers,
+        "run": record.name,
+        "prompt": facts.prompt,
+    }
+    head = [
+        "---",
+        f"library_name: {_LIBRARIES[wanted.form]}",
+        "pipeline_tag: text-generation",
+        *([f"base_model: {json.dumps(base)}"] if _HUB_ID.fullmatch(base) else []),
+        f"tags: [tuneoff, {json.dumps(record.spec.method.name)}]",
+        "---",
+    ]
+    return "\n".join(
+        [
+            *head,
+            f"# {method.title}, tuned and exported by tuneoff",
+            "",
+            checked,
+            "",
+            *([verdict, ""] if verdict else []),
+            *([_OLLAMA.rstrip(), ""] if wanted.form == "ollama" else []),
+            _USES[wanted.form],
+            "",
+            "```python",
+            facts.code.rstrip(),
+            "```",
+            "",
+            "`write(document)` returns the text for a document; fields of the instruction are keywords.",
+            "",
+            "```json",
+            json.dumps(settings, indent=2, ensure_ascii=True),
+            "```",
+            "",
+        ]
+    )

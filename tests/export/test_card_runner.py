@@ -1,0 +1,24 @@
+"""Code of cards in a process of its own."""
+
+import pytest
+
+from tuneoff.export.card_runner import CardFailed, texts_of_card
+
+WRITES = "print('loading')\ndef write(document, **fields):\n    print('noise')\n    return document.upper() + str(fields)\n"
+
+
+def test_texts_come_in_order_and_what_libraries_print_is_no_answer() -> None:
+    documents = [("a\u2028b", {}), ("c", {"aspect": "x"})]
+    assert list(texts_of_card(WRITES, documents)) == ["A\u2028B{}", "C{'aspect': 'x'}"]
+
+
+def test_tuneoff_cannot_be_imported() -> None:
+    code = "def write(document):\n    import tuneoff.text\n    return 'imported'\n"
+    with pytest.raises(CardFailed, match="ModuleNotFoundError|ImportError"):
+        list(texts_of_card(code, [("a", {})]))
+
+
+@pytest.mark.parametrize("code", ["raise OSError('no such model')", "def write(d): raise OSError('no such model')"])
+def test_a_failure_is_its_last_line(code: str) -> None:
+    with pytest.raises(CardFailed, match="OSError: no such model"):
+        list(texts_of_card(code, [("a" * 100_000, {})]))

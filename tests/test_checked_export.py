@@ -1,0 +1,115 @@
+"""Exports as a whole: the other program, without tuneoff, writes the texts that the study has."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from support.stored_study import run_of, stored_study
+from tuneoff import checked_export
+from tuneoff.checked_export import CARD, EXPORT_FILE, export_run
+from tuneoff.errors import UserError
+from tuneoff.export.card_runner import CardFailed
+from tuneoff.export.wanted import Form, Wanted
+from tuneoff.results.study_dir import StudyDir
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return stored_study(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("method", "form"), [("lora", "adapter"), ("soft_prompt", "adapter"), ("full", "merged")])
+def test_the_code_of_the_card_writes_the_texts_of_the_study_without_tuneoff(
+    method: str, form: Form, study: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports" / "one"
+    done = export_run(run_of(study, method), Wanted(form), folder)
+    assert done.unchecked is None
+    assert done.check is not None
+    assert (done.check.metric, done.check.documents) == ("rouge1", 12)
+    assert done.check.same_texts >= 11
+    assert abs(done.check.loss) < 3
+    assert done.sentence.startswith("Checked: it ")
+    card = (folder / CARD).read_text(encoding="utf-8")
+    assert done.sentence in card
+    assert json.loads((folder / EXPORT_FILE).read_text())["check"]["same_texts"] == done.check.same_texts
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+
+
+def shown(module: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[str]:
+    """The code that a check runs; `answer` stands in for the other program."""
+    codes: list[str] = []
+
+    def texts(code: str, documents: Any) -> Any:
+        codes.append(code)
+        return answer(list(documents))
+
+    monkeypatch.setattr("tuneoff.export.export_check.texts_of_card", texts)
+    return codes
+
+
+def test_what_is_checked_is_the_code_on_the_card(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = shown(checked_export, monkeypatch, lambda documents: ["text"] * len(documents))
+    folder = tmp_path / "out"
+    export_run(run_of(study, "lora"), Wanted("merged"), folder, documents=3)
+    [on_card] = re.findall(r"^```python\n(.*?)^```$", (folder / CARD).read_text(), re.MULTILINE | re.DOTALL)
+    assert codes == [on_card.replace('FOLDER = "."', f"FOLDER = {str(folder)!r}")]
+
+
+def test_without_a_check_the_card_says_why(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(study, "lora")
+    done = export_run(run, Wanted("gguf"), tmp_path / "a", documents=0)
+    assert done.sentence == "Not checked: it was not asked for."
+    assert done.sentence in (tmp_path / "a" / CARD).read_text()
+    monkeypatch.setattr(checked_export, "find_spec", lambda name: None)
+    done = export_run(run, Wanted("gguf", "q8_0"), tmp_path / "b")
+    assert done.sentence == (
+        "Not checked: llama-cpp-python is not installed (pip install llama-cpp-python, then export again)."
+    )
+    assert done.numbers == "q8_0"
+    (study / "documents.jsonl").rename(study / "elsewhere")
+    StudyDir(study).covered.update({}, ("documents.jsonl",))
+    done = export_run(run, Wanted("merged"), tmp_path / "c")
+    assert "not in a study folder with test documents" in str(done.unchecked)
+
+
+def test_a_program_that_fails_is_named(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(documents: Any) -> Any:
+        raise CardFailed("OSError: no such model")
+
+    shown(checked_export, monkeypatch, fail)
+    done = export_run(run_of(study, "full"), Wanted("merged"), tmp_path / "out")
+    assert re.fullmatch(r"transformers [\d.]+ failed \(OSError: no such model\)", str(done.unchecked))
+
+
+def test_a_folder_that_is_not_empty_is_left_as_it_is(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("x")
+    with pytest.raises(UserError, match="exists already; name another folder"):
+        export_run(run_of(study, "lora"), Wanted("merged"), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_nothing_is_left_of_an_export_that_fails(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any, **_named: Any) -> None:
+        raise UserError("no")
+
+    monkeypatch.setattr("tuneoff.export.export_files.write_gguf", fail)
+    with pytest.raises(UserError, match="^no$"):
+        export_run(run_of(study, "lora"), Wanted("gguf"), tmp_path / "exports" / "out")
+    assert list((tmp_path / "exports").iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
+@pytest.mark.parametrize(("form", "least"), [("gguf", 11), ("ollama", 0)])
+def test_llama_cpp_writes_the_texts_of_the_study(form: Form, least: int, study: Path, tmp_path: Path) -> None:
+    done = export_run(run_of(study, "lora"), Wanted(form, "f32"), tmp_path / "out")
+    assert done.check is not None, done.unchecked
+    assert done.check.same_texts >= least
