@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneoff.data.starter import HUB_NAME, HUB_REVISION
 from tuneoff.errors import UserError
 from tuneoff.export.card_runner import CardFailed
 from tuneoff.export.export_card import CardFacts, export_card
@@ -18,6 +19,7 @@ from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, write_text_a
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec.run import Frozen
+from tuneoff.verdict.judge import judge_study, planned_metric
 
 if TYPE_CHECKING:
     from tuneoff.export.export_files import ExportCode
@@ -34,6 +36,23 @@ DOCUMENTS_TO_CHECK = 100
 _DOCUMENT = "DOCUMENT"
 
 
+class StudyFacts(Frozen):
+    """What the study of an export found."""
+
+    name: str
+    metric: str
+    score: float | None
+    """Mean of the run over its test documents, in the unit of the metric."""
+    documents: int
+    signature: str | None
+    date: str
+    dataset: str | None
+    """Name of the data on the Hub, if they are known to be there."""
+    dataset_revision: str | None
+    verdict: tuple[str, ...]
+    """The sentences of the verdict on the base model."""
+
+
 class ExportFile(Frozen):
     """`export.json`: what was exported, and what the check found."""
 
@@ -45,6 +64,9 @@ class ExportFile(Frozen):
     check: ExportCheck | None
     unchecked: str | None
     """Why there is no check."""
+    holds_documents: bool = False
+    """Whether the prompt, which card and Modelfile show, has documents of the training data in it."""
+    study: StudyFacts | None = None
 
     @property
     def sentence(self) -> str:
@@ -106,14 +128,50 @@ def _write(run: StoredRun, wanted: Wanted, name: str, folder: Path) -> tuple[Car
 
 
 def _file_of(run: StoredRun, facts: CardFacts, check: ExportCheck | None, unchecked: str | None) -> ExportFile:
-    method = run.record.spec.method.name
+    artefact = run.record.artefact
     return ExportFile(
-        run=run.name, method=method, form=facts.wanted.form, numbers=facts.numbers, check=check, unchecked=unchecked
+        run=run.name,
+        method=run.record.spec.method.name,
+        form=facts.wanted.form,
+        numbers=facts.numbers,
+        check=check,
+        unchecked=unchecked,
+        holds_documents=artefact is not None and artefact.format == "prompt",
+        study=_study_facts(run),
     )
 
 
+def _study_facts(run: StoredRun) -> StudyFacts | None:
+    """What the study of a run found; None for a run outside of a study."""
+    folder = _study_of(run)
+    if folder is None:
+        return None
+    study, record = folder.load(), run.record
+    metric = planned_metric(study)
+    judged = [one.verdict for one in judge_study(study)]
+    verdict = next((one for one in judged if one.block in (None, record.spec.model.name)), None)
+    starter = record.spec.data.source == "starter"
+    return StudyFacts(
+        name=study.name,
+        metric=metric,
+        score=record.scores.get(metric),
+        documents=len(run.predictions),
+        signature=record.signature,
+        date=record.started_at[:10],
+        dataset=HUB_NAME if starter else None,
+        dataset_revision=HUB_REVISION if starter else None,
+        verdict=verdict.sentences if verdict is not None else (),
+    )
+
+
+def _study_of(run: StoredRun) -> StudyDir | None:
+    folder = StudyDir(run.dir.path.resolve().parent.parent)
+    return folder if folder.is_study() else None
+
+
 def _write_card(folder: Path, facts: CardFacts, content: ExportFile) -> None:
-    write_text_atomic(folder / CARD, export_card(facts, content.sentence))
+    verdict = content.study.verdict if content.study is not None else ()
+    write_text_atomic(folder / CARD, export_card(facts, content.sentence, verdict))
     write_text_atomic(folder / EXPORT_FILE, json_text(content))
 
 
@@ -125,17 +183,16 @@ def _check(
         return None, "it was not asked for"
     if wanted.has_gguf and find_spec("llama_cpp") is None:
         return None, f"llama-cpp-python is not installed ({INSTALL_LLAMA_CPP}, then export again)"
-    study = StudyDir(run.dir.path.resolve().parent.parent)
-    spec = study.read_spec() if study.is_study() else None
-    documents = study.read_documents() if spec is not None else []
-    rows = choose_documents(documents, run.predictions, wanted.fields, most)
-    if spec is None or not rows:
+    study = _study_of(run)
+    rows = choose_documents(study.read_documents(), run.predictions, wanted.fields, most) if study else []
+    if study is None or not rows:
         return None, "the run is not in a study folder with test documents and their texts"
     base_file = Path(run.record.spec.model.name).expanduser()
     base_folder = base_file.absolute().parent if base_file.suffix == ".gguf" else None
+    metric = planned_metric(study.load())
     program = " and ".join(named_version(package) for package in _PROGRAMS[wanted.form])
     try:
-        check = check_export(code, program, folder, base_folder, run.record, spec.metric, rows, progress)
+        check = check_export(code, program, folder, base_folder, run.record, metric, rows, progress)
     except CardFailed as error:
         return None, f"{program} failed ({error})"
     return check, None

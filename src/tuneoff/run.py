@@ -537,6 +537,7 @@ class NewText:
     text: str | None
     tokens_read: int = 0  # of the document
     tokens: int = 0
+    parts: int = 0  # that the document was read in, if it was too long for one prompt
 
     @property
     def is_cut(self) -> bool:

@@ -36,6 +36,15 @@ def texts_of(source: str, column: str | None = None) -> dict[str, str]:
     return {example.id: example.document for example in found.documents}
 
 
+def test_a_column_that_is_named_is_the_only_one_that_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "mails.csv"
+    file.write_text("text,body\nnot this,A mail.\nnor this,\n")
+    spec = spec_of("text", instruction="Sum up {text}.")
+    found = read_documents([str(file)], spec, {}, column="body")
+    assert [(example.document, example.fields["text"]) for example in found.documents] == [("A mail.", "not this")]
+    assert [row.reason for row in found.left_out] == [f"{file}:3: no text in body"]
+
+
 def fault_of(source: str) -> str:
     """The sentence about the one thing that is wrong with a source."""
     try:

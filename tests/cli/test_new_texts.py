@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.cli.documents import LeftOut, NewDocuments
-from tuneoff.cli.new_texts import check_output, report_texts
+from tuneoff.cli.new_texts import check_long, check_output, report_texts
 from tuneoff.data import Example
 from tuneoff.errors import UserError
 from tuneoff.run import NewText
@@ -29,6 +29,18 @@ def test_line_n_belongs_to_document_n(capsys: pytest.CaptureFixture[str]) -> Non
     assert "document b: its fields leave no room" in captured.err
     assert "document c: only the first 5 of 1,200 tokens were read" in captured.err
     assert "document a" not in captured.err
+
+
+def test_a_document_that_was_read_in_parts_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = iter([NewText("a", "one", 900, 900, parts=3)])
+    assert report_texts(texts, NewDocuments((example("a"),)), None, as_json=False) == 0
+    assert capsys.readouterr().err == "tuneoff: document a: read in 3 parts; its text is made of their texts\n"
+
+
+def test_the_rule_for_long_documents_is_one_of_two() -> None:
+    assert [check_long(rule) for rule in ("cut", "map-reduce", "map_reduce")] == ["cut", "map-reduce", "map-reduce"]
+    with pytest.raises(UserError, match="--long refine: use cut or map-reduce"):
+        check_long("refine")
 
 
 def test_json_lines_hold_ids(capsys: pytest.CaptureFixture[str]) -> None:

@@ -348,6 +348,24 @@ def summarize(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the texts there: JSON Lines for .jsonl, else one a line."),
     ] = None,
+    document_column: Annotated[
+        str | None,
+        typer.Option(
+            "--document-column",
+            metavar="NAME",
+            help="Column of the documents in data files.",
+            show_default="that of the study, else document, text ...",
+        ),
+    ] = None,
+    long: Annotated[
+        str,
+        typer.Option(
+            "--long",
+            metavar="cut|map-reduce",
+            help="A document that is too long for one prompt: read its beginning, or read it in parts and make the "
+            "text of their texts.",
+        ),
+    ] = "cut",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line: id, text.")] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> int:
@@ -356,25 +374,39 @@ def summarize(
     It is the winner of a study, or any finished run.
     """
     from tuneoff.cli.documents import given_fields, read_documents
-    from tuneoff.cli.new_texts import check_output, report_texts
+    from tuneoff.cli.new_texts import check_long, check_output, report_texts
+    from tuneoff.cli.unfinished_texts import UnfinishedTexts
     from tuneoff.cli.verdicts import columns_of_training, select_run
 
     require_tune("tuneoff summarize")
+    rule = check_long(long)
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
     sources = files or [STANDARD_INPUT]
     chosen = select_run(_folder(run), method, model)
     if output is not None:
         check_output(output, sources)
-    found = read_documents(
-        sources, chosen.record.spec, given_fields(field or ()), encoding, columns_of_training(chosen)
-    )
+    spec = chosen.record.spec
+    given = given_fields(field or ())
+    found = read_documents(sources, spec, given, encoding, columns_of_training(chosen), document_column)
+    unfinished = None
+    if output is not None:
+        identity = f"{chosen.record.run_id} {rule}"
+        unfinished = UnfinishedTexts(output, identity, found.documents, spec.generate.batch_size)
+        if unfinished:
+            say(f"{len(unfinished)} of {len(found.documents)} texts are there already, in {unfinished.path}")
+    from tuneoff.long_documents import write_texts
     from tuneoff.run import load_adapted  # loads torch; a mistake in the documents is reported before
 
     generator = load_adapted(chosen, trust_remote_code=trust_remote_code)
     for note in generator.notes:
         say(f"note: {note}")
-    return report_texts(generator.write(found.documents), found, output, as_json=as_json)
+    texts = write_texts(generator, found.documents[len(unfinished or ()) :], rule)
+    if unfinished is None:
+        return report_texts(texts, found, output, as_json=as_json)
+    code = report_texts(unfinished.continued(texts), found, output, as_json=as_json)
+    unfinished.remove()
+    return code
 
 
 @app.command()
@@ -448,6 +480,53 @@ def export(
         show_json(done.content.model_dump_json())
     else:
         show(f"{done.folder}\n{done.content.sentence}")
+    return DONE
+
+
+@app.command()
+def push(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder of an export; or of a study or a run, which is then exported without a check, as adapter if it "
+            "is one.",
+        ),
+    ],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model on the Hugging Face Hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="A repository that is made is public; by default it is private.")
+    ] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="OWNER/NAME",
+            help="Data set of the Hub that the test documents are from, for .eval_results/.",
+            show_default="for the starter data, theirs",
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option("--task", metavar="ID", help="Task of that data set, as its eval.yaml names it.")
+    ] = "default",
+    with_texts: Annotated[
+        bool, typer.Option("--with-texts", help="Also if the prompt holds documents of the training data.")
+    ] = False,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="Of a study: this method instead of the winner.")
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> int:
+    """Publish a model on the Hugging Face Hub, with its card, the verdict and its score.
+
+    The token is that of `hf auth login` or HF_TOKEN. Documents and generated texts of the study are not sent.
+    """
+    from tuneoff.cli.pushes import PushFlags, carry_out_push
+
+    require_tune("tuneoff push")
+    flags = PushFlags(dry_run, public, dataset, task, with_texts, method, trust_remote_code)
+    show(carry_out_push(_folder(run), repository, flags))
     return DONE
 
 

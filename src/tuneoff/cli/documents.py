@@ -63,6 +63,7 @@ class _Reading:
     several: bool  # sources: then ids are made of their names
     encoding: str | None
     taken: ColumnsTaken | None
+    column: str | None
     cautions: list[str] = field(default_factory=list)
     entries: list[Example | LeftOut] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
@@ -71,7 +72,7 @@ class _Reading:
         """Read a source. Raises `UserError` if it cannot be read from the start."""
         table, is_text = _open(source, self.encoding)
         self.cautions += table.cautions
-        column = self.spec.data.document_column or (self.taken.document if self.taken is not None else "")
+        column = self.column or self.spec.data.document_column or (self.taken.document if self.taken else "")
         rows = nested_columns(table.rows, [column, *field_names(self.spec.prompt.instruction)])
         first = True
         while True:
@@ -87,14 +88,15 @@ class _Reading:
             first = False
             where = table.name if is_text else table.location(row.number)
             try:
-                self._add(where, row, identity=where if self.several else str(row.number))
+                self._add(where, row, where if self.several else str(row.number), is_text=is_text)
             except UserError as error:
                 self.entries.append(LeftOut(str(error)))
         if first:
             raise _nothing_in(table.name)
 
-    def _add(self, where: str, row: SourceRow | UnreadableRow, identity: str) -> None:
-        example = _example(where, row, identity, self.spec.data.document_column, self.taken, self.given)
+    def _add(self, where: str, row: SourceRow | UnreadableRow, identity: str, *, is_text: bool) -> None:
+        own = self.spec.data.document_column
+        example = _example(where, row, identity, own, self.taken, self.given, only=None if is_text else self.column)
         _check_fields(where, self.spec.prompt.instruction, example.fields)
         if example.id in self.ids:
             raise UserError(f"{where}: the id {example.id!r} appears twice; ids must differ")
@@ -108,6 +110,7 @@ def read_documents(
     given: Mapping[str, str],
     encoding: str | None = None,
     taken: ColumnsTaken | None = None,
+    column: str | None = None,
 ) -> NewDocuments:
     """The documents of files, of folders and zip archives and, for `-`, of standard input.
 
@@ -115,13 +118,13 @@ def read_documents(
     numbers or, with several files, names of files. The other columns are fields, and `given` takes precedence over
     them. `spec` belongs to the run that will generate: every field in its instruction must have a value. A row that has
     the column of its training documents (`taken`, if that is known) is read from it alone, as in training. `encoding`
-    is that of text files; None finds it.
+    is that of text files; None finds it. With `column`, rows are read from that column and no other.
 
     Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
     """
     paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
     members = {path: files for path in paths if (files := _members(path)) is not None}
-    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken)
+    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken, column=column)
     for path in paths:
         if path not in members:
             progress.read(_source_of(path))
@@ -247,6 +250,7 @@ def _example(
     column: str | None,
     taken: ColumnsTaken | None,
     given: Mapping[str, str],
+    only: str | None = None,
 ) -> Example:
     if isinstance(row, UnreadableRow):
         raise UserError(f"{place}: {row.reason}; correct the row or remove it")
@@ -260,6 +264,8 @@ def _example(
         wanted = [of_training]
     elif column:
         wanted = [column, *wanted]
+    if only is not None:
+        wanted, added = [only], None
     texts = (
         (name, value)
         for name in wanted

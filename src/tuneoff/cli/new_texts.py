@@ -18,6 +18,7 @@ from tuneoff.results.json_files import write_text_atomic
 from tuneoff.text import plural
 
 if TYPE_CHECKING:
+    from tuneoff.long_documents import Long
     from tuneoff.run import NewText
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -38,8 +39,16 @@ def check_output(output: Path, sources: Iterable[str]) -> None:
             raise UserError(f"--output {output}: the texts would replace the documents; name another file")
 
 
+def check_long(rule: str) -> Long:
+    """What `--long` asks for. Raises `UserError` for anything unknown."""
+    known: dict[str, Long] = {"cut": "cut", "map-reduce": "map-reduce", "map_reduce": "map-reduce"}
+    if rule not in known:
+        raise UserError(f"--long {rule}: use cut or map-reduce")
+    return known[rule]
+
+
 def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | None, *, as_json: bool) -> int:
-    """Write the texts, and to stderr what is left out or cut. Returns the exit code.
+    """Write the texts, and to stderr what is left out, cut or read in parts. Returns the exit code.
 
     JSON Lines hold ids. Without them, each document has one line, which is empty if it is left out, so that line n
     belongs to document n. A file is written at the end, at once, and has every text as it is; on stdout, control codes
@@ -57,6 +66,8 @@ def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | N
         new = None if isinstance(entry, LeftOut) else next(texts)
         if new is not None and new.text is None:
             say(f"tuneoff: left out: document {new.id}: its fields leave no room for its text; shorten them")
+        if new is not None and new.parts:
+            say(f"tuneoff: document {new.id}: read in {plural(new.parts, 'part')}; its text is made of their texts")
         if new is not None and new.is_cut:
             say(f"tuneoff: document {new.id}: {new.cut_sentence}")
         if new is None or new.text is None:

@@ -5,6 +5,7 @@ Whatever comes from a record is JSON or an escaped literal inside a fenced block
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuneoff import models
@@ -12,6 +13,7 @@ from tuneoff.export.export_files import MODELFILE
 from tuneoff.export.wanted import Form, Wanted
 from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
+from tuneoff.text import sanitize
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LIBRARIES: dict[Form, str] = {
@@ -52,8 +54,13 @@ class CardFacts:
     code: str
 
 
-def export_card(facts: CardFacts, checked: str, verdict: str = "") -> str:
-    """The text of the card. `checked` is a sentence of ours about the check; `verdict` is Markdown about the study."""
+def _in_block(sentence: str) -> str:
+    """A line of a block, which it cannot end."""
+    return sanitize(" ".join(sentence.split())).lstrip("`~")
+
+
+def export_card(facts: CardFacts, checked: str, verdict: Sequence[str] = ()) -> str:
+    """The text of the card. `checked` is our sentence about the check, `verdict` are those of the study."""
     record, wanted = facts.record, facts.wanted
     base = models.public_name(record.spec.model)
     method = method_class(record.spec.method.name)
@@ -81,7 +88,7 @@ def export_card(facts: CardFacts, checked: str, verdict: str = "") -> str:
             "",
             checked,
             "",
-            *([verdict, ""] if verdict else []),
+            *(["What the study found:", "", "```text", *map(_in_block, verdict), "```", ""] if verdict else []),
             *([_OLLAMA.rstrip(), ""] if wanted.form == "ollama" else []),
             _USES[wanted.form],
             "",

@@ -1,0 +1,155 @@
+"""What `tuneoff push` sends to the Hugging Face Hub: the files of an export, with its evaluation as the Hub reads it.
+
+Nothing else of a study is sent: no documents, no generated texts, no logs. The token is the one of huggingface_hub
+(`hf auth login`, or HF_TOKEN); it is never an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneoff import metrics
+from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile
+from tuneoff.errors import RunFailure, UserError
+from tuneoff.results.json_files import parse_json
+
+EVAL_FILE = ".eval_results/tuneoff.yaml"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MOST_NAME = 96
+_SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt"})
+_MOST_EXPORT_FILE_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push that was prepared. `files` are on disk; `evaluation` is the content of `.eval_results/tuneoff.yaml`."""
+
+    repository: str
+    folder: Path
+    files: tuple[str, ...]
+    evaluation: str | None
+    private: bool
+
+    @property
+    def paths(self) -> Iterator[tuple[str, int]]:
+        """Path in the repository and bytes of everything that is sent."""
+        for name in self.files:
+            yield name, (self.folder / name).stat().st_size
+        if self.evaluation is not None:
+            yield EVAL_FILE, len(self.evaluation.encode())
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `tuneoff export` wrote this folder."""
+    return (folder / EXPORT_FILE).is_file()
+
+
+def read_export(folder: Path) -> ExportFile:
+    """`export.json` of a folder. Raises `UserError` if it is damaged."""
+    path = folder / EXPORT_FILE
+    if path.stat().st_size > _MOST_EXPORT_FILE_BYTES:
+        raise UserError(f"{path}: larger than such a file; export the run again")
+    return parse_json(path.read_bytes(), path, ExportFile, "export the run again")
+
+
+def check_repository(name: str) -> None:
+    """Raise `UserError` unless this is `owner/name` as the Hub allows it."""
+    if not _REPOSITORY.fullmatch(name) or len(name) > _MOST_NAME or "--" in name or ".." in name:
+        raise UserError(f"{name}: not a repository of the Hub; write owner/name, in letters, digits, `-`, `_` and `.`")
+
+
+def prepare_push(
+    folder: Path,
+    repository: str,
+    *,
+    dataset: str | None = None,
+    task: str = "default",
+    private: bool = True,
+    with_texts: bool = False,
+) -> Push:
+    """What a push of an export would send. `dataset` and `task` name the test documents on the Hub, if they are there.
+
+    Raises `UserError` for a name that the Hub does not allow, and for an export whose prompt holds documents unless
+    `with_texts`.
+    """
+    check_repository(repository)
+    content = read_export(folder)
+    if content.holds_documents and not with_texts:
+        raise UserError(
+            f"{folder}: the prompt of {content.method} holds documents of the training data, and its card shows them; "
+            "add --with-texts if they may be published"
+        )
+    names = []
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            raise UserError(f"{path}: not a file of an export; push the folder as `tuneoff export` wrote it")
+        if path.name in (CARD, "Modelfile") or path.suffix in _SUFFIXES:
+            names.append(path.name)
+    if dataset is not None:
+        check_repository(dataset)
+    return Push(repository, folder, tuple(names), evaluation(content, repository, dataset, task), private)
+
+
+def evaluation(content: ExportFile, repository: str, dataset: str | None, task: str) -> str | None:
+    """The file of the Hub's format for results of evaluations; None for data that are not known to be on the Hub.
+
+    The format names a data set of the Hub and a task of it. The value is the export's own if it was checked.
+    """
+    study = content.study
+    if study is None or (named := dataset or study.dataset) is None:
+        return None
+    revision = study.dataset_revision if dataset is None else None
+    check, metric = content.check, metrics.METRICS[study.metric]
+    value, documents = (check.export_mean, check.documents) if check else (study.score, study.documents)
+    if value is None:
+        return None
+    notes = f"{metric.title} ({metric.unit}) on {documents} test documents; {content.method}, {study.signature or ''}"
+    lines = [
+        "- dataset:",
+        f"    id: {json.dumps(named)}",
+        f"    task_id: {json.dumps(task)}",
+        *([f"    revision: {json.dumps(revision)}"] if revision else []),
+        f"  value: {value:.4f}",
+        f"  date: {json.dumps(study.date)}",
+        "  source:",
+        f"    url: {json.dumps(f'https://huggingface.co/{repository}')}",
+        '    name: "Model card, by tuneoff"',
+        f"  notes: {json.dumps(notes.rstrip(', '))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def send(push: Push) -> str:
+    """Create the repository if it is missing, and commit all files at once. Returns its address.
+
+    Raises `UserError` without a token or permission, `RunFailure` if the Hub cannot be reached.
+    """
+    import httpx
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    api = HfApi()
+    additions = [CommitOperationAdd(name, str(push.folder / name)) for name in push.files]
+    if push.evaluation is not None:
+        additions.append(CommitOperationAdd(EVAL_FILE, push.evaluation.encode()))
+    try:
+        address = api.create_repo(push.repository, private=push.private, exist_ok=True)
+        api.create_commit(push.repository, additions, commit_message="Model exported by tuneoff")
+    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is None or status == 401:
+            raise UserError(
+                f"{push.repository}: the Hub knows no user; run `hf auth login`, or set HF_TOKEN, with a token that may write"
+            ) from error
+        if status in (403, 404):
+            raise UserError(f"{push.repository}: this user's token may not write there; use a token that may") from error
+        raise RunFailure(f"{push.repository}: the Hub answered with {status}; try again later") from error
+    except OfflineModeIsEnabled as error:
+        raise UserError("HF_HUB_OFFLINE is set, so nothing can be sent; unset it") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise RunFailure(f"{push.repository}: the Hub cannot be reached ({type(error).__name__}); try again later") from error
+    return str(address)

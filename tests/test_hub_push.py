@@ -1,0 +1,152 @@
+"""What is sent to the Hub, and what is not: against a hub of the tests."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import yaml
+from huggingface_hub import constants
+
+from support.fake_hub import TOKEN, FakeHub, fake_hub
+from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, StudyFacts
+from tuneoff.errors import RunFailure, UserError
+from tuneoff.export.export_check import ExportCheck
+from tuneoff.hub_push import EVAL_FILE, check_repository, evaluation, is_export, prepare_push, send
+
+STUDY = StudyFacts(
+    name="mine",
+    metric="rouge1",
+    score=40.0,
+    documents=200,
+    signature="rouge1 v1",
+    date="2026-11-28",
+    dataset=None,
+    dataset_revision=None,
+    verdict=("LoRA is best.",),
+)
+CHECK = ExportCheck(
+    metric="rouge1",
+    documents=100,
+    run_mean=40,
+    export_mean=39.75,
+    loss=0.25,
+    low=0,
+    high=1,
+    same_texts=50,
+    program="x",
+    seconds=1,
+)
+FILE = ExportFile(run="lora-s0", method="lora", form="merged", numbers="float32", check=CHECK, unchecked=None, study=STUDY)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with fake_hub() as found:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", found.address)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield found
+
+
+def export_in(folder: Path, content: ExportFile = FILE) -> Path:
+    folder.mkdir()
+    (folder / CARD).write_text("# card\n")
+    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+    (folder / EXPORT_FILE).write_text(content.model_dump_json())
+    (folder / "predictions.jsonl").write_text("a text of the study\n")
+    (folder / "pickle.bin").write_bytes(b"x")
+    return folder
+
+
+def test_files_of_the_export_and_its_evaluation_arrive(hub: FakeHub, tmp_path: Path) -> None:
+    push = prepare_push(export_in(tmp_path / "out"), "me/model", dataset="owner/data", task="sum")
+    send(push)
+    assert set(hub.files) == {CARD, EXPORT_FILE, "model.safetensors", EVAL_FILE}
+    assert hub.files["model.safetensors"] == b"weights" * 100
+    assert [(made["name"], made["organization"], made["private"]) for made in hub.made] == [("model", "me", True)]
+    [entry] = yaml.safe_load(hub.files[EVAL_FILE])
+    assert entry["dataset"] == {"id": "owner/data", "task_id": "sum"}
+    assert entry["value"] == 39.75
+    assert entry["date"] == "2026-11-28"
+    assert entry["source"]["url"] == "https://huggingface.co/me/model"
+    assert "100 test documents" in entry["notes"]
+    assert dict(push.paths)[EVAL_FILE] == len(hub.files[EVAL_FILE])
+
+
+def test_the_evaluation_is_what_the_library_of_the_hub_would_write() -> None:
+    [entry] = yaml.safe_load(evaluation(FILE, "me/model", "owner/data", "default") or "")
+    theirs = huggingface_hub.EvalResultEntry(
+        dataset_id="owner/data",
+        task_id="default",
+        value=39.75,
+        date="2026-11-28",
+        source_url="https://huggingface.co/me/model",
+        source_name="Model card, by tuneoff",
+        notes=entry["notes"],
+    )
+    assert [entry] == huggingface_hub.eval_result_entries_to_yaml([theirs])
+
+
+def test_without_a_data_set_of_the_hub_there_is_no_evaluation(tmp_path: Path) -> None:
+    assert prepare_push(export_in(tmp_path / "out"), "me/model").evaluation is None
+    starter = FILE.model_copy(update={"check": None, "study": STUDY.model_copy(update={"dataset": "a/b"})})
+    [entry] = yaml.safe_load(evaluation(starter, "me/model", None, "default") or "")
+    assert (entry["dataset"]["id"], entry["value"]) == ("a/b", 40.0)
+
+
+def test_documents_in_a_prompt_are_sent_only_if_that_is_asked_for(tmp_path: Path) -> None:
+    folder = export_in(tmp_path / "out", FILE.model_copy(update={"holds_documents": True, "method": "few_shot"}))
+    with pytest.raises(UserError, match="holds documents of the training data.*--with-texts"):
+        prepare_push(folder, "me/model")
+    assert CARD in prepare_push(folder, "me/model", with_texts=True).files
+
+
+@pytest.mark.parametrize("name", ["model", "me/../x", "me/a b", "me/a--b", "/x", "me/" + "x" * 100, "-a/b", "a/b/c"])
+def test_names_that_the_hub_does_not_allow(name: str) -> None:
+    with pytest.raises(UserError, match="write owner/name"):
+        check_repository(name)
+
+
+def test_a_folder_with_links_is_refused(tmp_path: Path) -> None:
+    folder = export_in(tmp_path / "out")
+    assert is_export(folder)
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "more.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(UserError, match=r"more\.txt: not a file of an export"):
+        prepare_push(folder, "me/model")
+
+
+def test_a_damaged_export_is_refused(tmp_path: Path) -> None:
+    folder = export_in(tmp_path / "out")
+    (folder / EXPORT_FILE).write_text("{")
+    with pytest.raises(UserError, match="export the run again"):
+        prepare_push(folder, "me/model")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [(401, UserError, "hf auth login"), (403, UserError, "may not write there"), (500, RunFailure, "answered with 500")],
+)
+def test_what_the_hub_refuses_is_one_sentence(
+    status: int, error: type[Exception], words: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    hub.status = status
+    with pytest.raises(error, match=words):
+        send(prepare_push(export_in(tmp_path / "out"), "me/model"))
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    push = prepare_push(export_in(tmp_path / "out"), "me/model")
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        send(push)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(RunFailure, match="cannot be reached"):
+        send(push)
