@@ -1,14 +1,11 @@
 """What is sent to the Hub, and what is not: against a hub of the tests."""
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from huggingface_hub import constants
 
 from support.fake_hub import TOKEN, FakeHub, fake_hub
@@ -40,7 +37,9 @@ CHECK = ExportCheck(
     program="x",
     seconds=1,
 )
-FILE = ExportFile(run="lora-s0", method="lora", form="merged", numbers="float32", check=CHECK, unchecked=None, study=STUDY)
+FILE = ExportFile(
+    run="lora-s0", method="lora", form="merged", numbers="float32", check=CHECK, unchecked=None, study=STUDY
+)
 
 
 @pytest.fixture
@@ -63,12 +62,15 @@ def export_in(folder: Path, content: ExportFile = FILE) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of huggingface_hub
 def test_files_of_the_export_and_its_evaluation_arrive(hub: FakeHub, tmp_path: Path) -> None:
     push = prepare_push(export_in(tmp_path / "out"), "me/model", dataset="owner/data", task="sum")
     send(push)
     assert set(hub.files) == {CARD, EXPORT_FILE, "model.safetensors", EVAL_FILE}
     assert hub.files["model.safetensors"] == b"weights" * 100
-    assert [(made["name"], made["organization"], made["private"]) for made in hub.made] == [("model", "me", True)]
+    assert [(made["name"], made["organization"], made["visibility"]) for made in hub.made] == [
+        ("model", "me", "private")
+    ]
     [entry] = yaml.safe_load(hub.files[EVAL_FILE])
     assert entry["dataset"] == {"id": "owner/data", "task_id": "sum"}
     assert entry["value"] == 39.75
@@ -101,7 +103,7 @@ def test_without_a_data_set_of_the_hub_there_is_no_evaluation(tmp_path: Path) ->
 
 def test_documents_in_a_prompt_are_sent_only_if_that_is_asked_for(tmp_path: Path) -> None:
     folder = export_in(tmp_path / "out", FILE.model_copy(update={"holds_documents": True, "method": "few_shot"}))
-    with pytest.raises(UserError, match="holds documents of the training data.*--with-texts"):
+    with pytest.raises(UserError, match=r"holds documents of the training data.*--with-texts"):
         prepare_push(folder, "me/model")
     assert CARD in prepare_push(folder, "me/model", with_texts=True).files
 
@@ -130,7 +132,11 @@ def test_a_damaged_export_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "error", "words"),
-    [(401, UserError, "hf auth login"), (403, UserError, "may not write there"), (500, RunFailure, "answered with 500")],
+    [
+        (401, UserError, "hf auth login"),
+        (403, UserError, "may not write there"),
+        (500, RunFailure, "answered with 500"),
+    ],
 )
 def test_what_the_hub_refuses_is_one_sentence(
     status: int, error: type[Exception], words: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,14 @@ from tuneoff.data.starter import HUB_NAME, HUB_REVISION
 from tuneoff.errors import UserError
 from tuneoff.export.card_runner import CardFailed
 from tuneoff.export.export_card import CardFacts, export_card
-from tuneoff.export.export_check import ExportCheck, Progress, check_export, choose_documents, named_version
+from tuneoff.export.export_check import (
+    ExportCheck,
+    Progress,
+    check_export,
+    choose_documents,
+    named_version,
+    no_progress,
+)
 from tuneoff.export.wanted import Form, Wanted, check_wanted
 from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
@@ -81,7 +88,7 @@ def export_run(
     *,
     documents: int = DOCUMENTS_TO_CHECK,
     trust_remote_code: bool = False,
-    progress: Progress = lambda done, total, seconds: None,
+    progress: Progress = no_progress,
 ) -> ExportFile:
     """Write an export of `run` into a new `folder`, and check it on at most so many test `documents` (0: none).
 

@@ -64,7 +64,7 @@ def split_to_fit(text: str, room: int, count: CountTokens) -> list[str]:
     parts: list[list[str]] = []
     left = 0
     for sentence, tokens in zip(sentences, count([f" {sentence}" for sentence in sentences]), strict=True):
-        if tokens > left:
+        if not parts or tokens > left:
             parts.append([])
             left = room
         parts[-1].append(sentence)

@@ -21,6 +21,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield found
 
 
+@pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # of huggingface_hub
 def test_a_run_is_pushed_as_adapter_with_the_verdict(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

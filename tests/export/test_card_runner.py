@@ -4,7 +4,9 @@ import pytest
 
 from tuneoff.export.card_runner import CardFailed, texts_of_card
 
-WRITES = "print('loading')\ndef write(document, **fields):\n    print('noise')\n    return document.upper() + str(fields)\n"
+WRITES = (
+    "print('loading')\ndef write(document, **fields):\n    print('noise')\n    return document.upper() + str(fields)\n"
+)
 
 
 def test_texts_come_in_order_and_what_libraries_print_is_no_answer() -> None:
@@ -14,7 +16,7 @@ def test_texts_come_in_order_and_what_libraries_print_is_no_answer() -> None:
 
 def test_tuneoff_cannot_be_imported() -> None:
     code = "def write(document):\n    import tuneoff.text\n    return 'imported'\n"
-    with pytest.raises(CardFailed, match="ModuleNotFoundError|ImportError"):
+    with pytest.raises(CardFailed, match="ModuleNotFoundError"):
         list(texts_of_card(code, [("a", {})]))
 
 

@@ -63,8 +63,8 @@ def test_the_loss_has_a_paired_interval(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.high is not None
     assert 0 <= found.low < found.loss < found.high < 10
     assert found.sentence == (
-        f"lost 3.3 points, {found.low:.1f} to {found.high:.1f}, of ROUGE-1 on 20 documents in transformers 5; 18 of its "
-        "texts are those of the study"
+        f"lost 3.3 points, {found.low:.1f} to {found.high:.1f}, of ROUGE-1 on 20 documents in transformers 5; 18 of "
+        "its texts are those of the study"
     )
 
 

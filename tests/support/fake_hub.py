@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import yaml  # type: ignore[import-untyped]
+
 TOKEN = "hf_of_the_test"
 
 
@@ -50,13 +52,21 @@ def fake_hub() -> Iterator[FakeHub]:
             hub.stored[self.path.rsplit("/", 1)[-1]] = self._body()
             self._answer({})
 
+        def do_GET(self) -> None:
+            self._answer({"error": self.path}, 404)
+
         def do_POST(self) -> None:
             body = self._body()
             if hub.status != 200 or self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 self._answer({"error": "no"}, hub.status if hub.status != 200 else 401)
             elif self.path == "/api/repos/create":
                 hub.made.append(json.loads(body))
-                self._answer({"url": f"{hub.address}/{'me/model'}"})
+                self._answer({"url": f"{hub.address}/me/model"})
+            elif self.path == "/api/validate-yaml":
+                front = json.loads(body)["content"].split("---\n")
+                parsed = yaml.safe_load(front[1]) if len(front) > 2 else {}
+                errors = [] if isinstance(parsed, dict) else [{"message": "no mapping"}]
+                self._answer({"errors": errors, "warnings": []}, 400 if errors else 200)
             elif "/preupload/" in self.path:
                 files = json.loads(body)["files"]
                 modes = [

@@ -489,8 +489,8 @@ def push(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Folder of an export; or of a study or a run, which is then exported without a check, as adapter if it "
-            "is one.",
+            help="Folder of an export; or of a study or a run, which is then exported without a check: as adapter, or "
+            "merged if it is none.",
         ),
     ],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model on the Hugging Face Hub.")],

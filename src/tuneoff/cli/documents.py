@@ -124,7 +124,9 @@ def read_documents(
     """
     paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
     members = {path: files for path in paths if (files := _members(path)) is not None}
-    progress = _Reading(spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken, column=column)
+    progress = _Reading(
+        spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken, column=column
+    )
     for path in paths:
         if path not in members:
             progress.read(_source_of(path))

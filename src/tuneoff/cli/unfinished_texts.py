@@ -36,8 +36,8 @@ class UnfinishedTexts:
         lines = self._lines()
         if lines and lines[0] != head:
             raise UserError(
-                f"{self.path}: unfinished texts of another run or of other flags; finish that command, delete the file, "
-                "or name another --output"
+                f"{self.path}: unfinished texts of another run or of other flags; finish that command, delete the "
+                "file, or name another --output"
             )
         self._rows = self._known(lines[1:])
         self._kept = [head, *lines[1 : 1 + len(self._rows)]]

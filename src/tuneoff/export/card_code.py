@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneoff import models
+from tuneoff import models, starter_packages
 from tuneoff.export.formats import EMBEDDINGS_FILE, TENSORS_FILE, VIRTUAL_TOKENS, ArtefactFormat
 from tuneoff.prompts import Field, PromptTexts
 from tuneoff.spec import ModelSpec
@@ -131,9 +131,7 @@ def _completion(prompt: str, decoding: Decoding) -> str:
 
 
 def _joined(loading: list[str], ids: list[str], texts: PromptTexts, writing: list[str]) -> str:
-    before = " + ".join(
-        f"fields[{part.name!a}]" if isinstance(part, Field) else ascii(part) for part in texts.before
-    )
+    before = " + ".join(f"fields[{part.name!a}]" if isinstance(part, Field) else ascii(part) for part in texts.before)
     return "\n".join(
         [
             *loading,
@@ -164,7 +162,7 @@ def _base(spec: ModelSpec, dtype: str) -> tuple[list[str], list[str], str]:
     if path is not None and path.suffix == ".gguf":
         if spec.name == "starter":
             imports = ["from importlib.metadata import files", ""]
-            package = ascii(models.STARTER_PACKAGE)
+            package = ascii(starter_packages.MODEL)
             lines = [f"gguf = next(file.locate() for file in files({package}) if file.suffix == '.gguf')"]
             arguments = ["gguf.parent", "gguf_file=gguf.name"]
         else:

@@ -1,7 +1,7 @@
 """Runs the code of a card in a process of its own, in which tuneoff cannot be imported.
 
-This file is also the program of that process: it imports nothing of tuneoff. It reads a JSON line with the code and then
-one for each document, and answers each with a JSON line.
+This file is also the program of that process: it imports nothing of tuneoff. It reads a JSON line with the code, then
+one for each document, and answers each document with a JSON line.
 """
 
 import contextlib

@@ -22,6 +22,10 @@ Progress = Callable[[int, int, float], None]
 """Called with the number of documents that were written, that of all, and the seconds since the start."""
 
 
+def no_progress(done: int, total: int, seconds: float) -> None:
+    """Show nothing."""
+
+
 class ExportCheck(Frozen):
     """What an export loses against its run. Scores and differences are in the unit of the metric."""
 

@@ -179,8 +179,7 @@ def _rope_factors(config: Any) -> npt.NDArray[Any] | None:
     frequencies = 1.0 / rope["rope_theta"] ** (np.arange(0, width, 2, dtype=np.float64) / width)
     wavelengths = 2 * math.pi / frequencies
     smooth = np.clip((original / wavelengths - low) / (high - low), 0, 1)
-    factors = 1 / ((1 - smooth) / rope["factor"] + smooth)
-    return factors.astype(np.float32)
+    return np.asarray(1 / ((1 - smooth) / rope["factor"] + smooth), np.float32)
 
 
 def _head_width(config: Any) -> int:

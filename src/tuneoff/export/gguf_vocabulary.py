@@ -60,11 +60,8 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: fro
         else:
             kinds.append(_NORMAL if index in by_id else _UNUSED)
         tokens.append(by_id.get(index, f"[PAD{index}]"))
-    special = {
-        kind: index
-        for kind in ("bos", "eos", "unk", "pad")
-        if isinstance(index := getattr(tokenizer, f"{kind}_token_id", None), int)
-    }
+    named = {kind: getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "unk", "pad")}
+    special = {kind: token for kind, token in named.items() if isinstance(token, int)}
     if others := sorted(stop_ids - {special.get("eos")}):
         special["eot"] = others[0]  # llama.cpp knows one more end of a text
     template = getattr(tokenizer, "chat_template", None)
