@@ -90,7 +90,7 @@ def export_run(
     trust_remote_code: bool = False,
     progress: Progress = no_progress,
 ) -> ExportFile:
-    """Write an export of `run` into a new `folder`, and check it on at most so many test `documents` (0: none).
+    """Write an export of `run` into a new `folder`, and check it on test documents, at most `documents` (0: none).
 
     Raises `UserError` for what cannot be exported, before a model is loaded, and for a folder that is not empty.
     """

@@ -68,7 +68,7 @@ def _last_line(text: str) -> str:
 
 def _answer() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print goes to stderr
     sys.modules["tuneoff"] = None  # type: ignore[assignment]
     names: dict[str, Any] = {}
     exec(compile(json.loads(sys.stdin.readline())["code"], "README.md", "exec"), names)  # noqa: S102 - ours, on the card

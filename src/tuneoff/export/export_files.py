@@ -15,6 +15,7 @@ from tuneoff.export.gguf_model import write_gguf
 from tuneoff.export.gguf_vocabulary import read_vocabulary
 from tuneoff.export.modelfile import modelfile, prompt_around
 from tuneoff.export.wanted import Wanted
+from tuneoff.model_weights import quiet_transformers
 
 if TYPE_CHECKING:
     from tuneoff.methods import AdaptedModel
@@ -62,8 +63,9 @@ def write_files(
         raise UserError(f"--to {wanted.form}: PEFT cannot merge this adapter into the weights; use --to adapter")
     model = adapted.model
     if wanted.form == "merged":
-        model.save_pretrained(folder)
-        base.tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            model.save_pretrained(folder)
+            base.tokenizer.save_pretrained(folder)
         code = transformers_code("transformers", spec.model, dtype, texts, decoding)
         return ExportCode(code, code)
     context = getattr(model.config, "max_position_embeddings", texts.context)
