@@ -184,6 +184,7 @@ def test_a_broken_folder_says_what_to_do(folder: Path, name: str) -> None:
         (b'{"a": 1}', "damaged"),
         (b'{"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}}', "damaged"),
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": []}}', "damaged"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e400]}}', "damaged"),
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 999999]}}', r"truncated, \d+ bytes of 1\.0 MB"),
     ],
 )

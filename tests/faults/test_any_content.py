@@ -92,7 +92,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [scored, every]
 
 
-@examples(15, 5000)
+@examples(10, 2000)
 @given(data=st.data())
 def test_any_value_in_a_study(studies: list[Path], tmp_path: Path, data: st.DataObject) -> None:
     study = tmp_path / "study"
@@ -126,7 +126,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\\\0/"), min_si
 )
 
 
-@examples(15, 5000)
+@examples(15, 2000)
 @given(files=st.dictionaries(NAMES, ENTRIES, max_size=3), data=st.data())
 def test_a_manifest_is_as_it_was_written_or_damaged(files: dict[str, FileEntry], data: st.DataObject) -> None:
     written = Manifest(files=files)
@@ -142,7 +142,7 @@ def test_a_manifest_is_as_it_was_written_or_damaged(files: dict[str, FileEntry],
         assert str(path) in str(error)  # noqa: PT017
 
 
-@examples(25, 5000)
+@examples(15, 2000)
 @given(data=st.data())
 def test_any_value_in_a_manifest(tmp_path: Path, data: st.DataObject) -> None:
     """With a digest that fits, as a stranger can make it."""
@@ -163,7 +163,7 @@ PIECES = st.sampled_from(
 )
 
 
-@examples(60, 20_000)
+@examples(25, 10_000)
 @given(
     version=st.sampled_from((2, 3, 3, 3)) | st.integers(0, 2**32 - 1),
     counts=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 4) | st.integers(0, 2**64 - 1)),
@@ -180,7 +180,7 @@ def model(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
     return shutil.copytree(tiny_model("llama"), tmp_path / "model")
 
 
-@examples(40, 5000)
+@examples(15, 2000)
 @given(data=st.data())
 def test_any_value_in_the_settings_and_headers_of_a_model(
     model: Path, tiny_model: Callable[[str], Path], data: st.DataObject
@@ -212,7 +212,7 @@ LINES = st.sampled_from(
 )
 
 
-@examples(60, 20_000)
+@examples(25, 10_000)
 @given(lines=st.lists(LINES | TEXTS, max_size=8))
 def test_any_study_file(tmp_path: Path, lines: list[str]) -> None:
     path = tmp_path / "study.toml"
@@ -220,7 +220,7 @@ def test_any_study_file(tmp_path: Path, lines: list[str]) -> None:
     refusals(lambda: read_study(path), "")  # where a key is missing, the flag is named
 
 
-@examples(40, 5000)
+@examples(15, 2000)
 @given(data=st.data())
 def test_any_value_in_a_file_of_ratings(tmp_path: Path, data: st.DataObject) -> None:
     known = {

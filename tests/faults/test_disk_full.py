@@ -32,14 +32,18 @@ class FullDisk:
     folder: str
     lasting: bool
     count: int = 0
+    pid: int = 0
 
     def __call__(self, role: Role) -> None:
         states_at_each_step(role)
         if role == self.role:
+            self.pid = os.getpid()
             sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         path = changed_path(event, arguments)
+        if os.getpid() != self.pid:  # a fork of it has the hook too
+            return
         if event == "os.remove" or path is None or not path.startswith(self.folder):
             return
         self.count += 1

@@ -13,7 +13,8 @@ _OTHERS = frozenset(
 _TIMES = frozenset(
     {"started_at", "finished_at", "seconds", "timeline", "resources", "machine", "saved", "measured", "commit"}
 )
-_ABOUT_INTERRUPTIONS = ("interrupted attempt", "an earlier attempt was interrupted")
+# Notes about what happened, not about what was computed.
+_ABOUT_FAULTS = ("interrupted attempt", "an earlier attempt was interrupted", "no checkpoint could be written")
 
 
 def results_of(folder: Path) -> dict[str, bytes]:
@@ -38,7 +39,7 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: _without_times(item) for key, item in value.items() if key not in _TIMES}
         if isinstance(notes := kept.get("notes"), list):
-            kept["notes"] = [note for note in notes if not any(words in str(note) for words in _ABOUT_INTERRUPTIONS)]
+            kept["notes"] = [note for note in notes if not any(words in str(note) for words in _ABOUT_FAULTS)]
         return kept
     return [_without_times(item) for item in value] if isinstance(value, list) else value
 
