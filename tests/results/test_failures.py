@@ -29,6 +29,14 @@ def test_a_full_disk_says_where() -> None:
     )
 
 
+def test_a_limit_on_files_says_how_to_raise_it() -> None:
+    message = failure_of(OSError(errno.EFBIG, "File too large", "/data/model.safetensors"), "save").message
+    assert message == (
+        "a file was larger in phase save than the shell or the file system allows (/data/model.safetensors); raise the "
+        "limit (ulimit -f), then run the same command again"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "phase", "message"),
     [

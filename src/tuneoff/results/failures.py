@@ -16,12 +16,24 @@ def failure_of(error: Exception, phase: str | None) -> Failure:
     said = f"{kind}: {words[:_SHOWN]}{'...' if len(words) > _SHOWN else ''}" if words else kind
     if is_out_of_memory(error):
         message = f"memory ran out {where}; use a smaller --micro-batch-tokens, --max-length or model ({said})"
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = f" ({error.filename})" if error.filename else ""
-        message = f"the disk was full {where}{place}; free some space, then run the same command again"
+    elif isinstance(error, OSError) and (room := no_room(error.errno, where, error.filename)) is not None:
+        message = room
     else:
         message = f"an error {where} ({said}); the record of the run has the traceback"
     return Failure(type=kind, message=message, traceback="".join(traceback.format_exception(error)))
+
+
+def no_room(number: int | None, where: str, path: object = None) -> str | None:
+    """Why a file could not be written, with what to do; None for another error number than those of want of room."""
+    place = f" ({path})" if path else ""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk was full {where}{place}; free some space, then run the same command again"
+    if number == errno.EFBIG:
+        return (
+            f"a file was larger {where} than the shell or the file system allows{place}; raise the limit (ulimit -f), "
+            "then run the same command again"
+        )
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
 from tuneoff.profiling.memory import out_of_memory_kills
 from tuneoff.results.events import Event, Follower, Note, RunSoFar
+from tuneoff.results.failures import no_room
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
 from tuneoff.spec import RunSpec
@@ -34,7 +35,7 @@ from tuneoff.study.launcher import (
     choose_start_method,
     launcher,
 )
-from tuneoff.study.worker import DISK_FULL
+from tuneoff.study.worker import NO_ROOM
 from tuneoff.text import did_you_mean, sanitize
 
 TICK_SECONDS = 0.1
@@ -401,10 +402,7 @@ class _Attempt:
             code = 128 - code
         if self._process is not None and self._process.server_died:
             kind, message = "ServerDied", f"the process that starts runs was killed, and the run with it, {where}"
-        elif code == DISK_FULL:
-            message = (
-                f"the disk was full {where} ({self._job.dir.path}); free some space, then run the same command again"
-            )
+        elif code in NO_ROOM and (message := no_room(code, where, self._job.dir.path)) is not None:
             return status, Failure(type="DiskFull", message=message)
         elif code < 0:
             kind = _signal_name(-code)

@@ -35,7 +35,8 @@ ORPHAN_SECONDS = 0.5
 # proc(5): -1000..1000; a process with a higher number is taken first when memory runs out
 OUT_OF_MEMORY_SCORE = "500"
 STDIN, STDOUT, STDERR = 0, 1, 2
-DISK_FULL = 28  # exit code of a run that could not even write its record: its log is on the same disk
+# Exit codes of a run that could not even write its record: its log is on the same disk.
+NO_ROOM = {errno.ENOSPC: errno.ENOSPC, errno.EDQUOT: errno.ENOSPC, errno.EFBIG: errno.EFBIG}
 
 
 def serve(preload: Sequence[str]) -> None:
@@ -193,8 +194,8 @@ def _work_and_exit(line: bytes) -> None:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            code = DISK_FULL
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            code = NO_ROOM[error.errno]
         with contextlib.suppress(OSError):
             traceback.print_exc()
     finally:
