@@ -11,7 +11,18 @@ _OTHERS = frozenset(
     {".lock", "manifest.json", "outputs.json", "summary.json", "log.txt", "events.jsonl", "report.html"}
 )
 _TIMES = frozenset(
-    {"started_at", "finished_at", "seconds", "timeline", "resources", "machine", "saved", "measured", "commit"}
+    {
+        "started_at",
+        "finished_at",
+        "seconds",
+        "spent_seconds",
+        "timeline",
+        "resources",
+        "machine",
+        "saved",
+        "measured",
+        "commit",
+    }
 )
 # Notes about what happened, not about what was computed.
 _ABOUT_FAULTS = ("interrupted attempt", "an earlier attempt was interrupted", "no checkpoint could be written")
