@@ -402,8 +402,8 @@ class _Attempt:
             code = 128 - code
         if self._process is not None and self._process.server_died:
             kind, message = "ServerDied", f"the process that starts runs was killed, and the run with it, {where}"
-        elif code in NO_ROOM and (message := no_room(code, where, self._job.dir.path)) is not None:
-            return status, Failure(type="DiskFull", message=message)
+        elif code in NO_ROOM and (room := no_room(code, where, self._job.dir.path)) is not None:
+            return status, Failure(type="DiskFull", message=room)
         elif code < 0:
             kind = _signal_name(-code)
             message = f"the run's process was killed by {kind} {where}"
