@@ -21,7 +21,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit
@@ -45,6 +45,7 @@ from tuneoff.stats.variance_components import (
     Integers,
     MeanEstimates,
     PairwiseDifferences,
+    contrast_variance,
     estimate_means,
     pair_indices,
     pairwise_differences,
@@ -57,6 +58,10 @@ SEED_SDS = (0.3, 0.6, 0.9)
 _CHUNK_BYTES = 64_000_000
 _FAILURE_RATE = 0.3
 _LARGEST_FACTOR = 8.0
+
+
+Rule = Literal["now", "earlier", "known"]
+_MANY = 1e6  # degrees of freedom of a variance that is known
 
 
 @dataclass(frozen=True)
@@ -221,7 +226,7 @@ def simulate(
     designs: Sequence[Design] = DESIGNS,
     seed: int = 1,
     *,
-    earlier: bool = False,
+    rule: Rule = "now",
 ) -> list[dict[str, Any]]:
     """Judge `studies` simulated studies of each design; one dict of figures per design.
 
@@ -232,19 +237,42 @@ def simulate(
     others, because the regret bounds are tightest then. `detected_*` is the difference that 80 % of studies show, and
     `lead_*` the lead of one method over all others with which 80 % of studies name it.
 
-    `earlier` judges by the rule before variances were moderated, on the same studies.
+    `rule` judges the same studies by another rule: `earlier` is that before variances were moderated, `known` one that
+    knows the true variances between seeds, which is the most that any estimate of them could gain.
     """
     population = overlap_population() if population is None else population
-    return [_one_design(population, design, studies, seed, earlier) for design in designs]
+    return [_one_design(population, design, studies, seed, rule) for design in designs]
 
 
-def _judged(means: MeanEstimates, trainings: Sequence[Floats], earlier: bool) -> PairwiseDifferences:
+def _judged(means: MeanEstimates, trainings: Sequence[Floats], rule: Rule, sds: Floats) -> PairwiseDifferences:
+    if rule == "known":
+        return _with_known_seeds(means, sds)
     found = study_differences(means, trainings)
-    return widen_erratic(pairwise_differences(means), found.spread) if earlier else found.differences
+    return widen_erratic(pairwise_differences(means), found.spread) if rule == "earlier" else found.differences
 
 
-def _one_design(population: Population, design: Design, studies: int, seed: int, earlier: bool) -> dict[str, Any]:
-    varies = population.varies
+def _with_known_seeds(means: MeanEstimates, sds: Floats) -> PairwiseDifferences:
+    """`sds` (M,) are the true standard deviations between seeds. The part of the documents is estimated."""
+    assert means.residual is not None
+    first, second = pair_indices(len(sds))
+    each = sds**2 / means.n_seeds
+    residual = contrast_variance(means.residual, first, second)
+    return PairwiseDifferences(
+        first,
+        second,
+        means.mean[first] - means.mean[second],
+        contrast_variance(means.documents, first, second),
+        each[first] + each[second] + residual,
+        residual,
+        means.n_groups - 1,
+        np.where(means.varies[first] | means.varies[second], _MANY, 0.0),
+        means.documents + np.diag(each),
+        means.n_seeds,
+    )
+
+
+def _one_design(population: Population, design: Design, studies: int, seed: int, rule: Rule) -> dict[str, Any]:
+    varies, sds = population.varies, _seed_sds(population, design)
     first, second = pair_indices(len(varies))
     tuned = varies[first] & varies[second]
     planned = planned_sensitivity(varies, design.groups, design.seeds, components_of(population, design))
@@ -255,7 +283,7 @@ def _one_design(population: Population, design: Design, studies: int, seed: int,
         sets = _trainings(table.mean(axis=-1), population, design, others)
         for index, scores in enumerate(table):
             means = estimate_means(scores, varies)
-            row = _judged(means, [one[index] for one in sets], earlier)
+            row = _judged(means, [one[index] for one in sets], rule, sds)
             estimates.append(row.estimate)
             widths.append(simultaneous_half_widths(row))
             singles.append(single_half_widths(row))
@@ -281,7 +309,7 @@ def _one_design(population: Population, design: Design, studies: int, seed: int,
         "sets": design.sets,
         "shared": design.shared,
         "varied": design.varied,
-        "rule": "earlier" if earlier else "now",
+        "rule": rule,
         "studies": studies,
         "methods": len(varies),
         "pairs": estimate.shape[1],
@@ -381,7 +409,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--varied", action="store_true", help="draw the standard deviation of every set of trainings of every method"
     )
-    parser.add_argument("--earlier", action="store_true", help="judge by the rule before seed variances were moderated")
+    rules = parser.add_mutually_exclusive_group()
+    rules.add_argument("--earlier", action="store_true", help="judge by the rule before seed variances were moderated")
+    rules.add_argument("--known", action="store_true", help="judge with the true seed variances, which no study knows")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
     parser.add_argument(
         "--sizes", action="store_true", help="simulate several training set sizes and crossovers instead"
@@ -391,6 +421,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
     if given.sets < 1 or given.lost < 0 or not 0 <= given.shared <= 1:
         parser.error("needs at least 1 set of trainings, no negative --lost, and --shared from 0 to 1")
+    if given.known and (given.varied or given.lost or given.shared):
+        parser.error("--known needs seeds with one standard deviation for each method")
+    rule: Rule = "earlier" if given.earlier else "known" if given.known else "now"
     if given.sizes:
         for groups in [given.groups] if given.groups else (50, 300):
             for seeds in [given.seeds] if given.seeds else (3, 5):
@@ -410,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for population in populations:
             for design in designs:
-                [figures] = simulate(given.studies, population, [design], given.seed, earlier=given.earlier)
+                [figures] = simulate(given.studies, population, [design], given.seed, rule=rule)
                 print(json.dumps(figures), flush=True)
     except UserError as error:
         parser.error(str(error))

@@ -232,6 +232,12 @@ def test_a_study_with_looks_has_the_seeds_of_a_look() -> None:
     assert correct(study, 0.0, finished, LOOKED) == study.model_copy(update={"seeds": 5})
     again = correct(study.model_copy(update={"seeds": 5}), needed_by(study, finished) + 60, finished, LOOKED)
     assert again == study
+    # Documents that limit the study do not keep it from a look: what that shows decides.
+    few = LOOKED.model_copy(update={"seeds": 3, "scored_documents": (10,)})
+    three = done(zero_shot=1, lora=3, full=3)
+    five = needed_by(few.model_copy(update={"seeds": 5}), three)
+    assert correct(few, five + 1, three, LOOKED) == few.model_copy(update={"seeds": 5})
+    assert correct(few, five - 1, three, LOOKED) == few
     # The first look takes place, whatever the time.
     assert correct(study, 0.0, done(lora=1), LOOKED).seeds == 3
 

@@ -1,6 +1,7 @@
 """Studies that stop when they are settled, with scores from a known model and without training."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from support.known_scores import known_scores
 from tiny import example_row
 from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
+from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
+from tuneoff.results.study_state import BudgetFile, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
+from tuneoff.study import runner
 from tuneoff.study.executor import Job, SilentObserver
-from tuneoff.study.runner import carry_out_study, prepare
+from tuneoff.study.inputs import StudyInputs
+from tuneoff.study.runner import Limits, carry_out_study, prepare
 from tuneoff.study.shared_folder import SharedFolderExecutor, take_part
 from tuneoff.verdict.summarize import summarize
 
@@ -197,3 +202,70 @@ def test_machines_that_share_a_folder_take_the_same_looks(spec_of: SpecOf, tmp_p
     assert study.complete
     assert scores_in(study) == scores_in(whole)
     assert not study.dir.is_shared()
+
+
+@pytest.fixture
+def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that finds that each run takes a minute."""
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    speeds = Speed(start=60, step=0, check=0, write=0)
+    monkeypatch.setattr(
+        runner,
+        "measure_speeds",
+        lambda study, *_: {(model.name, name): speeds for model in study.models for name in study.methods},
+    )
+
+
+@pytest.mark.usefixtures("probe")
+def test_a_time_limit_plans_the_first_look_and_more_looks_if_there_is_time(spec_of: SpecOf, tmp_path: Path) -> None:
+    """The runs take no time at all."""
+    spec, limits = spec_of(), Limits(budget_seconds=700.0)
+    prepared = prepare(spec, tmp_path / "study", limits)
+    assert prepared.fitted is not None
+    assert prepared.spec.seeds == 3
+    assert any("seeds 6 -> 3" in line for line in prepared.fitted.reduced)
+    executor = FakeExecutor(
+        [example.id for example in prepared.inputs.dataset.test],
+        scores=known_scores(TIE, documents_of(prepared.inputs)),
+    )
+    study = carry_out_study(prepared, executor, SilentObserver())
+    assert seeds_of(study) == {"zero_shot": 1, "few_shot": 3, "soft_prompt": 6, "lora": 6}
+    assert isinstance(study.budget, BudgetFile)
+    assert any("seeds 3 -> 6" in line for line in study.budget.corrections)
+    assert study.complete
+    assert prepare(spec, tmp_path / "study", limits).missing == ()
+
+
+@pytest.mark.usefixtures("probe")
+def test_looks_for_which_no_time_is_left_are_named(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run takes a minute: ten until the first look, two more for each that follows."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    class Minute(FakeExecutor):
+        def _carry_out(self, job: Job) -> Record:
+            now[0] += 60.0
+            record = super()._carry_out(job)
+            stamps = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T00:01:00+00:00"}
+            job.dir.write_record(record.model_copy(update=stamps))
+            return job.dir.read_record()
+
+    spec, limits = spec_of(), Limits(budget_seconds=770.0)
+    prepared = prepare(spec, tmp_path / "study", limits)
+    documents = documents_of(prepared.inputs)
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    study = carry_out_study(prepared, Minute(ids, scores=known_scores(TIE, documents)), SilentObserver())
+    assert seeds_of(study) == {"zero_shot": 1, "few_shot": 3, "soft_prompt": 4, "lora": 4}
+    [verdict] = summarize(study).verdicts
+    assert verdict.looks is not None
+    assert [one.seeds for one in verdict.looks.taken] == [3, 4]
+    assert verdict.looks.left_out == (5, 6)
+    assert study.complete
+    again = prepare(spec, tmp_path / "study", limits)
+    assert (again.missing, again.spec.seeds) == ((), 4)
+
+
+def documents_of(inputs: StudyInputs) -> int:
+    return len(inputs.dataset.test)

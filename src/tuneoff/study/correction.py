@@ -10,7 +10,7 @@ runs that are done were carried out with them. Scores are never looked at, and a
   to come score fewer documents, or a seed is left out. A finished run keeps its texts: methods are compared on the
   documents that all runs have.
 - A study that stops when it is settled has the seeds of one of its looks, at least those of the first. From that look
-  on its documents stay.
+  on its documents stay, and it gets as many of the further looks as fit.
 """
 
 import math
@@ -82,8 +82,9 @@ def corrected(
     least = floor if begun else smallest
     possible = asked.possible_seeds
     complete = _complete_seeds(study, done)
+    looked = study.until_settled and complete >= possible[0]
     # Outside systems wrote texts for exactly these documents, and looks are compared with each other.
-    if study.predictions or (study.until_settled and complete >= possible[0]):
+    if study.predictions or looked:
         least = most = now.documents
     complete = max(complete, possible[0])
 
@@ -107,7 +108,8 @@ def corrected(
         found = [replace(now, documents=least, seeds=min(seeds for seeds in possible if seeds >= complete))]
     best = min(found, key=lambda size: (smallest_difference(study, size.documents, size.seeds), -size.seeds))
     worth = smallest_difference(study, now.documents, now.seeds) * (1 - _WORTH_A_CHANGE)
-    if fits(now) and smallest_difference(study, best.documents, best.seeds) > worth:
+    # After a look, its results say whether further seeds are worth it.
+    if not looked and fits(now) and smallest_difference(study, best.documents, best.seeds) > worth:
         return study
     return _sized(study, best, whole, begun=begun)
 
