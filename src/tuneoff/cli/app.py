@@ -1,5 +1,6 @@
 """The commands. Each parses its flags, calls one function and prints; slow modules are imported inside functions."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -527,6 +528,29 @@ def push(
     require_tune("tuneoff push")
     flags = PushFlags(dry_run, public, dataset, task, with_texts, method, trust_remote_code)
     show(carry_out_push(_folder(run), repository, flags))
+    return DONE
+
+
+@app.command("try")
+def try_methods(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port of the page.", show_default="a free one")
+    ] = 0,
+    trust_remote_code: TrustRemoteCode = False,
+) -> int:
+    """Open a page on this machine that writes the texts of all methods for a document that you paste.
+
+    Only this machine can reach the page, and only with the token in its address. Ctrl-C ends it.
+    """
+    from tuneoff.cli.tries import open_page
+
+    require_tune("tuneoff try")
+    page = open_page(_folder(folder), port, trust_remote_code=trust_remote_code)
+    show(page.address)
+    say("open this address in a browser on this machine; Ctrl-C ends it")
+    with contextlib.suppress(KeyboardInterrupt):
+        page.serve()
     return DONE
 
 
