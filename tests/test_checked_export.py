@@ -76,7 +76,7 @@ def test_without_a_check_the_card_says_why(study: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(checked_export, "find_spec", lambda name: None)
     done = export_run(run, Wanted("gguf", "q8_0"), tmp_path / "b")
     assert done.sentence == (
-        "Not checked: llama-cpp-python is not installed (pip install llama-cpp-python, then export again)."
+        "Not checked: llama-cpp-python is not installed (pip install 'tuneoff[gguf-check]', then export again)."
     )
     assert done.numbers == "q8_0"
     (study / "documents.jsonl").rename(study / "elsewhere")

@@ -38,7 +38,7 @@ _PROGRAMS: dict[Form, tuple[str, ...]] = {
     "gguf": ("llama_cpp_python",),
     "ollama": ("llama_cpp_python",),
 }
-INSTALL_LLAMA_CPP = "pip install llama-cpp-python"
+INSTALL_LLAMA_CPP = "pip install 'tuneoff[gguf-check]'"
 DOCUMENTS_TO_CHECK = 100
 _DOCUMENT = "DOCUMENT"
 
