@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODELFILE = "Modelfile"
 _CARD_OF_RUN = "README.md"
 _LEAST_CONTEXT = 4096  # of an Ollama model: its documents are not truncated to the tokens of the study
-_NAME_SIGNS = re.compile(r"[^A-Za-z0-9.-]+")
+_NAME_SIGNS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
