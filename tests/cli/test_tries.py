@@ -42,7 +42,8 @@ def test_questions_are_checked() -> None:
     writers = cast(SideBySide, SimpleNamespace(fields=("aspect",), write=writes))
     asked: dict[str, Any] = {"method": "lora", "document": "a", "fields": {"aspect": "b", "other": "c"}}
     assert write(writers, asked) == {"text": "lora a {'aspect': 'b'}", "seconds": 1.0, "note": ""}
-    for change in ({"method": 1}, {"document": None}, {"fields": []}):
+    changes: list[dict[str, Any]] = [{"method": 1}, {"document": None}, {"fields": []}]
+    for change in changes:
         with pytest.raises(UserError, match="a question has"):
             write(writers, asked | change)
     with pytest.raises(UserError, match="the field aspect has no value"):
