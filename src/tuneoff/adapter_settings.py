@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LOADS = ("megatron_config", "prompt_tuning_init_state_dict_path", "adapters", "shadow_model")
 # Regular expressions: a text is matched with the name of every module; of a table, the keys are.
 _EXPRESSIONS = re.compile(r"target_modules|exclude_modules|modules_to_save|layers_pattern|\w+_pattern|\w+_bias_modules")
-_MATCHING = ProcessLimits(memory_bytes=10**9, cpu_seconds=20, wall_seconds=120, result_bytes=1000)
+_MATCHING = ProcessLimits(memory_bytes=10**9, cpu_seconds=5, wall_seconds=60, result_bytes=1000)
 # How large the tensors of an adapter become: beside each matrix of the model, for each of its rows and columns.
 _RANKS = re.compile(r"(\w+_)?(r|rank)|rank_pattern|adapter_len")
 _FREQUENCIES = re.compile(r"n_frequency(_pattern)?")  # beside each matrix, whatever its shape
@@ -35,11 +35,11 @@ def loads_more(settings: Mapping[str, Any]) -> str | None:
     return next((key for key in _LOADS if settings.get(key) and settings[key] != "mirror"), None)
 
 
-def check_effort(path: Path, settings: Mapping[str, Any], stored_elements: int, model: nn.Module) -> None:
+def check_effort(where: Path | str, settings: Mapping[str, Any], stored_elements: int, model: nn.Module) -> None:
     """Raise `UserError` for settings that would take far more memory or time than the adapter's own weights need.
 
     Args:
-        path: of the settings, for messages.
+        where: path or method that the settings are of, for messages.
         settings: as they were read from a file.
         stored_elements: numbers in the adapter's weights.
         model: that the adapter is put into.
@@ -50,15 +50,17 @@ def check_effort(path: Path, settings: Mapping[str, Any], stored_elements: int, 
     for keys, elements in ((_RANKS, width), (_FREQUENCIES, len(widths))):
         for key, number in _numbers(settings, keys):
             if number * elements > most:
-                raise _beyond_reason(path, key, number)
+                raise _beyond_reason(where, key, number)
     for key, number in (*_numbers(settings, _ROUNDS), *_rounds_in_words(settings), *_copied_layers(settings)):
         if number > (_MOST_LAYERS if key == "layer_replication" else _MOST_ROUNDS):
-            raise _beyond_reason(path, key, number)
-    _check_expressions(path, settings, [name for name, _ in model.named_modules()])
+            raise _beyond_reason(where, key, number)
+    _check_expressions(where, settings, [name for name, _ in model.named_modules()])
 
 
-def _beyond_reason(path: Path, key: str, number: float) -> UserError:
-    return UserError(f"{path}: `{key}` is {number:,}, which is beyond reason for its weights; copy the adapter again")
+def _beyond_reason(where: Path | str, key: str, number: float) -> UserError:
+    return UserError(
+        f"{where}: `{key}` is {number:,}, which is beyond reason for its weights; correct it, or copy it again"
+    )
 
 
 def _numbers(settings: Mapping[str, Any], keys: re.Pattern[str]) -> Iterator[tuple[str, float]]:
@@ -85,7 +87,7 @@ def _copied_layers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     yield "layer_replication", sum(max(1, end - start) for start, end in ends)
 
 
-def _check_expressions(path: Path, settings: Mapping[str, Any], names: Iterable[str]) -> None:
+def _check_expressions(where: Path | str, settings: Mapping[str, Any], names: Iterable[str]) -> None:
     expressions = list(_expressions(settings))
     modules = list(names)
 
@@ -103,7 +105,7 @@ def _check_expressions(path: Path, settings: Mapping[str, Any], names: Iterable[
         call_confined(match, _MATCHING)
     except LimitReached as error:
         raise UserError(
-            f"{path}: matching its patterns with the names of the model's layers {error}; name the layers in full"
+            f"{where}: matching its patterns with the names of the model's layers {error}; name the layers in full"
         ) from error
 
 

@@ -76,3 +76,11 @@ def test_an_encoding_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_mark_is_no_text_when_utf8_is_given(tmp_path: Path) -> None:
     assert found(tmp_path, b"\xef\xbb\xbfa", "UTF8").name == "utf-8-sig"
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "utf-16"])
+def test_an_encoding_that_cannot_read_the_file(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"plain text in ASCII")
+    with pytest.raises(UserError, match=r"a\.txt: not text in "), file_source(path).text(encoding, None) as text:
+        text.read()

@@ -37,3 +37,11 @@ def test_types_that_peft_does_not_have_in_layers_are_refused() -> None:
 def test_an_error_of_peft_is_one_sentence(tiny_model: TinyModel) -> None:
     with pytest.raises(UserError, match="peft:LOHA: PEFT refuses this"):
         build("peft:LOHA", {"r": -1}).adapt(load(tiny_model("llama")), [], 0)
+
+
+def test_settings_of_a_stranger_load_nothing_and_need_no_more_than_the_model(tiny_model: TinyModel) -> None:
+    base = load(tiny_model("llama"))
+    with pytest.raises(UserError, match=r"peft:shadow\.shadow_model: names code, a pickle or another model"):
+        build("peft:shadow", {"shadow_model": "owner/model"}).apply(base, examples(), 0)
+    with pytest.raises(UserError, match="peft:lora: `r` is 1,000,000,000, which is beyond reason"):
+        build("peft:lora", {"r": 10**9}).apply(base, examples(), 0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
 
 
@@ -28,6 +29,15 @@ def test_a_run_has_one_claim(tmp_path: Path) -> None:
     holder = claims(tmp_path, "").holder("lora-s0")
     assert holder is not None
     assert (holder.worker, holder.since, holder.ended) == ("mine", "now", None)
+
+
+def test_a_number_of_a_stranger_is_not_counted_from(tmp_path: Path) -> None:
+    folder = tmp_path / "claims" / "run"
+    folder.mkdir(parents=True)
+    (folder / "999999999.json").write_text("{}")
+    (folder / "999999999.ended").write_text('{"how": "released"}')
+    with pytest.raises(UserError, match=r"run: claim number 999,999,999, which no study reaches"):
+        claims(tmp_path, "mine").take("run", "now")
 
 
 def test_a_claim_holds_while_it_beats(tmp_path: Path) -> None:

@@ -88,3 +88,21 @@ def test_a_record_names_no_files_outside_its_artefact(name: str) -> None:
     with pytest.raises(ValidationError, match="not a path inside"):
         Artefact(format="prompt", bytes=1, files=(name,))
     assert Artefact(format="prompt", bytes=1, files=("a/b.json",)).files == ("a/b.json",)
+
+
+@pytest.mark.parametrize("number", ["-1.0", "1e999", "NaN"])
+@pytest.mark.parametrize("key", ["wall_seconds", "cpu_seconds"])
+def test_a_time_that_no_clock_measures_is_refused(key: str, number: str) -> None:
+    record = a_record().model_copy(update={"resources": resources_of(train=1.0)})
+    plain = json.loads(record.model_dump_json())
+    next(iter(plain["resources"]["phases"].values()))[key] = "HERE"
+    with pytest.raises(ValidationError, match=key):
+        Record.model_validate_json(json.dumps(plain).replace('"HERE"', number))
+
+
+def test_sizes_are_not_negative() -> None:
+    for change in ({"artefact": {"format": "peft", "bytes": -1}}, {"trainable_parameters": -1}):
+        with pytest.raises(ValidationError, match="greater than or equal to 0"):
+            Record.model_validate(a_record().model_dump() | change)
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        Reading(value=-5.0, unit="J")

@@ -333,7 +333,18 @@ def test_a_study_is_complete_if_no_planned_run_is_missing(tmp_path: Path) -> Non
     assert folder.load().complete
 
 
-@pytest.mark.parametrize("name", ["runs", "figures", "runs/lora-s0", "runs/lora-s0/artefact", "runs/lora-s0/log.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs",
+        "figures",
+        "runs/lora-s0",
+        "runs/lora-s0/artefact",
+        "runs/lora-s0/log.txt",
+        "claims/lora-s0",
+        "attempts/a.1",
+    ],
+)
 def test_a_link_in_a_folder_to_write_to_is_refused(tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

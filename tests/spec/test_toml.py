@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff.confined import ProcessLimits
 from tuneoff.errors import UserError
-from tuneoff.spec import StudySpec
+from tuneoff.spec import StudySpec, toml
 from tuneoff.spec.toml import Override, line_of, presets, read_toml
 
 TOML = """# a study
@@ -165,3 +166,20 @@ def test_a_study_with_looks_needs_more_seeds_than_the_first_look(study_file: Pat
     assert read(study_file, switch).looks == (3, 4, 5, 6)
     with pytest.raises(UserError, match=r"judged after 3 seeds first, so it needs more than 3, not 2: --seeds 6"):
         read(study_file, switch, Override(("seeds",), 2, "--seeds"))
+
+
+def test_a_file_that_takes_far_longer_to_read_than_a_study_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toml, "_READING", ProcessLimits(10**9, 1, 60, 1000))
+    path = tmp_path / "study.toml"
+    path.write_text("a" + ".a" * 100_000 + " = 1\n")
+    with pytest.raises(UserError, match=r"study\.toml: needs more than 1 s of computing to be read"):
+        read(path)
+
+
+def test_an_integer_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text("seeds = 0x" + "f" * 10_000)
+    with pytest.raises(UserError, match="an integer of more than 64 bits"):
+        read(path)

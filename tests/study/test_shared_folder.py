@@ -174,3 +174,6 @@ def test_a_folder_cannot_allow_code_of_a_model(study: StudySpec, tmp_path: Path)
     folder.write_work(work.model_copy(update={"directory": "/not/there"}))
     with pytest.raises(UserError, match="was begun in /not/there"):
         take_part(folder.path, fake(ids), SilentObserver())
+    folder.write_work(work.model_copy(update={"directory": "not\0there"}))
+    with pytest.raises(UserError, match=r"cannot open .embedded null byte"):
+        take_part(folder.path, fake(ids), SilentObserver())

@@ -10,6 +10,7 @@ from support.verdict_study import add_run, edit_record, load, run_dirs, study_fo
 from tuneoff.cli import verdicts
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Provenance, Record, RunDetails
+from tuneoff.spec import GenerateSpec, PromptSpec
 from tuneoff.verdict.confounds import arithmetic, confounds_between, confounds_between_sizes, find_confounds
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import load_scores
@@ -192,3 +193,28 @@ def test_training_set_sizes_of_other_arithmetic_are_reported(study: Path) -> Non
     mixed = [first.model_copy(update={"details": RunDetails.model_validate(FP32)}), *others]
     [caution] = confounds_between_sizes([*mixed, *small])
     assert "Full fine-tuning (float32 at 10 %, bfloat16 and float32 at 100 %)" in caution
+
+
+def test_runs_that_were_not_asked_for_the_same_are_a_caution(study: Path) -> None:
+    lora = next(folder for folder in run_dirs(study) if "lora" in folder.name)
+    spec = lora.read_record().spec
+    shorter = spec.model_copy(update={"generate": GenerateSpec(max_new_tokens=1)})
+    edit_record(lora, spec=shorter.model_copy(update={"prompt": PromptSpec(instruction="Another.")}))
+    prompt, generation = find_confounds(records_of(study))
+    assert prompt.changes_scores
+    assert prompt.description.startswith("runs differ in prompt: hash ")
+    assert generation.description == (
+        "runs differ in generation: 64 tokens and 1 beam at most (4 runs: Zero-shot, LoRA, Full fine-tuning), "
+        "1 token and 1 beam at most (1 run: LoRA); this alone may change scores"
+    )
+
+
+def test_runs_on_other_data_or_weights_are_a_caution(study: Path) -> None:
+    contents = {"data": {"description": "", "content_hash": "1"}, "model": {"name": "starter", "content_hash": "2"}}
+    first, *others = run_dirs(study)
+    for folder in others:
+        changed(folder, provenance=provenance(**contents))
+    assert find_confounds(records_of(study)) == []  # what is not known is no difference
+    contents = {"data": {"description": "", "content_hash": "3"}, "model": {"name": "starter", "content_hash": "4"}}
+    changed(first, provenance=provenance(**contents))
+    assert [found.aspect for found in find_confounds(records_of(study))] == ["data", "weights of the base model"]

@@ -10,7 +10,7 @@ from support.verdict_study import add_run, edit_spec, load, run_dirs, study_fold
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
-from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import Scores, group_indices, load_scores, tabulate
@@ -229,3 +229,33 @@ def test_nothing_is_missing_from_a_study_that_is_done(tmp_path: Path) -> None:
     verdict = decide(load_scores(load(study))[0])
     assert verdict.left_out == ()
     assert not any("lanned" in line or "Not judged" in line for line in verdict.sentences)
+
+
+def with_rows(study: Path, rows: list[Prediction]) -> StoredStudy:
+    """The study with these predictions as those of one run, with digests that fit."""
+    folder = next(folder for folder in run_dirs(study) if "lora" in folder.name)
+    folder.write_predictions(rows)
+    folder.write_record(folder.read_record())
+    return load(study)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("g0-a", 1.0), ("g0-a", 99.0)], r"predictions\.jsonl: the document 'g0-a' is in it twice"),
+        (
+            [("g0-a", 1.0), ("elsewhere", 99.0)],
+            r"has a score for the document 'elsewhere', which documents\.jsonl does",
+        ),
+        ([("g0-a", 100.5)], r"its ROUGE-1 is 100\.5 to 100\.5, and that is from 0 to 100; restore"),
+        ([("g0-a", -1.0), ("g0-b", 2.0)], r"its ROUGE-1 is -1 to 2, and that is from 0 to 100"),
+    ],
+)
+def test_scores_that_cannot_be_of_this_study_are_refused(
+    tmp_path: Path, rows: list[tuple[str, float]], message: str
+) -> None:
+    study = with_rows(
+        study_folder(tmp_path), [Prediction(id=key, text="", scores={"rouge1": value}) for key, value in rows]
+    )
+    with pytest.raises(UserError, match=message):
+        load_scores(study)

@@ -151,6 +151,8 @@ def reading(name: str) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not text in {error.encoding}; give another --encoding") from error
+    except UnicodeError as error:  # a codec that is not for files, or a mark that is missing
+        raise UserError(f"{name}: not text in that encoding ({error}); give another --encoding") from error
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise UserError(f"{name}: the compressed file is damaged or incomplete; write or download it again") from error
     except (OSError, NotImplementedError, RuntimeError) as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tuneoff.adapter_settings import check_effort, loads_more
 from tuneoff.errors import UserError
 from tuneoff.methods.base import AdaptedModel, Method
 from tuneoff.methods.hyperparameters import bounded
@@ -50,6 +51,10 @@ class PeftAdapter(Method):
         known = {field.name for field in dataclasses.fields(config_class)}
         if "target_modules" in known:
             settings.setdefault("target_modules", ALL_LINEAR)
+        if (key := loads_more(settings)) is not None:
+            raise UserError(f"{self.name}.{key}: names code, a pickle or another model to load; leave it out")
+        elements = sum(parameter.numel() for parameter in base.model.parameters())
+        check_effort(self.name, {**settings, "peft_type": self.peft_type}, elements, base.model)
         try:
             config = config_class(task_type=TaskType.CAUSAL_LM, **settings)
             peft_model = add_peft_layers(base, config, base.revision)

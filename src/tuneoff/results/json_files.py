@@ -158,3 +158,14 @@ def parse_jsonl(data: bytes, path: Path, model: type[Model]) -> list[Model]:
     except ValidationError as error:
         message = f"{path}: damaged or written by another version of tuneoff; restore it or run the study again"
         raise UserError(message) from error
+
+
+def check_unique(rows: Iterable[Any], path: Path) -> None:
+    """Raise `UserError` if two rows of the file `path` have one `id`: one of the two would count without a word."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise UserError(
+                f"{path}: the document {row.id[:60]!r} is in it twice; restore the file or run the study again"
+            )
+        seen.add(row.id)

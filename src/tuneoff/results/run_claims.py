@@ -24,6 +24,7 @@ CLAIMS = "claims"
 LEASE_SECONDS = 180.0
 BEATS_IN_A_LEASE = 6
 _MOST_BYTES = 10_000
+_MOST_CLAIMS = 10_000  # of one run: a worker that dies again and again makes some hundreds
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,12 @@ class Claims:
     def take(self, run: str, now: str) -> Claim | None:
         """Claim `run`; None while another process holds it, or if another one was faster. `now`: the time, to be shown.
 
-        Raises `OSError` if the folder cannot be written.
+        Raises `OSError` if the folder cannot be written, and `UserError` for claims that cannot be tuneoff's.
         """
         folder = self.study / CLAIMS / run
         before = max(_numbers(folder), default=0)
+        if before >= _MOST_CLAIMS:
+            raise UserError(f"{folder}: claim number {before:,}, which no study reaches; remove that folder")
         if before:
             holder = self._holder(run, before)
             if holder.ended is None and not self._has_expired(holder):

@@ -17,6 +17,7 @@ from tuneoff.regular_files import open_regular
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
+    check_unique,
     json_text,
     jsonl_text,
     new_file_mode,
@@ -142,7 +143,9 @@ class RunDir:
 
     def read_predictions(self) -> list[Prediction]:
         """The predictions, empty if the run wrote none. Raises `UserError` for a damaged file."""
-        return parse_jsonl(self.covered.read(PREDICTIONS) or b"", self.path / PREDICTIONS, Prediction)
+        rows = parse_jsonl(self.covered.read(PREDICTIONS) or b"", self.path / PREDICTIONS, Prediction)
+        check_unique(rows, self.path / PREDICTIONS)
+        return rows
 
     def write_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Write `predictions.jsonl`."""

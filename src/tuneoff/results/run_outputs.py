@@ -72,7 +72,7 @@ class RunOutputs:
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return math.nan if value is None or not math.isfinite(value) else value
 
 
 def _digest(row: Prediction) -> int:

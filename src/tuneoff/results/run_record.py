@@ -5,8 +5,10 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AllowInfNan,
     BaseModel,
     ConfigDict,
+    Field,
     JsonValue,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -21,6 +23,7 @@ SCHEMA_VERSION = 1
 # Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
 NUMERICS_VERSION = 8
 
+NotNegative = Annotated[float, Field(ge=0), AllowInfNan(False)]
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
 ArtefactFormat = Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
@@ -29,7 +32,7 @@ ArtefactFormat = Literal["peft", "transformers", "tensors", "embeddings", "promp
 class Reading(Frozen):
     """A measured number with its unit and source; without a number, the reason why there is none."""
 
-    value: float | None
+    value: NotNegative | None
     unit: str
     source: str | None = None
     reason: str | None = None
@@ -38,11 +41,11 @@ class Reading(Frozen):
 class PhaseResources(Frozen):
     """Cost of one phase."""
 
-    wall_seconds: float
-    cpu_seconds: float
-    tokens: int | None = None
+    wall_seconds: NotNegative
+    cpu_seconds: NotNegative
+    tokens: Annotated[int, Field(ge=0)] | None = None
     """Tokens processed, without padding."""
-    peak_memory_bytes: int
+    peak_memory_bytes: Annotated[int, Field(ge=0)]
     """Largest resident set of this process during the phase."""
     accelerator_peak_bytes: Reading
     energy: Reading
@@ -66,7 +69,7 @@ class Resources(Frozen):
     """Cost of one run."""
 
     phases: dict[str, PhaseResources]
-    peak_memory_bytes: int
+    peak_memory_bytes: Annotated[int, Field(ge=0)]
     memory_source: str | None = None
     """Where the memory peaks come from."""
     threads: int
@@ -131,7 +134,7 @@ class Artefact(Frozen):
 
     format: ArtefactFormat
     """`tensors`: some of the base model's own parameters. `prompt`: examples for the prompt."""
-    bytes: int
+    bytes: Annotated[int, Field(ge=0)]
     """Size of all files on disk."""
     files: tuple[str, ...] = ()
     """Paths relative to the artefact folder, and inside it."""
@@ -316,8 +319,8 @@ class Record(Frozen):
     signature: str | None = None
     """The ROUGE variant."""
     resources: Resources | None = None
-    trainable_parameters: int | None = None
-    total_parameters: int | None = None
+    trainable_parameters: Annotated[int, Field(ge=0)] | None = None
+    total_parameters: Annotated[int, Field(ge=0)] | None = None
     artefact: Artefact | None = None
     notes: tuple[str, ...] = ()
     """Warnings for people, for example about truncation."""

@@ -37,6 +37,7 @@ from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
     Model,
+    check_unique,
     json_text,
     jsonl_text,
     parse_json,
@@ -380,7 +381,9 @@ class StudyDir:
 
     def _read_rows(self, name: str, model: type[Model]) -> list[Model]:
         data = self.covered.read(name)
-        return [] if data is None else parse_jsonl(data, self.path / name, model)
+        rows = [] if data is None else parse_jsonl(data, self.path / name, model)
+        check_unique(rows, self.path / name)
+        return rows
 
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json`."""

@@ -4,7 +4,9 @@ The TOML mirrors `StudySpec`; `models` may also be a list of names. Every error 
 flag. Relative paths in a file are relative to that file, relative paths in flags to the working directory.
 """
 
+import contextlib
 import re
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tuneoff.confined import LimitReached, ProcessLimits, call_confined
 from tuneoff.errors import UserError
 from tuneoff.regular_files import read_limited
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
@@ -32,6 +35,9 @@ SECTIONS: dict[str, type[Frozen]] = {
 FILE_KEYS = ("train_file", "validation_file", "test_file")
 _MOST_BYTES = 1_000_000  # of a study file
 _OPEN_PIPES = ("/dev/fd/", "/proc/self/fd/")
+_LONG_TEXT = 4_000  # characters: a shorter one is read in a second, whatever it is
+_READING = ProcessLimits(memory_bytes=2 * 10**9, cpu_seconds=10, wall_seconds=60, result_bytes=1000)
+_SEARCH_SECONDS = 5.0
 _MOST_LINES_TO_SEARCH = 1000  # the search for a line reads the text once for each of its lines
 TO_EVERY_MODEL = "*"
 TRUST = ("models", TO_EVERY_MODEL, "trust_remote_code")
@@ -73,13 +79,16 @@ def line_of(text: str, path: KeyPath) -> int | None:
     """The line (from 1) of the first statement that sets `path` in a valid TOML text.
 
     A prefix of the text that ends between two statements is valid TOML too, so the statement in question follows the
-    longest valid prefix without the key. This needs no second TOML grammar. None if there is none, or for a long text.
+    longest valid prefix without the key. This needs no second TOML grammar. None if there is none, or for a text that
+    takes long.
     """
     lines = text.splitlines()
     if len(lines) > _MOST_LINES_TO_SEARCH:
         return None
-    after = 0
+    after, end = 0, time.monotonic() + _SEARCH_SECONDS
     for count in range(1, len(lines) + 1):
+        if time.monotonic() > end:
+            return None
         try:
             found: Any = tomllib.loads("\n".join(lines[:count]) + "\n")
         except tomllib.TOMLDecodeError:
@@ -178,12 +187,41 @@ def _content(file: Path) -> bytes:
 
 
 def _parse(source: _Source) -> dict[str, Any]:
+    if len(source.text) > _LONG_TEXT:
+        _try(source)
     try:
-        return tomllib.loads(source.text)
+        document = tomllib.loads(source.text)
+        _check_integers(document)
+        return document
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UserError(
             f'{source.name}: not TOML ({error}); a line is a key and its value, and texts are in quotes: name = "mine"'
         ) from error
+
+
+def _try(source: _Source) -> None:
+    """Raise `UserError` for a text that takes far longer to read than any study: a key may have any number of parts."""
+
+    def work() -> bytes:
+        with contextlib.suppress(ValueError, RecursionError):  # said with the line, afterwards
+            tomllib.loads(source.text)
+        return b""
+
+    try:
+        call_confined(work, _READING)
+    except LimitReached as error:
+        raise UserError(f"{source.name}: {error} to be read, so it is no study; write it again") from error
+
+
+def _check_integers(document: object) -> None:
+    """Raise `ValueError` for an integer that has more bits than TOML allows."""
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+        elif isinstance(one, int) and one.bit_length() > 64:
+            raise ValueError("an integer of more than 64 bits")
 
 
 def _check_tables(document: Mapping[str, Any], source: _Source | None) -> None:

@@ -285,10 +285,11 @@ def take_part(
         )
     try:
         os.chdir(work.directory)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a null character is a ValueError
+        why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"{folder}: was begun in {work.directory}, which this machine cannot open ({error.strerror}); data and "
-            "models must be there under the same paths"
+            f"{folder}: was begun in {work.directory}, which this machine cannot open ({why}); data and models must be "
+            "there under the same paths"
         ) from error
     counted = _Counting(observer)
     plan = directory.read_plan()

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from tuneoff.methods import METHODS
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import Confound
-from tuneoff.text import join_words
+from tuneoff.spec import json_hash
+from tuneoff.text import join_words, plural
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
@@ -24,8 +25,9 @@ LabelledRuns = Sequence[tuple[Record, str]]  # a record, and the method or study
 def find_confounds(records: Iterable[Record]) -> list[Confound]:
     """Confounds within one study, for each base model; those that change scores come first.
 
-    Compares the finished final runs of a model with each other. Also compares the arithmetic of each method's trials
-    and timing run with that of its final runs. Values that a record does not hold are ignored.
+    Compares the finished final runs of a model with each other, and what all runs of a study share. Also compares the
+    arithmetic of each method's trials and timing run with that of its final runs. Values that a record does not hold
+    are ignored.
     """
     ended = sorted((record for record in records if record.status in ("finished", "diverged")), key=_method_position)
     found = []
@@ -35,7 +37,7 @@ def find_confounds(records: Iterable[Record]) -> list[Confound]:
             for role, statuses in _STATUSES.items()
         }
         finals = by_role["final"]
-        for aspect in _ASPECTS:
+        for aspect in (*_ASPECTS, *_SETTINGS):
             runs = [*finals, *by_role["timing"]] if aspect.affects_costs else finals
             if len(_count_values(aspect, runs)) > 1:
                 found.append(_confound(aspect, runs))
@@ -133,6 +135,25 @@ def _library_version(name: str) -> Callable[[Record], str | None]:
     return lambda record: (record.provenance.versions or {}).get(name) or None
 
 
+def _data_content(record: Record) -> str | None:
+    data = record.provenance.data
+    return None if data is None else data.content_hash
+
+
+def _weights(record: Record) -> str | None:
+    model = record.provenance.model
+    return None if model is None else model.content_hash
+
+
+def _prompt(record: Record) -> str:
+    return f"hash {json_hash(record.spec.prompt)[:6]}"
+
+
+def _generation(record: Record) -> str:
+    settings = record.spec.generate
+    return f"{plural(settings.max_new_tokens, 'token')} and {plural(settings.num_beams, 'beam')} at most"
+
+
 @dataclass(frozen=True)
 class _Aspect:
     name: str
@@ -149,6 +170,16 @@ _ASPECTS = (
     _Aspect("kernels", _kernel_set, changes_scores=True, affects_costs=True, consequence=_CHANGES_SCORES),
     _Aspect("machine", _machine, affects_costs=True, consequence="; their times and energy are not comparable"),
     *(_Aspect(name, _library_version(name)) for name in LIBRARIES),
+)
+# What all runs of one study share. Records that were put together by hand may not.
+_SETTINGS = (
+    _Aspect("data", _data_content, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect("weights of the base model", _weights, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect("prompt", _prompt, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect("generation", _generation, changes_scores=True, consequence=_CHANGES_SCORES),
+    _Aspect(
+        "what ROUGE counts", lambda record: record.spec.score.words, changes_scores=True, consequence=_CHANGES_SCORES
+    ),
 )
 
 

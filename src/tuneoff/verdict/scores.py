@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -275,11 +276,11 @@ def _model_scores(
             raise UserError(
                 f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
             )
-        scores[method, seed] = run.outputs.scores(metric)
+        scores[method, seed] = _checked(run.outputs, metric, study, run.dir.path)
         outputs[method, seed] = run.outputs
         kept[method].append(record)
     for name, found in outside.items():
-        scores[name, 0] = found.scores(metric)
+        scores[name, 0] = _checked(found, metric, study, study.path / "outside" / f"{name}.jsonl")
         outputs[name, 0] = found
     order = {name: index for index, name in enumerate(METHODS)}
     methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
@@ -311,6 +312,25 @@ def _model_scores(
     )
 
 
+def _checked(found: RunOutputs, metric: str, study: StoredStudy, source: Path) -> dict[str, float | None]:
+    """The scores by document id. Raises `UserError` for scores that cannot be of this metric and this study."""
+    scores = found.scores(metric)
+    if study.groups and (other := next((key for key in scores if key not in study.groups), None)) is not None:
+        raise UserError(
+            f"{source}: has a score for the document {other[:60]!r}, which documents.jsonl does not contain; restore "
+            "that file"
+        )
+    scale = METRICS[metric].scale if metric in METRICS else None
+    known = found.known(metric)
+    if scale is not None and known and (min(known) < -_ROUNDING or max(known) > scale + _ROUNDING):
+        raise UserError(
+            f"{source}: its {METRICS[metric].title} is {min(known):,.6g} to {max(known):,.6g}, and that is from 0 to "
+            f"{scale:g}; restore the file or repeat the run"
+        )
+    return scores
+
+
+_ROUNDING = 1e-6  # of scores
 _NO_GROUPS = (
     "The study folder contains no documents, so each test example counts as a document of its own. "
     "Where several examples share a document, the intervals are too narrow."
