@@ -13,6 +13,7 @@ from fake_tracked import LOSSES, spec
 
 from tuneoff.errors import UserError
 from tuneoff.trackers import open_tracker
+from tuneoff.trackers.wandb import foreign_server
 
 pytestmark = pytest.mark.xdist_group("offline runs")
 
@@ -129,3 +130,15 @@ def test_a_wrong_setting_is_a_user_error(tmp_path: Path) -> None:
     pytest.importorskip("wandb", exc_type=ImportError)
     done = in_python(["-c", ASK], tmp_path, WANDB_MODE="offlin")
     assert "UserError: --report-to wandb: wandb cannot start:" in done.stderr
+
+
+def test_a_folder_of_a_stranger_does_not_choose_who_gets_the_key(tmp_path: Path) -> None:
+    workspace, system = tmp_path / "workspace", tmp_path / "system"
+    assert foreign_server(workspace, system, {}) is None
+    workspace.write_text("[default]\nentity = team\n")
+    assert foreign_server(workspace, system, {}) is None
+    workspace.write_text("[default]\nbase_url = https://other.example\n")
+    assert foreign_server(workspace, system, {}) == "https://other.example"
+    assert foreign_server(workspace, system, {"WANDB_BASE_URL": "https://mine.example"}) is None
+    system.write_text(workspace.read_text())
+    assert foreign_server(workspace, system, {}) is None

@@ -5,11 +5,12 @@ switched off here. Logged are the spec, losses, memory and CPU use, scores, cost
 """
 
 import base64
+import configparser
 import importlib
 import netrc
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,6 +64,11 @@ class WandbTracker:
             raise UserError(
                 f"--report-to wandb: wandb cannot start: {reason}; check the WANDB_... variables"
             ) from error
+        if (server := foreign_server(found.settings_workspace, found.settings_system)) is not None:
+            raise UserError(
+                f"--report-to wandb: {found.settings_workspace} sends all, your API key too, to {server}; remove "
+                "that file, or set WANDB_BASE_URL to the server that you trust"
+            )
         if not _has_account(found):
             message = "--report-to wandb: no account is set up; run `wandb login`, or set WANDB_MODE=offline"
             raise UserError(message)
@@ -186,6 +192,28 @@ def _has_account(settings: Any) -> bool:
     asked = os.environ.get("NETRC")
     paths = [Path(asked).expanduser()] if asked else [Path.home() / ".netrc", Path.home() / "_netrc"]
     return any(_in_netrc(path, hosts) for path in paths)
+
+
+def foreign_server(
+    workspace: str | os.PathLike[str], system: str | os.PathLike[str], environment: Mapping[str, str] = os.environ
+) -> str | None:
+    """The server that the settings in the current folder name, unless the user's own settings name it too.
+
+    The folder may be a stranger's, and wandb would send the user's key there.
+    """
+    if environment.get("WANDB_BASE_URL"):  # takes precedence
+        return None
+    named = _server_in(workspace)
+    return None if named == _server_in(system) else named
+
+
+def _server_in(path: str | os.PathLike[str]) -> str | None:
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(path, encoding="utf-8")
+        return settings.get("default", "base_url", fallback=None)
+    except (configparser.Error, UnicodeDecodeError):  # wandb says what is wrong
+        return None
 
 
 def _in_netrc(path: Path, hosts: set[str]) -> bool:
