@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
+from tuneoff.results import json_files
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     finite_or_none,
@@ -140,3 +141,13 @@ def test_a_damaged_line_has_its_number(tmp_path: Path, line: bytes, why: str) ->
     path.write_bytes(b'{"name": 3}\n')
     with pytest.raises(UserError, match=r"rows\.jsonl: damaged or written by another version"):
         parse_jsonl(path.read_bytes(), path, Row)
+
+
+def test_files_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"row\.json: 17 MB, which no such file of tuneoff has; restore it"):
+        parse_json(b"[" * 17_000_000, tmp_path / "row.json", Row, "restore it")
+    monkeypatch.setattr(json_files, "_MOST_ROWS", 2)
+    line = b'{"name": "a"}\n'
+    assert len(parse_jsonl(line * 2, tmp_path / "rows.jsonl", Row)) == 2
+    with pytest.raises(UserError, match=r"rows\.jsonl: 3 rows, and at most 2 are read"):
+        parse_jsonl(line * 3, tmp_path / "rows.jsonl", Row)

@@ -25,6 +25,8 @@ class LaterVersion(UserError):
 
 # Temporary files begin with it, which distinguishes what a killed process left from files of the user.
 TEMPORARY_PREFIX = ".tuneoff-"
+# What a stranger's file may take: a list of empty lists needs fifty times the memory of its text, a row a kilobyte.
+_MOST_OBJECT_BYTES, _MOST_ROWS = 16_000_000, 2_000_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -119,6 +121,8 @@ def parse_json(data: bytes, path: Path, model: type[Model], way_out: str) -> Mod
 
     Raises `UserError`, which ends in `way_out`: a `LaterVersion` if there are keys that this version does not know.
     """
+    if len(data) > _MOST_OBJECT_BYTES:
+        raise UserError(f"{path}: {len(data) / 1e6:,.0f} MB, which no such file of tuneoff has; {way_out}")
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -150,6 +154,10 @@ def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 def parse_jsonl(data: bytes, path: Path, model: type[Model]) -> list[Model]:
     """The lines of the JSON Lines file `path` as `model`s. Raises `UserError` for a damaged file."""
+    if (count := data.count(b"\n")) > _MOST_ROWS:
+        raise UserError(
+            f"{path}: {count:,} rows, and at most {_MOST_ROWS:,} are read; restore it or run the study again"
+        )
     try:
         with contextlib.suppress(ValidationError):
             return [model.model_validate_json(line) for line in io.BytesIO(data) if line.strip()]
