@@ -212,3 +212,10 @@ def test_claims_about_unknown_methods_fractions_and_costs_are_rejected(claim: di
 def test_a_claim_names_as_many_methods_as_it_compares() -> None:
     with pytest.raises(ValueError, match="names 1 methods"):
         ClaimSpec(text="x", kind="better", methods=("lora",))
+
+
+def test_a_claim_about_a_cost_that_does_not_exist_is_undecided(tmp_path: Path) -> None:
+    study = load(study_folder(tmp_path))
+    claim = ClaimSpec(text="x", kind="cost_order", methods=("lora", "zero_shot"), cost="money")
+    [found] = judge_claims([claim], study.records, decide(load_scores(study)[0]), None)
+    assert (found.outcome, found.why) == ("undecided", "no cost is called money")

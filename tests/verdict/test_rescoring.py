@@ -9,6 +9,7 @@ from support.verdict_study import edit_predictions, load, run_dirs, study_folder
 from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.verdict import rescoring
 from tuneoff.verdict.rescoring import rescore
 
 
@@ -82,6 +83,14 @@ def test_withheld_texts_are_not_scored_as_empty(texts_study: Path) -> None:
     rescore(load(texts_study), RougeDialect())
     edit_predictions(folder, lambda row: row.without_text())
     with pytest.raises(UserError, match=f"{folder.path}: contains no texts to score again"):
+        rescore(load(texts_study), RougeDialect())
+
+
+def test_texts_that_are_too_long_for_rouge_are_named(texts_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescoring, "_MOST_PAIRS", 100)
+    with pytest.raises(
+        UserError, match=r"the text for .* have 1. and 22 characters, too many for a common subsequence"
+    ):
         rescore(load(texts_study), RougeDialect())
 
 

@@ -64,6 +64,10 @@ def judge_claims(
         if claim.kind in QUALITY:
             judged.append(next(quality))
             continue
+        if claim.kind == "cost_order" and claim.cost not in {axis.name for axis in COST_AXES}:
+            why = f"no cost is called {claim.cost}"  # in a study that was not started with this claim
+            judged.append(JudgedClaim(text=claim.text, outcome="undecided", why=why))
+            continue
         of_time = claim.kind == "cost_order" and claim.cost in COSTS_OF_TIME
         names = sorted(concurrent & set(claim.methods))
         if of_time and names:

@@ -15,6 +15,9 @@ from tuneoff.spec.run import Frozen
 from tuneoff.verdict.judge import decide_study, exploratory_choices, planned_margin, planned_metric, smaller_fractions
 from tuneoff.verdict.scores import load_scores
 
+# Of characters: the library fills a table of all pairs of words, and ends the process if that does not fit.
+_MOST_PAIRS = 250_000_000
+
 
 class RescoredRun(Frozen):
     """One run by the old and the new dialect: means of the study's ROUGE metric in points."""
@@ -84,6 +87,13 @@ def _rescored(
         raise UserError(f"{source}: has texts for documents that documents.jsonl does not contain; restore that file")
     if any(row.text_withheld for row in rows):
         raise UserError(f"{source}: contains no texts to score again; run the study without --no-texts")
+    for row in rows:
+        longest = max(map(len, documents[row.id].references), default=0)
+        if len(row.text) * longest > _MOST_PAIRS:
+            raise UserError(
+                f"{source}: the text for {row.id[:60]!r} and its reference have {len(row.text):,} and {longest:,} "
+                "characters, too many for a common subsequence; shorten them"
+            )
     return {row.id: metrics.rouge(row.text, documents[row.id].references, dialect)[metric] for row in rows}
 
 
