@@ -36,7 +36,7 @@ def test_a_number_of_a_stranger_is_not_counted_from(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "999999999.json").write_text("{}")
     (folder / "999999999.ended").write_text('{"how": "released"}')
-    with pytest.raises(UserError, match=r"run: claim number 999,999,999, which no study reaches"):
+    with pytest.raises(UserError, match=r"run: claim number 999,999,999, which a study never reaches"):
         claims(tmp_path, "mine").take("run", "now")
 
 

@@ -82,7 +82,7 @@ class Claims:
         folder = self.study / CLAIMS / run
         before = max(_numbers(folder), default=0)
         if before >= _MOST_CLAIMS:
-            raise UserError(f"{folder}: claim number {before:,}, which no study reaches; remove that folder")
+            raise UserError(f"{folder}: claim number {before:,}, which a study never reaches; remove that folder")
         if before:
             holder = self._holder(run, before)
             if holder.ended is None and not self._has_expired(holder):

@@ -210,7 +210,7 @@ def _try(source: _Source) -> None:
     try:
         call_confined(work, _READING)
     except LimitReached as error:
-        raise UserError(f"{source.name}: {error} to be read, so it is no study; write it again") from error
+        raise UserError(f"{source.name}: {error} to be read, so it is not a study; write it again") from error
 
 
 def _check_integers(document: object) -> None:
