@@ -1,7 +1,9 @@
 """The files in `examples/cluster` are well-formed and run commands that exist."""
 
+import json
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,18 @@ def test_the_task_for_skypilot_runs_a_worker() -> None:
     assert task["setup"] == "pip install 'tuneoff[tune]'"  # without the extra nothing trains
     assert task["run"].endswith("tuneoff work /shared/study")
     assert "/shared" in task["file_mounts"]
+
+
+def test_the_cluster_of_ray_asks_for_a_token_and_has_no_dashboard() -> None:
+    cluster = yaml.safe_load((CLUSTER / "ray-cluster.yaml").read_text())
+    assert "pip install 'tuneoff[tune,ray]'" in cluster["setup_commands"]
+    starts = [line for key in ("head", "worker") for line in cluster[f"{key}_start_ray_commands"] if " start " in line]
+    assert len(starts) == 2
+    assert all("RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray start" in line for line in starts)
+    assert "--include-dashboard=false" in starts[0]
+    assert cluster["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    if (spec := find_spec("ray")) is not None and spec.origin is not None:  # Ray's own schema, without Ray's imports
+        import jsonschema  # type: ignore[import-untyped]
+
+        schema = json.loads((Path(spec.origin).parent / "autoscaler" / "ray-schema.json").read_text())
+        jsonschema.validate(cluster, schema)

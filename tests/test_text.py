@@ -6,7 +6,16 @@ import pty
 
 import pytest
 
-from tuneoff.text import LastingStream, did_you_mean, format_duration, join_words, parse_duration, plural, sanitize
+from tuneoff.text import (
+    LastingStream,
+    did_you_mean,
+    format_duration,
+    join_words,
+    parse_duration,
+    parse_size,
+    plural,
+    sanitize,
+)
 
 
 def test_words_are_joined() -> None:
@@ -38,6 +47,14 @@ def test_durations_are_parsed() -> None:
 @pytest.mark.parametrize("text", ["", "20", "m", "0m", "-5m", "1d", "1.2.3m", "5m1h", f"{9**400}h"])
 def test_what_is_not_a_duration_is_none(text: str) -> None:
     assert parse_duration(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("16G", 16e9), ("512m", 512e6), ("1.5 GiB", 1.5e9), ("100", 100), ("3 apples", None), ("-1G", None), ("", None)],
+)
+def test_sizes_are_parsed(text: str, size: float | None) -> None:
+    assert parse_size(text) == size
 
 
 def test_control_codes_are_replaced() -> None:

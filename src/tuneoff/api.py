@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from tuneoff.methods import Method
 from tuneoff.options import DATA_FILES, OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
+from tuneoff.results.store import placed, url_of
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import Effort
 from tuneoff.results.summary import ModelToUse, Summary, Verdict
@@ -76,12 +78,14 @@ def compare(
         test: The same for the test split.
         predictions: Files with the outputs of other systems, by the name that each gets in the table: JSON Lines with
             `id` and `text`.
-        output: Folder of the study; `runs/<name>` by default. Runs that are there are not repeated.
+        output: Folder of the study; `runs/<name>` by default. Runs that are there are not repeated. Or a URL of an
+            object store (`s3://bucket/study`), to which all of it is copied.
         budget: Time limit for the whole study: seconds, or text such as `"20m"`.
         equal: What the trained methods get an equal amount of.
         workers: Concurrent runs; `"auto"` measures which number is fastest.
         engine: What carries out the runs: `local`, `shared` (other machines take part by `tuneoff work`), `slurm`
-            (an array of workers), or an executor of another package. `slurm:workers=8,time=4h` sets more.
+            (an array of workers), `ray` (tasks of a Ray cluster), or an executor of another package.
+            `slurm:workers=8,time=4h` and `ray:address=auto,cpus=2` set more.
         report_to: Experiment trackers, such as `"wandb"`; they need `workers=1`.
         keep_texts: False keeps documents and generated texts out of the folder.
         keep_earlier: Whether finished runs of earlier versions of tuneoff's numerics count.
@@ -96,11 +100,16 @@ def compare(
     require_tune("compare")
     rows = {"train": train, "validation": validation, "test": test}
     spec = _spec_of(study, preset, methods, rows, options, predictions)
-    folder = Path(output).expanduser() if output is not None else Path("runs") / spec.name
+    place = Path("runs") / spec.name if output is None else output if url_of(output) else Path(output).expanduser()
     limits = _limits(budget, equal, workers)
     check_executor(engine)
-    trackers = open_trackers([report_to] if isinstance(report_to, str) else report_to, folder, limits.workers)
-    with contextlib.ExitStack() as held, _progress(progress, spec.metric) as observer:
+    tracked = [report_to] if isinstance(report_to, str) else report_to
+    with (
+        placed(place, warnings.warn) as folder,
+        contextlib.ExitStack() as held,
+        _progress(progress, spec.metric) as observer,
+    ):
+        trackers = open_trackers(tracked, folder, limits.workers)
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
         return carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
 

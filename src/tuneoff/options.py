@@ -51,6 +51,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "max_grad_norm": ("train", "max_grad_norm"),
     "eval_steps": ("train", "eval_steps"),
     "patience": ("train", "patience"),
+    "processes": ("train", "processes"),
     "max_new_tokens": ("generate", "max_new_tokens"),
     "num_beams": ("generate", "num_beams"),
     "rouge_words": ("score", "words"),
@@ -108,6 +109,7 @@ class StudyOptions(TypedDict, total=False):
     max_grad_norm: float
     eval_steps: int
     patience: int
+    processes: int
     max_new_tokens: int
     num_beams: int
     rouge_words: Literal["english", "unicode", "characters"]

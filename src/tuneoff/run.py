@@ -7,10 +7,10 @@ import dataclasses
 import math
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import JsonValue
@@ -25,6 +25,7 @@ from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, use_fast_paths
 from tuneoff.engine.parallel import has_one_worker
 from tuneoff.engine.precision import NumberFormat, choose_dtype, pick_device
+from tuneoff.engine.process_group import ALONE, ProcessGroup, joined
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
 from tuneoff.export.model_card import write_model_card
@@ -72,6 +73,7 @@ def run(
     parts: int = 1,
     keep_texts: bool = True,
     number_format: NumberFormat | None = None,
+    group: Mapping[str, Any] | None = None,
 ) -> Record:
     """Carry out `spec`, write record, predictions, events and artefact into `folder`, and return the record.
 
@@ -79,7 +81,8 @@ def run(
     asked to end, after the training was saved. `parts`: number of parts that each micro-batch is computed in, above 1
     for a run that the system has killed because memory ran out. `keep_texts=False`: no generated text, and no prompt
     that was made from documents, is ever written there. `number_format`: that of the study, for a model whose precision
-    is `auto`; None: it is decided here.
+    is `auto`; None: it is decided here. `group`: the processes that train together, as the arguments of `joined`; this
+    is the first of them, and the others call `help_to_train`.
     """
     run_dir = RunDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,8 @@ def run(
         failure = None
         with contextlib.ExitStack() as ending:
             try:
+                if group is not None:
+                    work.group = ending.enter_context(_joined(group))
                 work.do()
                 ending.enter_context(stopping.stop_deferred())  # all is done: a request to stop waits for the record
             except Diverged as error:
@@ -140,6 +145,32 @@ def run(
     return record
 
 
+def help_to_train(
+    spec: RunSpec,
+    folder: Path,
+    run_id: str,
+    _name: str,
+    *,
+    parts: int = 1,
+    keep_texts: bool = True,  # noqa: ARG001 - it writes none
+    number_format: NumberFormat | None = None,
+    group: Mapping[str, Any],
+) -> None:
+    """Train together with the process that calls `run` with the same arguments, and write nothing."""
+    with Meter() as meter, _joined(group) as joined_group:
+        work = _Work(spec, run_id, RunDir(folder), meter, lambda _event: None)
+        work.parts, work.number_format, work.group = parts, number_format, joined_group
+        work.do()
+
+
+@contextlib.contextmanager
+def _joined(group: Mapping[str, Any]) -> Iterator[ProcessGroup]:
+    """Join the processes of a run, each with its share of the processors."""
+    torch.set_num_threads(group["threads"])
+    with joined(group["rank"], group["size"], group["meeting"]) as found:
+        yield found
+
+
 class _Work:
     """The steps of one run, and what is known so far: a run that fails half-way still records that."""
 
@@ -150,6 +181,7 @@ class _Work:
         self.parts = 1
         self.keep_texts = True
         self.number_format: NumberFormat | None = None
+        self.group = ALONE
         self._one_worker = False
         self.curve = Curve()
         self.scores: dict[str, float | None] = {}
@@ -203,6 +235,8 @@ class _Work:
             validation = validation[:TIMED_TEXTS]
         if method.trains:
             self._fit(adapted, train, validation, base)
+            if not self.group.leads:
+                return
         else:
             self._validate(adapted, validation, base)
         if spec.role == "trial":
@@ -295,7 +329,10 @@ class _Work:
     ) -> None:
         rates = self.spec.method.hyperparameters
         if self.spec.role != "timing":
-            self.checkpoints = Checkpoints(self.run_dir.path, self._identity(), note=self._note)
+            writes = self.group.leads
+            self.checkpoints = Checkpoints(self.run_dir.path, self._identity(), note=self._note, writes=writes)
+        if self.group.size > 1:
+            self._note(f"{self.group.size} processes trained; processor time and memory are those of the first one")
         before = _norms(adapted)
         self.trainer = Trainer(
             adapted,
@@ -313,7 +350,8 @@ class _Work:
             prune_above=self.spec.cut_above,
             parts=self.parts,
             # A timing run measures what a training costs that finds nothing in the cache.
-            open_rows=None if self.spec.role == "timing" else self._open_rows,
+            open_rows=None if self.spec.role == "timing" or not self.group.leads else self._open_rows,
+            group=self.group,
         )
         self.curve = self.trainer.fit()
         if self.trainer.reused_seconds:

@@ -14,6 +14,8 @@ _ACTING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
+_BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class LastingStream:
@@ -74,6 +76,12 @@ def parse_duration(text: str) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < math.inf else None
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of `16G`, `512M` or `1.5 GB`; None for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    return None if found is None else int(float(found[1]) * _BYTES[found[2].upper()])
 
 
 def sanitize(text: str, keep: str = "") -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from support.stepping_executor import jobs_in
 from tuneoff.cli import main
-from tuneoff.cli.work import _bytes, _fitting, _time_limit, status_as_text
+from tuneoff.cli.work import _fitting, _time_limit, status_as_text
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
 from tuneoff.study.executor import Job
@@ -18,6 +18,7 @@ from tuneoff.study.executor import Job
     [
         (["--for", "soon"], "--for soon: a time such as 2h"),
         (["--memory", "much"], "--memory much: a size such as 16G"),
+        (["--memory", "3 apples"], "--memory 3 apples: a size such as 16G"),
         (["--devices", "cuda"], "--devices cuda: numbers of accelerators"),
         ([], "no study that is shared"),
     ],
@@ -32,11 +33,6 @@ def test_mistakes_are_one_sentence(
     assert words in err
     assert err.count("\n") == 1
     assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize(("text", "size"), [("16G", 16e9), ("512m", 512e6), ("1.5 GiB", 1.5e9), ("100", 100)])
-def test_sizes(text: str, size: float) -> None:
-    assert _bytes(text) == size
 
 
 def test_runs_that_need_more_memory_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,8 +67,3 @@ def test_the_status_names_who_works_on_what(tmp_path: Path) -> None:
     assert "released" in text
     assert "working" in text
     assert "\x1b" not in text
-
-
-def test_a_size_without_a_unit_of_bytes_is_refused() -> None:
-    with pytest.raises(UserError, match="--memory 3 apples"):
-        _bytes("3 apples")

@@ -151,9 +151,9 @@ def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(
     asked = []
     real = ParallelWorkers.map
 
-    def watched(self, work, items, *, sequential=False):
+    def watched(self, work, items, indices=None, *, sequential=False):
         asked.append(sequential)
-        return real(self, work, items, sequential=sequential)
+        return real(self, work, items, indices, sequential=sequential)
 
     monkeypatch.setattr(ParallelWorkers, "map", watched)
     gradients_of(made, rows)

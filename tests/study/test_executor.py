@@ -15,9 +15,11 @@ import pytest
 
 from support.fake_runs import PRELOAD, job
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.methods import defaults
 from tuneoff.results.events import Event, Finished, Note, PhaseStarted, StepDone
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
+from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
 from tuneoff.study import executor
 from tuneoff.study.executor import EXECUTORS, Job, LocalExecutor, Observer, Observers, SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout, choose_start_method
@@ -567,7 +569,7 @@ def test_an_executor_of_another_package_is_found_by_its_entry_point(
     install(tmp_path, "cluster = my_cluster:Cluster", textwrap.dedent(code))
     assert "cluster" not in EXECUTORS
     monkeypatch.syspath_prepend(tmp_path)
-    assert list(EXECUTORS) == ["local", "shared", "slurm", "cluster"]
+    assert list(EXECUTORS) == ["local", "shared", "slurm", "ray", "cluster"]
     assert "my_cluster" not in sys.modules  # names alone import nothing
     executor = open_executor("cluster", Layout(2, 1))
     assert (type(executor).__name__, vars(executor)["layout"]) == ("Cluster", Layout(2, 1))
@@ -596,3 +598,54 @@ def test_observers_are_informed_in_their_order(tmp_path: Path) -> None:
     watches = [Watch(), Watch()]
     run([job(tmp_path, name="a")], "finish", "spawn", observer=Observers(*watches))
     assert [watch.order for watch in watches] == [["start a", "end a finished"]] * 2
+
+
+def test_the_other_processes_of_a_run_end_with_it(tmp_path: Path) -> None:
+    own = job(tmp_path)
+    spec = own.spec.model_copy(update={"train": own.spec.train.model_copy(update={"processes": 3})})
+    with LocalExecutor(
+        preload=PRELOAD,
+        target="support.fake_runs:train_together",
+        help_target="support.fake_runs:help_and_stay",
+        alone=Layout(1, 7),
+    ) as opened:
+        [record] = [done.record for done in opened.run([dataclasses.replace(own, spec=spec)], SilentObserver())]
+    assert record.status == "finished"
+    group, others = detail(record, "group"), detail(record, "others")
+    assert isinstance(group, dict)
+    assert isinstance(others, list)
+    assert (group["rank"], group["size"], group["threads"]) == (0, 3, 2)
+    assert [other["group"]["rank"] for other in others] == [1, 2]
+    assert {other["group"]["meeting"] for other in others} == {group["meeting"]}
+    assert not any(alive(other["pid"]) for other in others)
+    assert not Path(group["meeting"]).parent.exists()
+
+
+def test_a_method_that_trains_nothing_needs_no_other_process(tmp_path: Path) -> None:
+    own = job(tmp_path, "zero_shot")
+    train = own.spec.train.model_copy(update={"processes": 3})
+    assert dataclasses.replace(own, spec=own.spec.model_copy(update={"train": train})).processes == 1
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(
+    tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_path: Path
+) -> None:
+    losses = []
+    for processes in (1, 2):
+        spec = RunSpec(
+            model=ModelSpec(name=str(tiny_model("llama")), precision="fp32"),
+            prompt=PromptSpec(max_length=128),
+            data=DataSpec.model_validate({f"{split}_file": str(path) for split, path in tiny_data.items()}),
+            method=MethodSpec(name="lora", hyperparameters=defaults("lora")),
+            train=TrainSpec(max_steps=3, processes=processes),
+            generate=GenerateSpec(max_new_tokens=4),
+        )
+        own = Job(spec=spec, run_id="0123456789abcdef", name="lora", dir=RunDir(tmp_path / str(processes)))
+        with LocalExecutor() as opened:
+            [record] = [done.record for done in opened.run([own], SilentObserver())]
+        assert record.status == "finished", record.failure
+        curve = record.curve
+        losses.append([point.loss for point in curve.train] + [point.loss for point in curve.validation])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert any("2 processes trained" in note for note in record.notes)

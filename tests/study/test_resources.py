@@ -29,6 +29,22 @@ def test_full_tuning_needs_gradients_and_moments() -> None:
         resources.check_memory(BIG.model_copy(update={"precision": "fp32"}), 7_000_000_000, "lora", 16_000_000_000)
 
 
+def test_each_process_of_a_run_needs_the_memory() -> None:
+    resources.check_memory(BIG, 1_000_000_000, "full", 30_000_000_000)
+    with pytest.raises(UserError, match=r"full on big: needs at least 32\.0 GB"):
+        resources.check_memory(BIG, 1_000_000_000, "full", 30_000_000_000, processes=2)
+
+
+def test_processes_that_cannot_train_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "usable_cores", lambda: 4)
+    resources.check_processes(4, on_cpu=True)
+    resources.check_processes(1, on_cpu=False)
+    with pytest.raises(UserError, match="--processes 5: this machine has 4 processors"):
+        resources.check_processes(5, on_cpu=True)
+    with pytest.raises(UserError, match="--processes 2: an accelerator is not divided"):
+        resources.check_processes(2, on_cpu=False)
+
+
 def test_artefacts_must_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "free_disk", lambda folder: 5_000_000_000)
     resources.check_disk(1_000_000_000, 2, tmp_path, "big")

@@ -1,13 +1,16 @@
 """A job, and targets for `LocalExecutor`: each is called in a process of its own, as `tuneoff.run.run` would be."""
 
 import errno
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Record, RunDetails
 from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
@@ -46,6 +49,25 @@ def finish_in_format(spec: RunSpec, folder: Path, run_id: str, name: str, *, num
         details=RunDetails(dtype=number_format),
     )  # fmt: skip
     RunDir(folder).write_record(record)
+
+
+def train_together(spec: RunSpec, folder: Path, run_id: str, name: str, *, group: dict[str, Any]) -> None:
+    """The first process of a run that several train. It ends when the others have said that they are there."""
+    others = [folder / f"{rank}.json" for rank in range(1, group["size"])]
+    while not all(other.exists() for other in others):
+        time.sleep(0.02)
+    details = {"group": group, "others": [json.loads(other.read_text()) for other in others]}
+    record = Record(
+        run_id=run_id, name=name, spec=spec, status="finished", started_at="2026-01-01T00:00:00+00:00",
+        details=RunDetails.model_validate(details),
+    )  # fmt: skip
+    RunDir(folder).write_record(record)
+
+
+def help_and_stay(spec: RunSpec, folder: Path, run_id: str, name: str, *, group: dict[str, Any]) -> None:
+    """Another process of such a run, which would never end by itself."""
+    write_text_atomic(folder / f"{group['rank']}.json", json.dumps({"group": group, "pid": os.getpid(), "name": name}))
+    time.sleep(600)
 
 
 def finish(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:

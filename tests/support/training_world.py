@@ -9,6 +9,7 @@ from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.checkpoint import Checkpoints
+from tuneoff.engine.process_group import ALONE
 from tuneoff.engine.trainer import Trainer, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
@@ -69,7 +70,7 @@ class World:
     def fit_adapted(self, adapted, rate, seed=0, prune_above=(), **spec):
         return self.trainer(adapted, rate, seed, prune_above, **spec).fit()
 
-    def trainer(self, adapted, rate, seed=0, prune_above=(), **spec):
+    def trainer(self, adapted, rate, seed=0, prune_above=(), group=ALONE, **spec):
         return Trainer(
             adapted,
             self.train,
@@ -84,6 +85,7 @@ class World:
             meter=self.meter,
             emit=self.emit,
             prune_above=prune_above,
+            group=group,
         )
 
     def emit(self, event):

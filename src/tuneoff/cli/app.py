@@ -71,7 +71,8 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="DIR",
-        help="Folder of the study; runs that are there are not repeated. Default: runs/NAME. Also --output_dir.",
+        help="Folder of the study; runs that are there are not repeated. Default: runs/NAME. Also --output_dir. Or a "
+        "URL of an object store (s3://bucket/study), to which all of it is copied.",
         show_default=False,
         rich_help_panel=OUTPUT,
     ),
@@ -118,7 +119,19 @@ Engine = Annotated[
         metavar="NAME",
         help="What carries out the runs: `local`, `shared` (other machines that see the folder take part with "
         "`tuneoff work`), `slurm` (an array of workers; `slurm:workers=8,time=4h,memory=16G,cpus=8,partition=P,"
-        "account=A` sets more), or an executor of another package.",
+        "account=A` sets more), `ray` (tasks of a Ray cluster; `ray:cpus=2,memory=8G,gpus=0.5` sets the size of a "
+        "task), or an executor of another package.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="auto|HOST:PORT",
+        help="For `--engine ray`: the cluster; `auto` is the one that this machine is part of. Without it, this "
+        "machine is a cluster of its own.",
+        show_default=False,
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -185,6 +198,7 @@ def _comparison(
     no_texts: NoTexts = False,
     workers: Workers = "1",
     engine: Engine = "local",
+    address: Address = None,
     budget: Budget = None,
     equal: Equal = "examples",
     quiet: Quiet = False,
@@ -195,8 +209,10 @@ def _comparison(
 ) -> _Comparison:
     """The flags that `compare` and `check` share."""
     from tuneoff.cli.study import StudyFlags
+    from tuneoff.results.store import url_of
     from tuneoff.results.study_dir import free_folder
     from tuneoff.spec.toml import Override
+    from tuneoff.study.executor import with_address
     from tuneoff.study.study_file import parse_setting, read_study
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
@@ -209,13 +225,15 @@ def _comparison(
         budget=budget,
         equal=equal,
         workers=workers,
-        engine=engine,
+        engine=with_address(engine, address),
         report_to=report_to or (),
         keep_texts=not no_texts,
         keep_earlier=keep_earlier,
         quiet=quiet,
     )
     folder = output or Path("runs") / spec.name
+    if fresh and url_of(folder) is not None:
+        raise UserError(f"--fresh: chooses among folders, and --output {url_of(folder)} is none; name another URL")
     return _Comparison(spec, free_folder(folder) if fresh else folder, flags, dry_run, as_json)
 
 
@@ -234,6 +252,7 @@ def compare(asked: _Comparison) -> "int | Study":
 def check(asked: _Comparison) -> int:
     """List what a study needs, and what of it fails. Takes the flags of `compare`; writes nothing."""
     from tuneoff.cli.checks import items_as_text
+    from tuneoff.results.store import placed
     from tuneoff.study.checklist import look_at
     from tuneoff.study.executor import check_executor
 
@@ -242,7 +261,8 @@ def check(asked: _Comparison) -> int:
     flags.limits()
     check_executor(flags.engine)
     probe = flags.budget is not None or flags.equal == "time"
-    items = list(look_at(asked.spec, asked.folder, probe=probe))
+    with placed(asked.folder, say) as folder:
+        items = list(look_at(asked.spec, folder, probe=probe))
     if asked.as_json:
         show_json(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
     elif not flags.quiet:
@@ -297,14 +317,16 @@ def _carry_out(spec: "StudySpec", folder: Path, flags: "StudyFlags", *, dry_run:
     require_tune("a study")
     from tuneoff.cli.plans import plan_as_json, plan_as_text
     from tuneoff.cli.study import plan_study, run_study
+    from tuneoff.results.store import placed
     from tuneoff.study.runner import check_before_runs
 
-    if dry_run:
-        prepared = plan_study(spec, folder, flags)
-        check_before_runs(prepared)
-        _shown(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared), as_json=as_json)
-        return DONE
-    study = run_study(spec, folder, flags)
+    with placed(folder, say) as at:
+        if dry_run:
+            prepared = plan_study(spec, at, flags)
+            check_before_runs(prepared)
+            _shown(json.dumps(plan_as_json(prepared)) if as_json else plan_as_text(prepared), as_json=as_json)
+            return DONE
+        study = run_study(spec, at, flags)
     if as_json:
         show_json(study.summary.model_dump_json())
     return study
@@ -562,7 +584,12 @@ def _shown(text: str, *, as_json: bool) -> None:
 
 
 def _folder(path: Path) -> Path:
-    """The folder that was named. Raises `UserError` for anything else that exists."""
+    """The folder that was named, or that a study in an object store was copied to. Raises `UserError` for a file."""
+    from tuneoff.results.store import restored, url_of
+
+    url = url_of(path)
+    if url is not None:
+        return restored(url)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: a file, where a folder was expected; name the folder that `tuneoff compare` wrote")
     return path
@@ -574,8 +601,10 @@ def report(
 ) -> int:
     """Write the report of a study again from its records."""
     from tuneoff.api import load_study
+    from tuneoff.results.store import placed
 
-    written = load_study(_folder(folder)).write_report()
+    with placed(folder, say) as at:
+        written = load_study(_folder(at)).write_report()
     show(str(written.page))
     if written.pictures.problem is None:
         return DONE

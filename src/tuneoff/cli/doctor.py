@@ -7,7 +7,12 @@ from typing import Any
 from tuneoff import data, models, profiling, starter_packages
 from tuneoff.cache import cache_folder
 
-OPTIONAL = {"datasets": "data sets by hub name: pip install datasets", "wandb": "pip install wandb"}
+OPTIONAL = {
+    "datasets": "data sets by hub name: pip install datasets",
+    "wandb": "pip install wandb",
+    "ray": "for --engine ray: pip install 'tuneoff[ray]'",
+    "s3fs": "for --output s3://...: pip install 'tuneoff[store]'",
+}
 
 
 def examine() -> dict[str, Any]:

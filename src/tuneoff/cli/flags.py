@@ -137,6 +137,8 @@ STUDY_FLAGS = (
          metavar="X", default="1"),
     Flag("--eval-steps", int, EFFORT,
          "Validate every N steps, in addition to the end of each epoch.", metavar="N"),
+    Flag("--processes", int, EFFORT,
+         "Processes that train one model together, each with a share of every batch.", metavar="N", default="1"),
     Flag("--patience", int, EFFORT, "Stop after N validations without a better loss.",
          ("--early-stopping-patience",), "N"),
     Flag("--max-new-tokens", int, GENERATION, "Maximum length of a generated text, in tokens.",

@@ -17,10 +17,8 @@ from tuneoff.study.executor import Job
 from tuneoff.study.progress import Progress
 from tuneoff.study.resources import count_parameters, gigabytes, least_memory
 from tuneoff.study.shared_folder import SharedFolderExecutor, Worked, take_part
-from tuneoff.text import parse_duration, plural, sanitize
+from tuneoff.text import parse_duration, parse_size, plural, sanitize
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
@@ -40,7 +38,9 @@ def work_in(folder: Path, flags: WorkFlags) -> Worked:
     seconds = None if flags.limit is None else parse_duration(flags.limit)
     if flags.limit is not None and seconds is None:
         raise UserError(f"--for {flags.limit}: a time such as 2h, 90m or 1h30m was expected")
-    most = None if flags.memory is None else _bytes(flags.memory)
+    most = None if flags.memory is None else parse_size(flags.memory)
+    if flags.memory is not None and most is None:
+        raise UserError(f"--memory {flags.memory}: a size such as 16G or 512M was expected")
     if flags.devices is not None:
         if not re.fullmatch(r"\d+(,\d+)*", flags.devices):
             raise UserError(f"--devices {flags.devices}: numbers of accelerators separated by commas, such as 0,1")
@@ -69,13 +69,6 @@ def status_as_text(folder: Path) -> str:
         return "no run is claimed"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UserError(f"--memory {text}: a size such as 16G or 512M was expected")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _fitting(most: int) -> Callable[[Job], bool]:

@@ -123,6 +123,7 @@ class Checkpoints:
         *,
         note: Callable[[str], None] = lambda _text: None,
         min_seconds: float = _MIN_SECONDS,
+        writes: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep the last states in `folder`.
@@ -134,12 +135,13 @@ class Checkpoints:
                 ends.
             note: receives messages for the user.
             min_seconds: shortest time between two checkpoints.
+            writes: False for a process that only reads what another one writes.
             clock: returns the time in seconds.
         """
         self.folder = folder
         self._path, self._older = folder / _LAST_STATE, folder / _OLDER_STATE
         self._identity, self.note = identity, note
-        self._min_seconds, self._clock = min_seconds, clock
+        self._min_seconds, self._clock, self._writes = min_seconds, clock, writes
         self._next = clock() + min_seconds
         self._write_failed = False
 
@@ -173,8 +175,9 @@ class Checkpoints:
                 if reasons:
                     self.note(f"the newest state of an interrupted attempt {reasons[0]}; the one before it was used")
                 return True
-            with contextlib.suppress(OSError):  # otherwise the next save would keep it, and drop a good one
-                path.unlink()
+            if self._writes:
+                with contextlib.suppress(OSError):  # otherwise the next save would keep it, and drop a good one
+                    path.unlink()
         if reasons:
             self.note(f"the state of an interrupted attempt {reasons[0]}; training started again")
         self.delete()
@@ -191,12 +194,12 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
-        return self._identity is not None and self._clock() >= self._next
+        return self._identity is not None and self._writes and self._clock() >= self._next
 
     def save(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bool:
         """Write a state, and keep the one before it. Returns False if it cannot be written; the first such failure is
         noted. Does nothing without an identity."""
-        if self._identity is None:
+        if self._identity is None or not self._writes:
             return False
         began, saved = self._clock(), True
         try:
@@ -226,6 +229,8 @@ class Checkpoints:
 
     def _delete_parts(self) -> None:
         """Delete what a process that was killed left while it wrote a state."""
+        if not self._writes:
+            return
         for pattern in (f".{_NEW_STATE}*", _NEW_STATE, f".{BEST_STATE.format(step='*')}*", ".tmp*"):
             for file in self.folder.glob(pattern):
                 with contextlib.suppress(OSError):
@@ -233,6 +238,8 @@ class Checkpoints:
 
     def delete(self) -> None:
         """Delete the last states and all best states."""
+        if not self._writes:
+            return
         self._delete_parts()
         for file in (self._path, self._older, *self.folder.glob(BEST_STATE.format(step="*"))):
             with contextlib.suppress(OSError):

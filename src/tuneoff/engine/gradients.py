@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from tuneoff.engine.parallel import (
     part_of_micro_batch,
 )
 from tuneoff.engine.prefill import SharedPrefix, shared_prefix_for_loss
+from tuneoff.engine.process_group import ALONE, ProcessGroup
 from tuneoff.prompts import Encoded
 
 
@@ -88,6 +90,7 @@ class GradientAccumulator:
         tokens: int,
         computed: ComputedBefore | None = None,
         parts: int = 1,
+        group: ProcessGroup = ALONE,
     ) -> None:
         """Accumulate into the gradients of `optimizer`.
 
@@ -99,11 +102,14 @@ class GradientAccumulator:
             tokens: limit for the tokens, padding included, that two concurrent forward passes hold together.
             computed: what training does not change, if anything was computed before.
             parts: number of parts that each micro-batch is computed in, if it has as many rows.
+            group: the processes that share the micro-batches of a batch.
         """
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._computed = computed
         self._workers = ParallelWorkers(device, dtype_of(adapted.model))
-        self._optimizer, self._parts = optimizer, parts
+        self._optimizer, self._parts, self._group = optimizer, parts, group
+        # Each process has as much to do, where that is possible.
+        self._multiple = math.lcm(self._workers.multiple, group.size)
         self._tokens = max(1, tokens // self._workers.token_divisor)
         self._ordered = OrderedGradients(optimizer.parameters, optimizer.accumulate)
         self._draws_random_numbers: bool | None = None
@@ -144,11 +150,15 @@ class GradientAccumulator:
                 return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
             overhead = count_virtual_tokens(self._adapted) if shared is None else -shared.tokens
-            micro_batches = split_micro_batches(examples, self._tokens, overhead, self._workers.multiple)
+            micro_batches = split_micro_batches(examples, self._tokens, overhead, self._multiple)
             in_order = self._draws_random_numbers or self._parts > 1
-            losses = self._workers.map(work, micro_batches, sequential=in_order)
+            own = self._group.share(len(micro_batches))
+            self._ordered.leave_out(index for index in range(len(micro_batches)) if index not in own)
+            losses = self._workers.map(work, micro_batches, own, sequential=in_order)
+        self._group.sum_gradients(self._optimizer.accumulators)
         # Converted to floats last: reading a value earlier would make an accelerator wait.
-        return sum(float(loss) for loss in losses), sum(len(row.prompt) + len(row.target) for row in examples)
+        [loss] = self._group.sum(sum(float(loss) for loss in losses))
+        return loss, sum(len(row.prompt) + len(row.target) for row in examples)
 
     def _detect_random_draws(self, row: Encoded) -> bool:
         """Whether a forward pass draws from torch's global generator, as `nn.Dropout` does.
@@ -177,5 +187,6 @@ class GradientAccumulator:
         trainable = [(state, leaf) for state, leaf in zip(states, leaves, strict=True) if state.requires_grad]
         self._ordered.watch(leaf for _, leaf in trainable)
         yield shared.with_key_values(leaves)
+        trainable = [(state, leaf) for state, leaf in trainable if leaf.grad is not None]  # of no micro-batch here
         if trainable:
             torch.autograd.backward([state for state, _ in trainable], [leaf.grad for _, leaf in trainable])

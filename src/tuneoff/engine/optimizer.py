@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -98,6 +98,11 @@ class MasterAdamW:
         else:
             master.grad += parameter.grad
         parameter.grad = None
+
+    @property
+    def accumulators(self) -> Sequence[Tensor]:
+        """The tensors whose gradients are what `accumulate` has added up."""
+        return self._masters
 
     def step(self, learning_rate: float, max_grad_norm: float) -> float:
         """Update all parameters and clear the gradients; returns the gradient norm before clipping.

@@ -94,18 +94,27 @@ class ParallelWorkers:
         self.token_divisor = 2 if self.multiple > 1 else 1
         self._threads_per_worker = max(1, self._threads // self.count)
 
-    def map(self, work: Callable[[Item], Result], items: Sequence[Item], *, sequential: bool = False) -> list[Result]:
+    def map(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        indices: Sequence[int] | None = None,
+        *,
+        sequential: bool = False,
+    ) -> list[Result]:
         """Apply `work` to all items and return the results in the order of `items`. Items start in that order.
 
+        With `indices`, only these items are taken.
         With `sequential`, the caller computes one item after the other. After an error no further item starts. When all
         started items have ended, the error of the first failed item is raised.
         """
-        if sequential or self.count == 1 or len(items) < 2:
-            return [_run_item(work, items, index) for index in range(len(items))]
+        indices = range(len(items)) if indices is None else indices
+        if sequential or self.count == 1 or len(indices) < 2:
+            return [_run_item(work, items, index) for index in indices]
         torch.set_num_threads(self._threads_per_worker)
         try:
             pool = _thread_pool(self.count, self._threads_per_worker)
-            futures = [pool.submit(_run_item, work, items, index) for index in range(len(items))]
+            futures = [pool.submit(_run_item, work, items, index) for index in indices]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -183,6 +192,10 @@ class OrderedGradients:
         """Remove all hooks from the tensors."""
         for handle in self._handles:
             handle.remove()
+
+    def leave_out(self, micro_batches: Iterable[int]) -> None:
+        """Expect nothing of these micro-batches, which another process computes."""
+        self._ended.update(micro_batches)
 
     @contextlib.contextmanager
     def micro_batch(self) -> Iterator[None]:

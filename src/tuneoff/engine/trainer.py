@@ -31,7 +31,9 @@ from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import shared_prefix_for_loss
+from tuneoff.engine.process_group import ALONE, ProcessGroup
 from tuneoff.engine.prompt_cache import make_prompt_cache
+from tuneoff.errors import RunFailure
 from tuneoff.prompts import Encoded
 from tuneoff.results.events import Event, StepDone, Validated
 from tuneoff.results.run_record import Curve, Phase, TrainPoint, ValidationPoint
@@ -89,6 +91,7 @@ def validation_loss(
     tokens: int,
     computed: ComputedBefore | None = None,
     note: Callable[[str], None] = lambda _text: None,
+    group: ProcessGroup = ALONE,
 ) -> float:
     """Mean negative log likelihood per target token, in nats.
 
@@ -98,8 +101,10 @@ def validation_loss(
 
     def attempt(parts: int) -> float:
         limit = max(1, tokens // parts)
-        return _validation_loss(adapted, rows, pad_id, device, limit, computed, sequential=parts > 1)
+        return _validation_loss(adapted, rows, pad_id, device, limit, computed, group, sequential=parts > 1)
 
+    if group.size > 1:  # one process cannot begin again without the others
+        return attempt(1)
     return retry_smaller(attempt, 1, tokens, "the validation loss", note)[0]
 
 
@@ -110,6 +115,7 @@ def _validation_loss(
     device: torch.device,
     tokens: int,
     computed: ComputedBefore | None,
+    group: ProcessGroup,
     *,
     sequential: bool,
 ) -> float:
@@ -126,15 +132,19 @@ def _validation_loss(
 
     overhead = count_virtual_tokens(adapted) if shared is None else -shared.tokens
     micro_batches = split_micro_batches(rows, max(1, tokens // workers.token_divisor), overhead, workers.multiple)
-    losses = workers.map(work, micro_batches, sequential=sequential)
-    return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
+    losses = workers.map(work, micro_batches, group.share(len(micro_batches)), sequential=sequential)
+    loss, count = group.sum(sum(float(loss) for loss, _ in losses), sum(count for _, count in losses))
+    return loss / count
 
 
 class _BestState:
-    """The state with the lowest validation loss, on disk: a large model may not fit in memory twice."""
+    """The state with the lowest validation loss, on disk: a large model may not fit in memory twice.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Only a process that `writes` has files.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        self._folder, self._writes = folder, writes
         self.loss = math.inf
         self.step: int | None = None
         self.epoch: float | None = None
@@ -151,9 +161,12 @@ class _BestState:
         return True
 
     def save(self, state: Mapping[str, Tensor]) -> None:
-        checkpoint.write_state(self._path, state, {})
+        if self._writes:
+            checkpoint.write_state(self._path, state, {})
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        if not self._writes:  # its weights are not used after the training
+            return
         _copy_tensors(checkpoint.read_state(self._path)[0], state)
 
     def check(self, state: Mapping[str, Tensor]) -> None:
@@ -166,6 +179,8 @@ class _BestState:
 
     def delete_files(self, *, keep: Collection[int | None] = ()) -> None:
         """Delete the files of all best states but those of the steps `keep`."""
+        if not self._writes:
+            return
         kept = [self._folder / checkpoint.BEST_STATE.format(step=step) for step in keep]
         for file in self._folder.glob(checkpoint.BEST_STATE.format(step="*")):
             if file not in kept:
@@ -182,11 +197,11 @@ def _copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
 class _Progress:
     """The state of the training loop, except for weights and optimizer moments."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool) -> None:
         self.step = 0
         self.train = ThinnedSteps()
         self.validations: list[ValidationPoint] = []
-        self.best = _BestState(folder)
+        self.best = _BestState(folder, writes=writes)
         self.checks_without_improvement = 0
         self.stopped_early = False
         self.pruned_at: int | None = None
@@ -250,6 +265,9 @@ class Trainer:
 
     `open_rows` opens the place on disk for the states of frozen blocks (`tuneoff.engine.frozen_trunk`), given their
     number. `reused_seconds` says afterwards what computing the states that were read from there had taken.
+
+    The processes of `group` train together: each calls `fit` with the same arguments, and `checkpoints` of the same
+    folder, which only the leader writes to. If memory runs out in one of them, the training fails.
     """
 
     adapted: TrainableModel
@@ -268,6 +286,7 @@ class Trainer:
     prune_above: CutAbove = ()
     parts: int = 1
     open_rows: Callable[[int], RowCache] | None = None
+    group: ProcessGroup = ALONE
     reused_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -279,12 +298,15 @@ class Trainer:
         # Kept, because after the training a method may fold them into the model.
         self._weights = self.adapted.state()
         self._optimizer = MasterAdamW(self._weights.values(), self.weight_decay)
-        self._progress = _Progress(self.checkpoints.folder)
+        self._progress = self._new_progress()
         self._progress.parts = self.parts
         self._reported = 0  # step of the last event
         self._random_before: dict[str, Tensor] | None = None  # the generators' states before the step in progress
         self._saved_best: int | None = None  # the best step of the newest state on disk
         self._measured: dict[str, Any] | None = None  # by the meter, until the training ended
+
+    def _new_progress(self) -> _Progress:
+        return _Progress(self.checkpoints.folder, writes=self.group.leads)
 
     def fit(self) -> Curve:
         """Train; call it once.
@@ -295,7 +317,8 @@ class Trainer:
         """
         try:
             with stopping.stop_deferred():
-                self._resume()
+                self.group.in_turn(self._resume)
+                self._check_same_step()
                 self._run()
                 self._optimizer.release()
         except Diverged:
@@ -331,11 +354,17 @@ class Trainer:
         self._saved_best = self._progress.best.step
         self._emit_earlier_events()
 
+    def _check_same_step(self) -> None:
+        """Raise `RunFailure` unless all processes continue after the same step."""
+        step = self._progress.step
+        if self.group.sum(step) != [self.group.size * step]:
+            raise RunFailure("the processes of this run continue from different states; run the same command again")
+
     def _take(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Continue from a state. Raises `UnfitState` for one of another version; nothing is changed then."""
         if about.keys() != {"course", "meter"}:
             raise UnfitState("its fields are those of another version")
-        progress = _Progress(self.checkpoints.folder)
+        progress = self._new_progress()
         progress.load(about["course"])
         if progress.step > self._steps:
             raise UnfitState("it is that of a longer training")
@@ -410,6 +439,7 @@ class Trainer:
                 tokens=self.spec.micro_batch_tokens,
                 computed=for_training,
                 parts=progress.parts,
+                group=self.group,
             )
             stack.callback(gradients.close)
             if self._validation_is_missing():  # the attempt before this one was stopped during it
@@ -468,7 +498,7 @@ class Trainer:
                 _set_random_states(self._random_before or {}, self.device)
             return gradients.add(examples)
 
-        longest = max(len(examples), progress.parts)
+        longest = max(len(examples), progress.parts) if self.group.size == 1 else progress.parts
         found, progress.parts = retry_smaller(attempt, progress.parts, longest, "a step", self.checkpoints.note)
         loss, tokens = found
         norm = self._optimizer.step(rate, spec.max_grad_norm) if math.isfinite(loss) else math.nan
@@ -500,6 +530,7 @@ class Trainer:
                 tokens=self.spec.micro_batch_tokens,
                 computed=computed,
                 note=self.checkpoints.note,
+                group=self.group,
             )
             evaluating.tokens += sum(row_lengths(self.validation))
         if not math.isfinite(loss):

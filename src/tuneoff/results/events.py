@@ -155,6 +155,10 @@ class Follower:
         self._path = path
         self._offset = 0
 
+    def follow(self, path: Path) -> None:
+        """Go on where the file is now, after its folder was renamed."""
+        self._path = path
+
     def poll(self) -> Iterator[Event]:
         """Events that were completed since the last one read; starts again if the file has become shorter."""
         try:

@@ -114,6 +114,13 @@ class Claims:
             if holder.ended == "failed":
                 Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
+    def release_lost(self, workers: str, run: str | None = None) -> None:
+        """End the claims of dead processes, whose names begin with `workers`: of `run`, or of all. Raises `OSError`."""
+        holders = self.holders() if run is None else filter(None, [self.holder(run)])
+        for holder in holders:
+            if holder.ended is None and holder.worker.startswith(workers):
+                Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
+
     def _holder(self, run: str, number: int) -> Holder:
         folder = self.study / CLAIMS / run
         claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")

@@ -17,6 +17,7 @@ A study folder holds:
     damaged/                what was damaged and has been moved aside
     claims/, attempts/      who carries out which run, and where, in a study that is shared
     slurm/                  logs of workers that SLURM started
+    store.json              which object store the folder is a copy of
 """
 
 import contextlib
@@ -66,12 +67,13 @@ from tuneoff.results.writable_folders import check_own_folders
 from tuneoff.spec import StudySpec
 
 OUTPUTS = "outputs.json"
+STORE_FILE = "store.json"
 DAMAGED = "damaged"
 _ATTEMPTS = "attempts"
 _SLURM = "slurm"
 _RUN_AGAIN = "restore it or run the study again"
 _OWN_FILES = frozenset(
-    {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl"}
+    {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl", STORE_FILE}
 )
 _OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
 _OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", CLAIMS, _ATTEMPTS, _SLURM, DAMAGED})

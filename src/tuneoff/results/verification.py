@@ -8,7 +8,7 @@ from typing import Literal
 from tuneoff.errors import UserError
 from tuneoff.results.lock import LOCK_FILE
 from tuneoff.results.manifest import MANIFEST, CoveredFolder, FileEntry, fault_of
-from tuneoff.results.study_dir import DAMAGED, OUTPUTS, StudyDir
+from tuneoff.results.study_dir import DAMAGED, OUTPUTS, STORE_FILE, StudyDir
 
 State = Literal["whole", "damaged", "missing", "unknown", "left out"]
 """`left out`: without a digest on purpose. `unknown`: nobody knows what it is."""
@@ -30,7 +30,7 @@ def verify(folder: Path) -> Iterator[CheckedFile]:
     """
     found = {MANIFEST: CheckedFile(MANIFEST, "whole")}
     entries: dict[str, FileEntry] = {}
-    reasons = {LOCK_FILE: "it changes with every start"}
+    reasons = {LOCK_FILE: "it changes with every start", STORE_FILE: "it is about this copy of the study"}
     manifests = sorted((folder / "runs").glob(f"*/{MANIFEST}"))
     if not (folder / MANIFEST).exists() and not manifests:
         raise UserError(

@@ -131,6 +131,13 @@ class TrainSpec(Frozen):
     evaluations_per_epoch: int = Field(1, ge=1)
     eval_steps: int | None = Field(None, ge=1, description="steps between evaluations, in addition to those per epoch")
     patience: int | None = Field(None, ge=1, description="stop after this many evaluations without a better loss")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        exclude_if=lambda value: value == 1,  # such runs keep their ids
+        description="processes that train one model together; the batch is that of one process",
+    )
 
 
 class GenerateSpec(Frozen):

@@ -8,18 +8,23 @@ import contextlib
 import functools
 import queue
 import signal
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from tuneoff import stopping
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
+from tuneoff.methods import method_class
 from tuneoff.plugins import Registry
+from tuneoff.profiling import usable_cores
 from tuneoff.profiling.memory import out_of_memory_kills
 from tuneoff.results.events import Event, Follower, Note, RunSoFar
 from tuneoff.results.failures import no_room
@@ -55,6 +60,12 @@ class Job:
     """Whether generated texts may be written into the folder."""
     number_format: NumberFormat | None = None
     """For a model whose precision is `auto`; None: the run decides."""
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together; a method that trains nothing needs no other."""
+        count = self.spec.train.processes
+        return count if count > 1 and method_class(self.spec.method.name).trains else 1
 
 
 class Observer(Protocol):
@@ -137,10 +148,10 @@ class LocalExecutor:
 
     `target` is the function (`module:name`) that each process calls with (spec, folder, run_id, name) and that writes
     `record.json`; `parts` is given too to a run that the system has killed because memory ran out, `keep_texts=False`
-    to runs without texts, and `number_format` where a study has decided on one. What a run prints goes into `log.txt`
-    of its folder. On Ctrl-C, SIGTERM
-    and SIGHUP the current runs save their state, are stopped and recorded as interrupted; then KeyboardInterrupt or
-    SystemExit (128 + the number of the signal) is raised.
+    to runs without texts, and `number_format` where a study has decided on one. `help_target` is called in the other
+    processes of a run that several train together. What a run prints goes into `log.txt` of its folder. On Ctrl-C,
+    SIGTERM and SIGHUP the current runs save their state, are stopped and recorded as interrupted; then
+    KeyboardInterrupt or SystemExit (128 + the number of the signal) is raised.
     """
 
     def __init__(
@@ -150,9 +161,15 @@ class LocalExecutor:
         preload: tuple[str, ...] = ("tuneoff.run",),
         start_method: str | None = None,
         target: str = "tuneoff.run:run",
+        help_target: str = "tuneoff.run:help_to_train",
+        alone: Layout = WHOLE_MACHINE,
     ) -> None:
-        """Raises `UserError` for an unknown start method."""
-        self._layout, self._preload, self._target = layout, preload, target
+        """Raises `UserError` for an unknown start method.
+
+        `alone`: for runs that are carried out one after another, how they share the machine with other programs.
+        """
+        self._layout, self._preload, self._alone = layout, preload, alone
+        self._target, self._help_target = target, help_target
         self._method = choose_start_method(start_method)
         # A launcher's imports take seconds, so each is kept until the end: one for single runs, the others for workers.
         self._launcher: Launcher | None = None
@@ -178,7 +195,7 @@ class LocalExecutor:
             never = threading.Event()
             for job in jobs:
                 if self._launcher is None:
-                    opened = launcher(self._method, self._preload, WHOLE_MACHINE)
+                    opened = launcher(self._method, self._preload, self._alone)
                     self._launcher = self._resources.enter_context(opened)
                 yield self._carry_out(job, self._launcher, observer, never)
 
@@ -248,7 +265,13 @@ class LocalExecutor:
 
     def _carry_out(self, job: Job, started: Launcher, observer: Observer, stop: threading.Event) -> StoredRun:
         observer.started(job)
-        run = StoredRun(job.dir, _carry_out(job, started, observer.event, self._target, stop))
+        with contextlib.ExitStack() as stack:
+            # The other processes of a run that several train together.
+            helpers = [stack.enter_context(self._worker_launcher()) for _ in range(job.processes - 1)]
+            threads = max(1, (self._alone.threads or usable_cores()) // job.processes)
+            group = _Group(helpers, threads, self._help_target) if helpers else None
+            record = _carry_out(job, started, observer.event, self._target, stop, group)
+        run = StoredRun(job.dir, record)
         observer.ended(job, run)
         return run
 
@@ -282,18 +305,42 @@ def _carry_out(
     on_event: Callable[[Job, Event], None],
     target: str,
     stop: threading.Event,
+    group: "_Group | None",
 ) -> Record:
-    attempt = _Attempt(job, started, on_event, target, stop)
+    attempt = _Attempt(job, started, on_event, target, stop, group)
     record = attempt.carry_out()
     if record is None and attempt.ran_out_of_memory:
         on_event(job, Note(text="the system killed the run because memory ran out; it is tried once more, in parts"))
-        attempt = _Attempt(job, started, on_event, target, stop, parts=RETRY_PARTS)
+        attempt = _Attempt(job, started, on_event, target, stop, group, parts=RETRY_PARTS)
         record = attempt.carry_out()
     if record is None:
         record = attempt.salvaged(*attempt.autopsy())
         with contextlib.suppress(OSError):  # the disk is full, for example: the next start does this run again
             job.dir.write_record(record)
     return record
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The other processes of a run that several train together."""
+
+    launchers: Sequence[Launcher]
+    threads: int
+    target: str
+
+    @contextlib.contextmanager
+    def started(self, message: Mapping[str, Any], log: Path) -> Iterator[Mapping[str, Any]]:
+        """`message` for the first process, while the others are there. They end with it. Raises `NotStarted`."""
+        with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder, contextlib.ExitStack() as stack:
+
+            def part(rank: int) -> dict[str, Any]:
+                size, meeting = len(self.launchers) + 1, str(Path(folder) / "meeting")
+                return {"group": {"rank": rank, "size": size, "meeting": meeting, "threads": self.threads}}
+
+            for rank, started in enumerate(self.launchers, 1):
+                process = started.start({**message, **part(rank), "target": self.target}, log)
+                stack.callback(process.stop)
+            yield {**message, **part(0)}
 
 
 class _Attempt:
@@ -306,9 +353,10 @@ class _Attempt:
         on_event: Callable[[Job, Event], None],
         target: str,
         stop: threading.Event,
+        group: "_Group | None",
         parts: int = 1,
     ) -> None:
-        self._job, self._launcher, self._on_event, self._stop = job, started, on_event, stop
+        self._job, self._launcher, self._on_event, self._stop, self._group = job, started, on_event, stop, group
         self._message = {
             "spec": job.spec.model_dump(mode="json"),
             "run_id": job.run_id,
@@ -334,19 +382,14 @@ class _Attempt:
         job.dir.discard_results()  # an earlier attempt's must not be taken for this one's
         follower = Follower(job.dir.events)
         try:
-            self._process = self._launcher.start(self._message, job.dir.log)
-            while self._code is None:
-                if self._stop.is_set():
-                    raise _Stopped
-                stopping.raise_again()
-                self._code = self._process.wait(TICK_SECONDS)
-                self._take(follower)
+            with self._in_group() as received:
+                self._process = self._launcher.start(received, job.dir.log)
+                self._wait(self._process, follower)
         except NotStarted as error:
             self._not_started = str(error)
         except (KeyboardInterrupt, SystemExit, _Stopped) as reason:
             if not isinstance(reason, _Stopped):
                 stopping.begin_ending()
-            self._end(reason)
             self._take(follower)
             if _own_record(job) is None:
                 message = f"stopped {_by(reason)} {_where(self._so_far)}"
@@ -354,18 +397,37 @@ class _Attempt:
             raise
         return _own_record(job)
 
+    def _wait(self, process: Process, follower: Follower) -> None:
+        """Wait for the end of the run's process. What interrupts that ends it, before the others of its group."""
+        try:
+            while self._code is None:
+                if self._stop.is_set():
+                    raise _Stopped
+                stopping.raise_again()
+                self._code = process.wait(TICK_SECONDS)
+                self._take(follower)
+        except (KeyboardInterrupt, SystemExit, _Stopped) as reason:
+            if not isinstance(reason, _Stopped):
+                stopping.begin_ending()
+            self._end(process, reason)
+            raise
+
+    def _in_group(self) -> AbstractContextManager[Mapping[str, Any]]:
+        """What the run's process receives, while the others that train with it are there."""
+        if self._group is None:
+            return contextlib.nullcontext(self._message)
+        return self._group.started(self._message, self._job.dir.log)
+
     def _take(self, follower: Follower) -> None:
         for event in follower.poll():
             self._so_far.take(event)
             self._on_event(self._job, event)
 
-    def _end(self, reason: BaseException) -> None:
-        if self._process is None:
-            return
+    def _end(self, process: Process, reason: BaseException) -> None:
         if not isinstance(reason, _Stopped):
             seconds = f"{stopping.GRACE_SECONDS:.0f}"
             self._on_event(self._job, Note(text=f"stopping; the run has up to {seconds} s to save its state"))
-        self._process.stop()
+        process.stop()
 
     @property
     def ran_out_of_memory(self) -> bool:
@@ -496,11 +558,21 @@ def _slurm(layout: Layout, **settings: str) -> Executor:
     return SlurmExecutor(layout, **settings)  # type: ignore[arg-type]  # `open_executor` has checked the names
 
 
+def _ray(layout: Layout, **settings: str) -> Executor:
+    from tuneoff.study.ray_engine import RayExecutor
+
+    return RayExecutor(layout, **settings)  # type: ignore[arg-type]  # `open_executor` has checked the names
+
+
 SHARED = "shared"
 SLURM = "slurm"
-_SETTINGS = {SLURM: ("workers", "time", "memory", "cpus", "partition", "account")}
+RAY = "ray"
+_SETTINGS = {
+    SLURM: ("workers", "time", "memory", "cpus", "partition", "account"),
+    RAY: ("address", "cpus", "memory", "gpus"),
+}
 EXECUTORS: Registry[MakeExecutor] = Registry(
-    "tuneoff.executors", {"local": LocalExecutor, SHARED: _shared, SLURM: _slurm}, _check_executor
+    "tuneoff.executors", {"local": LocalExecutor, SHARED: _shared, SLURM: _slurm, RAY: _ray}, _check_executor
 )
 
 
@@ -531,4 +603,14 @@ def open_executor(engine: str, layout: Layout) -> Executor:
 
 def is_shared(engine: str) -> bool:
     """Whether runs are carried out by processes that see the study's folder."""
-    return engine.partition(":")[0] in (SHARED, SLURM)
+    return engine.partition(":")[0] in (SHARED, SLURM, RAY)
+
+
+def with_address(engine: str, address: str | None) -> str:
+    """`engine` with the address of its cluster. Raises `UserError` for an engine that has none."""
+    if address is None:
+        return engine
+    name, _, settings = engine.partition(":")
+    if name != RAY:
+        raise UserError(f"--address {address}: is for --engine ray, and this is --engine {engine}; leave it out")
+    return f"{name}:{','.join([*filter(None, [settings]), f'address={address}'])}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from tuneoff import models
 from tuneoff.errors import UserError
 from tuneoff.model_folder import inspect_folder
+from tuneoff.profiling import usable_cores
 from tuneoff.profiling.machine import may_have_accelerator
 from tuneoff.spec import ModelSpec, StudySpec
 from tuneoff.study.planner import PlannedRun
@@ -36,9 +37,9 @@ def least_disk(parameters: int, runs: int) -> int:
     return parameters * _STORED_BYTES * runs
 
 
-def check_memory(spec: ModelSpec, parameters: int, method: str, there: int) -> None:
+def check_memory(spec: ModelSpec, parameters: int, method: str, there: int, processes: int = 1) -> None:
     """Raise `UserError` if a run needs more than all the memory of the machine, which has `there` bytes."""
-    need = least_memory(spec, parameters, method)
+    need = least_memory(spec, parameters, method) * processes
     if need > there:
         raise UserError(
             f"{method} on {spec.name}: needs at least {gigabytes(need)} of memory for {parameters / 1e6:,.0f} M "
@@ -60,12 +61,23 @@ def check_resources(study: StudySpec, missing: Iterable[PlannedRun], folder: Pat
     """Raise `UserError` for a study that this machine cannot carry out, whatever it is reduced to."""
     whole = [run.spec.model for run in missing if run.spec.method.name == WHOLE_MODEL and run.spec.role == "final"]
     there = machine_memory()
+    check_processes(study.train.processes, on_cpu=there is not None)
     for spec in study.models:
         parameters = count_parameters(spec)
         for method in study.methods:
             if there is not None:
-                check_memory(spec, parameters, method, there)
+                check_memory(spec, parameters, method, there, study.train.processes)
         check_disk(parameters, whole.count(spec), folder, spec.name)
+
+
+def check_processes(count: int, *, on_cpu: bool) -> None:
+    """Raise `UserError` for a number of processes that cannot train together here."""
+    if count == 1:
+        return
+    if not on_cpu:
+        raise UserError(f"--processes {count}: an accelerator is not divided among processes; leave it out")
+    if count > usable_cores():
+        raise UserError(f"--processes {count}: this machine has {usable_cores()} processors for programs; give less")
 
 
 def machine_memory() -> int | None:

@@ -238,6 +238,10 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
     """How many runs at a time. Raises `UserError` for a number that is not possible."""
     if workers == 1:
         return WHOLE_MACHINE
+    if (processes := prepared.spec.train.processes) > 1:
+        raise UserError(
+            f"--workers: with --processes {processes}, runs are carried out one after another; leave it out"
+        )
     cores = usable_cores()
     if workers is None:
         import psutil

@@ -208,5 +208,5 @@ def _work_and_exit(line: bytes) -> None:
 def _work(job: dict[str, Any]) -> None:
     module, _, function = job["target"].partition(":")
     do = getattr(importlib.import_module(module), function)
-    more = {name: job[name] for name in ("parts", "keep_texts", "number_format") if name in job}
+    more = {name: job[name] for name in ("parts", "keep_texts", "number_format", "group") if name in job}
     do(RunSpec.model_validate(job["spec"]), Path(job["folder"]), job["run_id"], job["name"], **more)
