@@ -114,6 +114,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config no json": (lambda folder: (folder / "config.json").write_text("{"), r"not valid JSON; download"),
     "config latin-1": (lambda folder: (folder / "config.json").write_bytes(b'{"a": "\xe4"}'), r"not valid JSON"),
     "config list": (lambda folder: (folder / "config.json").write_text("[]"), r"not a JSON object; download"),
+    "generation list": (
+        lambda folder: write_json(folder / "generation_config.json", []),
+        r"generation_config\.json: not a JSON object; download",
+    ),
     "no type": (lambda folder: write_json(folder / "config.json", {}), r"names no `model_type`; give a model"),
     "odd type": (settings(model_type=5), r"its `model_type` is not a text; download"),
     "code": (settings(auto_map={}), r"`auto_map` would run code.*; add --trust-remote-code"),

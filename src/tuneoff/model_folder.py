@@ -151,6 +151,8 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFol
     """
     check_files(folder)
     config = _read_config(folder)
+    with contextlib.suppress(FileNotFoundError):
+        read_json_object(folder / "generation_config.json")  # transformers says nothing of the file
     _check_kind(folder, config)
     if not trust_remote_code and (key := code_in_settings(config)) is not None:
         raise UserError(

@@ -190,7 +190,7 @@ CASES: dict[str, tuple[Wanted, Harm]] = {
         "either",
         lambda folder: change(folder / "generation_config.json", eos_token_id=["a", None, [1]]),
     ),
-    "generation settings as a list": ("either", text("generation_config.json", "[]")),
+    "generation settings as a list": ("refused", text("generation_config.json", "[]")),
     "tokenizer without a model": ("refused", text("tokenizer.json", '{"version": "1.0"}')),
     "tokenizer as a list": ("refused", text("tokenizer.json", "[]")),
     "settings of the tokenizer as a list": ("refused", text("tokenizer_config.json", "[]")),
