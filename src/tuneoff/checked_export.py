@@ -35,8 +35,8 @@ CARD, EXPORT_FILE = "README.md", "export.json"
 _PROGRAMS: dict[Form, tuple[str, ...]] = {
     "adapter": ("transformers", "peft"),
     "merged": ("transformers",),
-    "gguf": ("llama_cpp_python",),
-    "ollama": ("llama_cpp_python",),
+    "gguf": ("llama-cpp-python",),
+    "ollama": ("llama-cpp-python",),
 }
 INSTALL_LLAMA_CPP = "pip install 'tuneoff[gguf-check]'"
 DOCUMENTS_TO_CHECK = 100
