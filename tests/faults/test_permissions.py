@@ -12,12 +12,18 @@ _UNFINISHED = (".tuneoff-", ".tmp", ".checkpoint", ".best-")
 MASKS = (0o027, 0o002, 0o077)
 
 
+def _is_unfinished(path: Path) -> bool:
+    """Whether it is in what a run leaves for use, and the run has no record yet: the next start makes it again."""
+    return path.parent.name == "artefact" and not (path.parents[1] / "record.json").exists()
+
+
 def other_permissions(folder: Path, mask: int) -> list[str]:
     """What below a folder has permissions that do not follow from the umask."""
     return [
         f"{path.relative_to(folder)}: {path.stat().st_mode & 0o777:o}"
         for path in sorted(folder.rglob("*"))
         if not path.name.startswith(_UNFINISHED)
+        and not _is_unfinished(path)
         and path.stat().st_mode & 0o777 != (0o777 if path.is_dir() else 0o666) & ~mask
     ]
 
