@@ -95,7 +95,7 @@ def compare(
     Raises:
         UserError: For every mistake in what was asked for, before anything is trained.
     """
-    from tuneoff.trackers import open_trackers
+    from tuneoff.trackers import close_trackers, open_trackers
 
     require_tune("compare")
     rows = {"train": train, "validation": validation, "test": test}
@@ -111,7 +111,9 @@ def compare(
     ):
         trackers = open_trackers(tracked, folder, limits.workers)
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
-        return carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
+        done = carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
+    close_trackers(trackers)
+    return done
 
 
 def carry_out(

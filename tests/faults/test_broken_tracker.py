@@ -5,29 +5,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fake_package import write_package
 from support.warm_command import Role, WarmCommand
 from support.warm_study import WarmStudy
 from tuneoff import cli
-from tuneoff.trackers import registry
+from tuneoff.trackers import process
 
-ERRORS = (
-    *(ConnectionError("no route to host"), TimeoutError("it took too long"), KeyError("entity")),
-    *(OSError(28, "No space left on device"), RuntimeError("not logged in"), MemoryError()),
+# The call number `at`, and all later ones, do this.
+FAULTS = (
+    *("raise ConnectionError('no route to host')", "raise OSError(28, 'No space left on device')"),
+    *("raise MemoryError", "raise SystemExit(1)", "os._exit(3)", "os.kill(os.getpid(), 9)", "time.sleep(600)"),
 )
-
+SOURCE = """
+import os, time
 
 class Broken:
-    """A tracker whose call number `at` fails, and all later ones."""
+    def __init__(self, folder):
+        self.count = 0
 
-    def __init__(self, at: int, error: Exception) -> None:
-        self.at, self._error, self._count = at, error, 0
+    def call(self, *given):
+        self.count += 1
+        if self.count >= {at}:
+            {fault}
 
-    def _fail(self, *_given: Any) -> None:
-        self._count += 1
-        if self._count >= self.at:
-            raise self._error
-
-    start = event = finish = _fail
+    start = event = finish = call
+"""
 
 
 def test_a_tracker_that_fails_changes_nothing(warm_study: WarmStudy, full: bool, seed: int, tmp_path: Path) -> None:
@@ -36,9 +38,12 @@ def test_a_tracker_that_fails_changes_nothing(warm_study: WarmStudy, full: bool,
     command = WarmCommand([*warm_study.command.arguments, "--report-to=broken"], warm_study.folder, warm_study.output)
     events = sum(mark.what.startswith("event ") for mark in warm_study.marks)
     for trial in range(30 if full else 1):
-        tracker = Broken(draw.randint(1, events), draw.choice(ERRORS))
+        at, fault = draw.randint(1, events), draw.choice(FAULTS)
+        site = tmp_path / f"site{trial}"
+        source = SOURCE.format(at=at, fault=fault)
+        write_package(site, "broken-tracker", source, "[tuneoff.trackers]\nbroken = broken_tracker:Broken\n")
 
-        def prepare(role: Role, tracker: Broken = tracker) -> None:
+        def prepare(role: Role, site: Path = site) -> None:
             def watch(event: str, arguments: tuple[Any, ...]) -> None:
                 if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
                     with connections.open("a") as stream:
@@ -46,14 +51,15 @@ def test_a_tracker_that_fails_changes_nothing(warm_study: WarmStudy, full: bool,
 
             sys.addaudithook(watch)
             if role == "parent":
-                vars(registry)["TRACKERS"] = {"broken": lambda _folder: tracker}
+                sys.path.insert(0, str(site))
+                vars(process).update(FINISH_SECONDS=0.5, CLOSING_SECONDS=1.0)  # for one that sleeps
 
         running = command.carry_out(prepare)
-        where = f"trial {trial}, {tracker.at}: {running.code}, {running.said}"
+        where = f"trial {trial}, {at} {fault}: {running.code}, {running.said}"
         assert running.code == cli.DONE, where
         assert "Traceback" not in running.said, where
         assert "broken is switched off, the runs go on" in running.said, where
         assert not connections.exists(), f"{where}: {connections.read_text()}"
         assert not warm_study.faults(), f"{where}: {warm_study.faults()}"
         warm_study.remove()
-        print(f"trial {trial}, {tracker.at}", flush=True)
+        print(f"trial {trial}, {at} {fault}", flush=True)

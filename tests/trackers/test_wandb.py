@@ -12,7 +12,7 @@ import pytest
 from fake_tracked import LOSSES, spec
 
 from tuneoff.errors import UserError
-from tuneoff.trackers import open_tracker
+from tuneoff.trackers import TRACKERS
 from tuneoff.trackers.wandb import foreign_server
 
 pytestmark = pytest.mark.xdist_group("offline runs")
@@ -26,7 +26,7 @@ def test_a_missing_package_can_be_installed_as_the_message_says(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install wandb"):
-        open_tracker("wandb", tmp_path)
+        TRACKERS["wandb"](tmp_path)
 
 
 def in_python(arguments: list[str], folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -96,7 +96,12 @@ Fresh = Annotated[
 ]
 ReportTo = Annotated[
     list[str] | None,
-    typer.Option("--report-to", metavar="TRACKER", help="`wandb` or `none`. Repeatable.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--report-to",
+        metavar="TRACKER",
+        help="`wandb`, `mlflow`, `tensorboard`, `trackio` or `none`. Repeatable.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 NoTexts = Annotated[
     bool,

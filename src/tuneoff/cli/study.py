@@ -23,7 +23,7 @@ from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 from tuneoff.study.speed_probe import speed_lines
 from tuneoff.text import format_duration, parse_duration, plural
-from tuneoff.trackers import Closing, check_trackers, open_trackers
+from tuneoff.trackers import check_trackers, close_trackers, open_trackers
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextli
         if flags.budget is not None:
             say(f"took {format_duration(time.perf_counter() - began)} of a time limit of {flags.budget}")
         _print_result(study)
-        for tracker in trackers:
-            if isinstance(tracker, Closing) and (words := tracker.closing_words()) is not None:
-                say(words)
+    for words in close_trackers(trackers):
+        if not flags.quiet:
+            say(words)
     return study
 
 

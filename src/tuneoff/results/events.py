@@ -96,7 +96,8 @@ class Finished(Frozen):
 
 
 Event = PhaseStarted | StepDone | Validated | Sampled | Generated | Note | Finished
-_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+"""Reads and writes an event of any kind."""
 
 
 class EventWriter:
@@ -174,7 +175,7 @@ class Follower:
                     return
                 self._offset += len(line)
                 with contextlib.suppress(ValidationError):
-                    yield _EVENT.validate_json(line)
+                    yield EVENT.validate_json(line)
 
 
 class RunSoFar:

@@ -1,7 +1,7 @@
-"""Experiment trackers: they run in the process of the study, receive events, and can never stop a run."""
+"""Experiment trackers: each has a process of its own, receives events, and can neither stop nor delay a study."""
 
 from tuneoff.trackers.base import Closing, Figures, GuardedTracker, Predictions, Tracker
-from tuneoff.trackers.registry import TRACKERS, check_trackers, open_tracker, open_trackers
+from tuneoff.trackers.registry import TRACKERS, check_trackers, close_trackers, open_tracker, open_trackers
 
 __all__ = [
     "TRACKERS",
@@ -11,6 +11,7 @@ __all__ = [
     "Predictions",
     "Tracker",
     "check_trackers",
+    "close_trackers",
     "open_tracker",
     "open_trackers",
 ]

@@ -35,6 +35,10 @@ class Tracker(Protocol):
         ...
 
 
+class TrackerFailed(Exception):
+    """The process of a tracker has reported an error, has ended, or does not answer. Its text says which."""
+
+
 @runtime_checkable
 class Closing(Protocol):
     """A tracker that has something to tell people after the last run."""
@@ -73,5 +77,6 @@ class GuardedTracker:
             call(self._tracker)
         except Exception as error:
             self._tracker = None
-            why = sanitize(" ".join(f"{type(error).__name__}: {error}".split()))
+            kind = "" if isinstance(error, TrackerFailed) else f"{type(error).__name__}: "
+            why = sanitize(" ".join(f"{kind}{error}".split()))
             print(f"{self._name} is switched off, the runs go on ({why[:300]})", file=sys.stderr)

@@ -12,13 +12,31 @@ from pathlib import Path
 
 from tuneoff.errors import UserError
 from tuneoff.plugins import Registry
-from tuneoff.trackers.base import GuardedTracker, Tracker
+from tuneoff.trackers.base import Closing, GuardedTracker, Tracker
 
 # As transformers reads them. A script that was written for its Trainer may set one.
 SWITCHES = {"wandb": "WANDB_DISABLED"}
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 MakeTracker = Callable[[Path], Tracker]
+
+
+def _mlflow(folder: Path) -> Tracker:
+    from tuneoff.trackers.mlflow import MlflowTracker
+
+    return MlflowTracker(folder)
+
+
+def _tensorboard(folder: Path) -> Tracker:
+    from tuneoff.trackers.tensorboard import TensorboardTracker
+
+    return TensorboardTracker(folder)
+
+
+def _trackio(_folder: Path) -> Tracker:
+    from tuneoff.trackers.trackio import TrackioTracker
+
+    return TrackioTracker()
 
 
 def _wandb(folder: Path) -> Tracker:
@@ -35,7 +53,11 @@ def _check_tracker(name: str, loaded: object) -> MakeTracker:
     return loaded
 
 
-TRACKERS: Mapping[str, MakeTracker] = Registry("tuneoff.trackers", {"wandb": _wandb}, _check_tracker)
+TRACKERS: Mapping[str, MakeTracker] = Registry(
+    "tuneoff.trackers",
+    {"mlflow": _mlflow, "tensorboard": _tensorboard, "trackio": _trackio, "wandb": _wandb},
+    _check_tracker,
+)
 
 
 def check_trackers(names: Sequence[str], workers: int | None) -> None:
@@ -68,22 +90,22 @@ def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1) -
 
 
 def open_tracker(name: str, folder: Path) -> Tracker:
-    """A guarded tracker by name. It keeps its files in `folder`.
+    """A guarded tracker by name, in a process of its own. It keeps its files in `folder`.
 
     Raises:
         UserError: The tracker is unknown or not installed, or it cannot start (no account, for example).
     """
     _check_name(name)
-    make = TRACKERS[name]
-    try:
-        return GuardedTracker(make(folder), name)
-    except UserError:
-        raise
-    except Exception as error:  # the code of another package
-        raise UserError(
-            f"--report-to {name}: the tracker cannot start ({type(error).__name__}: {error}); correct its settings or "
-            "use --report-to none"
-        ) from error
+    TRACKERS[name]  # refuses a package that cannot be used, which its process would only repeat
+    from tuneoff.trackers.process import TrackerProcess
+
+    return GuardedTracker(TrackerProcess(name, folder), name)
+
+
+def close_trackers(trackers: Sequence[Tracker]) -> list[str]:
+    """Let trackers end what they have begun, after the last run; returns what they tell people."""
+    words = [tracker.closing_words() for tracker in trackers if isinstance(tracker, Closing)]
+    return [each for each in words if each is not None]
 
 
 def _check_name(name: str) -> None:

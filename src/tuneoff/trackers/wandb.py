@@ -10,18 +10,18 @@ import importlib
 import netrc
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tuneoff.errors import UserError
-from tuneoff.results.events import Event, Sampled, StepDone, Validated
-from tuneoff.results.run_record import Prediction, Record, Resources
+from tuneoff.results.events import Event
+from tuneoff.results.run_record import Record
 from tuneoff.spec import RunSpec
 from tuneoff.trackers.base import Figures, Predictions
+from tuneoff.trackers.logged import PROJECT, point_of, summary_of, table_of
 
-PROJECT = "tuneoff"
 PUBLIC_HOST = "api.wandb.ai"  # the host that `wandb login` writes to the netrc file
 # With an unreachable server, each run waits at most this long. What is not sent stays on disk.
 INIT_SECONDS, FINISH_SECONDS = 30, 120
@@ -100,36 +100,17 @@ class WandbTracker:
 
     def event(self, event: Event) -> None:
         """Log a step, a validation or a resource sample; other events have no curve."""
-        if isinstance(event, StepDone):
-            row: dict[str, Any] = {
-                "train/step": event.step,
-                "train/epoch": event.epoch,
-                "train/loss": event.loss,
-                "train/learning_rate": event.learning_rate,
-                "train/grad_norm": event.grad_norm,
-                "train/tokens": event.tokens,
-            }
-        elif isinstance(event, Validated):
-            row = {"train/step": event.step, "validation/loss": event.loss, "validation/epoch": event.epoch}
-        elif isinstance(event, Sampled):
-            row = {
-                "seconds": event.seconds,
-                "resources/memory_bytes": event.memory_bytes,
-                "resources/cpu_cores": event.cpu,
-            }
-            if event.accelerator is not None:
-                row["resources/accelerator_use"] = event.accelerator
-        else:
-            return
-        self._run.log(row)
+        point = point_of(event)
+        if point is not None:
+            self._run.log({point.axis: point.at, **point.values})
 
     def finish(self, record: Record, figures: Figures = tuple, predictions: Predictions = tuple) -> None:
         """Log scores, costs, figures and predictions, then close the run. Its exit code is 0 if it finished."""
-        summary = self._run.summary
-        summary.update(dict(_summary_of(record)))
+        self._run.summary.update(summary_of(record))
         media: dict[str, Any] = {f"figures/{path.stem}": self._wandb.Html(_html_of(path)) for path in figures()}
         if rows := predictions():
-            media["predictions"] = self._table(rows)
+            columns, data = table_of(rows)
+            media["predictions"] = self._wandb.Table(columns=columns, data=data)
         if media:
             self._run.log(media)
         run, self._run = self._run, None
@@ -140,40 +121,6 @@ class WandbTracker:
         if self._offline is None:
             return None
         return f"wandb was offline; to send the runs: wandb sync {shlex.quote(str(self._offline))}/offline-run-*"
-
-    def _table(self, predictions: Sequence[Prediction]) -> Any:
-        metrics = sorted({metric for row in predictions for metric in row.scores})
-        rows = [[row.id, row.text, row.stopped, *(row.scores.get(metric) for metric in metrics)] for row in predictions]
-        return self._wandb.Table(columns=["id", "text", "stopped", *metrics], data=rows)
-
-
-def _summary_of(record: Record) -> Iterator[tuple[str, Any]]:
-    """Names and values, without what was not measured."""
-    values: dict[str, Any] = {
-        "status": record.status,
-        "rouge_signature": record.signature,
-        "best/step": record.curve.best_step,
-        "best/epoch": record.curve.best_epoch,
-        "best/validation_loss": record.curve.best_validation_loss,
-        "parameters/trainable": record.trainable_parameters,
-        "parameters/total": record.total_parameters,
-        "artefact/bytes": record.artefact.bytes if record.artefact is not None else None,
-        **{f"scores/{metric}": value for metric, value in record.scores.items()},
-        **(dict(_costs_of(record.resources)) if record.resources is not None else {}),
-    }
-    return ((key, value) for key, value in values.items() if value is not None)
-
-
-def _costs_of(resources: Resources) -> Iterator[tuple[str, Any]]:
-    yield "cost/peak_memory_bytes", resources.peak_memory_bytes
-    yield "cost/threads", resources.threads
-    for name, phase in resources.phases.items():
-        yield f"cost/{name}/wall_seconds", phase.wall_seconds
-        yield f"cost/{name}/cpu_seconds", phase.cpu_seconds
-        yield f"cost/{name}/tokens", phase.tokens
-        yield f"cost/{name}/peak_memory_bytes", phase.peak_memory_bytes
-        yield f"cost/{name}/accelerator_peak_bytes", phase.accelerator_peak_bytes.value
-        yield f"cost/{name}/energy_joules", phase.energy.value
 
 
 def _html_of(figure: Path) -> str:
