@@ -124,7 +124,7 @@ class TrackerProcess:
 def _program(name: str, folder: Path) -> str:
     return (
         f"import sys; sys.path[:] = {sys.path!r}; from tuneoff.trackers import TRACKERS; "
-        f"from tuneoff.trackers.serve import serve; serve(TRACKERS[{name!r}], {str(folder)!r})"
+        f"from tuneoff.trackers.hosting import host; host(TRACKERS[{name!r}], {str(folder)!r})"
     )
 
 

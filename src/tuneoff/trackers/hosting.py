@@ -21,7 +21,7 @@ from tuneoff.trackers.base import Closing, Tracker
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-def serve(make: Callable[[Path], Tracker], folder: str) -> None:
+def host(make: Callable[[Path], Tracker], folder: str) -> None:
     """Open a tracker, answer `ready`, then pass on what arrives until stdin ends or the tracker fails.
 
     Every message is answered: `done`, with `words` after `close`; `refused` is a user's mistake, `failed` any error.
