@@ -1,79 +1,14 @@
 """A tracker in a process of its own neither stops nor delays a study, whatever it does."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_tracked import EVENTS, PREDICTIONS, record, spec
+from fake_tracked import spec
+from foreign_tracker import Opened, feed
 
-from fake_package import write_package
 from tuneoff.errors import UserError
-from tuneoff.trackers import Tracker, close_trackers, open_tracker, process
-
-TRACKER = """
-import os, sys, time
-
-class Lines:
-    def __init__(self, folder):
-        self.file = folder / "lines.txt"
-        {opening}
-
-    def start(self, name, group, spec):
-        print("printed", flush=True)
-        print("printed", file=sys.stderr, flush=True)
-        self.write(f"{{group}}/{{name}} {{spec.method.name}}")
-
-    def event(self, event):
-        {event}
-        self.write(event.kind)
-
-    def finish(self, record, figures=tuple, predictions=tuple):
-        self.write(record.status, [path.name for path in figures()], [row.text for row in predictions()])
-
-    def closing_words(self):
-        return "all is in lines.txt"
-
-    def write(self, *words):
-        with self.file.open("a", encoding="utf-8") as file:
-            print(*words, file=file)
-"""
-Opened = Callable[..., Tracker]
-
-
-@pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """`opened(event="...")`: a tracker of another package that does this at each event."""
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-
-    def open_it(opening: str = "", event: str = "") -> Tracker:
-        source = TRACKER.format(opening=opening or "pass", event=event or "pass")
-        write_package(tmp_path / "site", "author-tracker", source, "[tuneoff.trackers]\nlines = author_tracker:Lines\n")
-        return open_tracker("lines", tmp_path)
-
-    return open_it
-
-
-def feed(tracker: Tracker) -> None:
-    tracker.start("lora-s0", "study", spec())
-    for event in EVENTS[:2]:
-        tracker.event(event)
-    tracker.finish(record("lora-s0", "finished"), lambda: [Path("loss.png")], lambda: PREDICTIONS)
-
-
-def test_it_receives_everything_and_its_output_is_dropped(
-    opened: Opened, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tracker = opened()
-    feed(tracker)
-    assert close_trackers([tracker]) == ["all is in lines.txt"]
-    assert (tmp_path / "lines.txt").read_text(encoding="utf-8").splitlines() == [
-        "study/lora-s0 lora",
-        "phase",
-        "step",
-        "finished ['loss.png'] ['first \U0001f600 text', 'second']",
-    ]
-    assert capfd.readouterr() == ("", "")
+from tuneoff.trackers import close_trackers, process
 
 
 @pytest.mark.parametrize(
