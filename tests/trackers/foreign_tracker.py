@@ -1,11 +1,12 @@
 """A tracker of another package, which does what a test wants, and a run for it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from fake_tracked import EVENTS, PREDICTIONS, record, spec
 
-from tuneoff.trackers import Tracker
+from fake_package import write_package
+from tuneoff.trackers import Tracker, open_tracker
 
 TRACKER = """
 import os, sys, time
@@ -34,7 +35,15 @@ class Lines:
         with self.file.open("a", encoding="utf-8") as file:
             print(*words, file=file)
 """
-Opened = Callable[..., Tracker]
+
+
+def opened(folder: Path, monkeypatch: pytest.MonkeyPatch, opening: str = "pass", event: str = "pass") -> Tracker:
+    """A tracker of another package that does `opening` first, and `event` at each event."""
+    site = folder / "site"
+    monkeypatch.syspath_prepend(str(site))
+    source = TRACKER.format(opening=opening, event=event)
+    write_package(site, "author-tracker", source, "[tuneoff.trackers]\nlines = author_tracker:Lines\n")
+    return open_tracker("lines", folder)
 
 
 def feed(tracker: Tracker) -> None:

@@ -1,13 +1,15 @@
 """What MLflow has logged, read back by its own package."""
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 from fake_tracked import LOSSES
+from tracked_study import read_back
 
 
-def test_a_run_is_read_back_by_mlflow(read_back: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_read_back_by_mlflow(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow", exc_type=ImportError)
     pytest.importorskip("sqlalchemy", exc_type=ImportError)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -24,7 +26,7 @@ def test_a_run_is_read_back_by_mlflow(read_back: Callable[..., Any], monkeypatch
             found[run.info.run_name] = [run.info.status, run.data.params, run.data.metrics, losses, files]
         print(json.dumps(found))
     """
-    runs = read_back("mlflow", code, "mlflow ui --backend-store-uri")
+    runs = read_back("mlflow", code, "mlflow ui --backend-store-uri", tmp_path, capfd)
     status, params, metrics, losses, files = runs["lora-s0"]
     assert (status, runs["full-s0"][0]) == ("FINISHED", "FAILED")
     assert (params["method.name"], params["method.hyperparameters.learning_rate"]) == ("lora", "0.001")

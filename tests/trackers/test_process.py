@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fake_tracked import spec
-from foreign_tracker import Opened, feed
+from foreign_tracker import feed, opened
 
 from tuneoff.errors import UserError
 from tuneoff.trackers import close_trackers, process
@@ -20,9 +20,9 @@ from tuneoff.trackers import close_trackers, process
     ],
 )
 def test_one_that_fails_or_dies_is_switched_off_with_one_line(
-    opened: Opened, event: str, why: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, event: str, why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker = opened(event=event)
+    tracker = opened(tmp_path, monkeypatch, event=event)
     for _ in range(3):
         feed(tracker)
     assert close_trackers([tracker]) == []
@@ -30,11 +30,11 @@ def test_one_that_fails_or_dies_is_switched_off_with_one_line(
 
 
 def test_one_that_hangs_delays_a_run_by_no_more_than_a_moment(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(process, "FINISH_SECONDS", 0.2)
     monkeypatch.setattr(process, "CLOSING_SECONDS", 0.5)
-    tracker = opened(event="time.sleep(600)")
+    tracker = opened(tmp_path, monkeypatch, event="time.sleep(600)")
     began = time.monotonic()
     for _ in range(5):
         feed(tracker)
@@ -45,15 +45,15 @@ def test_one_that_hangs_delays_a_run_by_no_more_than_a_moment(
     assert err == ("lines is switched off, the runs go on (no answer for 0 s; what it had not sent is lost)\n")
 
 
-def test_one_that_does_not_start_is_a_user_error(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_start_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "START_SECONDS", 0.5)
     monkeypatch.setattr(process, "FINISH_SECONDS", 0.2)
     with pytest.raises(UserError, match="--report-to lines: the tracker has not started within 0 s; correct its"):
-        opened(opening="time.sleep(600)")
+        opened(tmp_path, monkeypatch, opening="time.sleep(600)")
 
 
-def test_it_ends_with_the_study_that_forgets_it(opened: Opened, tmp_path: Path) -> None:
-    tracker = opened()
+def test_it_ends_with_the_study_that_forgets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = opened(tmp_path, monkeypatch)
     tracker.start("lora-s0", "study", spec())
     del tracker
     end = time.monotonic() + 60

@@ -1,13 +1,13 @@
 """What TensorBoard has logged, read back by its own package."""
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 from fake_tracked import LOSSES
+from tracked_study import read_back
 
 
-def test_a_run_is_read_back_by_tensorboard(read_back: Callable[..., Any]) -> None:
+def test_a_run_is_read_back_by_tensorboard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard", exc_type=ImportError)
     code = """if True:
         import json, sys
@@ -18,7 +18,7 @@ def test_a_run_is_read_back_by_tensorboard(read_back: Callable[..., Any]) -> Non
         texts = {tag: read.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in read.Tags()["tensors"]}
         print(json.dumps([curves, texts, read.Tags()["images"]]))
     """
-    curves, texts, images = read_back("tensorboard", code, "tensorboard --logdir")
+    curves, texts, images = read_back("tensorboard", code, "tensorboard --logdir", tmp_path, capfd)
     assert curves["train/loss"] == [[number, loss] for number, loss in enumerate(LOSSES, 1)]
     assert curves["validation/loss"] == [[3, 2.625]]
     assert curves["resources/memory_bytes"] == [[4, pytest.approx(123_456_789, abs=8)]]

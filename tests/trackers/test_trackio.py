@@ -1,16 +1,15 @@
 """What Trackio has logged, read back by its own package."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_tracked import LOSSES
+from tracked_study import read_back
 
 
 def test_a_run_is_read_back_by_trackio(
-    read_back: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("trackio", exc_type=ImportError)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
@@ -23,7 +22,7 @@ def test_a_run_is_read_back_by_trackio(
         history = SQLiteStorage.get_logs("tuneoff", run.name, run_id=run.id)
         print(json.dumps([sorted(runs), run.config, history], default=str))
     """
-    names, config, history = read_back("trackio", code, "trackio show --project tuneoff")
+    names, config, history = read_back("trackio", code, "trackio show --project tuneoff", tmp_path, capfd)
     assert names == ["starter/full-s0", "starter/lora-s0"]
     assert config["method"]["name"] == "lora"
     assert [row["train/loss"] for row in history if "train/loss" in row] == LOSSES
