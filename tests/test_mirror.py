@@ -21,6 +21,7 @@ UNTESTED = {
 MIRROR_NOTHING = {
     "benches/test_budget_bench.py",
     "benches/test_looks.py",
+    "benches/test_scale.py",
     "benches/test_simulation.py",
     "data/test_data_page.py",
     "faults/test_any_content.py",

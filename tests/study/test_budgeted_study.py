@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.cli import main
 from tuneoff.results.study_dir import StudyDir
-from tuneoff.study import runner
+from tuneoff.study import speed_probe
 
 
 @pytest.mark.parametrize("flags", [["--budget=1s"], pytest.param(["--equal=time"], marks=pytest.mark.slow)])
@@ -34,7 +34,7 @@ def test_a_planned_study_is_carried_out_and_continues(
     assert "planned: " in output.err
     assert "lora: " in output.err
     assert "used again" not in output.err
-    monkeypatch.setattr(runner, "measure_speeds", lambda *_: pytest.fail("what the dry run measured is kept"))
+    monkeypatch.setattr(speed_probe, "measure_speeds", lambda *_: pytest.fail("what the dry run measured is kept"))
     assert main(command) == 0
     assert "used again" in capsys.readouterr().err
     records = StudyDir(Path("out")).load().records

@@ -19,7 +19,7 @@ from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Sta
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, PlanFile, ReducedSettings, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import concurrency, runner
+from tuneoff.study import concurrency, runner, speed_probe
 from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
@@ -455,7 +455,7 @@ def slow_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             for name in study.methods
         }
 
-    monkeypatch.setattr(runner, "measure_speeds", speeds)
+    monkeypatch.setattr(speed_probe, "measure_speeds", speeds)
 
 
 @pytest.mark.usefixtures("slow_probe")

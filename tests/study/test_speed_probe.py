@@ -231,7 +231,7 @@ def test_the_study_after_a_dry_run_does_not_measure_again(
         asked.append(seconds)
         return {(study.models[0].name, name): Speed(start=1, step=2, check=3, write=4) for name in study.methods}
 
-    monkeypatch.setattr(runner, "measure_speeds", measured)
+    monkeypatch.setattr(speed_probe, "measure_speeds", measured)
     dry = prepare(study, tmp_path / "out", Limits(budget_seconds=240.0))
     again = prepare(study, tmp_path / "out", Limits(budget_seconds=240.0))
     assert asked == [24.0]  # a tenth
@@ -255,7 +255,7 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
             for name in asked.methods
         }
 
-    monkeypatch.setattr(runner, "measure_speeds", speeds_of)
+    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
     limits = Limits(budget_seconds=1.0)
     prepared = prepare(study, tmp_path, limits)
     assert measured == [study]
@@ -287,7 +287,7 @@ def test_a_study_whose_budget_file_is_lost_keeps_its_settings(
         speed = Speed(start=each, step=each, check=each, write=each)
         return {(model.name, name): speed for model in asked.models for name in asked.methods}
 
-    monkeypatch.setattr(runner, "measure_speeds", speeds_of)
+    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
     limits = Limits(budget_seconds=100.0)
     said: list[str] = []
     prepared = prepare(study, tmp_path, limits)
@@ -311,7 +311,7 @@ def test_a_study_whose_budget_file_is_lost_keeps_its_settings(
 def test_equal_time_is_refused_before_anything_is_measured(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "measure_speeds", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(speed_probe, "measure_speeds", lambda *_: pytest.fail("measured"))
     with pytest.raises(UserError, match="--equal time"):
         prepare(study, tmp_path, Limits(equal="time"))
 
@@ -321,7 +321,7 @@ def test_the_limit_includes_the_probe(study: StudySpec, tmp_path: Path, monkeypa
     speeds = {(model.name, name): speed for model in study.models for name in study.methods}
     times = iter((100.0, 107.0))
     monkeypatch.setattr(time, "perf_counter", lambda: next(times, 107.0))
-    monkeypatch.setattr(runner, "measure_speeds", lambda *_: speeds)
+    monkeypatch.setattr(speed_probe, "measure_speeds", lambda *_: speeds)
     seen: list[float] = []
     real = budget.fit
 

@@ -67,7 +67,7 @@ def loss_curves(records: Sequence[Record], styles: MethodStyles | None = None) -
             layers.append(ring)
         title = styles.short_names[model] if len(styles.models) > 1 else None
         panels.append(alt.layer(*layers, **({"title": title} if title else {})).properties(width=620, height=300))
-    return _finish(panels, columns=2, title="Loss", subtitle=_LOSS_KEY) if panels else None
+    return styled(panels, columns=2, title="Loss", subtitle=_LOSS_KEY) if panels else None
 
 
 _LOSS_KEY = "thin: training, bold: validation, ring: best checkpoint, dashed: nothing trained"
@@ -106,7 +106,7 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(styles, legend=False))
         text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
         panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
-    return _finish(panels, columns=3, title="Cost per run", subtitle=note) if panels else None
+    return styled(panels, columns=3, title="Cost per run", subtitle=note) if panels else None
 
 
 def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> Any | None:
@@ -165,7 +165,7 @@ def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> A
             layers = [band, line, name]
         heading = alt.TitleParams(text=title, offset=24 if bands else 12)
         panels.append(alt.layer(*layers, title=heading).properties(width=620, height=190))
-    return _finish(panels, columns=1, title="Resources over time", subtitle=chart_data.timeline_note(records))
+    return styled(panels, columns=1, title="Resources over time", subtitle=chart_data.timeline_note(records))
 
 
 def quality_against(
@@ -248,7 +248,7 @@ def quality_against(
             label.mark_text(**position, color=MUTED[0]),
         ]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
-    return _finish([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
+    return styled([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
 
 
 def data_size_curves(
@@ -320,7 +320,7 @@ def data_size_curves(
         )
         zero = alt.Chart(_data([{"gain": 0}])).mark_rule(strokeDash=[3, 4], color=MUTED[0]).encode(y="gain:Q")
         panels.append(alt.layer(zero, band, line).properties(width=420, height=300))
-    return _finish(panels, columns=2, title="Amount of data", subtitle=None)
+    return styled(panels, columns=2, title="Amount of data", subtitle=None)
 
 
 def _fill(styles: MethodStyles) -> Any:
@@ -360,7 +360,7 @@ def _colour_scale(styles: MethodStyles) -> Any:
     return alt.Scale(domain=[style.label for style in styles], range=[style.colour for style in styles])
 
 
-def _finish(panels: list[Any], *, columns: int, title: str, subtitle: str | None) -> Any:
+def styled(panels: list[Any], *, columns: int = 1, title: str, subtitle: str | None = None) -> Any:
     """Panels under one title, in the style of the report. The page splits a concatenation into its panels again."""
     chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
     lines = {"subtitle": textwrap.wrap(subtitle, 80)} if subtitle else {}

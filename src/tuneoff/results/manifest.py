@@ -4,6 +4,7 @@ A manifest is written before the files that it describes. An entry that is `pend
 it was before, so a process that is killed between the two writes leaves a folder that is whole.
 """
 
+import contextlib
 import hashlib
 import json
 import stat
@@ -123,7 +124,9 @@ def manifest_text(manifest: Manifest) -> str:
     """The text of a manifest, with its own digest."""
     plain = manifest.model_dump(mode="json", exclude_defaults=True)
     plain = {"version": manifest.version, **plain}
-    return json.dumps({**plain, "sha256": _own_digest(plain)}, indent=1, ensure_ascii=False) + "\n"
+    # A key on each line. Not `indent`, with which Python's slow encoder is used: a study may have 10,000 runs.
+    separators = (",\n", ": ")
+    return json.dumps({**plain, "sha256": _own_digest(plain)}, separators=separators, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
@@ -137,6 +140,11 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     raise UserError(f"{path}: damaged, so the files beside it cannot be checked; {RUN_AGAIN}")
 
 
+def _version_of(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @dataclass
 class CoveredFolder:
     """The files of one folder, read and written through its manifest. A folder without one is read as it is.
@@ -146,14 +154,14 @@ class CoveredFolder:
 
     path: Path
     _cached: tuple[tuple[int, int, int], Manifest] | None = None
+    _grouped: tuple[Manifest, str, dict[str, dict[str, FileEntry]]] | None = None
 
     @property
     def manifest(self) -> Manifest | None:
         """The manifest; None without one. Raises `UserError` if it is damaged."""
         path = self.path / MANIFEST
         try:
-            found = path.stat()
-            version = (found.st_mtime_ns, found.st_size, found.st_ino)
+            version = _version_of(path)
             if self._cached is None or self._cached[0] != version:
                 self._cached = (version, parse_manifest(read_limited(path, MOST_BYTES), path))
         except (FileNotFoundError, NotADirectoryError):
@@ -167,6 +175,20 @@ class CoveredFolder:
     def files(self) -> Mapping[str, FileEntry]:
         """The entries of the manifest; empty without one."""
         return {} if (manifest := self.manifest) is None else manifest.files
+
+    def files_by_folder(self, parent: str) -> Mapping[str, Mapping[str, FileEntry]]:
+        """The entries below each folder in `parent`: name of the folder -> path relative to it -> entry."""
+        manifest = self.manifest
+        if manifest is None:
+            return {}
+        if self._grouped is None or self._grouped[0] is not manifest or self._grouped[1] != parent:
+            found: dict[str, dict[str, FileEntry]] = {}
+            for key, entry in manifest.files.items():
+                if key.startswith(f"{parent}/"):
+                    name, _, file = key.removeprefix(f"{parent}/").partition("/")
+                    found.setdefault(name, {})[file] = entry
+            self._grouped = (manifest, parent, found)
+        return self._grouped[2]
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, which was checked; None without one. Raises `UserError` if it is damaged or gone."""
@@ -210,6 +232,8 @@ class CoveredFolder:
         if files != manifest.files or not (self.path / MANIFEST).exists():
             new = manifest.model_copy(update={"files": dict(sorted(files.items()))})
             write_text_atomic(self.path / MANIFEST, manifest_text(new))
+            with contextlib.suppress(OSError):
+                self._cached = (_version_of(self.path / MANIFEST), new)  # parsing it again would take longer
 
     def settle(self) -> None:
         """Make every pending entry say what the file is."""

@@ -100,7 +100,7 @@ def _recover_outputs(folder: StudyDir) -> Iterator[str]:
 
 def _names_of_runs(folder: StudyDir) -> list[str]:
     there = {path.name for path in folder.path.glob("runs/*") if path.is_dir()}
-    return sorted(there | {name.split("/")[1] for name in folder.covered.files if name.startswith("runs/")})
+    return sorted(there | set(folder.covered.files_by_folder("runs")))
 
 
 def _recover_run(folder: StudyDir, name: str) -> Iterator[str]:

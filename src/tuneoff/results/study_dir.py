@@ -416,8 +416,7 @@ class StudyDir:
 
     def run_files(self, name: str) -> dict[str, FileEntry]:
         """The entries of the study's manifest for one run, by paths relative to its folder."""
-        prefix = f"runs/{name}/"
-        return {key.removeprefix(prefix): entry for key, entry in self.covered.files.items() if key.startswith(prefix)}
+        return dict(self.covered.files_by_folder("runs").get(name, {}))
 
     def cover_runs(self, names: Iterable[str]) -> None:
         """Enter the files of runs that have ended into the study's manifest."""
@@ -434,8 +433,8 @@ class StudyDir:
 
     def forget_runs(self, names: Iterable[str]) -> None:
         """Take runs that will be done again out of the study's manifest, before anything in their folders changes."""
-        prefixes = tuple(f"runs/{name}/" for name in names)
-        known = tuple(key for key in self.covered.files if key.startswith(prefixes)) if prefixes else ()
+        by_run = self.covered.files_by_folder("runs")
+        known = tuple(f"runs/{name}/{file}" for name in names for file in by_run.get(name, ()))
         if known:
             self.covered.update({}, known)
 
@@ -469,7 +468,7 @@ class StudyDir:
         before = {run.name: run for run in known}
         found = []
         if not skip_damaged:
-            listed = {key.split("/")[1] for key in self.covered.files if key.startswith("runs/")}
+            listed = set(self.covered.files_by_folder("runs"))
             for name in sorted(listed if names is None else listed & set(names)):
                 self._check_run(name)
         for folder in self.run_dirs():

@@ -30,11 +30,11 @@ _SPEEDS = TypeAdapter(tuple[MeasuredSpeed, ...])
 
 @dataclass(frozen=True)
 class KeptSpeeds:
-    """Speeds that were measured before."""
+    """Speeds of methods, and when they were measured."""
 
     speeds: Speeds
-    age: float
-    """Seconds since then."""
+    age: float | None
+    """Seconds since then; None if they were measured just now."""
 
 
 def speeds_key(study: StudySpec, hashes: ContentHashes, layout: Layout, number_format: NumberFormat | None) -> str:

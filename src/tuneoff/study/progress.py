@@ -231,6 +231,7 @@ class Progress:
         elif (score := record.scores.get(self._metric)) is not None:
             words.append(f"{METRICS[self._metric].title if self._metric in METRICS else self._metric} {score:.4f}")
         self._display.line(self._about(job, *words), _STYLES.get(record.status, ""))
+        del self._runs[job.run_id]
 
     def _run(self, job: Job) -> _Running:
         """Several runs may be in progress. An observer that joins late counts from there."""

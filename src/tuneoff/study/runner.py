@@ -36,7 +36,6 @@ from tuneoff.study.correction import with_headroom
 from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, closed_at_the_end
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
-from tuneoff.study.kept_speeds import keep_speeds, read_kept_speeds, speeds_key
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.number_format import decide_number_format
@@ -44,8 +43,13 @@ from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
 from tuneoff.study.resources import check_resources
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
-from tuneoff.study.speed_probe import SHARE_OF_BUDGET, measure_speeds
+from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
 from tuneoff.study.task_words import as_begun
+
+# Entering a run into the manifest writes the whole file. In a study of more runs than this, it is written again when
+# it grows by this fraction, so that the time for all runs is proportional to their number. A run that no manifest has
+# when the process is killed has one of its own, and is entered at the next start.
+_COVERED_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -149,15 +153,8 @@ def prepare(
         locked = True
     number_format = decide_number_format(spec, directory.read_plan(), (run.record for run in stored))
     share = None if limits.budget_seconds is None else SHARE_OF_BUDGET * limits.budget_seconds
-    key = speeds_key(spec, inputs.hashes, layout, number_format)
-    kept = read_kept_speeds(key, share)
-    if kept is not None:
-        speeds = kept.speeds
-    else:
-        follower = observer or SilentObserver()
-        with LocalExecutor(layout) as executor:
-            speeds = measure_speeds(spec, inputs, executor, follower, number_format, share, layout.processes)
-        keep_speeds(key, speeds, share)
+    kept = kept_or_measured(spec, inputs, layout, observer or SilentObserver(), number_format, share)
+    speeds = kept.speeds
     left = None
     if limits.budget_seconds is not None:
         left = time_for_runs(limits.budget_seconds) - (time.perf_counter() - began)
@@ -181,7 +178,7 @@ def prepare(
         began=began,
         number_format=number_format,
         speeds=speeds,
-        speeds_age=None if kept is None else kept.age,
+        speeds_age=kept.age,
         locked=locked,
         notify=notify,
     )
@@ -334,6 +331,7 @@ class _Runner:
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._planner = StudyPlanner(self._dir, self._inputs.hashes, self._inputs.dataset)
         self._attempted: set[str] = set()
+        self._uncovered: list[str] = []
         self._number_format = prepared.number_format or self._decide_number_format()
 
     def _decide_number_format(self) -> NumberFormat | None:
@@ -420,12 +418,25 @@ class _Runner:
                 for run in runs:
                     self._stored[run.record.run_id] = run
                     waiting.pop(run.record.run_id, None)
-                    self._dir.cover_runs([run.name])
+                    self._cover(run.name)
         except BaseException:
             for job in waiting.values():  # the executor did not yield what was interrupted or ended meanwhile
                 with contextlib.suppress(UserError):
                     self._stored[job.run_id] = StoredRun(job.dir, job.dir.read_record())
+            with contextlib.suppress(OSError, UserError):  # the next start does it
+                self._cover_all()
             raise
+        self._cover_all()
+
+    def _cover(self, name: str) -> None:
+        """Enter a run that has ended into the study's manifest, perhaps a little later: see `_COVERED_AT_ONCE`."""
+        self._uncovered.append(name)
+        if len(self._uncovered) * _COVERED_AT_ONCE >= len(self._stored):
+            self._cover_all()
+
+    def _cover_all(self) -> None:
+        self._dir.cover_runs(self._uncovered)
+        self._uncovered = []
 
     def _withhold_texts(self, runs: Iterable[PlannedRun]) -> None:
         for planned in runs:

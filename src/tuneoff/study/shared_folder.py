@@ -8,6 +8,7 @@ worker dies, the next one copies its last states and goes on from there.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import shutil
 import socket
@@ -26,13 +27,19 @@ from tuneoff.results.events import Event, Note
 from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import WorkFile
 from tuneoff.study.compatibility import keeps_earlier_runs
 from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, closed_at_the_end
+from tuneoff.study.inputs import StudyInputs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare, stored_by_id
 
 _POLL_SECONDS = 2.0
+# With hundreds of workers, each looking at the runs of all others, a file server has more to do than the workers.
+LOOKS = 20  # claims that are read in one look at the folder; of other claimed runs only whether they have ended is seen
+_POLL_SHARE, _MOST_POLLS = 0.1, 8  # pause as a part of the time waited so far, up to so many usual pauses
+_POLL_SECONDS_EACH = 0.03  # pause for each run that others carry out, where that is longer than the usual pause
 
 
 class SharedFolderExecutor:
@@ -51,6 +58,8 @@ class SharedFolderExecutor:
         lease_seconds: float = LEASE_SECONDS,
         poll_seconds: float = _POLL_SECONDS,
         may_take: Callable[[Job], bool] = lambda _job: True,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`inner` carries out the runs that this process has claimed.
 
@@ -61,12 +70,15 @@ class SharedFolderExecutor:
             lease_seconds: how long a claim of a process that shows no sign of life holds.
             poll_seconds: pause between two looks at the folder.
             may_take: whether this machine is fit for a run.
+            clock: seconds of this process.
+            sleep: waits for some of them.
         """
         self._inner = inner(layout)
         self._processes = layout.processes
         self.worker = worker or f"{socket.gethostname()}:{os.getpid()}"
         self._lease, self._poll = lease_seconds, poll_seconds
         self._may_take = may_take
+        self._clock, self._sleep = clock, sleep
         self._claims: dict[Path, Claims] = {}
         self._reported: set[tuple[str, int]] = set()
 
@@ -82,36 +94,45 @@ class SharedFolderExecutor:
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. A run that failed elsewhere is not tried again here."""
         waiting = {job.dir.name: job for job in jobs}
+        waited = 0.0  # since this process found a run to do
+        held: dict[str, None] = {}  # runs that others carry out; the one that was looked at longest ago comes first
         while waiting:
             taken: list[tuple[Job, Claim]] = []
-            others = 0
+            looked_at = set(itertools.islice(held, LOOKS))
             for name, job in list(waiting.items()):
+                if len(taken) == self._processes:
+                    break
+                if name in held and name not in looked_at and not job.dir.has_record():
+                    continue
                 ended, run = self.ended_elsewhere(job)
+                held.pop(name, None)
                 if ended:
                     del waiting[name]
                     if run is not None:
                         yield run
-                    continue
-                if len(taken) == self._processes or not self._may_take(job):
-                    continue
-                claim = self._claims_of(job).take(name, _now())
-                if claim is None:
-                    others += 1
-                    self.report_others(job, observer)
-                    continue
-                del waiting[name]
-                taken.append((job, claim))
+                elif self._may_take(job):
+                    claim = self._claims_of(job).take(name, _now())
+                    if claim is None:
+                        held[name] = None
+                        self.report_others(job, observer)
+                    else:
+                        del waiting[name]
+                        taken.append((job, claim))
             if taken:
                 yield from self._carry_out(taken, observer)
-            elif others:
-                time.sleep(self._poll)
+                waited = 0.0
+            elif held:
+                pause = min(max(self._poll, waited * _POLL_SHARE), self._poll * _MOST_POLLS)
+                pause = max(pause, _POLL_SECONDS_EACH * len(held))
+                waited += pause
+                self._sleep(pause)
             else:  # what is left is for machines with more memory
                 return
 
     def _claims_of(self, job: Job) -> Claims:
         study = study_of(job).path
         if study not in self._claims:
-            self._claims[study] = Claims(study, self.worker, self._lease)
+            self._claims[study] = Claims(study, self.worker, self._lease, self._clock)
         return self._claims[study]
 
     def ended_elsewhere(self, job: Job) -> tuple[bool, StoredRun | None]:
@@ -295,19 +316,33 @@ def take_part(
     plan = directory.read_plan()
     prepared = prepare(work.spec, directory.path, keep_earlier=keeps_earlier_runs(plan), notify=notify)
     check_before_runs(prepared)
+    left = take_runs(directory, work, prepared.inputs, executor, counted, prepared.stored)
+    return Worked(counted.count, left)
+
+
+def take_runs(
+    directory: StudyDir,
+    work: WorkFile,
+    inputs: StudyInputs,
+    executor: Executor,
+    observer: Observer,
+    stored: tuple[StoredRun, ...] = (),
+) -> int:
+    """Plan and carry out runs until none is left that this machine may take; how many known runs are left to others.
+
+    `stored`: runs that were read before.
+    """
     attempted: set[str] = set()
-    planner = StudyPlanner(directory, prepared.inputs.hashes, prepared.inputs.dataset)
-    stored = prepared.stored
+    planner = StudyPlanner(directory, inputs.hashes, inputs.dataset)
     while True:
         stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
-        known = planner.plan(work.spec, stored_by_id(stored))
-        missing = known.missing(completed_by_id(stored))
+        missing = planner.plan(work.spec, stored_by_id(stored)).missing(completed_by_id(stored))
         untried = (run for run in missing if run.run_id not in attempted)
         jobs = jobs_of(untried, directory, keep_texts=work.keep_texts, number_format=work.number_format)
         if not jobs:
-            return Worked(counted.count, len(missing))
+            return len(missing)
         attempted.update(job.run_id for job in jobs)
-        with closed_at_the_end(executor.run(jobs, counted)) as runs:
+        with closed_at_the_end(executor.run(jobs, observer)) as runs:
             for _ in runs:
                 pass
 

@@ -4,6 +4,7 @@ The array runs `tuneoff work` on the study's folder, which must be on a file sys
 submits it and waits for the records. A task that is preempted saves its state and is queued again.
 """
 
+import itertools
 import re
 import shlex
 import shutil
@@ -29,6 +30,7 @@ _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
 _MOST_BYTES = 100  # of the number of a job
+_LOOKS = 100  # runs that are looked at in one look at the folder
 _WARNING_SECONDS = 60  # before the time limit; a run needs up to 30 s to save its state
 
 
@@ -102,14 +104,14 @@ class SlurmExecutor:
         observer.event(jobs[0], Note(text=f"SLURM job {number}; `scancel {number}` stops its workers"))
         asked = time.monotonic()
         while True:
-            for name, job in list(waiting.items()):
+            for name in list(itertools.islice(waiting, _LOOKS)):
+                job = waiting.pop(name)
                 ended, run = watched.ended_elsewhere(job)
-                if ended:
-                    del waiting[name]
-                    if run is not None:
-                        yield run
-                else:
+                if not ended:
+                    waiting[name] = job  # after those that were not looked at yet
                     watched.report_others(job, observer)
+                elif run is not None:
+                    yield run
             if not waiting:
                 return
             time.sleep(self._poll)

@@ -26,8 +26,10 @@ from tuneoff.results.study_state import Speed
 from tuneoff.spec import ModelSpec, StudySpec
 from tuneoff.study import planner
 from tuneoff.study.duration import Speeds
-from tuneoff.study.executor import Executor, Job, Observer
+from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer
 from tuneoff.study.inputs import StudyInputs
+from tuneoff.study.kept_speeds import KeptSpeeds, keep_speeds, read_kept_speeds, speeds_key
+from tuneoff.study.launcher import Layout
 from tuneoff.study.planner import PlannedRun
 from tuneoff.study.run_timing import RunTiming, StepTimes, TimeIsUp, TimingObserver
 from tuneoff.temporary_folder import temporary_folder
@@ -70,6 +72,28 @@ def measure_speeds(
     with temporary_folder() as folder:
         probe = _Probe(study, inputs, executor, observer, number_format, seconds, folder)
         return probe.measure(processes)
+
+
+def kept_or_measured(
+    study: StudySpec,
+    inputs: StudyInputs,
+    layout: Layout,
+    observer: Observer,
+    number_format: NumberFormat | None,
+    seconds: float | None,
+) -> KeptSpeeds:
+    """Speeds that were measured before, else those of a probe of at most about `seconds`, which are then kept.
+
+    Raises `RunFailure` as `measure_speeds` does.
+    """
+    key = speeds_key(study, inputs.hashes, layout, number_format)
+    kept = read_kept_speeds(key, seconds)
+    if kept is not None:
+        return kept
+    with LocalExecutor(layout) as executor:
+        speeds = measure_speeds(study, inputs, executor, observer, number_format, seconds, layout.processes)
+    keep_speeds(key, speeds, seconds)
+    return KeptSpeeds(speeds, None)
 
 
 class _Probe:
