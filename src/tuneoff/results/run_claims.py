@@ -12,7 +12,7 @@ works, and never which results count: a run is accepted by one rename (`tuneoff.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,22 +73,27 @@ class Claims:
     lease_seconds: float = LEASE_SECONDS
     clock: Callable[[], float] = time.monotonic
     _seen: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
+    _claims: dict[tuple[str, int], dict[str, object]] = field(default_factory=dict)
 
     def take(self, run: str, now: str) -> Claim | None:
         """Claim `run`; None while another process holds it, or if another one was faster. `now`: the time, to be shown.
 
         Raises `OSError` if the folder cannot be written, and `UserError` for claims that cannot be tuneoff's.
         """
+        holder = self.holder(run)
+        return None if holder is not None and self.holds(holder) else self.take_after(holder, run, now)
+
+    def holds(self, holder: Holder) -> bool:
+        """Whether the claim has not ended, and its owner seems to live."""
+        return holder.ended is None and not self._has_expired(holder)
+
+    def take_after(self, holder: Holder | None, run: str, now: str) -> Claim | None:
+        """As `take`, where `holder` was seen to hold `run` no longer."""
         folder = self.study / CLAIMS / run
-        before = max(_numbers(folder), default=0)
-        if before >= _MOST_CLAIMS:
-            raise UserError(f"{folder}: claim number {before:,}, which a study never reaches; remove that folder")
-        if before:
-            holder = self._holder(run, before)
-            if holder.ended is None and not self._has_expired(holder):
-                return None
+        if holder is not None and holder.number >= _MOST_CLAIMS:
+            raise UserError(f"{folder}: claim number {holder.number:,}, which a study never reaches; remove that folder")
         folder.mkdir(parents=True, exist_ok=True)
-        number = before + 1
+        number = 1 if holder is None else holder.number + 1
         try:
             handle = os.open(folder / f"{number}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -99,8 +104,13 @@ class Claims:
 
     def holder(self, run: str) -> Holder | None:
         """Who made the last claim of a run; None if nobody ever did."""
-        number = max(_numbers(self.study / CLAIMS / run), default=0)
-        return self._holder(run, number) if number else None
+        folder = self.study / CLAIMS / run
+        try:
+            there = set(os.listdir(folder))  # noqa: PTH208 - many times as fast as a glob, and every look does it
+        except OSError:
+            return None
+        number = max(_numbers(there), default=0)
+        return self._holder(folder, number, there) if number else None
 
     def holders(self) -> Iterator[Holder]:
         """The last claim of every run that was claimed, by name."""
@@ -114,6 +124,7 @@ class Claims:
             if holder.ended == "failed":
                 Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
+<<<<<<< HEAD
     def release_lost(self, workers: str, run: str | None = None) -> None:
         """End the claims of dead processes, whose names begin with `workers`: of `run`, or of all. Raises `OSError`."""
         holders = self.holders() if run is None else filter(None, [self.holder(run)])
@@ -125,13 +136,25 @@ class Claims:
         folder = self.study / CLAIMS / run
         claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")
         ended, count = _read(folder / f"{number}.ended").get("how"), beat.get("count")
+=======
+    def _holder(self, folder: Path, number: int, there: Collection[str]) -> Holder:
+        """`there`: names of the files in the folder; what is not among them is not looked for."""
+        key = folder.name, number
+        claim = self._claims.get(key)
+        if not claim:  # it never changes once it is written
+            claim = self._claims[key] = _read(folder / f"{number}.json")
+        beat, ended = (
+            _read(folder / name) if (name := f"{number}.{kind}") in there else {} for kind in ("beat", "ended")
+        )
+        count, how = beat.get("count"), ended.get("how")
+>>>>>>> cd935e6 (shared folder: workers begin at different runs, a look at a claim reads one file, and pauses grow while there is nothing to do)
         return Holder(
-            run,
+            folder.name,
             number,
             worker=str(claim.get("worker", Holder.worker))[:200],
             since=str(claim.get("since", ""))[:40],
             beat=count if isinstance(count, int) else 0,
-            ended=None if ended is None else str(ended)[:40],
+            ended=None if how is None else str(how)[:40],
         )
 
     def _has_expired(self, holder: Holder) -> bool:
@@ -144,12 +167,8 @@ class Claims:
         return now - since >= self.lease_seconds
 
 
-def _numbers(folder: Path) -> list[int]:
-    try:
-        found = os.listdir(folder)  # noqa: PTH208 - many times as fast as a glob, and every look at a claim does it
-    except OSError:
-        return []
-    names = (name.removesuffix(".json") for name in found if name.endswith(".json"))
+def _numbers(files: Iterable[str]) -> list[int]:
+    names = (name.removesuffix(".json") for name in files if name.endswith(".json"))
     return [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10]
 
 

@@ -451,7 +451,12 @@ class StudyDir:
 
     def run_dirs(self) -> list[RunDir]:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
-        return [RunDir(path.parent) for path in sorted((self.path / "runs").glob("*/record.json"))]
+        runs = self.path / "runs"
+        try:
+            names = sorted(os.listdir(runs))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
+        except OSError:
+            return []
+        return [run for run in (RunDir(runs / name) for name in names) if run.has_record()]
 
     def read_runs(
         self,

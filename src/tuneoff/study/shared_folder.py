@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from typing import Self
 
 from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
-from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims
+from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims, Holder
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import WorkFile
@@ -37,9 +38,21 @@ from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, pr
 
 _POLL_SECONDS = 2.0
 # With hundreds of workers, each looking at the runs of all others, a file server has more to do than the workers.
-LOOKS = 20  # claims that are read in one look at the folder; of other claimed runs only whether they have ended is seen
+LOOKS = 10  # claims that are read in one look at the folder; of other claimed runs only whether they have ended is seen
 _POLL_SHARE, _MOST_POLLS = 0.1, 8  # pause as a part of the time waited so far, up to so many usual pauses
 _POLL_SECONDS_EACH = 0.03  # pause for each run that others carry out, where that is longer than the usual pause
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a run saw."""
+
+    ended: bool
+    """Whether the run has ended, or has failed and should not be tried again."""
+    run: StoredRun | None
+    """Its record, if there is one."""
+    holder: Holder | None = None
+    """Who claimed it last, if it has not ended."""
 
 
 class SharedFolderExecutor:
@@ -94,6 +107,7 @@ class SharedFolderExecutor:
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. A run that failed elsewhere is not tried again here."""
         waiting = {job.dir.name: job for job in jobs}
+        alone = True
         waited = 0.0  # since this process found a run to do
         held: dict[str, None] = {}  # runs that others carry out; the one that was looked at longest ago comes first
         while waiting:
@@ -104,30 +118,50 @@ class SharedFolderExecutor:
                     break
                 if name in held and name not in looked_at and not job.dir.has_record():
                     continue
-                ended, run = self.ended_elsewhere(job)
+                look = self.look_at(job)
                 held.pop(name, None)
-                if ended:
+                if look.ended:
                     del waiting[name]
-                    if run is not None:
-                        yield run
+                    if look.run is not None:
+                        yield look.run
                 elif self._may_take(job):
-                    claim = self._claims_of(job).take(name, _now())
+                    claims = self._claims_of(job)
+                    is_held = look.holder is not None and claims.holds(look.holder)
+                    claim = None if is_held else claims.take_after(look.holder, name, _now())
                     if claim is None:
                         held[name] = None
-                        self.report_others(job, observer)
+                        self.report(look, job, observer)
+                        if alone:
+                            break
                     else:
                         del waiting[name]
                         taken.append((job, claim))
+            meets_others = alone and bool(held)
+            if meets_others:
+                alone, waiting = False, self._from_own_place(waiting)
             if taken:
                 yield from self._carry_out(taken, observer)
                 waited = 0.0
-            elif held:
+            elif held and not meets_others:
                 pause = min(max(self._poll, waited * _POLL_SHARE), self._poll * _MOST_POLLS)
                 pause = max(pause, _POLL_SECONDS_EACH * len(held))
                 waited += pause
                 self._sleep(pause)
-            else:  # what is left is for machines with more memory
+            elif not held:  # what is left is for machines with more memory
                 return
+
+    def _from_own_place(self, waiting: dict[str, Job]) -> dict[str, Job]:
+        """The runs of each kind from another one on for each worker.
+
+        If all began with the first one, each would have to look at the claims of all others before it finds a run.
+        """
+        part = zlib.crc32(self.worker.encode(errors="replace")) / 2**32
+        found: dict[str, Job] = {}
+        for _, alike in itertools.groupby(waiting.items(), key=lambda item: _kind(item[1])):
+            runs = list(alike)
+            start = int(part * len(runs))
+            found.update(runs[start:] + runs[:start])
+        return found
 
     def _claims_of(self, job: Job) -> Claims:
         study = study_of(job).path
@@ -135,17 +169,17 @@ class SharedFolderExecutor:
             self._claims[study] = Claims(study, self.worker, self._lease, self._clock)
         return self._claims[study]
 
-    def ended_elsewhere(self, job: Job) -> tuple[bool, StoredRun | None]:
-        """Whether a run has ended, or failed and should not be tried again; and its record, if there is one."""
+    def look_at(self, job: Job) -> Look:
+        """What has become of a run, whoever carries it out."""
         run = accepted(job.dir)
         if run is not None and run.record.ended:
-            return True, run
+            return Look(True, run)
         holder = self._claims_of(job).holder(job.dir.name)
-        return holder is not None and holder.ended == "failed", run
+        return Look(holder is not None and holder.ended == "failed", run, holder)
 
-    def report_others(self, job: Job, observer: Observer) -> None:
+    def report(self, look: Look, job: Job, observer: Observer) -> None:
         """Say who carries out a run, once."""
-        holder = self._claims_of(job).holder(job.dir.name)
+        holder = look.holder
         if holder is not None and (job.dir.name, holder.number) not in self._reported:
             self._reported.add((job.dir.name, holder.number))
             observer.event(job, Note(text=f"carried out by {holder.worker} since {holder.since}"))
@@ -254,6 +288,11 @@ def _attempt(job: Job, number: int) -> RunDir:
             with contextlib.suppress(OSError):  # its process may still live, and save a newer one
                 shutil.copy2(path, attempt.path / path.name)
     return attempt
+
+
+def _kind(job: Job) -> tuple[str, float]:
+    """Runs of one kind may be carried out in any order; final runs on all the data come before those on less."""
+    return job.spec.role, job.spec.fraction if job.spec.role == "final" else 1.0
 
 
 def _is_done(run: RunDir) -> bool:

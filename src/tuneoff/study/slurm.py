@@ -106,18 +106,18 @@ class SlurmExecutor:
         while True:
             for name in list(itertools.islice(waiting, _LOOKS)):
                 job = waiting.pop(name)
-                ended, run = watched.ended_elsewhere(job)
-                if not ended:
+                look = watched.look_at(job)
+                if not look.ended:
                     waiting[name] = job  # after those that were not looked at yet
-                    watched.report_others(job, observer)
-                elif run is not None:
-                    yield run
+                    watched.report(look, job, observer)
+                elif look.run is not None:
+                    yield look.run
             if not waiting:
                 return
             time.sleep(self._poll)
             if time.monotonic() - asked >= self._queue:
                 asked = time.monotonic()
-                if not _is_in_queue(number) and not any(watched.ended_elsewhere(job)[0] for job in waiting.values()):
+                if not _is_in_queue(number) and not any(watched.look_at(job).ended for job in waiting.values()):
                     raise UserError(
                         f"SLURM job {number} has ended and {plural(len(waiting), 'run')} left to do; its logs are in "
                         f"{study.slurm}; the same command submits new workers"
