@@ -81,6 +81,31 @@ def test_final_runs_follow_from_trials(spec_of: SpecOf, tmp_path: Path) -> None:
     assert {record.spec.method.hyperparameters.get("learning_rate") for record in finals} >= {chosen["lora"]}
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_large_study_writes_its_manifest_seldom(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """Each time takes as long as all of its entries, so with every run it would be the square of their number."""
+    monkeypatch.setattr(runner, "_COVERED_AT_ONCE", 2)
+    covered: list[int] = []
+    real = StudyDir.cover_runs
+
+    def counting(folder: StudyDir, names: list[str]) -> None:
+        covered.append(len(names))
+        real(folder, names)
+
+    monkeypatch.setattr(StudyDir, "cover_runs", counting)
+    prepared = prepare(spec_of(methods=("zero_shot", "lora"), seeds=12), tmp_path)
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(prepared, executor_for(prepared, interrupt_at="lora-s9"))
+    else:
+        carry_out(prepared, executor_for(prepared))
+    assert [count for count in covered if count][:4] == [1, 1, 2, 4]
+    listed = {name.split("/")[1] for name in StudyDir(tmp_path).covered.files if name.startswith("runs/")}
+    assert len(listed) == (10 if interrupted else 13)
+
+
 def test_a_study_folder_holds_what_a_reader_needs(spec_of: SpecOf, tmp_path: Path, tiny_data: dict[str, Path]) -> None:
     outside = tmp_path / "api.jsonl"
     rows = [json.loads(line) for line in tiny_data["test"].read_text().splitlines()]

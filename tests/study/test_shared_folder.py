@@ -1,5 +1,6 @@
 """Several processes carry out one study: each run once, whoever dies or sleeps."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import runner
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.runner import prepare
-from tuneoff.study.shared_folder import SharedFolderExecutor, Worked, accepted, publish, take_part
+from tuneoff.study.shared_folder import LOOKS, SharedFolderExecutor, Worked, accepted, publish, take_part
 
 
 def notes(jobs: list[Job]) -> list[str]:
@@ -90,6 +91,47 @@ def test_a_run_that_failed_elsewhere_is_not_tried_again(tmp_path: Path) -> None:
     holder = Claims(tmp_path, "").holder(jobs[0].dir.name)
     assert holder is not None
     assert holder.number == 1
+
+
+def test_workers_that_meet_begin_at_different_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would look at the claims of all others otherwise: here the first 30 runs are those of others."""
+    jobs = jobs_in(tmp_path, 60)
+    claims = Claims(tmp_path, "others")
+    for job in jobs[:30]:
+        assert claims.take(job.dir.name, "") is not None
+    looked: list[str] = []
+    real = SharedFolderExecutor.look_at
+    monkeypatch.setattr(SharedFolderExecutor, "look_at", lambda self, job: looked.append(job.name) or real(self, job))
+    shared = SharedFolderExecutor(inner=SteppingExecutor, worker="worker 1")  # whose place is the 33rd
+    with shared, contextlib.closing(shared.run(jobs, SilentObserver())) as runs:
+        assert [next(runs).record.name for _ in range(3)] == ["run32", "run33", "run34"]
+    assert looked[:1] == ["run0"]
+    assert len(looked) <= 5
+
+
+def test_of_many_runs_that_others_carry_out_few_claims_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_in(tmp_path, 4 * LOOKS)
+    claims = Claims(tmp_path, "others")
+    for job in jobs:
+        assert claims.take(job.dir.name, "") is not None
+    looked: list[int] = []
+    real = SharedFolderExecutor.look_at
+    monkeypatch.setattr(SharedFolderExecutor, "look_at", lambda self, job: looked.append(1) or real(self, job))
+    per_pause: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        per_pause.append(len(looked))
+        looked.clear()
+        if len(per_pause) == 4:
+            assert seconds >= 0.03 * len(jobs)
+            raise KeyboardInterrupt
+
+    shared = SharedFolderExecutor(inner=SteppingExecutor, poll_seconds=0.02, sleep=sleep)
+    with shared, pytest.raises(KeyboardInterrupt):
+        list(shared.run(jobs, SilentObserver()))
+    assert per_pause[1:] == [LOOKS] * 3
 
 
 def test_a_run_that_is_too_large_here_is_left_for_others(tmp_path: Path) -> None:
