@@ -1,6 +1,5 @@
 """Several processes carry out one study: each run once, whoever dies or sleeps."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.verification import verify
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import runner
-from tuneoff.study.executor import Job, SilentObserver
+from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end
 from tuneoff.study.runner import prepare
-from tuneoff.study.shared_folder import LOOKS, SharedFolderExecutor, Worked, accepted, publish, take_part
+from tuneoff.study.shared_folder import LOOKS, Look, SharedFolderExecutor, Worked, accepted, publish, take_part
 
 
 def notes(jobs: list[Job]) -> list[str]:
@@ -101,9 +100,14 @@ def test_workers_that_meet_begin_at_different_runs(tmp_path: Path, monkeypatch: 
         assert claims.take(job.dir.name, "") is not None
     looked: list[str] = []
     real = SharedFolderExecutor.look_at
-    monkeypatch.setattr(SharedFolderExecutor, "look_at", lambda self, job: looked.append(job.name) or real(self, job))
+
+    def look_at(executor: SharedFolderExecutor, job: Job) -> Look:
+        looked.append(job.name)
+        return real(executor, job)
+
+    monkeypatch.setattr(SharedFolderExecutor, "look_at", look_at)
     shared = SharedFolderExecutor(inner=SteppingExecutor, worker="worker 1")  # whose place is the 33rd
-    with shared, contextlib.closing(shared.run(jobs, SilentObserver())) as runs:
+    with shared, closed_at_the_end(shared.run(jobs, SilentObserver())) as runs:
         assert [next(runs).record.name for _ in range(3)] == ["run32", "run33", "run34"]
     assert looked[:1] == ["run0"]
     assert len(looked) <= 5
@@ -118,7 +122,12 @@ def test_of_many_runs_that_others_carry_out_few_claims_are_read(
         assert claims.take(job.dir.name, "") is not None
     looked: list[int] = []
     real = SharedFolderExecutor.look_at
-    monkeypatch.setattr(SharedFolderExecutor, "look_at", lambda self, job: looked.append(1) or real(self, job))
+
+    def look_at(executor: SharedFolderExecutor, job: Job) -> Look:
+        looked.append(1)
+        return real(executor, job)
+
+    monkeypatch.setattr(SharedFolderExecutor, "look_at", look_at)
     per_pause: list[int] = []
 
     def sleep(seconds: float) -> None:

@@ -91,7 +91,9 @@ class Claims:
         """As `take`, where `holder` was seen to hold `run` no longer."""
         folder = self.study / CLAIMS / run
         if holder is not None and holder.number >= _MOST_CLAIMS:
-            raise UserError(f"{folder}: claim number {holder.number:,}, which a study never reaches; remove that folder")
+            raise UserError(
+                f"{folder}: claim number {holder.number:,}, which a study never reaches; remove that folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         number = 1 if holder is None else holder.number + 1
         try:
