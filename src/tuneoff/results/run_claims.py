@@ -126,7 +126,6 @@ class Claims:
             if holder.ended == "failed":
                 Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
-<<<<<<< HEAD
     def release_lost(self, workers: str, run: str | None = None) -> None:
         """End the claims of dead processes, whose names begin with `workers`: of `run`, or of all. Raises `OSError`."""
         holders = self.holders() if run is None else filter(None, [self.holder(run)])
@@ -134,11 +133,6 @@ class Claims:
             if holder.ended is None and holder.worker.startswith(workers):
                 Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
-    def _holder(self, run: str, number: int) -> Holder:
-        folder = self.study / CLAIMS / run
-        claim, beat = _read(folder / f"{number}.json"), _read(folder / f"{number}.beat")
-        ended, count = _read(folder / f"{number}.ended").get("how"), beat.get("count")
-=======
     def _holder(self, folder: Path, number: int, there: Collection[str]) -> Holder:
         """`there`: names of the files in the folder; what is not among them is not looked for."""
         key = folder.name, number
@@ -149,7 +143,6 @@ class Claims:
             _read(folder / name) if (name := f"{number}.{kind}") in there else {} for kind in ("beat", "ended")
         )
         count, how = beat.get("count"), ended.get("how")
->>>>>>> cd935e6 (shared folder: workers begin at different runs, a look at a claim reads one file, and pauses grow while there is nothing to do)
         return Holder(
             folder.name,
             number,
