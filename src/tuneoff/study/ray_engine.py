@@ -323,7 +323,8 @@ class RayExecutor:
         """The run that counts; None if it has failed without a record. Raises `UserError` if it does not appear."""
         end = time.monotonic() + _SEEN_SECONDS
         while time.monotonic() < end:
-            ended, run = self._watched.ended_elsewhere(job)
+            look = self._watched.look_at(job)
+            ended, run = look.ended, look.run
             if ended:
                 return run
             time.sleep(self._poll / 10)
