@@ -16,7 +16,7 @@ from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import runner
 from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end
 from tuneoff.study.runner import prepare
-from tuneoff.study.shared_folder import LOOKS, Look, SharedFolderExecutor, Worked, accepted, publish, take_part
+from tuneoff.study.shared_folder import LOOKS, RunState, SharedFolderExecutor, Worked, accepted, publish, take_part
 
 
 def notes(jobs: list[Job]) -> list[str]:
@@ -101,7 +101,7 @@ def test_workers_that_meet_begin_at_different_runs(tmp_path: Path, monkeypatch: 
     looked: list[str] = []
     real = SharedFolderExecutor.look_at
 
-    def look_at(executor: SharedFolderExecutor, job: Job) -> Look:
+    def look_at(executor: SharedFolderExecutor, job: Job) -> RunState:
         looked.append(job.name)
         return real(executor, job)
 
@@ -123,7 +123,7 @@ def test_of_many_runs_that_others_carry_out_few_claims_are_read(
     looked: list[int] = []
     real = SharedFolderExecutor.look_at
 
-    def look_at(executor: SharedFolderExecutor, job: Job) -> Look:
+    def look_at(executor: SharedFolderExecutor, job: Job) -> RunState:
         looked.append(1)
         return real(executor, job)
 

@@ -44,7 +44,7 @@ _POLL_SECONDS_EACH = 0.03  # pause for each run that others carry out, where tha
 
 
 @dataclass(frozen=True)
-class Look:
+class RunState:
     """What one look at a run saw."""
 
     ended: bool
@@ -169,15 +169,15 @@ class SharedFolderExecutor:
             self._claims[study] = Claims(study, self.worker, self._lease, self._clock)
         return self._claims[study]
 
-    def look_at(self, job: Job) -> Look:
+    def look_at(self, job: Job) -> RunState:
         """What has become of a run, whoever carries it out."""
         run = accepted(job.dir)
         if run is not None and run.record.ended:
-            return Look(True, run)
+            return RunState(True, run)
         holder = self._claims_of(job).holder(job.dir.name)
-        return Look(holder is not None and holder.ended == "failed", run, holder)
+        return RunState(holder is not None and holder.ended == "failed", run, holder)
 
-    def report(self, look: Look, job: Job, observer: Observer) -> None:
+    def report(self, look: RunState, job: Job, observer: Observer) -> None:
         """Say who carries out a run, once."""
         holder = look.holder
         if holder is not None and (job.dir.name, holder.number) not in self._reported:
