@@ -301,6 +301,7 @@ def prepared_study(
     from tuneoff.study.duration import DataSizes
     from tuneoff.study.inputs import StudyInputs
     from tuneoff.study.launcher import WHOLE_MACHINE
+    from tuneoff.study.looks import StudyPlanner
     from tuneoff.study.planner import ContentHashes
     from tuneoff.study.runner import PreparedStudy
 
@@ -344,7 +345,8 @@ def prepared_study(
         metrics.rouge_coverage([example.references for example in dataset.test], metrics.RougeDialect.of("english")),
     )
     study = StudyDir(folder / "study")
-    return PreparedStudy(spec, study, inputs, planner.plan(spec, hashes, {}), (), WHOLE_MACHINE)
+    planning = StudyPlanner(spec, study, hashes, inputs.dataset)
+    return PreparedStudy(spec, study, inputs, planning, planning.plan({}), (), WHOLE_MACHINE)
 
 
 class Shared:

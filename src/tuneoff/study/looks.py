@@ -30,35 +30,40 @@ class _Known:
 
 
 class StudyPlanner:
-    """Plans one study, of any kind, from its stored runs; remembers the looks that it has taken."""
+    """Plans one study, of any kind, from its stored runs; remembers the looks that it has taken.
 
-    def __init__(self, directory: StudyDir, hashes: ContentHashes, dataset: Dataset) -> None:
+    `study` may be set anew when a time limit changes its numbers.
+    """
+
+    def __init__(self, study: StudySpec, directory: StudyDir, hashes: ContentHashes, dataset: Dataset) -> None:
+        self.study = study
         self._dir, self._hashes = directory, hashes
         self._groups = {example.id: example.group for example in dataset.test}
         self._known: dict[str, _Known] = {}
         self._titles: dict[str, str] = {}
 
-    def plan(self, study: StudySpec, stored: Mapping[str, StoredRun]) -> StudyPlan:
+    def plan(self, stored: Mapping[str, StoredRun]) -> StudyPlan:
         """The runs that are known so far. `stored`: runs by their ids."""
+        study = self.study
         completed = {run_id: run.record for run_id, run in stored.items()}
         if not study.until_settled:
             return planner.plan(study, self._hashes, completed)
         taken: dict[str, tuple[TakenLook, ...]] = {model.name: () for model in study.models}
         while True:
-            seeds = self._seed_plan(study, taken)
+            seeds = self._seed_plan(taken)
             plan = planner.plan(study, self._hashes, completed, seeds)
             before = dict(taken)
             for model in taken:
                 runs = [run for run in plan.runs if run.spec.is_main and run.spec.model.name == model]
-                taken[model] = self._looks(study, model, runs, stored, taken[model])
+                taken[model] = self._looks(model, runs, stored, taken[model])
             if taken == before:
                 return plan
 
-    def sentences(self, study: StudySpec, model: str, number: int) -> Iterable[str]:
+    def sentences(self, model: str, number: int) -> Iterable[str]:
         """What was decided at the looks on a model from the look `number` (from 0) on, one sentence a look."""
-        where = f"{model}: " if len(study.models) > 1 else ""
+        where = f"{model}: " if len(self.study.models) > 1 else ""
         for look in self.taken(model)[number:]:
-            result = decided_at(look.stopped, look.failed, self._titles, study.margin)
+            result = decided_at(look.stopped, look.failed, self._titles, self.study.margin)
             end = {
                 "settled": "; all is settled",
                 "documents": "; the test documents are the limit, further seeds would hardly help",
@@ -71,9 +76,9 @@ class StudyPlanner:
         known = self._known.get(model)
         return () if known is None else known.taken
 
-    def enough(self, study: StudySpec) -> dict[Cell, int]:
+    def enough(self) -> dict[Cell, int]:
         """Methods that get no further seeds, whatever the time limit, and the number that they have."""
-        found: dict[Cell, int] = {}
+        study, found = self.study, dict[Cell, int]()
         for model in study.models:
             taken = self.taken(model.name)
             if not taken:
@@ -86,8 +91,8 @@ class StudyPlanner:
                     )
         return found
 
-    def _seed_plan(self, study: StudySpec, taken: Mapping[str, tuple[TakenLook, ...]]) -> SeedPlan:
-        seeds: dict[Cell, int] = {}
+    def _seed_plan(self, taken: Mapping[str, tuple[TakenLook, ...]]) -> SeedPlan:
+        study, seeds = self.study, dict[Cell, int]()
         open_models = 0
         for model, looks in taken.items():
             following = [number for number in study.possible_seeds if not looks or number > looks[-1].seeds]
@@ -102,13 +107,13 @@ class StudyPlanner:
 
     def _looks(
         self,
-        study: StudySpec,
         model: str,
         runs: list[PlannedRun],
         stored: Mapping[str, StoredRun],
         taken: tuple[TakenLook, ...],
     ) -> tuple[TakenLook, ...]:
         """The looks at one model, with the next one if its runs have ended. `runs`: those that are planned for it."""
+        study = self.study
         if {run.spec.method.name for run in runs} != set(study.methods):  # trials are missing
             return taken
         if len(taken) == len(study.possible_seeds):  # a time limit leaves no time for more
@@ -119,14 +124,14 @@ class StudyPlanner:
         if known is not None and known.used <= used and known.taken[: len(taken)] == taken != known.taken:
             return known.taken[: len(taken) + 1]
         methods, once, ended = takes_part(study.methods, study.predictions, [run.record for run in own])
-        found = next_look(methods, once, ended, lambda: self._scores(study, own), study.looks, study.margin, taken)
+        found = next_look(methods, once, ended, lambda: self._scores(own), study.looks, study.margin, taken)
         if found is None:
             return taken
         self._known[model] = _Known(used, (*taken, found))
         return self._known[model].taken
 
-    def _scores(self, study: StudySpec, runs: list[StoredRun]) -> Scores:
-        stored = StoredStudy(self._dir, study, PlanFile(), DataFile(), None, None, tuple(runs))
-        [scores] = load_scores(stored, study.metric)
+    def _scores(self, runs: list[StoredRun]) -> Scores:
+        stored = StoredStudy(self._dir, self.study, PlanFile(), DataFile(), None, None, tuple(runs))
+        [scores] = load_scores(stored, self.study.metric)
         self._titles.update({name: scores.title(name) for name in scores.methods})
         return replace(scores, groups=self._groups)

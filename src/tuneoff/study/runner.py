@@ -72,6 +72,7 @@ class PreparedStudy:
     spec: StudySpec
     dir: StudyDir
     inputs: StudyInputs
+    planner: StudyPlanner
     plan: StudyPlan
     stored: tuple[StoredRun, ...]
     layout: Layout
@@ -222,16 +223,14 @@ def _prepared(
     if keep_earlier:
         earlier = earlier_runs(run.record for run in stored)
         inputs = dataclasses.replace(inputs, hashes=dataclasses.replace(inputs.hashes, earlier=earlier))
-    if spec.until_settled:
-        plan = StudyPlanner(directory, inputs.hashes, inputs.dataset).plan(spec, stored_by_id(stored))
-    else:
-        plan = planner.plan(spec, inputs.hashes, {key: run.record for key, run in stored_by_id(stored).items()})
+    planning = StudyPlanner(spec, directory, inputs.hashes, inputs.dataset)
+    plan = planning.plan(stored_by_id(stored))
     if spec.halving and not any(run.spec.cut_above for run in plan.runs):
         raise UserError(
             f"--halving: no trial of this study can be pruned, because none has done {MIN_STEPS_TO_PRUNE} steps and "
             "its warm-up by half of its training; leave it out, or train longer"
         )
-    return PreparedStudy(spec, directory, inputs, plan, stored, WHOLE_MACHINE)
+    return PreparedStudy(spec, directory, inputs, planning, plan, stored, WHOLE_MACHINE)
 
 
 def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
@@ -332,7 +331,7 @@ class _Runner:
             )
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
-        self._planner = StudyPlanner(self._dir, self._inputs.hashes, self._inputs.dataset)
+        self._planner = prepared.planner
         self._attempted: set[str] = set()
         self._uncovered: list[str] = []
         self._number_format = prepared.number_format or self._decide_number_format()
@@ -350,12 +349,11 @@ class _Runner:
         timing: tuple[PlannedRun, ...] = ()
         try:
             while jobs := self._jobs(self._next_batch(plan)):
-                looked_at = self._spec.models if self._spec.until_settled else ()
-                before = {model.name: len(self._planner.taken(model.name)) for model in looked_at}
+                before = {model.name: len(self._planner.taken(model.name)) for model in self._spec.models}
                 self._carry_out(jobs, self._executor)
                 plan = self._plan()
                 for model, number in before.items():
-                    for sentence in self._planner.sentences(self._spec, model, number):
+                    for sentence in self._planner.sentences(model, number):
                         self._observer.event(jobs[-1], Note(text=sentence))
                 if self._keeper is not None and self._correct(self._keeper, plan, jobs[-1]):
                     plan = self._plan()
@@ -389,22 +387,20 @@ class _Runner:
         The plan is written first: a study that is killed goes on with it.
         """
         before = self._spec
-        enough = self._planner.enough(before)
+        enough = self._planner.enough()
         self._spec, change = keeper.correct(before, plan, self._completed(), self._attempted, enough)
-        self._budget = keeper.file
+        self._budget, self._planner.study = keeper.file, self._spec
         self._dir.write_budget(keeper.file)
         if change is None:
             return False
         self._observer.event(last, Note(text=f"the plan is corrected {change}"))
         if self._spec.scored_documents != before.scored_documents:
             self._inputs = dataclasses.replace(load_inputs(self._spec), hashes=self._inputs.hashes)
-            self._planner = StudyPlanner(self._dir, self._inputs.hashes, self._inputs.dataset)
+            self._planner = StudyPlanner(self._spec, self._dir, self._inputs.hashes, self._inputs.dataset)
         return True
 
     def _plan(self) -> StudyPlan:
-        if self._spec.until_settled:
-            return self._planner.plan(self._spec, self._stored)
-        return planner.plan(self._spec, self._inputs.hashes, self._completed())
+        return self._planner.plan(self._stored)
 
     def _completed(self) -> planner.Completed:
         return {run_id: run.record for run_id, run in self._stored.items()}

@@ -372,10 +372,10 @@ def take_runs(
     `stored`: runs that were read before.
     """
     attempted: set[str] = set()
-    planner = StudyPlanner(directory, inputs.hashes, inputs.dataset)
+    planner = StudyPlanner(work.spec, directory, inputs.hashes, inputs.dataset)
     while True:
         stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
-        missing = planner.plan(work.spec, stored_by_id(stored)).missing(completed_by_id(stored))
+        missing = planner.plan(stored_by_id(stored)).missing(completed_by_id(stored))
         untried = (run for run in missing if run.run_id not in attempted)
         jobs = jobs_of(untried, directory, keep_texts=work.keep_texts, number_format=work.number_format)
         if not jobs:
