@@ -8,7 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import constants
 
-from support.fake_hub import TOKEN, FakeHub, fake_hub
+from support.fake_hub import TOKEN, FakeHub, hub_in_use
 from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, StudyFacts
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.export.export_check import ExportCheck
@@ -44,11 +44,7 @@ FILE = ExportFile(
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with fake_hub() as found:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", found.address)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub_in_use(monkeypatch) as found:
         yield found
 
 

@@ -4,20 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
-from support.fake_hub import TOKEN, FakeHub, fake_hub
+from support.fake_hub import TOKEN, FakeHub, hub_in_use
 from support.stored_study import stored_study
 from tuneoff.cli import main
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with fake_hub() as found:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", found.address)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub_in_use(monkeypatch) as found:
         yield found
 
 

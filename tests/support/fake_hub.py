@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 import yaml  # type: ignore[import-untyped]
+from huggingface_hub import constants
 
 TOKEN = "hf_of_the_test"
 
@@ -109,3 +111,14 @@ def fake_hub() -> Iterator[FakeHub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def hub_in_use(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A fake hub that huggingface_hub talks to inside, with a token."""
+    with fake_hub() as found:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", found.address)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield found

@@ -32,7 +32,7 @@ class _Known:
 class StudyPlanner:
     """Plans one study, of any kind, from its stored runs; remembers the looks that it has taken.
 
-    `study` may be set anew when a time limit changes its numbers.
+    `study` is replaced when a time limit changes its numbers.
     """
 
     def __init__(self, study: StudySpec, directory: StudyDir, hashes: ContentHashes, dataset: Dataset) -> None:
