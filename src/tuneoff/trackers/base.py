@@ -17,7 +17,7 @@ Predictions = Callable[[], Sequence[Prediction]]
 
 
 class Tracker(Protocol):
-    """Follows one run after the other, in the process of the study.
+    """Follows one run after the other, in a process of its own (`tuneoff.trackers.process`).
 
     Of a run's configuration, a tracker logs the spec and nothing else.
     """

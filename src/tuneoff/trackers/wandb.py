@@ -23,7 +23,7 @@ from tuneoff.trackers.base import Figures, Predictions
 from tuneoff.trackers.logged import PROJECT, point_of, summary_of, table_of
 
 PUBLIC_HOST = "api.wandb.ai"  # the host that `wandb login` writes to the netrc file
-# With an unreachable server, each run waits at most this long. What is not sent stays on disk.
+# With an unreachable server, wandb waits at most this long for each run. What is not sent stays on disk.
 INIT_SECONDS, FINISH_SECONDS = 30, 120
 # Settings differ between releases of wandb (0.19 to 0.31 were checked); those that a release lacks are left out.
 _PRIVATE = {
