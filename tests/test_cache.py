@@ -209,3 +209,12 @@ def test_an_answer_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "file"))
     write_answer(KIND, key, {"rows": 7})
     assert read_answer(KIND, key) is None
+
+
+def test_what_never_ends_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 10**13)
+    for name, kind in (("pipe", "a named pipe"), ("hole", "10,000.0 GB of which only 0 bytes were ever written")):
+        with pytest.raises(UserError, match=f"{name}: {kind}"):
+            cache.file_digest(tmp_path / name)

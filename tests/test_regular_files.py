@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff import regular_files
 from tuneoff.errors import UserError
-from tuneoff.regular_files import open_regular, read_limited
+from tuneoff.regular_files import check_filled, open_regular, read_limited
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -36,3 +37,42 @@ def test_no_more_is_read_than_allowed(tmp_path: Path) -> None:
     os.truncate(path, 10**12)  # a sparse file, which takes no room in an archive
     with pytest.raises(UserError, match="larger than the 1 MB"):
         read_limited(path, 10**6)
+
+
+def test_a_hole_is_refused_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(bytes(100_000))
+    with open_regular(path) as stream:
+        if os.fstat(stream.fileno()).st_blocks * 512 < 100_000:
+            pytest.skip("this file system stores zeros as a hole")
+        check_filled("weights", stream.fileno())
+        os.truncate(path, 10**9)
+        check_filled("weights", stream.fileno())  # is read within a second or two
+        os.truncate(path, 10**12)
+        with pytest.raises(UserError, match=r"weights: 1,000\.0 GB of which only 10[\d,]+ bytes were ever written, so"):
+            check_filled("weights", stream.fileno())
+        assert stream.tell() == 0
+        os.truncate(path, 1_000_001)
+        monkeypatch.setattr(regular_files, "ALWAYS_READ_BYTES", 0)
+        check_filled("weights", stream.fileno(), largest_ratio=10)
+        with pytest.raises(UserError, match="ever written"):
+            check_filled("weights", stream.fileno(), largest_ratio=9)
+
+
+def test_a_file_system_that_counts_no_blocks_is_asked_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fstat
+
+    class Status:
+        def __init__(self, handle: int) -> None:
+            self.st_size, self.st_blocks, self.st_mode = 10**12, 0, real(handle).st_mode
+
+    filled, hole = tmp_path / "filled", tmp_path / "hole"
+    filled.write_bytes(b"1" * 5000)
+    hole.touch()
+    os.truncate(hole, 10**6)
+    with filled.open("rb") as one, hole.open("rb") as other:
+        monkeypatch.setattr(os, "fstat", Status)
+        check_filled("filled", one.fileno())
+        with pytest.raises(UserError, match="only 0 bytes were ever written"):
+            check_filled("hole", other.fileno())
+        monkeypatch.undo()

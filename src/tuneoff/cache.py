@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import check_filled, open_regular
 
 _FORMAT = 1
 _HEADER_BYTES = 1024
@@ -57,8 +58,9 @@ def cache_key(**parts: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises `OSError`."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file's bytes. Raises `OSError`, and `UserError` for a pipe, a device or a hole."""
+    with open_regular(path) as stream:
+        check_filled(str(path), stream.fileno())
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

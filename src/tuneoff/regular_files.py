@@ -1,12 +1,14 @@
 """Opens files that somebody else may have written: regular files only, and no more of them than a limit.
 
-A pipe without a writer blocks whoever opens it, and a device such as /dev/zero never ends.
+A pipe without a writer blocks whoever opens it, a device such as /dev/zero never ends, and a terabyte without content
+takes no room in an archive.
 """
 
+import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from tuneoff.errors import UserError
 
@@ -17,6 +19,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+ALWAYS_READ_BYTES = 10**9  # of any file: a second or two
+_LARGEST_RATIO = 10  # of size to room on the disk, for a larger file: a file system may compress
 # Without O_NONBLOCK, opening a pipe waits for its writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -33,7 +37,7 @@ def check_regular(path: Path, status: os.stat_result | None = None) -> os.stat_r
     return found
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises as `check_regular` does, without waiting."""
     check_regular(path)
     handle = os.open(path, _FLAGS)
@@ -54,3 +58,31 @@ def read_limited(path: Path, most_bytes: int) -> bytes:
     if is_larger or len(content) > most_bytes:
         raise UserError(f"{path}: larger than the {most_bytes / 1e6:,g} MB that such a file may have; check the file")
     return content
+
+
+def check_filled(name: str, handle: int, largest_ratio: int = _LARGEST_RATIO) -> None:
+    """Raise `UserError` for a large open file that is mostly a hole, which would be read for hours."""
+    size, stored = os.fstat(handle).st_size, _stored_bytes(handle)
+    if stored is not None and size > max(ALWAYS_READ_BYTES, largest_ratio * stored):
+        raise UserError(
+            f"{name}: {size / 1e9:,.1f} GB of which only {stored:,} bytes were ever written, so its content is lost or "
+            "was never there; copy the file again, or remove it"
+        )
+
+
+def _stored_bytes(handle: int) -> int | None:
+    """What a file takes on its disk; None where that is not known."""
+    blocks: int | None = getattr(os.fstat(handle), "st_blocks", None)
+    if blocks == 0 and not _is_one_hole(handle):  # some network file systems count no blocks
+        return None
+    return None if blocks is None else 512 * blocks
+
+
+def _is_one_hole(handle: int) -> bool:
+    try:
+        os.lseek(handle, 0, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    finally:
+        os.lseek(handle, 0, os.SEEK_SET)
+    return False

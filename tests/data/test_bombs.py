@@ -60,7 +60,7 @@ def test_a_hole_is_no_file_of_texts(tmp_path: Path) -> None:
     os.truncate(path, 10**12)
     if path.stat().st_blocks > 10**6:
         pytest.skip("this file system stores holes")
-    with pytest.raises(UserError, match=r"a\.jsonl: its [\d,]+ bytes unpack to more than 1000\.0 GB"):
+    with pytest.raises(UserError, match=r"a\.jsonl: 1,000\.0 GB of which only [\d,]+ bytes were ever written"):
         open_file(str(path))
 
 

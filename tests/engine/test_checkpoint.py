@@ -1,6 +1,7 @@
 """An interrupted training resumes with the same result as an uninterrupted one. Damaged states are never used."""
 
 import itertools
+import json
 import math
 import os
 import signal
@@ -157,6 +158,23 @@ def test_a_damaged_state_is_never_used(tmp_path: Path) -> None:
         # Some bits have no meaning (white space in the header). The content must then be what was written.
         assert about_read == {"step": 3}, name
         assert all(torch.equal(tensors_read[key], tensor) for key, tensor in tensors.items()), name
+
+
+def test_a_pipe_or_a_hole_is_no_state(tmp_path: Path) -> None:
+    pipe, hole = tmp_path / "pipe.safetensors", tmp_path / "hole.safetensors"
+    os.mkfifo(pipe)
+    room = 10**12
+    header = json.dumps(
+        {
+            "__metadata__": {"about": "{}", "digest": "0"},
+            "a": {"dtype": "U8", "shape": [room], "data_offsets": [0, room]},
+        }
+    ).encode()
+    hole.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(hole, 8 + len(header) + room)
+    for path in (pipe, hole):
+        with pytest.raises(DamagedState, match=path.name):
+            checkpoint.read_state(path)
 
 
 def test_two_states_are_kept_and_the_older_one_replaces_a_damaged_one(world: World) -> None:

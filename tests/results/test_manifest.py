@@ -1,5 +1,6 @@
 """A manifest covers the files of a folder and itself, and every state that a killed process leaves is whole."""
 
+import json
 import os
 from pathlib import Path
 
@@ -114,6 +115,29 @@ def test_what_is_not_a_file_is_never_read(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "a", entry_of(b"one")) == "damaged"
     with pytest.raises(UserError, match=r"a: a named pipe, where a regular file was expected"):
         folder.read("a")
+
+
+def test_an_entry_that_fits_a_hole_does_not_have_it_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"1")
+    os.truncate(path, 10**13)
+    if path.stat().st_blocks > 10**6:
+        pytest.skip("this file system stores holes")
+    assert fault_of(path, entry_of(b"1").model_copy(update={"bytes": 10**13})) == "damaged"
+    with pytest.raises(UserError, match=r"weights\.bin: 10,000\.0 GB of which only"):
+        manifest.entry_of_file(path)
+
+
+def test_a_manifest_of_short_objects_is_not_taken_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / MANIFEST
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail(f"{len(text)} bytes were parsed"))
+    for value in (b"[]", b"{}"):
+        path.write_bytes(b'{"files": [' + b",".join([value] * 1_000) + b"]}")
+        with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+            CoveredFolder(tmp_path).read("a")
+    monkeypatch.setattr(manifest, "_MOST_MANIFEST_BYTES", 1_000)
+    with pytest.raises(UserError, match=r"manifest\.json: larger than"):
+        CoveredFolder(tmp_path).read("a")
 
 
 def test_a_pipe_in_place_of_a_file_that_is_written_or_settled_is_not_waited_for(tmp_path: Path) -> None:

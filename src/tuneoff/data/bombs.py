@@ -1,15 +1,14 @@
 """Small files that unpack to far more than anybody's texts: refused while they are read, before they fill a disk."""
 
-import errno
 import io
 import os
 from typing import IO
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import ALWAYS_READ_BYTES
 
 # Texts shrink to a third or a tenth, and rows that repeat one another to a hundredth. gzip cannot do more than 1,032.
 LARGEST_RATIO = 500
-ALWAYS_READ_BYTES = 10**9  # whatever the ratio
 
 
 class BoundedReader(io.RawIOBase):
@@ -51,24 +50,3 @@ def check_ratio(name: str, packed_bytes: int, unpacked_bytes: int) -> None:
             f"{name}: its {packed_bytes:,} bytes unpack to more than {unpacked_bytes / 1e9:.1f} GB, so it holds "
             "no texts; write the file again, or unpack it where you trust it"
         )
-
-
-def check_holes(name: str, handle: int) -> None:
-    """Raise `UserError` for a large file that is a hole: an archive of some bytes can hold one of a terabyte."""
-    status = os.fstat(handle)
-    blocks: int | None = getattr(status, "st_blocks", None)
-    if status.st_size <= ALWAYS_READ_BYTES or blocks is None:
-        return
-    if blocks == 0 and not _is_one_hole(handle):  # some network file systems count no blocks
-        return
-    check_ratio(name, 512 * blocks, status.st_size)
-
-
-def _is_one_hole(handle: int) -> bool:
-    try:
-        os.lseek(handle, 0, os.SEEK_DATA)
-    except OSError as error:
-        return error.errno == errno.ENXIO
-    finally:
-        os.lseek(handle, 0, os.SEEK_SET)
-    return False

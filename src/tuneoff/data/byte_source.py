@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
-from tuneoff.data.bombs import BoundedReader, check_holes
+from tuneoff.data.bombs import LARGEST_RATIO, BoundedReader
 from tuneoff.data.zstd import open_zstd, open_zstd_stream
 from tuneoff.errors import UserError
-from tuneoff.regular_files import open_regular
+from tuneoff.regular_files import check_filled, open_regular
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 _START_BYTES = 4096
@@ -133,7 +133,7 @@ def _unpacker(path: Path, start: bytes) -> Callable[[], IO[bytes]] | None:
 def _plain(path: Path) -> IO[bytes]:
     stream = open_regular(path)
     try:
-        check_holes(str(path), stream.fileno())
+        check_filled(str(path), stream.fileno(), LARGEST_RATIO)
     except UserError:
         stream.close()
         raise

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuneoff.errors import UserError
+from tuneoff.regular_files import check_filled, open_regular
 from tuneoff.results.json_files import new_file_mode, sync_folder
 from tuneoff.text import join_words
 
@@ -80,6 +82,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with open_regular(path) as stream:  # safetensors would wait for the writer of a pipe, and make room for a hole
+            check_filled(path.name, stream.fileno())
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -88,7 +92,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about: dict[str, Any] = json.loads(metadata["about"])
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, UserError, KeyError, ValueError) as error:
         raise DamagedState(f"{path.name}: {error}") from error
     return tensors, about
 

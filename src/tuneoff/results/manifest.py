@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from tuneoff.cache import file_digest
 from tuneoff.errors import UserError
 from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import write_text_atomic
@@ -24,6 +25,8 @@ from tuneoff.spec.run import Frozen
 MANIFEST = "manifest.json"
 RUN_AGAIN = "run the same command again, which repairs what can be computed again, or restore the file"
 MOST_BYTES = 2 * 10**9  # of one file of a study, which is in memory as a whole
+# Of a manifest: 150,000 runs. An entry has a digest of 64 digits; shorter objects fill memory and describe no file.
+_MOST_MANIFEST_BYTES, _BYTES_PER_OBJECT = 250_000_000, 80
 # A process that writes in the folder may change file and manifest between two reads.
 _ATTEMPTS, _PAUSE_SECONDS = 4, 0.05
 
@@ -73,14 +76,9 @@ def entry_of(data: bytes) -> FileEntry:
 
 
 def entry_of_file(path: Path) -> FileEntry:
-    """The entry of a file on disk, which is checked by size and time first. Raises `OSError`."""
+    """The entry of a file on disk, which is checked by size and time first. Raises as `file_digest`."""
     found = path.stat()
-    return FileEntry(sha256=_file_digest(path), bytes=found.st_size, modified_ns=found.st_mtime_ns)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(sha256=file_digest(path), bytes=found.st_size, modified_ns=found.st_mtime_ns)
 
 
 def _digest_before(path: Path) -> str | None:
@@ -104,10 +102,10 @@ def fault_of(path: Path, entry: FileEntry, *, thorough: bool = True) -> str | No
             return None
         if found.st_size != entry.bytes and not entry.pending:
             return "damaged"
-        return None if _allows(entry, _file_digest(path)) else "damaged"
+        return None if _allows(entry, file_digest(path)) else "damaged"
     except (FileNotFoundError, NotADirectoryError):
         return None if entry.pending and entry.before is None else "missing"
-    except OSError:
+    except (OSError, UserError):
         return "damaged"
 
 
@@ -131,13 +129,19 @@ def manifest_text(manifest: Manifest) -> str:
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
     """The manifest in `data`, read from `path`. Raises `UserError` if its own digest does not fit."""
+    objects = data.count(b"{") + data.count(b"[")
     try:
-        plain = json.loads(data.decode("utf-8"))
+        plain = json.loads(data.decode("utf-8")) if objects <= 100 + len(data) // _BYTES_PER_OBJECT else {}
         if plain["sha256"] == _own_digest(plain):
             return Manifest.model_validate(plain)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
         pass
     raise UserError(f"{path}: damaged, so the files beside it cannot be checked; {RUN_AGAIN}")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`. Raises `OSError`, and `UserError` if it is damaged or too large to be one."""
+    return parse_manifest(read_limited(path, _MOST_MANIFEST_BYTES), path)
 
 
 def _version_of(path: Path) -> tuple[int, int, int]:
@@ -163,7 +167,7 @@ class CoveredFolder:
         try:
             version = _version_of(path)
             if self._cached is None or self._cached[0] != version:
-                self._cached = (version, parse_manifest(read_limited(path, MOST_BYTES), path))
+                self._cached = (version, read_manifest(path))
         except (FileNotFoundError, NotADirectoryError):
             self._cached = None
             return None

@@ -33,7 +33,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
-from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
@@ -49,14 +48,13 @@ from tuneoff.results.json_files import (
 from tuneoff.results.lock import LOCK_FILE, study_lock
 from tuneoff.results.manifest import (
     MANIFEST,
-    MOST_BYTES,
     RUN_AGAIN,
     CoveredFolder,
     FileEntry,
     Manifest,
     entry_of_file,
     manifest_text,
-    parse_manifest,
+    read_manifest,
 )
 from tuneoff.results.run_claims import CLAIMS
 from tuneoff.results.run_dir import RECORD, RunDir, StoredRun
@@ -410,7 +408,7 @@ class StudyDir:
         """The digests that `cover_outputs` wrote; None without them, or if they are damaged."""
         path = self.path / OUTPUTS
         try:
-            return dict(parse_manifest(read_limited(path, MOST_BYTES), path).files)
+            return dict(read_manifest(path).files)
         except (OSError, UserError):
             return None
 
