@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tuneoff as to
+from tuneoff import api
 from tuneoff.cli.flags import STUDY_FLAGS
 from tuneoff.options import OPTION_PATHS, StudyOptions
 from tuneoff.results.study_dir import StudyDir
@@ -150,6 +151,10 @@ def test_documents_in_memory_are_the_same_study_as_documents_in_files(
         ({"train_file": "missing.jsonl"}, "missing.jsonl"),
         ({"train": [{"document": "a b", "summary": "a"}]}, "both train and train_file"),
         ({"methods": to.LoRA}, r"methods=\[LoRA\]"),
+        ({"methods": ["lora", to.LoRA(r=16)]}, "methods=: lora is named twice|a method is named twice"),
+        ({"methods": ["lora", "lora@r=16"]}, "methods=: lora and lora@r=16 are the same after defaults"),
+        ({"methods": {"full@large": to.LoRA(r=64)}}, r"methods=\{'full@large': ...\}: write lora@NAME"),
+        ({"methods": {"lora": to.LoRA(r=4), "lora@large": to.LoRA(r=64)}}, r"methods=\{'lora': ...\}: write lora@NAME"),
         ({"model": None}, "model=None"),
         ({"fractions": "half"}, "fractions='half'"),
     ],
@@ -160,6 +165,19 @@ def test_mistakes_are_user_errors_before_anything_runs(
     with pytest.raises(to.UserError, match=message):
         to.compare(**{"output": tmp_path / "study", **options, **arguments})
     assert not (tmp_path / "study").exists()
+
+
+def test_several_settings_of_a_method_are_rows() -> None:
+    def rows(methods: Any) -> dict[str, dict[str, Any]]:
+        spec = api._spec_of(None, None, methods, {}, {"data": "starter"})
+        return {name: dict(spec.hyperparameters.get(name, {})) for name in spec.methods}
+
+    assert rows([to.LoRA(r=64)]) == {"lora": {"r": 64}}  # alone, as before
+    targets = to.LoRA(r=64, target_modules=("q_proj", "v_proj"))
+    assert list(rows([to.LoRA, targets, "full"])) == ["lora", "lora@r=64@target_modules=q_proj+v_proj", "full"]
+    assert rows([to.LoRA(r=8), "lora@rank=4"]) == {"lora@r=8": {"r": 8}, "lora@r=4": {"r": 4}}
+    named = rows({"lora@narrow": to.LoRA(r=4), "lora": to.LoRA, "soft_prompt": to.SoftPrompt(num_virtual_tokens=7)})
+    assert named == {"lora@narrow": {"r": 4}, "lora": {}, "soft_prompt": {"num_virtual_tokens": 7}}
 
 
 def test_a_spec_that_was_read_somewhere_cannot_allow_code(tmp_path: Path) -> None:

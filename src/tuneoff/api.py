@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from tuneoff.export.gguf_model import NumberType
 from tuneoff.export.wanted import Form, Wanted
 from tuneoff.extras import require_tune
 from tuneoff.methods import Method
+from tuneoff.methods.rows import row_of
 from tuneoff.options import DATA_FILES, OPTION_PATHS, StrPath, StudyOptions
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
@@ -29,6 +31,7 @@ from tuneoff.results.summary import ModelToUse, Summary, Verdict
 from tuneoff.scored_systems import ColumnOptions, read_scores
 from tuneoff.scores import is_score_source
 from tuneoff.spec import StudySpec
+from tuneoff.spec.row_names import MARK, method_of
 from tuneoff.spec.toml import Override
 from tuneoff.study.executor import SHARED, Observer, Observers, SilentObserver, check_executor, is_shared, open_executor
 from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
@@ -44,13 +47,14 @@ if TYPE_CHECKING:
 
 Rows = object  # a list of mappings, a pandas DataFrame or a `datasets` Dataset
 MethodLike = str | Method | type[Method]
+Methods = Sequence[MethodLike] | Mapping[str, MethodLike]  # or each under the name of its row
 
 
 def compare(
     study: StrPath | StudySpec | None = None,
     *,
     preset: str | None = None,
-    methods: Sequence[MethodLike] | None = None,
+    methods: Methods | None = None,
     train: Rows | None = None,
     validation: Rows | None = None,
     test: Rows | None = None,
@@ -72,7 +76,9 @@ def compare(
         study: A study file (TOML) or a `StudySpec`; without one, `options` describe the study.
         preset: A study that comes with tuneoff, such as `starter`.
         methods: Ids of methods, or methods with their hyper-parameters: `["zero_shot", LoRA(r=16)]`. Values that differ
-            from the defaults are fixed; trials may search the others.
+            from the defaults are fixed; trials may search the others. Several settings of one method are rows of one
+            table: `["lora", "lora@r=64"]`, `[LoRA(), LoRA(r=64)]`, or with names of their own
+            `{"lora@small": LoRA(r=4), "lora@large": LoRA(r=64)}`.
         train: Examples as a list of mappings, a pandas DataFrame or a `datasets` Dataset, instead of `train_file`.
         validation: The same for validation; without it, a part of the training documents is used.
         test: The same for the test split.
@@ -407,7 +413,7 @@ class Winner:
 def _spec_of(
     study: StrPath | StudySpec | None,
     preset: str | None,
-    methods: Sequence[MethodLike] | None,
+    methods: Methods | None,
     rows: Mapping[str, Rows | None],
     options: Mapping[str, Any],
     predictions: Mapping[str, StrPath] | None = None,
@@ -462,20 +468,35 @@ def _overrides(options: Mapping[str, Any]) -> Iterable[Override]:
         yield Override(OPTION_PATHS[name], value, f"{name}=")
 
 
-def _method_overrides(methods: Sequence[MethodLike]) -> Iterable[Override]:
+def _method_overrides(methods: Methods) -> Iterable[Override]:
     if isinstance(methods, str | Method | type):
         example = methods.__name__ if isinstance(methods, type) else repr(methods)
         raise UserError(f"methods={example}: give a list, for example methods=[{example}]")
-    names = []
-    for method in methods:
+    given: list[tuple[str | None, MethodLike]] = [(None, method) for method in methods]
+    if isinstance(methods, Mapping):
+        given = list(methods.items())
+    for _, method in given:
         if not isinstance(method, str | Method) and not (isinstance(method, type) and issubclass(method, Method)):
             raise UserError(f"methods=: {method!r} is not a method; give its id or its class, such as 'lora' or LoRA()")
-        name = method.replace("-", "_") if isinstance(method, str) else method.name
-        names.append(name)
-        if not isinstance(method, str | type):
-            for key, value in method.changed_hyperparameters.items():
-                yield Override(("hyperparameters", name, key), value, f"{type(method).__name__}({key}=)")
+    rows = Counter(method_of(_named(method)) for _, method in given)
+    names = []
+    for own, method in given:
+        name = _named(method)
+        changed = {} if isinstance(method, str | type) else method.changed_hyperparameters
+        shared = changed and own in (None, name) and rows[name] > 1
+        if own is not None and (method_of(own) != method_of(name) or shared):
+            raise UserError(f"methods={{{own!r}: ...}}: write {name}{MARK}NAME, where NAME distinguishes the row")
+        if shared:  # the row is known by its settings
+            names.append(row_of(name, changed).name)
+            continue
+        names.append(own or name)
+        for key, value in changed.items():
+            yield Override(("hyperparameters", own or name, key), value, f"{type(method).__name__}({key}=)")
     yield Override(("methods",), tuple(names), "methods=")
+
+
+def _named(method: MethodLike) -> str:
+    return method if isinstance(method, str) else method.name
 
 
 def _stored_rows(rows: Rows) -> Path:

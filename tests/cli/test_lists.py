@@ -58,6 +58,12 @@ def test_split_in_a_name(name: str, split: str | None) -> None:
 
 def test_lists_of_methods_models_and_fractions() -> None:
     assert gathered(flag("--methods", "lora,"), word("zero-shot")) == ["--methods", "lora,", "--methods", "zero-shot"]
+    assert gathered(flag("--methods", "lora"), word("lora@r=64,full")) == [
+        "--methods",
+        "lora",
+        "--methods",
+        "lora@r=64,full",
+    ]
     assert gathered(flag("--model", "a"), word("b")) == ["--model", "a", "--model", "b"]
     assert gathered(flag("--fractions", "0.1"), word("0.5"), word("1")) == ["--fractions", "0.1,0.5,1"]
 

@@ -3,8 +3,9 @@
 import pytest
 
 from tuneoff.cli.arguments import flag, word
-from tuneoff.cli.method_flags import OTHER_NAMES, as_settings, method_flags, study_flags
+from tuneoff.cli.method_flags import as_settings, method_flags, study_flags
 from tuneoff.methods import METHODS, defaults
+from tuneoff.methods.rows import OTHER_NAMES
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_record, edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import edit_predictions, edit_record, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.study_state import DataFile
+from tuneoff.spec import MethodSpec
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.scores import load_scores
+from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.summarize import summarize
 
 
@@ -127,3 +129,25 @@ def test_claims_name_the_base_model_of_a_study_of_several(tmp_path: Path) -> Non
     claim = {"text": "better", "kind": "better", "methods": ["lora", "zero_shot"]}
     write_spec(made, methods=["zero_shot", "lora", "full"], seeds=2, claims=[claim])
     assert [[claim.model for claim in judged.claims] for judged in judge_study(load(made))] == [["a/x"], ["b/y"]]
+
+
+def test_settings_of_a_method_are_rows_of_one_verdict(tmp_path: Path) -> None:
+    made = study_folder(tmp_path)
+    for folder in run_dirs(made):
+        if "lora" in folder.name:
+            copy = RunDir(folder.path.with_name(folder.path.name.replace("lora", "lora-r-64")))
+            shutil.copytree(folder.path, copy.path)
+            edit_spec(copy, method=MethodSpec(name="lora@r=64", hyperparameters={"r": 64}))
+            edit_predictions(
+                copy, lambda row: row.model_copy(update={"scores": {"rouge1": (row.scores["rouge1"] or 0) / 2}})
+            )
+    write_spec(made, methods=["full", "lora@r=64", "lora", "zero_shot"], seeds=2)
+    [judged] = judge_study(load(made))
+    titles = [result.title for result in judged.verdict.methods]
+    assert titles == ["Zero-shot", "LoRA", "LoRA r=64", "Full fine-tuning"]
+    [pair] = [pair for pair in judged.verdict.pairs if {pair.first, pair.second} == {"lora", "lora@r=64"}]
+    assert pair.decision == "better"
+    assert len(judged.verdict.pairs) == 6
+    rows = [(row.name, row.title, row.seeds) for row in summarize(load(made)).rows]
+    assert ("lora@r=64", "LoRA r=64", 2) in rows
+    assert find_model_to_use(load(made), "lora@r=64").title == "LoRA r=64"

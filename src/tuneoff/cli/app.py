@@ -49,7 +49,8 @@ Methods = Annotated[
     typer.Option(
         "--methods",
         metavar="A,B",
-        help="Methods to compare, separated by commas; see `tuneoff methods`. Repeatable.",
+        help="Methods to compare, separated by commas; see `tuneoff methods`. Settings of one method are rows of their "
+        "own: lora,lora@r=64. Repeatable.",
         show_default="zero_shot,soft_prompt,lora,full",
     ),
 ]
@@ -222,7 +223,7 @@ def _comparison(
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods:
-        names = tuple(name.strip().replace("-", "_") for name in ",".join(methods).split(",") if name.strip())
+        names = tuple(name.strip() for name in ",".join(methods).split(",") if name.strip())
         overrides.append(Override(("methods",), names, "--methods"))
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)

@@ -9,6 +9,7 @@ from tuneoff.cli.foreign_flags import STUDY_COMMANDS, WITHOUT_EFFECT
 from tuneoff.cli.lists import gather, is_data_file
 from tuneoff.cli.output import say
 from tuneoff.errors import UserError
+from tuneoff.spec.row_names import MARK
 
 HELP = {"-h", "--help"}
 
@@ -79,4 +80,8 @@ def _check_method(arguments: Sequence[str]) -> None:
         raise UserError(f"{arguments[0]}: the method comes first: tuneoff train lora --train-file {arguments[0]}")
     from tuneoff.methods import method_class
 
+    if MARK in arguments[0]:
+        method, *settings = arguments[0].split(MARK)
+        typed = " ".join(f"--{setting.replace('=', ' ', 1)}" for setting in settings)
+        raise UserError(f"{arguments[0]}: here the settings of a method are flags: tuneoff train {method} {typed}")
     method_class(arguments[0].replace("-", "_"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.cli.output import say
 from tuneoff.errors import UserError
+from tuneoff.spec.row_names import file_name_of
 from tuneoff.text import format_duration
 
 if TYPE_CHECKING:
@@ -72,4 +73,4 @@ def carry_out_export(
 def default_folder(run: StoredRun, wanted: Wanted) -> Path:
     """`exports/<study>-<method>-<form>`, below the current folder."""
     study = run.dir.path.resolve().parent.parent.name
-    return Path("exports") / f"{study}-{run.record.spec.method.name.replace(':', '-')}-{wanted.form}"
+    return Path("exports") / f"{study}-{file_name_of(run.record.spec.method.name)}-{wanted.form}"

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from tuneoff.cli.arguments import Piece, flag, needs_quotes
 from tuneoff.errors import UserError
+from tuneoff.spec.row_names import method_of
 from tuneoff.text import join_words
 
 FILES = {"--train-file": "train", "--validation-file": "validation", "--test-file": "test"}
@@ -74,7 +75,7 @@ def _check_split(text: str, target: str) -> None:
 
 
 def _are_methods(text: str, method_names: Callable[[], Collection[str]]) -> bool:
-    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    names = [method_of(name.strip()).replace("-", "_") for name in text.split(",") if name.strip()]
     return bool(names) and all(name in method_names() or name.startswith("peft:") for name in names)
 
 

@@ -6,17 +6,8 @@ from dataclasses import replace
 from tuneoff import methods
 from tuneoff.cli.arguments import Piece
 from tuneoff.methods.peft_type import PREFIX
+from tuneoff.methods.rows import OTHER_NAMES
 
-# Names in PEFT's examples, TRL and LLaMA-Factory -> ours.
-OTHER_NAMES = {
-    "alpha": "lora_alpha",
-    "lora_r": "r",
-    "lora_rank": "r",
-    "lora_target": "target_modules",
-    "lora_target_modules": "target_modules",
-    "prompt_tuning_init_text": "initial_prompt",
-    "rank": "r",
-}
 OWN_FLAG = "learning_rate"  # `tuneoff train` has a flag of its own for it
 
 

@@ -9,6 +9,7 @@ from tuneoff.data import cleaning_report, count_documents
 from tuneoff.methods import method_class
 from tuneoff.metrics.registry import METRICS
 from tuneoff.spec import StudySpec
+from tuneoff.spec.row_names import MARK
 from tuneoff.study import planner
 from tuneoff.study.allocation import FLOOR_DOCUMENTS, FLOOR_STEPS
 from tuneoff.study.budget import FittedStudy
@@ -64,6 +65,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         *(f"        {line}" for line in cleaning_report(inputs.dataset)),
         *(f"columns {line}" for line in [columns_line(inputs.dataset.columns)] if line),
         *(f"        CAUTION: {caution}" for caution in inputs.cautions),
+        *([f"rows    {', '.join(study.methods)}"] if any(MARK in name for name in study.methods) else []),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
         f"prompt  {study.prompt.template} template, {study.prompt.instruction!r}",
         *([f"        the cue is {study.prompt.cue!r}; --cue sets another"] if study.task == "other" else []),

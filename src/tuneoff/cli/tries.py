@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneoff.errors import UserError
 from tuneoff.local_page import LocalPage
-from tuneoff.methods import method_class
+from tuneoff.methods.rows import row_title
 from tuneoff.report.try_page import try_page
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
@@ -28,7 +28,7 @@ def open_page(folder: Path, port: int, *, trust_remote_code: bool) -> LocalPage:
         return load_adapted(run, trust_remote_code=trust_remote_code)
 
     writers = SideBySide(study, load)
-    titles = {name: method_class(name).title for name in writers.runs}
+    titles = {name: row_title(name) for name in writers.runs}
     return LocalPage(try_page(study.name, titles, writers.fields), {"write": lambda asked: write(writers, asked)}, port)
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 from tuneoff.cli.output import say
 from tuneoff.data import ColumnsTaken
 from tuneoff.errors import UserError
+from tuneoff.methods.rows import typed_row
 from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -146,7 +147,7 @@ def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun
             )
         return StoredRun(RunDir(folder), RunDir(folder).read_record())
     study = StudyDir(folder).load()
-    found = find_model_to_use(study, method.replace("-", "_") if method else None, model)
+    found = find_model_to_use(study, typed_row(method) if method else None, model)
     say(describe_choice(found))
     chosen = study.run(found.run)
     assert chosen is not None

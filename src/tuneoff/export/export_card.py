@@ -78,7 +78,7 @@ def export_card(facts: CardFacts, checked: str, verdict: Sequence[str] = ()) -> 
         f"library_name: {_LIBRARIES[wanted.form]}",
         "pipeline_tag: text-generation",
         *([f"base_model: {json.dumps(base)}"] if _HUB_ID.fullmatch(base) else []),
-        f"tags: [tuneoff, {json.dumps(record.spec.method.name)}]",
+        f"tags: [tuneoff, {json.dumps(method.name)}]",
         "---",
     ]
     return "\n".join(

@@ -21,6 +21,7 @@ from tuneoff.methods.prefix_tuning import PrefixTuning
 from tuneoff.methods.soft_prompt import SoftPrompt, SoftPromptAfter
 from tuneoff.methods.zero_shot import ZeroShot
 from tuneoff.plugins import Registry
+from tuneoff.spec.row_names import method_of
 from tuneoff.spec.run import Scalar
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")  # it is part of flags, of keys in study files and of folder names
@@ -75,7 +76,11 @@ _ON_QUANTIZED_WEIGHTS = {"qlora": "lora", "qalora": "lora", "loftq": "lora", "qd
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method: an entry of `METHODS`, or `peft:<TYPE>`. Raises `UserError` for an unknown name."""
+    """The class of a method or of a row of it: an entry of `METHODS`, or `peft:<TYPE>`.
+
+    Raises `UserError` for an unknown name.
+    """
+    name = method_of(name)
     if name.startswith(peft_type.PREFIX):
         return peft_type.adapter_class(name)
     if name not in METHODS:
@@ -117,6 +122,6 @@ def build(name: str, hyperparameters: Mapping[str, object]) -> Method:
     for key in hyperparameters:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"did you mean {name}.{close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
+            hint = f"did you mean {method_of(name)}.{close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
             raise UserError(f"{name} has no hyper-parameter {key!r}: {hint}")
     return method(**hyperparameters)

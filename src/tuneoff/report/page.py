@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tuneoff.errors import UserError
 from tuneoff.methods import METHODS
+from tuneoff.methods.rows import row_title
 from tuneoff.metrics.registry import METRICS
 from tuneoff.prompts import field_names
 from tuneoff.report import formatting, sections
@@ -116,7 +117,7 @@ def _page(
         summary.primary_metric,
         marks_scores=all(verdict.too_small is None and verdict.says_nothing is None for verdict in summary.verdicts),
     )
-    titles = {name: method.title for name, method in METHODS.items()}
+    titles = {name: row_title(name) for name in (*METHODS, *spec.methods)}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
     style = style_sheet()
     scripts = [

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import row_title
 from tuneoff.report import formatting
 from tuneoff.report.table import ResultsTable
 from tuneoff.report.theme import MethodStyles
@@ -164,7 +164,7 @@ def study_facts(spec: StudySpec, summary: Summary) -> Facts:
         )
     return _without_empty(
         [
-            ("Methods", [", ".join(METHODS[name].title if name in METHODS else name for name in spec.methods)]),
+            ("Methods", [", ".join(map(row_title, spec.methods))]),
             ("Tuned", [_tuned(spec, summary.search)]),
             ("Fixed by the study", _fixed(spec) or ["nothing: what was not tuned has the default of its method"]),
             ("Fractions of the data", fractions),

@@ -129,7 +129,7 @@ def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder
         else:
             check = partial(resources.check_memory, spec, parameters, name, there)
             yield _item("memory", check, f"{text}, of {resources.gigabytes(there)}")
-    runs = study.seeds * len(study.fractions) if resources.WHOLE_MODEL in study.methods else 0
+    runs = study.seeds * len(study.fractions) * sum(map(resources.trains_whole_model, study.methods))
     need = resources.gigabytes(resources.least_disk(parameters, runs))
     free = resources.gigabytes(resources.free_disk(folder))
     check = partial(resources.check_disk, parameters, runs, folder, spec.name)

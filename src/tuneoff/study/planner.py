@@ -26,6 +26,7 @@ from tuneoff.spec import (
     StudySpec,
     TrainSpec,
 )
+from tuneoff.spec.row_names import file_name_of
 from tuneoff.spec.run import Scalar
 from tuneoff.study import search
 from tuneoff.study.run_id import run_id_of
@@ -385,7 +386,7 @@ class _Planner:
             scored_documents=scored_documents,
         )
         prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
-        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{name.replace(':', '-')}{label}")
+        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{label}")
 
 
 def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Completed) -> tuple[PlannedRun, ...]:

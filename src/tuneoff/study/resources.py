@@ -13,6 +13,7 @@ from tuneoff.model_folder import inspect_folder
 from tuneoff.profiling import usable_cores
 from tuneoff.profiling.machine import may_have_accelerator
 from tuneoff.spec import ModelSpec, StudySpec
+from tuneoff.spec.row_names import method_of
 from tuneoff.study.planner import PlannedRun
 
 WHOLE_MODEL = "full"  # the method whose gradients and optimizer state cover every parameter
@@ -22,6 +23,11 @@ _FROZEN_BYTES = {"fp32": 4, "bf16": 2, "auto": 2}
 _STORED_BYTES = 2  # of a parameter in an artefact, at least
 
 
+def trains_whole_model(row: str) -> bool:
+    """Whether a row is of the method that trains every parameter."""
+    return method_of(row) == WHOLE_MODEL
+
+
 def count_parameters(spec: ModelSpec) -> int:
     """Parameters of a model, from the headers of its files."""
     return inspect_folder(models.weights_folder(spec), trust_remote_code=spec.trust_remote_code).parameters
@@ -29,7 +35,7 @@ def count_parameters(spec: ModelSpec) -> int:
 
 def least_memory(spec: ModelSpec, parameters: int, method: str) -> int:
     """Bytes of memory that a run needs at least."""
-    return parameters * (_TRAINED_BYTES if method == WHOLE_MODEL else _FROZEN_BYTES[spec.precision])
+    return parameters * (_TRAINED_BYTES if trains_whole_model(method) else _FROZEN_BYTES[spec.precision])
 
 
 def least_disk(parameters: int, runs: int) -> int:
@@ -59,7 +65,7 @@ def check_disk(parameters: int, runs: int, folder: Path, model: str) -> None:
 
 def check_resources(study: StudySpec, missing: Iterable[PlannedRun], folder: Path) -> None:
     """Raise `UserError` for a study that this machine cannot carry out, whatever it is reduced to."""
-    whole = [run.spec.model for run in missing if run.spec.method.name == WHOLE_MODEL and run.spec.role == "final"]
+    whole = [run.spec.model for run in missing if trains_whole_model(run.spec.method.name) and run.spec.role == "final"]
     there = machine_memory()
     check_processes(study.train.processes, on_cpu=there is not None)
     for spec in study.models:

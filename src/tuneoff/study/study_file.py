@@ -1,18 +1,18 @@
 """A study from a preset, a TOML file and flags, with every name and value checked against the registry of methods."""
 
 import re
-import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tuneoff import methods
 from tuneoff.errors import UserError
+from tuneoff.methods.rows import typed_value
 from tuneoff.metrics.registry import deciding_metric
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.spec import StudySpec
+from tuneoff.spec.row_names import MARK, method_of
 from tuneoff.spec.toml import Override, SourcedSpec, read_toml
+from tuneoff.study.row_settings import check_distinct, prefixed, with_rows
 from tuneoff.study.task_words import follow_task
 from tuneoff.verdict.claims import check_claims
 
@@ -51,31 +51,16 @@ def parse_setting(text: str, method: str | None = None) -> Override:
     if not equals or not owner or not name:
         form = "NAME=VALUE" if method is not None else "METHOD.NAME=VALUE, for example lora.learning_rate=1e-3"
         raise UserError(f"{flag}: should have the form {form}")
-    owner = owner.replace("-", "_")
-    known = owner in methods.METHODS or owner.startswith(methods.peft_type.PREFIX)
-    default = methods.defaults(owner).get(name) if known else None
-    return Override(("hyperparameters", owner, name), _value(value, default), flag)
-
-
-def _value(text: str, default: Any) -> Any:
-    """The typed text as a value of the default's type."""
-    if isinstance(default, str):
-        return text
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(","))
-    try:
-        parsed = tomllib.loads(f"value = {text}\n")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if set(parsed) == {"value"} else text
+    named, mark, rest = owner.partition(MARK)
+    named = named.replace("-", "_")
+    known = named in methods.METHODS or named.startswith(methods.peft_type.PREFIX)
+    default = methods.defaults(named).get(name) if known else None
+    return Override(("hyperparameters", f"{named}{mark}{rest}", name), typed_value(value, default), flag)
 
 
 def _checked(sourced: SourcedSpec) -> StudySpec:
     """Check names and values against the registry; keep the hyper-parameters of the methods that will run."""
-    study = sourced.spec
-    for name in study.methods:
-        with _prefixed(sourced.place(("methods",))):
-            methods.build(name, {})
+    study = with_rows(sourced)
     for name in study.predictions:
         if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:
             place = sourced.place(("predictions", name))
@@ -89,30 +74,24 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
         if name not in study.methods:
             place = sourced.place(("steps", name))
             raise UserError(f"{place}: `steps` names {name}, which the study does not compare")
+    compared = {*study.methods, *map(method_of, study.methods)}  # a method's settings hold for its rows
     for name, values in study.hyperparameters.items():
         for key, value in values.items():
             path = ("hyperparameters", name, key)
             place = sourced.place(path)
-            with _prefixed(place):
+            with prefixed(place):
                 methods.build(name, {key: value})
-            if name not in study.methods and any(override.path == path for override in sourced.overrides):
+            if name not in compared and any(override.path == path for override in sourced.overrides):
                 chosen = ", ".join(study.methods)
                 raise UserError(
                     f"{place}: {name} is not among the methods of this study ({chosen}); add it to --methods"
                 )
-        with _prefixed(sourced.place(("hyperparameters", name))):
+        with prefixed(sourced.place(("hyperparameters", name))):
             methods.build(name, values)
-    with _prefixed(sourced.place(("metric",))):
+    with prefixed(sourced.place(("metric",))):
         metric = deciding_metric(study.metric)
     check_claims(study.claims, study.methods, study.fractions, Path(sourced.name))
-    kept = {name: values for name, values in study.hyperparameters.items() if name in study.methods}
-    return follow_task(study.model_copy(update={"hyperparameters": kept, "metric": metric}))
-
-
-@contextmanager
-def _prefixed(place: str) -> Iterator[None]:
-    """Prefix the message of a `UserError` with the place."""
-    try:
-        yield
-    except UserError as error:
-        raise (error if place == "study" else UserError(f"{place}: {error}")) from error
+    kept = {name: values for name, values in study.hyperparameters.items() if name in compared}
+    checked = follow_task(study.model_copy(update={"hyperparameters": kept, "metric": metric}))
+    check_distinct(checked, sourced.place(("methods",)))
+    return checked

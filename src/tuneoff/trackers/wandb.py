@@ -19,6 +19,7 @@ from tuneoff.errors import UserError
 from tuneoff.results.events import Event
 from tuneoff.results.run_record import Record
 from tuneoff.spec import RunSpec
+from tuneoff.spec.row_names import file_name_of
 from tuneoff.trackers.base import Figures, Predictions
 from tuneoff.trackers.logged import PROJECT, point_of, summary_of, table_of
 
@@ -87,7 +88,7 @@ class WandbTracker:
             config=spec.without_paths().model_dump(mode="json"),
             dir=os.environ.get("WANDB_DIR") or str(self._folder),
             # Set for a whole script, the variable would give all runs of the study one id.
-            id=f"{shared}-{spec.method.name}-{os.urandom(4).hex()}" if shared else None,
+            id=f"{shared}-{file_name_of(spec.method.name)}-{os.urandom(4).hex()}" if shared else None,
             settings=self._settings,
         )
         if self._run.settings.mode in ("offline", "dryrun"):

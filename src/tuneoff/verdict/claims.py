@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tuneoff.errors import UserError
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import known_method
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import ClaimOutcome, DataSizeVerdict, JudgedClaim, Verdict
@@ -152,7 +152,8 @@ def _seed_count(seeds: int, planned: int) -> str:
 
 
 def _seeded(method: str) -> bool:
-    return method not in METHODS or METHODS[method].seeded
+    kind = known_method(method)
+    return kind is None or kind.seeded
 
 
 def _is_falling(values: Sequence[float]) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import in_order, row_title
 from tuneoff.results.run_record import Record
 from tuneoff.results.summary import Confound
 from tuneoff.spec import json_hash
@@ -29,9 +29,14 @@ def find_confounds(records: Iterable[Record]) -> list[Confound]:
     arithmetic of each method's trials and timing run with that of its final runs. Values that a record does not hold
     are ignored.
     """
-    ended = sorted((record for record in records if record.status in ("finished", "diverged")), key=_method_position)
+    ended = sorted(
+        (record for record in records if record.status in ("finished", "diverged")),
+        key=lambda record: in_order(record.spec.method.name),
+    )
     found = []
-    for own in _grouped([(record, _method_title(record)) for record in ended], lambda record: record.spec.model.name):
+    for own in _grouped(
+        [(record, row_title(record.spec.method.name)) for record in ended], lambda record: record.spec.model.name
+    ):
         by_role = {
             role: [entry for entry in own if entry[0].spec.role == role and entry[0].status in statuses]
             for role, statuses in _STATUSES.items()
@@ -75,16 +80,16 @@ def confounds_between_sizes(records: Iterable[Record]) -> list[str]:
     `records` are those of one base model. Such a difference is mixed up with the effect of more data.
     """
     finals = [record for record in records if record.status == "finished" and record.spec.role == "final"]
-    finals.sort(key=lambda record: (_method_position(record), record.spec.fraction))
+    finals.sort(key=lambda record: (in_order(record.spec.method.name), record.spec.fraction))
     found = []
     for aspect in _ASPECTS:
         if not aspect.changes_scores:
             continue
         methods_of: dict[str, list[str]] = {}
-        for method in dict.fromkeys(map(_method_title, finals)):
+        for method in dict.fromkeys(row_title(record.spec.method.name) for record in finals):
             values: dict[float, set[str]] = {}
             for record in finals:
-                if _method_title(record) == method and (value := aspect.read(record)) is not None:
+                if row_title(record.spec.method.name) == method and (value := aspect.read(record)) is not None:
                     values.setdefault(record.spec.fraction, set()).add(value)
             fractions_of: dict[str, list[str]] = {}
             for fraction, of_fraction in values.items():
@@ -224,17 +229,6 @@ def _other_arithmetic(what: str, role: str, runs: LabelledRuns, finals: Labelled
 
 def _sorted_words(values: Iterable[str]) -> str:
     return " and ".join(sorted(values))
-
-
-def _method_position(record: Record) -> int:
-    """Position of the method in the registry; methods of other packages come last."""
-    names = list(METHODS)
-    return names.index(record.spec.method.name) if record.spec.method.name in METHODS else len(names)
-
-
-def _method_title(record: Record) -> str:
-    name = record.spec.method.name
-    return METHODS[name].title if name in METHODS else name
 
 
 def _model_content(record: Record) -> str:

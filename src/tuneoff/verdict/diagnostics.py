@@ -8,7 +8,7 @@ record.
 from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import known_method
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import EmbeddingPosition, Record
@@ -117,7 +117,8 @@ def _compare_with_zero_shot(
     zero, outputs = zero_shot
     for record, rows in runs:
         name = record.spec.method.name
-        if name not in METHODS or not METHODS[name].trains or not len(rows):
+        kind = known_method(name)
+        if kind is None or not kind.trains or not len(rows):
             continue
         if rows.repeats(outputs):
             yield Finding(

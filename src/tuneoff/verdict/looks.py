@@ -7,7 +7,7 @@ scores between two looks decide nothing. The statistics are those of `tuneoff.st
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import known_method
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import EndOfLooks
@@ -177,7 +177,7 @@ def takes_part(
 
     `records`: of the final runs of one base model on all the data.
     """
-    once = {name for name in methods if name in METHODS and not METHODS[name].seeded}
+    once = {name for name in methods if (kind := known_method(name)) is not None and not kind.seeded}
     ended = {
         (record.spec.method.name, record.spec.seed): record.status == "finished"
         for record in records

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tuneoff.errors import UserError
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import in_order, known_method, row_title
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_dir import StoredRun
@@ -246,8 +246,8 @@ def _at_fraction(fraction: float, finals: Sequence[StoredRun]) -> list[StoredRun
         for run in finals
         if run.record.spec.fraction == 1
         and model_and_method(run.record) not in present
-        and run.record.spec.method.name in METHODS
-        and not METHODS[run.record.spec.method.name].seeded
+        and (kind := known_method(run.record.spec.method.name)) is not None
+        and not kind.seeded
     ]
     return [*found, *substitutes]
 
@@ -282,8 +282,7 @@ def _model_scores(
     for name, found in outside.items():
         scores[name, 0] = _checked(found, metric, study, study.path / "outside" / f"{name}.jsonl")
         outputs[name, 0] = found
-    order = {name: index for index, name in enumerate(METHODS)}
-    methods = sorted(kept, key=lambda name: (order.get(name, len(order)), name))
+    methods = sorted(kept, key=in_order)
     fixed = {name for name in kept if _is_deterministic(name, runs)}
     return Scores(
         methods=(*methods, *(name for name in outside if name not in kept)),
@@ -295,7 +294,7 @@ def _model_scores(
             if records
         },
         deterministic=frozenset(fixed | set(outside)),
-        titles={name: METHODS[name].title for name in methods if name in METHODS} | {name: name for name in outside},
+        titles={name: row_title(name) for name in methods} | {name: name for name in outside},
         block=block,
         metric=metric,
         notes=(
@@ -339,7 +338,7 @@ _NO_GROUPS = (
 
 def _is_deterministic(method: str, runs: Iterable[StoredRun]) -> bool:
     """Whether the seed changes nothing and the method ran once: a study repeats whatever depends on the seed."""
-    known = METHODS.get(method)
+    known = known_method(method)
     count = sum(run.record.spec.method.name == method for run in runs)
     return known is not None and not known.seeded and count == 1
 
@@ -353,10 +352,10 @@ def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Ite
         return
     parts = []
     for name, found in kept.items():
-        known = METHODS.get(name)
+        known = known_method(name)
         wanted = study.spec.seeds if known is None or known.seeded else 1
         if name in study.spec.methods and 0 < len(found) < wanted:
-            parts.append(f"{known.title if known else name} {len(found)} of {wanted}")
+            parts.append(f"{row_title(name)} {len(found)} of {wanted}")
     if parts:
         yield f"Planned runs are missing. Finished so far: {join_words(parts)}."
 
@@ -364,7 +363,7 @@ def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Ite
 def _concurrent(kept: Mapping[str, Sequence[Record]], timing: Mapping[ModelMethod, Record]) -> Iterable[str]:
     """Methods whose time and energy were measured beside concurrent runs, and which have no timing run."""
     shared = {
-        METHODS[name].title if name in METHODS else name: concurrent_runs(record)
+        row_title(name): concurrent_runs(record)
         for name, records in kept.items()
         for record in records
         if lacks_timing(record, timing)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuneoff import __version__
 from tuneoff.errors import UserError
-from tuneoff.methods import METHODS
+from tuneoff.methods.rows import in_order, known_method, row_title
 from tuneoff.metrics import METRICS
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.results.run_dir import StoredRun
@@ -84,18 +84,17 @@ def _method_rows(
     timing: Mapping[ModelMethod, Record],
 ) -> Iterator[ComparisonRow]:
     by_block = {one.scores.block: one for one in judged}
-    order = {name: index for index, name in enumerate(METHODS)}
     for model in sorted({run.record.spec.model.name for run in runs}):
         one = by_block.get(model) or by_block[None]
         names = {run.record.spec.method.name for run in runs if run.record.spec.model.name == model}
-        for method in sorted(names, key=lambda name: (order.get(name, len(order)), name)):
+        for method in sorted(names, key=in_order):
             own = [run for run in runs if model_and_method(run.record) == (model, method)]
             finished = [run for run in own if run.record.status == "finished"]
-            known = METHODS.get(method)
+            known = known_method(method)
             notes = [note for run in own for note in run.record.notes]
             yield ComparisonRow(
                 name=method,
-                title=known.title if known else method,
+                title=row_title(method),
                 kind="method",
                 model=model,
                 seeds=len(own),
