@@ -71,6 +71,15 @@ def test_relative_files_belong_to_the_study_file(tmp_path: Path) -> None:
     assert [model.name for model in study.models] == [str(tmp_path / "tiny"), "owner/hub"]
 
 
+def test_a_tilde_in_a_study_file_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    path = tmp_path / "study.toml"
+    path.write_text('[data]\ntrain_file = "~/a.jsonl"\ntest_file = ["~/b.jsonl", "~c.jsonl"]\n')
+    data = read(path).data
+    assert data.train_file == str(tmp_path / "me" / "a.jsonl")
+    assert data.test_file == (str(tmp_path / "me" / "b.jsonl"), str(tmp_path / "~c.jsonl"))
+
+
 def test_a_flag_for_every_model_reaches_every_model() -> None:
     overrides = [
         Override(("models", "*", "precision"), "fp32", "--precision"),

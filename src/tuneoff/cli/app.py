@@ -223,8 +223,7 @@ def _comparison(
 
     overrides = [Override(*entry) for entry in [*overrides_of(given), *outside_predictions(predictions or ())]]
     if methods:
-        names = tuple(name.strip() for name in ",".join(methods).split(",") if name.strip())
-        overrides.append(Override(("methods",), names, "--methods"))
+        overrides.append(Override(("methods",), _method_names(methods), "--methods"))
     overrides += [parse_setting(text) for text in set_ or ()]
     spec = read_study(study, preset, overrides)
     flags = StudyFlags(
@@ -274,6 +273,45 @@ def check(asked: _Comparison) -> int:
     elif not flags.quiet:
         show(items_as_text(items, sys.stdout.encoding))
     return USAGE if any(item.passed is False for item in items) else DONE
+
+
+@app.command()
+@takes_study_flags
+def init(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE|FOLDER]...",
+            help="Data files; of several, the names say which is `test` or `dev`. Or a folder or archive of splits, or "
+            "`starter`.",
+        ),
+    ] = None,
+    methods: Methods = None,
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The study file to write.")] = Path(
+        "study.toml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    no_probe: Annotated[
+        bool,
+        typer.Option("--no-probe", help="Measure no speed: the estimate then needs one that was measured before."),
+    ] = False,
+    as_json: AsJson = False,
+    *,
+    given: Mapping[str, Any],
+) -> int:
+    """Look at data, and write a study file with suggestions and their reasons.
+
+    Settings that you give as flags are kept. Tries each method for some seconds, to estimate what 15 minutes, an hour
+    and a night could detect on this machine.
+    """
+    require_tune("tuneoff init")
+    from tuneoff.cli import init as first_study
+
+    written = first_study.write_first_study(
+        files or (), given, output, methods=_method_names(methods), force=force, probe=not no_probe
+    )
+    _shown(json.dumps(first_study.as_json(written)) if as_json else first_study.as_text(written), as_json=as_json)
+    return DONE
 
 
 @app.command()
@@ -586,6 +624,11 @@ def try_methods(
     with contextlib.suppress(KeyboardInterrupt):
         page.serve()
     return DONE
+
+
+def _method_names(typed: Sequence[str] | None) -> tuple[str, ...]:
+    """The names that `--methods` was given, which are separated by commas."""
+    return tuple(name.strip() for name in ",".join(typed or ()).split(",") if name.strip())
 
 
 def _shown(text: str, *, as_json: bool) -> None:

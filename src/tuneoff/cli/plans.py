@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tuneoff import models
 from tuneoff.cli.method_pages import as_typed
 from tuneoff.data import cleaning_report, count_documents
 from tuneoff.methods import method_class
@@ -14,6 +15,7 @@ from tuneoff.study import planner
 from tuneoff.study.allocation import FLOOR_DOCUMENTS, FLOOR_STEPS
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.data_checks import columns_line
+from tuneoff.study.data_facts import DataFacts, fact_lines, look_at_texts
 from tuneoff.study.runner import PreparedStudy
 from tuneoff.text import format_duration, join_words, plural
 
@@ -30,6 +32,7 @@ def plan_as_json(prepared: PreparedStudy) -> dict[str, Any]:
             "description": inputs.dataset.description,
             "counts": inputs.counts,
             "columns": {split: dataclasses.asdict(taken) for split, taken in inputs.dataset.columns.items()},
+            "facts": dataclasses.asdict(_facts(prepared)),
             "caution": inputs.coverage.caution,
             "cautions": list(inputs.cautions),
         },
@@ -64,6 +67,7 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         f"data    {inputs.dataset.description}",
         *(f"        {line}" for line in cleaning_report(inputs.dataset)),
         *(f"columns {line}" for line in [columns_line(inputs.dataset.columns)] if line),
+        *(f"        {line}" for line in fact_lines(_facts(prepared))),
         *(f"        CAUTION: {caution}" for caution in inputs.cautions),
         *([f"rows    {', '.join(study.methods)}"] if any(MARK in name for name in study.methods) else []),
         *(f"model   {model.name} ({model.precision} precision)" for model in study.models),
@@ -108,6 +112,12 @@ def plan_as_text(prepared: PreparedStudy) -> str:
             f"run     {run.name:<{width}}  {state}, {work}  {_values(run.spec.method.hyperparameters)}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _facts(prepared: PreparedStudy) -> DataFacts:
+    """Of the texts, in tokens of the first model."""
+    study = prepared.spec
+    return look_at_texts(study, prepared.inputs.dataset, models.load_tokenizer(study.models[0]))
 
 
 def _looks(study: StudySpec) -> str:

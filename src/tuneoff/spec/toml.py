@@ -5,6 +5,7 @@ flag. Relative paths in a file are relative to that file, relative paths in flag
 """
 
 import contextlib
+import os
 import re
 import time
 import tomllib
@@ -259,19 +260,25 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
     data = document.get("data", {})
     for key in FILE_KEYS:
         if isinstance(data.get(key), str):
-            data[key] = str(folder / data[key])
+            data[key] = _in_folder(folder, data[key])
         elif isinstance(data.get(key), list):
-            data[key] = [str(folder / path) if isinstance(path, str) else path for path in data[key]]
+            data[key] = [_in_folder(folder, path) if isinstance(path, str) else path for path in data[key]]
     predictions = document.get("predictions", {})
     for name, path in predictions.items():
         if isinstance(path, str):
-            predictions[name] = str(folder / path)
+            predictions[name] = _in_folder(folder, path)
     models = document.get("models")
     named = [data, *(models if isinstance(models, list) else [])]
     for entry, key in zip(named, ["source", *["name"] * (len(named) - 1)], strict=True):
         name = entry.get(key) if isinstance(entry, dict) else None
         if isinstance(name, str) and name != "starter" and (folder / name).exists():
             entry[key] = str(folder / name)
+
+
+def _in_folder(folder: Path, path: str) -> str:
+    """The path as seen from the folder of the study file; `~` is the home folder."""
+    known = os.path.expanduser(path) if path.startswith("~/") else path  # noqa: PTH111 - keeps `~` without home
+    return str(folder / known)
 
 
 def _apply(document: dict[str, Any], overrides: Sequence[Override]) -> None:

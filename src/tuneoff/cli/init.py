@@ -1,0 +1,164 @@
+"""`tuneoff init`: looks at data and writes a commented study file for them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff import data, models
+from tuneoff.cli.flags import overrides_of
+from tuneoff.cli.lists import split_named
+from tuneoff.cli.output import say
+from tuneoff.errors import RunFailure, UserError
+from tuneoff.options import STANDARD_INPUT
+from tuneoff.prompts import field_names
+from tuneoff.results.json_files import write_text_atomic
+from tuneoff.spec import StudySpec
+from tuneoff.spec.toml import Override, read_toml
+from tuneoff.study import planner
+from tuneoff.study.data_checks import columns_line
+from tuneoff.study.data_facts import fact_lines
+from tuneoff.study.inputs import StudyInputs, check_prompts, load_inputs
+from tuneoff.study.kept_speeds import KeptSpeeds, read_kept_speeds, speeds_key
+from tuneoff.study.launcher import WHOLE_MACHINE
+from tuneoff.study.number_format import decide_number_format
+from tuneoff.study.outlook import TIMES, Outlook, outlook_line, outlooks
+from tuneoff.study.preflight import check_models
+from tuneoff.study.progress import Progress
+from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
+from tuneoff.study.study_draft import draft
+from tuneoff.study.study_file import check_study
+from tuneoff.study.suggestion import Suggestion, suggest
+from tuneoff.text import format_duration, plural
+
+_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
+_PROBE_SECONDS = SHARE_OF_BUDGET * TIMES[0][1]  # as a study of 15 minutes takes for its probe, which then needs none
+
+
+@dataclass(frozen=True)
+class Written:
+    """A study file that was written, and what it is based on."""
+
+    file: Path
+    suggestion: Suggestion
+    description: str
+    outlooks: tuple[Outlook, ...]
+    """Empty if no speeds are known."""
+
+
+def write_first_study(
+    files: Sequence[str],
+    given: Mapping[str, Any],
+    file: Path,
+    *,
+    methods: tuple[str, ...] = (),
+    force: bool = False,
+    probe: bool = True,
+) -> Written:
+    """Look at the data, and write a study of them into `file`. Messages go to stderr.
+
+    `given`: the flags of a study, as typed. Without `probe`, only speeds that were measured before are used. Raises
+    `UserError` for what cannot be used, and for a file that is there, unless `force`.
+    """
+    if file.suffix != ".toml":
+        raise UserError(f"--output {file}: the name of a study file ends in .toml")
+    if (file.exists() or file.is_symlink()) and not force:
+        raise UserError(f"{file}: is there already; --force writes over it, and --output OTHER.toml elsewhere")
+    typed = _with_files(files, given)
+    overrides = [Override(*entry) for entry in overrides_of(typed)]
+    if methods:
+        overrides.append(Override(("methods",), methods, "--methods"))
+    asked = read_toml(overrides=overrides).spec
+    if len(asked.models) > 1:
+        raise UserError("tuneoff init: looks at the data with one model; give one --model, and add others to the file")
+    set_by_user = {name for name, value in typed.items() if value not in (None, False, [])}
+    if methods:
+        set_by_user.add("methods")
+    dataset = data.load_dataset(asked.data, field_names(asked.prompt.instruction))
+    suggestion = suggest(asked, dataset, models.load_tokenizer(asked.models[0]), set_by_user)
+    study = check_study(suggestion.study)
+    inputs = load_inputs(study)
+    check_prompts(study, inputs)
+    check_models(study, planner.build_methods(study).values(), inputs.dataset)
+    found = _outlooks(study, inputs, probe=probe)
+    description = inputs.dataset.description
+    outlook = [outlook_line(each, study.metric) for each in found]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(file, draft(suggestion, file, description, outlook))
+    for caution in inputs.cautions:
+        say(f"CAUTION: {caution}")
+    return Written(file, suggestion, description, found)
+
+
+def _with_files(files: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags with the files under those of their splits. A folder or an archive is a source of all splits."""
+    typed = dict(given)
+    for name in files:
+        path = Path(name)
+        if name == STANDARD_INPUT:
+            raise UserError("tuneoff init -: a study file names its data; store them in a file first")
+        if path.is_dir() or path.suffix.lower() == ".zip" or name == "starter":
+            if len(files) > 1:
+                raise UserError(f"{name}: a folder or an archive holds all the splits; name it alone")
+            typed["data"] = name
+            continue
+        flag = _FLAGS[split_named(name) or "train"] if len(files) > 1 else "train_file"
+        typed[flag] = [*(typed.get(flag) or []), name]
+    if not any(typed.get(name) for name in ("data", *_FLAGS.values())):
+        raise UserError("tuneoff init: no data; name a file, for example tuneoff init emails.csv")
+    return typed
+
+
+def _outlooks(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> tuple[Outlook, ...]:
+    number_format = decide_number_format(study, None, ())
+    kept: KeptSpeeds | None
+    if probe:
+        say(
+            f"measuring each method, for at most about {format_duration(_PROBE_SECONDS)} in all; --no-probe leaves it "
+            "out"
+        )
+        with Progress(len(study.methods)) as progress:
+            try:
+                kept = kept_or_measured(study, inputs, WHOLE_MACHINE, progress, number_format, _PROBE_SECONDS)
+            except RunFailure as error:
+                say(f"CAUTION: no estimate, because {error}")
+                return ()
+    else:
+        kept = read_kept_speeds(speeds_key(study, inputs.hashes, WHOLE_MACHINE, number_format), _PROBE_SECONDS)
+    if kept is None:
+        return ()
+    return tuple(outlooks(study, inputs.sizes, kept.speeds))
+
+
+def as_text(written: Written) -> str:
+    """What was found and suggested, and what to type next."""
+    suggestion, study = written.suggestion, written.suggestion.study
+    lines = [
+        f"data     {written.description}",
+        *(f"         {line}" for line in fact_lines(suggestion.facts)),
+        f"columns  {columns_line(suggestion.columns) or 'not known'}",
+        f"task     {study.prompt.instruction}",
+        f"lengths  prompt and text at most {study.prompt.max_length} tokens, new texts {study.generate.max_new_tokens}",
+        f"methods  {', '.join(study.methods)}; {plural(study.seeds, 'seed')}, {plural(study.trials, 'trial')}",
+        *(f"         without {name}: {reason}" for name, reason in suggestion.left_out.items()),
+    ]
+    if written.outlooks:
+        lines += [f"detects  {outlook_line(each, study.metric)}" for each in written.outlooks]
+    else:
+        lines.append("detects  not estimated, because no speed was measured; leave out --no-probe for an estimate")
+    budget = next((each.budget for each in written.outlooks if each.fits and each.difference is not None), TIMES[0][0])
+    return "\n".join([*lines, f"written  {written.file}; next: tuneoff compare {written.file} --budget {budget}"])
+
+
+def as_json(written: Written) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "file": str(written.file),
+        "data": written.description,
+        "facts": dataclasses.asdict(written.suggestion.facts),
+        "study": written.suggestion.study.model_dump(mode="json"),
+        "why": written.suggestion.why,
+        "left_out": written.suggestion.left_out,
+        "outlooks": [dataclasses.asdict(each) for each in written.outlooks],
+    }
