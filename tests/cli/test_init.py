@@ -37,6 +37,7 @@ def complaint(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+EMAILS = Path(__file__).parents[2] / "docs" / "emails.csv"
 COMMAND = ["init", "mine/train.jsonl", "--model=model", "--no-probe", "--max-length=256"]
 
 
@@ -99,6 +100,17 @@ def test_every_setting_of_the_suggestion_is_in_the_file(folder: Path, capsys: py
     assert found["models"] == [{"name": "model", "revision": "main"}]
     assert read_study(Path(name)).train.epochs == 2
     assert found["prompt"]["instruction"] == plain["prompt"]["instruction"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_columns_without_a_usual_name_are_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(EMAILS, "emails.csv")
+    assert main(["init", "emails.csv", *COMMAND[2:], "--methods=zero_shot"]) == 0
+    assert "CAUTION: document_column is a guess: 'email'; correct it in study.toml" in capsys.readouterr().err
+    assert "# a guess: the column with the longest texts" in Path("study.toml").read_text(encoding="utf-8")
+    study = read_study(Path("study.toml"))
+    assert (study.data.document_column, study.data.summary_column) == ("email", "subject")
+    assert study.prompt.instruction == "Write a subject line for the following email."
 
 
 def test_a_file_that_is_there_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

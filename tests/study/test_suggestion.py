@@ -146,6 +146,14 @@ def test_few_documents_give_a_larger_test(suggestion) -> None:
     assert suggestion(rows("document", "summary", summaries(1200))).study.data.test_share == 0.1
 
 
+def test_few_examples_give_more_epochs(suggestion) -> None:
+    made = suggestion(rows("document", "summary", summaries(120)))
+    assert made.study.train.epochs == 5.0
+    assert made.why["epochs"] == "one epoch has fewer than 50 steps"
+    assert suggestion(rows("document", "summary", summaries(500))).study.train.epochs == 1.0
+    assert suggestion(rows("document", "summary", summaries(40)), given=("epochs",)).study.train.epochs == 1.0
+
+
 def test_rouge_counts_the_words_of_the_language(suggestion) -> None:
     made = suggestion(rows("text", "summary", [(GERMAN * 5 + str(at), f"{at} {GERMAN}") for at in range(40)]))
     assert made.study.score.words == "unicode"

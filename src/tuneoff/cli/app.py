@@ -310,7 +310,10 @@ def init(
     written = first_study.write_first_study(
         files or (), given, output, methods=_method_names(methods), force=force, probe=not no_probe
     )
-    _shown(json.dumps(first_study.as_json(written)) if as_json else first_study.as_text(written), as_json=as_json)
+    _shown(
+        json.dumps(first_study.study_as_json(written)) if as_json else first_study.study_as_text(written),
+        as_json=as_json,
+    )
     return DONE
 
 

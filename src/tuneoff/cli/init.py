@@ -10,6 +10,7 @@ from tuneoff import data, models
 from tuneoff.cli.flags import overrides_of
 from tuneoff.cli.lists import split_named
 from tuneoff.cli.output import say
+from tuneoff.data.likely_columns import likely_columns
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.options import STANDARD_INPUT
 from tuneoff.prompts import field_names
@@ -75,8 +76,10 @@ def write_first_study(
     set_by_user = {name for name, value in typed.items() if value not in (None, False, [])}
     if methods:
         set_by_user.add("methods")
+    asked, guessed = _with_likely_columns(asked)
     dataset = data.load_dataset(asked.data, field_names(asked.prompt.instruction))
     suggestion = suggest(asked, dataset, models.load_tokenizer(asked.models[0]), set_by_user)
+    suggestion.why.update(guessed)
     study = check_study(suggestion.study)
     inputs = load_inputs(study)
     check_prompts(study, inputs)
@@ -86,6 +89,8 @@ def write_first_study(
     outlook = [outlook_line(each, study.metric) for each in found]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(file, draft(suggestion, file, description, outlook))
+    for name in guessed:
+        say(f"CAUTION: {name} is a guess: {getattr(asked.data, name)!r}; correct it in {file} if it is another")
     for caution in inputs.cautions:
         say(f"CAUTION: {caution}")
     return Written(file, suggestion, description, found)
@@ -110,6 +115,19 @@ def _with_files(files: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any
     return typed
 
 
+def _with_likely_columns(study: StudySpec) -> tuple[StudySpec, dict[str, str]]:
+    """The study with columns that no name says, and why each is taken: name of the setting -> a sentence."""
+    likely = likely_columns(study.data)
+    change, why = {}, {}
+    if likely.document is not None:
+        change["document_column"] = likely.document
+        why["document_column"] = "a guess: the column with the longest texts"
+    if likely.summary is not None:
+        change["summary_column"] = likely.summary
+        why["summary_column"] = "a guess: the only other column with texts of several words that differ"
+    return study.model_copy(update={"data": study.data.model_copy(update=change)}), why
+
+
 def _outlooks(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> tuple[Outlook, ...]:
     number_format = decide_number_format(study, None, ())
     kept: KeptSpeeds | None
@@ -131,7 +149,7 @@ def _outlooks(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> tuple[Ou
     return tuple(outlooks(study, inputs.sizes, kept.speeds))
 
 
-def as_text(written: Written) -> str:
+def study_as_text(written: Written) -> str:
     """What was found and suggested, and what to type next."""
     suggestion, study = written.suggestion, written.suggestion.study
     lines = [
@@ -151,7 +169,7 @@ def as_text(written: Written) -> str:
     return "\n".join([*lines, f"written  {written.file}; next: tuneoff compare {written.file} --budget {budget}"])
 
 
-def as_json(written: Written) -> dict[str, Any]:
+def study_as_json(written: Written) -> dict[str, Any]:
     """The same for programs."""
     return {
         "file": str(written.file),

@@ -92,7 +92,7 @@ def find_columns(
     asked = [document or "", *(part.strip() for part in (summary or "").split(",")), *required_fields]
     if nested := [name for name in asked if "." in name]:
         table = replace(table, rows=nested_columns(table.rows, nested))
-    inspected = _first_rows(table)
+    inspected = first_rows(table)
     rows = [row for row in inspected if isinstance(row, SourceRow)]
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
     if any(name not in seen for name in nested):
@@ -103,7 +103,7 @@ def find_columns(
     first = Columns(
         _document_column(table.name, seen, document, rows, joins_input=joins_input),
         _summary_columns(table.name, seen, summary, rows),
-        ID_NAME if ID_NAME in seen else _usual_column(seen, (ID_NAME,)) or ID_NAME,
+        ID_NAME if ID_NAME in seen else usual_column(seen, (ID_NAME,)) or ID_NAME,
         tuple(required_fields),
     )
     if first.document in first.summary:
@@ -149,7 +149,7 @@ def find_columns(
     return FoundColumns(columns, taken, again, (*table.cautions, *(f"{table.name}: {text}" for text in cautions)))
 
 
-def _first_rows(table: SourceTable) -> list[SourceRow | UnreadableRow]:
+def first_rows(table: SourceTable) -> list[SourceRow | UnreadableRow]:
     """The rows up to the last of those to inspect. Raises `UserError` if none can be read."""
     inspected: list[SourceRow | UnreadableRow] = []
     readable = 0
@@ -171,9 +171,9 @@ def _document_column(
     table: str, available: list[str], given: str | None, rows: Sequence[SourceRow], *, joins_input: bool
 ) -> str:
     if given is None:
-        found = _usual_column(available, DOCUMENT_NAMES)
+        found = usual_column(available, DOCUMENT_NAMES)
         if found is not None and found.strip().lower() == INPUT_NAME:
-            instruction = _usual_column(available, (INSTRUCTION_NAME,))
+            instruction = usual_column(available, (INSTRUCTION_NAME,))
             if instruction is not None and (joins_input or _is_asked_by(instruction, found, rows)):
                 return instruction
         return found if found is not None else _no_usual_column(table, available, "document", rows)
@@ -184,10 +184,7 @@ def _document_column(
 
 def _summary_columns(table: str, available: list[str], given: str | None, rows: Sequence[SourceRow]) -> tuple[str, ...]:
     if given is None:
-        if (found := _usual_column(available, SUMMARY_NAMES)) is not None:
-            return (found,)
-        numbered = tuple(name for name in available if _NUMBERED.fullmatch(name.strip().lower()))
-        return numbered or (_no_usual_column(table, available, "summary", rows),)
+        return usual_summaries(available) or (_no_usual_column(table, available, "summary", rows),)
     if given in available:
         return (given,)
     several = tuple(name for name in (part.strip() for part in given.split(",")) if name in available)
@@ -196,9 +193,17 @@ def _summary_columns(table: str, available: list[str], given: str | None, rows: 
     raise _no_column(table, available, given, "the summary", "give another --summary-column")
 
 
+def usual_summaries(available: Iterable[str]) -> tuple[str, ...]:
+    """The column of the summary, or its numbered columns, by their usual names; empty if there is none."""
+    names = list(available)
+    if (found := usual_column(names, SUMMARY_NAMES)) is not None:
+        return (found,)
+    return tuple(name for name in names if _NUMBERED.fullmatch(name.strip().lower()))
+
+
 def _no_usual_column(table: str, available: list[str], role: str, rows: Sequence[SourceRow]) -> str:
     below = [row.values for row in rows if any(row.values.get(name) != name for name in available)]  # no second header
-    cell = next((name for name in available if _looks_like_a_cell(name, [row.get(name) for row in below])), None)
+    cell = next((name for name in available if looks_like_a_cell(name, [row.get(name) for row in below])), None)
     if cell is not None:
         raise UserError(
             f"{table}: its first line seems to be a row, not the names of the columns "
@@ -216,7 +221,7 @@ def _shortened(text: str) -> str:
     return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
 
 
-def _looks_like_a_cell(name: str, below: Sequence[object]) -> bool:
+def looks_like_a_cell(name: str, below: Sequence[object]) -> bool:
     """Whether the name of a column is rather one of its values: a sentence, one that comes again, or as they are."""
     words = len(name.split())
     if len(name) > 60 or words > 6 or (words > 1 and name.endswith((".", "?", "!"))):
@@ -238,7 +243,7 @@ def _is_asked_by(instruction: str, given: str, rows: Sequence[SourceRow]) -> boo
 
 def _added_input(document: str, available: list[str]) -> str | None:
     """The column `input` if the document is the column `instruction` of the same table."""
-    return _usual_column(available, (INPUT_NAME,)) if document.strip().lower() == INSTRUCTION_NAME else None
+    return usual_column(available, (INPUT_NAME,)) if document.strip().lower() == INSTRUCTION_NAME else None
 
 
 def _is_empty(value: object) -> bool:
@@ -300,7 +305,7 @@ def _instruction_cautions(columns: Columns, fields: Sequence[str]) -> list[str]:
             f"the document is the {columns.document!r} with the {columns.added_to_document!r} of the row, if any, "
             "below it; --document-column NAME takes one column alone"
         ]
-    instruction = _usual_column(fields, (INSTRUCTION_NAME,))
+    instruction = usual_column(fields, (INSTRUCTION_NAME,))
     if instruction is None or columns.document.strip().lower() != INPUT_NAME or instruction in columns.required_fields:
         return []
     return [
@@ -322,7 +327,7 @@ def _list_columns(available: list[str]) -> str:
     return names + (f" and {len(available) - COLUMNS_TO_LIST} more" if len(available) > COLUMNS_TO_LIST else "")
 
 
-def _usual_column(available: Iterable[str], usual: tuple[str, ...]) -> str | None:
+def usual_column(available: Iterable[str], usual: tuple[str, ...]) -> str | None:
     """The column with the first of the `usual` names that the table has. Case and outer white space do not matter."""
     folded: dict[str, str] = {}
     for name in available:

@@ -40,7 +40,7 @@ def load_dataset(spec: DataSpec, required_fields: Sequence[str] = ()) -> Dataset
     two splits stays in the test split, else in validation. Raises `UserError` if the data cannot be read, a column is
     missing, or a split would be empty.
     """
-    name, tables = _open_source(spec)
+    name, tables = open_tables(spec)
     before = _file_states(tables)
     key = _examples_cache_key(spec, required_fields, name, tables) if _is_worth_caching(before) else None
     cached = cache.open_cached("examples", key) if key is not None else None
@@ -213,7 +213,7 @@ def _cached_dataset(cached: cache.CachedFile) -> Dataset:
     )
 
 
-def _open_source(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
+def open_tables(spec: DataSpec) -> tuple[str, dict[Split, Tables]]:
     """A name for messages, and the tables by split."""
     if spec.source is None:
         files: dict[Split, Sequence[str]] = {

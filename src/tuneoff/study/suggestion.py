@@ -17,6 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import build, method_class
 from tuneoff.spec import StudySpec
 from tuneoff.study import resources
+from tuneoff.study.allocation import FLOOR_STEPS
 from tuneoff.study.data_checks import sample
 from tuneoff.study.data_facts import DataFacts, look_at_texts
 from tuneoff.study.inspection import InspectedModel
@@ -29,6 +30,7 @@ METHODS = ("zero_shot", "few_shot", "soft_prompt", "lora", "full")
 SEEDS, TRIALS = 3, 2
 TEST_DOCUMENTS = 100  # with fewer, only large differences are detected
 _LARGEST_SHARE = 0.3
+_MOST_EPOCHS = 5
 _MOST_LENGTH = 1024  # tokens: the time of a step grows with them
 _LENGTH_STEP, _NEW_TOKENS_STEP = 64, 16
 # Names of columns that say what is wanted, and what to call it; and the nouns of documents.
@@ -82,6 +84,11 @@ def suggest(
     if (share := _test_share(study, dataset)) is not None and "test_share" not in given:
         change["data"] = study.data.model_copy(update={"test_share": share})
         why["test_share"] = "more test documents show smaller differences"
+    if not {"epochs", "max_steps", "min_steps"} & set(given):
+        epochs = _epochs(study, dataset)
+        if epochs > 1:
+            change["train"] = study.train.model_copy(update={"epochs": float(epochs)})
+            why["epochs"] = f"one epoch has fewer than {FLOOR_STEPS} steps"
     if "seeds" not in given:
         change["seeds"] = SEEDS
         why["seeds"] = "trainings of one method differ; a single seed says nothing about the method"
@@ -171,6 +178,11 @@ def _test_share(study: StudySpec, dataset: Dataset) -> float | None:
     documents = sum(count_documents(split) for split in (dataset.train, dataset.validation, dataset.test))
     share = min(_LARGEST_SHARE, TEST_DOCUMENTS / documents)
     return math.floor(100 * share) / 100 if share > 0.11 else None
+
+
+def _epochs(study: StudySpec, dataset: Dataset) -> int:
+    """As many epochs as have the steps of the smallest study that shows something, but not many."""
+    return min(_MOST_EPOCHS, math.ceil(FLOOR_STEPS * study.train.batch_size / len(dataset.train)))
 
 
 def _left_out(model: InspectedModel, names: Sequence[str]) -> Iterator[tuple[str, str]]:
