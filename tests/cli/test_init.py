@@ -54,7 +54,10 @@ def test_the_file_runs_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]
     assert study.prompt.max_length == 256
     (folder / "elsewhere").mkdir()
     assert main(["compare", "studies/first.toml", "--dry-run", "--output=out"]) == 0
-    assert "zero_shot" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "zero_shot" in planned
+    [facts] = [line.removeprefix("# - ") for line in text.splitlines() if "documents: median" in line]
+    assert f"        {facts}\n" in planned  # the plan has the same facts
 
 
 @pytest.mark.slow

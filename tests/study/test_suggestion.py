@@ -141,6 +141,7 @@ def test_one_long_wanted_text_does_not_decide_on_the_length(suggestion) -> None:
 
 
 def test_few_documents_give_a_larger_test(suggestion) -> None:
+    assert suggestion(rows("document", "summary", summaries(20))).study.data.test_share == 0.5  # 10 are needed
     assert suggestion(rows("document", "summary", summaries(40))).study.data.test_share == 0.3
     assert suggestion(rows("document", "summary", summaries(500))).study.data.test_share == 0.2
     assert suggestion(rows("document", "summary", summaries(1200))).study.data.test_share == 0.1

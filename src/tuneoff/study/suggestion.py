@@ -16,6 +16,7 @@ from tuneoff.data.languages import WITHOUT_SPACES
 from tuneoff.errors import UserError
 from tuneoff.methods import build, method_class
 from tuneoff.spec import StudySpec
+from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.study import resources
 from tuneoff.study.allocation import FLOOR_STEPS
 from tuneoff.study.data_checks import sample
@@ -176,7 +177,7 @@ def _test_share(study: StudySpec, dataset: Dataset) -> float | None:
     if study.data.source is not None or study.data.test_file is not None:
         return None
     documents = sum(count_documents(split) for split in (dataset.train, dataset.validation, dataset.test))
-    share = min(_LARGEST_SHARE, TEST_DOCUMENTS / documents)
+    share = max(min(_LARGEST_SHARE, TEST_DOCUMENTS / documents), min(0.5, FEWEST_GROUPS / documents))
     return math.floor(100 * share) / 100 if share > 0.11 else None
 
 
