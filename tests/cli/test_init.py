@@ -106,6 +106,13 @@ def test_every_setting_of_the_suggestion_is_in_the_file(folder: Path, capsys: py
 
 
 @pytest.mark.usefixtures("folder")
+def test_settings_of_one_method_are_rows() -> None:
+    assert main([*COMMAND, "--methods=lora,lora@r=64"]) == 0
+    assert tomllib.loads(Path("study.toml").read_text(encoding="utf-8"))["methods"] == ["lora", "lora@r=64"]
+    assert read_study(Path("study.toml")).hyperparameters["lora@r=64"]["r"] == 64
+
+
+@pytest.mark.usefixtures("folder")
 def test_columns_without_a_usual_name_are_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(EMAILS, "emails.csv")
     assert main(["init", "emails.csv", *COMMAND[2:], "--methods=zero_shot"]) == 0

@@ -27,6 +27,7 @@ from tuneoff.study.number_format import decide_number_format
 from tuneoff.study.outlook import TIMES, Outlook, outlook_line, outlooks
 from tuneoff.study.preflight import check_models
 from tuneoff.study.progress import Progress
+from tuneoff.study.row_settings import with_rows
 from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
 from tuneoff.study.study_draft import draft
 from tuneoff.study.study_file import check_study
@@ -70,7 +71,7 @@ def write_first_study(
     overrides = [Override(*entry) for entry in overrides_of(typed)]
     if methods:
         overrides.append(Override(("methods",), methods, "--methods"))
-    asked = read_toml(overrides=overrides).spec
+    asked = with_rows(read_toml(overrides=overrides))
     if len(asked.models) > 1:
         raise UserError("tuneoff init: looks at the data with one model; give one --model, and add others to the file")
     set_by_user = {name for name, value in typed.items() if value not in (None, False, [])}

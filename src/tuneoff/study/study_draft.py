@@ -20,6 +20,7 @@ from tuneoff.text import sanitize
 _WIDTH = 116
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SECTIONS = ("data", "prompt", "train", "generate", "score")
+_IN_NAMES = "hyperparameters"  # of rows, whose names say them
 # Written even where they have their defaults: what people change first.
 _ALWAYS = {
     "study": ("name", "models", "methods", "seeds", "trials"),
@@ -65,7 +66,11 @@ def _settings(section: str, value: BaseModel, why: Mapping[str, str], instead: M
     plain = value.model_dump(mode="json")
     for key, field in type(value).model_fields.items():
         default = field.get_default(call_default_factory=True)
-        if key in _SECTIONS or (getattr(value, key) == default and key not in _ALWAYS.get(section, ())):
+        if (
+            key in _SECTIONS
+            or key == _IN_NAMES
+            or (getattr(value, key) == default and key not in _ALWAYS.get(section, ()))
+        ):
             continue
         reason = why.get("rouge_words" if (section, key) == ("score", "words") else key)
         if reason is not None:

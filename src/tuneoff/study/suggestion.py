@@ -17,7 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import build, method_class
 from tuneoff.spec import StudySpec
 from tuneoff.stats.power import FEWEST_GROUPS
-from tuneoff.study import resources
+from tuneoff.study import planner, resources
 from tuneoff.study.allocation import FLOOR_STEPS
 from tuneoff.study.data_checks import sample
 from tuneoff.study.data_facts import DataFacts, look_at_texts
@@ -119,9 +119,8 @@ def _with_length(
     """The study with room for 95 % of the documents, as far as that is affordable."""
     roomy = follow_task(study)
     facts = look_at_texts(_with_max_length(roomy, 10**6), dataset, tokenizer)
-    reserved = max(build(name, {}).overhead_tokens for name in study.methods)
     target = max(facts.wanted.most + 1, study.generate.max_new_tokens)
-    needed = _rounded((facts.frame or 0) + reserved + facts.documents.most + target, _LENGTH_STEP)
+    needed = _rounded((facts.frame or 0) + planner.reserved_tokens(roomy) + facts.documents.most + target, _LENGTH_STEP)
     length = min(needed, _longest_prompt(model))
     if length == needed:
         why = f"95 % of the documents have at most {facts.documents.most:,} tokens, and fit with prompt and text"
