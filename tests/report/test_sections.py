@@ -141,16 +141,18 @@ def test_the_page_says_what_was_compared_tuned_and_fixed(fake_study: Callable[..
     assert "no trials" in " ".join(PageTexts(study).sections.values())
     edit_spec(
         study,
-        methods=["zero_shot", "lora"],
+        methods=["zero_shot", "lora", "lora@r=64"],
         trials=3,
-        hyperparameters={"lora": {"r": 4}},
+        hyperparameters={"lora": {"r": 4}, "lora@r=64": {"r": 64, "lora_alpha": 8}},
         fractions=[0.1, 1],
     )
     cell = SearchCell(model="starter", method="lora", hyperparameter="learning_rate")
     StudyDir(study).write_search(SearchFile(cells=(cell,)))
     write_new_summary(study)
     shown = " ".join(PageTexts(study).sections.values())
-    assert "Zero-shot, LoRA" in shown
+    assert "Zero-shot, LoRA, LoRA r=64" in shown
+    assert "lora@r=64.lora_alpha = 8" in shown
+    assert "lora@r=64.r" not in shown  # its name says so
     assert "3 trials and a refinement trial for each method, at each fraction of the data: lora.learning_rate" in shown
     assert "lora.r = 4" in shown
     assert "10 %, 100 %; at least 50 steps on a fraction, but never more than on all the data" in shown

@@ -12,6 +12,7 @@ from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import SearchFile
 from tuneoff.results.summary import BudgetReport, Finding, Summary
 from tuneoff.spec import StudySpec
+from tuneoff.spec.row_names import MARK
 from tuneoff.study.data_checks import columns_line
 from tuneoff.text import join_words, plural
 from tuneoff.verdict.ratings import saved_ratings
@@ -213,9 +214,10 @@ def _tuned(spec: StudySpec, search: SearchFile | None) -> str:
 
 
 def _fixed(spec: StudySpec) -> list[str]:
-    """Hyper-parameters that the study itself sets."""
+    """Hyper-parameters that the study itself sets, but those in the name of a row."""
     return [
         f"{method}.{name} = {value}"
         for method, values in spec.hyperparameters.items()
         for name, value in values.items()
+        if f"{MARK}{name}=" not in method
     ]
