@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import edit_record, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
@@ -157,3 +157,21 @@ def test_a_run_folder_is_used_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
         verdicts.select_run(folder.path, "lora", None)
     with pytest.raises(UserError, match=r"contains no record\.json"):
         verdicts.select_run(tmp_path / "nowhere", None, None)
+
+
+def test_studies_are_judged_together_or_it_is_said_why_not(tmp_path: Path) -> None:
+    one = study_folder(tmp_path)
+    two = tmp_path / "other"
+    shutil.copytree(one, two)
+    assert "study and other have no common verdict: study and other keep no texts (--no-texts), so" in judge(one, two)
+    for folder in (one, two):
+        StudyDir(folder).write_data(DataFile(content_hash="d" * 16))
+    for run in run_dirs(two):
+        edit_record(run, run_id=f"another-{run.name}")
+    lines = judge(one, two).splitlines()
+    after = lines[lines.index("study and other together, rouge1") :]
+    assert any(line.startswith("  LoRA (other) ") for line in after)
+    rows = json.loads(verdicts.judge_output([one, two], None, None, [], as_json=True))
+    [together] = [row for row in rows if "studies" in row]
+    assert together["studies"] == [str(one), str(two)]
+    assert len(together["methods"]) == 6

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -26,6 +26,7 @@ from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.sentences import against_best
 from tuneoff.verdict.study_diff import diff
+from tuneoff.verdict.together import Together, judge_together
 
 
 def judge_output(
@@ -37,7 +38,13 @@ def judge_output(
     _check_margin(margin)
     studies = {folder: StudyDir(folder).load() for folder in dict.fromkeys(folders)}
     judged = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
-    confounds = confounds_between((str(folder), study.records) for folder, study in studies.items())
+    together = None
+    if len(studies) > 1:
+        together = judge_together(dict(zip(_short_names(studies), studies.values(), strict=True)), metric, margin)
+    confounds = confounds_between(
+        ((str(folder), study.records) for folder, study in studies.items()),
+        settings=together is not None and together.reason is None,
+    )
     requested = [(path, judge_ratings(studies[folders[0]], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
     saved = [found for study in studies.values() for found in saved_ratings(study) if found[0].resolve() not in known]
@@ -53,6 +60,10 @@ def judge_output(
             }
             for folder, one in judged
         ]
+        if together is not None:
+            names = [str(folder) for folder in studies]
+            rows += [{"studies": names, **one.model_dump(mode="json")} for one in together.verdicts]
+            rows += [{"studies": names, "no_common_verdict": together.reason}] if together.reason else []
         rows += [{"between": confound.model_dump(mode="json")} for confound in confounds]
         return json.dumps([*rows, *({"ratings": _rating_as_data(path, found)} for path, found in ratings)])
     lines = []
@@ -63,6 +74,8 @@ def judge_output(
         lines += verdict_lines(verdict)
         lines += [f"  Data size: {sentence}" for sentence in (one.data_sizes.sentences if one.data_sizes else ())]
         lines += [f"  Claim, {claim.outcome}: {claim.text} ({claim.why})" for claim in one.claims]
+    if together is not None:
+        lines += _together_lines(join_words(_short_names(studies)), together)
     lines += [
         f"{'CAUTION' if confound.changes_scores else 'note'}: {confound.model}: {confound.description}"
         for confound in confounds
@@ -71,6 +84,22 @@ def judge_output(
         sentences = [found] if isinstance(found, str) else found.sentences
         lines += [str(path), *(f"  {sentence}" for sentence in sentences)]
     return _joined(lines)
+
+
+def _short_names(folders: Iterable[Path]) -> list[str]:
+    """The last parts of the folders; the folders as they are typed if two end alike."""
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _together_lines(names: str, together: Together) -> list[str]:
+    if together.reason is not None:
+        return [f"{names} have no common verdict: {together.reason}"]
+    lines = []
+    for verdict in together.verdicts:
+        lines.append(f"{names} together, {verdict.metric}" + (f", {verdict.block}" if verdict.block else ""))
+        lines += verdict_lines(verdict)
+    return lines
 
 
 def _rating_as_data(path: Path, found: Preference | str) -> dict[str, Any]:

@@ -51,10 +51,11 @@ def find_confounds(records: Iterable[Record]) -> list[Confound]:
     return sorted(found, key=lambda confound: not confound.changes_scores)
 
 
-def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[Confound]:
+def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]], *, settings: bool = False) -> list[Confound]:
     """Confounds between named studies, for the finished final runs of each base model.
 
     Base models are the same if their weights are, whatever their names. Confounds that change scores come first.
+    `settings`: whether what all runs of one study share counts too: data, prompt, generation and effort.
     """
     finals = [
         (record, name)
@@ -63,8 +64,8 @@ def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]]) -> list[C
         if record.status == "finished" and record.spec.role == "final"
     ]
     found = []
-    for own in _grouped(finals, _model_content):
-        for aspect in _ASPECTS:
+    for own in _grouped(finals, model_content):
+        for aspect in (*_ASPECTS, *((*_SETTINGS, _EFFORT) if settings else ())):
             values: dict[str, set[str]] = {}
             for record, name in own:
                 values.setdefault(name, set()).update(filter(None, [aspect.read(record)]))
@@ -159,6 +160,13 @@ def _generation(record: Record) -> str:
     return f"{plural(settings.max_new_tokens, 'token')} and {plural(settings.num_beams, 'beam')} at most"
 
 
+def _effort(record: Record) -> str | None:
+    """Of trained methods: optimiser steps of how many examples."""
+    if not record.curve.train or not record.spec.is_main:
+        return None
+    return f"{plural(record.curve.steps, 'step')} of {plural(record.spec.train.batch_size, 'example')}"
+
+
 @dataclass(frozen=True)
 class _Aspect:
     name: str
@@ -186,6 +194,8 @@ _SETTINGS = (
         "what ROUGE counts", lambda record: record.spec.score.words, changes_scores=True, consequence=_CHANGES_SCORES
     ),
 )
+
+_EFFORT = _Aspect("training effort", _effort, changes_scores=True, consequence=_CHANGES_SCORES)
 
 
 def _count_values(aspect: _Aspect, runs: LabelledRuns) -> Counter[str]:
@@ -231,7 +241,7 @@ def _sorted_words(values: Iterable[str]) -> str:
     return " and ".join(sorted(values))
 
 
-def _model_content(record: Record) -> str:
+def model_content(record: Record) -> str:
     """Hash of the weights, by which models are the same whatever their names; the name if there is no hash."""
     model = record.provenance.model
     return model.content_hash if model else record.spec.model.name
