@@ -142,6 +142,13 @@ def test_what_else_differs_is_named(folders: tuple[Path, Path]) -> None:
     assert confounds() == {"data", "prompt", "training effort"}
 
 
+def test_unequal_searches_are_named(folders: tuple[Path, Path]) -> None:
+    write_spec(folders[1], methods=["zero_shot", "lora", "lora@r=64"], seeds=2, trials=4)
+    [verdict] = judged(folders).verdicts
+    said = "Caution: the settings of a method were chosen by different numbers of trials (one 0, two 4)."
+    assert said in verdict.sentences
+
+
 def test_of_a_study_that_stopped_when_it_was_settled_only_planned_seeds_count(folders: tuple[Path, Path]) -> None:
     one, two = folders
     for folder in run_dirs(two):

@@ -233,5 +233,9 @@ def _about(parts: Sequence[_Part], studies: Studies) -> Iterable[str]:
         f"The rows of {join_words(names)} are compared together; the intervals hold for all of their pairs at once. "
         "A study that was planned after the results of another were seen makes this exploratory."
     )
+    trials = {name: spec.trials for name in names if (spec := studies[name].spec) is not None}
+    if len(set(trials.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in trials.items())
+        yield f"Caution: the settings of a method were chosen by different numbers of trials ({listed})."
     if early := [name for name in names if (spec := studies[name].spec) is not None and spec.until_settled]:
         yield f"Of {join_words(early)}, which stopped when it was settled, only the seeds of the first look are used."
