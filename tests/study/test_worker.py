@@ -114,3 +114,10 @@ def test_a_server_survives_the_signals_that_end_a_run(start: Start, tmp_path: Pa
     send(process, tmp_path / "run", "finish")
     answer(process)
     assert answer(process) == {"exit": 0}
+
+
+def test_models_are_built_before_a_fork(start: Start) -> None:
+    shown = "print(worker.RunSpec.__pydantic_complete__)"
+    builds = ("worker.build_models(worker.BaseModel); ", "")
+    started = [start(f"os.getpid(); {build}{shown}") for build in builds]
+    assert [process.communicate()[0].split() for process in started] == [[b"True"], [b"False"]]

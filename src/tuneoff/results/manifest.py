@@ -47,7 +47,7 @@ class FileEntry(Frozen):
 class Manifest(BaseModel):
     """The files of one folder by their paths relative to it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     version: int = 1
     files: dict[str, FileEntry] = {}

@@ -191,7 +191,7 @@ class Document(Frozen):
 class _Sparse(BaseModel):
     """Fields that are None are not written: older records do not have all of them. Unknown keys are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Effort = Literal["examples", "time"]  # what the trained methods get an equal am
 class _Tolerant(BaseModel):
     """Keys of a later version are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class PlanFile(_Tolerant):

@@ -13,19 +13,19 @@ def score_of(value: object) -> float | None:
     """The number in a cell; None if it is missing. Raises `ValueError` for anything else, infinity included."""
     if value is None:
         return None
-    if isinstance(value, str):
-        text = value.strip().lower()
-        if text in _MISSING:
-            return None
-        cell: str | float = _TRUTH.get(text, text)
-    elif isinstance(value, bool | int | float):
-        cell = value
-    else:
+    if not isinstance(value, str | bool | int | float):
         raise ValueError(f"a {type(value).__name__}")
     try:
-        number = float(cell)
+        number = float(value)
     except OverflowError as error:
         raise ValueError("too large") from error
+    except ValueError:
+        text = str(value).strip().lower()
+        if text in _MISSING:
+            return None
+        if text not in _TRUTH:
+            raise
+        return _TRUTH[text]
     if math.isinf(number):
         raise ValueError("infinite")
     return None if math.isnan(number) else number
@@ -33,11 +33,12 @@ def score_of(value: object) -> float | None:
 
 def name_of(value: object) -> str:
     """A cell as a name: `1` for 1.0, which pandas writes for integers next to missing cells. Empty if it is missing."""
-    if isinstance(value, float):
-        if math.isnan(value):
-            return ""
-        value = int(value) if value.is_integer() else value
-    text = "" if value is None else str(value).strip()
+    if isinstance(value, str):  # most cells of a file
+        text = value.strip()
+    elif value is None or (isinstance(value, float) and math.isnan(value)):
+        text = ""
+    else:
+        text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
     # A byte that could not be decoded is a lone surrogate, which no file and no terminal takes.
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 

@@ -33,7 +33,8 @@ def paths_of(value: Paths) -> tuple[str, ...]:
 class Frozen(BaseModel):
     """Base class of specs: immutable, and an undeclared key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Each is built when it is first used: a command uses few of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ModelSpec(Frozen):

@@ -27,6 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pydantic import BaseModel
+
 from tuneoff import stopping
 from tuneoff.spec import RunSpec
 
@@ -37,6 +39,14 @@ OUT_OF_MEMORY_SCORE = "500"
 STDIN, STDOUT, STDERR = 0, 1, 2
 # Exit codes of a run that could not even write its record: its log is on the same disk.
 NO_ROOM = {errno.ENOSPC: errno.ENOSPC, errno.EDQUOT: errno.ENOSPC, errno.EFBIG: errno.EFBIG}
+
+
+def build_models(base: type[BaseModel]) -> None:
+    """Build tuneoff's models below `base`, which otherwise happens when each is first used: in every fork again."""
+    for model in base.__subclasses__():
+        if model.__module__.startswith("tuneoff."):
+            model.model_rebuild()
+        build_models(model)
 
 
 def serve(preload: Sequence[str]) -> None:
@@ -52,6 +62,7 @@ def serve(preload: Sequence[str]) -> None:
         with _ending_with_the_parent():
             for module in preload:
                 importlib.import_module(module)
+            build_models(BaseModel)
     except BaseException as error:
         _answer(answers, {"error": "".join(traceback.format_exception_only(error)).strip()})
         raise
