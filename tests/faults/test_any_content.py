@@ -1,6 +1,7 @@
 """Any value in place of one that a file has, and any bytes of a header: read, judged and shown, or refused."""
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -37,7 +38,9 @@ def examples(short: int, many: int) -> settings:
 
 
 TEXTS = st.text(st.characters(codec=None, categories=None), max_size=6)
-NUMBERS = st.integers() | st.floats() | st.sampled_from((2**31, 2**63, -(2**63), 10**400, 1e308, -1e308, 5e-324))
+NUMBERS = (
+    st.integers() | st.floats() | st.sampled_from((2**31, 2**63, -(2**63), 10**400, 1e308, math.inf, -1e308, 5e-324))
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),

@@ -106,6 +106,11 @@ def _index(name: str) -> Harm:
     return write
 
 
+def _settings_outside(folder: Path) -> None:
+    outside = (folder / "config.json").rename(folder.with_name("config.json"))
+    (folder / "config.json").symlink_to(outside)
+
+
 def _adapter(**more: Any) -> Harm:
     def write(folder: Path) -> None:
         base = {"peft_type": "LORA", "base_model_name_or_path": "evil/base", "r": 2, "target_modules": ["q_proj"]}
@@ -174,6 +179,7 @@ CASES: dict[str, tuple[Wanted, Harm]] = {
     "pipe": ("either", lambda folder: os.mkfifo(folder / "notes.json")),
     "endless file": ("either", linked("notes.json", "/dev/zero")),
     "endless settings": ("refused", linked("config.json", "/dev/zero")),
+    "settings outside": ("refused", _settings_outside),
     "settings of the system": ("refused", linked("config.json", "/etc/passwd")),
     "circle": ("either", linked("loop", ".")),
     "brackets": ("refused", text("config.json", "[" * 200_000)),
