@@ -53,6 +53,12 @@ def settings(**more: Any) -> Callable[[Path], None]:
     return lambda folder: write_json(folder / "config.json", CONFIG | more)
 
 
+def linked_settings(folder: Path) -> None:
+    """Sound settings, but of another folder."""
+    path = folder / "config.json"
+    path.symlink_to(path.rename(folder.parent / f"{folder.name}-config.json"))
+
+
 def shards(folder: Path) -> None:
     """Two shards; the second is not there."""
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
@@ -113,6 +119,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config is lfs": (lambda folder: (folder / "config.json").write_text(POINTER), r"Git LFS pointer.*git lfs pull"),
     "config no json": (lambda folder: (folder / "config.json").write_text("{"), r"not valid JSON; download"),
     "config latin-1": (lambda folder: (folder / "config.json").write_bytes(b'{"a": "\xe4"}'), r"not valid JSON"),
+    "config of another folder": (linked_settings, r"config\.json: a link to .*, outside of the model's folder; copy"),
     "config list": (lambda folder: (folder / "config.json").write_text("[]"), r"not a JSON object; download"),
     "generation list": (
         lambda folder: write_json(folder / "generation_config.json", []),

@@ -57,6 +57,10 @@ def test_a_run_that_is_killed_for_memory_is_tried_once_more(warm_study: WarmStud
             line.split("/")[1] for line in differences(dict(warm_study.results), warm_study.folder) if "runs/" in line
         }
         assert len(changed) <= 2, f"{where}: {changed}"
+        for path in (warm_study.folder / "runs").iterdir():
+            notes = read_record(path).notes
+            if any("resumed after step" in note for note in notes):
+                assert any("computed in 2 parts" in note for note in notes), f"{where}: {notes}"
         for name in changed:
             record = read_record(warm_study.folder / "runs" / name)
             outcomes[record.status] += 1
