@@ -9,7 +9,7 @@ PEER := trl==1.16.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-all faults check format clean bench bench-full
+.PHONY: help compare test test-all faults check docs format clean bench bench-full
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,9 @@ check: $(VENV)/dev.stamp  ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+docs: $(VENV)/docs.stamp  ## the site from docs/ into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/bench.stamp  ## speed and memory compared with other programs, short form
 	$(BIN)/python benches/all.py
@@ -57,6 +60,12 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/ke
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune,dev,hub,wandb,ray,store]'
+	@touch $@
+
+# Neither PyTorch nor the other extras are needed: the reference is made from the source.
+$(VENV)/docs.stamp: pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # The other programs. TRL without dependencies: the libraries that it uses are already installed.

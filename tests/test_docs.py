@@ -1,23 +1,30 @@
 """The docs keep pace with the code: methods and their ranges, commands and flags, modules, layers, version."""
 
+import json
 import re
 import shlex
 import shutil
+import statistics
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import tuneoff
 from test_layers import LAYERS
 from tuneoff.cli import main
+from tuneoff.cli.app import UsageError, app
+from tuneoff.cli.command_line import settle
+from tuneoff.errors import UserError
 from tuneoff.methods import METHODS, defaults
 from tuneoff.methods.peft_type import PeftAdapter
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md", "SKILL.md")]
 PAGES += sorted(page for page in DOCS.rglob("*.md") if page.name != "lab_log.md")  # the log keeps the names of its day
 HEADINGS = ["What it is", "When to use it", "Hyper-parameters", "Cost", "What it leaves", "Traps"]
 
@@ -51,19 +58,54 @@ def test_the_page_of_any_adapter_has_the_same_headings_and_the_range_of_the_code
     assert [float(number) for number in re.findall(r"\d+e-\d+", row)] == [PeftAdapter.learning_rate, low, high]
 
 
-COMMAND = re.compile(r"^(?:\$ )?tuneoff ([a-z-]+)(.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^ *(?:\$ |\w+=\S+ )?tuneoff ([a-z-]+)(.*)$", re.MULTILINE)
 OF_THE_METHOD = {"--r", "--lora-alpha", "--num-virtual-tokens"}  # `train` takes a method's hyper-parameters as flags
 
 
-def commands_in_docs() -> dict[str, set[str]]:
-    """Command -> flags, from all code blocks of the pages. A line that ends in a backslash goes on in the next."""
-    found: dict[str, set[str]] = {}
+def lines_in_docs() -> list[tuple[Path, str, str]]:
+    """Page, command and the rest of the line, from all code blocks. A line that ends in a backslash continues."""
+    found = []
     for page in PAGES:
-        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-            for command, rest in COMMAND.findall(block.replace("\\\n", " ")):
-                flags = re.findall(r"(?<!\S)--[a-z][\w-]*", rest.partition(" # ")[0])
-                found.setdefault(command, set()).update(flag.replace("_", "-") for flag in flags)
+        for block in re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            found += [(page, *line) for line in COMMAND.findall(block.replace("\\\n", " "))]
     return found
+
+
+def commands_in_docs() -> dict[str, set[str]]:
+    """Command -> flags."""
+    found: dict[str, set[str]] = {}
+    for _, command, rest in lines_in_docs():
+        flags = re.findall(r"(?<!\S)--[a-z][\w-]*", rest.partition(" # ")[0])
+        found.setdefault(command, set()).update(flag.replace("_", "-") for flag in flags)
+    return found
+
+
+def read_command(words: list[str], commands: dict[str, Any]) -> None:
+    """Read a command line without carrying it out."""
+    name, *typed = settle(words, commands)
+    commands[name].make_context(name, typed)
+
+
+def test_command_lines_in_the_docs_are_read_as_they_are_typed() -> None:
+    """Every one is read as the program reads it: words, flags, and the type of each value. Nothing is carried out."""
+    lines = lines_in_docs()
+    assert len(lines) > 60
+    assert {page.name for page, *_ in lines} >= {"README.md", "SKILL.md", "recipes.md", "index.md"}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    wrong = []
+    for page, command, rest in lines:
+        try:
+            read_command([command, *shlex.split(rest, comments=True)], commands)
+        except (UserError, UsageError) as error:
+            wrong.append((page.name, command, rest, str(error)))
+    assert wrong == []
+
+
+def test_a_command_line_that_is_wrong_would_be_found() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for words in (["compare", "--seeds", "three"], ["judge"], ["export", "runs/a", "--too", "gguf"]):
+        with pytest.raises((UserError, UsageError)):
+            read_command(words, commands)
 
 
 def test_commands_in_the_docs_exist_with_their_flags(
@@ -78,6 +120,41 @@ def test_commands_in_the_docs_exist_with_their_flags(
         assert main([command, "--help"]) == 0
         known = {flag.replace("_", "-") for flag in re.findall(r"--[a-z][\w-]*", capsys.readouterr().out)}
         assert flags - known <= (OF_THE_METHOD if command == "train" else set()), command
+
+
+STUDY = ROOT / "results" / "scitldr_a"
+FAQ = (DOCS / "faq.md").read_text(encoding="utf-8")
+
+
+def test_memory_in_the_faq_is_that_of_the_records() -> None:
+    """The mean of the final runs on all the data, and the lowest and highest of all final runs."""
+    peaks: dict[str, list[tuple[float, float]]] = {}
+    for path in STUDY.glob("runs/*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["spec"]["role"] == "final" and record["resources"] is not None:
+            peak = record["resources"]["peak_memory_bytes"] / 1e9
+            peaks.setdefault(METHODS[record["spec"]["method"]["name"]].title, []).append(
+                (record["spec"]["fraction"], peak)
+            )
+    rows = re.findall(r"^\| 135M \| ([^|]+) \|.*\| ([\d.]+) GB \| ([^|]+) \|$", FAQ, re.MULTILINE)
+    assert {title for title, *_ in rows} == set(peaks)
+    for title, mean, between in rows:
+        whole = [peak for fraction, peak in peaks[title] if fraction == 1]
+        assert float(mean) == pytest.approx(statistics.fmean(whole), abs=0.006), title
+        every = [peak for _, peak in peaks[title]]
+        expected = "one run" if len(every) == 1 else f"{min(every):.2f} to {max(every):.2f} GB"
+        assert between == expected, title
+
+
+def test_differences_in_the_faq_are_those_of_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", str(STUDY)]) == 0
+    verdict = capsys.readouterr().out.replace("+", "")
+    stated = re.findall(r"(\d\.\d) (?:points )?\((−?\d\.\d) to (\d+\.\d)\)", " ".join(FAQ.split()))
+    own = [f"{mean} points, {low} to {high}" for mean, low, high in stated]
+    assert len(own) > 5
+    # results/coursework; an export; one that the verdict gives with two decimals
+    other = {"4.9 points, 1.3 to 8.4", "0.5 points, 0.1 to 1.0", "1.9 points, 0.1 to 3.7"}
+    assert [figure for figure in own if figure not in verdict and figure not in other] == []
 
 
 def test_the_example_of_another_task_prints_what_the_page_shows(

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md")]
+PAGES = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md", "SKILL.md")
+]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 CODE = sorted(path for ending in ("py", "j2", "js", "toml") for path in (ROOT / "src").rglob(f"*.{ending}"))
 

@@ -63,6 +63,7 @@ MIRROR_NOTHING = {
     "test_names.py",
     "test_previous_version.py",
     "test_reads.py",
+    "test_site.py",
     "test_wheel.py",
     "verdict/test_budget_report.py",
 }
