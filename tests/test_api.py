@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,19 @@ def test_a_study_is_compared_and_read_again(study: to.Study, capsys: pytest.Capt
     again = to.load_study(study.path)
     assert again.summary == study.summary
     assert capsys.readouterr() == ("", "")  # the functions print nothing
+
+
+def test_studies_of_the_same_documents_are_judged_together(study: to.Study, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(study.path, copy)
+    [verdict] = to.judge_together(study, copy)
+    assert [one.method for one in verdict.methods] == ["zero_shot", "lora", "full"]
+    for folders in ((study,), (study, study.path)):
+        with pytest.raises(to.UserError, match="give two or more folders"):
+            to.judge_together(*folders)
+    StudyDir(copy).write_spec(study.spec.model_copy(update={"margin": 1.0}))
+    with pytest.raises(to.UserError, match="mine and copy have no common verdict: their margins differ"):
+        to.judge_together(study, copy)
 
 
 def test_the_table_has_a_row_for_each_method_and_baseline(study: to.Study, monkeypatch: pytest.MonkeyPatch) -> None:

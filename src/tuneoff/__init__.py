@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tuneoff.api import Study, Winner, compare, judge, load_study
+    from tuneoff.api import Study, Winner, compare, judge, judge_together, load_study
     from tuneoff.errors import UserError
     from tuneoff.methods import (
         IA3,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tuneoff.spec import StudySpec
 
 _MODULES = {
-    "tuneoff.api": ("Study", "Winner", "compare", "judge", "load_study"),
+    "tuneoff.api": ("Study", "Winner", "compare", "judge", "judge_together", "load_study"),
     "tuneoff.errors": ("UserError",),
     "tuneoff.methods": (
         "METHODS",
@@ -83,6 +83,7 @@ __all__ = [
     "ZeroShot",
     "compare",
     "judge",
+    "judge_together",
     "load_study",
     "read_scores",
 ]

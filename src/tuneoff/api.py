@@ -38,7 +38,7 @@ from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
 from tuneoff.study.study_file import check_study, read_study
-from tuneoff.text import did_you_mean, parse_duration
+from tuneoff.text import did_you_mean, join_words, parse_duration
 
 if TYPE_CHECKING:
     from tuneoff.report import WrittenReport
@@ -193,6 +193,35 @@ def judge(
         raise UserError("lower_is_better= and names of columns are for scores, and this is a study; leave them out")
     loaded = study if isinstance(study, Study) else load_study(study)
     return loaded.judge_models(metric=metric, margin=margin)
+
+
+def judge_together(
+    *studies: Study | StrPath, metric: str | None = None, margin: float | None = None
+) -> tuple[Verdict, ...]:
+    """One verdict over the rows of several studies of the same test documents, for each base model that they share.
+
+    Rows of one name that are not the same runs have the name of their study in front.
+
+    Args:
+        *studies: Studies or their folders.
+        metric: The metric to judge by; None is the studies' own, which then must be one.
+        margin: Difference that does not matter in practice, in points; None is the studies' own.
+
+    Raises:
+        UserError: For studies that cannot be compared, with the reason.
+    """
+    from tuneoff.verdict.together import judge_studies
+
+    loaded = [study if isinstance(study, Study) else load_study(study) for study in studies]
+    named = {study.path.resolve().name: study.stored for study in loaded}
+    if len(named) < len(loaded):
+        named = {str(study.path): study.stored for study in loaded}
+    if len(named) < 2:
+        raise UserError("judge_together compares studies: give two or more folders")
+    found = judge_studies(named, metric, margin)
+    if found.reason is not None:
+        raise UserError(f"{join_words(list(named))} have no common verdict: {found.reason}")
+    return found.verdicts
 
 
 def _holds_scores(study: Study | StrPath) -> bool:

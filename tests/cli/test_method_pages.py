@@ -65,3 +65,8 @@ def test_methods_as_data_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(listed)) == json.loads(json.dumps(listed, allow_nan=False))
     assert [method["name"] for method in listed] == list(methods.METHODS)
     assert all(bool(method["search"]) == method["trains"] for method in listed)
+
+
+def test_a_setting_of_a_method_has_the_page_of_its_method() -> None:
+    assert method_pages(["lora@r=64"]) == method_pages(["lora"])
+    assert [page["name"] for page in methods_as_json(["lora@r=64"])] == ["lora"]

@@ -54,3 +54,9 @@ def test_artefacts_must_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_free_space_is_that_of_the_disk_where_the_folder_will_be(tmp_path: Path) -> None:
     assert resources.free_disk(tmp_path / "not" / "there") > 0
+
+
+def test_a_setting_of_full_tuning_needs_what_full_tuning_needs() -> None:
+    spec = ModelSpec(name="starter")
+    assert resources.least_memory(spec, 100, "full@weight_decay=0.1") == resources.least_memory(spec, 100, "full")
+    assert resources.least_memory(spec, 100, "lora@r=64") == resources.least_memory(spec, 100, "lora")

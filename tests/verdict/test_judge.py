@@ -151,3 +151,17 @@ def test_settings_of_a_method_are_rows_of_one_verdict(tmp_path: Path) -> None:
     rows = [(row.name, row.title, row.seeds) for row in summarize(load(made)).rows]
     assert ("lora@r=64", "LoRA r=64", 2) in rows
     assert find_model_to_use(load(made), "lora@r=64").title == "LoRA r=64"
+
+
+def test_a_row_of_a_method_without_seeds_counts_at_every_amount_of_data(study: Path) -> None:
+    """Its one run on all the data is that of every fraction, as for zero-shot itself."""
+    for folder in run_dirs(study):
+        if "zero_shot" in folder.name:
+            edit_spec(folder, method=MethodSpec(name="zero_shot@brief", hyperparameters={"wording": "Be brief."}))
+    claims = [{"text": "a", "kind": "better", "methods": ["zero_shot@brief", "lora"], "fraction": 0.1}]
+    write_spec(study, methods=["zero_shot@brief", "lora", "full"], seeds=2, claims=claims, fractions=[0.1, 1])
+    [judged] = judge_study(load(study))
+    assert judged.data_sizes is not None
+    assert "Zero-shot brief" in {curve.title for curve in judged.data_sizes.curves}
+    assert [claim.outcome for claim in judged.claims] == ["contradicted"]
+    assert not any("Planned runs are missing" in note for note in judged.verdict.notes)

@@ -12,7 +12,7 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import MethodSpec, PromptSpec
 from tuneoff.verdict.confounds import confounds_between
-from tuneoff.verdict.together import Together, judge_together
+from tuneoff.verdict.together import Together, judge_studies
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def judged(folders: tuple[Path, ...], metric: str | None = None, margin: float | None = None) -> Together:
     names = ("one", "two", "three")
-    return judge_together({name: load(path) for name, path in zip(names, folders, strict=False)}, metric, margin)
+    return judge_studies({name: load(path) for name, path in zip(names, folders, strict=False)}, metric, margin)
 
 
 def test_all_rows_are_in_one_verdict_and_the_same_runs_are_one_row(folders: tuple[Path, Path]) -> None:
@@ -62,7 +62,7 @@ def test_all_rows_are_in_one_verdict_and_the_same_runs_are_one_row(folders: tupl
 def test_the_order_of_the_studies_changes_no_number(folders: tuple[Path, Path]) -> None:
     one, two = folders
     there = {result.title: result.mean for result in judged((one, two)).verdicts[0].methods}
-    turned = judge_together({"two": load(two), "one": load(one)}).verdicts[0].methods
+    turned = judge_studies({"two": load(two), "one": load(one)}).verdicts[0].methods
     assert {result.title: result.mean for result in turned} == there
 
 

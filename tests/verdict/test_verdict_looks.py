@@ -5,7 +5,7 @@ import pytest
 
 from support.known_scores import scores_of
 from tuneoff.stats.sequential import look
-from tuneoff.verdict.looks import Ended, TakenLook, next_look, replayed
+from tuneoff.verdict.looks import Ended, TakenLook, next_look, replayed, takes_part
 from tuneoff.verdict.scores import Scores
 
 DOCUMENTS = 40
@@ -117,3 +117,8 @@ def test_another_margin_is_applied_to_the_looks_that_were_taken() -> None:
     again = replayed(taken, scores(), LOOKS, 30.0)
     assert [(one.seeds, one.stopped, one.end) for one in again] == [(one.seeds, one.stopped, one.end) for one in taken]
     assert [one.table.methods for one in again] == [one.table.methods for one in taken]
+
+
+def test_a_row_of_a_method_without_seeds_takes_part_with_one_run() -> None:
+    _, once, _ = takes_part(("zero_shot@brief", "lora@r=4", "few_shot@shots=4"), (), [])
+    assert once == {"zero_shot@brief"}

@@ -9,13 +9,14 @@ from tuneoff import methods
 from tuneoff.cli.method_flags import method_flags
 from tuneoff.methods import Method
 from tuneoff.methods.hyperparameters import Bounds, types_of
+from tuneoff.spec.row_names import method_of
 
 _KINDS = {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}
 
 
 def method_pages(names: Sequence[str]) -> str:
     """The pages of some methods. Raises `UserError` for an unknown name."""
-    return "\n\n".join(_page(name.replace("-", "_")) for name in names)
+    return "\n\n".join(_page(method_of(name).replace("-", "_")) for name in names)
 
 
 def _page(name: str) -> str:
@@ -63,7 +64,8 @@ def as_typed(value: Any) -> str:
 
 def methods_as_json(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every method of the registry, or those of some `names`, with hyper-parameters."""
-    chosen = {name.replace("-", "_"): methods.method_class(name.replace("-", "_")) for name in names}
+    given = [method_of(name).replace("-", "_") for name in names]
+    chosen = {name: methods.method_class(name) for name in given}
     return [
         {
             "name": name,

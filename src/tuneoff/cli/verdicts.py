@@ -26,7 +26,7 @@ from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.sentences import against_best
 from tuneoff.verdict.study_diff import diff
-from tuneoff.verdict.together import Together, judge_together
+from tuneoff.verdict.together import Together, judge_studies
 
 
 def judge_output(
@@ -40,7 +40,7 @@ def judge_output(
     judged = [(folder, one) for folder in folders for one in judge_study(studies[folder], metric, margin)]
     together = None
     if len(studies) > 1:
-        together = judge_together(dict(zip(_short_names(studies), studies.values(), strict=True)), metric, margin)
+        together = judge_studies(dict(zip(_short_names(studies), studies.values(), strict=True)), metric, margin)
     confounds = confounds_between(
         ((str(folder), study.records) for folder, study in studies.items()),
         settings=together is not None and together.reason is None,

@@ -59,7 +59,7 @@ class _Part:
         return {run.record.spec.seed: run.record.run_id for run in self.runs.get(row, ())}
 
 
-def judge_together(studies: Studies, metric: str | None = None, margin: float | None = None) -> Together:
+def judge_studies(studies: Studies, metric: str | None = None, margin: float | None = None) -> Together:
     """Judge all rows of several studies at once.
 
     Args:
