@@ -299,10 +299,10 @@ def init(
     *,
     given: Mapping[str, Any],
 ) -> int:
-    """Look at data, and write a study file with suggestions and their reasons.
+    """Look at data, and write a study file with suggestions.
 
-    Settings that you give as flags are kept. Tries each method for some seconds, to estimate what 15 minutes, an hour
-    and a night could detect on this machine.
+    Each suggestion has its reason beside it. Settings that you give as flags are kept. Tries each method for some
+    seconds, to estimate what 15 minutes, an hour and a night could detect on this machine.
     """
     require_tune("tuneoff init")
     from tuneoff.cli import init as first_study

@@ -82,7 +82,7 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         own = [record for record in records if record.status == "finished" and styles.of(record) == style]
         if own:
             costs.append((style.label, costs_of(own)))
-    # Labels are never cut where they tell settings of a method apart; they then take the room of a column.
+    # Labels of settings differ at their end, so they are not cut; they then take the room of a column.
     longest = max((len(label) for label, _ in costs), default=0)
     limit, columns = (170, 3) if longest <= _CHARACTERS_OF_A_LABEL else (340, 2)
     for axis in COST_AXES:
