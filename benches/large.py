@@ -103,7 +103,8 @@ def _make_run(study: object, name: str, method: str, seed: int, documents: int, 
     mean = 25 + METHODS.index(method) + rng.gauss(0, 1)
 
     def prediction(at: int) -> Prediction:
-        scores = {metric: rng.gauss(mean, 8) for metric in FULL_METRICS} | {"empty": 0.0, "unstopped": 0.0}
+        scores = {metric: _score(metric, rng.gauss(mean, 8)) for metric in FULL_METRICS}
+        scores |= {"empty": 0.0, "unstopped": 0.0}
         text = f"{method} {at} {rng.random()} wrote a text of some twenty words, as long as a summary of an article is"
         return Prediction(id=f"d{at}", text=text, scores=scores, tokens=30, stopped=True)
 
@@ -142,6 +143,12 @@ def _make_run(study: object, name: str, method: str, seed: int, documents: int, 
             artefact=Artefact(format="peft", bytes=10),
         )
     )
+
+
+def _score(metric: str, value: float) -> float:
+    """A score within the scale of its metric; `value` is for one from 0 to 100."""
+    bounded = min(100.0, max(0.0, value))
+    return bounded if metric.startswith("rouge") or metric == "length" else bounded / 100
 
 
 def work_summary(folder: Path) -> None:

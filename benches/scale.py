@@ -503,7 +503,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Where the time of the workers goes, by their number."""
     import altair as alt
 
-    from tuneoff.report.figures import styled
+    from tuneoff.report.chart_style import styled
     from tuneoff.report.theme import HUES, NEUTRAL
 
     parts = {"waiting for others": "waiting", "work of lost workers": "lost_share", "computing": "computing_share"}

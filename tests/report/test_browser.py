@@ -256,9 +256,59 @@ def test_seeds_and_marks(rich_study: Path, visits: Visits) -> None:
     assert "seed 0" in cards.nth(1).inner_text()
     page.locator("#seed").select_option("1")
     assert "seed 1" in cards.nth(1).inner_text()
-    assert "lora" in page.locator("#content mark.novel").all_inner_texts()
+    novel, shared = page.locator("#content mark.novel"), page.locator("#content mark.shared")
+    assert "lora" in novel.all_inner_texts()
+    references = " ".join(load(rich_study).documents[0].references).lower()
+    words = [word.lower() for word in shared.all_inner_texts()]
+    assert words
+    assert all(word in references for word in words)
+    page.locator("#mark").select_option("shared")
+    assert (novel.count(), shared.count()) == (0, len(words))
     page.locator("#mark").select_option("")
     assert page.locator("#content mark").count() == 0
+    assert not page.locator("#mark-key").is_visible()
+
+
+def test_a_dot_opens_its_document_and_the_address_names_it(rich_study: Path, visits: Visits) -> None:
+    visit = visits.open(rich_study)
+    visit.scroll_through()
+    page, study = visit.page, load(rich_study)
+
+    def means(method: str) -> dict[str, float]:
+        runs = [run.outputs.scores("rouge1") for run in study.runs if run.name.startswith(method)]
+        return {key: sum(run[key] or 0.0 for run in runs) / len(runs) for key in runs[0]}
+
+    full, lora = means("full-"), means("lora-")
+    lead = {key: full[key] - lora[key] for key in full}
+    ranked = sorted(lead, key=lambda key: -lead[key])
+    more = sum(value > 0 for value in lead.values())
+    expect(page.locator("#pair-words")).to_contain_text(f"Full fine-tuning has the higher score in {more} of 618")
+    chart, opened = page.locator("#pair-chart"), page.locator("#content .about code")
+    assert chart.get_attribute("aria-valuetext").startswith(f"{ranked[0]}: +{lead[ranked[0]]:.1f} (")
+    chart.press("End")
+    chart.press("Enter")
+    assert opened.inner_text() == ranked[-1]
+    assert page.url.endswith(f"#doc={ranked[-1]}")
+    assert page.locator("#list .value").first.inner_text() == f"+{lead[ranked[0]]:.1f}"  # the list has the same order
+    box = chart.bounding_box()
+    chart.click(position={"x": 40, "y": box["height"] / 2})
+    assert opened.inner_text() == ranked[0]
+    page.goto(f"{(rich_study / 'report.html').as_uri()}#doc={ranked[300]}")
+    assert opened.inner_text() == ranked[300]
+    assert visit.complaints == []
+
+
+def test_paper_is_light_and_has_all_charts_at_once(rich_study: Path, visits: Visits) -> None:
+    page = visits.open(rich_study, scheme="dark").page
+    # Before the page's own listener, which draws for the screen again.
+    page.add_init_script(
+        "addEventListener('afterprint', () => { window.printed = [...document.querySelectorAll('.chart')]"
+        ".map((chart) => [chart.dataset.drawn, chart.querySelectorAll('svg').length > 0]); })"
+    )
+    page.reload()
+    page.pdf()
+    assert page.evaluate("window.printed") == [["light", True]] * 6
+    expect(page.locator(".chart[data-drawn=dark]")).to_have_count(6)
 
 
 def test_hostile_text_is_shown_as_it_is(hostile_study: Path, visits: Visits) -> None:

@@ -161,7 +161,7 @@ def test_what_to_use_asks_for_the_fields_of_the_instruction(fake_study: Callable
 
 def test_hostile_text_is_text(hostile_study: Path, rich_study: Path) -> None:
     page, harmless = Page(hostile_study / "report.html"), Page(rich_study / "report.html")
-    assert page.tags.count("script") == harmless.tags.count("script") == 5
+    assert page.tags.count("script") == harmless.tags.count("script") == 6
     assert "</script><script>alert(1)</script><img" in page.text
     assert "{{ 7*7 }}" in page.text
     assert "⟨U+202E⟩gnp.exe⟨U+202C⟩ ⟨U+0007⟩⟨U+0000⟩" in page.text
@@ -192,7 +192,8 @@ def test_the_reader_holds_every_output_with_its_scores(rich_study: Path) -> None
     text, scores = lora["outputs"][1]["texts"][17]
     assert text == expected.text
     titles = [metric["title"] for metric in reader["metrics"]]
-    assert scores[titles.index("ROUGE-1")] == expected.scores["rouge1"]
+    assert expected.scores["rouge1"] is not None
+    assert scores[titles.index("ROUGE-1")] == round(expected.scores["rouge1"], 3)
 
 
 def test_the_reader_knows_which_direction_of_a_score_is_a_merit(rich_study: Path) -> None:

@@ -30,7 +30,7 @@ from tuneoff.results.study_state import (
     SearchFile,
     TrialResult,
 )
-from tuneoff.results.summary import DataSizeVerdict, Finding, JudgedClaim
+from tuneoff.results.summary import DataSizeVerdict, JudgedClaim
 
 HOSTILE = "</h2><script>alert(1)</script>\x1b[31m\u202e"
 
@@ -121,8 +121,8 @@ def test_confounds_that_change_scores_are_an_alarm_the_others_notes(fake_study: 
     summary = write_new_summary(study)
     assert [(one.aspect, one.changes_scores) for one in summary.confounds] == [("arithmetic", True), ("machine", False)]
     page = PageTexts(study)
-    assert "bfloat16 (1 run: Zero-shot), float32 (1 run: LoRA)" in page.sections["confounds"]
-    assert "machine" not in page.sections["confounds"].partition("Differences between")[0]
+    assert "bfloat16 (1 run: Zero-shot), float32 (1 run: LoRA)" in page.sections["check-1"]
+    assert "machine" not in page.sections["check-1"].partition("Differences between")[0]
     assert "runs differ in machine" in page.sections["results-title"]
     assert "</h2><script>alert(1)</script>⟨U+001B⟩" in page.sections["results-title"]
     assert "float32" in page.sections["provenance-title"]
@@ -132,7 +132,7 @@ def test_without_a_confound_there_is_no_alarm(fake_study: Callable[..., Path]) -
     study = fake_study(documents=3, methods=("zero_shot", "lora"))
     assert write_new_summary(study).confounds == ()
     page = PageTexts(study)
-    assert "confounds" not in page.sections
+    assert "check-1" not in page.sections
     assert not any("concurrent" in caption for caption in page.captions.values())
 
 
@@ -181,7 +181,8 @@ def test_what_a_fraction_of_the_data_lacks_is_reported(fake_study: Callable[...,
         notes=("At 10 % of the data: seed 1 is excluded.",),
     )
     change_summary(study, data_sizes=(sizes,))
-    assert "LoRA is better. At 10 % of the data: seed 1 is excluded." in PageTexts(study).sections["sizes"]
+    shown = PageTexts(study).sections["sizes"]
+    assert "LoRA is better. 1 note on these amounts At 10 % of the data: seed 1 is excluded." in shown
 
 
 def test_the_search_is_shown_by_titles_and_fractions(fake_study: Callable[..., Path]) -> None:
@@ -268,21 +269,6 @@ def test_accelerators_are_named_with_their_memory() -> None:
     assert sections.machine_facts(machine) == [("accelerators", "H100, 80.0 GB, A2")]
 
 
-def test_many_findings_of_a_kind_do_not_push_the_results_away() -> None:
-    many = [Finding(check="overfit", where=f"lora-s{seed}", message="rose") for seed in range(13)]
-    few = [Finding(check="seed", where=name, message="apart") for name in ("lora", "full")]
-    (shown, folded), (all_of_them, none) = sections.group_findings([*many[:5], *few, *many[5:]])
-    assert [*shown, *folded] == many
-    assert (len(shown), all_of_them, none) == (2, few, [])
-    assert sections.group_findings(many[:4]) == [(many[:4], [])]
-
-
-def test_findings_are_shown_as_diagnostics(fake_study: Callable[..., Path]) -> None:
-    study = fake_study(documents=2, methods=("lora",))
-    change_summary(study, diagnostics=(Finding(check="seed", where="lora", message="seed 1 is an outlier"),))
-    assert "Diagnostics: 1 to look at lora seed 1 is an outlier" in PageTexts(study).sections["diagnostics"]
-
-
 def test_claims_are_shown_with_their_outcome(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("lora",))
     claim = JudgedClaim(text="LoRA is better.", outcome="supported", why="difference +1.00 points", model="starter")
@@ -316,6 +302,6 @@ def test_the_heading_claims_no_best_method_where_none_is_handed_over(
     change_summary(study, verdicts=(verdict,), winner=None, no_winner=reason)
     head = PageTexts(study).sections[""]
     place = "" if block is None else "a/model: "
-    answer = head.index(f"{place}No trained method learned anything. No loss fell")
-    assert answer < head.index("LoRA is the best.")
+    answer = head.index(f"{place}No trained method learned anything.")
+    assert answer < head.index("No loss fell") < head.index("LoRA is the best.")
     assert head.count("No loss fell") == 1

@@ -656,11 +656,26 @@ def _folder(path: Path) -> Path:
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study.")],
+    wanted: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="`html` writes the page; `latex` (table, Methods paragraph and bibliography), `markdown`, `csv` and "
+            "`bibtex` are printed.",
+        ),
+    ] = "html",
 ) -> int:
-    """Write the report of a study again from its records."""
+    """Write the report of a study again from its records, or print its table and its Methods paragraph."""
     from tuneoff.api import load_study
     from tuneoff.results.store import placed
 
+    if wanted != "html":
+        from tuneoff.report.paper import write_as
+
+        study = load_study(_folder(folder))
+        show(write_as(wanted, study.summary, study.stored).rstrip("\n"))
+        return DONE
     with placed(folder, say) as at:
         written = load_study(_folder(at)).write_report()
     show(str(written.page))

@@ -46,6 +46,7 @@ class Method(ABC):
     name: ClassVar[str]  # lower-case letters, digits and underscores
     title: ClassVar[str]  # for tables and plots
     source: ClassVar[str]  # paper or documentation behind the defaults
+    citation: ClassVar[str] = ""  # BibTeX entries of the papers that describe the method
     trains: ClassVar[bool] = True
     seeded: ClassVar[bool] = True  # the seed changes the generated texts
     search: ClassVar[Mapping[str, tuple[float, float]]] = {}  # hyper-parameter -> range, searched on a log scale

@@ -31,6 +31,13 @@ class FewShot(Method):
     name = "few_shot"
     title = "Few-shot"
     source = "Brown et al. 2020, arXiv:2005.14165"
+    citation = """@inproceedings{brown2020language,
+  author = {Brown, Tom B. and Mann, Benjamin and Ryder, Nick and others},
+  title = {Language Models are Few-Shot Learners},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {33},
+  year = {2020}
+}"""
     trains = False
     choices = {"shots": (2, 1, 4, 3, 5, 6, 8)}
 

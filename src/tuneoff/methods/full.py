@@ -22,6 +22,12 @@ class FullFineTuning(Method):
     name = "full"
     title = "Full fine-tuning"
     source = "Howard and Ruder 2018, arXiv:1801.06146; rate: own trials at 135M parameters"
+    citation = """@inproceedings{howard2018universal,
+  author = {Howard, Jeremy and Ruder, Sebastian},
+  title = {Universal Language Model Fine-tuning for Text Classification},
+  booktitle = {Proceedings of the 56th Annual Meeting of the Association for Computational Linguistics},
+  year = {2018}
+}"""
     search = {"learning_rate": (1e-5, 1e-3)}
 
     learning_rate: float = bounded(1e-4, above=0, at_most=100)

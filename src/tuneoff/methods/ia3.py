@@ -31,6 +31,14 @@ class IA3(Method):
     name = "ia3"
     title = "(IA)³"
     source = "Liu et al. 2022, arXiv:2205.05638; rate: PEFT's method_comparison"
+    citation = """@inproceedings{liu2022fewshot,
+  author = {Liu, Haokun and Tam, Derek and Muqeeth, Mohammed and Mohta, Jay and Huang, Tenghao and Bansal, Mohit and
+    Raffel, Colin},
+  title = {Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022}
+}"""
     search = {"learning_rate": (5e-4, 3e-2)}
 
     learning_rate: float = bounded(3e-3, above=0, at_most=100)

@@ -34,6 +34,13 @@ class LoRA(Method):
         "Hu et al. 2021, arXiv:2106.09685; all layers and about ten times the rate of full tuning: "
         "Schulman et al. 2025, LoRA Without Regret"
     )
+    citation = """@inproceedings{hu2022lora,
+  author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li, Yuanzhi and Wang, Shean and
+    Wang, Lu and Chen, Weizhu},
+  title = {{LoRA}: Low-Rank Adaptation of Large Language Models},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022}
+}"""
     search = {"learning_rate": (1e-4, 3e-3)}
     variant: ClassVar[Mapping[str, bool]] = {}  # what a variant sets in PEFT's configuration
 
@@ -137,6 +144,13 @@ class DoRA(LoRA):
     name = "dora"
     title = "DoRA"
     source = "Liu et al. 2024, arXiv:2402.09353; rates as for LoRA"
+    citation = """@inproceedings{liu2024dora,
+  author = {Liu, Shih-Yang and Wang, Chien-Yi and Yin, Hongxu and Molchanov, Pavlo and Wang, Yu-Chiang Frank and
+    Cheng, Kwang-Ting and Chen, Min-Hung},
+  title = {{DoRA}: Weight-Decomposed Low-Rank Adaptation},
+  booktitle = {International Conference on Machine Learning},
+  year = {2024}
+}"""
     variant = {"use_dora": True}
 
 
@@ -147,4 +161,11 @@ class RsLoRA(LoRA):
     name = "rslora"
     title = "rsLoRA"
     source = "Kalajdzievski 2023, arXiv:2312.03732; rates as for LoRA"
+    citation = """@misc{kalajdzievski2023rank,
+  author = {Kalajdzievski, Damjan},
+  title = {A Rank Stabilization Scaling Factor for Fine-Tuning with {LoRA}},
+  year = {2023},
+  eprint = {2312.03732},
+  archivePrefix = {arXiv}
+}"""
     variant = {"use_rslora": True}

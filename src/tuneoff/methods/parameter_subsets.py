@@ -29,6 +29,13 @@ class LastLayers(Method):
     name = "last_layers"
     title = "Last layers"
     source = "Yosinski et al. 2014, arXiv:1411.1792; rates as for full tuning"
+    citation = """@inproceedings{yosinski2014transferable,
+  author = {Yosinski, Jason and Clune, Jeff and Bengio, Yoshua and Lipson, Hod},
+  title = {How Transferable are Features in Deep Neural Networks?},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {27},
+  year = {2014}
+}"""
     search = {"learning_rate": (1e-5, 1e-3)}
 
     num_layers: int = bounded(2, at_least=1, at_most=4096)
@@ -70,6 +77,13 @@ class LNTuning(Method):
     name = "ln_tuning"
     title = "LN tuning"
     source = "Zhao et al. 2023, arXiv:2312.11420; rate: PEFT's method_comparison"
+    citation = """@misc{zhao2023tuning,
+  author = {Zhao, Bingchen and Tu, Haoqin and Wei, Chen and Mei, Jieru and Xie, Cihang},
+  title = {Tuning {LayerNorm} in Attention: Towards Efficient Multi-Modal {LLM} Finetuning},
+  year = {2023},
+  eprint = {2312.11420},
+  archivePrefix = {arXiv}
+}"""
     search = {"learning_rate": (3e-4, 3e-2)}
 
     learning_rate: float = bounded(3e-3, above=0, at_most=100)
@@ -91,6 +105,12 @@ class BitFit(Method):
     name = "bitfit"
     title = "BitFit"
     source = "Ben Zaken et al. 2021, arXiv:2106.10199"
+    citation = """@inproceedings{benzaken2022bitfit,
+  author = {Ben Zaken, Elad and Goldberg, Yoav and Ravfogel, Shauli},
+  title = {{BitFit}: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models},
+  booktitle = {Proceedings of the 60th Annual Meeting of the Association for Computational Linguistics},
+  year = {2022}
+}"""
     search = {"learning_rate": (1e-4, 1e-2)}
 
     learning_rate: float = bounded(1e-3, above=0, at_most=100)

@@ -72,6 +72,12 @@ class PrefixTuning(Method):
     name = "prefix_tuning"
     title = "Prefix tuning"
     source = "Li and Liang 2021, arXiv:2101.00190; the range of rates is ours and wide"
+    citation = """@inproceedings{li2021prefix,
+  author = {Li, Xiang Lisa and Liang, Percy},
+  title = {Prefix-Tuning: Optimizing Continuous Prompts for Generation},
+  booktitle = {Proceedings of the 59th Annual Meeting of the Association for Computational Linguistics},
+  year = {2021}
+}"""
     task_text = "initial_prompt"
     search = {"learning_rate": (3e-4, 1e-1)}
 

@@ -96,6 +96,12 @@ class SoftPrompt(Method):
     name = "soft_prompt"
     title = "Soft prompt"
     source = "Lester et al. 2021, arXiv:2104.08691"
+    citation = """@inproceedings{lester2021power,
+  author = {Lester, Brian and Al-Rfou, Rami and Constant, Noah},
+  title = {The Power of Scale for Parameter-Efficient Prompt Tuning},
+  booktitle = {Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing},
+  year = {2021}
+}"""
     task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
@@ -146,6 +152,7 @@ class SoftPromptAfter(Method):
     name = "soft_prompt_after"
     title = "Soft prompt after the document"
     source = "Lester et al. 2021, arXiv:2104.08691, at another position; the range of rates is that of soft_prompt"
+    citation = SoftPrompt.citation
     task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 

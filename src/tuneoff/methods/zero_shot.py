@@ -45,6 +45,12 @@ class ZeroShot(Method):
     name = "zero_shot"
     title = "Zero-shot"
     source = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 3.6"
+    citation = """@techreport{radford2019language,
+  author = {Radford, Alec and Wu, Jeffrey and Child, Rewon and Luan, David and Amodei, Dario and Sutskever, Ilya},
+  title = {Language Models are Unsupervised Multitask Learners},
+  institution = {OpenAI},
+  year = {2019}
+}"""
     trains = False
     seeded = False
     choices = {"wording": WORDINGS}

@@ -7,6 +7,7 @@ from typing import Any
 from tuneoff.report.theme import MethodStyles
 from tuneoff.results.packed_points import column
 from tuneoff.results.run_record import Record, TimelinePoint
+from tuneoff.results.study_state import SearchCell, TrialResult
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method
 
 # More points than pixels would only enlarge the page.
@@ -129,3 +130,20 @@ def timeline_note(records: Iterable[Record]) -> str | None:
     """What slowed the runs in a chart over their own seconds; None if no run had concurrent runs."""
     most = max(map(concurrent_runs, records), default=1)
     return None if most == 1 else f"measured with up to {most} concurrent runs: slower than a run alone"
+
+
+def swept_cells(cells: Sequence[SearchCell]) -> list[SearchCell]:
+    """The searches of learning rates on the largest fraction of the data, with two or more losses."""
+    most = max((cell.fraction for cell in cells), default=1.0)
+    return [
+        cell
+        for cell in cells
+        if cell.hyperparameter == "learning_rate"
+        and cell.fraction == most
+        and sum(loss_of_trial(trial) is not None for trial in cell.trials) > 1
+    ]
+
+
+def loss_of_trial(trial: TrialResult) -> float | None:
+    """The loss at the end of a trial, or where it was pruned; None if it has none."""
+    return trial.validation_loss if trial.cut_at is None else trial.loss_when_pruned

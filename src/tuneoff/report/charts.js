@@ -5,6 +5,8 @@
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
   const drawn = new Map(); // container -> width at which it was drawn
   const views = new Map(); // container -> views to free before it is drawn again
+  let printing = false; // paper is white, whatever the screen is
+  const isDark = () => scheme.matches && !printing;
 
   // Only colours in marks, scales and config are replaced: rows of data belong to the user.
   function recoloured(value, key) {
@@ -35,7 +37,7 @@
     if (datasets) plain.datasets = datasets;
     plain.background = "transparent";
     plain.autosize = { type: "fit-x", contains: "padding" };
-    return scheme.matches ? recoloured(plain) : plain;
+    return isDark() ? recoloured(plain) : plain;
   }
 
   const options = {
@@ -48,6 +50,7 @@
 
   async function draw(container) {
     const parts = panels(figures[container.dataset.figure]);
+    const colours = isDark() ? "dark" : "light";
     for (const view of views.get(container) ?? []) view.finalize();
     const boxes = parts.map(() => {
       const box = document.createElement("div");
@@ -63,7 +66,7 @@
     );
     views.set(container, results.map((result) => result.view));
     container.style.minHeight = "";
-    container.dataset.drawn = scheme.matches ? "dark" : "light";
+    container.dataset.drawn = colours;
   }
 
   const containers = [...document.querySelectorAll(".chart")];
@@ -89,7 +92,12 @@
       for (const [container, width] of drawn) if (container.clientWidth !== width) draw(container);
     }, 150);
   });
-  window.addEventListener("beforeprint", () => {
-    for (const container of containers) if (!drawn.has(container)) draw(container);
-  });
+  // Drawing waits for nothing but resolved promises, so it ends before the page is laid out for paper.
+  function drawAgain(forPrint) {
+    printing = forPrint;
+    const colours = isDark() ? "dark" : "light";
+    for (const container of containers) if ((forPrint || drawn.has(container)) && container.dataset.drawn !== colours) draw(container);
+  }
+  window.addEventListener("beforeprint", () => drawAgain(true));
+  window.addEventListener("afterprint", () => drawAgain(false));
 })();

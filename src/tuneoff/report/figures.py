@@ -4,7 +4,6 @@ Every function returns an Altair chart, or None if there is nothing to draw. A c
 from `theme`, so that the page can replace them by `theme.DARK` on a dark screen.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +11,18 @@ from typing import Any, Literal
 import altair as alt
 
 from tuneoff.report import chart_data, formatting
+from tuneoff.report.chart_style import colour, inline_data, method_legend, styled
 from tuneoff.report.escaping import escape_all_controls
 from tuneoff.report.pictures import Pictures, draw_pictures
-from tuneoff.report.theme import BAND, GRID, INK, MUTED, PAPER, MethodStyles
+from tuneoff.report.theme import BAND, INK, MUTED, PAPER, MethodStyles
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
-from tuneoff.results.summary import Crossover, SizeCurve
 from tuneoff.verdict.costs import costs_of
 
 Against = Literal["time", "memory", "size"]
 AGAINST: tuple[Against, ...] = ("time", "memory", "size")
 
-_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _STRIP = {"domain": False, "ticks": False}
 
 
@@ -52,16 +50,16 @@ def loss_curves(records: Sequence[Record], styles: MethodStyles | None = None) -
             alt.Tooltip("epoch:Q", title="epoch", format=".2f"),
             alt.Tooltip("loss:Q", title="loss", format=".4f"),
         ]
-        colour = _colour(styles)
+        hue = colour(styles)
         layers = []
         if train:
-            line = alt.Chart(_data(train)).mark_line(strokeWidth=1.1, opacity=0.4)
-            layers.append(line.encode(x=x, y=y, color=colour, detail="run:N", tooltip=tip))
+            line = alt.Chart(inline_data(train)).mark_line(strokeWidth=1.1, opacity=0.4)
+            layers.append(line.encode(x=x, y=y, color=hue, detail="run:N", tooltip=tip))
         if level:
-            rule = alt.Chart(_data(level)).mark_rule(strokeDash=[5, 4], strokeWidth=2)
-            layers.append(rule.encode(y=y, color=colour, tooltip=[tip[0], tip[1], tip[3]]))
+            rule = alt.Chart(inline_data(level)).mark_rule(strokeDash=[5, 4], strokeWidth=2)
+            layers.append(rule.encode(y=y, color=hue, tooltip=[tip[0], tip[1], tip[3]]))
         if validation:
-            base = alt.Chart(_data(validation)).encode(x=x, y=y, color=colour, detail="run:N", tooltip=tip)
+            base = alt.Chart(inline_data(validation)).encode(x=x, y=y, color=hue, detail="run:N", tooltip=tip)
             layers += [base.mark_line(strokeWidth=2.4), base.mark_point(filled=True, size=42, opacity=1)]
             ring = base.transform_filter("datum.kept").mark_point(size=190, strokeWidth=1.8, filled=False, opacity=1)
             layers.append(ring)
@@ -101,12 +99,12 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         # Sorted by a field: a list of labels would become part of an expression, which untrusted text must not enter.
         order = alt.EncodingSortField("index", op="min")
         y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=limit, labelColor=INK[0]))
-        base = alt.Chart(_data(rows), title=axis.heading).encode(
+        base = alt.Chart(inline_data(rows), title=axis.heading).encode(
             x=alt.X("value:Q", axis=None, scale=scale),
             y=y,
             tooltip=[alt.Tooltip("method:N", title="method"), alt.Tooltip("shown:N", title=axis.title)],
         )
-        bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=_colour(styles, legend=False))
+        bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=colour(styles, legend=False))
         text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
         panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
     return styled(panels, columns=columns, title="Cost per run", subtitle=note) if panels else None
@@ -145,12 +143,12 @@ def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> A
         if not rows:
             continue
         line = (
-            alt.Chart(_data(rows))
+            alt.Chart(inline_data(rows))
             .mark_line(strokeWidth=1.8)
             .encode(
                 x=alt.X("seconds:Q", title="seconds since the start of the run"),
                 y=alt.Y(f"{field}:Q", title=None, scale=alt.Scale(domainMin=0, nice=True)),
-                color=_colour(styles, legend=len(styles) > 1),
+                color=colour(styles, legend=len(styles) > 1),
                 detail="run:N",
                 tooltip=[
                     alt.Tooltip("run:N", title="run"),
@@ -162,7 +160,7 @@ def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> A
         )
         layers = [line]
         if bands:
-            base = alt.Chart(_data(bands)).encode(x=alt.X("start:Q"))
+            base = alt.Chart(inline_data(bands)).encode(x=alt.X("start:Q"))
             band = base.transform_filter("datum.shaded").mark_rect(color=BAND[0]).encode(x2="end:Q")
             name = base.transform_filter("datum.wide").mark_text(
                 align="left", baseline="bottom", dx=2, dy=-3, color=MUTED[0], fontSize=11
@@ -229,9 +227,9 @@ def quality_against(
     shape = alt.Shape(
         "method:N",
         scale=alt.Scale(domain=[style.label for style in styles], range=[style.shape for style in styles]),
-        legend=_legend(),
+        legend=method_legend(),
     )
-    base = alt.Chart(_data(rows)).encode(x=x, color=_colour(styles))
+    base = alt.Chart(inline_data(rows)).encode(x=x, color=colour(styles))
     tip = [
         alt.Tooltip("method:N", title="method"),
         alt.Tooltip("run:N", title="run"),
@@ -241,7 +239,7 @@ def quality_against(
     layers = []
     if baselines:
         levels = [{"name": name, "quality": value} for name, value in baselines.items()]
-        rule = alt.Chart(_data(levels)).encode(y=y, tooltip=[alt.Tooltip("name:N", title="baseline")])
+        rule = alt.Chart(inline_data(levels)).encode(y=y, tooltip=[alt.Tooltip("name:N", title="baseline")])
         layers.append(rule.mark_rule(strokeDash=[3, 4], color=MUTED[0]))
     if intervals:
         layers.append(base.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"))
@@ -255,82 +253,6 @@ def quality_against(
         ]
     layers.append(base.mark_point(filled=True, size=130, opacity=1).encode(y=y, shape=shape, tooltip=tip))
     return styled([alt.layer(*layers).properties(width=420, height=300)], columns=1, title=heading, subtitle=note)
-
-
-def data_size_curves(
-    curves: Sequence[SizeCurve], crossovers: Sequence[Crossover], styles: MethodStyles, model: str, metric: str
-) -> Any | None:
-    """Quality over the amount of data; in a second panel the gain over an anchor with simultaneous bands.
-
-    The anchor is zero-shot if the study has it, otherwise the first method. The amount is the number of examples that
-    training read; the fraction of the data, if training read the same number at two fractions.
-    """
-    name = formatting.metric_title(metric)
-    labels = {style.method: style.label for style in styles if style.model == model}
-    shown = [curve for curve in curves if curve.method in labels]
-    if not shown or len(shown[0].points) < 2:
-        return None
-    read = {point.fraction: point.examples for curve in shown for point in curve.points}
-    by_examples = len(set(read.values())) == len(read)
-    amount_of = {fraction: examples if by_examples else 100 * fraction for fraction, examples in read.items()}
-    title, digits = ("training examples that were read", ",d") if by_examples else ("% of the training data", "~g")
-    x = alt.X(
-        "examples:Q",
-        title=title,
-        scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(values=sorted(amount_of.values()), format=digits),
-    )
-    rows = [
-        {"method": labels[curve.method], "examples": amount_of[point.fraction], "quality": point.mean}
-        for curve in shown
-        for point in curve.points
-    ]
-    y = alt.Y("quality:Q", title=name, scale=alt.Scale(zero=False, padding=14))
-    tip = [alt.Tooltip("method:N", title="method"), alt.Tooltip("examples:Q", title=title, format=digits)]
-    base = alt.Chart(_data(rows), title="Mean over seeds").encode(
-        x=x, y=y, color=_colour(styles), tooltip=[*tip, alt.Tooltip("quality:Q", title=name, format=".2f")]
-    )
-    panels = [
-        alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=60, opacity=1)).properties(
-            width=420, height=300
-        )
-    ]
-    anchor = next((curve.method for curve in shown if curve.method == "zero_shot"), shown[0].method)
-    gains = []
-    for pair in crossovers:
-        if anchor not in (pair.first, pair.second) or not {pair.first, pair.second} <= labels.keys():
-            continue
-        other, sign = (pair.first, 1) if pair.second == anchor else (pair.second, -1)
-        gains += [
-            {
-                "method": labels[other],
-                "examples": amount_of[point.fraction],
-                "gain": sign * point.difference,
-                "low": min(sign * point.low, sign * point.high),
-                "high": max(sign * point.low, sign * point.high),
-            }
-            for point in pair.band
-        ]
-    if gains:
-        heading = alt.TitleParams(
-            text=f"Gain over {labels[anchor]}", subtitle="bands hold for all pairs and amounts at once"
-        )
-        drawn = alt.Chart(_data(gains), title=heading).encode(x=x)
-        band = drawn.mark_area(opacity=0.16).encode(
-            y=alt.Y("low:Q", title=f"gain in {name}"), y2="high:Q", fill=_fill(styles), detail="method:N"
-        )
-        line = drawn.mark_line(strokeWidth=2, point=True).encode(
-            y="gain:Q",
-            color=_colour(styles),
-            tooltip=[*tip, *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("gain", "low", "high"))],
-        )
-        zero = alt.Chart(_data([{"gain": 0}])).mark_rule(strokeDash=[3, 4], color=MUTED[0]).encode(y="gain:Q")
-        panels.append(alt.layer(zero, band, line).properties(width=420, height=300))
-    return styled(panels, columns=2, title="Amount of data", subtitle=None)
-
-
-def _fill(styles: MethodStyles) -> Any:
-    return alt.Fill("method:N", scale=_colour_scale(styles), legend=None)
 
 
 def specification(chart: Any) -> dict[str, Any]:
@@ -348,56 +270,6 @@ def run_figures(run: StoredRun) -> Pictures:
     """Draw one run into its folder: `figures/loss.*` and `figures/resources.*`. A chart without data is skipped."""
     charts = {"loss": loss_curves([run.record]), "resources": timeline([run.record])}
     return save_charts({name: chart for name, chart in charts.items() if chart is not None}, run.dir.path / "figures")
-
-
-def _data(rows: list[dict[str, Any]]) -> Any:
-    return {"values": rows}
-
-
-def _legend() -> Any:
-    return alt.Legend(title=None, orient="top", columns=4, symbolOpacity=1, symbolStrokeWidth=2.4)
-
-
-def _colour(styles: MethodStyles, *, legend: bool = True) -> Any:
-    return alt.Color("method:N", scale=_colour_scale(styles), legend=_legend() if legend else None)
-
-
-def _colour_scale(styles: MethodStyles) -> Any:
-    return alt.Scale(domain=[style.label for style in styles], range=[style.colour for style in styles])
-
-
-def styled(panels: list[Any], *, columns: int = 1, title: str, subtitle: str | None = None) -> Any:
-    """Panels under one title, in the style of the report. The page splits a concatenation into its panels again."""
-    chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=columns, spacing=28)
-    lines = {"subtitle": textwrap.wrap(subtitle, 80)} if subtitle else {}
-    return chart.properties(title=alt.TitleParams(text=title, **lines), background=PAPER[0], padding=14).configure(
-        **_CONFIG
-    )
-
-
-_CONFIG: dict[str, Any] = {
-    "font": _FONT,
-    "view": alt.ViewConfig(stroke=None),
-    "axis": alt.AxisConfig(
-        labelColor=MUTED[0],
-        titleColor=MUTED[0],
-        titleFontWeight="normal",
-        titlePadding=10,
-        labelFontSize=11.5,
-        titleFontSize=12,
-        gridColor=GRID[0],
-        domainColor=GRID[0],
-        tickColor=GRID[0],
-        labelPadding=6,
-    ),
-    "axisX": alt.AxisConfig(grid=False),
-    "axisY": alt.AxisConfig(domain=False, ticks=False, tickCount=5),
-    "legend": alt.LegendConfig(labelColor=INK[0], labelFontSize=12, labelLimit=260, symbolSize=90, columnPadding=18),
-    "title": alt.TitleConfig(
-        anchor="start", color=INK[0], subtitleColor=MUTED[0], fontSize=13, subtitleFontSize=11.5, offset=12
-    ),
-    "concat": alt.CompositionConfig(spacing=28),
-}
 
 
 _AXES = {

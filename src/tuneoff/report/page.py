@@ -21,11 +21,13 @@ from tuneoff.metrics.registry import METRICS
 from tuneoff.prompts import field_names
 from tuneoff.report import formatting, sections
 from tuneoff.report.escaping import embedded_json
+from tuneoff.report.findings import checks_of
+from tuneoff.report.overview import make_overview
+from tuneoff.report.paper import StudyInPaper
 from tuneoff.report.pictures import Pictures
 from tuneoff.report.rating import rating_page
 from tuneoff.report.reader_data import reader_data
 from tuneoff.report.study_charts import StudyChart, compared_runs, method_styles, study_charts
-from tuneoff.report.table import build_table
 from tuneoff.report.templates import read_resource, security_policy, style_sheet, template_environment
 from tuneoff.report.theme import DARK
 from tuneoff.results.json_files import finite_or_none
@@ -110,20 +112,16 @@ def _page(
     """The page. `files`: names of the pictures in `figures/`, to which it links. `problem`: why there is no chart."""
     compared = compared_runs(summary, study)
     styles = method_styles(summary, study)
-    table = build_table(
-        summary.rows,
-        {run.name: run.record for run in compared},
-        styles,
-        summary.primary_metric,
-        marks_scores=all(verdict.too_small is None and verdict.says_nothing is None for verdict in summary.verdicts),
-    )
+    paper = StudyInPaper.of(summary, study)
+    table = paper.table
     titles = {name: row_title(name) for name in (*METHODS, *spec.methods)}
     titles |= {row.name: row.title for row in summary.rows if row.kind == "method"}
     style = style_sheet()
     scripts = [
         _vega_bundle() if charts else "",
         read_resource("charts.js"),
-        read_resource("escaping.js") + read_resource("reader.js"),
+        read_resource("copying.js"),
+        read_resource("escaping.js") + read_resource("differences.js") + read_resource("reader.js"),
     ]
     reader = reader_data(summary, study, styles)
     drawings = {"dark": DARK, "figures": _specifications(charts)}
@@ -158,8 +156,15 @@ def _page(
         columns=[(name, METRICS[name].description if name in METRICS else "") for name in table.further_metrics],
         facts=sections.study_facts(spec, summary),
         notes=sections.row_notes(summary, styles),
-        findings=sections.group_findings(summary.diagnostics),
-        confounds=[one for one in summary.confounds if one.changes_scores],
+        checks=checks_of(summary),
+        overview=make_overview(summary, {run.name: run.record for run in compared}, styles),
+        paper=paper,
+        paper_files=[
+            ("latex", "LaTeX: paragraph, table and bibliography", "study.tex", paper.latex),
+            ("bibtex", "BibTeX", "study.bib", paper.bibtex),
+            ("markdown", "Table and paragraph in Markdown", "study.md", paper.markdown),
+            ("csv", "Table as CSV", "study.csv", paper.csv),
+        ],
         budget=sections.budget_facts(summary.budget, titles) if summary.budget else None,
         titles=titles,
         arithmetic=arithmetic,

@@ -6,7 +6,7 @@
   const at = (id) => document.getElementById(id);
   const PORTION = 80; // rows of the list made at once
 
-  const state = { query: "", metric: primary, sort: "", minus: "", seed: 0, mark: "novel", ascending: false };
+  const state = { query: "", metric: primary, sort: "", minus: "", seed: 0, mark: "both", ascending: false, means: false };
   let order = documents.map((_, index) => index);
   let open = 0; // position within order
 
@@ -38,12 +38,14 @@
     return (value < 0 && !zero ? "−" : signed && !zero ? "+" : "") + text;
   }
 
-  // What the list is sorted by: one system's score, or its lead over another system.
+  // What the list is sorted by: one system's score, or its lead over another system. By the means over all seeds after a
+  // choice in the chart of differences, else by the chosen seed.
   function sortValue(index) {
     if (state.sort === "" || metrics.length === 0) return null;
-    const first = scoreOf(systems[state.sort], index, state.metric);
+    const value = (system) => (state.means ? system.means[index] : scoreOf(system, index, state.metric));
+    const first = value(systems[state.sort]);
     if (state.minus === "") return first;
-    const second = scoreOf(systems[state.minus], index, state.metric);
+    const second = value(systems[state.minus]);
     return first === null || second === null ? null : first - second;
   }
 
@@ -110,26 +112,27 @@
   const WORD = /[\p{L}\p{N}]+/gu;
   const words = (text) => new Set((text.toLowerCase().match(WORD) ?? []));
 
-  // Text with words marked: a word is marked when `wanted` says so.
-  function marked(text, wanted, className) {
+  // Text with words marked: `markOf` has the class of a word, or "".
+  function marked(text, markOf) {
     const paragraph = make("p", "text");
     paragraph.dir = "auto";
-    if (!wanted) {
+    if (!markOf) {
       paragraph.textContent = escapeControls(text);
       return paragraph;
     }
     let from = 0;
     for (const found of text.matchAll(WORD)) {
-      if (!wanted(found[0].toLowerCase())) continue;
+      const mark = markOf(found[0].toLowerCase());
+      if (mark === "") continue;
       if (found.index > from) paragraph.append(escapeControls(text.slice(from, found.index)));
-      paragraph.append(make("mark", className, found[0]));
+      paragraph.append(make("mark", mark, found[0]));
       from = found.index + found[0].length;
     }
     paragraph.append(escapeControls(text.slice(from)));
     return paragraph;
   }
 
-  function card(system, index, best, test) {
+  function card(system, index, best, markOf) {
     const box = make("section", `card ${system.kind}`);
     const head = make("h4");
     const key = make("span", `key hue-${system.hue ?? 0}`, system.glyph);
@@ -148,7 +151,7 @@
     box.append(head);
     if (!output) box.append(make("p", "text none", "no output recorded"));
     else if (output[0].trim() === "") box.append(make("p", "text none", "empty output"));
-    else box.append(marked(output[0], test, state.mark));
+    else box.append(marked(output[0], markOf));
     if (output) {
       const rest = make("p", "scores");
       metrics.forEach((metric, column) => {
@@ -186,7 +189,11 @@
     const index = order[open];
     const one = documents[index];
     const about = make("p", "about");
-    about.append(make("code", "", escapeControls(one.id)));
+    const link = make("a", "", "");
+    link.href = linkOf(one.id);
+    link.title = "Link to this document";
+    link.append(make("code", "", escapeControls(one.id)));
+    about.append(link);
     for (const [name, value] of Object.entries(one.fields)) {
       const chip = make("span", "chip");
       chip.append(make("span", "what", escapeControls(name)), " ", make("bdi", "", escapeControls(value)));
@@ -200,20 +207,56 @@
     references.append(make("h3", "", one.references.length > 1 ? `${one.references.length} references` : "Reference"));
     for (const reference of one.references) references.append(marked(reference, null));
 
-    const known = state.mark === "novel" ? words(one.text) : words(one.references.join(" "));
-    const test = state.mark === "" ? null : (word) => known.has(word) === (state.mark === "shared");
+    const [inDocument, inReference] = [words(one.text), words(one.references.join(" "))];
+    const wanted = { both: ["shared", "novel"], shared: ["shared"], novel: ["novel"] }[state.mark] ?? [];
+    const markOf = (word) => {
+      const found = [...(inReference.has(word) ? ["shared"] : []), ...(inDocument.has(word) ? [] : ["novel"])];
+      return found.filter((mark) => wanted.includes(mark)).join(" ");
+    };
+    at("mark-key").hidden = wanted.length === 0;
+    for (const mark of ["shared", "novel"]) at("mark-key").querySelector(`.${mark}`).hidden = !wanted.includes(mark);
     const values = systems.filter((system) => system.kind !== "extractive").map((system) => scoreOf(system, index, state.metric));
     const best = bestOf(values, state.metric);
     const cards = make("div", "cards");
-    for (const system of systems) cards.append(card(system, index, system.kind !== "extractive" ? best : null, test));
+    for (const system of systems) cards.append(card(system, index, system.kind !== "extractive" ? best : null, wanted.length ? markOf : null));
     const scored = metrics.length > 0 ? `Outputs, with ${metrics[state.metric].title}` : "Outputs";
     content.replaceChildren(about, source, references, make("h3", "", scored), cards);
   }
+
+  const linkOf = (id) => `#doc=${encodeURIComponent(id.toWellFormed?.() ?? id)}`;
 
   function go(position) {
     if (position < 0 || position >= order.length) return;
     open = position;
     show();
+    history.replaceState(null, "", linkOf(documents[order[open]].id));
+  }
+
+  // Opens a document whatever is searched for, and brings it onto the screen.
+  function goTo(index) {
+    if (!order.includes(index)) {
+      at("search").value = state.query = "";
+      arrange();
+      refill();
+    }
+    go(order.indexOf(index));
+    at("open").scrollIntoView({ block: "start" });
+    at("open").focus({ preventScroll: true });
+  }
+
+  // `#doc=ID` names a document.
+  function follow() {
+    const found = /^#doc=(.*)$/s.exec(location.hash);
+    if (!found) return;
+    let wanted;
+    try {
+      wanted = decodeURIComponent(found[1]);
+    } catch {
+      wanted = found[1];
+    }
+    const index = documents.findIndex((one) => one.id === wanted);
+    if (index >= 0) goTo(index);
+    else at("count").textContent = `This page has no document ${escapeControls(wanted.slice(0, 80))}.`;
   }
   // After a new sort the first document is open. After any other change of order the open document stays open if it can.
   function rearranged(toTop) {
@@ -243,19 +286,23 @@
 
   const number = (value) => (value === "" ? "" : Number(value));
   at("sort").addEventListener("change", (event) => {
+    state.means = false;
     state.sort = number(event.target.value);
     at("minus").disabled = state.sort === "";
     rearranged(true);
   });
   at("minus").addEventListener("change", (event) => {
+    state.means = false;
     state.minus = number(event.target.value);
     rearranged(true);
   });
   at("metric").addEventListener("change", (event) => {
+    state.means = false;
     state.metric = number(event.target.value);
     rearranged(state.sort !== "");
   });
   at("seed").addEventListener("change", (event) => {
+    state.means = false;
     state.seed = number(event.target.value);
     rearranged(false);
   });
@@ -302,4 +349,23 @@
   arrange();
   refill();
   show();
+
+  const differences = makeDifferences({
+    documents,
+    systems,
+    metric: primary,
+    written,
+    open: (index, first, second) => {
+      [state.sort, state.minus, state.metric, state.means] = [first, second, primary, true];
+      for (const id of ["sort", "minus", "metric"]) at(id).value = String(state[id]);
+      at("minus").disabled = false;
+      arrange();
+      refill();
+      goTo(index);
+    },
+  });
+  at("differences").hidden = differences === null;
+  differences?.();
+  follow();
+  addEventListener("hashchange", follow);
 })();

@@ -1,10 +1,10 @@
 """The data of the page's reader: documents, and the texts and scores of every system.
 
-A page must open anywhere, so its texts are limited to `MOST_BYTES`. Of a larger study, it shows evenly spaced documents
-and, where hundreds of runs leave room for few of them, the first seeds of each method.
+A page must open anywhere, so its texts are limited to `MOST_BYTES`. Of a larger study, it shows the beginnings of the
+texts, then the first seeds of each method, and then evenly spaced documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,16 @@ from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
+from tuneoff.text import join_words
 
-MOST_BYTES = 5_000_000
+MOST_BYTES = 6_500_000
+# Characters of a text, in the order in which they are tried where whole texts are too long.
+_LENGTHS = (4_000, 2_000, 1_000)
+_CUT = " […]"
 # Seeds are left out until so many documents fit.
-_WANTED_DOCUMENTS = 300
+_WANTED_DOCUMENTS = 2_000
+# Documents that the mean size is estimated from.
+_MEASURED_DOCUMENTS = 200
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
     systems = [_System(row, study) for row in summary.rows]
     systems = [system for system in systems if system.count]
     metrics = _metrics(systems)
-    shown, seeds = _what_fits(documents, systems, metrics)
+    shown, seeds, length = _what_fits(documents, systems, metrics)
+    primary = summary.primary_metric if summary.primary_metric in metrics else next(iter(metrics), "")
     records = {run.name: run.record for run in study.runs}
     listed = []
     for system in systems:
@@ -50,14 +57,15 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
                 "kind": system.row.kind,
                 "hue": style.hue if style else None,
                 "glyph": style.glyph if style else "○",
+                "means": _rounded(system.means(shown, primary), primary),
                 "outputs": [
-                    {"seed": seed, "texts": _texts(shown, system.predictions(index), metrics)}
+                    {"seed": seed, "texts": _texts(shown, system.predictions(index), metrics, length)}
                     for index, seed in enumerate(system.seeds[:seeds])
                 ],
             }
         )
     content = {
-        "documents": [_document(one) for one in shown],
+        "documents": [_document(one, length) for one in shown],
         "systems": listed,
         "metrics": [
             {
@@ -67,9 +75,10 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
             }
             for name in metrics
         ],
-        "primary": metrics.index(summary.primary_metric) if summary.primary_metric in metrics else 0,
+        "primary": metrics.index(primary) if primary in metrics else 0,
     }
-    return ReaderData(content, _left_out(len(shown), len(documents), seeds, max(len(one.seeds) for one in systems)))
+    most_seeds = max((len(one.seeds) for one in systems), default=1)
+    return ReaderData(content, _left_out(len(shown), len(documents), seeds, most_seeds, length))
 
 
 class _System:
@@ -93,6 +102,18 @@ class _System:
         """What the run of the seed number `index` wrote."""
         return self._runs[index].predictions if self._runs else self._other
 
+    def means(self, documents: Sequence[Document], metric: str) -> list[float | None]:
+        """The mean over all seeds for each document; None without a score of some seed."""
+        if self._runs:
+            seeds = [run.outputs.scores(metric) for run in self._runs]
+        else:
+            seeds = [{prediction.id: prediction.scores.get(metric) for prediction in self._other}]
+        found = []
+        for document in documents:
+            values = [value for seed in seeds if (value := seed.get(document.id)) is not None]
+            found.append(sum(values) / len(values) if values and len(values) == len(seeds) else None)
+        return found
+
     def metrics(self) -> list[str]:
         """Names of its scores."""
         if self._runs:
@@ -105,46 +126,88 @@ def _metrics(systems: Sequence[_System]) -> list[str]:
     return [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
 
 
-def _document(one: Document) -> dict[str, Any]:
-    return {"id": one.id, "text": one.document, "references": one.references, "fields": one.fields}
+def _document(one: Document, length: int | None) -> dict[str, Any]:
+    references = [_beginning(reference, length) for reference in one.references]
+    return {"id": one.id, "text": _beginning(one.document, length), "references": references, "fields": one.fields}
 
 
-def _texts(documents: Sequence[Document], predictions: Sequence[Prediction], metrics: Sequence[str]) -> list[Any]:
+def _beginning(text: str, length: int | None) -> str:
+    return text if length is None or len(text) <= length else text[:length] + _CUT
+
+
+def _rounded(values: Iterable[float | None], metric: str) -> list[float | None]:
+    """Two digits more than a table shows: they only enlarge the page."""
+    digits = (METRICS[metric].digits if metric in METRICS else 2) + 2
+    return [None if value is None else round(value, digits) for value in values]
+
+
+def _texts(
+    documents: Sequence[Document], predictions: Sequence[Prediction], metrics: Sequence[str], length: int | None
+) -> list[Any]:
     """Text and scores for each document; None where there is no text."""
     by_id = {prediction.id: prediction for prediction in predictions if not prediction.text_withheld}
     found = (by_id.get(document.id) for document in documents)
-    return [one and [one.text, [one.scores.get(name) for name in metrics]] for one in found]
+    return [
+        one
+        and [
+            _beginning(one.text, length),
+            [_rounded([one.scores.get(name)], name)[0] for name in metrics],
+        ]
+        for one in found
+    ]
 
 
 def _what_fits(
     documents: Sequence[Document], systems: Sequence[_System], metrics: Sequence[str]
-) -> tuple[Sequence[Document], int]:
-    """The documents and the number of seeds that fit, by the mean size of the texts of each system's first run."""
+) -> tuple[Sequence[Document], int, int | None]:
+    """The documents, the number of seeds and the length of texts that fit, by the sizes of each system's first run."""
     number = len(documents)
-    own = _size([_document(one) for one in documents]) / number
-    each = [_size(_texts(documents, system.predictions(0), metrics)) / number for system in systems]
+    most = max((system.count for system in systems), default=1)
+    measured = _evenly(documents, _MEASURED_DOCUMENTS)
+    first_runs = [system.predictions(0) for system in systems]
 
-    def size(seeds: int) -> float:
-        """Bytes of a document with its texts."""
-        return own + sum(one * min(seeds, system.count) for one, system in zip(each, systems, strict=True))
+    def sizes(length: int | None) -> list[float]:
+        """Bytes of a document with its texts, by the number of seeds from 0."""
+        own = _size([_document(one, length) for one in measured])
+        each = [_size(_texts(measured, run, metrics, length)) for run in first_runs]
+        return [
+            (own + sum(one * min(seeds, system.count) for one, system in zip(each, systems, strict=True)))
+            / len(measured)
+            for seeds in range(most + 1)
+        ]
 
-    seeds = max((system.count for system in systems), default=1)
-    if number * size(seeds) <= MOST_BYTES:
-        return documents, seeds
-    while seeds > 1 and min(number, _WANTED_DOCUMENTS) * size(seeds) > MOST_BYTES:
+    length, bytes_of = None, sizes(None)
+    for shorter in _LENGTHS:
+        if number * bytes_of[most] <= MOST_BYTES:
+            return documents, most, length
+        if (found := sizes(shorter)) != bytes_of:  # some text is longer
+            length, bytes_of = shorter, found
+    seeds = most
+    while (
+        number * bytes_of[most] > MOST_BYTES
+        and seeds > 1
+        and min(number, _WANTED_DOCUMENTS) * bytes_of[seeds] > MOST_BYTES
+    ):
         seeds -= 1
-    fitting = max(1, min(number, int(MOST_BYTES / size(seeds))))
-    return [documents[index * number // fitting] for index in range(fitting)], seeds
+    return _evenly(documents, max(1, int(MOST_BYTES / bytes_of[seeds]))), seeds, length
+
+
+def _evenly(documents: Sequence[Document], most: int) -> Sequence[Document]:
+    """All documents, or `most` of them, evenly spaced."""
+    number = len(documents)
+    return documents if number <= most else [documents[index * number // most] for index in range(most)]
 
 
 def _size(value: object) -> int:
     return len(embedded_json(value).encode())
 
 
-def _left_out(documents: int, of_documents: int, seeds: int, of_seeds: int) -> str | None:
+def _left_out(documents: int, of_documents: int, seeds: int, of_seeds: int, length: int | None) -> str | None:
     parts = []
     if documents < of_documents:
         parts.append(f"{documents:,} of the {of_documents:,} test documents, evenly spaced")
     if seeds < of_seeds:
         parts.append(f"{seeds} of up to {of_seeds} seeds of each method")
-    return " and ".join(parts) or None
+    if length is not None:
+        parts.append(f"at most {length:,} characters of each text")
+    return join_words(parts) or None

@@ -10,7 +10,7 @@ from tuneoff.report.theme import MethodStyles
 from tuneoff.results.run_record import Machine
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.study_state import SearchFile
-from tuneoff.results.summary import BudgetReport, Finding, Summary
+from tuneoff.results.summary import BudgetReport, Summary
 from tuneoff.spec import StudySpec
 from tuneoff.spec.row_names import MARK
 from tuneoff.study.data_checks import columns_line
@@ -20,8 +20,6 @@ from tuneoff.verdict.ratings import saved_ratings
 Facts = list[tuple[str, list[str]]]
 """Terms, each with its lines."""
 
-# Findings of one kind: up to four are all shown; of more, two are shown and the others are folded.
-_ALL_SHOWN, _FIRST_SHOWN = 4, 2
 _PERCENTAGE = re.compile(r"(\d+)(?= ?%)")
 
 
@@ -85,17 +83,6 @@ def _merge_percentages(notes: Iterable[str]) -> list[str]:
     return [
         before + " to ".join(str(value) for value in sorted({min(values), max(values)})) + after if values else before
         for (before, after), values in found.items()
-    ]
-
-
-def group_findings(findings: Iterable[Finding]) -> list[tuple[list[Finding], list[Finding]]]:
-    """Findings by kind of check: those that are shown, and those that are folded."""
-    kinds: dict[str, list[Finding]] = {}
-    for finding in findings:
-        kinds.setdefault(finding.check, []).append(finding)
-    return [
-        (found, []) if len(found) <= _ALL_SHOWN else (found[:_FIRST_SHOWN], found[_FIRST_SHOWN:])
-        for found in kinds.values()
     ]
 
 

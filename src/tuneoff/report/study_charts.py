@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneoff.errors import UserError
-from tuneoff.report import chart_data, formatting
+from tuneoff.report import chart_data, chart_tables, formatting
+from tuneoff.report.chart_tables import ChartTable
 from tuneoff.report.table import primary_metric, style_of
 from tuneoff.report.theme import MethodStyles
 from tuneoff.results.run_dir import StoredRun
@@ -23,16 +24,18 @@ CHARTS = {
     "quality": "quality_against_time",
     "quality_memory": "quality_against_memory",
     "quality_size": "quality_against_size",
-    "data_sizes": "data_sizes",
-    "loss": "loss_curves",
     "cost": "resource_bars",
+    "data_sizes": "data_sizes",
+    "search": "learning_rates",
+    "loss": "loss_curves",
     "timeline": "timeline",
 }
 
 
 @dataclass(frozen=True)
 class StudyChart:
-    """A chart with its file name, heading and caption. `wide`: it takes a whole row of the page."""
+    """A chart with its file name, heading and caption. `wide`: it takes a whole row of the page. `numbers`: the same as
+    a table."""
 
     name: str
     file: str
@@ -40,6 +43,7 @@ class StudyChart:
     caption: str
     wide: bool
     chart: Any
+    numbers: ChartTable
 
 
 def chart(name: str, summary: Summary, study: StoredStudy) -> Any | None:
@@ -75,15 +79,18 @@ def study_charts(summary: Summary, study: StoredStudy) -> Iterator[StudyChart]:
     costs = [as_alone(record, timing.get(model_and_method(record))) for record in records]
     note = chart_data.cost_note(records, timing, styles)
     yield from _quality_charts(summary, study, costs, styles, note)
+    if (drawn := figures.cost_bars(costs, styles, note=note)) is not None:
+        caption, numbers = _with(_COST, note), chart_tables.cost_table(costs, styles)
+        yield StudyChart("cost", CHARTS["cost"], "Cost of each method", caption, True, drawn, numbers)
     yield from _data_size_charts(summary, styles)
-    clock = chart_data.timeline_note(records)
-    for name, title, caption, drawn in (
-        ("loss", "Loss during training", _LOSS, figures.loss_curves(records, styles)),
-        ("cost", "Cost of each method", _with(_COST, note), figures.cost_bars(costs, styles, note=note)),
-        ("timeline", "Resources over time", _with(_TIMELINE, clock), figures.timeline(records, styles)),
-    ):
-        if drawn is not None:
-            yield StudyChart(name, CHARTS[name], title, caption, True, drawn)
+    yield from _search_charts(summary, styles)
+    if (drawn := figures.loss_curves(records, styles)) is not None:
+        numbers = chart_tables.loss_table(records, styles)
+        yield StudyChart("loss", CHARTS["loss"], "Loss during training", _LOSS, True, drawn, numbers)
+    if (drawn := figures.timeline(records, styles)) is not None:
+        caption = _with(_TIMELINE, chart_data.timeline_note(records))
+        numbers = chart_tables.timeline_table(records, styles)
+        yield StudyChart("timeline", CHARTS["timeline"], "Resources over time", caption, True, drawn, numbers)
 
 
 def _quality_charts(
@@ -110,19 +117,31 @@ def _quality_charts(
         )
         if drawn is not None:
             title = f"{formatting.metric_title(metric)} against {against}"
-            yield StudyChart(name, CHARTS[name], title, _with(_QUALITY[against], said), False, drawn)
+            numbers = chart_tables.quality_table(records, styles, metric)
+            yield StudyChart(name, CHARTS[name], title, _with(_QUALITY[against], said), False, drawn, numbers)
 
 
 def _data_size_charts(summary: Summary, styles: MethodStyles) -> Iterator[StudyChart]:
-    from tuneoff.report import figures
+    from tuneoff.report.size_chart import data_size_curves
 
     for index, sizes in enumerate(summary.data_sizes):
         model = sizes.block or (styles.models[0] if styles.models else "")
-        drawn = figures.data_size_curves(sizes.curves, sizes.crossovers, styles, model, summary.primary_metric)
+        drawn = data_size_curves(sizes.curves, sizes.crossovers, styles, model, summary.primary_metric)
         if drawn is not None:
             suffix = f", {styles.short_names.get(model, model)}" if sizes.block else ""
             file = CHARTS["data_sizes"] + (f"_{index + 1}" if index else "")
-            yield StudyChart("data_sizes", file, f"Amount of data{suffix}", _SIZES, True, drawn)
+            numbers = chart_tables.size_table(sizes, summary.primary_metric)
+            yield StudyChart("data_sizes", file, f"Amount of data{suffix}", _SIZES, True, drawn, numbers)
+
+
+def _search_charts(summary: Summary, styles: MethodStyles) -> Iterator[StudyChart]:
+    from tuneoff.report.search_chart import learning_rate_sweeps
+
+    cells = summary.search.cells if summary.search else ()
+    drawn = learning_rate_sweeps(cells, styles)
+    if drawn is not None:
+        numbers = chart_tables.search_table(cells, styles)
+        yield StudyChart("search", CHARTS["search"], "Learning rates tried", _SEARCH, True, drawn, numbers)
 
 
 def _with(caption: str, note: str | None) -> str:
@@ -136,7 +155,12 @@ _QUALITY = {
 }
 _SIZES = (
     "Smaller training sets are drawn by the seed and nested, and the validation data with them. Where a band is above "
-    "zero, the method is better than the anchor at that amount."
+    "zero, the method is better than the anchor at that amount. A shaded range is where the better method of a pair is "
+    "shown to change."
+)
+_SEARCH = (
+    "Validation loss of each trial, at all the data. A ring marks the rate that the final runs use, a cross a trial "
+    "that was pruned. Trials that diverged have no loss; the table has them."
 )
 _LOSS = (
     "Thin lines are training loss, bold lines validation loss. A ring marks the best checkpoint, which is used. "

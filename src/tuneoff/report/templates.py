@@ -19,7 +19,7 @@ def read_resource(name: str) -> str:
 def style_sheet() -> str:
     """The style sheet, with one class for each hue."""
     hues = "".join(
-        f".hue-{index}{{--hue:{light}}}@media (prefers-color-scheme:dark){{.hue-{index}{{--hue:{dark}}}}}\n"
+        f".hue-{index}{{--hue:{light}}}@media screen and (prefers-color-scheme:dark){{.hue-{index}{{--hue:{dark}}}}}\n"
         for index, (light, dark) in enumerate((NEUTRAL, *HUES))
     )
     return read_resource("page.css") + hues

@@ -1,0 +1,104 @@
+"""What a paper or a program takes from a study: the table, the paragraph on methods, the bibliography."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from tuneoff.errors import UserError
+from tuneoff.report.bibliography import as_bibtex
+from tuneoff.report.latex import escape_latex
+from tuneoff.report.methods_text import MethodsText, methods_text
+from tuneoff.report.study_charts import compared_runs, method_styles
+from tuneoff.report.table import ResultsTable, build_table
+from tuneoff.report.table_formats import as_csv, as_latex, as_markdown
+from tuneoff.results.study_dir import StoredStudy
+from tuneoff.results.summary import Summary
+from tuneoff.spec import StudySpec
+from tuneoff.text import did_you_mean, sanitize
+
+_DOCUMENT = r"""% Made by tuneoff {version}. Compile this file with pdflatex, bibtex, pdflatex, pdflatex.
+\begin{{filecontents*}}[overwrite]{{tuneoff-study.bib}}
+{bibtex}\end{{filecontents*}}
+\documentclass{{article}}
+\usepackage{{iftex}}
+\ifPDFTeX\usepackage[T1]{{fontenc}}\usepackage[utf8]{{inputenc}}\else\usepackage{{fontspec}}\fi
+\usepackage{{booktabs}}
+\begin{{document}}
+
+\section*{{Methods}}
+{methods}
+
+\section*{{Results}}
+{table}
+\bibliographystyle{{plain}}
+\bibliography{{tuneoff-study}}
+\end{{document}}
+"""
+
+
+def study_table(summary: Summary, study: StoredStudy) -> ResultsTable:
+    """The results table of a study."""
+    return build_table(
+        summary.rows,
+        {run.name: run.record for run in compared_runs(summary, study)},
+        method_styles(summary, study),
+        summary.primary_metric,
+        marks_scores=all(verdict.too_small is None and verdict.says_nothing is None for verdict in summary.verdicts),
+    )
+
+
+@dataclass(frozen=True)
+class StudyInPaper:
+    """A study in the forms that papers and programs use."""
+
+    summary: Summary
+    table: ResultsTable
+    methods: MethodsText
+
+    @classmethod
+    def of(cls, summary: Summary, study: StoredStudy) -> "StudyInPaper":
+        """Raises `UserError` if the folder has no `study.json`."""
+        spec: StudySpec | None = study.spec
+        if spec is None:
+            raise UserError(f"{study.path}: contains no study.json; name the folder that `tuneoff compare` wrote")
+        return cls(summary, study_table(summary, study), methods_text(summary, study, spec))
+
+    @cached_property
+    def bibtex(self) -> str:
+        """The bibliography of the paragraph."""
+        return as_bibtex(self.methods.entries)
+
+    @cached_property
+    def latex(self) -> str:
+        """A complete document: the paragraph, the table, and the bibliography, which it writes itself."""
+        return _DOCUMENT.format(
+            version=escape_latex(self.summary.tuneoff_version),
+            bibtex=self.bibtex,
+            methods=self.methods.as_latex(),
+            table=as_latex(self.table, self.summary.name),
+        )
+
+    @cached_property
+    def markdown(self) -> str:
+        """The table, and the paragraph below it."""
+        return f"{as_markdown(self.table)}\n{sanitize(self.methods.as_text())}\n"
+
+    @cached_property
+    def csv(self) -> str:
+        """The numbers of the table."""
+        return as_csv(self.summary)
+
+
+PAPER_FORMATS: dict[str, Callable[[StudyInPaper], str]] = {
+    "latex": lambda paper: paper.latex,
+    "markdown": lambda paper: paper.markdown,
+    "csv": lambda paper: paper.csv,
+    "bibtex": lambda paper: paper.bibtex,
+}
+
+
+def write_as(wanted: str, summary: Summary, study: StoredStudy) -> str:
+    """A study in one of `PAPER_FORMATS`. Raises `UserError` for an unknown one."""
+    if wanted not in PAPER_FORMATS:
+        raise UserError(f"--format {wanted}{did_you_mean(wanted, [*PAPER_FORMATS, 'html'])}")
+    return PAPER_FORMATS[wanted](StudyInPaper.of(summary, study))

@@ -1,0 +1,33 @@
+"""Text for LaTeX: it is printed as it is, and does nothing."""
+
+import re
+
+import pytest
+
+from support.report_study import HOSTILE
+from tuneoff.report.latex import escape_latex
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\input{/etc/passwd} & $x_1^2$ #1 100% ~", None),
+        ('`ls` "quoted" <b> a|b', None),
+        ("--methods a--b", None),
+        ("−0.6 to +1.9 – (IA)³", r"$-$0.6 to +1.9 -- (IA)\textsuperscript{3}"),
+        ("two\nlines\x07", "two lines?"),
+        ("[1ex] new", "{[}1ex{]} new"),
+        (HOSTILE, None),
+    ],
+)
+def test_no_character_acts(text: str, expected: str | None) -> None:
+    escaped = escape_latex(text)
+    if expected is not None:
+        assert escaped == expected
+    commands = re.findall(r"\\[a-zA-Z]+|\\.", escaped)
+    allowed = {f"\\text{name}" for name in ("backslash", "asciicircum", "asciitilde", "less", "greater", "bar")}
+    allowed |= {"\\textasciigrave", "\\textsuperscript", "\\ldots", *(f"\\{sign}" for sign in "{}$&#%_")}
+    assert set(commands) <= allowed
+    rest = re.sub(r"\\[a-zA-Z]+\{[^{}]*\}|\\.|\$-\$", "", escaped)
+    assert not set(rest) & set('\\$&#%_^~|<>`"')
+    assert "--" not in rest or "–" in text

@@ -1,0 +1,49 @@
+"""What a paper takes from a study, and how the command line prints it."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from support.report_study import load, read_summary
+from tuneoff.errors import UserError
+from tuneoff.report.paper import PAPER_FORMATS, StudyInPaper, write_as
+
+
+def test_the_latex_file_is_complete(rich_study: Path) -> None:
+    paper = StudyInPaper.of(read_summary(rich_study), load(rich_study))
+    text = paper.latex
+    assert [text.count(rf"\{word}{{document}}") for word in ("begin", "end")] == [1, 1]
+    opened = re.findall(r"\\begin\{(\w+\*?)\}", text)
+    assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+\*?)\}", text))
+    assert text.replace(r"\{", "").replace(r"\}", "").count("{") == text.replace(r"\{", "").replace(r"\}", "").count(
+        "}"
+    )
+    cited = {key for keys in re.findall(r"\\cite\{([^}]+)\}", text) for key in keys.split(",")}
+    assert cited == set(re.findall(r"^@\w+\{([^,]+),$", text, re.MULTILINE))
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("wanted", list(PAPER_FORMATS))
+def test_each_form_is_also_on_the_page(wanted: str, rich_study: Path) -> None:
+    text = write_as(wanted, read_summary(rich_study), load(rich_study))
+    page = (rich_study / "report.html").read_text(encoding="utf-8")
+    found = re.search(rf'<pre id="copy-{wanted}" tabindex="0">(.*?)</pre>', page, re.DOTALL)
+    assert found is not None
+    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&#34;"), ("'", "&#39;")):
+        text = text.replace(sign, entity)
+    assert found[1] == text
+
+
+def test_markdown_has_table_and_paragraph(rich_study: Path) -> None:
+    table, paragraph = write_as("markdown", read_summary(rich_study), load(rich_study)).split("\n\n")
+    assert table.startswith("| Method | ROUGE-1 |")
+    assert paragraph.startswith("We compared 4 ways")
+    assert len(list(csv.reader(io.StringIO(write_as("csv", read_summary(rich_study), load(rich_study)))))) == 9
+
+
+def test_an_unknown_form_is_refused(rich_study: Path) -> None:
+    with pytest.raises(UserError, match=r"--format latx; did you mean `latex`\?"):
+        write_as("latx", read_summary(rich_study), load(rich_study))
