@@ -54,6 +54,7 @@ MIRROR_NOTHING = {
     "study/test_budgeted_study.py",
     "study/test_pruned_study.py",
     "test_docs.py",
+    "test_docs_run.py",
     "test_english.py",
     "test_example_method.py",
     "test_examples.py",
