@@ -208,6 +208,12 @@ def _comparison(
     budget: Budget = None,
     equal: Equal = "examples",
     quiet: Quiet = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Serve a page of this machine that fills as results come in.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     *,
@@ -235,6 +241,7 @@ def _comparison(
         keep_texts=not no_texts,
         keep_earlier=keep_earlier,
         quiet=quiet,
+        page=page,
     )
     folder = output or Path("runs") / spec.name
     if fresh and url_of(folder) is not None:
@@ -682,6 +689,34 @@ def report(
     if written.pictures.problem is None:
         return DONE
     return complain(f"the page is written, but not all of its pictures: {written.pictures.problem}", DONE)
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, which may not be there yet.")],
+    page: Annotated[bool, typer.Option("--page", help="Show it on a page of this machine instead.")] = False,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port of the page.", show_default="a free one")
+    ] = 0,
+) -> int:
+    """Show a study while another program or machine carries it out.
+
+    Plan, runs, scores and verdict so far, time left, memory. Reads the folder, and writes nothing. Ends when the study
+    ends.
+    """
+    from tuneoff.cli.watching import has_ended, open_watch_page, study_watch
+    from tuneoff.cli.watching import watch as show_study
+
+    watched = study_watch(folder)
+    with contextlib.suppress(KeyboardInterrupt):
+        if page:
+            opened = open_watch_page(watched, port)
+            show(opened.address)
+            say("open this address in a browser on this machine; Ctrl-C ends it")
+            opened.serve()
+        else:
+            show_study(watched, until=has_ended(watched))
+    return DONE
 
 
 @app.command()

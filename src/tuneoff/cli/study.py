@@ -14,6 +14,7 @@ from tuneoff.cli.output import say, show
 from tuneoff.cli.plans import longer_study_sentences, sensitivity_sentence
 from tuneoff.cli.tables import summary_as_text
 from tuneoff.cli.verdicts import describe_choice
+from tuneoff.cli.watching import served
 from tuneoff.errors import UserError
 from tuneoff.prompts import field_names
 from tuneoff.results.study_state import Effort
@@ -22,6 +23,7 @@ from tuneoff.study.executor import check_executor
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 from tuneoff.study.speed_probe import speed_lines
+from tuneoff.study.watching import StudyWatch
 from tuneoff.text import format_duration, parse_duration, plural
 from tuneoff.trackers import check_trackers, close_trackers, open_trackers
 
@@ -38,6 +40,7 @@ class StudyFlags:
     keep_texts: bool = True
     keep_earlier: bool = False
     quiet: bool = False
+    page: bool = False
 
     def limits(self) -> Limits:
         """Raises `UserError` for a value that is not possible."""
@@ -109,7 +112,17 @@ def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextli
     done_before = len(prepared.plan.runs) - len(prepared.missing)
     # A plan that is corrected while it runs has no fixed number of runs, and one with looks neither.
     total = None if flags.budget is not None or spec.until_settled else prepared.total + timing
-    with Progress(total, done_before=done_before, quiet=flags.quiet, metric=prepared.spec.metric) as progress:
+    watched = StudyWatch(prepared.dir.path)
+    with (
+        served(watched) if flags.page else contextlib.nullcontext(),
+        Progress(
+            total,
+            done_before=done_before,
+            quiet=flags.quiet,
+            metric=prepared.spec.metric,
+            board=lambda: watched.look().summary_lines(),
+        ) as progress,
+    ):
         study = api.carry_out(
             prepared,
             progress,

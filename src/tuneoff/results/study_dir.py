@@ -68,6 +68,7 @@ OUTPUTS = "outputs.json"
 STORE_FILE = "store.json"
 DAMAGED = "damaged"
 _ATTEMPTS = "attempts"
+_LAST_EVENTS_SECONDS = 5.0  # the last event may be written after the record
 _SLURM = "slurm"
 _RUN_AGAIN = "restore it or run the study again"
 _OWN_FILES = frozenset(
@@ -167,6 +168,26 @@ class StudyDir:
     def attempt_dir(self, run: str, number: int | str) -> RunDir:
         """The folder of one attempt at a run of a shared study."""
         return RunDir(self.path / _ATTEMPTS / f"{run}.{number}")
+
+    def logs_in_progress(self) -> dict[str, Path]:
+        """Run without a record -> the event log that was written to last, of the run itself or of an attempt at it.
+
+        A run that was interrupted has a record. If it goes on, its log is newer.
+        """
+        found: dict[str, tuple[float, Path]] = {}
+        for folder in (self.path / "runs", self.path / _ATTEMPTS):
+            for name in _names_in(folder):
+                run = name if folder.name == "runs" else name.rpartition(".")[0]
+                log = RunDir(folder / name).events
+                try:
+                    changed, record = log.stat().st_mtime, self.run_dir(run).record_version()
+                    if record is not None and changed < record[0] / 1e9 + _LAST_EVENTS_SECONDS:
+                        continue
+                except OSError:  # no log yet, or a folder that was just renamed
+                    continue
+                if run not in found or found[run][0] < changed:
+                    found[run] = (changed, log)
+        return {run: log for run, (_, log) in sorted(found.items())}
 
     @property
     def slurm(self) -> Path:
@@ -450,11 +471,7 @@ class StudyDir:
     def run_dirs(self) -> list[RunDir]:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
         runs = self.path / "runs"
-        try:
-            names = sorted(os.listdir(runs))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
-        except OSError:
-            return []
-        return [run for run in (RunDir(runs / name) for name in names) if run.has_record()]
+        return [run for run in (RunDir(runs / name) for name in _names_in(runs)) if run.has_record()]
 
     def read_runs(
         self,
@@ -508,6 +525,14 @@ class StudyDir:
             budget = error  # a damaged plan takes nothing away from the results
         search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
         return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(own))
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What is in a folder, sorted; nothing without it."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
+    except OSError:
+        return []
 
 
 def free_folder(folder: Path) -> Path:

@@ -5,85 +5,28 @@ Names, notes and messages may come from strangers, so their control codes are re
 
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
 from tuneoff.metrics.registry import METRICS
-from tuneoff.results.events import Event, Generated, Note, PhaseStarted, StepDone, Validated
+from tuneoff.results.events import Event, Note, PhaseStarted, Validated
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.spec.study import METRIC
 from tuneoff.study.executor import Job
+from tuneoff.study.run_state import RunState
 from tuneoff.text import LastingStream, format_duration, sanitize
 
 PLAIN_SECONDS = 5.0
-_RECENT_STEPS = 20
+BOARD_SECONDS = 10.0
 _STYLES = {"finished": "green", "failed": "red", "diverged": "red", "interrupted": "yellow"}
-
-
-class _State:
-    """How far one run is, according to its events."""
-
-    def __init__(self) -> None:
-        self.phase = "starting"
-        self.entered: dict[str, float] = {}  # seconds at which each phase was first entered
-        self.done: tuple[int, int] | None = None
-        self._done_before = 0  # steps of an earlier attempt, which are reported again before this one trains
-        self._unit = "step"
-        self._seconds = 0.0
-        self._loss: float | None = None
-        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT_STEPS)
-
-    def take(self, event: Event) -> None:
-        if isinstance(event, PhaseStarted):
-            self.phase = event.phase
-            if event.phase == "train" and event.phase not in self.entered and self.done is not None:
-                self._done_before = self.done[0]
-            self.entered.setdefault(event.phase, event.seconds)
-            if event.phase == "generate":
-                self.done, self._done_before = None, 0
-        elif isinstance(event, StepDone):
-            self.done, self._unit, self._seconds = (event.step, event.steps), "step", event.seconds
-            self._loss = event.loss
-            self._recent.append((event.seconds, event.tokens * event.covers))
-        elif isinstance(event, Generated):
-            self.done, self._unit, self._seconds = (event.done, event.total), "text", event.seconds
-
-    def words(self) -> list[str]:
-        words = [self.phase]
-        if self.done is not None:
-            words.append(f"{self._unit} {self.done[0]} of {self.done[1]}")
-        if self._unit == "step" and self._loss is not None:
-            words.append(f"loss {self._loss:.4g}")
-            speed = self._tokens_per_second()
-            if speed is not None:
-                words.append(f"{speed:,.0f} tokens/s")
-        left = self._seconds_left()
-        if left is not None:
-            words.append(f"{format_duration(left)} left")
-        return words
-
-    def _tokens_per_second(self) -> float | None:
-        """Over the last steps; the first of them only starts the clock."""
-        if len(self._recent) < 2:
-            return None
-        elapsed = self._recent[-1][0] - self._recent[0][0]
-        return sum(tokens for _, tokens in list(self._recent)[1:]) / elapsed if elapsed > 0 else None
-
-    def _seconds_left(self) -> float | None:
-        """Of training or of generation, at the mean speed so far, evaluations included."""
-        start = self.entered.get("train" if self._unit == "step" else "generate")
-        if self.done is None or start is None or not self._done_before < self.done[0] < self.done[1]:
-            return None
-        return (self._seconds - start) / (self.done[0] - self._done_before) * (self.done[1] - self.done[0])
 
 
 @dataclass(frozen=True)
@@ -92,7 +35,7 @@ class _Running:
 
     number: int
     began: float
-    state: _State
+    state: RunState
 
 
 class _Display(Protocol):
@@ -139,13 +82,23 @@ class _Plain:
         pass
 
 
+class _BarsAndBoard(Bars):
+    """A bar, and lines below it."""
+
+    lines: Sequence[str] = ()
+
+    def get_renderable(self) -> RenderableType:
+        below = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self.lines]
+        return Group(super().get_renderable(), *below)
+
+
 class _Live:
-    """A live line below the lines that stay."""
+    """A live line and the board of the study, below the lines that stay."""
 
     def __init__(self, console: Console) -> None:
         one_line = Column(no_wrap=True, overflow="ellipsis")
         columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False, table_column=one_line)
-        self._bars = Bars(*columns, console=console, transient=True, redirect_stdout=False)
+        self._bars = _BarsAndBoard(*columns, console=console, transient=True, redirect_stdout=False)
         self._task = self._bars.add_task("", total=None)
         self._bars.start()
 
@@ -156,6 +109,10 @@ class _Live:
         completed, total = done if done is not None else (0, None)
         self._bars.update(self._task, description=text, completed=completed, total=total)
 
+    def board(self, lines: Sequence[str]) -> None:
+        self._bars.lines = lines
+        self._bars.refresh()
+
     def close(self) -> None:
         self._bars.stop()
 
@@ -164,7 +121,8 @@ class Progress:
     """An observer of runs that shows progress on stderr. A context manager, so that the terminal is restored.
 
     `done_before` runs of `total` were finished earlier; without a total, runs are not numbered. NO_COLOR and TERM=dumb
-    are honoured. Of the scores of a run that has ended, that of `metric` is shown.
+    are honoured. Of the scores of a run that has ended, that of `metric` is shown. `board` has further lines on the
+    study for a live display. It is asked when a run has ended, and else every few seconds.
     """
 
     def __init__(
@@ -176,8 +134,9 @@ class Progress:
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
         metric: str = METRIC,
+        board: Callable[[], Sequence[str]] | None = None,
     ) -> None:
-        self._metric = metric
+        self._metric, self._board, self._board_at = metric, board, -BOARD_SECONDS
         self._total, self._number, self._clock = total, done_before, clock
         # a terminal that is gone, or a reader that has left (2>&1 | head), must not stop the study
         self._stream = cast(TextIO, LastingStream(stream if stream is not None else sys.stderr))
@@ -209,6 +168,8 @@ class Progress:
         state = self._run(job).state
         first_time = isinstance(event, PhaseStarted) and event.phase not in state.entered
         state.take(event)
+        if self._clock() - self._board_at >= BOARD_SECONDS:
+            self._show_board()
         if isinstance(event, Note):
             self._display.line(self._about(job, sanitize(event.text)), "yellow")
         elif isinstance(event, Validated):
@@ -232,10 +193,16 @@ class Progress:
             words.append(f"{METRICS[self._metric].title if self._metric in METRICS else self._metric} {score:.4f}")
         self._display.line(self._about(job, *words), _STYLES.get(record.status, ""))
         del self._runs[job.run_id]
+        self._show_board()
+
+    def _show_board(self) -> None:
+        if self._board is not None and isinstance(self._display, _Live):
+            self._display.board(self._board())
+            self._board_at = self._clock()
 
     def _run(self, job: Job) -> _Running:
         """Several runs may be in progress. An observer that joins late counts from there."""
-        return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), _State()))
+        return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), RunState()))
 
     def _about(self, job: Job, *words: str) -> str:
         number = "" if self._total is None else f"[{self._run(job).number}/{self._total}] "

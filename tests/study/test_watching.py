@@ -1,0 +1,160 @@
+"""A study seen from its folder: before it begins, while it runs, when files are half written, and when it has ended."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from support.fake_runs import steps
+from support.report_study import FakeStudy
+from tuneoff.results.events import EventWriter
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import PlanFile
+from tuneoff.study.watching import StudyWatch
+from tuneoff.text import sanitize
+
+HOSTILE = "evil\x1b[2J\u202e"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three runs, of which the last one works and has no record yet."""
+    study = FakeStudy(tmp_path / "study").write(documents=60, seeds=2, methods=("zero_shot", "lora"), name="mine")
+    names = [run.name for run in StudyDir(study).run_dirs() if not run.name.startswith("zero_shot-s1")]
+    StudyDir(study).write_plan(PlanFile(data="x", numerics=8, runs=tuple(names)))
+    lora = next(name for name in names if name.startswith("lora-s1"))
+    (study / "runs" / lora / "record.json").unlink()
+    (study / "manifest.json").unlink()  # as if it had never been there
+    with EventWriter(study / "runs" / lora / "events.jsonl") as writer:
+        steps(writer, 3)
+    return study
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_a_study_while_it_runs(folder: Path) -> None:
+    before = contents(folder)
+    view = StudyWatch(folder).look()
+    assert (view.done, view.failed, view.total, view.ended) == (2, 0, 3, False)  # zero-shot needs one seed
+    [run] = view.working
+    assert (run.name, run.done, run.total) == ("lora-s1", 3, 9)
+    assert run.words.startswith("train, step 3 of 9, loss 1, ")
+    assert view.memory_bytes == 3_210_000_000
+    assert [(row.title, row.runs) for row in view.rows] == [("LoRA", 1), ("Zero-shot", 1)]
+    row = view.rows[0]
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < row.mean < row.high
+    assert view.verdict
+    assert view.seconds_left == 240.0  # each run of LoRA took four minutes
+    assert view.headline() == "mine: 2 of 3 runs done, about 4 min 0 s left"
+    lines = view.board()
+    assert lines[0].startswith("  lora-s1: train, step 3 of 9")
+    assert "memory: 3.21 GB in use by these runs" in lines
+    assert "plan: 2 methods, 2 seeds" in lines
+    assert any(line.startswith("ROUGE-1 so far: LoRA ") for line in lines)
+    assert view.summary_lines() == [view.headline(), *lines[1:]], "the only run has a line of its own"
+    assert json.loads(json.dumps(view.as_data()))["working"][0]["total"] == 9
+    assert contents(folder) == before, "a watcher writes nothing"
+
+
+def test_the_end_of_a_study(folder: Path) -> None:
+    whole = FakeStudy(folder.parent / "whole").write(documents=4, methods=("zero_shot", "lora"))
+    view = StudyWatch(whole).look()
+    assert view.ended
+    assert view.working == ()
+    assert view.headline() == "starter: 2 of 2 runs done; the study has ended"
+
+
+def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    watched = StudyWatch(tmp_path / "later")
+    view = watched.look()
+    assert (view.begun, view.headline(), view.board()) == (False, "later: no study there yet", [])
+    FakeStudy(tmp_path / "later").write(documents=4, methods=("lora",))
+    assert watched.look().begun
+
+
+@pytest.mark.parametrize(
+    "name", ["study.json", "plan.json", "data.json", "documents.jsonl", "record.json", "events.jsonl"]
+)
+def test_half_written_files_are_read_at_the_next_look(name: str, folder: Path) -> None:
+    watched = StudyWatch(folder)
+    before = watched.look()
+    for path in folder.rglob(name):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        view = watched.look()
+        assert view.begun
+        assert view.total == before.total
+        path.write_bytes(whole)
+        os.utime(path)
+    after = watched.look()
+    assert (after.done, after.rows) == (before.done, before.rows)
+    assert [(run.done, run.total) for run in after.working] == [(3, 9)]
+
+
+def test_a_run_that_ends_is_counted_and_judged(folder: Path) -> None:
+    watched = StudyWatch(folder)
+    assert watched.look().rows[0].runs == 1
+    done = next(run for run in StudyDir(folder).run_dirs() if run.name.startswith("lora-s0"))
+    target = next(path for path in (folder / "runs").iterdir() if path.name.startswith("lora-s1"))
+    record = done.read_record()
+    spec = record.spec.model_copy(update={"seed": 1})
+    StudyDir(folder).run_dir(target.name).write_record(record.model_copy(update={"name": "lora-s1", "spec": spec}))
+    os.utime(target / "events.jsonl", (0, 0))
+    view = watched.look()
+    assert (view.done, view.working) == (3, ())
+    assert view.seconds_left == 0
+    assert view.rows[0].runs == 2
+
+
+def test_a_verdict_that_takes_long_is_not_made_all_the_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, made = Clock(), []
+    watched = StudyWatch(folder, clock)
+
+    def slow(stored: object) -> None:
+        made.append(clock.now)
+        clock.now += 3.0
+
+    monkeypatch.setattr("tuneoff.study.watching.summarize", slow)
+    watched.look()
+    watched._judged = 1  # as if a run had ended
+    watched.look()
+    assert made == [0.0]
+    clock.now = 70.0
+    watched.look()
+    assert made == [0.0, 70.0]
+
+
+def test_it_says_when_nothing_changes(folder: Path) -> None:
+    clock = Clock()
+    watched = StudyWatch(folder, clock)
+    watched.look()
+    clock.now = 1000.0
+    assert watched.look().headline().endswith("nothing has changed for 16 min 40 s")
+    with EventWriter(next(folder.rglob("events.jsonl"))) as writer:
+        steps(writer, 5)
+    assert watched.look().quiet_seconds == 0.0
+
+
+def test_words_of_strangers_are_harmless(folder: Path) -> None:
+    spec = StudyDir(folder).read_spec()
+    assert spec is not None
+    view = StudyWatch(folder).look()
+    hostile = view.rows[0].__class__(HOSTILE, 1.0, None, None, 1)
+    lines = view.__class__("x", begun=True, rows=(hostile,), verdict=HOSTILE, plan=HOSTILE).board()
+    assert lines
+    assert all(line == sanitize(line) for line in lines)
