@@ -704,8 +704,8 @@ def watch(
     Plan, runs, scores and verdict so far, time left, memory. Reads the folder, and writes nothing. Ends when the study
     ends.
     """
-    from tuneoff.cli.watching import has_ended, open_watch_page, study_watch
-    from tuneoff.cli.watching import watch as show_study
+    from tuneoff.cli.watches import has_ended, open_watch_page, study_watch
+    from tuneoff.cli.watches import watch as show_study
 
     watched = study_watch(folder)
     with contextlib.suppress(KeyboardInterrupt):

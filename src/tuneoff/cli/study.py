@@ -14,7 +14,7 @@ from tuneoff.cli.output import say, show
 from tuneoff.cli.plans import longer_study_sentences, sensitivity_sentence
 from tuneoff.cli.tables import summary_as_text
 from tuneoff.cli.verdicts import describe_choice
-from tuneoff.cli.watching import served
+from tuneoff.cli.watches import served
 from tuneoff.errors import UserError
 from tuneoff.prompts import field_names
 from tuneoff.results.study_state import Effort

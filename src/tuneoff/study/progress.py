@@ -21,7 +21,7 @@ from tuneoff.results.events import Event, Note, PhaseStarted, Validated
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.spec.study import METRIC
 from tuneoff.study.executor import Job
-from tuneoff.study.run_state import RunState
+from tuneoff.study.live_run import LiveRun
 from tuneoff.text import LastingStream, format_duration, sanitize
 
 PLAIN_SECONDS = 5.0
@@ -35,7 +35,7 @@ class _Running:
 
     number: int
     began: float
-    state: RunState
+    state: LiveRun
 
 
 class _Display(Protocol):
@@ -202,7 +202,7 @@ class Progress:
 
     def _run(self, job: Job) -> _Running:
         """Several runs may be in progress. An observer that joins late counts from there."""
-        return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), RunState()))
+        return self._runs.setdefault(job.run_id, _Running(self._number, self._clock(), LiveRun()))
 
     def _about(self, job: Job, *words: str) -> str:
         number = "" if self._total is None else f"[{self._run(job).number}/{self._total}] "

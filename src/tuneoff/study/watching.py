@@ -22,11 +22,11 @@ from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
 from tuneoff.study import planner
-from tuneoff.study.run_state import RunState
+from tuneoff.study.live_run import LiveRun
 from tuneoff.text import format_duration, plural, sanitize
 from tuneoff.verdict.summarize import summarize
 
-# A verdict on hundreds of runs takes seconds: it is made again after so many times what the last one took.
+# A verdict on hundreds of runs takes seconds. It is made again after this multiple of what the last one took.
 _REST_AFTER_VERDICT = 20.0
 _QUIET_SECONDS = 300.0
 _SHOWN_RUNS = 8
@@ -137,7 +137,7 @@ class _Followed:
     """The event log of a run that works."""
 
     follower: Follower
-    state: RunState = field(default_factory=RunState)
+    state: LiveRun = field(default_factory=LiveRun)
 
 
 class StudyWatch:

@@ -10,7 +10,7 @@ import pytest
 
 from support.report_study import FakeStudy
 from tuneoff.cli import main
-from tuneoff.cli.watching import has_ended, open_watch_page, served, study_watch, watch
+from tuneoff.cli.watches import has_ended, open_watch_page, served, study_watch, watch
 from tuneoff.local_page import LocalPage
 from tuneoff.study.watching import StudyView, StudyWatch
 

@@ -8,7 +8,7 @@ from tuneoff.text import format_duration
 _RECENT_STEPS = 20
 
 
-class RunState:
+class LiveRun:
     """How far one run is, according to its events."""
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
 """How far a run is, by its events. The words themselves are tested with the progress that shows them."""
 
 from tuneoff.results.events import Generated, PhaseStarted, Sampled, StepDone
-from tuneoff.study.run_state import RunState
+from tuneoff.study.live_run import LiveRun
 
 
 def test_phases_steps_texts_and_memory() -> None:
-    state = RunState()
+    state = LiveRun()
     assert (state.words(), state.done, state.memory_bytes) == (["starting"], None, None)
     state.take(PhaseStarted(phase="train", seconds=1.0))
     for number in (1, 2):
