@@ -105,7 +105,7 @@ def test_a_label_that_xml_forbids_does_not_end_the_process(fake_study: Callable[
     study = fake_study(methods=("lora",), documents=2)
     (record,) = records_of(study)
     chart = figures.timeline([record.model_copy(update={"name": "bell\x07 nul\x00 bidi\u202e <b>"})])
-    png, svg = figures.save_charts({"timeline": chart}, study / "figures").paths
+    png, svg = figures.save_charts({"timeline": figures.specification(chart)}, study / "figures").paths
     assert png.read_bytes().startswith(PNG)
     assert "<b>" not in svg.read_text(encoding="utf-8")
 

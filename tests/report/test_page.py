@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.report_study import change_summary, draw, edit_records, load, read_summary, write_new_summary
+from support.report_study import change_summary, draw, draw_page, edit_records, load, read_summary, write_new_summary
 from tuneoff.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
@@ -151,10 +151,10 @@ def test_the_page_says_what_to_use(rich_study: Path) -> None:
 
 def test_what_to_use_asks_for_the_fields_of_the_instruction(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=2, methods=("zero_shot",), instruction="State the {aspect} of this paper.")
-    draw(study)
+    draw_page(study)
     assert "tuneoff summarize DIR FILE --field aspect=VALUE<" in (study / "report.html").read_text(encoding="utf-8")
     study = fake_study(documents=2, methods=("zero_shot",), instruction="Headline of {source name}.")
-    draw(study)
+    draw_page(study)
     page = Page(study / "report.html")
     assert "tuneoff summarize DIR FILE --field 'source name=VALUE'" in page.text
 
@@ -213,7 +213,7 @@ def test_a_folder_without_a_study_file_ends_in_one_sentence(fake_study: Callable
     study = fake_study(documents=1, methods=("zero_shot",))
     (study / "study.json").unlink()
     with pytest.raises(UserError, match=r"contains no study\.json; name the folder"):
-        draw(study)
+        draw_page(study)
 
 
 @pytest.mark.parametrize("content", ["{", '{"rows": 7}', b"\xff\xfe"])
@@ -221,7 +221,7 @@ def test_a_damaged_study_file_ends_in_one_sentence(content: str | bytes, fake_st
     study = fake_study(documents=1, methods=("zero_shot",))
     (study / "study.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError, match=r"study\.json") as error:
-        draw(study)
+        draw_page(study)
     assert "\n" not in str(error.value)
 
 
@@ -231,7 +231,7 @@ def test_a_damaged_line_is_named(name: str, fake_study: Callable[..., Path]) -> 
     path = load(study).runs[0].dir.path / name if name == "predictions.jsonl" else study / name
     path.write_text('{"id": 5}\n')
     with pytest.raises(UserError, match=re.escape(path.name)):
-        draw(study)
+        draw_page(study)
 
 
 def test_a_row_cannot_name_a_file(fake_study: Callable[..., Path]) -> None:
@@ -239,7 +239,7 @@ def test_a_row_cannot_name_a_file(fake_study: Callable[..., Path]) -> None:
     (study.parent / "secret.jsonl").write_text('{"id": "doc-0000", "text": "secret"}\n')
     *rest, last = read_summary(study).rows
     change_summary(study, rows=(*rest, last.model_copy(update={"name": "../../secret"})))
-    draw(study)
+    draw_page(study)
     assert "secret" not in json.dumps(Page(study / "report.html").data("reader-data"))
 
 
@@ -248,6 +248,6 @@ def test_an_earlier_report_is_replaced_after_new_runs(fake_study: Callable[..., 
     first = write_new_summary(study)
     edit_records(study, lambda _: {"notes": ("a word of a later run",), "finished_at": "2026-12-01T00:00:00+00:00"})
     second = write_new_summary(study)
-    draw(study)
+    draw_page(study)
     assert "a word of a later run" in (study / "report.html").read_text(encoding="utf-8")
     assert first.created_at < second.created_at == "2026-12-01T00:00:00+00:00"

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.report_study import draw, load
-from tuneoff.report import figures
-from tuneoff.report.pictures import Pictures
+from support.report_study import draw_page, load
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 
@@ -45,10 +43,9 @@ def test_the_page_names_no_method_where_it_is_seen(rich_study: Path) -> None:
     assert "rating.html" in (rich_study / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
+def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=6, methods=("zero_shot", "lora"), instruction="State the {aspect} of this paper.")
-    draw(study)
+    draw_page(study)
     fields = {document.id: document.fields for document in load(study).documents}
     pairs = pairs_of(study / "rating.html")["pairs"]
     assert len(pairs) == 6
@@ -58,11 +55,11 @@ def test_a_pair_says_what_was_asked_for(fake_study: Callable[..., Path], monkeyp
 
 def test_an_earlier_page_does_not_keep_texts(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=6, methods=("zero_shot", "lora"))
-    draw(study)
+    draw_page(study)
     assert pairs_of(study / "rating.html")["pairs"]
     for run in load(study).runs:
         scored = [row.model_copy(update={"scores": row.scores | {"empty": 0.0}}) for row in run.predictions]
         run.dir.write_predictions(row.without_text() for row in scored)  # what --no-texts does
-    draw(study)
+    draw_page(study)
     assert not (study / "rating.html").exists()
     assert "by lora" not in (study / "report.html").read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ LORA = SearchCell(model="starter", method="lora", hyperparameter="learning_rate"
 def rows(cells: list[SearchCell], folder: Path) -> list[dict[str, Any]]:
     drawn = learning_rate_sweeps(cells, method_styles(read_summary(folder), load(folder)))
     assert drawn is not None
+    drawn.to_dict(validate=True)  # the page does not check it
     return [row for one in specification(drawn)["datasets"].values() for row in one]
 
 

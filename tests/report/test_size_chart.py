@@ -38,6 +38,8 @@ CHANGE = Crossover(
 def drawn(folder: Path, *crossovers: Crossover, curves: list[SizeCurve] = CURVES) -> dict[str, Any]:
     styles = method_styles(read_summary(folder), load(folder))
     chart = data_size_curves(curves, crossovers, styles, "starter", "rouge1")
+    assert chart is not None
+    chart.to_dict(validate=True)  # the page does not check it
     return specification(chart)
 
 

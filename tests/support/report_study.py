@@ -397,8 +397,15 @@ def change_summary(study: Path, **update: Any) -> None:
 
 
 def draw(study: Path) -> WrittenReport:
-    """Write the report from `summary.json`."""
+    """Write the report from `summary.json`, with the files in `figures/`, which take two seconds."""
     return render(read_summary(study), load(study))
+
+
+def draw_page(study: Path) -> None:
+    """Write the pages alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
+        draw(study)
 
 
 def write_new_summary(study: Path) -> Summary:
@@ -420,10 +427,7 @@ class PageTexts(HTMLParser):
         self.captions: dict[str, str] = {}
         self.tags: list[str] = []
         self._section = self._inside = ""
-        with pytest.MonkeyPatch.context() as patch:
-            if not with_files:
-                patch.setattr(figures, "save_charts", lambda *_: Pictures((), None))
-            draw(study)
+        (draw if with_files else draw_page)(study)
         self.feed((study / "report.html").read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

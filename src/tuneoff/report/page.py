@@ -7,7 +7,7 @@ scripts and of the style sheet, and forbids everything else.
 
 import json
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,13 +60,14 @@ def render(summary: Summary, study: StoredStudy) -> WrittenReport:
         study.dir.write_page(study.dir.rating_page, rating)
 
     def write(files: Collection[str], problem: str | None) -> None:
-        page = _page(summary, study, spec, charts, files, problem, rated=rating is not None)
+        page = _page(summary, study, spec, charts, drawings, files, problem, rated=rating is not None)
         study.dir.write_page(study.dir.report, page)
 
     charts, problem = _charts(summary, study)
+    drawings = _specifications(charts)
     # The page comes first: drawing takes longest, and may be ended from outside.
     write([f"{one.file}{ending}" for one in charts for ending in (".png", ".svg")], problem)
-    pictures = _save_pictures(charts, study)
+    pictures = _save_pictures(drawings, study)
     if pictures.problem is not None:
         write([path.name for path in pictures.paths], None)
     return WrittenReport(study.dir.report, Pictures(pictures.paths, problem or pictures.problem))
@@ -83,15 +84,16 @@ def _charts(summary: Summary, study: StoredStudy) -> tuple[Sequence[StudyChart],
     return charts, None
 
 
-def _save_pictures(charts: Sequence[StudyChart], study: StoredStudy) -> Pictures:
-    if not charts:
+def _save_pictures(drawings: Mapping[str, object], study: StoredStudy) -> Pictures:
+    if not drawings:
         return Pictures((), None)
     from tuneoff.report.figures import save_charts
 
-    return save_charts({one.file: one.chart for one in charts}, study.dir.figures)
+    return save_charts(drawings, study.dir.figures)
 
 
 def _specifications(charts: Sequence[StudyChart]) -> dict[str, object]:
+    """The specification of each chart by the name of its file."""
     if not charts:
         return {}
     from tuneoff.report.figures import specification
@@ -104,6 +106,7 @@ def _page(
     study: StoredStudy,
     spec: StudySpec,
     charts: Sequence[StudyChart],
+    drawings: Mapping[str, object],
     files: Collection[str],
     problem: str | None,
     *,
@@ -124,7 +127,6 @@ def _page(
         read_resource("escaping.js") + read_resource("differences.js") + read_resource("reader.js"),
     ]
     reader = reader_data(summary, study, styles)
-    drawings = {"dark": DARK, "figures": _specifications(charts)}
     names = {run.name for run in compared}
     listed = [*compared, *(run for run in study.runs if run.record.spec.is_main and run.name not in names)]
     environment = template_environment()
@@ -137,7 +139,7 @@ def _page(
         rating_results=sections.rating_results(study),
         style=Markup(style),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
-        charts_json=Markup(embedded_json(drawings)),  # noqa: S704 - escaped there
+        charts_json=Markup(embedded_json({"dark": DARK, "figures": drawings})),  # noqa: S704 - escaped there
         reader_json=Markup(embedded_json(reader.content)),  # noqa: S704 - escaped there
         readable=bool(reader.content["documents"]),
         left_out=reader.left_out,
