@@ -44,6 +44,14 @@ def test_markdown_has_table_and_paragraph(rich_study: Path) -> None:
     assert len(list(csv.reader(io.StringIO(write_as("csv", read_summary(rich_study), load(rich_study)))))) == 9
 
 
+def test_the_paragraph_in_markdown_loads_and_links_nothing(rich_study: Path) -> None:
+    bad = "![x](https://example.org/x.png) <img src=x> [y](z) `a` **b**"
+    summary = read_summary(rich_study)
+    data = summary.data.model_copy(update={"description": bad})
+    text = write_as("markdown", summary.model_copy(update={"data": data}), load(rich_study))
+    assert r"!\[x\](https://example.org/x.png) \<img src=x\> \[y\](z) \`a\` \*\*b\*\*" in text
+
+
 def test_an_unknown_form_is_refused(rich_study: Path) -> None:
     with pytest.raises(UserError, match=r"--format latx; did you mean `latex`\?"):
         write_as("latx", read_summary(rich_study), load(rich_study))

@@ -38,6 +38,17 @@ def test_a_cell_that_a_spreadsheet_would_compute_is_text(rich_study: Path) -> No
     assert lines[-1]["gain"] == "-1.5"  # a number stays a number
 
 
+def test_names_of_metrics_and_texts_with_semicolons_are_not_computed_either(rich_study: Path) -> None:
+    """A record names its scores. Where the decimal sign is a comma, a semicolon begins a cell, also between quotes."""
+    titles = ("a;=1", 'b,"c; @SUM(A1)', "d;e")
+    rows = [ComparisonRow(name="n", title=title, kind="method", scores={"=1+2": Interval(mean=1)}) for title in titles]
+    text = as_csv(read_summary(rich_study).model_copy(update={"rows": tuple(rows)}))
+    assert not re.search(r"(?:^|[,;\n\"])\s*[=@]", text)
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [line["title"] for line in lines] == ["a;'=1", "b,\"c;' @SUM(A1)", "d;e"]
+    assert [line["'=1+2"] for line in lines] == ["1.0"] * 3
+
+
 def test_markdown_is_a_table_with_text_in_its_cells(rich_study: Path) -> None:
     summary = with_titles(read_summary(rich_study), "a|b\n*c*", "[x](javascript:1)<script>", HOSTILE, "`code`")
     lines = as_markdown(study_table(summary, load(rich_study))).splitlines()

@@ -10,11 +10,11 @@ from tuneoff.report.latex import escape_latex
 from tuneoff.report.methods_text import MethodsText, methods_text
 from tuneoff.report.study_charts import compared_runs, method_styles
 from tuneoff.report.table import ResultsTable, build_table
-from tuneoff.report.table_formats import as_csv, as_latex, as_markdown
+from tuneoff.report.table_formats import as_csv, as_latex, as_markdown, escape_markdown
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
-from tuneoff.text import did_you_mean, sanitize
+from tuneoff.text import did_you_mean
 
 _DOCUMENT = r"""% Made by tuneoff {version}. Compile this file with pdflatex, bibtex, pdflatex, pdflatex.
 \begin{{filecontents*}}[overwrite]{{tuneoff-study.bib}}
@@ -81,7 +81,7 @@ class StudyInPaper:
     @cached_property
     def markdown(self) -> str:
         """The table, and the paragraph below it."""
-        return f"{as_markdown(self.table)}\n{sanitize(self.methods.as_text())}\n"
+        return f"{as_markdown(self.table)}\n{escape_markdown(self.methods.as_text())}\n"
 
     @cached_property
     def csv(self) -> str:

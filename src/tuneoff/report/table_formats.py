@@ -18,8 +18,9 @@ from tuneoff.text import sanitize
 
 # What fits on a page; the CSV has all.
 _PAPER_COSTS = ("train_seconds", "peak_memory_bytes", "artefact_bytes")
-# A spreadsheet computes cells that begin so, also after white space (CWE-1236).
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
+# A spreadsheet computes cells that begin so, also after white space (CWE-1236). In many countries it also begins a cell
+# at each semicolon.
+_FORMULA = re.compile(r"(?:^|;)(?=\s*[=+\-@＝＋－＠]|[\t\r\n])")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~&]")
 
 
@@ -31,7 +32,7 @@ def as_csv(summary: Summary) -> str:
     metrics = list(dict.fromkeys(name for row in summary.rows for name in row.scores))
     ends = ("", "_low", "_high")
     headings = ["name", "title", "kind", "model", "seeds"]
-    headings += [f"{name}{end}" for name in (*metrics, "gain") for end in ends]
+    headings += [f"{_harmless(name)}{end}" for name in (*metrics, "gain") for end in ends]
     headings += ["validation_loss", *(axis.name for axis in COST_AXES)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -49,19 +50,19 @@ def _ends(value: Interval) -> tuple[float | None, float | None, float | None]:
 
 
 def _harmless(text: str) -> str:
-    return f"'{sanitize(text)}" if _FORMULA.match(text) else sanitize(text)
+    return sanitize(_FORMULA.sub(lambda found: f"{found[0]}'", text))
 
 
 def as_markdown(table: ResultsTable) -> str:
     """The table of a README or an issue."""
     headings = ["Method", *_score_headings(table), *(axis.heading for axis in _costs(table))]
-    lines = [_pipes(map(_escape_markdown, headings)), _pipes(["---", *("---:" for _ in headings[1:])])]
+    lines = [_pipes(map(escape_markdown, headings)), _pipes(["---", *("---:" for _ in headings[1:])])]
     for title, rows in _blocks(table):
         if title:
-            lines.append(_pipes([f"*{_escape_markdown(title)}*", *("" for _ in headings[1:])]))
+            lines.append(_pipes([f"*{escape_markdown(title)}*", *("" for _ in headings[1:])]))
         for row in rows:
             cells = [_markdown_cell(cell, detail=detail) for cell, detail in _cells(row, table)]
-            lines.append(_pipes([_escape_markdown(row.title), *cells]))
+            lines.append(_pipes([escape_markdown(row.title), *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +70,8 @@ def _pipes(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """One line that Markdown shows as it is."""
     return _MARKDOWN.sub(lambda found: f"\\{found[0]}", sanitize(" ".join(text.split())))
 
 
