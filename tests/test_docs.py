@@ -1,5 +1,7 @@
 """The docs keep pace with the code: methods and their ranges, commands and flags, modules, layers, version."""
 
+import contextlib
+import io
 import json
 import re
 import shlex
@@ -152,9 +154,29 @@ def test_memory_in_the_faq_is_that_of_the_records() -> None:
         assert between == expected, title
 
 
-def test_differences_in_the_faq_are_those_of_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["judge", str(STUDY)]) == 0
-    verdict = capsys.readouterr().out.replace("+", "")
+@pytest.fixture(scope="module")
+def judged() -> str:
+    """What `tuneoff judge` prints about that study."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert main(["judge", str(STUDY)]) == 0
+    return shown.getvalue()
+
+
+def test_output_of_judge_in_the_docs_is_what_is_printed(judged: str) -> None:
+    printed = {line.strip() for line in judged.splitlines()}
+    command = re.escape("$ tuneoff judge results/scitldr_a\nresults/scitldr_a, rouge1\n")
+    checked = 0
+    for page in PAGES:
+        for block in re.findall(rf"^{command}(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            lines = [line.strip() for line in block.splitlines()]
+            assert [line for line in lines if line not in ("...", "") and line not in printed] == [], page.name
+            checked += len(lines)
+    assert checked > 10
+
+
+def test_differences_in_the_faq_are_those_of_the_verdict(judged: str) -> None:
+    verdict = judged.replace("+", "")
     stated = re.findall(r"(\d\.\d) (?:points )?\((−?\d\.\d) to (\d+\.\d)\)", " ".join(FAQ.split()))
     own = [f"{mean} points, {low} to {high}" for mean, low, high in stated]
     assert len(own) > 5

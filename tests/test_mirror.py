@@ -65,6 +65,7 @@ MIRROR_NOTHING = {
     "test_previous_version.py",
     "test_reads.py",
     "test_site.py",
+    "test_tutorial.py",
     "test_wheel.py",
     "verdict/test_budget_report.py",
 }
