@@ -436,6 +436,9 @@ def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.Cap
     assert main(["report", str(study[0])]) == 0
     assert capsys.readouterr().out.strip() == str(page)
     assert page.stat().st_size > 10_000
+    assert main(["report", str(study[0]), "--format", "latex"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("\\end{document}")
+    assert complaint(["report", str(study[0]), "--format", "tex"], capsys).count("latex") == 1
 
 
 @one_process

@@ -240,3 +240,30 @@ def test_the_score_is_that_of_the_metric_of_the_study(tmp_path: Path) -> None:
     with Progress(stream=stream, metric="rougeL") as progress:
         progress.ended(job(tmp_path), scored)
     assert stream.getvalue() == "lora-s0: finished after 0 s, ROUGE-L 0.2500\n"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_the_board_is_below_the_live_line_and_nowhere_else(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    asked: list[str] = []
+
+    def board() -> list[str]:
+        asked.append("once")
+        return ["study: 1 of 2 runs done", "LoRA 42.1 (40.9 to 43.3)"]
+
+    def shown_on(stream: io.StringIO) -> str:
+        with Progress(2, stream=stream, board=board) as progress:
+            progress.started(job(tmp_path))
+            progress.event(job(tmp_path), PhaseStarted(phase="train", seconds=0.0))
+            progress.event(job(tmp_path), step(1, 2.0))  # too soon to ask again
+            progress.ended(job(tmp_path), ended(tmp_path))
+        return stream.getvalue()
+
+    text = shown_on(Terminal())
+    assert "LoRA 42.1 (40.9 to 43.3)" in text
+    assert len(asked) == 2
+    assert "42.1" not in shown_on(io.StringIO())
+    assert len(asked) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from support.fake_runs import steps
 from support.report_study import FakeStudy
+from tuneoff.errors import UserError
 from tuneoff.results.events import EventWriter
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
@@ -104,6 +105,39 @@ def test_half_written_files_are_read_at_the_next_look(name: str, folder: Path) -
     after = watched.look()
     assert (after.done, after.rows) == (before.done, before.rows)
     assert [(run.done, run.total) for run in after.working] == [(3, 9)]
+
+
+def test_a_study_of_a_later_version_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**content, "new_key": 1}))
+    with pytest.raises(UserError, match="later version"):
+        StudyWatch(folder).look()
+
+
+def test_an_attempt_of_another_machine_is_a_run_at_work(folder: Path) -> None:
+    log = next(folder.rglob("events.jsonl"))
+    run = log.parent.name
+    other = StudyDir(folder).attempt_dir(run, 2).events
+    other.parent.mkdir(parents=True)
+    os.utime(log, (0, 0))
+    other.write_bytes(
+        log.read_bytes() + b'{"kind": "generated", "done": 5, "total": 60, "seconds": 9.0}\n{"kind": "gen'
+    )
+    [working] = StudyWatch(folder).look().working
+    assert (working.name, working.done, working.total) == ("lora-s1", 5, 60)
+
+
+def test_a_run_that_goes_on_after_an_interruption_is_at_work(folder: Path) -> None:
+    log = next(folder.rglob("events.jsonl"))
+    record = next(run for run in StudyDir(folder).run_dirs() if run.name.startswith("lora-s0")).read_record()
+    interrupted = record.model_copy(update={"name": "lora-s1", "status": "interrupted"})
+    StudyDir(folder).run_dir(log.parent.name).write_record(interrupted)
+    written = (log.parent / "record.json").stat().st_mtime
+    os.utime(log, (written, written))
+    view = StudyWatch(folder).look()
+    assert (view.done, len(view.working), view.ended) == (2, 0, False)
+    os.utime(log, (written + 60, written + 60))
+    assert len(StudyWatch(folder).look().working) == 1
 
 
 def test_a_run_that_ends_is_counted_and_judged(folder: Path) -> None:

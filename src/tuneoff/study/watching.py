@@ -16,6 +16,7 @@ from typing import Any
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.events import Follower
+from tuneoff.results.json_files import LaterVersion
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -157,7 +158,7 @@ class StudyWatch:
         self._last: StudyView | None = None
 
     def look(self) -> StudyView:
-        """The study at this moment."""
+        """The study at this moment. Raises `UserError` for one that a later version of tuneoff carries out."""
         with self._lock:
             self._last = self._look()
             return self._last
@@ -192,13 +193,18 @@ class StudyWatch:
         )
 
     def _load(self) -> StoredStudy | None:
-        """The folder; None where there is no study yet, or a file of it is being written."""
+        """The folder; None where there is no study yet, or a file of it is being written.
+
+        Raises `LaterVersion` for a file that no later look could read.
+        """
         try:
             if not self.dir.is_begun():
                 return None
             runs = self.dir.read_runs(skip_damaged=True, known=self._stored.values())
             self._stored = {run.name: run for run in runs}
             return self.dir.load(runs)
+        except LaterVersion:
+            raise
         except (UserError, OSError, ValueError):
             return None
 
