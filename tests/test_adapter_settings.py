@@ -79,11 +79,12 @@ def test_numbers_beyond_reason_are_refused(key: str, value: object, model: nn.Mo
     ("key", "value"),
     [
         ("target_modules", SLOW),
-        ("exclude_modules", SLOW),
-        ("modules_to_save", [SLOW]),
         ("rank_pattern", {SLOW: 8}),
-        ("alpha_pattern", {SLOW: 8}),
-        ("layers_pattern", SLOW),
+        # Each takes a second of a processor.
+        pytest.param("exclude_modules", SLOW, marks=pytest.mark.slow),
+        pytest.param("modules_to_save", [SLOW], marks=pytest.mark.slow),
+        pytest.param("alpha_pattern", {SLOW: 8}, marks=pytest.mark.slow),
+        pytest.param("layers_pattern", SLOW, marks=pytest.mark.slow),
     ],
 )
 def test_patterns_that_never_end_are_refused(

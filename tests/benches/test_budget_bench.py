@@ -33,6 +33,7 @@ def test_a_probe_that_is_wrong_is_corrected(wrong: float, monkeypatch: pytest.Mo
     assert LOW <= found.part <= HIGH
 
 
+@pytest.mark.slow
 def test_the_table(capsys) -> None:
     main(["--seed", "2"])
     lines = capsys.readouterr().out.splitlines()

@@ -53,6 +53,7 @@ def test_a_method_whose_trainings_fail_is_covered_with_several_sets_of_them(popu
     assert four["mean_half_width"] < 1.3 * one["mean_half_width"]
 
 
+@pytest.mark.slow
 def test_moderated_variances_cover_and_name_a_winner_sooner() -> None:
     """Six methods trained at four fractions, 100 studies; the targets are in docs/fairness.md."""
     six = overlap_population(varying=5)

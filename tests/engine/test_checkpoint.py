@@ -91,7 +91,14 @@ def same(one, other):
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [*((name, 7) for name in TRAINED), *itertools.product(("lora", "full"), (1, 5, 10))],
+    [
+        *((name, 7) for name in TRAINED),
+        *itertools.product(("lora",), (1, 10)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("lora", 5), ("full", 1), ("full", 5), ("full", 10))
+        ),
+    ],
 )
 def test_an_interrupted_training_resumes_to_the_same_bits(world: World, name: str, step: int) -> None:
     expected, curve, events = uninterrupted(world, name)

@@ -73,8 +73,8 @@ def fit_together(world: World, name: str, **settings: object) -> tuple[Curve, di
     [
         ("full", {}),
         ("lora", {}),
-        ("soft_prompt", {}),
-        ("last_layers", {}),
+        pytest.param("soft_prompt", {}, marks=pytest.mark.slow),
+        pytest.param("last_layers", {}, marks=pytest.mark.slow),
         ("lora", {"batch_size": 1, "max_steps": 3}),  # less rows than processes
         ("lora", {"micro_batch_tokens": 60}),
     ],

@@ -105,7 +105,7 @@ def visits(browser: Any) -> Iterator[Visits]:
         ("rich_study", 375, "dark"),
         ("hostile_study", 1360, "light"),
         pytest.param("hostile_study", 375, "dark", marks=pytest.mark.slow),
-        ("textless_study", 375, "light"),
+        pytest.param("textless_study", 375, "light", marks=pytest.mark.slow),
     ],
 )
 def test_quiet_and_within_the_screen(

@@ -276,10 +276,12 @@ def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",  # boto asks a server that is away several times, for seconds
     }.items():
         monkeypatch.setenv(name, value)
     import s3fs
 
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     s3fs.S3FileSystem(skip_instance_cache=True).makedirs("bucket", exist_ok=True)
     return server
 

@@ -470,9 +470,9 @@ def test_a_script_without_a_guard_does_not_start_itself_again(tmp_path: Path, me
     ("method", "target", "number", "code"),
     [
         ("forkserver", "hang", signal.SIGINT, -signal.SIGINT),
-        ("spawn", "hang", signal.SIGINT, -signal.SIGINT),
+        pytest.param("spawn", "hang", signal.SIGINT, -signal.SIGINT, marks=pytest.mark.slow),
         ("forkserver", "hang_and_ignore_sigterm", signal.SIGTERM, 143),
-        ("spawn", "hang", signal.SIGTERM, 143),
+        pytest.param("spawn", "hang", signal.SIGTERM, 143, marks=pytest.mark.slow),
         ("forkserver", "save_and_end", signal.SIGHUP, 129),
         ("spawn", "save_and_end", signal.SIGTERM, 143),
     ],
