@@ -46,6 +46,13 @@ def test_facts_without_a_tokenizer_are_in_characters(tmp_path: Path) -> None:
     assert "duplicates: 1 row a second time" in lines
 
 
+def test_words_are_not_counted_in_scripts_without_spaces(tmp_path: Path) -> None:
+    text = "本文的方法是一种用少量例子训练模型的新方法。"
+    study = study_of(tmp_path, [{"document": f"{text}{index}" * 3, "summary": f"{index}{text}"} for index in range(30)])
+    [_, wanted, *_] = fact_lines(look_at_texts(study, load_dataset(study.data), None))
+    assert wanted.endswith("usually 1 sentence, in Chinese")
+
+
 def test_truncated_documents_are_counted(tmp_path: Path, tiny_model) -> None:
     rows = [*rows_of(24), *rows_of(40, words=600)[24:]]
     model = ModelSpec(name=str(tiny_model("gpt_neo")))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tuneoff.data import Dataset, Example
 from tuneoff.data.clean import DUPLICATE
-from tuneoff.data.languages import language_of
+from tuneoff.data.languages import WITHOUT_SPACES, language_of
 from tuneoff.errors import UserError
 from tuneoff.metrics.sentences import split_sentences
 from tuneoff.prompts import Prompter
@@ -134,7 +134,9 @@ def _fit(
 def fact_lines(facts: DataFacts) -> Iterator[str]:
     """The facts in words, one line each."""
     yield f"documents: {_lengths(facts.documents, facts.unit)}{_in_language(facts.language)}"
-    size = f"{plural(facts.wanted_sentences, 'sentence')}, {plural(facts.wanted_words, 'word')}"
+    size = plural(facts.wanted_sentences, "sentence")
+    if facts.wanted_language not in WITHOUT_SPACES:
+        size += f", {plural(facts.wanted_words, 'word')}"
     yield f"wanted texts: {_lengths(facts.wanted, facts.unit)}; usually {size}{_in_language(facts.wanted_language)}"
     if facts.cut:
         yield f"{_percent(facts.cut)} of the documents are longer than the prompt allows and are truncated"
