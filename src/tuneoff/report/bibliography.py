@@ -45,10 +45,10 @@ def _entry(bibtex: str) -> BibEntry:
     return found
 
 
-TUNEOFF = _entry(f"""@software{{tuneoff,
+TUNEOFF = _entry(f"""@misc{{tuneoff,
   author = {{{{The tuneoff authors}}}},
   title = {{tuneoff: Comparing Ways of Adapting a Language Model under Equal Effort}},
-  version = {{{__version__}}},
+  note = {{Software, version {__version__}}},
   year = {{{_YEAR_OF_TUNEOFF}}}
 }}""")
 ROUGE = _entry("""@inproceedings{lin2004rouge,

@@ -17,7 +17,7 @@ _SPECIAL = {
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "|": r"\textbar{}",
+    "|": r"\textbar\allowbreak{}",  # signatures have many and no blank
     "`": r"\textasciigrave{}",
     '"': "''",
     "[": "{[}",  # after `\\` a bracket would be a length

@@ -86,33 +86,43 @@ def as_latex(table: ResultsTable, name: str) -> str:
     headings = ["Method", *_score_headings(table), *(axis.heading for axis in costs)]
     lines = [
         r"\begin{table}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3.5pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{1.8pt}",
         rf"\caption{{{_caption(table, name)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(headings) - 1)}@{{}}}}",
         r"\toprule",
-        " & ".join(escape_latex(heading) for heading in headings) + r" \\",
+        " & ".join(map(_latex_heading, headings)) + r" \\",
     ]
     for title, rows in _blocks(table):
         lines.append(r"\midrule")
         if title:
             lines.append(rf"\multicolumn{{{len(headings)}}}{{l}}{{\emph{{{escape_latex(title)}}}}} \\")
         for row in rows:
-            cells = [_latex_cell(cell, detail=detail) for cell, detail in _cells(row, table)]
-            lines.append(" & ".join([escape_latex(row.title), *cells]) + r" \\")
+            cells = _cells(row, table)
+            lines.append(" & ".join([escape_latex(row.title), *(_latex_cell(cell) for cell, _ in cells)]) + r" \\")
+            details = [
+                rf"{{\tiny {escape_latex(cell.detail)}}}" if shown and cell.detail else "" for cell, shown in cells
+            ]
+            if any(cell.detail for cell, shown in cells if shown):
+                lines.append(" & ".join(["", *details]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
-def _latex_cell(cell: TableCell, *, detail: bool) -> str:
+def _latex_heading(heading: str) -> str:
+    """On two lines: numbers are narrower than what they are called."""
+    first, _, rest = escape_latex(heading).partition(" ")
+    return rf"{{\scriptsize \shortstack[r]{{{first}\\{rest}}}}}" if rest else rf"{{\scriptsize {first}}}"
+
+
+def _latex_cell(cell: TableCell) -> str:
     text = escape_latex(cell.text)
-    text = rf"\textbf{{{text}}}" if cell.best else text
-    return rf"{text} {{\scriptsize({escape_latex(cell.detail)})}}" if detail and cell.detail else text
+    return rf"\textbf{{{text}}}" if cell.best else text
 
 
 def _caption(table: ResultsTable, name: str) -> str:
     metric = formatting.metric_title(table.primary)
     return escape_latex(
-        f"Results of the study {name}. In parentheses: 95 % intervals; those of the gain in {metric} over zero-shot "
+        f"Results of the study {name}. Below the scores: 95 % intervals; those of the gain in {metric} over zero-shot "
         "hold for all pairs of methods at once. Bold: the best mean, and the least cost."
     )
 
