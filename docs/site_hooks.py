@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 # Files of the root -> pages of the site.
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 HOME = "index.md"
-_NAMED_BLOCK = re.compile(r"^(\s*```\w+) ([\w.-]+)$", re.MULTILINE)
+# A code block with more behind its language: the name of the file that it shows, or `writes` and files, for the tests.
+_NAMED_BLOCK = re.compile(r"^(?P<block> *```\w+) (?:(?P<file>[\w.-]+)|writes .*)$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -56,7 +57,10 @@ def for_site(markdown: str, page: str) -> str:
             return f"{match['text']} (`{path}`)"
         return f"[{match['text']}]({os.path.relpath(found, Path(page).parent)}{match['anchor'] or ''})"
 
-    return _NAMED_BLOCK.sub(r'\1 title="\2"', _LINK.sub(link, markdown))
+    def titled(match: re.Match[str]) -> str:
+        return match["block"] if match["file"] is None else f'{match["block"]} title="{match["file"]}"'
+
+    return _NAMED_BLOCK.sub(titled, _LINK.sub(link, markdown))
 
 
 def _page_of(path: str) -> str | None:

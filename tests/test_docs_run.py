@@ -9,10 +9,12 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from test_docs import DOCS, lines_in_docs
+import tuneoff
+from test_docs import DOCS, PAGES, lines_in_docs
 from tiny import example_row
 from tuneoff.cli import main
 
@@ -84,3 +86,36 @@ def test_the_quick_start_works_in_its_order(capsys: pytest.CaptureFixture[str]) 
         done.append(command)
     assert done == ["init", "compare", "compare", "summarize", "export"]
     assert Path("runs/emails/report.html").exists()
+
+
+SMALL = {"trials": 0, "seeds": 1, "max_steps": 2, "max_length": 128, "max_new_tokens": 8, "model": "my-model"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_python_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of a page in one namespace, except for the winner: after two steps no model is handed over."""
+    pandas = pytest.importorskip("pandas")
+    compare, compared = tuneoff.compare, []
+
+    def small(**given: Any) -> tuneoff.Study:
+        if given.pop("preset", None) is not None:
+            given["train_file"] = "train.jsonl"
+        compared.append(given)
+        return compare(**(given | SMALL))
+
+    monkeypatch.setattr(tuneoff, "compare", small)
+    shutil.copy(DOCS / "answers.csv", ".")
+    rows = [example_row(index) for index in range(110, 140)]
+    pandas.DataFrame(rows).to_csv("test.csv", index=False)
+    ran = 0
+    for page in PAGES:
+        found = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        names: dict[str, Any] = {"frame": pandas.read_csv("answers.csv")}
+        for block in found:
+            exec("\n".join(line for line in block.splitlines() if ".winner" not in line), names)
+            ran += 1
+        if page.name == "README.md":
+            shutil.copytree("runs/mine", "runs/starter")
+    assert ran > 7
+    assert len(compared) > 2
+    assert "train.jsonl" in capsys.readouterr().out  # what the page about data prints

@@ -81,6 +81,7 @@ def test_the_reference_has_every_public_name() -> None:
         ("a.md", "[x](../examples/cluster)", "x (`examples/cluster`)"),
         ("a.md", "[x](https://example.org/a.md)", "[x](https://example.org/a.md)"),
         ("a.md", "![x](report.png)", "![x](report.png)"),
+        ("a.md", "```sh writes a.gz b.zip\nx\n```", "```sh\nx\n```"),
         ("a.md", "```jsonl a.jsonl\n{}\n```", '```jsonl title="a.jsonl"\n{}\n```'),
     ],
 )

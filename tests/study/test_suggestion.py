@@ -141,17 +141,17 @@ def test_one_long_wanted_text_does_not_decide_on_the_length(suggestion) -> None:
 
 
 def test_few_documents_give_a_larger_test(suggestion) -> None:
-    assert suggestion(rows("document", "summary", summaries(20))).study.data.test_share == 0.5  # 10 are needed
-    assert suggestion(rows("document", "summary", summaries(40))).study.data.test_share == 0.3
-    assert suggestion(rows("document", "summary", summaries(500))).study.data.test_share == 0.2
-    assert suggestion(rows("document", "summary", summaries(1200))).study.data.test_share == 0.1
+    assert suggestion(rows("document", "summary", summaries(20, words=5))).study.data.test_share == 0.5  # 10 are needed
+    assert suggestion(rows("document", "summary", summaries(40, words=5))).study.data.test_share == 0.3
+    assert suggestion(rows("document", "summary", summaries(500, words=5))).study.data.test_share == 0.2
+    assert suggestion(rows("document", "summary", summaries(1200, words=5))).study.data.test_share == 0.1
 
 
 def test_few_examples_give_more_epochs(suggestion) -> None:
-    made = suggestion(rows("document", "summary", summaries(120)))
+    made = suggestion(rows("document", "summary", summaries(120, words=5)))
     assert made.study.train.epochs == 5.0
     assert made.why["epochs"] == "one epoch has fewer than 50 steps"
-    assert suggestion(rows("document", "summary", summaries(500))).study.train.epochs == 1.0
+    assert suggestion(rows("document", "summary", summaries(500, words=5))).study.train.epochs == 1.0
     assert suggestion(rows("document", "summary", summaries(40)), given=("epochs",)).study.train.epochs == 1.0
 
 
