@@ -53,8 +53,8 @@ def for_site(markdown: str, page: str) -> str:
             return match[0]
         path = Path(os.path.normpath(here.parent / target)).as_posix()
         found = _page_of(path)
-        if found is None:
-            return f"{match['text']} (`{path}`)"
+        if found is None:  # one that leads nowhere stays, so that MkDocs warns of it
+            return f"{match['text']} (`{path}`)" if (ROOT / path).exists() else match[0]
         return f"[{match['text']}]({os.path.relpath(found, Path(page).parent)}{match['anchor'] or ''})"
 
     def titled(match: re.Match[str]) -> str:

@@ -79,6 +79,7 @@ def test_the_reference_has_every_public_name() -> None:
         ("methods/lora.md", "[x](../../README.md)", f"[x](../{site_hooks.HOME})"),
         ("changes.md", "[x](docs/data.md)", "[x](data.md)"),
         ("a.md", "[x](../examples/cluster)", "x (`examples/cluster`)"),
+        ("a.md", "[x](missing.md)", "[x](missing.md)"),
         ("a.md", "[x](https://example.org/a.md)", "[x](https://example.org/a.md)"),
         ("a.md", "![x](report.png)", "![x](report.png)"),
         ("a.md", "```sh writes a.gz b.zip\nx\n```", "```sh\nx\n```"),
