@@ -84,6 +84,8 @@ class Design:
     sets: int = 1  # sets of trainings (fractions of the data) that show how much seeds differ
     shared: float = 0.0  # part of the variance between seeds that is an effect of the seed on all methods alike
     varied: bool = False  # every set of trainings has another standard deviation: scaled inverse chi with 2 df
+    folds: int = 1  # parts of a cross-validation; each part of the documents is tested by trainings of its own
+    training_sets: float = 0.0  # standard deviation of what a training set adds to the mean of a method, points
 
 
 # Sizes of the starter set (50 papers, three summaries each) and of a data set with one example a document.
@@ -131,7 +133,7 @@ def population_of(scores: Scores) -> Population:
 
 def draw(population: Population, design: Design, studies: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Group contributions (B, M, S, G) of simulated studies, in chunks. The true mean of every method is zero."""
-    base, training, weights = _group_effects(population)
+    base, training, weights = _group_effects(population)  # groups are drawn at random, so any part of them is a fold
     n_methods, n_trainings, n_groups = training.shape
     sds = _seed_sds(population, design)
     size = max(1, _CHUNK_BYTES // (8 * n_methods * design.seeds * design.groups))
@@ -144,9 +146,13 @@ def draw(population: Population, design: Design, studies: int, rng: np.random.Ge
             # With a random sign, two trainings that draw the same deviation are not always equal.
             sign = rng.choice((-1.0, 1.0), size=which.shape)
             table += sign * training[np.arange(n_methods)[None, :, None, None], which, chosen[:, None, None]]
-        shifts = _shifts(design, sds, (count, n_methods, design.seeds), rng)
+        # (B, M, S, folds); without cross-validation there is one training for each seed.
+        shifts = np.stack(
+            [_shifts(design, sds, (count, n_methods, design.seeds), rng) for _ in range(design.folds)], axis=-1
+        )
+        shifts += _training_set_effects(design, population.varies, count, rng)[:, :, None]
         sizes = weights[chosen][:, None, None]
-        table += sizes * shifts[..., None]
+        table += sizes * shifts[..., np.arange(design.groups) % design.folds]
         # A study divides by the number of documents that it drew, so its mean is a ratio of two sums.
         mean_size = sizes.mean(axis=-1, keepdims=True)
         ratio = table.mean(axis=-1, keepdims=True) / mean_size
@@ -169,6 +175,17 @@ def _shifts(design: Design, sds: Floats, shape: tuple[int, int, int], rng: np.ra
         failed = rng.random((shape[0], shape[2])) < _FAILURE_RATE
         shifts[:, -1] -= design.lost * (failed - _FAILURE_RATE)
     return shifts
+
+
+def _training_set_effects(design: Design, varies: Booleans, studies: int, rng: np.random.Generator) -> Floats:
+    """(B, M, folds) what the training sets add to the means of methods; zero on average over data sets.
+
+    Two of K training sets share (K - 2) / (K - 1) of their documents, and so much of their effects correlates.
+    """
+    shared = (design.folds - 2) / (design.folds - 1) if design.folds > 1 else 1.0
+    size = (studies, len(varies), design.folds)
+    effects = np.sqrt(shared) * rng.standard_normal((*size[:2], 1)) + np.sqrt(1 - shared) * rng.standard_normal(size)
+    return design.training_sets * effects * varies[:, None]
 
 
 def _trainings(means: Floats, population: Population, design: Design, rng: np.random.Generator) -> list[Floats]:
@@ -309,6 +326,8 @@ def _one_design(population: Population, design: Design, studies: int, seed: int,
         "sets": design.sets,
         "shared": design.shared,
         "varied": design.varied,
+        "folds": design.folds,
+        "training_sets": design.training_sets,
         "rule": rule,
         "studies": studies,
         "methods": len(varies),
@@ -409,6 +428,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--varied", action="store_true", help="draw the standard deviation of every set of trainings of every method"
     )
+    parser.add_argument("--folds", type=int, default=1, help="parts of a cross-validation")
+    parser.add_argument(
+        "--training-sets",
+        type=float,
+        default=0.0,
+        help="standard deviation of what another training set would change in the mean of a method, points",
+    )
     rules = parser.add_mutually_exclusive_group()
     rules.add_argument("--earlier", action="store_true", help="judge by the rule before seed variances were moderated")
     rules.add_argument("--known", action="store_true", help="judge with the true seed variances, which no study knows")
@@ -419,6 +445,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.studies < 1 or (given.groups or 2) < 2 or (given.seeds or 1) < 1 or min(given.seed_sd) < 0:
         parser.error("needs at least 1 study, 2 groups and 1 seed, and no negative --seed-sd")
+    if given.folds < 1 or given.training_sets < 0:
+        parser.error("needs at least 1 fold, and no negative --training-sets")
     if given.sets < 1 or given.lost < 0 or not 0 <= given.shared <= 1:
         parser.error("needs at least 1 set of trainings, no negative --lost, and --shared from 0 to 1")
     if given.known and (given.varied or given.lost or given.shared):
@@ -431,7 +459,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(json.dumps({"groups": groups, "seeds": seeds, "studies": given.studies} | found), flush=True)
         return
     designs = [
-        Design(groups, seeds, tuple(given.seed_sd), given.lost, given.sets, given.shared, given.varied)
+        Design(
+            groups,
+            seeds,
+            tuple(given.seed_sd),
+            given.lost,
+            given.sets,
+            given.shared,
+            given.varied,
+            given.folds,
+            given.training_sets,
+        )
         for groups in ([given.groups] if given.groups else (50, 300))
         for seeds in ([given.seeds] if given.seeds else (3, 5))
     ]

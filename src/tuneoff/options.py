@@ -24,6 +24,7 @@ OPTION_PATHS: dict[str, tuple[str, ...]] = {
     "max_test_documents": ("data", "max_test_documents"),
     "validation_share": ("data", "validation_share"),
     "test_share": ("data", "test_share"),
+    "folds": ("data", "folds"),
     "model": ("models",),
     "revision": ("models", "*", "revision"),
     "precision": ("models", "*", "precision"),
@@ -82,6 +83,7 @@ class StudyOptions(TypedDict, total=False):
     max_test_documents: int
     validation_share: float
     test_share: float
+    folds: int
     model: StrPath | Sequence[StrPath]
     revision: str
     precision: Literal["auto", "fp32", "bf16"]

@@ -7,6 +7,7 @@ import pytest
 from simulation import (
     Design,
     Population,
+    _training_set_effects,
     binomial_band,
     components_of,
     draw,
@@ -134,3 +135,18 @@ def test_crossover_intervals_cover() -> None:
     low, _ = binomial_band(0.95, 200)
     assert figures["coverage"] >= low
     assert figures["located"] > 0.3  # intervals that never locate a crossover would also cover
+
+
+def test_training_sets_of_folds_correlate_as_they_share_documents(population: Population) -> None:
+    design = Design(50, 3, (0.0,), folds=5, training_sets=1.0)
+    effects = _training_set_effects(design, population.varies, 4000, np.random.default_rng(0))
+    assert not effects[:, ~population.varies].any()
+    correlation = np.corrcoef(effects[:, -1].T)
+    assert np.allclose(correlation[np.triu_indices(5, 1)], 0.75, atol=0.05)
+    assert np.allclose(effects[:, -1].std(axis=0), 1.0, atol=0.05)
+
+
+def test_folds_keep_their_coverage_on_these_documents(population: Population) -> None:
+    """With another training set in mind they do not, which the verdict says."""
+    (figures,) = simulate(STUDIES, population, [Design(50, 3, folds=5)])
+    assert figures["family_coverage"] >= binomial_band(0.93, STUDIES)[0]

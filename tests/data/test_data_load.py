@@ -265,3 +265,32 @@ def test_the_description_says_that_files_were_joined(tmp_path: Path) -> None:
         write_jsonl(tmp_path, str(number), [pair(20 * number + n) for n in range(20)])
     data = load_dataset(DataSpec(train_file=(str(tmp_path / "0.jsonl"), str(tmp_path / "1.jsonl"))))
     assert data.description.startswith("0.jsonl, 1.jsonl (2 train files joined, 40 documents): train ")
+
+
+def test_folds_are_splits_of_the_same_data(tmp_path: Path) -> None:
+    files: dict[str, Rows] = {"train": [pair(n) for n in range(20)]}
+    whole = load_rows(tmp_path, files, folds=4)
+    parts = [load_rows(tmp_path, files, folds=4, fold=fold) for fold in range(1, 5)]
+    assert {part.content_hash for part in parts} == {whole.content_hash}
+    assert whole.content_hash != load_rows(tmp_path, files).content_hash
+    assert [len(whole.test), *(len(part.test) for part in parts)] == [20, 5, 5, 5, 5]
+    assert sorted(example.id for part in parts for example in part.test) == sorted(row.id for row in whole.test)
+    for split in SPLITS:  # what is cached of a split must not be taken for that of another fold
+        keys = [getattr(part, split).content_key for part in parts]
+        assert len({str(key) for key in keys}) == 4
+    assert "4 folds, each tested once" in whole.description
+    assert parts[2].description.endswith("; fold 3 of 4")
+
+
+def test_folds_need_one_set_of_examples(tmp_path: Path) -> None:
+    files: dict[str, Rows] = {"train": [pair(n) for n in range(20)]}
+    for key, value in {"max_test_documents": 5, "test_file": "x", "repeated_documents": "references"}.items():
+        flag = f"--{key.replace('_', '-')}"
+        with pytest.raises(ValueError, match=f"--folds tests every document once, which {flag} does not fit"):
+            load_rows(tmp_path, files, folds=4, **{key: value})
+    with pytest.raises(ValueError, match="`fold` is set by the plan"):
+        load_rows(tmp_path, files, fold=1)
+    with pytest.raises(ValueError, match="fold 5 of 4"):
+        load_rows(tmp_path, files, folds=4, fold=5)
+    with pytest.raises(UserError, match="--folds 4: the data have a split for"):
+        load_dataset(DataSpec(source="starter", folds=4))

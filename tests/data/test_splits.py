@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneoff.data import Example, group_id, take_fraction
-from tuneoff.data.splits import group_rank, hold_out, limit_documents
+from tuneoff.data.splits import fold_of, group_rank, hold_out, limit_documents
 from tuneoff.errors import UserError
 
 
@@ -111,3 +111,28 @@ def test_order_depends_on_seed_and_purpose_only() -> None:
     # A literal value, because a changed hash would change every split ever made.
     assert group_rank("0123456789abcdef", 0, "split") >> 224 == 0x76F50227
     assert len({group_rank("a", seed, purpose) for seed in range(3) for purpose in ("split", "cap", "fraction")}) == 9
+
+
+@given(many, st.integers(2, 6), st.floats(0.01, 0.4), seeds)
+def test_folds_test_every_document_once_and_train_on_none_that_they_test(
+    examples: list[Example], folds: int, validation: float, seed: int
+) -> None:
+    total = len({example.group for example in examples})
+    if total < folds:
+        with pytest.raises(UserError, match=f"x: it has {total} different documents, too few for {folds} folds"):
+            fold_of(examples, folds, 1, validation, seed, "x")
+        return
+    if total - -(-total // folds) < 2:
+        return  # nothing would be left to train on, which `hold_out` refuses
+    tested: list[str] = []
+    sizes = []
+    for fold in range(1, folds + 1):
+        parts = fold_of(examples, folds, fold, validation, seed, "x")
+        groups = [{example.group for example in part} for part in parts.values()]
+        assert all(groups)
+        assert sum(map(len, groups)) == len(set().union(*groups)) == total
+        assert sorted(one for part in parts.values() for one in ids(part)) == sorted(ids(examples))
+        tested += ids(parts["test"])
+        sizes.append(len({example.group for example in parts["test"]}))
+    assert sorted(tested) == sorted(ids(examples))
+    assert max(sizes) - min(sizes) <= 1

@@ -98,3 +98,16 @@ def test_strangers_words_are_text_in_latex(fake_study: Callable[..., Path]) -> N
     assert r"\write" not in latex
     assert r"\textbackslash{}write18\{rm\}" in latex
     assert "\x07" not in latex
+
+
+def test_a_cross_validation_is_described(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=4, methods=("zero_shot", "lora"))
+    edit_spec(study, trials=1, data={"train_file": "x", "folds": 3})
+    cells = [
+        SearchCell(model="starter", method="lora", fold=fold, hyperparameter="learning_rate", chosen=1e-3)
+        for fold in (1, 2, 3)
+    ]
+    text = paragraph(study, search=SearchFile(cells=tuple(cells))).as_text()
+    assert "In a cross-validation with 3 folds, which keep the texts of one document together, each document" in text
+    assert "For each method and in each fold, 1 trial and a refinement trial chose one hyper-parameter by" in text
+    assert "which gave" not in text

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.report_study import load
+from support.report_study import edit_spec, load
+from support.verdict_study import divide_into_folds
 from tuneoff.report import reader_data as module
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.reader_data import ReaderData, reader_data
@@ -59,3 +60,10 @@ def test_seeds_are_left_out_where_they_leave_room_for_few_documents(
     assert fewer.left_out == "2 of up to 3 seeds of each method"
     lora = next(system for system in fewer.content["systems"] if system["label"] == "LoRA")
     assert [output["seed"] for output in lora["outputs"]] == [0, 1]
+
+
+def test_folds_of_a_seed_are_one_set_of_outputs(folder: Path) -> None:
+    whole = data_of(folder)
+    divide_into_folds(folder, 4)
+    edit_spec(folder, data={"train_file": "x", "folds": 4})
+    assert data_of(folder).content["systems"] == whole.content["systems"]

@@ -51,3 +51,14 @@ def test_what_is_held_does_not_grow_with_the_texts(words: int) -> None:
         tracemalloc.stop()
     assert len(held) == 500
     assert used < 500 * 300
+
+
+def test_outputs_of_several_folds_are_those_of_one_run() -> None:
+    first, second = RunOutputs.of([row("a", "x", 1.0)]), RunOutputs.of([row("b", "y", 2.0, novelty=0.5)])
+    both = RunOutputs.joined([first, second])
+    assert both.scores("rouge1") == {"a": 1.0, "b": 2.0}
+    assert both.scores("novelty") == {"a": None, "b": 0.5}
+    whole = RunOutputs.of([row("a", "x", 1.0), row("b", "y", 2.0)])
+    assert both.fingerprint() == whole.fingerprint()
+    assert both.has_text.all()
+    assert RunOutputs.joined([first]) is first

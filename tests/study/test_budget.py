@@ -117,11 +117,17 @@ def test_equal_time_without_a_limit_is_planned_and_reduces_nothing() -> None:
 
 
 def test_equal_time_needs_one_model_and_all_the_data() -> None:
-    budget.check_equal(STUDY, "examples")
-    budget.check_equal(of(fractions=(1.0,)), "time")
+    budget.check_limits(STUDY, None, "examples")
+    budget.check_limits(of(fractions=(1.0,)), None, "time")
     for study in (STUDY, of(fractions=(1.0,), models=(ModelSpec(name="a"), ModelSpec(name="b")))):
         with pytest.raises(UserError, match="--equal time"):
-            budget.check_equal(study, "time")
+            budget.check_limits(study, None, "time")
+    folds = of(data=DataSpec(train_file="x", folds=3), fractions=(1.0,))
+    budget.check_limits(folds, None, "examples")
+    with pytest.raises(UserError, match="--budget: does not plan the runs of --folds"):
+        budget.check_limits(folds, 60.0, "examples")
+    with pytest.raises(UserError, match="--equal time: does not plan the runs of --folds"):
+        budget.check_limits(folds, None, "time")
 
 
 # budget.json

@@ -592,3 +592,31 @@ def test_search_json_of_stored_studies_is_what_is_computed_today() -> None:
         for trial, old_trial in zip(cell["trials"], old["trials"], strict=True):
             assert {key: trial[key] for key in old_trial} == old_trial
         assert (cell["method"], cell["fraction"], cell["chosen"]) == (old["method"], old["fraction"], old["chosen"])
+
+
+def test_every_method_runs_in_every_fold_and_searches_there() -> None:
+    study = study_of(methods=("zero_shot", "lora"), seeds=2, trials=1, data=DataSpec(train_file="x", folds=3))
+    plan = carried_out(study)
+    finals = [run for run in plan.runs if run.spec.role == "final"]
+    assert {(run.spec.method.name, run.spec.data.fold, run.spec.seed) for run in finals} == {
+        (name, fold, seed)
+        for name, seeds in (("zero_shot", 1), ("lora", 2))
+        for fold in (1, 2, 3)
+        for seed in range(seeds)
+    }
+    assert {(group.method, group.fold) for group in plan.searches} == {
+        (name, fold) for name in ("zero_shot", "lora") for fold in (1, 2, 3)
+    }
+    for group in plan.searches:  # what a fold is tested on has no part in the choice of its settings
+        assert {run.spec.data.fold for run, _ in group.tried} == {group.fold}
+    assert planner.count(study) == len(plan.runs)
+    assert len({run.run_id for run in plan.runs}) == len(plan.runs)
+    assert "lora-fold2-s1" in {run.name for run in plan.runs}
+    assert "lora-fold3-trial1" in {run.name for run in plan.runs}
+
+
+def test_a_fold_is_timed_once() -> None:
+    study = study_of(methods=("lora",), data=DataSpec(train_file="x", folds=3))
+    runs = planner.plan(study, HASHES, {}).runs
+    done = {run.run_id: record_of(run, processes=2) for run in runs}
+    assert [run.name for run in planner.timing_runs(runs, HASHES, done)] == ["lora-fold1-timing"]

@@ -181,3 +181,19 @@ def test_a_spec_from_python_is_checked_as_a_file_is(settings: dict[str, object],
         check_study(StudySpec.model_validate(plain | settings))
     assert str(caught.value).startswith(message)
     assert check_study(StudySpec.model_validate(plain)) == StudySpec.model_validate(plain)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"fractions": (0.5, 1.0)}, "all folds use all the data"),
+        ({"until_settled": True}, "the seeds of all folds are fixed"),
+        ({"data": {"train_file": "x", "folds": 3, "test_share": 0.2}}, "each fold is the test split once"),
+        ({"claims": ({"text": "a", "kind": "best_early", "methods": ("lora",)},)}, "claims about orders"),
+    ],
+)
+def test_what_does_not_go_with_folds(more: dict[str, object], words: str) -> None:
+    settings: dict[str, object] = {"data": {"train_file": "x", "folds": 3}, "methods": ("zero_shot", "lora")}
+    check_study(StudySpec.model_validate(settings))
+    with pytest.raises(UserError, match=f"with --folds 3, {words}"):
+        check_study(StudySpec.model_validate(settings | more))

@@ -1,5 +1,6 @@
 """Study folders with records and scores, but without models and texts."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,21 @@ def study_folder(parent: Path, groups: int = 20, models: tuple[str, ...] = ("sta
                 values = np.clip(hardness + mean + rng.normal(0, 4, len(ids)), 0, 100)
                 add_run(study, method, seed, dict(zip(ids, values.tolist(), strict=True)), model=model)
     return study
+
+
+def divide_into_folds(study: Path, folds: int = 2) -> None:
+    """Make of each run one for each fold, which has the outputs for a part of the document groups."""
+    groups = load(study).groups
+    fold_of = {group: 1 + index % folds for index, group in enumerate(sorted(set(groups.values())))}
+    for folder in run_dirs(study):
+        for fold in range(1, folds + 1):
+            part = StudyDir(study).run_dir(f"{folder.name}-fold{fold}")
+            shutil.copytree(folder.path, part.path)
+            data = DataSpec(train_file="x", folds=folds, fold=fold)
+            record = edit_spec(part, data=data)
+            part.write_predictions(row for row in folder.read_predictions() if fold_of[groups[row.id]] == fold)
+            part.write_record(record.model_copy(update={"run_id": part.name, "name": f"{record.name}-fold{fold}"}))
+        shutil.rmtree(folder.path)
 
 
 def load(study: Path) -> StoredStudy:

@@ -141,3 +141,15 @@ def test_scores_are_those_of_the_metric_of_the_study() -> None:
     seeds = [run("lora", seed, scores={"rougeL": value}) for seed, value in enumerate((30.0, 30.1, 34.0))]
     [outlier] = diagnose([lower[0], *seeds], metric="rougeL")
     assert "its ROUGE-L is 34.0" in outlier.message
+
+
+def test_a_fold_is_compared_with_zero_shot_on_its_own_documents() -> None:
+    def in_fold(one: Run, fold: int) -> Run:
+        record, rows = one
+        data = DataSpec(train_file="x", folds=2, fold=fold)
+        return record.model_copy(update={"spec": record.spec.model_copy(update={"data": data})}), rows
+
+    zeros = [in_fold(run("zero_shot", text=f"text {fold}"), fold) for fold in (1, 2)]
+    tuned = [(in_fold(run("lora"), fold)[0], zeros[1][1]) for fold in (1, 2)]
+    found = [finding.check for finding in diagnose([*zeros, *tuned])]
+    assert found.count("not used") == 1  # of the first fold, zero-shot wrote something else

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.verdict_study import add_run, edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import add_run, divide_into_folds, edit_spec, load, run_dirs, study_folder, write_spec
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
@@ -14,6 +14,7 @@ from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import PlanFile
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.scores import Scores, group_indices, load_scores, tabulate
+from tuneoff.verdict.summarize import summarize
 
 
 def scores_of(runs: dict[tuple[str, int], dict[str, float | None]], **other: object) -> Scores:
@@ -259,3 +260,41 @@ def test_scores_that_cannot_be_of_this_study_are_refused(
     )
     with pytest.raises(UserError, match=message):
         load_scores(study)
+
+
+def test_folds_are_judged_as_runs_on_all_documents(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2)
+    whole = decide(load_scores(load(study))[0])
+    divide_into_folds(study)
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, data={"train_file": "x", "folds": 2})
+    [scores] = load_scores(load(study))
+    divided = decide(scores)
+    assert (divided.pairs, divided.methods, divided.seeds) == (whole.pairs, whole.methods, whole.seeds)
+    assert scores.deterministic == {"zero_shot"}
+    assert [row.seeds for row in summarize(load(study)).rows] == [1, 2, 2]
+    assert scores.notes == (
+        "Cross-validation: each document was tested once, by trainings on the other 1 of 2 parts. These trainings "
+        "share most of their documents, so the intervals hold for methods trained on these documents, not on others.",
+    )
+
+
+def test_a_seed_that_lacks_a_fold_is_excluded(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    divide_into_folds(study)
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, data={"train_file": "x", "folds": 2})
+    shutil.rmtree(next(folder.path for folder in run_dirs(study) if folder.name == "starter-lora-s1-fold2"))
+    [scores] = load_scores(load(study))
+    assert ("lora", 1) not in scores.scores
+    assert "Seed 1 of LoRA is excluded: 1 fold of 2 is missing." in scores.notes
+    assert "Planned runs are missing. Finished so far: LoRA 3 of 4." in scores.notes
+    assert tabulate(scores).seeds == (0,)
+
+
+def test_a_fold_that_ran_twice_is_refused(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    divide_into_folds(study)
+    folder = next(folder.path for folder in run_dirs(study) if folder.name == "starter-lora-s1-fold2")
+    shutil.copytree(folder, folder.with_name("again"))
+    with pytest.raises(UserError, match="lora ran twice with seed 1"):
+        load_scores(load(study))

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import add_run, edit_predictions, edit_record, load, run_dirs, study_folder
+from support.verdict_study import (
+    add_run,
+    divide_into_folds,
+    edit_predictions,
+    edit_record,
+    load,
+    run_dirs,
+    study_folder,
+    write_spec,
+)
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Prediction
@@ -143,3 +152,15 @@ def test_only_finished_runs_can_be_used(study: Path, tmp_path: Path) -> None:
         found(other)
     with pytest.raises(UserError, match="--method dora: the study has no finished run of it; use full, lora, z"):
         found(study, "dora")
+
+
+def test_of_several_folds_the_first_is_handed_over(study: Path) -> None:
+    """Validation losses of two folds are of different documents, so the lower one says nothing."""
+    divide_into_folds(study)
+    for folder in run_dirs(study):
+        if folder.name.endswith("fold2"):
+            set_loss(folder, 0.1)
+    write_spec(study, methods=["zero_shot", "lora", "full"], seeds=2, data={"train_file": "x", "folds": 2})
+    chosen = found(study)
+    assert chosen.run.endswith("-s1-fold1")
+    assert chosen.seed == 1

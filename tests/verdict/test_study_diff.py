@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_predictions, edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import (
+    divide_into_folds,
+    edit_predictions,
+    edit_spec,
+    load,
+    run_dirs,
+    study_folder,
+    write_spec,
+)
 from tuneoff.cli.verdicts import diff_output
 from tuneoff.errors import UserError
 from tuneoff.results.run_record import Document, Prediction
@@ -170,3 +178,11 @@ def test_documents_without_a_score_of_the_metric_have_no_number(texts_study: Pat
         edit_predictions(folder, lambda row: row.model_copy(update={"scores": {}}))
     found = diff(load(texts_study), load(other))
     assert {run.total for run in found.runs} == {None}
+
+
+def test_folds_are_compared_one_by_one(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    divide_into_folds(study)
+    runs = diff(load(study), load(study)).runs
+    assert len(runs) == len({run.run for run in runs}) == 10
+    assert {run.documents for run in runs} == {20}

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from support.verdict_study import edit_predictions, edit_record, edit_spec, load, run_dirs, study_folder, write_spec
+from support.verdict_study import (
+    divide_into_folds,
+    edit_predictions,
+    edit_record,
+    edit_spec,
+    load,
+    run_dirs,
+    study_folder,
+    write_spec,
+)
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Curve, DataProvenance, ModelProvenance, Provenance, TrainPoint
 from tuneoff.results.study_dir import StudyDir
@@ -160,3 +169,20 @@ def test_of_a_study_that_stopped_when_it_was_settled_only_planned_seeds_count(fo
     write_spec(two, methods=["zero_shot", "lora", "lora@r=64"], until_settled=True, seeds=4, looks=[3, 4])
     [verdict] = judged((one, two)).verdicts
     assert "Of two, which stopped when it was settled, only the seeds of the first look are used." in verdict.sentences
+
+
+def test_folds_of_one_row_are_the_same_runs(tmp_path: Path) -> None:
+    one = study_folder(tmp_path)
+    StudyDir(one).write_documents(row.model_copy(update={"document": f"text {row.id}"}) for row in load(one).documents)
+    divide_into_folds(one)
+    write_spec(one, methods=["zero_shot", "lora", "full"], seeds=2, data={"train_file": "x", "folds": 2})
+    two = one.with_name("two")
+    shutil.copytree(one, two)
+    [verdict] = judged((one, two)).verdicts
+    assert [result.method for result in verdict.methods] == ["zero_shot", "lora", "full"]
+    assert verdict.documents == 40
+    for run in run_dirs(two):
+        if "lora" in run.name and run.name.endswith("fold2"):
+            edit_record(run, run_id=f"another-{run.name}")
+    [verdict] = judged((one, two)).verdicts
+    assert [result.method for result in verdict.methods] == ["zero_shot", "one: lora", "full", "two: lora"]

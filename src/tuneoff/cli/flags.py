@@ -81,6 +81,7 @@ STUDY_FLAGS = (
          "What is held out for validation without a file of its own: a fraction, or a number of documents.",
          ("--validation-size",), "X|N", default="0.1"),
     Flag("--test-share", str, DATA, "The same for the test documents.", ("--test-size",), "X|N", default="0.1"),
+    Flag("--folds", int, DATA, "Cross-validation: each of K parts of the documents is tested once.", metavar="K"),
     Flag("--model", list[str], MODEL,
          "Hub id, local folder, GGUF file or `starter`. Repeatable.", ("--model-name-or-path",), "MODEL",
          default="starter"),

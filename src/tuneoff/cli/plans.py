@@ -76,6 +76,11 @@ def plan_as_text(prepared: PreparedStudy) -> str:
         f"        at most {study.prompt.max_length} tokens, {planner.reserved_tokens(study)} of them reserved for "
         "virtual tokens",
         f"effort  {effort}; {'at most ' if study.until_settled else ''}{plural(study.seeds, 'seed')}",
+        *(
+            [f"folds   {study.data.folds}, each tested once by every method, seed and setting"]
+            if study.data.folds
+            else []
+        ),
         *([f"looks   {_looks(study)}"] if study.until_settled else []),
         f"output  at most {study.generate.max_new_tokens} new tokens, {plural(study.generate.num_beams, 'beam')}",
     ]

@@ -21,7 +21,7 @@ from tuneoff.data.hub import HUB_NAME, open_hub
 from tuneoff.data.json_splits import json_splits
 from tuneoff.data.repeated import count_repeated, with_references_joined
 from tuneoff.data.source_table import SourceTable
-from tuneoff.data.splits import count_documents, hold_out, limit_documents, limit_stored_documents
+from tuneoff.data.splits import count_documents, fold_of, hold_out, limit_documents, limit_stored_documents
 from tuneoff.data.starter import open_starter
 from tuneoff.data.stored_examples import ExampleWriter, StoredExamples, StoredRows, dataset_hash
 from tuneoff.data.stories import is_story_folder, open_stories
@@ -130,7 +130,18 @@ def _clean_and_split(
     rows = writer.rows()
     splits = {split: StoredExamples(rows, np.arange(start, end)) for split, (start, end) in ranges.items()}
     joined = {split: count_documents(splits[split]) for split, parts in tables.items() if len(parts) > 1}
-    if missing:
+    pool = splits["train"]
+    if spec.folds is not None:
+        _check_no_splits(spec, tables)
+        parts = fold_of(
+            pool, spec.folds, spec.fold or 1, spec.validation_share, spec.split_seed, _names(tables["train"])
+        )
+        for split, part in parts.items():
+            assert isinstance(part, StoredExamples)
+            splits[split], over_limit[split] = limit_stored_documents(part, limits[split], spec.split_seed)
+        if spec.fold is None:
+            splits["test"] = pool  # every part is tested once
+    elif missing:
         fractions = {"validation": spec.validation_share, "test": spec.test_share}
         held_out = {split: fractions[split] for split in missing}
         for split, part in hold_out(splits["train"], held_out, spec.split_seed, _names(tables["train"])).items():
@@ -148,8 +159,9 @@ def _clean_and_split(
     in_order = {split: splits[split] for split in SPLIT_NAMES}
     meta = {
         "dropped": [[row.split, row.location, row.reason, row.kept] for row in cleaner.dropped],
-        "content_hash": dataset_hash(in_order),
-        "description": _describe(name, tables, joined, in_order, missing),
+        "content_hash": dataset_hash(in_order if spec.folds is None else {"train": pool}),  # of all folds
+        "rows": dataset_hash(in_order),
+        "description": _describe(name, tables, joined, in_order, missing) + _about_folds(spec),
         "over_limit": {split: count for split, count in over_limit.items() if count},
         "columns": {split: _columns_taken(parts) for split, parts in found.items()},
         "cautions": [*_cautions_about_reading(found), *_cautions_about_repeats(spec, splits["test"], required_fields)],
@@ -189,13 +201,23 @@ def _check_shares(spec: DataSpec, tables: Mapping[Split, Tables]) -> None:
             )
 
 
+def _check_no_splits(spec: DataSpec, tables: Mapping[Split, Tables]) -> None:
+    """Raise `UserError` for data that have splits of their own, which folds would ignore."""
+    for split, parts in tables.items():
+        if split != "train":
+            raise UserError(
+                f"--folds {spec.folds}: the data have a split for {split} ({_names(parts)}); leave out --folds, or "
+                "give one file with all examples as --train-file"
+            )
+
+
 def _cached_dataset(cached: cache.CachedFile) -> Dataset:
     tables = cached.tables
     meta = json.loads(tables["meta"])
     rows = StoredRows(cached.read, np.frombuffer(tables["ends"], np.int64), np.frombuffer(tables["groups"], np.uint64))
 
     def split(name: Split) -> StoredExamples:
-        return StoredExamples(rows, np.frombuffer(tables[name], np.int64), (meta["content_hash"], name))
+        return StoredExamples(rows, np.frombuffer(tables[name], np.int64), (meta["rows"], name))
 
     return Dataset(
         train=split("train"),
@@ -324,6 +346,14 @@ def _empty_split_message(split: Split, name: str, dropped: Sequence[DroppedRow])
     reasons = Counter(row.reason for row in dropped if row.split == split).most_common(3)
     listed = "; ".join(f"{reason}: {count}" for reason, count in reasons)
     return f"{name}: no row is left for {split} after cleaning ({listed}); correct the data or give other columns"
+
+
+def _about_folds(spec: DataSpec) -> str:
+    if spec.folds is None:
+        return ""
+    if spec.fold is None:
+        return f"; {spec.folds} folds, each tested once by trainings on the others (train and validation of fold 1)"
+    return f"; fold {spec.fold} of {spec.folds}"
 
 
 def _describe(

@@ -129,6 +129,23 @@ def hold_out(
     return parts
 
 
+def fold_of(
+    examples: Sequence[Example], folds: int, fold: int, validation: float, seed: int, name: str
+) -> dict[Split, Sequence[Example]]:
+    """The splits of one part of a cross-validation, numbered from 1: its documents are the test split.
+
+    Parts differ by at most one group, and each group is in one part. Of the other groups, `validation` (a fraction, or
+    a number of groups) is held out as in `hold_out`. Raises `UserError` if there are fewer groups than parts; `name` is
+    the name of the table, for the message.
+    """
+    groups, group_index = _unique_groups(examples)
+    if len(groups) < folds:
+        raise UserError(f"{name}: it has {len(groups)} different documents, too few for {folds} folds")
+    own = _mask(_by_rank(groups, seed, "fold")[fold - 1 :: folds], len(groups))[group_index]
+    rest = hold_out(_select(examples, ~own), {"validation": validation}, seed, name)
+    return {"test": _select(examples, own), **rest}
+
+
 def _unique_groups(examples: Sequence[Example]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     """The different groups (G,) and, for each example, the index of its group among them (N,)."""
     if isinstance(examples, StoredExamples):

@@ -203,10 +203,11 @@ def _search(summary: Summary, spec: StudySpec, titles: Mapping[str, str]) -> str
         else "validation loss"
     )
     pruned = " (bad trials were stopped early)" if spec.halving else ""
-    found = f", which gave {join_words(chosen)}" if chosen else ""
+    found = f", which gave {join_words(chosen)}" if chosen and spec.data.folds is None else ""
+    where = "" if spec.data.folds is None else " and in each fold"
     return (
-        f"For each method, {plural(spec.trials, 'trial')} and a refinement trial{pruned} chose one hyper-parameter by "
-        f"{criterion}{found}{rest}; the others had the defaults of tuneoff."
+        f"For each method{where}, {plural(spec.trials, 'trial')} and a refinement trial{pruned} chose one "
+        f"hyper-parameter by {criterion}{found}{rest}; the others had the defaults of tuneoff."
     )
 
 
@@ -215,7 +216,14 @@ def _seeds(spec: StudySpec) -> str:
     seeds = f"{at_most}{plural(spec.seeds, 'seed')} (0{f' to {spec.seeds - 1}' if spec.seeds > 1 else ''})"
     fractions = [f"{100 * fraction:g} %" for fraction in spec.fractions]
     amounts = f", on nested {join_words(fractions)} of the training data" if len(fractions) > 1 else ""
-    return f"Trainings were repeated with {seeds}{amounts}."
+    folds = ""
+    if spec.data.folds is not None:
+        folds = (
+            f"In a cross-validation with {spec.data.folds} folds, which keep the texts of one document together, each "
+            "document was tested once, by trainings on the other folds (the sizes of training and validation data are "
+            "those of the first fold). "
+        )
+    return f"{folds}Trainings were repeated with {seeds}{amounts}."
 
 
 def _decoding(spec: StudySpec) -> str:

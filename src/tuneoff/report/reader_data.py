@@ -14,6 +14,7 @@ from tuneoff.report.escaping import embedded_json
 from tuneoff.report.table import style_of
 from tuneoff.report.theme import MethodStyles
 from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Document, Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
@@ -86,12 +87,12 @@ class _System:
 
     def __init__(self, row: ComparisonRow, study: StoredStudy) -> None:
         self.row = row
-        self._runs: list[StoredRun] = []
+        self._runs: list[list[StoredRun]] = []  # by seed: one, or one for each fold
         self._other: Sequence[Prediction] = ()
         if row.kind == "method":
-            found = (study.run(name) for name in row.runs)
-            self._runs = [run for run in found if run is not None and len(run.outputs)]
-            self.seeds = [run.record.spec.seed for run in self._runs]
+            found = [run for name in row.runs if (run := study.run(name)) is not None and len(run.outputs)]
+            self.seeds = list(dict.fromkeys(run.record.spec.seed for run in found))
+            self._runs = [[run for run in found if run.record.spec.seed == seed] for seed in self.seeds]
         else:
             others = study.baselines if row.kind == "extractive" else study.outside
             self._other = others.get(row.name, ())
@@ -99,13 +100,13 @@ class _System:
         self.count = len(self.seeds)
 
     def predictions(self, index: int) -> Sequence[Prediction]:
-        """What the run of the seed number `index` wrote."""
-        return self._runs[index].predictions if self._runs else self._other
+        """What the runs of the seed number `index` wrote."""
+        return [row for run in self._runs[index] for row in run.predictions] if self._runs else self._other
 
     def means(self, documents: Sequence[Document], metric: str) -> list[float | None]:
         """The mean over all seeds for each document; None without a score of some seed."""
         if self._runs:
-            seeds = [run.outputs.scores(metric) for run in self._runs]
+            seeds = [RunOutputs.joined([run.outputs for run in runs]).scores(metric) for runs in self._runs]
         else:
             seeds = [{prediction.id: prediction.scores.get(metric) for prediction in self._other}]
         found = []
@@ -117,7 +118,7 @@ class _System:
     def metrics(self) -> list[str]:
         """Names of its scores."""
         if self._runs:
-            return [name for run in self._runs for name in run.outputs.columns]
+            return [name for runs in self._runs for run in runs for name in run.outputs.columns]
         return [name for prediction in self._other for name in prediction.scores]
 
 

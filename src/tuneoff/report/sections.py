@@ -163,6 +163,7 @@ def study_facts(spec: StudySpec, summary: Summary) -> Facts:
                 "Effort, the same for all",
                 [
                     f"{effort}, batches of {train.batch_size}, {train.schedule} schedule",
+                    *([f"{spec.data.folds} folds, each with its own search"] if spec.data.folds else []),
                     f"{'at most ' if spec.until_settled else ''}{plural(spec.seeds, 'seed')}, at most "
                     f"{spec.prompt.max_length:,} tokens",
                 ],

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,22 @@ class RunOutputs:
             {name: np.array([_number(row.scores.get(name)) for row in rows], dtype=np.float64) for name in names},
             np.array([_digest(row) for row in rows], dtype=np.uint64),
             np.array([bool(row.text) for row in rows], dtype=np.bool_),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[RunOutputs]") -> "RunOutputs":
+        """The outputs of several runs on different documents as one."""
+        if len(parts) == 1:
+            return parts[0]
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        return cls(
+            tuple(key for part in parts for key in part.ids),
+            {
+                name: np.concatenate([part.columns.get(name, np.full(len(part), np.nan)) for part in parts])
+                for name in names
+            },
+            np.concatenate([part.digests for part in parts]),
+            np.concatenate([part.has_text for part in parts]),
         )
 
     def __len__(self) -> int:

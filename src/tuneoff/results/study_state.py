@@ -5,7 +5,7 @@ The keys are on disk in folders of users and keep their names.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.data import ColumnsTaken, Split
 from tuneoff.spec import StudySpec
@@ -208,6 +208,8 @@ class SearchCell(_Tolerant):
     model: str
     method: str
     fraction: float = 1.0
+    fold: int | None = Field(None, exclude_if=lambda value: value is None)
+    """The part of a cross-validation that is not trained on."""
     hyperparameter: str
     trials: tuple[TrialResult, ...] = ()
     reserve_because: str | None = None

@@ -86,6 +86,19 @@ class DataSpec(Frozen):
     validation_share: SplitSize = Field(0.1, description="what is held out: a fraction, or a number of documents")
     test_share: SplitSize = 0.1
     split_seed: int = Field(0, ge=0)
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=20,
+        exclude_if=lambda value: value is None,  # as for summary_lists
+        description="cross-validation: the documents are divided into so many parts, and each is the test split once",
+    )
+    fold: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,
+        description="of a run: the part that it is tested on, from 1; None: all parts, as the study sees them",
+    )
 
     def without_paths(self) -> "DataSpec":
         """A copy that keeps only the names of files and folders, not their paths, which may be private.
@@ -115,6 +128,16 @@ class DataSpec(Frozen):
             raise ValueError("no data: give --train-file FILE, --data NAME or --preset starter")
         if self.source is not None and (self.train_file or self.validation_file or self.test_file):
             raise ValueError("both a data source and files were given: keep one of them")
+        if self.folds is None:
+            if self.fold is not None:
+                raise ValueError("`fold` is set by the plan of a study with `folds`; leave it out")
+            return self
+        for name in ("test_file", "validation_file", "max_test_documents", "repeated_documents"):
+            if getattr(self, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"--folds tests every document once, which {flag} does not fit; leave one of them out")
+        if self.fold is not None and self.fold > self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: there is no such part")
         return self
 
 

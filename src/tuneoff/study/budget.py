@@ -98,8 +98,11 @@ def _lasts(study: StudySpec, needed: Callable[[StudySpec], float], seconds: floa
     return needed(study) <= seconds
 
 
-def check_equal(study: StudySpec, equal: Effort) -> None:
-    """Raise `UserError` for a study that cannot be planned with equal time."""
+def check_limits(study: StudySpec, seconds: float | None, equal: Effort) -> None:
+    """Raise `UserError` for a study that cannot be planned with equal time, or with a time limit."""
+    if study.data.folds is not None and (seconds is not None or equal == "time"):
+        flag = "--budget" if seconds is not None else "--equal time"
+        raise UserError(f"{flag}: does not plan the runs of --folds; leave it out, and set --max-steps and --seeds")
     if equal == "time" and len(study.fractions) * len(study.models) > 1:
         raise UserError("--equal time: plans one model on all the data; leave out --fractions and further models")
 

@@ -101,7 +101,7 @@ def _study_of_records(records: Iterable[Record], study: StudySpec) -> StudySpec:
         if record.ended and spec.is_main and spec.method.name not in study.steps:
             kept = {name: getattr(spec, name) for name in ("prompt", "train", "generate", "score")}
             paths = {key: getattr(study.data, key) for key in LOCATIONS}
-            return study.model_copy(update={**kept, "data": spec.data.model_copy(update=paths)})
+            return study.model_copy(update={**kept, "data": spec.data.model_copy(update={**paths, "fold": None})})
     return study
 
 

@@ -109,6 +109,7 @@ class TrialGroup:
     chosen: Scalar
     second_looks: tuple[tuple[PlannedRun, SecondLook], ...] = ()
     decided_by: Literal["loss", "text"] | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,19 @@ class RunGroup:
 
 def outline(study: StudySpec) -> Iterator[RunGroup]:
     """The runs of a study on one model, at most, before any trial has ended."""
+    folds = study.data.folds or 1
     for name in study.methods:
         fixed = study.hyperparameters.get(name, {})
         tries = bool(study.trials) and search.searched_hyperparameter(name, fixed) is not None
         same_everywhere = not method_class(name).seeded and (not tries or study.search_at == "full")
         for fraction in study.fractions:
             if tries and (fraction == 1 or study.search_at == "each"):
-                yield RunGroup(name, fraction, "trial", study.trials + 1)
+                yield RunGroup(name, fraction, "trial", folds * (study.trials + 1))
                 if study.choose_by == "text":
-                    yield RunGroup(name, fraction, "trial", 2, writes_validation=True)
+                    yield RunGroup(name, fraction, "trial", folds * 2, writes_validation=True)
             if fraction == 1 or not same_everywhere:
-                yield RunGroup(
-                    name, fraction, "final", _most_seeds(study, fraction) if method_class(name).seeded else 1
-                )
+                seeds = _most_seeds(study, fraction) if method_class(name).seeded else 1
+                yield RunGroup(name, fraction, "final", folds * seeds)
 
 
 def _most_seeds(study: StudySpec, fraction: float) -> int:
@@ -236,12 +237,13 @@ class _Planner:
         finals = []
         for model in self._study.models:
             for name in self._study.methods:
-                finals += self._final_runs(model, name)
+                for fold in folds_of(self._study):
+                    finals += self._final_runs(model, name, fold)
         # An interrupted study can be judged: what the verdict needs comes before the smaller fractions.
         finals.sort(key=lambda run: -run.spec.fraction)
         return StudyPlan((*self._trials, *finals), tuple(self._searches), self._complete)
 
-    def _final_runs(self, model: ModelSpec, name: str) -> list[PlannedRun]:
+    def _final_runs(self, model: ModelSpec, name: str, fold: int | None) -> list[PlannedRun]:
         fixed = self._study.hyperparameters.get(name, {})
         kind = method_class(name)
         chosen: dict[float, Mapping[str, Any] | None] = {}
@@ -249,7 +251,7 @@ class _Planner:
             if self._study.search_at == "full" and fraction < 1:
                 chosen[fraction] = chosen[1.0]
             else:
-                chosen[fraction] = self._search(model, name, fixed, fraction)
+                chosen[fraction] = self._search(model, name, fixed, fraction, fold)
         finals = []
         for fraction, values in chosen.items():
             if values is None:
@@ -259,9 +261,9 @@ class _Planner:
                 continue
             if fraction < 1 and not self._seeds.ended:  # until then, time is for the looks
                 continue
-            label = "" if fraction == 1 else f"-f{fraction:g}"
+            label = _label(fraction, fold)
             for seed in range(self._number_of_seeds(model, name, fraction) if kind.seeded else 1):
-                finals.append(self._final_run(model, name, values, fraction, seed, f"{label}-s{seed}"))
+                finals.append(self._final_run(model, name, values, fraction, seed, f"{label}-s{seed}", fold))
         return finals
 
     def _number_of_seeds(self, model: ModelSpec, name: str, fraction: float) -> int:
@@ -270,17 +272,24 @@ class _Planner:
         return _most_seeds(self._study, fraction)
 
     def _final_run(
-        self, model: ModelSpec, name: str, values: Mapping[str, Any], fraction: float, seed: int, label: str
+        self,
+        model: ModelSpec,
+        name: str,
+        values: Mapping[str, Any],
+        fraction: float,
+        seed: int,
+        label: str,
+        fold: int | None,
     ) -> PlannedRun:
         """The run with the newest number of test documents, unless it is done with an earlier one, or with all."""
         planned = [
-            self._run(model, name, values, fraction, seed, label, "final", documents)
+            self._run(model, name, values, fraction, seed, label, "final", documents, fold=fold)
             for documents in (*reversed(self._study.scored_documents), None)
         ]
         return next((run for run in planned if is_done(run, self._completed)), planned[0])
 
     def _search(
-        self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float
+        self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float, fold: int | None
     ) -> Mapping[str, Any] | None:
         """The setting for the final runs; None while trials are missing."""
         parameter = search.searched_hyperparameter(name, fixed)
@@ -290,9 +299,9 @@ class _Planner:
         tried: list[tuple[PlannedRun, Trial]] = []
 
         def attempt(value: Scalar) -> None:
-            label = "" if fraction == 1 else f"-f{fraction:g}"
             values = {**fixed, parameter: value}
-            run = self._run(model, name, values, fraction, search.TRIAL_SEED, f"{label}-trial{len(tried) + 1}", "trial")
+            label = f"{_label(fraction, fold)}-trial{len(tried) + 1}"
+            run = self._run(model, name, values, fraction, search.TRIAL_SEED, label, "trial", fold=fold)
             if pruned:
                 run = self._with_limits(run, [trial.rungs for _, trial in tried])
             self._trials.append(run)
@@ -316,7 +325,7 @@ class _Planner:
         chosen, decided_by = (search.best_trial(trials).value if done else None), None
         if done and self._study.choose_by == "text" and len(best := search.two_best(trials)) == 2:
             looks = tuple(
-                self._second_look(model, name, {**fixed, parameter: trial.value}, fraction, number, trial)
+                self._second_look(model, name, {**fixed, parameter: trial.value}, fraction, number, trial, fold)
                 for number, trial in enumerate(best, 1)
             )
             done = not any(math.isnan(look.loss) for _, look in looks)
@@ -326,7 +335,7 @@ class _Planner:
                 chosen = look.value
         chosen = chosen if done else None
         self._searches.append(
-            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, chosen, looks, decided_by)
+            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, chosen, looks, decided_by, fold)
         )
         return {**fixed, parameter: chosen} if done else None
 
@@ -338,9 +347,10 @@ class _Planner:
         fraction: float,
         number: int,
         trial: Trial,
+        fold: int | None,
     ) -> tuple[PlannedRun, SecondLook]:
-        label = f"{'' if fraction == 1 else f'-f{fraction:g}'}-text{number}"
-        run = self._run(model, name, values, fraction, search.SECOND_LOOK_SEED, label, "trial")
+        label = f"{_label(fraction, fold)}-text{number}"
+        run = self._run(model, name, values, fraction, search.SECOND_LOOK_SEED, label, "trial", fold=fold)
         spec = run.spec.model_copy(update={"writes_validation": True})
         run = PlannedRun(spec, self._hashes.run_id(spec), run.name)
         self._trials.append(run)
@@ -368,13 +378,15 @@ class _Planner:
         label: str,
         role: Literal["final", "trial"],
         scored_documents: int | None = None,
+        *,
+        fold: int | None = None,
     ) -> PlannedRun:
         study = self._study
         resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)
         spec = RunSpec(
             model=model,
             prompt=study.prompt,
-            data=study.data,
+            data=study.data if fold is None else study.data.model_copy(update={"fold": fold}),
             method=resolved,
             train=effort(study, name, fraction, self._hashes.train_examples),
             generate=study.generate,
@@ -389,6 +401,16 @@ class _Planner:
         return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{label}")
 
 
+def folds_of(study: StudySpec) -> tuple[int | None, ...]:
+    """The parts of a cross-validation, each of which is the test split of some runs; without one, None alone."""
+    return (None,) if study.data.folds is None else tuple(range(1, study.data.folds + 1))
+
+
+def _label(fraction: float, fold: int | None) -> str:
+    """What distinguishes the runs of a method at one fraction of the data, or in one fold, in their names."""
+    return ("" if fold is None else f"-fold{fold}") + ("" if fraction == 1 else f"-f{fraction:g}")
+
+
 def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Completed) -> tuple[PlannedRun, ...]:
     """A short run for each method whose final runs on all the data shared the machine: it runs alone, for its cost."""
     main = [run for run in runs if run.spec.is_main]
@@ -399,7 +421,11 @@ def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Co
     }
     found = []
     for run in main:
-        if run.spec.seed == 0 and (run.spec.model.name, run.spec.method.name) in shared:
+        if (
+            run.spec.seed == 0
+            and run.spec.data.fold in (None, 1)
+            and (run.spec.model.name, run.spec.method.name) in shared
+        ):
             short = {"max_steps": TIMED_STEPS, "min_steps": TIMED_STEPS, "eval_steps": None, "patience": None}
             train = run.spec.train.model_copy(update=short)
             spec = run.spec.model_copy(update={"role": "timing", "train": train, "scored_documents": None})
@@ -419,6 +445,7 @@ def _search_cell(study: StudySpec, hashes: ContentHashes, group: TrialGroup, com
         model=group.model,
         method=group.method,
         fraction=group.fraction,
+        fold=group.fold,
         hyperparameter=group.hyperparameter,
         trials=tuple(_trial_result(run, trial, completed.get(run.run_id)) for run, trial in group.tried),
         reserve_because=group.refinement_reason,

@@ -131,7 +131,7 @@ def prepare(
         held.enter_context(_held_and_whole(directory, notify))
     begun = directory.read_spec()
     spec = as_begun(spec, begun)
-    budget.check_equal(spec, limits.equal)
+    budget.check_limits(spec, limits.budget_seconds, limits.equal)
     stored = tuple(directory.read_runs(skip_damaged=True))
     kept_plan = _read_budget(directory, limits)
     earlier = budget.earlier_plan(kept_plan, spec, limits.budget_seconds, limits.equal)

@@ -9,7 +9,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods.rows import typed_value
 from tuneoff.metrics.registry import deciding_metric
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
-from tuneoff.spec import StudySpec
+from tuneoff.spec import DataSpec, StudySpec
 from tuneoff.spec.row_names import MARK, method_of
 from tuneoff.spec.toml import Override, SourcedSpec, read_toml
 from tuneoff.study.row_settings import check_distinct, prefixed, with_rows
@@ -70,6 +70,7 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
     if study.until_settled and len(study.methods) + len(study.predictions) < 2:
         place = sourced.place(("until_settled",))
         raise UserError(f"{place}: with one method there is nothing to settle; add a method, or leave it out")
+    _check_folds(study, sourced)
     for name in study.steps:
         if name not in study.methods:
             place = sourced.place(("steps", name))
@@ -95,3 +96,19 @@ def _checked(sourced: SourcedSpec) -> StudySpec:
     checked = follow_task(study.model_copy(update={"hyperparameters": kept, "metric": metric}))
     check_distinct(checked, sourced.place(("methods",)))
     return checked
+
+
+def _check_folds(study: StudySpec, sourced: SourcedSpec) -> None:
+    """Raise `UserError` for what cross-validation cannot be combined with."""
+    if study.data.folds is None:
+        return
+    orders = any(claim.kind in ("cost_order", "loss_order", "best_early") for claim in study.claims)
+    for path, is_given, why in (
+        (("fractions",), study.fractions != (1.0,), "all folds use all the data; leave out --fractions"),
+        (("until_settled",), study.until_settled, "the seeds of all folds are fixed; leave out --until-settled"),
+        (("data", "test_share"), study.data.test_share != DataSpec.model_fields["test_share"].default,
+         "each fold is the test split once; leave out --test-share"),
+        (("claims",), orders, "claims about orders of costs or losses are of one split; remove them"),
+    ):  # fmt: skip
+        if is_given:
+            raise UserError(f"{sourced.place(path)}: with --folds {study.data.folds}, {why}")

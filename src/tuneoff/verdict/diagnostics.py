@@ -48,9 +48,11 @@ def diagnose(
     for model, fraction in dict.fromkeys((record.spec.model.name, record.spec.fraction) for record, _ in finished):
         of_model = [(record, rows) for record, rows in finished if record.spec.model.name == model]
         at_fraction = [(record, rows) for record, rows in of_model if record.spec.fraction == fraction]
-        # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
-        found += _compare_with_zero_shot(at_fraction, _zero_shot_run(at_fraction) or _zero_shot_run(of_model), metric)
-        found += _compare_seeds(at_fraction, fraction, metric)
+        for fold in dict.fromkeys(record.spec.data.fold for record, _ in at_fraction):
+            own = [(record, rows) for record, rows in at_fraction if record.spec.data.fold == fold]
+            # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
+            found += _compare_with_zero_shot(own, _zero_shot_run(own) or _zero_shot_run(of_model), metric)
+            found += _compare_seeds(own, fraction, metric)
     return [*_data_cautions(data), *found, *_search_edges(search), *_close_settings(search)]
 
 

@@ -51,7 +51,8 @@ def rescore(
         record = run.record
         if record.status == "finished" and record.spec.is_main and (predictions := run.predictions):
             new = _rescored(run.dir.path, predictions, documents, dialect, metric)
-            finals[record.spec.model.name, record.spec.method.name, record.spec.seed] = new
+            key = record.spec.model.name, record.spec.method.name, record.spec.seed
+            finals[key] = {**finals.get(key, {}), **new}  # of all folds
             changed.append(_change(record.name, predictions, new, metric))
     outside: dict[tuple[str, int], Mapping[str, float | None]] = {}
     for name, rows in study.outside.items():

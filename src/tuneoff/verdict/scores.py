@@ -17,7 +17,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Compared
 from tuneoff.stats.variance_components import Booleans, Floats, Integers
-from tuneoff.text import join_words
+from tuneoff.text import join_words, plural
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import (
     ModelMethod,
@@ -265,25 +265,39 @@ def _model_scores(
     kept: dict[str, list[Record]] = {method: [] for method in planned}
     notes: list[str] = []
     outputs: dict[tuple[str, int], RunOutputs] = {}
+    folds = study.spec.data.folds if study.spec else None
+    parts: dict[tuple[str, int], dict[int | None, StoredRun]] = {}
     for run in runs:
         record = run.record
-        method, seed = record.spec.method.name, record.spec.seed
+        method, seed, fold = record.spec.method.name, record.spec.seed, record.spec.data.fold
         kept.setdefault(method, [])
         if record.status != "finished":
             notes.append(f"Run {record.name} is excluded: {record.status}.")
             continue
-        if (method, seed) in scores:
+        if fold in (found := parts.setdefault((method, seed), {})):
             raise UserError(
                 f"{run.dir.path}: {method} ran twice with seed {seed}; move one of the two run folders away"
             )
-        scores[method, seed] = _checked(run.outputs, metric, study, run.dir.path)
-        outputs[method, seed] = run.outputs
+        found[fold] = run
         kept[method].append(record)
-    for name, found in outside.items():
-        scores[name, 0] = _checked(found, metric, study, study.path / "outside" / f"{name}.jsonl")
-        outputs[name, 0] = found
+    for key, by_fold in parts.items():
+        if (missing := (folds or 1) - len(by_fold)) > 0:
+            lacks = f"{plural(missing, 'fold')} of {folds} {'is' if missing == 1 else 'are'} missing"
+            notes.append(f"Seed {key[1]} of {row_title(key[0])} is excluded: {lacks}.")
+            continue
+        for run in by_fold.values():
+            _checked(run.outputs, metric, study, run.dir.path)
+        outputs[key] = RunOutputs.joined(
+            [by_fold[fold].outputs for fold in sorted(by_fold, key=lambda fold: fold or 0)]
+        )
+        scores[key] = outputs[key].scores(metric)
+    for name, rows in outside.items():
+        scores[name, 0] = _checked(rows, metric, study, study.path / "outside" / f"{name}.jsonl")
+        outputs[name, 0] = rows
+    if folds is not None:
+        notes.append(_CROSS_VALIDATION.format(folds=folds, others=folds - 1))
     methods = sorted(kept, key=in_order)
-    fixed = {name for name in kept if _is_deterministic(name, runs)}
+    fixed = {name for name in kept if _is_deterministic(name, runs, folds or 1)}
     return Scores(
         methods=(*methods, *(name for name in outside if name not in kept)),
         scores=scores,
@@ -330,17 +344,23 @@ def _checked(found: RunOutputs, metric: str, study: StoredStudy, source: Path) -
 
 
 _ROUNDING = 1e-6  # of scores
+_CROSS_VALIDATION = (
+    "Cross-validation: each document was tested once, by trainings on the other {others} of {folds} parts. These "
+    "trainings share most of their documents, so the intervals hold for methods trained on these documents, not on "
+    "others."
+)
 _NO_GROUPS = (
     "The study folder contains no documents, so each test example counts as a document of its own. "
     "Where several examples share a document, the intervals are too narrow."
 )
 
 
-def _is_deterministic(method: str, runs: Iterable[StoredRun]) -> bool:
-    """Whether the seed changes nothing and the method ran once: a study repeats whatever depends on the seed."""
+def _is_deterministic(method: str, runs: Iterable[StoredRun], folds: int) -> bool:
+    """Whether the seed changes nothing and the method ran once, or once in each of `folds`: a study repeats whatever
+    depends on the seed."""
     known = known_method(method)
     count = sum(run.record.spec.method.name == method for run in runs)
-    return known is not None and not known.seeded and count == 1
+    return known is not None and not known.seeded and count <= folds
 
 
 def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Iterable[str]:
@@ -353,7 +373,7 @@ def _unfinished(study: StoredStudy, kept: Mapping[str, Sequence[Record]]) -> Ite
     parts = []
     for name, found in kept.items():
         known = known_method(name)
-        wanted = study.spec.seeds if known is None or known.seeded else 1
+        wanted = (study.spec.seeds if known is None or known.seeded else 1) * (study.spec.data.folds or 1)
         if name in study.spec.methods and 0 < len(found) < wanted:
             parts.append(f"{row_title(name)} {len(found)} of {wanted}")
     if parts:

@@ -73,6 +73,7 @@ def choose_model(
                 and method in (None, name)
                 and model in (None, run.record.spec.model.name)
             ]
+            own = [run for run in own if run.record.spec.data.fold in (None, 1)]  # losses of two folds do not compare
             own = [run for run in own if not ignores_documents(run.outputs)] or own
             if own:
                 unjudged = fmean(run.record.scores.get(one.scores.metric) or 0.0 for run in own)

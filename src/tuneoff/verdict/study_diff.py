@@ -155,6 +155,7 @@ def _finished_runs(study: StoredStudy) -> dict[str, _ComparedRun]:
         if record.status != "finished" or spec.role != "final":
             continue
         name = f"{spec.model.name}/{spec.method.name}/seed {spec.seed}/fraction {spec.fraction:g}"
+        name += "" if spec.data.fold is None else f"/fold {spec.data.fold}"
         settings = spec.model_dump(
             mode="json", exclude={"data": {"source", "train_file", "validation_file", "test_file"}}
         )

@@ -97,7 +97,7 @@ def _method_rows(
                 title=row_title(method),
                 kind="method",
                 model=model,
-                seeds=len(own),
+                seeds=len({run.record.spec.seed for run in own}),
                 status=dict(Counter(run.record.status for run in own)),
                 runs=tuple(run.name for run in own),
                 scores=_intervals([run.outputs for run in finished], study.groups),

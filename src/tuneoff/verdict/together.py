@@ -52,11 +52,13 @@ class _Part:
         """Any of the runs."""
         return next(iter(self.runs.values()))[0].record
 
-    def identity(self, row: str) -> dict[int, object]:
-        """Seed -> what is equal for the same run of another study: its id is a hash of all that it depends on."""
+    def identity(self, row: str) -> dict[tuple[int, int], object]:
+        """(Seed, fold) -> what is equal for the same run of another study: its id hashes all that it depends on."""
         if row in self.outside:
-            return {0: self.outside[row].fingerprint()}
-        return {run.record.spec.seed: run.record.run_id for run in self.runs.get(row, ())}
+            return {(0, 0): self.outside[row].fingerprint()}
+        return {
+            (run.record.spec.seed, run.record.spec.data.fold or 0): run.record.run_id for run in self.runs.get(row, ())
+        }
 
 
 def judge_studies(studies: Studies, metric: str | None = None, margin: float | None = None) -> Together:
@@ -187,7 +189,10 @@ def _merged(parts: Sequence[_Part], metric: str) -> Scores:
             clashes = name != row
             methods.setdefault(name, f"{own.title(row)} ({part.study})" if clashes else own.title(row))
             scores |= {(name, seed): found for (one, seed), found in own.scores.items() if one == row}
-            outputs |= {(name, run.record.spec.seed): run.outputs for run in part.runs.get(row, ())}
+            by_seed: dict[int, list[RunOutputs]] = {}
+            for run in part.runs.get(row, ()):
+                by_seed.setdefault(run.record.spec.seed, []).append(run.outputs)
+            outputs |= {(name, seed): RunOutputs.joined(found) for seed, found in by_seed.items()}
             if row in part.outside:
                 outputs[name, 0] = part.outside[row]
             costs.setdefault(name, own.costs.get(row, {}))
@@ -221,7 +226,7 @@ def _names(parts: Sequence[_Part]) -> dict[tuple[str, str], str]:
     return names
 
 
-def _same_runs(one: Mapping[int, object], other: Mapping[int, object]) -> bool:
+def _same_runs(one: Mapping[tuple[int, int], object], other: Mapping[tuple[int, int], object]) -> bool:
     """Whether two studies have a row with the same runs; of one of them further seeds may be there."""
     shared = one.keys() & other.keys()
     return bool(shared) and all(one[seed] == other[seed] for seed in shared)
