@@ -38,6 +38,7 @@ from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
 from tuneoff.study.study_file import check_study, read_study
+from tuneoff.study.watching import StudyWatch
 from tuneoff.text import did_you_mean, join_words, parse_duration
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def compare(
     with (
         placed(place, warnings.warn) as folder,
         contextlib.ExitStack() as held,
-        _progress(progress, spec.metric) as observer,
+        _progress(progress, spec.metric, folder) as observer,
     ):
         trackers = open_trackers(tracked, folder, limits.workers)
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
@@ -547,12 +548,17 @@ def _limits(budget: str | float | None, equal: Effort, workers: int | Literal["a
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool | None, metric: str) -> Iterator[Observer]:
+def _progress(wanted: bool | None, metric: str, folder: Path) -> Iterator[Observer]:
     """An observer that shows progress, where it is wanted (None: in notebooks)."""
     if wanted is False or not (wanted or in_notebook()):
         yield SilentObserver()
         return
-    with NotebookProgress() if in_notebook() else Progress(metric=metric) as observer:
+    watched = StudyWatch(folder)
+
+    def board() -> list[str]:
+        return watched.look().summary_lines()
+
+    with NotebookProgress(board) if in_notebook() else Progress(metric=metric, board=board) as observer:
         yield observer
 
 

@@ -69,8 +69,22 @@ def test_one_line_shows_what_runs(display: Display, tmp_path: Path) -> None:
         f"0 runs ended; {name}: train",
         f'<progress value="3" max="10"></progress> 0 runs ended; {name}: step 3 of 10',
         f'<progress value="1" max="8"></progress> 0 runs ended; {name}: text 1 of 8',
-        f"1 runs ended; {name} finished",
-        "1 runs ended",
+        f"1 run ended; {name} finished",
+        "1 run ended",
+    ]
+
+
+def test_the_study_so_far_is_below(display: Display, tmp_path: Path) -> None:
+    run = job(tmp_path)
+    record = Record(run_id=run.run_id, name=run.name, spec=run.spec, status="finished", started_at="2026")
+    with NotebookProgress(lambda: ["1 of 2 runs done", "<i>LoRA</i> 42.1"]) as progress:
+        progress.ended(run, StoredRun(run.dir, record))
+        progress.started(run)
+    below = "<br><small>1 of 2 runs done</small><br><small>&lt;i&gt;LoRA&lt;/i&gt; 42.1</small>"
+    assert display.shown[1:] == [
+        f"1 run ended; lora-s0 finished{below}",
+        f"1 run ended; lora-s0 starts{below}",
+        f"1 run ended{below}",
     ]
 
 

@@ -1,15 +1,17 @@
-"""Progress of a study in a notebook: a bar with the run that works at the moment."""
+"""Progress of a study in a notebook: a bar with the run that works at the moment, and the study so far."""
 
 from __future__ import annotations
 
 import html
 import sys
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from tuneoff.results.events import Event, Generated, PhaseStarted, StepDone
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.study.executor import Job
+from tuneoff.text import plural
 
 
 def in_notebook() -> bool:
@@ -20,11 +22,16 @@ def in_notebook() -> bool:
 
 
 class NotebookProgress:
-    """An observer of runs that shows one line with a bar below the cell."""
+    """An observer of runs that shows one line with a bar below the cell.
 
-    def __init__(self) -> None:
+    `board` has further lines on the study. It is asked when a run has ended.
+    """
+
+    def __init__(self, board: Callable[[], Sequence[str]] | None = None) -> None:
         self._handle: Any = None
         self._ended = 0
+        self._board = board
+        self._lines: Sequence[str] = ()
 
     def __enter__(self) -> Self:
         from IPython.display import HTML, display
@@ -35,23 +42,25 @@ class NotebookProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._show(f"{self._ended} runs ended")
+        self._show(f"{plural(self._ended, 'run')} ended")
 
     def started(self, job: Job) -> None:
-        self._show(f"{self._ended} runs ended; {job.name} starts")
+        self._show(f"{plural(self._ended, 'run')} ended; {job.name} starts")
 
     def event(self, job: Job, event: Event) -> None:
         """Show phases, steps and texts."""
         if isinstance(event, StepDone):
-            self._show(f"{self._ended} runs ended; {job.name}: step", event.step, event.steps)
+            self._show(f"{plural(self._ended, 'run')} ended; {job.name}: step", event.step, event.steps)
         elif isinstance(event, Generated):
-            self._show(f"{self._ended} runs ended; {job.name}: text", event.done, event.total)
+            self._show(f"{plural(self._ended, 'run')} ended; {job.name}: text", event.done, event.total)
         elif isinstance(event, PhaseStarted):
-            self._show(f"{self._ended} runs ended; {job.name}: {event.phase}")
+            self._show(f"{plural(self._ended, 'run')} ended; {job.name}: {event.phase}")
 
     def ended(self, job: Job, run: StoredRun) -> None:
         self._ended += 1
-        self._show(f"{self._ended} runs ended; {job.name} {run.record.status}")
+        if self._board is not None:
+            self._lines = self._board()
+        self._show(f"{plural(self._ended, 'run')} ended; {job.name} {run.record.status}")
 
     def _show(self, text: str, done: int | None = None, total: int | None = None) -> None:
         if self._handle is None:
@@ -60,4 +69,5 @@ class NotebookProgress:
 
         bar = "" if done is None or total is None else f'<progress value="{done}" max="{total}"></progress> '
         count = "" if done is None or total is None else f" {done} of {total}"
-        self._handle.update(HTML(f"{bar}{html.escape(text)}{count}"))
+        below = "".join(f"<br><small>{html.escape(line)}</small>" for line in self._lines)
+        self._handle.update(HTML(f"{bar}{html.escape(text)}{count}{below}"))

@@ -96,7 +96,9 @@ class StudyView:
         return [*map(sanitize, lines), *self._memory(), *self.findings()]
 
     def summary_lines(self) -> list[str]:
-        """For a display that shows the only run at work by itself."""
+        """For a display that shows the only run at work by itself; none before the study has begun."""
+        if not self.begun:
+            return []
         if len(self.working) > 1:
             return [sanitize(self.headline()), *self.board()]
         return [sanitize(self.headline()), *self._memory(), *self.findings()]
