@@ -47,7 +47,10 @@ def draft(suggestion: Suggestion, file: Path, description: str, outlook: Iterabl
         lines += _comment(f"- {fact}")
     for index, line in enumerate(outlook):
         if index == 0:
-            lines += ["#", "# What limited times can detect on this machine, about; tuneoff shrinks the study to them:"]
+            heading = (
+                "What limited times can detect on this machine, as busy as it was; tuneoff shrinks the study to them:"
+            )
+            lines += ["#", *_comment(heading)]
         lines += _comment(f"- {line}")
     lines.append("")
     lines += _settings("study", study, suggestion.why, {"models": [_model(study, file)]})
