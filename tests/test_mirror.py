@@ -40,6 +40,7 @@ MIRROR_NOTHING = {
     "faults/test_out_of_memory.py",
     "faults/test_permissions.py",
     "faults/test_ray_faults.py",
+    "faults/test_two_machines.py",
     "faults/test_reader_flips.py",
     "faults/test_run_crash.py",
     "faults/test_large_study.py",
