@@ -101,6 +101,12 @@ def test_what_the_user_has_set_stays(suggestion) -> None:
     assert made.study.trials == 2
 
 
+def test_a_study_that_stops_when_it_is_settled_keeps_its_seeds(suggestion) -> None:
+    made = suggestion(rows("document", "summary", summaries(words=5)), given=("until_settled",), until_settled=True)
+    assert made.study.seeds == 6
+    assert "seeds" not in made.why
+
+
 def test_methods_that_this_machine_cannot_carry_out_are_left_out(suggestion, monkeypatch: pytest.MonkeyPatch) -> None:
     found = rows("document", "summary", summaries(words=15))
     assert suggestion(found).study.methods == ("zero_shot", "few_shot", "soft_prompt", "lora", "full")

@@ -90,7 +90,7 @@ def suggest(
         if epochs > 1:
             change["train"] = study.train.model_copy(update={"epochs": float(epochs)})
             why["epochs"] = f"one epoch has fewer than {FLOOR_STEPS} steps"
-    if "seeds" not in given:
+    if "seeds" not in given and not study.until_settled:  # that has a number of seeds of its own
         change["seeds"] = SEEDS
         why["seeds"] = "trainings of one method differ; a single seed says nothing about the method"
     if "trials" not in given:
