@@ -117,14 +117,3 @@ def test_cost_bars_have_one_panel_for_each_axis_with_a_cost(rich_study: Path) ->
     bars = rows_of(figures.cost_bars(records_of(rich_study)), "shown")
     assert {row["method"] for row in bars} == {"Zero shot", "Lora", "Full"}  # the failed method has no costs
     assert any(row["shown"] == "538 MB" for row in bars)
-
-
-def test_settings_of_a_method_are_told_apart_by_whole_labels(rich_study: Path) -> None:
-    records = records_of(rich_study)
-    assert figures.specification(figures.cost_bars(records))["columns"] == 3
-    titles = {"lora": "LoRA target_modules=q_proj+v_proj", "full": "LoRA target_modules=q_proj+k_proj"}
-    chart = figures.specification(figures.cost_bars(records, MethodStyles(records, titles)))
-    assert chart["columns"] == 2
-    limits = set(re.findall(r'"labelLimit": (\d+)', json.dumps(chart)))
-    assert "170" not in limits
-    assert "340" in limits

@@ -80,9 +80,6 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         own = [record for record in records if record.status == "finished" and styles.of(record) == style]
         if own:
             costs.append((style.label, costs_of(own)))
-    # Labels of settings differ at their end, so they are not cut; they then take the room of a column.
-    longest = max((len(label) for label, _ in costs), default=0)
-    limit, columns = (170, 3) if longest <= _CHARACTERS_OF_A_LABEL else (340, 2)
     for axis in COST_AXES:
         if axis.better == "more":  # a speed is not a cost
             continue
@@ -98,7 +95,7 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         scale = alt.Scale(domain=[0, max(row["value"] for row in rows) * space], nice=False)
         # Sorted by a field: a list of labels would become part of an expression, which untrusted text must not enter.
         order = alt.EncodingSortField("index", op="min")
-        y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=limit, labelColor=INK[0]))
+        y = alt.Y("method:N", sort=order, title=None, axis=alt.Axis(**_STRIP, labelLimit=170, labelColor=INK[0]))
         base = alt.Chart(inline_data(rows), title=axis.heading).encode(
             x=alt.X("value:Q", axis=None, scale=scale),
             y=y,
@@ -107,10 +104,7 @@ def cost_bars(records: Sequence[Record], styles: MethodStyles | None = None, *, 
         bars = base.mark_bar(cornerRadiusEnd=3, height={"band": 0.62}).encode(color=colour(styles, legend=False))
         text = base.mark_text(align="left", dx=6, color=INK[0], fontSize=12).encode(text="shown:N")
         panels.append(alt.layer(bars, text).properties(width=230, height=max(60, 26 * len(rows))))
-    return styled(panels, columns=columns, title="Cost per run", subtitle=note) if panels else None
-
-
-_CHARACTERS_OF_A_LABEL = 26  # that fit beside a bar if there are three columns
+    return styled(panels, columns=3, title="Cost per run", subtitle=note) if panels else None
 
 
 def timeline(records: Sequence[Record], styles: MethodStyles | None = None) -> Any | None:
