@@ -32,19 +32,25 @@ CHINESE = [f"本文的方法是一种用少量例子训练模型的新方法{ind
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        ({"email": LONG, "subject": SHORT}, LikelyColumns("email", "subject")),
+        ({"email": LONG, "about": SHORT}, LikelyColumns("email", "about")),
+        ({"email": LONG, "subject": SHORT}, LikelyColumns("email", "subject", by_name=True)),
+        ({"review": LONG, "Label": LABELS}, LikelyColumns("review", "Label", by_name=True)),
+        ({"body": LONG, "title": SHORT, "author": OTHER}, LikelyColumns("body", "title", by_name=True)),
+        ({"context": LONG, "question": SHORT, "answer": OTHER}, NOTHING),
+        ({"question": SHORT, "answer": LONG}, LikelyColumns("question", "answer", by_name=True)),
+        ({"title": LONG}, NOTHING),
         ({"Nr": IDS, "Betreff": SHORT, "Mail": LONG, "prio": LABELS}, LikelyColumns("Mail", "Betreff")),
         ({"正文": [f"{text}{text}" for text in CHINESE], "标题": CHINESE}, LikelyColumns("正文", "标题")),
-        ({"email": LONG, "subject": SHORT, "signature": OTHER}, NOTHING),
+        ({"email": LONG, "about": SHORT, "signature": OTHER}, NOTHING),
         ({"email": LONG, "prio": LABELS}, NOTHING),
         ({"email": LONG}, NOTHING),
         ({"a": IDS, "b": IDS}, NOTHING),
-        ({"document": LONG, "subject": SHORT}, LikelyColumns(None, "subject")),
+        ({"document": LONG, "about": SHORT}, LikelyColumns(None, "about")),
         ({"email": LONG, "summary": SHORT}, LikelyColumns("email", None)),
         ({"document": LONG, "summary": SHORT}, NOTHING),
         ({"document": LONG, "reference_1": SHORT, "reference_2": OTHER}, NOTHING),
-        ({"email": LONG, "subject": ["", *SHORT[1:]]}, LikelyColumns("email", "subject")),
-        ({"email": LONG, "subject": ["", ""] * 2 + SHORT[4:]}, NOTHING),
+        ({"email": LONG, "about": ["", *SHORT[1:]]}, LikelyColumns("email", "about")),
+        ({"email": LONG, "about": ["", ""] * 2 + SHORT[4:]}, NOTHING),
     ],
 )
 def test_what_is_guessed(tmp_path: Path, names: dict[str, list[str]], found: LikelyColumns) -> None:
@@ -52,9 +58,9 @@ def test_what_is_guessed(tmp_path: Path, names: dict[str, list[str]], found: Lik
 
 
 def test_what_is_given_is_not_guessed(tmp_path: Path) -> None:
-    names = {"email": LONG, "subject": SHORT, "signature": OTHER}
-    assert columns_of(tmp_path, names, document_column="email", summary_column="subject") == NOTHING
-    assert columns_of(tmp_path, names, summary_column="subject") == LikelyColumns("email", None)
+    names = {"email": LONG, "about": SHORT, "signature": OTHER}
+    assert columns_of(tmp_path, names, document_column="email", summary_column="about") == NOTHING
+    assert columns_of(tmp_path, names, summary_column="about") == LikelyColumns("email", None)
 
 
 def test_a_file_without_a_header_is_left_to_the_message_about_it(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def _with_likely_columns(study: StudySpec) -> tuple[StudySpec, dict[str, str]]:
         why["document_column"] = "a guess: the column with the longest texts"
     if likely.summary is not None:
         change["summary_column"] = likely.summary
-        why["summary_column"] = "a guess: the only other column with texts of several words that differ"
+        reason = "by its name" if likely.by_name else "the only other column with texts of several words that differ"
+        why["summary_column"] = f"a guess: {reason}"
     return study.model_copy(update={"data": study.data.model_copy(update=change)}), why
 
 

@@ -1,7 +1,7 @@
 """Which columns hold documents and wanted texts, by what is in them, where no name says it: a guess.
 
-The documents are the longest texts. The wanted texts are the only other column of texts of several words that differ
-from row to row. Where there are several, nothing is guessed.
+The documents are the longest texts. The wanted texts are the only other column with a name such as `title`, else the
+only other column of texts of several words that differ from row to row. Where there are several, nothing is guessed.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,13 @@ from tuneoff.data.load import open_tables
 from tuneoff.data.source_table import SourceRow
 from tuneoff.spec import DataSpec
 
+# Names of columns that say what is wanted, but not always, and what to call it.
+WANTED_NAMES = {
+    "title": "title", "headline": "headline", "subject": "subject line", "subject_line": "subject line",
+    "question": "question", "answer": "answer", "answers": "answer", "reply": "reply", "label": "label",
+    "keywords": "list of keywords", "abstract": "abstract",
+}  # fmt: skip
+_DOCUMENTS_TOO = {"question", "abstract"}  # of them
 _MOSTLY = 0.9  # of the rows have a text
 _DIFFERENT = 0.5  # of the texts are different
 _FEWEST_WORDS = 2
@@ -25,6 +32,8 @@ class LikelyColumns:
 
     document: str | None = None
     summary: str | None = None
+    by_name: bool = False
+    """Whether it is the name of `summary` that says it."""
 
 
 def likely_columns(spec: DataSpec) -> LikelyColumns:
@@ -46,12 +55,23 @@ def likely_columns(spec: DataSpec) -> LikelyColumns:
     taken = {named_document, *named_summary}
     texts = {name: found for name in names if name not in taken and (found := _texts(rows, name)) is not None}
     by_length = sorted(texts, key=lambda name: median(map(len, texts[name])))
-    document = by_length.pop() if named_document is None and by_length else None
+    possible = [name for name in by_length if wanted_name(name) not in WANTED_NAMES.keys() - _DOCUMENTS_TOO]
+    document = possible[-1] if named_document is None and possible else None
     if named_document is None and document is None:
         return LikelyColumns()
     if named_summary:
         return LikelyColumns(document)
-    return LikelyColumns(document, by_length[0]) if len(by_length) == 1 else LikelyColumns()
+    not_document = [name for name in names if name not in (document, named_document)]
+    by_name = [name for name in not_document if wanted_name(name) in WANTED_NAMES]
+    if len(by_name) == 1:
+        return LikelyColumns(document, by_name[0], by_name=True)
+    others = [name for name in by_length if name != document]
+    return LikelyColumns(document, others[0]) if len(others) == 1 and not by_name else LikelyColumns()
+
+
+def wanted_name(column: str) -> str:
+    """The name of a column as `WANTED_NAMES` has it."""
+    return column.strip().lower().replace(" ", "_")
 
 
 def _texts(rows: Sequence[SourceRow], name: str) -> list[str] | None:

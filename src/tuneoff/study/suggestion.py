@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.data import ColumnsTaken, Dataset, Example, Split, count_documents
 from tuneoff.data.languages import WITHOUT_SPACES
+from tuneoff.data.likely_columns import WANTED_NAMES, wanted_name
 from tuneoff.errors import UserError
 from tuneoff.methods import build, method_class
 from tuneoff.spec import StudySpec
@@ -34,12 +35,7 @@ _LARGEST_SHARE = 0.3
 _MOST_EPOCHS = 5
 _MOST_LENGTH = 1024  # tokens: the time of a step grows with them
 _LENGTH_STEP, _NEW_TOKENS_STEP = 64, 16
-# Names of columns that say what is wanted, and what to call it; and the nouns of documents.
-_WANTED = {
-    "title": "title", "headline": "headline", "subject": "subject line", "subject_line": "subject line",
-    "question": "question", "answer": "answer", "answers": "answer", "reply": "reply", "label": "label",
-    "keywords": "list of keywords", "abstract": "abstract",
-}  # fmt: skip
+# Names of columns of documents that say what a document is.
 _DOCUMENTS = ("article", "dialogue", "email", "paper", "abstract", "review", "question", "message", "report")
 _ANSWERS = ("completion", "output", "response", "messages.assistant", "conversations.assistant")
 _NUMBERS = ("", "one", "two", "three", "four", "five")
@@ -207,7 +203,7 @@ def _instruction(facts: DataFacts, dataset: Dataset) -> tuple[str, str]:
     """What the model is asked to do, and why that is suggested."""
     taken = dataset.columns.get("train")
     columns = [taken.document, *taken.summary] if taken is not None else []
-    document, *wanted = [name.strip().lower().replace(" ", "_") for name in columns] or ["", ""]
+    document, *wanted = [wanted_name(name) for name in columns] or ["", ""]
     noun = next((name for name in _DOCUMENTS if name == document.rstrip("s")), "text")
     language = facts.wanted_language
     other = language is not None and facts.language is not None and language != facts.language
@@ -218,7 +214,7 @@ def _instruction(facts: DataFacts, dataset: Dataset) -> tuple[str, str]:
     if (labels := _labels(examples)) is not None:
         listed = ", ".join(labels)
         return f"Choose the label of the following {noun}: {listed}.", "the wanted texts are a few labels"
-    named = next((_WANTED[name] for name in wanted if name in _WANTED), None)
+    named = next((WANTED_NAMES[name] for name in wanted if name in WANTED_NAMES), None)
     if named is not None:
         article = "an" if named[0] in "aeiou" else "a"
         return f"Write {article} {named} for the following {noun}.{suffix}", f"the column is named {wanted[0]!r}"
