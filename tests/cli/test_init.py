@@ -113,6 +113,13 @@ def test_settings_of_one_method_are_rows() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_folds_test_every_document() -> None:
+    assert main([*COMMAND, "--methods=zero_shot,lora", "--folds=3"]) == 0
+    study = read_study(Path("study.toml"))
+    assert (study.data.folds, study.data.test_share) == (3, 0.1)
+
+
+@pytest.mark.usefixtures("folder")
 def test_columns_without_a_usual_name_are_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(EMAILS, "emails.csv")
     assert main(["init", "emails.csv", *COMMAND[2:], "--methods=zero_shot"]) == 0

@@ -169,7 +169,7 @@ def _rouge_words(facts: DataFacts) -> str | None:
 
 def _test_share(study: StudySpec, dataset: Dataset) -> float | None:
     """A larger fraction for the test, if it is held out and the default gives few documents."""
-    if study.data.source is not None or study.data.test_file is not None:
+    if study.data.source is not None or study.data.test_file is not None or study.data.folds is not None:
         return None
     documents = sum(count_documents(split) for split in (dataset.train, dataset.validation, dataset.test))
     share = max(min(_LARGEST_SHARE, TEST_DOCUMENTS / documents), min(0.5, FEWEST_GROUPS / documents))
