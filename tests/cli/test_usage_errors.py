@@ -62,7 +62,7 @@ from tuneoff.methods import METHODS
         (["judge", "x", "--margin", "wide"], ["--margin wide: a number was expected"]),
         (["emails.csv"], ["tuneoff compare emails.csv"]),
         (["import-pef"], ["did you mean `tuneoff import-peft`?"]),
-        (["xyzzy"], ["no such command; there are compare, check, train"]),
+        (["xyzzy"], ["no such command; there are compare, check, init, train"]),
         (["--epochs", "2"], ["flags come after the command"]),
     ],
 )

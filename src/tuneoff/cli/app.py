@@ -673,7 +673,10 @@ def report(
         ),
     ] = "html",
 ) -> int:
-    """Write the report of a study again from its records, or print its table and its Methods paragraph."""
+    """Write the report of a study again, or print its table.
+
+    Reads the records. Tables come with the Methods paragraph.
+    """
     from tuneoff.api import load_study
     from tuneoff.results.store import placed
 
@@ -757,9 +760,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, or of one run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Check every file of a folder against its digest. Changes no file.
+    """Check every file of a folder against its digest.
 
-    Exit code 0: no file is damaged or missing; 1: some are.
+    Changes no file. Exit code 0: no file is damaged or missing; 1: some are.
     """
     from tuneoff.cli.verification import files_as_json, files_as_text, is_whole
     from tuneoff.results.verification import verify as check_files
