@@ -20,7 +20,12 @@ from pathlib import Path
 
 from tuneoff.profiling import usable_cores
 
-TOKENS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a token of at least thirty-two characters"}
+VARIABLES = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "a token of at least thirty-two characters",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 stays what it is
+}
 NODE = {"object_store_memory": 80 * 10**6, "node_ip_address": "127.0.0.1", "include_dashboard": False}
 
 
@@ -54,7 +59,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6)
     asked = parser.parse_args()
-    os.environ.update({**TOKENS, "RAY_USAGE_STATS_ENABLED": "0"})
+    os.environ.update(VARIABLES)
     found: dict[int, float] = {}
     print("| workers | seconds | speed-up | ideal |\n| --- | --- | --- | --- |")
     for workers in map(int, asked.workers.split(",")):
