@@ -1,6 +1,7 @@
 """The page in a real browser, opened from disk."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,11 @@ from playwright.sync_api import expect, sync_playwright
 
 from support.report_study import load
 from tuneoff.cli import verdicts
+from tuneoff.errors import UserError
+from tuneoff.local_page import LocalPage
 from tuneoff.report.theme import HUES
+from tuneoff.report.watch_page import watch_page
+from tuneoff.study.watching import StudyView
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -363,3 +368,26 @@ def test_ratings_are_saved_by_the_button_and_judged(rich_study: Path, visits: Vi
     assert visit.complaints == []
     shown = verdicts.judge_output([rich_study], "rouge1", None, [file], as_json=False)
     assert "5 ratings: " in shown
+
+
+def test_the_page_of_a_running_study_says_what_cannot_be_read(browser: Any) -> None:
+    views: list[StudyView | UserError] = [UserError("later: written by a later version of tuneoff"), StudyView("later")]
+
+    def view(_asked: object) -> dict[str, Any]:
+        found = views.pop(0) if len(views) > 1 else views[0]
+        if isinstance(found, UserError):
+            raise found
+        return found.as_data()
+
+    served = LocalPage(watch_page("later"), {"view": view}, 0)
+    thread = threading.Thread(target=served.serve, daemon=True)
+    thread.start()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(served.address)
+    expect(page.locator("#away")).to_have_text("later: written by a later version of tuneoff")
+    expect(page.locator("#headline")).to_have_text("later: no study there yet")
+    expect(page.locator("#away")).to_have_text("")
+    context.close()
+    served.close()
+    thread.join()

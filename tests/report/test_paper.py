@@ -53,5 +53,5 @@ def test_the_paragraph_in_markdown_loads_and_links_nothing(rich_study: Path) -> 
 
 
 def test_an_unknown_form_is_refused(rich_study: Path) -> None:
-    with pytest.raises(UserError, match=r"--format latx; did you mean `latex`\?"):
+    with pytest.raises(UserError, match=r"--format latx: no such format; did you mean `latex`\?"):
         write_as("latx", read_summary(rich_study), load(rich_study))

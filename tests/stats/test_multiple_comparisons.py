@@ -36,6 +36,13 @@ def test_equal_errors_give_the_studentized_range_of_tukey(methods: int, df: int)
     )
 
 
+def test_contrasts_in_blocks_have_the_same_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = independent(6, 20)
+    expected = simultaneous_half_widths(found)
+    monkeypatch.setattr("tuneoff.stats.multiple_comparisons._CONTRASTS_AT_ONCE", 4)
+    assert simultaneous_half_widths(found).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+
+
 def test_comparisons_with_a_control_are_those_of_dunnett() -> None:
     others, widths = one_sided_widths(independent(4, 20), control=1)
     assert sorted(others.tolist()) == [0, 2, 3]

@@ -541,10 +541,8 @@ def export(
 ) -> int:
     """Write a model for other programs, and check it there.
 
-    What it loses there is measured.
-
-    The other program loads the export and writes the texts of test documents. They are scored and compared with those
-    of the study.
+    The other program loads the export and writes the texts of test documents. Their scores are compared with those of
+    the study.
     """
     from tuneoff.cli.documents import given_fields
     from tuneoff.cli.exports import asked_for, carry_out_export
@@ -599,7 +597,7 @@ def push(
 ) -> int:
     """Publish a model and its card on the Hugging Face Hub.
 
-    The card has the verdict, and the model gets its score.
+    The card has the verdict, and its metadata the score.
 
     The token is that of `hf auth login` or HF_TOKEN. Documents and generated texts of the study are not sent.
     """
@@ -675,7 +673,7 @@ def report(
 ) -> int:
     """Write the report of a study again, or print its table.
 
-    Reads the records. Tables come with the Methods paragraph.
+    It is made from the study's records. In LaTeX and Markdown the table has the Methods paragraph beside it.
     """
     from tuneoff.api import load_study
     from tuneoff.results.store import placed

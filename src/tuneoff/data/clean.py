@@ -13,6 +13,7 @@ from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow, way
 from tuneoff.errors import UserError
 
 DUPLICATE = "duplicate pair"
+IN_ANOTHER_SPLIT = "document is in {split} too"
 # Of a file. If more of its rows cannot be read, the others are not a sample of it: they are the rows without an accent,
 # a comma, or whatever the fault is.
 LARGEST_UNREADABLE_FRACTION = 0.1
@@ -41,7 +42,7 @@ class Cleaner:
             group = _group_digest(example)
             other = next((name for name, found in groups_elsewhere.items() if group in found), None)
             if other is not None:
-                self._report(split, location, f"document is in {other} too")
+                self._report(split, location, IN_ANOTHER_SPLIT.format(split=other))
                 continue
             if not pairs.add(_pair_digest(example)):
                 # A test split may be a public benchmark: its duplicates are reported but kept.

@@ -100,5 +100,5 @@ PAPER_FORMATS: dict[str, Callable[[StudyInPaper], str]] = {
 def write_as(wanted: str, summary: Summary, study: StoredStudy) -> str:
     """A study in one of `PAPER_FORMATS`. Raises `UserError` for an unknown one."""
     if wanted not in PAPER_FORMATS:
-        raise UserError(f"--format {wanted}{did_you_mean(wanted, [*PAPER_FORMATS, 'html'])}")
+        raise UserError(f"--format {wanted}: no such format{did_you_mean(wanted, [*PAPER_FORMATS, 'html'])}")
     return PAPER_FORMATS[wanted](StudyInPaper.of(summary, study))

@@ -69,9 +69,9 @@ async function look() {
   try {
     const response = await fetch("view", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
     const view = await response.json();
-    if (view.error) throw new Error(view.error);
-    show(view);
-    ended = view.ended;
+    if (view.error) at("away").textContent = escapeControls(view.error);
+    else show(view);
+    ended = Boolean(view.ended);
   } catch {
     at("away").textContent = "The program that serves this page has ended or does not answer. What is shown is its last look.";
   }

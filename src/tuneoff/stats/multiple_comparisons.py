@@ -27,8 +27,8 @@ import numpy as np
 from tuneoff.stats.variance_components import Booleans, Floats, Integers, PairwiseDifferences
 
 LEVEL = 0.95
-# For the distribution of the maximum. They give the critical value to about 0.5 %, as 4,096 Sobol points do; those of
-# SciPy need `scipy.stats`, which takes a second to load.
+# Draws give the critical value to about 0.5 %. 4,096 Sobol points do too, but `scipy.stats`, which has them, takes a
+# second to load.
 _DRAWS = 16384
 _SEED = 20240229
 _CONTRASTS_AT_ONCE = 256
@@ -176,7 +176,7 @@ def _sampled_maxima(covariance: Floats, first: Integers, second: Integers, *, tw
 def _normal_draws(dimensions: int) -> Floats:
     """(dimensions, _DRAWS) standard normals, always the same, with a mean of exactly 0 and covariance of exactly 1.
 
-    Equal moments halve the error of the quantiles that come from them.
+    Without equal moments, twice as many draws are needed for the same error of a quantile.
     """
     draws = np.random.default_rng(_SEED).standard_normal((dimensions, _DRAWS))
     draws -= draws.mean(axis=1, keepdims=True)

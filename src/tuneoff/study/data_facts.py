@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median_low
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from tuneoff.data import Dataset, Example
-from tuneoff.data.clean import DUPLICATE
+from tuneoff.data import Dataset, Example, Split
+from tuneoff.data.clean import DUPLICATE, IN_ANOTHER_SPLIT
 from tuneoff.data.languages import WITHOUT_SPACES, language_of
 from tuneoff.errors import UserError
 from tuneoff.metrics.sentences import split_sentences
@@ -88,6 +88,7 @@ def look_at_texts(study: StudySpec, dataset: Dataset, tokenizer: PreTrainedToken
         lengths = [[len(text) for text in texts] for texts in (documents, wanted)]
     else:
         lengths = [list(map(len, tokenize_as_plain_text(tokenizer, texts))) for texts in (documents, wanted)]
+    elsewhere = {IN_ANOTHER_SPLIT.format(split=split) for split in get_args(Split)}
     cut, frame = (None, None) if tokenizer is None else _fit(study, examples, tokenizer, lengths[0])
     return DataFacts(
         unit="character" if tokenizer is None else "token",
@@ -100,7 +101,7 @@ def look_at_texts(study: StudySpec, dataset: Dataset, tokenizer: PreTrainedToken
         language=language_of(documents),
         wanted_language=language_of(wanted),
         duplicates=sum(row.reason == DUPLICATE for row in dataset.dropped),
-        in_two_splits=sum(row.reason.startswith("document is in ") for row in dataset.dropped),
+        in_two_splits=sum(row.reason in elsewhere for row in dataset.dropped),
         several_references=sum(len(example.references) > 1 for example in test) / len(test),
         cut=cut,
         frame=frame,
@@ -144,10 +145,8 @@ def fact_lines(facts: DataFacts) -> Iterator[str]:
         yield f"{facts.wanted_texts:,} of {facts.sampled:,} wanted texts are different"
     if facts.duplicates or facts.in_two_splits:
         twice = f"{plural(facts.duplicates, 'row')} a second time" if facts.duplicates else ""
-        elsewhere = f"{plural(facts.in_two_splits, 'row')} whose document is in another split" * bool(
-            facts.in_two_splits
-        )
-        yield f"duplicates: {', '.join(filter(None, (twice, elsewhere)))}"
+        elsewhere = f"{plural(facts.in_two_splits, 'row')} whose document is in another split"
+        yield f"duplicates: {', '.join(filter(None, (twice, elsewhere if facts.in_two_splits else '')))}"
     if facts.several_references:
         yield f"{_percent(facts.several_references)} of the test examples have several references"
 

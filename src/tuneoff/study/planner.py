@@ -223,6 +223,22 @@ def _trial_of(value: Scalar, run: PlannedRun, completed: Completed) -> Trial:
     return Trial(value, loss if reached_end and loss is not None else math.inf, rungs)
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """What the runs of one row of the table have in common, at one amount of data and in one fold."""
+
+    model: ModelSpec
+    method: str
+    fraction: float
+    fold: int | None
+
+    @property
+    def label(self) -> str:
+        """What distinguishes amount and fold in the names of runs; empty for all the data without folds."""
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return fold if self.fraction == 1 else f"{fold}-f{self.fraction:g}"
+
+
 class _Planner:
     def __init__(self, study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: SeedPlan | None) -> None:
         self._study, self._hashes, self._completed = study, hashes, completed
@@ -251,7 +267,7 @@ class _Planner:
             if self._study.search_at == "full" and fraction < 1:
                 chosen[fraction] = chosen[1.0]
             else:
-                chosen[fraction] = self._search(model, name, fixed, fraction, fold)
+                chosen[fraction] = self._search(_Cell(model, name, fraction, fold), fixed)
         finals = []
         for fraction, values in chosen.items():
             if values is None:
@@ -261,37 +277,28 @@ class _Planner:
                 continue
             if fraction < 1 and not self._seeds.ended:  # until then, time is for the looks
                 continue
-            label = _label(fraction, fold)
-            for seed in range(self._number_of_seeds(model, name, fraction) if kind.seeded else 1):
-                finals.append(self._final_run(model, name, values, fraction, seed, f"{label}-s{seed}", fold))
+            cell = _Cell(model, name, fraction, fold)
+            finals += [
+                self._final_run(cell, values, seed) for seed in range(self._number_of_seeds(cell) if kind.seeded else 1)
+            ]
         return finals
 
-    def _number_of_seeds(self, model: ModelSpec, name: str, fraction: float) -> int:
-        if self._study.until_settled and fraction == 1:
-            return self._seeds.seeds.get((model.name, name), self._study.looks[0])
-        return _most_seeds(self._study, fraction)
+    def _number_of_seeds(self, cell: _Cell) -> int:
+        if self._study.until_settled and cell.fraction == 1:
+            return self._seeds.seeds.get((cell.model.name, cell.method), self._study.looks[0])
+        return _most_seeds(self._study, cell.fraction)
 
-    def _final_run(
-        self,
-        model: ModelSpec,
-        name: str,
-        values: Mapping[str, Any],
-        fraction: float,
-        seed: int,
-        label: str,
-        fold: int | None,
-    ) -> PlannedRun:
+    def _final_run(self, cell: _Cell, values: Mapping[str, Any], seed: int) -> PlannedRun:
         """The run with the newest number of test documents, unless it is done with an earlier one, or with all."""
         planned = [
-            self._run(model, name, values, fraction, seed, label, "final", documents, fold=fold)
+            self._run(cell, values, seed, f"-s{seed}", "final", documents)
             for documents in (*reversed(self._study.scored_documents), None)
         ]
         return next((run for run in planned if is_done(run, self._completed)), planned[0])
 
-    def _search(
-        self, model: ModelSpec, name: str, fixed: Mapping[str, Scalar], fraction: float, fold: int | None
-    ) -> Mapping[str, Any] | None:
+    def _search(self, cell: _Cell, fixed: Mapping[str, Scalar]) -> Mapping[str, Any] | None:
         """The setting for the final runs; None while trials are missing."""
+        name = cell.method
         parameter = search.searched_hyperparameter(name, fixed)
         if not self._study.trials or parameter is None:
             return fixed
@@ -300,8 +307,7 @@ class _Planner:
 
         def attempt(value: Scalar) -> None:
             values = {**fixed, parameter: value}
-            label = f"{_label(fraction, fold)}-trial{len(tried) + 1}"
-            run = self._run(model, name, values, fraction, search.TRIAL_SEED, label, "trial", fold=fold)
+            run = self._run(cell, values, search.TRIAL_SEED, f"-trial{len(tried) + 1}", "trial")
             if pruned:
                 run = self._with_limits(run, [trial.rungs for _, trial in tried])
             self._trials.append(run)
@@ -325,7 +331,7 @@ class _Planner:
         chosen, decided_by = (search.best_trial(trials).value if done else None), None
         if done and self._study.choose_by == "text" and len(best := search.two_best(trials)) == 2:
             looks = tuple(
-                self._second_look(model, name, {**fixed, parameter: trial.value}, fraction, number, trial, fold)
+                self._second_look(cell, {**fixed, parameter: trial.value}, number, trial)
                 for number, trial in enumerate(best, 1)
             )
             done = not any(math.isnan(look.loss) for _, look in looks)
@@ -335,22 +341,25 @@ class _Planner:
                 chosen = look.value
         chosen = chosen if done else None
         self._searches.append(
-            TrialGroup(model.name, name, fraction, parameter, tuple(tried), reason, chosen, looks, decided_by, fold)
+            TrialGroup(
+                cell.model.name,
+                name,
+                cell.fraction,
+                parameter,
+                tuple(tried),
+                reason,
+                chosen,
+                looks,
+                decided_by,
+                cell.fold,
+            )
         )
         return {**fixed, parameter: chosen} if done else None
 
     def _second_look(
-        self,
-        model: ModelSpec,
-        name: str,
-        values: Mapping[str, Any],
-        fraction: float,
-        number: int,
-        trial: Trial,
-        fold: int | None,
+        self, cell: _Cell, values: Mapping[str, Any], number: int, trial: Trial
     ) -> tuple[PlannedRun, SecondLook]:
-        label = f"{_label(fraction, fold)}-text{number}"
-        run = self._run(model, name, values, fraction, search.SECOND_LOOK_SEED, label, "trial", fold=fold)
+        run = self._run(cell, values, search.SECOND_LOOK_SEED, f"-text{number}", "trial")
         spec = run.spec.model_copy(update={"writes_validation": True})
         run = PlannedRun(spec, self._hashes.run_id(spec), run.name)
         self._trials.append(run)
@@ -370,45 +379,36 @@ class _Planner:
 
     def _run(
         self,
-        model: ModelSpec,
-        name: str,
+        cell: _Cell,
         values: Mapping[str, Any],
-        fraction: float,
         seed: int,
         label: str,
         role: Literal["final", "trial"],
         scored_documents: int | None = None,
-        *,
-        fold: int | None = None,
     ) -> PlannedRun:
-        study = self._study
+        study, name = self._study, cell.method
         resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)
         spec = RunSpec(
-            model=model,
+            model=cell.model,
             prompt=study.prompt,
-            data=study.data if fold is None else study.data.model_copy(update={"fold": fold}),
+            data=study.data if cell.fold is None else study.data.model_copy(update={"fold": cell.fold}),
             method=resolved,
-            train=effort(study, name, fraction, self._hashes.train_examples),
+            train=effort(study, name, cell.fraction, self._hashes.train_examples),
             generate=study.generate,
             score=study.score,
             seed=seed,
             reserved_tokens=self._reserved,
-            fraction=fraction,
+            fraction=cell.fraction,
             role=role,
             scored_documents=scored_documents,
         )
-        prefix = f"{self._slugs[model.name]}-" if len(study.models) > 1 else ""
-        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{label}")
+        prefix = f"{self._slugs[cell.model.name]}-" if len(study.models) > 1 else ""
+        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{cell.label}{label}")
 
 
 def folds_of(study: StudySpec) -> tuple[int | None, ...]:
     """The parts of a cross-validation, each of which is the test split of some runs; without one, None alone."""
     return (None,) if study.data.folds is None else tuple(range(1, study.data.folds + 1))
-
-
-def _label(fraction: float, fold: int | None) -> str:
-    """What distinguishes the runs of a method at one fraction of the data, or in one fold, in their names."""
-    return ("" if fold is None else f"-fold{fold}") + ("" if fraction == 1 else f"-f{fraction:g}")
 
 
 def timing_runs(runs: Iterable[PlannedRun], hashes: ContentHashes, completed: Completed) -> tuple[PlannedRun, ...]:

@@ -175,7 +175,7 @@ def _merged(parts: Sequence[_Part], metric: str) -> Scores:
     names = _names(parts)
     scores: dict[_Key, Mapping[str, float | None]] = {}
     outputs: dict[_Key, RunOutputs] = {}
-    methods: dict[str, str] = {}
+    titles: dict[str, str] = {}
     groups: dict[str, str] = {}
     costs: dict[str, Mapping[str, Cost]] = {}
     deterministic: set[str] = set()
@@ -187,7 +187,7 @@ def _merged(parts: Sequence[_Part], metric: str) -> Scores:
         for row in own.methods:
             name = names[part.study, row]
             clashes = name != row
-            methods.setdefault(name, f"{own.title(row)} ({part.study})" if clashes else own.title(row))
+            titles.setdefault(name, f"{own.title(row)} ({part.study})" if clashes else own.title(row))
             scores |= {(name, seed): found for (one, seed), found in own.scores.items() if one == row}
             by_seed: dict[int, list[RunOutputs]] = {}
             for run in part.runs.get(row, ()):
@@ -198,12 +198,12 @@ def _merged(parts: Sequence[_Part], metric: str) -> Scores:
             costs.setdefault(name, own.costs.get(row, {}))
             deterministic |= {name} if row in own.deterministic else set()
     return Scores(
-        methods=tuple(methods),
+        methods=tuple(titles),
         scores=scores,
         groups=groups,
         costs={name: found for name, found in costs.items() if found},
         deterministic=frozenset(deterministic),
-        titles=methods,
+        titles=titles,
         metric=metric,
         notes=tuple(dict.fromkeys(notes)),
         size=parts[0].scores.size,
