@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import heapq
 import itertools
 import json
@@ -76,6 +77,10 @@ class Turns:
     def used(self) -> float:
         """Processor seconds of the calling thread so far."""
         return float(self._own.used) + time.thread_time() - float(self._own.since)
+
+    def clock(self) -> float:
+        """Virtual seconds, with what the calling thread has computed since its last wait."""
+        return self.now + max(0.0, time.thread_time() - self._own.since + getattr(self._own, "owed", 0.0))
 
     def charge(self, seconds: float) -> None:
         """Count processor seconds that were spent once for all; negative: that do not count."""
@@ -349,43 +354,77 @@ def prepared_study(
     return PreparedStudy(spec, study, inputs, planning, planning.plan({}), (), WHOLE_MACHINE)
 
 
-class Shared:
-    """Computes once what all workers compute alike, and charges each of them for it."""
+class Alike:
+    """Does once what all workers do alike, and holds it once; each worker is charged for it."""
 
     def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._known: dict[Any, tuple[Any, float]] = {}
+        from tuneoff.results.run_dir import RunDir
+        from tuneoff.results.study_dir import StudyDir
+        from tuneoff.study import planner, shared_folder
 
-    def get(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns."""
-        if key in self._known:
-            self._turns.charge(self._known[key][1])
-        else:
-            before = time.thread_time()
-            self._known[key] = (compute(), time.thread_time() - before)
-        return self._known[key][0]
+        self._turns = turns
+        self._accepted, self._run_dir, self._plan = shared_folder.accepted, StudyDir.run_dir, planner.plan
+        self._runs: dict[Path, tuple[Any, float]] = {}
+        self._dirs: dict[str, RunDir] = {}
+        self._plans: dict[Any, tuple[Any, float]] = {}
+        self._known: dict[Any, Any] = {}
+        self._planning = 0.0
+        self.claims: dict[tuple[str, int], dict[str, object]] = {}
+
+    def accepted(self, run: Any) -> Any:
+        """In place of `shared_folder.accepted`: what a run that has ended has left does not change."""
+        found = self._runs.get(run.path)
+        if found is not None:
+            self._turns.charge(found[1])
+            return found[0]
+        before = time.thread_time()
+        stored = self._accepted(run)
+        if stored is not None and stored.record.ended:
+            self._runs[run.path] = stored, time.thread_time() - before
+        return stored
+
+    def run_dir(self, study: Any, name: str) -> Any:
+        """In place of `StudyDir.run_dir`."""
+        if name not in self._dirs:
+            self._dirs[name] = self._run_dir(study, name)
+        return self._dirs[name]
+
+    def plan(self, study: Any, hashes: Any, completed: Mapping[str, Any], seeds: Any = None, known: Any = None) -> Any:
+        """In place of `planner.plan`. What is planned here depends on the trials that have ended, and on nothing else.
+
+        `known` is the worker's own: here it holds only how many runs the worker has planned so far. Each run that is
+        new to it costs what it cost when it was planned for the first time.
+        """
+        ended = frozenset(run_id for run_id, record in completed.items() if record.spec.role == "trial")
+        before, runs = time.thread_time(), len(self._known)
+        if ended not in self._plans:
+            plan = self._plan(study, hashes, completed, seeds, self._known)
+            seconds, new = time.thread_time() - before, len(self._known) - runs
+            if new:
+                self._planning += seconds
+                seconds = 0.0
+            self._plans[ended] = plan, seconds
+        plan, seconds = self._plans[ended]
+        own = {} if known is None else known
+        new = len(plan.runs) - own.get("planned", 0)
+        own["planned"] = len(plan.runs)
+        self._turns.charge(seconds + new * self._planning / max(1, len(self._known)) - (time.thread_time() - before))
+        return plan
 
 
 def carry_out(prepared: Any, workers: int) -> dict[str, Any]:
     """A study on `workers` workers, of which the command itself is one; the figures."""
     from tuneoff.results.run_claims import BEATS_IN_A_LEASE
     from tuneoff.results.run_dir import RunDir
-    from tuneoff.study import planner, runner, shared_folder
+    from tuneoff.results.study_dir import StudyDir
+    from tuneoff.study import jobs, planner, runner, shared_folder
     from tuneoff.study.executor import SilentObserver
     from tuneoff.study.shared_folder import SharedFolderExecutor, take_runs
 
     turns = Turns()
     world = World(turns, recorded_runs(), prediction_texts())
-    shared, ended = Shared(turns), threading.Event()
-    read, make_plan = RunDir.read_record, planner.plan
+    alike, ended = Alike(turns), threading.Event()
     numbers = itertools.count(1)
-
-    def read_once(run: RunDir) -> Any:
-        return shared.get((run.path, run.record_version()), lambda: read(run))
-
-    def plan_once(study: Any, hashes: Any, completed: Mapping[str, Any], *rest: Any) -> Any:
-        ended_runs = frozenset((run_id, record.status) for run_id, record in completed.items())
-        return shared.get(ended_runs, lambda: make_plan(study, hashes, completed, *rest))
 
     def executor(*, may_be_lost: bool) -> SharedFolderExecutor:
         replace = (lambda: turns.start(work, RESTART_SECONDS)) if may_be_lost else None
@@ -411,9 +450,15 @@ def carry_out(prepared: Any, workers: int) -> dict[str, Any]:
         changed.enter_context(mock.patch.object(runner, "check_before_runs"))  # the models are names
         changed.enter_context(mock.patch.object(os, "fsync"))  # what a disk takes for it is not virtual time
         changed.enter_context(mock.patch.object(shared_folder, "_beating", world.beating))
+        changed.enter_context(mock.patch.object(jobs, "monotonic", turns.clock))
         if workers > 1:
-            changed.enter_context(mock.patch.object(RunDir, "read_record", read_once))
-            changed.enter_context(mock.patch.object(planner, "plan", plan_once))
+            changed.enter_context(mock.patch.object(shared_folder, "accepted", alike.accepted))
+            changed.enter_context(
+                mock.patch.object(StudyDir, "run_dir", lambda study, name: alike.run_dir(study, name))
+            )
+            changed.enter_context(mock.patch.object(planner, "plan", alike.plan))
+            claims = functools.partial(shared_folder.Claims, _claims=alike.claims)
+            changed.enter_context(mock.patch.object(shared_folder, "Claims", claims))
         for _ in range(workers - 1):
             turns.start(work)
         turns.start(lambda: world.beat(LEASE_SECONDS / BEATS_IN_A_LEASE, ended.is_set))

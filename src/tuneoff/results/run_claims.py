@@ -72,7 +72,7 @@ class Claims:
     worker: str
     lease_seconds: float = LEASE_SECONDS
     clock: Callable[[], float] = time.monotonic
-    _seen: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
+    _seen: dict[str, tuple[int, int, float]] = field(default_factory=dict)  # run -> claim, beat, time of the beat
     _claims: dict[tuple[str, int], dict[str, object]] = field(default_factory=dict)
 
     def take(self, run: str, now: str) -> Claim | None:
@@ -126,6 +126,11 @@ class Claims:
             if holder.ended == "failed":
                 Claim(self.study / CLAIMS / holder.run, holder.run, holder.number).release()
 
+    def forget(self, run: str) -> None:
+        """Keep nothing of a run that has ended: a study may have 10,000."""
+        if (seen := self._seen.pop(run, None)) is not None:
+            self._claims.pop((run, seen[0]), None)
+
     def release_lost(self, workers: str, run: str | None = None) -> None:
         """End the claims of dead processes, whose names begin with `workers`: of `run`, or of all. Raises `OSError`."""
         holders = self.holders() if run is None else filter(None, [self.holder(run)])
@@ -154,10 +159,10 @@ class Claims:
 
     def _has_expired(self, holder: Holder) -> bool:
         """Whether this process has watched the claim for the time of a lease without a new beat."""
-        key, now = (holder.run, holder.number), self.clock()
-        beat, since = self._seen.get(key, (None, now))
-        if beat != holder.beat:
-            self._seen[key] = holder.beat, now
+        now = self.clock()
+        number, beat, since = self._seen.get(holder.run, (None, None, now))
+        if (number, beat) != (holder.number, holder.beat):
+            self._seen[holder.run] = holder.number, holder.beat, now
             return False
         return now - since >= self.lease_seconds
 

@@ -20,17 +20,16 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tuneoff import stopping
-from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
-from tuneoff.methods import method_class
 from tuneoff.plugins import Registry
 from tuneoff.profiling import usable_cores
 from tuneoff.profiling.memory import out_of_memory_kills
 from tuneoff.results.events import Event, Follower, Note, RunSoFar
 from tuneoff.results.failures import no_room
-from tuneoff.results.run_dir import RunDir, StoredRun
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
-from tuneoff.spec import RunSpec
+from tuneoff.study.jobs import Job as Job  # for executors of other packages
+from tuneoff.study.jobs import longest_first, more_of
 from tuneoff.study.launcher import (
     WHOLE_MACHINE,
     Launcher,
@@ -46,26 +45,6 @@ from tuneoff.text import did_you_mean, sanitize
 TICK_SECONDS = 0.1
 RETRY_PARTS = 2  # in which a run that the system has killed computes each micro-batch
 _TAIL_BYTES, _TAIL_LINES = 4000, 15
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to carry out, with the folder that it writes into."""
-
-    spec: RunSpec
-    run_id: str
-    name: str
-    dir: RunDir
-    keep_texts: bool = True
-    """Whether generated texts may be written into the folder."""
-    number_format: NumberFormat | None = None
-    """For a model whose precision is `auto`; None: the run decides."""
-
-    @property
-    def processes(self) -> int:
-        """Processes that train together; a method that trains nothing needs no other."""
-        count = self.spec.train.processes
-        return count if count > 1 and method_class(self.spec.method.name).trains else 1
 
 
 class Observer(Protocol):
@@ -122,7 +101,9 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """Carry out `jobs` and yield each run when it has ended; the order is that of the ends.
 
-        A run that fails, crashes or is killed has a record that says so, and the next one starts.
+        A run that fails, crashes or is killed has a record that says so, and the next one starts. With a free worker
+        an executor may ask `tuneoff.study.jobs.more_of(jobs)` for runs that have become possible by those that it has
+        yielded.
         """
         ...
 
@@ -190,7 +171,7 @@ class LocalExecutor:
         """See `Executor.run`. Raises `RunFailure` if no process can be started at all."""
         with stopping.signals_raise():
             if self._layout.processes > 1 and len(jobs) > 1:
-                yield from self._run_concurrently(jobs, _Serialized(observer))
+                yield from self._run_concurrently(jobs, Serialized(observer))
                 return
             never = threading.Event()
             for job in jobs:
@@ -214,46 +195,52 @@ class LocalExecutor:
         self._idle.append(started)
 
     def _run_concurrently(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
-        """Each worker is a thread that uses one launcher. The first error of a worker ends all and is raised."""
-        waiting = deque(jobs)
+        """Each run is watched by a thread, which uses one launcher. The first error of one ends all and is raised."""
+        waiting = deque(longest_first(jobs))
         stop = threading.Event()
-        results: queue.SimpleQueue[StoredRun | BaseException | None] = queue.SimpleQueue()  # None: a worker has ended
+        results: queue.SimpleQueue[StoredRun | BaseException | None] = queue.SimpleQueue()  # None: was stopped
+        threads: list[threading.Thread] = []
+        working, failure = 0, None
 
-        def work() -> None:
+        def carry_out(job: Job) -> None:
+            result: StoredRun | BaseException | None = None
             try:
                 with self._worker_launcher() as started:
-                    while not stop.is_set():
-                        try:
-                            job = waiting.popleft()
-                        except IndexError:
-                            return
-                        results.put(self._carry_out(job, started, observer, stop))
+                    result = self._carry_out(job, started, observer, stop)
             except _Stopped:
                 pass
             except BaseException as error:
                 stop.set()
-                results.put(error)
+                result = error
             finally:
-                results.put(None)
+                results.put(result)
 
-        threads = [threading.Thread(target=work) for _ in range(min(self._layout.processes, len(jobs)))]
-        working, failure = len(threads), None
+        def start_runs() -> None:
+            nonlocal working
+            while waiting and working < self._layout.processes and not stop.is_set():
+                threads.append(threading.Thread(target=carry_out, args=(waiting.popleft(),)))
+                threads[-1].start()
+                working += 1
+
         try:
-            for thread in threads:
-                thread.start()
+            start_runs()
             while working:
                 stopping.raise_again()
                 try:
                     # Not `join`: an interrupted one takes a thread that is still working for ended (CPython 3.11).
                     result = results.get(timeout=TICK_SECONDS)
                 except queue.Empty:
-                    continue
-                if result is None:
-                    working -= 1
-                elif isinstance(result, BaseException):
-                    failure = failure or result
+                    pass
                 else:
-                    yield result
+                    working -= 1
+                    start_runs()
+                    if isinstance(result, BaseException):
+                        failure = failure or result
+                    elif result is not None:
+                        yield result
+                if not waiting and working < self._layout.processes and not stop.is_set():
+                    waiting.extend(longest_first(more_of(jobs)))
+                    start_runs()
         finally:
             with stopping.signals_ignored():
                 stop.set()
@@ -276,7 +263,7 @@ class LocalExecutor:
         return run
 
 
-class _Serialized:
+class Serialized:
     """Calls an observer from several threads, one call at a time."""
 
     def __init__(self, observer: Observer) -> None:

@@ -14,7 +14,7 @@ from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile
 from tuneoff.spec import StudySpec
 from tuneoff.study import planner
-from tuneoff.study.planner import ContentHashes, PlannedRun, SeedPlan, StudyPlan
+from tuneoff.study.planner import ContentHashes, KnownRuns, PlannedRun, SeedPlan, StudyPlan
 from tuneoff.verdict.look_sentences import decided_at
 from tuneoff.verdict.looks import TakenLook, next_look, takes_part
 from tuneoff.verdict.scores import Scores, load_scores
@@ -37,6 +37,7 @@ class StudyPlanner:
 
     def __init__(self, study: StudySpec, directory: StudyDir, hashes: ContentHashes, dataset: Dataset) -> None:
         self.study = study
+        self._planned: tuple[StudySpec, KnownRuns] = study, {}
         self._dir, self._hashes = directory, hashes
         self._groups = {example.id: example.group for example in dataset.test}
         self._known: dict[str, _Known] = {}
@@ -45,19 +46,26 @@ class StudyPlanner:
     def plan(self, stored: Mapping[str, StoredRun]) -> StudyPlan:
         """The runs that are known so far. `stored`: runs by their ids."""
         study = self.study
+        if self._planned[0] is not study:
+            self._planned = study, {}
+        known = self._planned[1]
         completed = {run_id: run.record for run_id, run in stored.items()}
         if not study.until_settled:
-            return planner.plan(study, self._hashes, completed)
+            return planner.plan(study, self._hashes, completed, known=known)
         taken: dict[str, tuple[TakenLook, ...]] = {model.name: () for model in study.models}
         while True:
             seeds = self._seed_plan(taken)
-            plan = planner.plan(study, self._hashes, completed, seeds)
+            plan = planner.plan(study, self._hashes, completed, seeds, known)
             before = dict(taken)
             for model in taken:
                 runs = [run for run in plan.runs if run.spec.is_main and run.spec.model.name == model]
                 taken[model] = self._looks(model, runs, stored, taken[model])
             if taken == before:
                 return plan
+
+    def opens_others(self, run: StoredRun) -> bool:
+        """Whether the end of a run may make runs possible that were not planned before."""
+        return bool(self.study.until_settled) or run.record.spec.role == "trial"
 
     def sentences(self, model: str, number: int) -> Iterable[str]:
         """What was decided at the looks on a model from the look `number` (from 0) on, one sentence a look."""

@@ -6,7 +6,7 @@ The planner is an ask/tell loop: `next_runs` returns the runs that are known and
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +136,16 @@ def next_runs(study: StudySpec, hashes: ContentHashes, completed: Completed) -> 
     return plan(study, hashes, completed).missing(completed)
 
 
-def plan(study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: SeedPlan | None = None) -> StudyPlan:
+KnownRuns = dict[Hashable, PlannedRun]
+
+
+def plan(
+    study: StudySpec,
+    hashes: ContentHashes,
+    completed: Completed,
+    seeds: SeedPlan | None = None,
+    known: KnownRuns | None = None,
+) -> StudyPlan:
     """The runs of a study: models x methods x fractions of the data x seeds, seeds paired across methods.
 
     With trials, the final runs of a method are known when all its trials have ended. A method whose seed changes
@@ -146,8 +155,10 @@ def plan(study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: S
     With pruning, trials are known one by one: the limits of a trial follow from the earlier ones.
 
     `seeds` is for a study that stops when it is settled (see `tuneoff.study.looks`); None before its first look.
+    `known` keeps the runs of earlier plans of the same study on the same contents, because specs and ids take most of
+    the time of a plan.
     """
-    return _Planner(study, hashes, completed, seeds).plan()
+    return _Planner(study, hashes, completed, seeds, {} if known is None else known).plan()
 
 
 def build_methods(study: StudySpec) -> dict[str, Method]:
@@ -240,7 +251,15 @@ class _Cell:
 
 
 class _Planner:
-    def __init__(self, study: StudySpec, hashes: ContentHashes, completed: Completed, seeds: SeedPlan | None) -> None:
+    def __init__(
+        self,
+        study: StudySpec,
+        hashes: ContentHashes,
+        completed: Completed,
+        seeds: SeedPlan | None,
+        known: KnownRuns,
+    ) -> None:
+        self._known = known
         self._study, self._hashes, self._completed = study, hashes, completed
         self._seeds = seeds or SeedPlan({}, ended=not study.until_settled)
         self._reserved = reserved_tokens(study)
@@ -385,6 +404,20 @@ class _Planner:
         label: str,
         role: Literal["final", "trial"],
         scored_documents: int | None = None,
+    ) -> PlannedRun:
+        key = (cell, tuple(sorted(values.items())), seed, label, role, scored_documents)
+        if key not in self._known:
+            self._known[key] = self._new_run(cell, values, seed, label, role, scored_documents)
+        return self._known[key]
+
+    def _new_run(
+        self,
+        cell: _Cell,
+        values: Mapping[str, Any],
+        seed: int,
+        label: str,
+        role: Literal["final", "trial"],
+        scored_documents: int | None,
     ) -> PlannedRun:
         study, name = self._study, cell.method
         resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)

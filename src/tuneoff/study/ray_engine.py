@@ -34,6 +34,7 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec
 from tuneoff.study import concurrency, ray_task
 from tuneoff.study.executor import Job, Observer
+from tuneoff.study.jobs import longest_first, more_of
 from tuneoff.study.launcher import Layout
 from tuneoff.study.ray_task import RayAnswer, RayTask
 from tuneoff.study.resources import count_parameters, gigabytes, least_memory
@@ -194,7 +195,7 @@ class RayExecutor:
             self._freed.add(study.path)
 
     def _run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
-        waiting = deque(jobs)
+        waiting = deque(longest_first(jobs) if self._capacity(jobs[0]) > 1 else jobs)
         losses = Counter[str]()
         sent: dict[Any, _Sent] = {}
         try:
@@ -216,10 +217,17 @@ class RayExecutor:
                     elif (run := self._result(task.job)) is not None:
                         self._end(task, run, observer)
                         yield run
+                if sent and not waiting and len(sent) < self._capacity(jobs[0]):
+                    waiting.extend(longest_first(more_of(jobs)))
         finally:
             if sent:
                 with stopping.signals_ignored():
                     self._cancel(list(sent))
+
+    def _capacity(self, job: Job) -> int:
+        """Tasks like this one that the cluster can do at the same time."""
+        nodes = _nodes(self._ray)
+        return nodes.capacity(self._need(job, nodes))
 
     def _send(self, waiting: deque[Job], sent: dict[Any, _Sent], observer: Observer) -> None:
         """Submit as many tasks as the cluster can run, and some more, so that no node waits for this process."""

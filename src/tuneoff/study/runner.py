@@ -34,8 +34,16 @@ from tuneoff.study.budget_keeper import HEADROOM, BudgetKeeper, time_for_runs
 from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
 from tuneoff.study.correction import with_headroom
 from tuneoff.study.duration import Speeds
-from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, SilentObserver, closed_at_the_end
+from tuneoff.study.executor import (
+    Executor,
+    LocalExecutor,
+    Observer,
+    Serialized,
+    SilentObserver,
+    closed_at_the_end,
+)
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
+from tuneoff.study.jobs import Durations, Job, OpenJobs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.number_format import decide_number_format
@@ -253,9 +261,15 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
 
 
 def jobs_of(
-    runs: Iterable[PlannedRun], directory: StudyDir, *, keep_texts: bool, number_format: NumberFormat | None
+    runs: Iterable[PlannedRun],
+    directory: StudyDir,
+    *,
+    keep_texts: bool,
+    number_format: NumberFormat | None,
+    completed: planner.Completed,
 ) -> list[Job]:
-    """Planned runs as an executor takes them."""
+    """Planned runs as an executor takes them. `completed` shows how long such runs take."""
+    durations = Durations(completed)
     return [
         Job(
             run.spec,
@@ -264,6 +278,7 @@ def jobs_of(
             directory.run_dir(run.folder),
             keep_texts=keep_texts,
             number_format=number_format,
+            expected_seconds=durations.expected(run.spec),
         )
         for run in runs
     ]
@@ -315,7 +330,8 @@ class _Runner:
         correct: bool,
     ) -> None:
         self._spec, self._dir, self._inputs = prepared.spec, prepared.dir, prepared.inputs
-        self._executor, self._observer = executor, observer
+        self._executor = executor
+        self._observer = Serialized(observer)  # looks are reported while runs report, too
         self._keep_texts, self._shared = keep_texts, shared
         self._budget = prepared.budget
         self._keeper: BudgetKeeper | None = None
@@ -332,6 +348,7 @@ class _Runner:
         # Another process may have worked here between `prepare` and the lock.
         self._stored = stored_by_id(prepared.dir.read_runs(skip_damaged=True, known=prepared.stored))
         self._planner = prepared.planner
+        self._looks_said: dict[str, int] = {}  # model -> looks that were reported
         self._attempted: set[str] = set()
         self._uncovered: list[str] = []
         self._number_format = prepared.number_format or self._decide_number_format()
@@ -348,13 +365,11 @@ class _Runner:
         self._write_frame(plan)
         timing: tuple[PlannedRun, ...] = ()
         try:
+            self._looks_said = {model.name: len(self._planner.taken(model.name)) for model in self._spec.models}
             while jobs := self._jobs(self._next_batch(plan)):
-                before = {model.name: len(self._planner.taken(model.name)) for model in self._spec.models}
                 self._carry_out(jobs, self._executor)
                 plan = self._plan()
-                for model, number in before.items():
-                    for sentence in self._planner.sentences(model, number):
-                        self._observer.event(jobs[-1], Note(text=sentence))
+                self._report_looks(jobs[-1])
                 if self._keeper is not None and self._correct(self._keeper, plan, jobs[-1]):
                     plan = self._plan()
                     self._write_frame(plan)
@@ -376,6 +391,23 @@ class _Runner:
             if self._shared and plan.complete and not plan.missing(self._completed()):
                 self._dir.end_sharing()
         return self._dir.load(self._stored.values())
+
+    def _report_looks(self, last: Job) -> None:
+        """Say what was decided at the looks since the last call."""
+        for model, number in self._looks_said.items():
+            for sentence in self._planner.sentences(model, number):
+                self._observer.event(last, Note(text=sentence))
+            self._looks_said[model] = len(self._planner.taken(model))
+
+    def _more(self, last: Job) -> list[Job]:
+        """Runs that have become possible while others work. With a time limit, each batch is decided after another."""
+        if self._keeper is not None:
+            return []
+        plan = self._plan()
+        self._report_looks(last)
+        if jobs := self._jobs(self._next_batch(plan)):
+            self._write_plan(plan)
+        return jobs
 
     def _next_batch(self, plan: StudyPlan) -> Sequence[PlannedRun]:
         missing = [run for run in plan.missing(self._completed()) if run.run_id not in self._attempted]
@@ -408,17 +440,32 @@ class _Runner:
     def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
         """Runs that were not attempted in this session: one that failed is not repeated at once."""
         untried = (run for run in runs if run.run_id not in self._attempted)
-        jobs = jobs_of(untried, self._dir, keep_texts=self._keep_texts, number_format=self._number_format)
+        jobs = jobs_of(
+            untried,
+            self._dir,
+            keep_texts=self._keep_texts,
+            number_format=self._number_format,
+            completed=self._completed(),
+        )
         self._attempted.update(job.run_id for job in jobs)
         self._dir.forget_runs(job.dir.name for job in jobs)
         return jobs
 
     def _carry_out(self, jobs: list[Job], executor: Executor) -> None:
         waiting = {job.run_id: job for job in jobs}
+
+        def more() -> list[Job]:
+            found = self._more(jobs[-1])
+            waiting.update((job.run_id, job) for job in found)
+            return found
+
+        open_jobs = OpenJobs(jobs, more)
         try:
-            with closed_at_the_end(executor.run(jobs, self._observer)) as runs:
+            with closed_at_the_end(executor.run(open_jobs, self._observer)) as runs:
                 for run in runs:
                     self._stored[run.record.run_id] = run
+                    if self._planner.opens_others(run):
+                        open_jobs.changed()
                     waiting.pop(run.record.run_id, None)
                     self._cover(run.name)
         except BaseException:

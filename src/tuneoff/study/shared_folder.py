@@ -30,10 +30,12 @@ from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import WorkFile
 from tuneoff.study.compatibility import keeps_earlier_runs
-from tuneoff.study.executor import Executor, Job, LocalExecutor, Observer, closed_at_the_end
+from tuneoff.study.executor import Executor, LocalExecutor, Observer, closed_at_the_end
 from tuneoff.study.inputs import StudyInputs
+from tuneoff.study.jobs import Job, OpenJobs, longest_first, more_of
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.looks import StudyPlanner
+from tuneoff.study.planner import PlannedRun
 from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare, stored_by_id
 
 _POLL_SECONDS = 2.0
@@ -93,7 +95,7 @@ class SharedFolderExecutor:
         self._may_take = may_take
         self._clock, self._sleep = clock, sleep
         self._claims: dict[Path, Claims] = {}
-        self._reported: set[tuple[str, int]] = set()
+        self._reported: dict[str, int] = {}  # run -> number of the claim that was reported
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -106,7 +108,7 @@ class SharedFolderExecutor:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. A run that failed elsewhere is not tried again here."""
-        waiting = {job.dir.name: job for job in jobs}
+        waiting = {job.dir.name: job for job in jobs}  # runs that this process knows of and has not seen ended
         alone = True
         waited = 0.0  # since this process found a run to do
         held: dict[str, None] = {}  # runs that others carry out; the one that was looked at longest ago comes first
@@ -142,6 +144,9 @@ class SharedFolderExecutor:
             if taken:
                 yield from self._carry_out(taken, observer)
                 waited = 0.0
+            elif more := more_of(jobs):
+                waiting |= self._from_own_place({job.dir.name: job for job in more})
+                waited = 0.0
             elif held and not meets_others:
                 pause = min(max(self._poll, waited * _POLL_SHARE), self._poll * _MOST_POLLS)
                 pause = max(pause, _POLL_SECONDS_EACH * len(held))
@@ -151,17 +156,18 @@ class SharedFolderExecutor:
                 return
 
     def _from_own_place(self, waiting: dict[str, Job]) -> dict[str, Job]:
-        """The runs of each kind from another one on for each worker.
+        """The runs of each kind, longest first; of those that take equally long, from another one on for each worker.
 
         If all began with the first one, each would have to look at the claims of all others before it finds a run.
         """
         part = zlib.crc32(self.worker.encode(errors="replace")) / 2**32
-        found: dict[str, Job] = {}
-        for _, alike in itertools.groupby(waiting.items(), key=lambda item: _kind(item[1])):
+        found: list[Job] = []
+        jobs = longest_first(waiting.values())
+        for _, alike in itertools.groupby(jobs, key=lambda job: (job.kind, job.expected_seconds)):
             runs = list(alike)
             start = int(part * len(runs))
-            found.update(runs[start:] + runs[:start])
-        return found
+            found += runs[start:] + runs[:start]
+        return {job.dir.name: job for job in found}
 
     def _claims_of(self, job: Job) -> Claims:
         study = study_of(job).path
@@ -173,6 +179,8 @@ class SharedFolderExecutor:
         """What has become of a run, whoever carries it out."""
         run = accepted(job.dir)
         if run is not None and run.record.ended:
+            self._claims_of(job).forget(job.dir.name)
+            self._reported.pop(job.dir.name, None)
             return RunState(True, run)
         holder = self._claims_of(job).holder(job.dir.name)
         return RunState(holder is not None and holder.ended == "failed", run, holder)
@@ -180,8 +188,8 @@ class SharedFolderExecutor:
     def report(self, look: RunState, job: Job, observer: Observer) -> None:
         """Say who carries out a run, once."""
         holder = look.holder
-        if holder is not None and (job.dir.name, holder.number) not in self._reported:
-            self._reported.add((job.dir.name, holder.number))
+        if holder is not None and self._reported.get(job.dir.name) != holder.number:
+            self._reported[job.dir.name] = holder.number
             observer.event(job, Note(text=f"carried out by {holder.worker} since {holder.since}"))
 
     def _carry_out(self, taken: Sequence[tuple[Job, Claim]], observer: Observer) -> Iterator[StoredRun]:
@@ -290,11 +298,6 @@ def _attempt(job: Job, number: int) -> RunDir:
     return attempt
 
 
-def _kind(job: Job) -> tuple[str, float]:
-    """Runs of one kind may be carried out in any order; final runs on all the data come before those on less."""
-    return job.spec.role, job.spec.fraction if job.spec.role == "final" else 1.0
-
-
 def _is_done(run: RunDir) -> bool:
     found = accepted(run)
     return found is not None and found.record.ended
@@ -373,17 +376,26 @@ def take_runs(
     """
     attempted: set[str] = set()
     planner = StudyPlanner(work.spec, directory, inputs.hashes, inputs.dataset)
-    while True:
-        stored = tuple(directory.read_runs(skip_damaged=True, known=stored))
-        missing = planner.plan(stored_by_id(stored)).missing(completed_by_id(stored))
-        untried = (run for run in missing if run.run_id not in attempted)
-        jobs = jobs_of(untried, directory, keep_texts=work.keep_texts, number_format=work.number_format)
-        if not jobs:
-            return len(missing)
-        attempted.update(job.run_id for job in jobs)
+    known = stored_by_id(directory.read_runs(skip_damaged=True, known=stored))
+    missing: tuple[PlannedRun, ...] = ()
+
+    def possible() -> list[Job]:
+        nonlocal missing
+        completed = completed_by_id(known.values())
+        missing = planner.plan(known).missing(completed)
+        untried = [run for run in missing if run.run_id not in attempted]
+        attempted.update(run.run_id for run in untried)
+        return jobs_of(
+            untried, directory, keep_texts=work.keep_texts, number_format=work.number_format, completed=completed
+        )
+
+    while jobs := OpenJobs(possible(), possible):
         with closed_at_the_end(executor.run(jobs, observer)) as runs:
-            for _ in runs:
-                pass
+            for run in runs:
+                known[run.record.run_id] = run
+                if planner.opens_others(run):
+                    jobs.changed()
+    return len(missing)
 
 
 class _Counting:
