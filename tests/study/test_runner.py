@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_executor import TEXT, FakeExecutor
+from support.fake_executor import TEXT, EagerExecutor, FakeExecutor
+from support.fake_runs import PRELOAD
 from tiny import example_row
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir, StoredRun
@@ -19,9 +20,9 @@ from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Sta
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, PlanFile, ReducedSettings, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
-from tuneoff.study import concurrency, runner, speed_probe
+from tuneoff.study import concurrency, jobs, runner, speed_probe
 from tuneoff.study.duration import Speeds
-from tuneoff.study.executor import Job, SilentObserver
+from tuneoff.study.executor import Job, LocalExecutor, SilentObserver
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 
@@ -79,6 +80,31 @@ def test_final_runs_follow_from_trials(spec_of: SpecOf, tmp_path: Path) -> None:
     chosen = {cell.method: cell.chosen for cell in search.cells}
     finals = [record for record in done.records if record.spec.role == "final"]
     assert {record.spec.method.hyperparameters.get("learning_rate") for record in finals} >= {chosen["lora"]}
+
+
+def test_a_final_run_starts_while_a_trial_of_another_method_works(spec_of: SpecOf, tmp_path: Path) -> None:
+    """The trial of LoRA ends when the final run of zero-shot has started, and fails if that never happens."""
+    prepared = prepare(spec_of(methods=("zero_shot", "lora"), trials=2), tmp_path)
+    target = "support.fake_runs:lora_trial_waits_for_zero_shot"
+    with LocalExecutor(Layout(2, 1), preload=PRELOAD, start_method="forkserver", target=target) as executor:
+        done = runner.carry_out_study(prepared, executor, SilentObserver())
+    assert done.complete
+    assert {record.name: record.status for record in done.records if record.status != "finished"} == {}
+
+
+def test_results_do_not_depend_on_the_order_of_the_runs(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PLANNING_SHARE", 1e9)
+    spec = spec_of(trials=2, seeds=2, fractions=(0.5, 1.0))
+    planned, eager = (prepare(spec, tmp_path / name) for name in ("planned", "eager"))
+    carry_out(planned, executor_for(planned))
+    executor = EagerExecutor([example.id for example in eager.inputs.dataset.test])
+    done = carry_out(eager, executor)
+    assert done.complete
+    assert executor.names.index("lora-s0") < executor.names.index("few_shot-trial1")
+    for name in ("plan.json", "search.json"):
+        assert (tmp_path / "eager" / name).read_bytes() == (tmp_path / "planned" / name).read_bytes()
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -484,14 +510,17 @@ def slow_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slow_probe")
-def test_a_plan_is_corrected_while_the_study_runs(spec_of: SpecOf, data_of_80: DataSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [FakeExecutor, EagerExecutor])
+def test_a_plan_is_corrected_while_the_study_runs(
+    spec_of: SpecOf, data_of_80: DataSpec, tmp_path: Path, kind: type[FakeExecutor]
+) -> None:
     """The first run shows that the machine is fast: seeds are added, and as many documents as that run has."""
     spec, limits = spec_of(methods=("zero_shot", "lora"), seeds=3, data=data_of_80), Limits(budget_seconds=300.0)
     prepared = prepare(spec, tmp_path / "out", limits)
     assert prepared.spec.seeds == 1
     [documents] = prepared.spec.scored_documents
     assert 30 < documents < 80
-    executor = executor_for(prepared)
+    executor = kind([example.id for example in prepared.inputs.dataset.test])
     done = carry_out(prepared, executor)
     assert executor.names == ["lora-s0", "zero_shot-s0", "lora-s1", "lora-s2"]
     assert done.complete

@@ -1,5 +1,8 @@
 """Several processes carry out one study: each run once, whoever dies or sleeps."""
 
+import dataclasses
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +13,23 @@ from support.stepping_executor import STEPS, SteppingExecutor, jobs_in
 from support.stepping_executor import shared_executor as executor
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_record import Status
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.verification import verify
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import runner
 from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end
 from tuneoff.study.runner import prepare
-from tuneoff.study.shared_folder import LOOKS, RunState, SharedFolderExecutor, Worked, accepted, publish, take_part
+from tuneoff.study.shared_folder import (
+    LOOKS,
+    RunState,
+    SharedFolderExecutor,
+    Worked,
+    accepted,
+    publish,
+    take_part,
+    take_runs,
+)
 
 
 def notes(jobs: list[Job]) -> list[str]:
@@ -188,6 +201,43 @@ def test_workers_plan_what_is_left_and_the_command_completes_the_study(
     assert not any((folder / name).exists() for name in ("work.json", "claims", "attempts"))
     assert {file.state for file in verify(folder) if file.path != ".lock"} == {"whole"}
     assert take_part(folder, fake(ids), SilentObserver()) == Worked(done=0, left=0)
+
+
+def test_a_final_run_starts_while_a_trial_of_another_method_works(study: StudySpec, tmp_path: Path) -> None:
+    """The command and a worker: whoever has a trial of LoRA ends it when the final run of zero-shot has started."""
+    prepared = prepare(study, tmp_path / "study")
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    started = threading.Event()
+
+    def status(job: Job) -> Status:
+        if job.name == "zero_shot-s0":
+            started.set()
+        return "failed" if job.name == "lora-trial1" and not started.wait(20) else "finished"
+
+    def one_of_two(name: str) -> SharedFolderExecutor:
+        inner = FakeExecutor(ids, status=status)
+        return SharedFolderExecutor(inner=lambda _layout: inner, worker=name, poll_seconds=0.02)
+
+    def work() -> None:
+        while (found := prepared.dir.read_work()) is None:
+            time.sleep(0.02)
+        take_runs(prepared.dir, found, prepared.inputs, one_of_two("worker"), SilentObserver())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    done = runner.carry_out_study(prepared, one_of_two("command"), SilentObserver(), shared=True)
+    worker.join()
+    assert done.complete
+    assert {record.name: record.status for record in done.records if record.status != "finished"} == {}
+    assert len(done.records) == prepared.total
+
+
+def test_workers_that_meet_take_the_longest_runs_first(tmp_path: Path) -> None:
+    jobs = [dataclasses.replace(job, expected_seconds=float(number)) for number, job in enumerate(jobs_in(tmp_path, 5))]
+    assert Claims(tmp_path, "other").take(jobs[0].dir.name, "") is not None
+    shared = SharedFolderExecutor(inner=SteppingExecutor)
+    with shared, closed_at_the_end(shared.run(jobs, SilentObserver())) as runs:
+        assert [next(runs).record.name for _ in range(4)] == ["run4", "run3", "run2", "run1"]
 
 
 def test_a_study_whose_work_file_is_damaged_stays_shared(study: StudySpec, tmp_path: Path) -> None:

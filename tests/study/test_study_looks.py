@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_executor import FakeExecutor
+from support.fake_executor import EagerExecutor, FakeExecutor
 from support.known_scores import known_scores
 from tiny import example_row
 from tuneoff.errors import UserError
@@ -16,7 +16,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
 from tuneoff.results.study_state import BudgetFile, Speed
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
-from tuneoff.study import speed_probe
+from tuneoff.study import jobs, speed_probe
 from tuneoff.study.executor import Job, SilentObserver
 from tuneoff.study.inputs import StudyInputs
 from tuneoff.study.runner import Limits, carry_out_study, prepare
@@ -61,10 +61,15 @@ def spec_of(tiny_model: Callable[[str], Path], tmp_path: Path) -> SpecOf:
 
 
 def carried_out(
-    spec: StudySpec, folder: Path, means: Mapping[str, float], seed_sd: float = 1.0, **settings: object
+    spec: StudySpec,
+    folder: Path,
+    means: Mapping[str, float],
+    seed_sd: float = 1.0,
+    kind: type[FakeExecutor] = FakeExecutor,
+    **settings: object,
 ) -> tuple[StoredStudy, FakeExecutor, Listening]:
     prepared = prepare(spec, folder)
-    executor = FakeExecutor(
+    executor = kind(
         [example.id for example in prepared.inputs.dataset.test],
         scores=known_scores(means, DOCUMENTS, seed_sd=seed_sd),
         **settings,  # type: ignore[arg-type]
@@ -123,6 +128,22 @@ def test_a_study_that_is_killed_goes_on_to_the_same_records(spec_of: SpecOf, tmp
     assert study.complete
     assert scores_in(study) == scores_in(whole)
     assert summarize(study).verdicts == summarize(whole).verdicts
+
+
+@pytest.mark.parametrize("means", [TIE, pytest.param(CLEAR, marks=pytest.mark.slow)])
+def test_looks_do_not_depend_on_the_order_of_the_runs(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, means: dict[str, float]
+) -> None:
+    """A free worker asks for runs at any time; a look is taken when all that it needs have ended."""
+    monkeypatch.setattr(jobs, "PLANNING_SHARE", 1e9)
+    spec = spec_of(trials=1)
+    planned, _, observer = carried_out(spec, tmp_path / "planned", means)
+    eager, executor, eager_observer = carried_out(spec, tmp_path / "eager", means, kind=EagerExecutor)
+    assert eager_observer.notes == observer.notes
+    assert scores_in(eager) == scores_in(planned)
+    assert summarize(eager).verdicts == summarize(planned).verdicts
+    names = executor.names
+    assert names.index("lora-s0") < names.index("few_shot-trial1")  # it did not wait for all trials
 
 
 def test_where_documents_are_the_limit_no_seeds_follow(spec_of: SpecOf, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tuneoff.results.run_record import (
     Status,
 )
 from tuneoff.study.executor import Job, Observer
+from tuneoff.study.jobs import more_of
 
 TEXT = "words that a model wrote"
 
@@ -101,3 +102,13 @@ class FakeExecutor:
         job.dir.artefact.mkdir(parents=True, exist_ok=True)
         (job.dir.artefact / "prompt.json").write_text(f'"{TEXT}"')
         return Artefact(format="prompt", bytes=1, files=("prompt.json",))
+
+
+class EagerExecutor(FakeExecutor):
+    """Asks for more runs after each, and takes the newest first: the order that is farthest from the planned one."""
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        waiting = list(jobs)
+        while waiting:
+            yield from super().run([waiting.pop()], observer)
+            waiting += more_of(jobs)

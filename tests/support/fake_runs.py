@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from support.planned import curve_of
 from tuneoff.results.events import EventWriter, Finished, Note, PhaseStarted, Sampled, StepDone, Validated
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.run_dir import RunDir
@@ -132,6 +133,21 @@ def leave_running_record(spec: RunSpec, folder: Path, run_id: str, name: str) ->
 def by_method(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
     """The name of the method decides how the run ends."""
     {"crash": crash, "finish": finish, "hang": hang}.get(spec.method.name, kill_itself)(spec, folder, run_id, name)
+
+
+def lora_trial_waits_for_zero_shot(spec: RunSpec, folder: Path, run_id: str, name: str, **_settings: object) -> None:
+    """A run of a study. The first trial of LoRA ends when the final run of zero-shot has started."""
+    end = time.monotonic() + 20
+    waits = name == "lora-trial1"
+    while waits and time.monotonic() < end:
+        time.sleep(0.02)
+        waits = not any(folder.parent.glob("zero_shot-s0-*"))
+    RunDir(folder).write_record(
+        Record(
+            run_id=run_id, name=name, spec=spec, status="failed" if waits else "finished", started_at="2026",
+            curve=curve_of({1: 1.0}),
+        )
+    )  # fmt: skip
 
 
 def save_and_end(spec: RunSpec, folder: Path, run_id: str, name: str) -> None:
