@@ -343,6 +343,25 @@ def test_without_texts_the_rest_of_the_page_stands(textless_study: Path, visits:
     assert visit.complaints == []
 
 
+def test_differences_are_drawn_without_texts(textless_study: Path, visits: Visits) -> None:
+    visit = visits.open(textless_study)
+    page, study = visit.page, load(textless_study)
+    by_method = {run.record.spec.method.name: run.outputs.scores("rouge1") for run in study.runs}
+    first, second = by_method["lora"], by_method["zero_shot"]
+    lead = {key: (first[key] or 0.0) - (second[key] or 0.0) for key in first}
+    best = max(lead, key=lambda key: lead[key])
+    page.locator("#pair-first").select_option(label="LoRA")
+    page.locator("#pair-second").select_option(label="Zero-shot")
+    chart = page.locator("#pair-chart")
+    assert page.locator("#pair-chart circle:not(.cursor)").count() == len(lead) == 4
+    assert chart.get_attribute("aria-valuetext").startswith(f"{best}: +{lead[best]:.1f} (")
+    assert "A dot opens no text" in page.locator("#differences").inner_text()
+    chart.press("Enter")
+    chart.click()
+    assert page.url == (textless_study / "report.html").as_uri()
+    assert visit.complaints == []
+
+
 def test_the_rating_page_shows_hostile_texts_as_they_are(hostile_study: Path, visits: Visits) -> None:
     visit = visits.open(hostile_study)
     page = visit.page

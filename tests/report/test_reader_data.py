@@ -67,3 +67,20 @@ def test_folds_of_a_seed_are_one_set_of_outputs(folder: Path) -> None:
     divide_into_folds(folder, 4)
     edit_spec(folder, data={"train_file": "x", "folds": 4})
     assert data_of(folder).content["systems"] == whole.content["systems"]
+
+
+def test_a_study_without_texts_has_ids_and_scores(
+    fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake_study(documents=40, texts=False, methods=("zero_shot", "lora"))
+    data = data_of(folder)
+    assert not data.content["readable"]
+    assert data.left_out is None
+    assert [one["id"] for one in data.content["documents"]] == [one.id for one in load(folder).documents]
+    assert not any(one["text"] or any(one["references"]) for one in data.content["documents"])
+    scores = next(run for run in load(folder).runs if run.name.startswith("lora-")).outputs.scores("rouge1")
+    lora = next(system for system in data.content["systems"] if system["label"] == "LoRA")
+    assert lora["outputs"] == []
+    assert lora["means"] == pytest.approx(list(scores.values()), abs=1e-3)
+    monkeypatch.setattr(module, "MOST_BYTES", bytes_of(data) // 2)
+    assert len(data_of(folder).content["documents"]) < 40

@@ -1,5 +1,6 @@
 "use strict";
-// Two systems, document by document: dots in the order of the difference. `open(index)` shows a document in the reader.
+// Two systems, document by document: dots in the order of the difference. `open(index)` shows a document in the reader;
+// it is null where there are no texts.
 function makeDifferences({ documents, systems, metric, written, open }) {
   const at = (id) => document.getElementById(id);
   const chart = at("pair-chart");
@@ -67,7 +68,7 @@ function makeDifferences({ documents, systems, metric, written, open }) {
     chart.setAttribute("aria-valuenow", String(position + 1));
     chart.setAttribute("aria-valuetext", words);
     const text = escapeControls(documents[rows[position][1]].text.slice(0, 160));
-    at("pair-where").textContent = `${position + 1} of ${rows.length}. ${words}. ${text}`;
+    at("pair-where").textContent = `${position + 1} of ${rows.length}. ${words}. ${text}`.trimEnd();
   }
 
   function compute() {
@@ -119,7 +120,7 @@ function makeDifferences({ documents, systems, metric, written, open }) {
     const inner = Math.max(240, chart.clientWidth) - SIDE.left - SIDE.right;
     return Math.round((((event.clientX - box.left) * scale - SIDE.left) / inner) * (rows.length - 1));
   };
-  const choose = () => open(rows[position][1], Number(at("pair-first").value), Number(at("pair-second").value));
+  const choose = () => open?.(rows[position][1], Number(at("pair-first").value), Number(at("pair-second").value));
   chart.addEventListener("pointermove", (event) => point(nearest(event)));
   chart.addEventListener("click", (event) => {
     point(nearest(event));

@@ -141,7 +141,7 @@ def _page(
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files and the Vega bundle
         charts_json=Markup(embedded_json({"dark": DARK, "figures": drawings})),  # noqa: S704 - escaped there
         reader_json=Markup(embedded_json(reader.content)),  # noqa: S704 - escaped there
-        readable=bool(reader.content["documents"]),
+        readable=reader.content["readable"],
         left_out=reader.left_out,
         summary=summary,
         fields=[shlex.quote(f"{name}=VALUE") for name in field_names(spec.prompt.instruction)],

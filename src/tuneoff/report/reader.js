@@ -1,9 +1,26 @@
 "use strict";
-// The reader of documents. Text reaches the page only through textContent.
+// The reader of documents, and above it two methods document by document. Text reaches the page only through
+// textContent.
 (() => {
-  const { documents, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
+  const { readable, documents, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
   if (documents.length === 0) return;
   const at = (id) => document.getElementById(id);
+  function written(value, metric, signed) {
+    if (value === null) return "–";
+    const text = Math.abs(value).toFixed(metrics[metric].digits);
+    const zero = Number(text) === 0;
+    return (value < 0 && !zero ? "−" : signed && !zero ? "+" : "") + text;
+  }
+  function compare(open) {
+    at("differences").hidden = false; // before it is drawn: what is hidden has no width
+    const compute = makeDifferences({ documents, systems, metric: primary, written, open });
+    at("differences").hidden = compute === null;
+    compute?.();
+  }
+  if (!readable) {
+    compare(null);
+    return;
+  }
   const PORTION = 80; // rows of the list made at once
 
   const state = { query: "", metric: primary, sort: "", minus: "", seed: 0, mark: "both", ascending: false, means: false };
@@ -30,12 +47,6 @@
     const higher = metrics[metric]?.higher_is_better ?? null;
     if (higher === null || new Set(known).size < 2) return null;
     return higher ? Math.max(...known) : Math.min(...known);
-  }
-  function written(value, metric, signed) {
-    if (value === null) return "–";
-    const text = Math.abs(value).toFixed(metrics[metric].digits);
-    const zero = Number(text) === 0;
-    return (value < 0 && !zero ? "−" : signed && !zero ? "+" : "") + text;
   }
 
   // What the list is sorted by: one system's score, or its lead over another system. By the means over all seeds after a
@@ -350,22 +361,14 @@
   refill();
   show();
 
-  const differences = makeDifferences({
-    documents,
-    systems,
-    metric: primary,
-    written,
-    open: (index, first, second) => {
-      [state.sort, state.minus, state.metric, state.means] = [first, second, primary, true];
-      for (const id of ["sort", "minus", "metric"]) at(id).value = String(state[id]);
-      at("minus").disabled = false;
-      arrange();
-      refill();
-      goTo(index);
-    },
+  compare((index, first, second) => {
+    [state.sort, state.minus, state.metric, state.means] = [first, second, primary, true];
+    for (const id of ["sort", "minus", "metric"]) at(id).value = String(state[id]);
+    at("minus").disabled = false;
+    arrange();
+    refill();
+    goTo(index);
   });
-  at("differences").hidden = differences === null;
-  differences?.();
   follow();
   addEventListener("hashchange", follow);
 })();

@@ -1,7 +1,7 @@
 """The data of the page's reader: documents, and the texts and scores of every system.
 
 A page must open anywhere, so its texts are limited to `MOST_BYTES`. Of a larger study, it shows the beginnings of the
-texts, then the first seeds of each method, and then evenly spaced documents.
+texts, then the first seeds of each method, and then evenly spaced documents. A study without texts has the scores only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,10 +39,10 @@ class ReaderData:
 
 
 def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> ReaderData:
-    """The documents, and the text and scores of every system by position. Empty without texts."""
+    """The documents, and the text and scores of every system by position. Without texts (`--no-texts`), `readable` is
+    false: there are the ids of the documents and the mean scores."""
     documents = study.documents
-    if not any(one.document for one in documents):  # with --no-texts only ids and groups are stored
-        return ReaderData({"documents": [], "systems": [], "metrics": [], "primary": None})
+    readable = any(one.document for one in documents)
     systems = [_System(row, study) for row in summary.rows]
     systems = [system for system in systems if system.count]
     metrics = _metrics(systems)
@@ -61,11 +61,12 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
                 "means": _rounded(system.means(shown, primary), primary),
                 "outputs": [
                     {"seed": seed, "texts": _texts(shown, system.predictions(index), metrics, length)}
-                    for index, seed in enumerate(system.seeds[:seeds])
+                    for index, seed in enumerate(system.seeds[:seeds] if readable else [])
                 ],
             }
         )
     content = {
+        "readable": readable,
         "documents": [_document(one, length) for one in shown],
         "systems": listed,
         "metrics": [
@@ -79,7 +80,9 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
         "primary": metrics.index(primary) if primary in metrics else 0,
     }
     most_seeds = max((len(one.seeds) for one in systems), default=1)
-    return ReaderData(content, _left_out(len(shown), len(documents), seeds, most_seeds, length))
+    return ReaderData(
+        content, _left_out(len(shown), len(documents), seeds if readable else most_seeds, most_seeds, length)
+    )
 
 
 class _System:
