@@ -10,6 +10,7 @@ import pytest
 
 from tiny import sentence
 from tuneoff.cli import main
+from tuneoff.profiling.other_programs import OtherPrograms, OtherProgramsMeter
 from tuneoff.results.study_state import Speed
 from tuneoff.study import speed_probe
 from tuneoff.study.study_file import read_study
@@ -81,15 +82,21 @@ def test_the_estimate_comes_from_a_probe_that_is_kept(
         return {(study.models[0].name, name): Speed(start=1, step=1, check=1, write=1) for name in study.methods}
 
     monkeypatch.setattr(speed_probe, "measure_speeds", measured)
+    monkeypatch.setattr(OtherProgramsMeter, "measure", lambda _: OtherPrograms(1.3, 2))
     command = [word for word in COMMAND if word != "--no-probe"]
     more = ["mine/test.jsonl", "--json"]
     assert main([*command, *more]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert [each["budget"] for each in plain["outlooks"]] == ["15m", "1h", "10h"]
-    assert "What limited times can detect" in Path("study.toml").read_text(encoding="utf-8")
+    text = Path("study.toml").read_text(encoding="utf-8")
+    assert "What limited times can detect" in text
+    assert "# - other programs used 1.3 of 2 processor cores while this was measured" in text
+    assert plain["other_programs"] == {"cores": 1.3, "of_cores": 2}
     monkeypatch.setattr(speed_probe, "measure_speeds", lambda *_: pytest.fail("measured again"))
     assert main([*COMMAND, *more, "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["outlooks"] == plain["outlooks"]
+    assert main([*COMMAND, "mine/test.jsonl", "--force"]) == 0
+    assert "detects  other programs used 1.3 of 2 processor cores" in capsys.readouterr().out  # kept with the speeds
 
 
 def test_every_setting_of_the_suggestion_is_in_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

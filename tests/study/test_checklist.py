@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import RunFailure
+from tuneoff.profiling.other_programs import OtherPrograms, OtherProgramsMeter
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import checklist, resources
@@ -59,10 +60,12 @@ def test_a_probe_gives_the_minutes_of_each_method(
     speed = Speed(start=60.0, step=0.0, check=0.0, write=0.0)
     measured = {(model, method): speed for method in asked.methods}
     monkeypatch.setattr(checklist, "measure_speeds", lambda *_: measured)
+    monkeypatch.setattr(OtherProgramsMeter, "measure", lambda _: OtherPrograms(1.3, 2))
     found = list(look_at(asked, tmp_path / "study", probe=True))
     assert [item.text for item in found if item.name == "minutes"] == [
         "zero_shot: about 1 min 0 s for 1 run (from a probe)",
         "lora: about 3 min 0 s for 3 runs (from a probe)",
+        OtherPrograms(1.3, 2).sentence(),
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.planned import HASHES, study_of
+from tuneoff.profiling.other_programs import OtherPrograms
 from tuneoff.results.run_record import Machine
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import GenerateSpec, TrainSpec
@@ -22,10 +23,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_speeds_are_kept_for_a_day() -> None:
-    keep_speeds("key", SPEEDS, 90.0, clock=lambda: 1000.0)
+    others = OtherPrograms(1.25, 2)
+    keep_speeds("key", SPEEDS, 90.0, others, clock=lambda: 1000.0)
     found = read_kept_speeds("key", 90.0, clock=lambda: 1060.0)
     assert found is not None
-    assert (found.speeds, found.age) == (SPEEDS, 60.0)
+    assert (found.speeds, found.age, found.others) == (SPEEDS, 60.0, others)
     assert read_kept_speeds("other", 90.0, clock=lambda: 1060.0) is None
     assert read_kept_speeds("key", 90.0, clock=lambda: 1000.0 + 25 * 3600) is None
     assert read_kept_speeds("key", 90.0, clock=lambda: 900.0) is None  # the clock was set back

@@ -13,6 +13,7 @@ from tuneoff.cli.output import say
 from tuneoff.data.likely_columns import likely_columns
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.options import STANDARD_INPUT
+from tuneoff.profiling.other_programs import OtherPrograms
 from tuneoff.prompts import field_names
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.spec import StudySpec
@@ -47,6 +48,15 @@ class Written:
     description: str
     outlooks: tuple[Outlook, ...]
     """Empty if no speeds are known."""
+    others: OtherPrograms | None
+    """What other programs used while the speeds were measured; None if it is not known."""
+
+    @property
+    def outlook_lines(self) -> list[str]:
+        """What limited times can detect, in words."""
+        lines = [outlook_line(each, self.suggestion.study.metric) for each in self.outlooks]
+        busy = self.others.sentence() if self.others is not None else None
+        return lines if busy is None else [*lines, busy]
 
 
 def write_first_study(
@@ -85,16 +95,16 @@ def write_first_study(
     inputs = load_inputs(study)
     check_prompts(study, inputs)
     check_models(study, planner.build_methods(study).values(), inputs.dataset)
-    found = _outlooks(study, inputs, probe=probe)
-    description = inputs.dataset.description
-    outlook = [outlook_line(each, study.metric) for each in found]
+    kept = _speeds(study, inputs, probe=probe)
+    found = () if kept is None else tuple(outlooks(study, inputs.sizes, kept.speeds))
+    written = Written(file, suggestion, inputs.dataset.description, found, None if kept is None else kept.others)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(file, draft(suggestion, file, description, outlook))
+    write_text_atomic(file, draft(suggestion, file, written.description, written.outlook_lines))
     for name in guessed:
         say(f"CAUTION: {name} is a guess: {getattr(asked.data, name)!r}; correct it in {file} if it is another")
     for caution in inputs.cautions:
         say(f"CAUTION: {caution}")
-    return Written(file, suggestion, description, found)
+    return written
 
 
 def _with_files(files: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +140,8 @@ def _with_likely_columns(study: StudySpec) -> tuple[StudySpec, dict[str, str]]:
     return study.model_copy(update={"data": study.data.model_copy(update=change)}), why
 
 
-def _outlooks(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> tuple[Outlook, ...]:
+def _speeds(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> KeptSpeeds | None:
     number_format = decide_number_format(study, None, ())
-    kept: KeptSpeeds | None
     if probe:
         say(
             f"measuring each method, for at most about {format_duration(_PROBE_SECONDS)} in all; --no-probe leaves it "
@@ -140,15 +149,11 @@ def _outlooks(study: StudySpec, inputs: StudyInputs, *, probe: bool) -> tuple[Ou
         )
         with Progress(len(study.methods)) as progress:
             try:
-                kept = kept_or_measured(study, inputs, WHOLE_MACHINE, progress, number_format, _PROBE_SECONDS)
+                return kept_or_measured(study, inputs, WHOLE_MACHINE, progress, number_format, _PROBE_SECONDS)
             except RunFailure as error:
                 say(f"CAUTION: no estimate, because {error}")
-                return ()
-    else:
-        kept = read_kept_speeds(speeds_key(study, inputs.hashes, WHOLE_MACHINE, number_format), _PROBE_SECONDS)
-    if kept is None:
-        return ()
-    return tuple(outlooks(study, inputs.sizes, kept.speeds))
+                return None
+    return read_kept_speeds(speeds_key(study, inputs.hashes, WHOLE_MACHINE, number_format), _PROBE_SECONDS)
 
 
 def study_as_text(written: Written) -> str:
@@ -164,7 +169,7 @@ def study_as_text(written: Written) -> str:
         *(f"         without {name}: {reason}" for name, reason in suggestion.left_out.items()),
     ]
     if written.outlooks:
-        lines += [f"detects  {outlook_line(each, study.metric)}" for each in written.outlooks]
+        lines += [f"detects  {line}" for line in written.outlook_lines]
     else:
         lines.append("detects  not estimated, because no speed was measured; leave out --no-probe for an estimate")
     budget = next((each.budget for each in written.outlooks if each.fits and each.difference is not None), TIMES[0][0])
@@ -181,4 +186,5 @@ def study_as_json(written: Written) -> dict[str, Any]:
         "why": written.suggestion.why,
         "left_out": written.suggestion.left_out,
         "outlooks": [dataclasses.asdict(each) for each in written.outlooks],
+        "other_programs": None if written.others is None else dataclasses.asdict(written.others),
     }

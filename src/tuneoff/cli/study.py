@@ -75,6 +75,8 @@ def plan_study(
             say(f"speeds measured {format_duration(prepared.speeds_age)} ago on this machine are used again")
         for line in speed_lines(prepared.speeds):
             say(line)
+        if prepared.others is not None and (sentence := prepared.others.sentence()) is not None:
+            say(f"CAUTION: {sentence}")
     if not flags.quiet and (fitted := prepared.fitted) is not None:
         for line in fitted.reduced:
             say(f"reduced to fit the time limit: {line}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tuneoff import data, models
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.finite_weights import check_finite
+from tuneoff.profiling.other_programs import OtherProgramsMeter
 from tuneoff.prompts import field_names
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec, StudySpec
@@ -61,8 +62,10 @@ def look_at(study: StudySpec, folder: Path, *, probe: bool = False) -> Iterator[
 def _minutes(study: StudySpec) -> Iterator[Item]:
     """What the runs of each method take together, from a probe."""
     inputs = load_inputs(study)
+    meter = OtherProgramsMeter()
     with LocalExecutor() as executor:
         speeds, problem = _attempt(partial(measure_speeds, study, inputs, executor, SilentObserver()))
+        others = meter.measure()
     if speeds is None:
         yield Item("minutes", False, problem)
         return
@@ -71,6 +74,8 @@ def _minutes(study: StudySpec) -> Iterator[Item]:
         seconds = estimate(alone, inputs.sizes, speeds)
         runs = plural(planner.count(alone), "run")
         yield Item("minutes", True, f"{name}: about {format_duration(seconds)} for {runs} (from a probe)")
+    if others is not None and (sentence := others.sentence()) is not None:
+        yield Item("minutes", None, sentence)
 
 
 def _conditions(study: StudySpec, folder: Path) -> Iterator[Item]:

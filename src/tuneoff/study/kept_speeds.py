@@ -15,6 +15,7 @@ from tuneoff import models
 from tuneoff.cache import cache_key, read_answer, write_answer
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.profiling import describe_machine
+from tuneoff.profiling.other_programs import OtherPrograms
 from tuneoff.results.run_record import NUMERICS_VERSION
 from tuneoff.results.study_state import MeasuredSpeed
 from tuneoff.spec import StudySpec
@@ -26,6 +27,7 @@ from tuneoff.study.planner import ContentHashes
 KIND = "speeds"
 VALID_SECONDS = 24 * 3600.0
 _SPEEDS = TypeAdapter(tuple[MeasuredSpeed, ...])
+_OTHERS = TypeAdapter(OtherPrograms | None)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class KeptSpeeds:
     speeds: Speeds
     age: float | None
     """Seconds since then; None if they were measured just now."""
+    others: OtherPrograms | None = None
+    """What other programs used meanwhile; None if it is not known."""
 
 
 def speeds_key(study: StudySpec, hashes: ContentHashes, layout: Layout, number_format: NumberFormat | None) -> str:
@@ -63,15 +67,23 @@ def read_kept_speeds(key: str, seconds: float | None, clock: Callable[[], float]
     try:
         found = _SPEEDS.validate_python(answer["speeds"])
         age, limit = clock() - float(answer["at"]), answer["seconds"]
+        others = _OTHERS.validate_python(answer.get("others"))
         enough = limit is None or (seconds is not None and float(limit) >= seconds)
     except (KeyError, TypeError, ValueError, ValidationError):  # of another version
         return None
     if not enough or not 0 <= age <= VALID_SECONDS:
         return None
-    return KeptSpeeds({(each.model, each.method): each.speed() for each in found}, age)
+    return KeptSpeeds({(each.model, each.method): each.speed() for each in found}, age, others)
 
 
-def keep_speeds(key: str, speeds: Speeds, seconds: float | None, clock: Callable[[], float] = time.time) -> None:
-    """Keep what a probe measured that was given `seconds` (None: no limit)."""
+def keep_speeds(
+    key: str,
+    speeds: Speeds,
+    seconds: float | None,
+    others: OtherPrograms | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Keep what a probe measured that was given `seconds` (None: no limit) while there were `others`."""
     rows = [MeasuredSpeed.of(model, method, speed).model_dump() for (model, method), speed in speeds.items()]
-    write_answer(KIND, key, {"speeds": rows, "at": clock(), "seconds": seconds})
+    answer = {"speeds": rows, "at": clock(), "seconds": seconds, "others": _OTHERS.dump_python(others)}
+    write_answer(KIND, key, answer)

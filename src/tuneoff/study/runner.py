@@ -18,6 +18,7 @@ from tuneoff.errors import UserError
 from tuneoff.metrics import RougeDialect
 from tuneoff.model_weights import discard_damaged_copies
 from tuneoff.profiling import usable_cores
+from tuneoff.profiling.other_programs import OtherPrograms
 from tuneoff.results import baselines
 from tuneoff.results.events import Note
 from tuneoff.results.recovery import recover
@@ -95,6 +96,8 @@ class PreparedStudy:
     """What the probe of a new plan measured."""
     speeds_age: float | None = None
     """How many seconds ago that was, if it was not measured now."""
+    others: OtherPrograms | None = None
+    """What other programs used meanwhile."""
     number_format: NumberFormat | None = None
     """That of the probe, for models whose precision is `auto`."""
     locked: bool = False
@@ -188,6 +191,7 @@ def prepare(
         number_format=number_format,
         speeds=speeds,
         speeds_age=kept.age,
+        others=kept.others,
         locked=locked,
         notify=notify,
     )

@@ -18,6 +18,7 @@ from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import RunFailure
 from tuneoff.methods import method_class
+from tuneoff.profiling.other_programs import OtherProgramsMeter
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Note
 from tuneoff.results.run_dir import RunDir
@@ -90,10 +91,12 @@ def kept_or_measured(
     kept = read_kept_speeds(key, seconds)
     if kept is not None:
         return kept
+    meter = OtherProgramsMeter()
     with LocalExecutor(layout) as executor:
         speeds = measure_speeds(study, inputs, executor, observer, number_format, seconds, layout.processes)
-    keep_speeds(key, speeds, seconds)
-    return KeptSpeeds(speeds, None)
+        others = meter.measure()  # while the server of the runs is there, which knows their processor time
+    keep_speeds(key, speeds, seconds, others)
+    return KeptSpeeds(speeds, None, others)
 
 
 class _Probe:
