@@ -25,7 +25,13 @@ def test_phases_steps_texts_and_memory() -> None:
     assert state.words() == ["train", "step 2 of 4", "loss 2", "100 tokens/s", "2 s left"]
     state.take(Sampled(seconds=3.0, phase="train", memory_bytes=7, cpu=1.0))
     assert state.memory_bytes == 7
+    state.take(PhaseStarted(phase="evaluate", seconds=3.5))
+    assert state.words() == ["evaluate", "step 2 of 4", "2 s left"]  # of training, and not at its speed
+    state.take(PhaseStarted(phase="load", seconds=3.8))
+    assert state.words()[0] == "load"
+    assert not any(word.startswith(("step", "loss")) for word in state.words())
     state.take(PhaseStarted(phase="generate", seconds=4.0))
     assert state.done is None
+    assert state.words() == ["generate"]
     state.take(Generated(done=1, total=3, seconds=6.0))
     assert state.words() == ["generate", "text 1 of 3", "4 s left"]

@@ -43,9 +43,9 @@ class LiveRun:
     def words(self) -> list[str]:
         """Phase, steps or texts, loss, speed, time left."""
         words = [self.phase]
-        if self.done is not None:
+        if self.done is not None and self.phase != "load":  # after training, the best weights are loaded
             words.append(f"{self._unit} {self.done[0]} of {self.done[1]}")
-        if self._unit == "step" and self._loss is not None:
+        if self.phase == "train" and self._loss is not None:
             words.append(f"loss {self._loss:.4g}")
             speed = self._tokens_per_second()
             if speed is not None:
