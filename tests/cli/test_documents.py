@@ -201,7 +201,8 @@ def test_one_bad_row_costs_that_row_alone(tmp_path: Path) -> None:
 
 def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"title": "a"}\n{"title": "b"}\n{"title": "c"}\n')
-    with pytest.raises(UserError, match=r"a\.jsonl:1: no text in .* \(and 2 more\)"):
+    way_out = r"a\.jsonl:1: no text in .*; its columns are title: name one with --document-column \(and 2 more\)"
+    with pytest.raises(UserError, match=way_out):
         texts_of(str(tmp_path / "a.jsonl"))
 
 

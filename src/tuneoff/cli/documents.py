@@ -25,6 +25,8 @@ from tuneoff.options import STANDARD_INPUT
 from tuneoff.prompts import field_names
 from tuneoff.spec import RunSpec
 
+_MOST_COLUMNS = 12  # that a message lists
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -275,7 +277,7 @@ def _example(
     )
     key, document = next(texts, (None, ""))
     if key is None:
-        raise UserError(f"{place}: no text in {', '.join(wanted)}")
+        raise UserError(f"{place}: {_no_document(wanted, row.values)}")
     id_name = usual.get(ID_NAME, ID_NAME)
     plain = {name: str(value) for name, value in row.values.items() if isinstance(value, str | int | float)}
     identity = plain.get(id_name, "").strip() or identity
@@ -287,6 +289,16 @@ def _example(
             message = f"{place}: not text (bytes that are not UTF-8, or an incomplete \\u escape); correct it"
             raise UserError(message) from error
     return Example(identity, document.strip(), references=(), group="", fields=fields)
+
+
+def _no_document(wanted: Sequence[str], values: Mapping[str, object]) -> str:
+    """Why a row has no document, and the way out if none of its columns is one of documents."""
+    found = [name for name in wanted if name in values]
+    reason = f"no text in {', '.join(found or wanted)}"
+    if found or not values:
+        return reason
+    columns = ", ".join(list(values)[:_MOST_COLUMNS])
+    return f"{reason}; its columns are {columns}: name one with --document-column"
 
 
 def _check_fields(place: str, instruction: str, fields: Mapping[str, str]) -> None:
