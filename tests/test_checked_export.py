@@ -102,6 +102,30 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(study: Path, tmp_path: Path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+def test_the_same_command_again_after_an_export_without_a_check(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(documents: Any) -> Any:
+        raise KeyboardInterrupt
+
+    run, folder = run_of(study, "lora"), tmp_path / "out"
+    shown(checked_export, monkeypatch, stop)
+    with pytest.raises(KeyboardInterrupt):
+        export_run(run, Wanted("adapter"), folder, documents=3)
+    assert "Not checked: the check was interrupted." in (folder / CARD).read_text()
+    (folder / "mine").write_text("x")
+    with pytest.raises(UserError, match="exists already"):  # another export
+        export_run(run_of(study, "soft_prompt"), Wanted("adapter"), folder)
+    shown(checked_export, monkeypatch, lambda documents: ["text"] * len(documents))
+    done = export_run(run, Wanted("adapter"), folder, documents=3)
+    assert done.check is not None
+    assert done.sentence in (folder / CARD).read_text()
+    assert (folder / "mine").read_text() == "x"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(UserError, match="exists already"):  # it is checked now
+        export_run(run, Wanted("adapter"), folder)
+
+
 def test_nothing_is_left_of_an_export_that_fails(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any, **_named: Any) -> None:
         raise UserError("no")

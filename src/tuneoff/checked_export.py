@@ -22,7 +22,7 @@ from tuneoff.export.export_check import (
     no_progress,
 )
 from tuneoff.export.wanted import Form, Wanted, check_wanted
-from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, write_text_atomic
+from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, parse_json, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec.run import Frozen
@@ -92,13 +92,15 @@ def export_run(
 ) -> ExportFile:
     """Write an export of `run` into a new `folder`, and check it on test documents, at most `documents` (0: none).
 
+    An export of the same run and form that was not checked is written again, so an interrupted command can be repeated.
     Raises `UserError` for what cannot be exported, before a model is loaded, and for a folder that is not empty.
     """
     from tuneoff.run import check_usable
 
     check_usable(run, trust_remote_code=trust_remote_code)
     check_wanted(run.record, wanted)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    again = _is_unchecked(folder, run, wanted)
+    if not again and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {folder}: exists already; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -108,15 +110,32 @@ def export_run(
         gc.collect()  # the other program needs the memory
         _write_card(temporary, facts, _file_of(run, facts, None, "the check was interrupted"))
         settle_files(temporary)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        if again:  # file by file: what else lies there is not ours
+            for path in temporary.iterdir():
+                path.replace(folder / path.name)
+        else:
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     check, unchecked = _check(run, wanted, folder, code.check, documents, progress)
     content = _file_of(run, facts, check, unchecked)
     _write_card(folder, facts, content)
     return content
+
+
+def _is_unchecked(folder: Path, run: StoredRun, wanted: Wanted) -> bool:
+    """Whether `folder` holds an export of the same run and form that was not checked."""
+    path = folder / EXPORT_FILE
+    if not path.is_file():
+        return False
+    try:
+        found = parse_json(path.read_bytes(), path, ExportFile, "")
+    except UserError:
+        return False
+    same = found.run == run.name and found.form == wanted.form
+    return same and found.check is None and (not wanted.has_gguf or found.numbers == wanted.numbers)
 
 
 def _write(run: StoredRun, wanted: Wanted, name: str, folder: Path) -> tuple[CardFacts, ExportCode]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tuneoff.cli.output import say
 from tuneoff.errors import UserError
 from tuneoff.spec.row_names import file_name_of
-from tuneoff.text import format_duration
+from tuneoff.text import format_duration, plural
 
 if TYPE_CHECKING:
     from tuneoff.checked_export import ExportFile
@@ -58,6 +58,9 @@ def carry_out_export(
 
     def progress(done: int, total: int, seconds: float) -> None:
         nonlocal last_line
+        if done == 0:
+            say(f"check: the other program loads {folder} and writes {plural(total, 'text')}")
+            return
         if done == total or time.monotonic() - last_line < _SECONDS_BETWEEN_LINES:
             return
         last_line = time.monotonic()
