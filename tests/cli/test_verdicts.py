@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.verdict_study import edit_record, edit_spec, load, run_dirs, study_folder, write_spec
-from tuneoff.cli import verdicts
+from tuneoff.cli import main, verdicts
 from tuneoff.errors import UserError
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Document, Prediction
@@ -175,3 +175,28 @@ def test_studies_are_judged_together_or_it_is_said_why_not(tmp_path: Path) -> No
     [together] = [row for row in rows if "studies" in row]
     assert together["studies"] == [str(one), str(two)]
     assert len(together["methods"]) == 6
+
+
+def test_a_page_about_the_rows_of_two_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = study_folder(tmp_path)
+    two = tmp_path / "other"
+    shutil.copytree(one, two)
+    page = tmp_path / "pages" / "both.html"
+    command = ["judge", str(one), str(two), "--report", str(page)]
+    assert main(command) == 2
+    assert "there is no common verdict to report (study and other keep no texts" in capsys.readouterr().err
+    assert not page.exists()
+    for folder in (one, two):
+        StudyDir(folder).write_data(DataFile(content_hash="d" * 16, description="data of " + folder.name))
+    for run in run_dirs(two):
+        edit_record(run, run_id=f"another-{run.name}")
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert f"report: {page}" in output.err
+    text = page.read_text(encoding="utf-8")
+    assert all(
+        words in text for words in ("LoRA (other)", "LoRA (study)", "study: data of study; other: data of other")
+    )
+    assert text.count('<th scope="row"') == 6 + 15  # rows, and pairs of them
+    assert main(["judge", str(one), "--report", str(page)]) == 2
+    assert "only one study was named; tuneoff report writes its page" in capsys.readouterr().err

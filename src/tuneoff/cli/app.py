@@ -815,7 +815,12 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="PAGE.html", help="Write a report there.", rich_help_panel=SCORES),
+        typer.Option(
+            "--report",
+            metavar="PAGE.html",
+            help="Write a report there; also of the rows of several studies together.",
+            rich_help_panel=SCORES,
+        ),
     ] = None,
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="Less of the metric is better.", rich_help_panel=SCORES)
@@ -871,7 +876,8 @@ def judge(
     found = []
     if folders or not files:
         studies = [_folder(folder) for folder in folders]
-        found.append(verdicts.judge_output(studies, metric, margin, ratings or (), as_json=as_json))
+        page = None if files else report
+        found.append(verdicts.judge_output(studies, metric, margin, ratings or (), as_json=as_json, report=page))
     if files:
         found.append(score_files.judge_scores_output(files, metric, margin, flags, as_json=as_json))
     _shown(score_files.joined_json(found) if as_json else "\n".join(found), as_json=as_json)

@@ -41,7 +41,8 @@ def split_sources(sources: Sequence[str], flags: ScoreFlags) -> tuple[list[Path]
             scores.append(source)
         else:
             studies.append(path)
-    if flags.given and not scores:
+    only_a_report = flags == ScoreFlags(ScoreColumns(), flags.report)  # which several studies can have too
+    if flags.given and not scores and not only_a_report:
         raise UserError(f"{sources[0]}: not a file of scores, but flags for such files were given; leave them out")
     return studies, scores
 

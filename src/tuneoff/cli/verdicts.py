@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,7 +14,7 @@ from tuneoff.methods.rows import typed_row
 from tuneoff.metrics import RougeDialect, rouge_signature
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StoredStudy, StudyDir
-from tuneoff.results.summary import MethodResult, ModelToUse, Verdict
+from tuneoff.results.summary import Confound, MethodResult, ModelToUse, Verdict
 from tuneoff.spec import RougeWords, ScoreSpec
 from tuneoff.text import join_words, sanitize
 from tuneoff.verdict.confounds import confounds_between
@@ -26,13 +26,22 @@ from tuneoff.verdict.rounding import bound_text
 from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.sentences import against_best
 from tuneoff.verdict.study_diff import diff
-from tuneoff.verdict.together import Together, judge_studies
+from tuneoff.verdict.together import Together, judge_studies, summarize_together
 
 
 def judge_output(
-    folders: Sequence[Path], metric: str | None, margin: float | None, rated: Sequence[Path], *, as_json: bool
+    folders: Sequence[Path],
+    metric: str | None,
+    margin: float | None,
+    rated: Sequence[Path],
+    *,
+    as_json: bool,
+    report: Path | None = None,
 ) -> str:
-    """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files."""
+    """The verdicts of studies, the confounds between them, and the ratings of people. `rated`: further rating files.
+
+    `report`: where to write a page about the rows of all studies.
+    """
     if rated and len(folders) != 1:
         raise UserError("--ratings: needs exactly one study folder, the one whose texts were rated")
     _check_margin(margin)
@@ -45,6 +54,8 @@ def judge_output(
         ((str(folder), study.records) for folder, study in studies.items()),
         settings=together is not None and together.reason is None,
     )
+    if report is not None:
+        _write_page(report, together, dict(zip(_short_names(studies), studies.values(), strict=True)), confounds)
     requested = [(path, judge_ratings(studies[folders[0]], read_ratings(path))) for path in rated]
     known = {path.resolve() for path in rated}
     saved = [found for study in studies.values() for found in saved_ratings(study) if found[0].resolve() not in known]
@@ -90,6 +101,20 @@ def _short_names(folders: Iterable[Path]) -> list[str]:
     """The last parts of the folders; the folders as they are typed if two end alike."""
     short = [folder.resolve().name for folder in folders]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _write_page(
+    page: Path, together: Together | None, studies: Mapping[str, StoredStudy], confounds: Sequence[Confound]
+) -> None:
+    """Write the page about the rows of all studies; of several base models, one for each."""
+    if together is None or together.reason is not None:
+        why = together.reason if together is not None else "only one study was named; tuneoff report writes its page"
+        raise UserError(f"--report {page}: there is no common verdict to report ({why})")
+    from tuneoff.report.score_page import write_score_page
+
+    for index, summary in enumerate(summarize_together(together, studies, confounds)):
+        path = page if index == 0 else page.with_name(f"{page.stem}-{index + 1}{page.suffix}")
+        say(f"report: {write_score_page(summary, path)}")
 
 
 def _together_lines(names: str, together: Together) -> list[str]:

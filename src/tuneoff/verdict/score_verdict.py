@@ -179,7 +179,7 @@ def summarize_scores(judged: JudgedScores, name: str) -> Summary:
         tuneoff_version=__version__,
         primary_metric=verdict.metric,
         data=DataFile(description=", ".join(PurePath(file).name for file in data.files), counts={"test": len(items)}),
-        rows=tuple(_rows(judged.scores)),
+        rows=tuple(score_rows(judged.scores)),
         verdicts=(verdict,),
         diagnostics=tuple(
             Finding(check="study", where="the scores", message=reason)
@@ -189,7 +189,7 @@ def summarize_scores(judged: JudgedScores, name: str) -> Summary:
     )
 
 
-def _rows(scores: Scores) -> Iterator[ComparisonRow]:
+def score_rows(scores: Scores) -> Iterator[ComparisonRow]:
     """Mean and interval of each system over the items that are compared."""
     table = tabulate(scores)
     for system in scores.methods:
@@ -200,7 +200,7 @@ def _rows(scores: Scores) -> Iterator[ComparisonRow]:
             score = Interval(mean=float(by_item.mean()), low=low, high=high)
         yield ComparisonRow(
             name=system,
-            title=system,
+            title=scores.title(system),
             kind="method",
             seeds=sum(name == system for name, _ in scores.scores),
             scores={scores.metric: score},

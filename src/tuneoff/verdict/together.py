@@ -4,23 +4,26 @@ Only what two studies share can be compared: the documents and their references,
 weights of the base model. Everything else in which they differ is a confound (`confounds_between`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from tuneoff import __version__
 from tuneoff.metrics.registry import METRICS, deciding_metric
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Document, Record
 from tuneoff.results.study_dir import StoredStudy
-from tuneoff.results.summary import Verdict
+from tuneoff.results.study_state import DataFile
+from tuneoff.results.summary import Confound, Summary, Verdict
 from tuneoff.spec import json_hash
 from tuneoff.text import join_words
 from tuneoff.verdict.confounds import model_content
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.judge import exploratory_choices, planned_margin, planned_metric
 from tuneoff.verdict.outputs import identical_methods, says_nothing
+from tuneoff.verdict.score_verdict import score_rows
 from tuneoff.verdict.scores import Scores, load_scores
 
 Studies = Mapping[str, StoredStudy]
@@ -35,6 +38,8 @@ class Together:
     """
 
     verdicts: tuple[Verdict, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    """What each verdict is about."""
     reason: str | None = None
 
 
@@ -88,14 +93,35 @@ def judge_studies(studies: Studies, metric: str | None = None, margin: float | N
     shared = [parts for parts in by_model.values() if len(parts) > 1]
     if not shared:
         return Together(reason="they have no base model in common, and base models are not compared with each other")
-    verdicts = []
+    verdicts, judged = [], []
     for parts in shared:
         scores = replace(_merged(parts, metric), block=parts[0].record.spec.model.name if len(shared) > 1 else None)
         verdict = decide(scores, margin)
         chosen = exploratory_choices(studies[parts[0].study], margin, metric)
         said = (*verdict.sentences, *chosen, *_about(parts, studies))
         verdicts.append(verdict.model_copy(update={"sentences": said}))
-    return Together(tuple(verdicts))
+        judged.append(scores)
+    return Together(tuple(verdicts), tuple(judged))
+
+
+def summarize_together(together: Together, studies: Studies, confounds: Iterable[Confound]) -> Iterator[Summary]:
+    """A summary of each verdict, for reports. `confounds`: what differs between the studies."""
+    about = tuple(f"{'Caution: ' if one.changes_scores else ''}{one.model}: {one.description}" for one in confounds)
+    documents = max(len(study.documents) for study in studies.values())
+    for verdict, scores in zip(together.verdicts, together.scores, strict=True):
+        name = join_words(list(studies))
+        yield Summary(
+            name=f"{name}, {verdict.block}" if verdict.block else name,
+            created_at="",
+            tuneoff_version=__version__,
+            primary_metric=verdict.metric,
+            data=DataFile(
+                description="; ".join(f"{name}: {study.data.description}" for name, study in studies.items()),
+                counts={"test": documents},
+            ),
+            rows=tuple(score_rows(scores)),
+            verdicts=(verdict.model_copy(update={"sentences": (*verdict.sentences, *about)}),),
+        )
 
 
 def _listed(studies: Studies, value: Callable[[StoredStudy], str]) -> str:
