@@ -217,6 +217,7 @@ def _check(
     base_folder = base_file.absolute().parent if base_file.suffix == ".gguf" else None
     metric = planned_metric(study.load())
     program = " and ".join(named_version(package) for package in _PROGRAMS[wanted.form])
+    progress(0, len(rows), 0.0)  # until the first text, the program is loaded
     try:
         check = check_export(code, program, folder, base_folder, run.record, metric, rows, progress)
     except CardFailed as error:

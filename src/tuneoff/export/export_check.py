@@ -19,7 +19,7 @@ from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.text import plural
 
 Progress = Callable[[int, int, float], None]
-"""Called with the number of texts that were written, first 0, that of all, and the seconds since the start."""
+"""Called with the number of documents that were written, that of all, and the seconds since the start."""
 
 
 def no_progress(done: int, total: int, seconds: float) -> None:
@@ -103,7 +103,6 @@ def check_export(
     dialect = metrics.RougeDialect.of(record.spec.score.words)
     questions = ((document.document, document.fields) for document, _ in rows)
     started, before, after, same = time.monotonic(), [], [], 0
-    progress(0, len(rows), 0.0)
     for (document, written), text in zip(rows, texts_of_card(here, questions), strict=True):
         scores = metrics.score(text, document.document, document.references, dialect)
         before.append(written.scores.get(metric) or 0.0)
