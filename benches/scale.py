@@ -368,9 +368,10 @@ class Alike:
         self._runs: dict[Path, tuple[Any, float]] = {}
         self._records: dict[Any, tuple[Any, float]] = {}
         self._dirs: dict[str, RunDir] = {}
-        self._plans: dict[Any, tuple[Any, float]] = {}
         self._known: dict[Any, Any] = {}
-        self._planning = 0.0
+        self._trials: dict[str, Any] = {}
+        self._plan_of: tuple[int, Any] | None = None
+        self._new, self._new_seconds, self._known_seconds = 0, 0.0, 0.0
         self.claims: dict[tuple[str, int], dict[str, object]] = {}
 
     def accepted(self, run: Any) -> Any:
@@ -404,23 +405,25 @@ class Alike:
     def plan(self, study: Any, hashes: Any, completed: Mapping[str, Any], seeds: Any = None, known: Any = None) -> Any:
         """In place of `planner.plan`. What is planned here depends on the trials that have ended, and on nothing else.
 
+        It is planned with those that any worker has seen: one that has nothing to do sees them at its next look.
         `known` is the worker's own: here it holds only how many runs the worker has planned so far. Each run that is
         new to it costs what it cost when it was planned for the first time.
         """
-        ended = frozenset(run_id for run_id, record in completed.items() if record.spec.role == "trial")
         before, runs = time.thread_time(), len(self._known)
-        if ended not in self._plans:
-            plan = self._plan(study, hashes, completed, seeds, self._known)
-            seconds, new = time.thread_time() - before, len(self._known) - runs
-            if new:
-                self._planning += seconds
-                seconds = 0.0
-            self._plans[ended] = plan, seconds
-        plan, seconds = self._plans[ended]
+        self._trials.update((run_id, record) for run_id, record in completed.items() if record.spec.role == "trial")
+        if self._plan_of is None or self._plan_of[0] != len(self._trials):
+            plan = self._plan(study, hashes, self._trials, seeds, self._known)
+            self._plan_of = len(self._trials), plan
+            if (new := len(self._known) - runs) > 0:
+                self._new += new
+                self._new_seconds += time.thread_time() - before
+            else:
+                self._known_seconds = (time.thread_time() - before) / len(plan.runs)
+        plan = self._plan_of[1]
         own = {} if known is None else known
-        new = len(plan.runs) - own.get("planned", 0)
-        own["planned"] = len(plan.runs)
-        self._turns.charge(seconds + new * self._planning / max(1, len(self._known)) - (time.thread_time() - before))
+        new, own["planned"] = len(plan.runs) - own.get("planned", 0), len(plan.runs)
+        seconds = len(plan.runs) * self._known_seconds + new * self._new_seconds / max(1, self._new)
+        self._turns.charge(seconds - (time.thread_time() - before))
         return plan
 
 

@@ -25,7 +25,8 @@ from tuneoff.results.run_claims import Claims
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.summary import Summary
 from tuneoff.results.verification import verify
-from tuneoff.study.executor import Job, SilentObserver, open_executor
+from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end, open_executor
+from tuneoff.study.jobs import OpenJobs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.ray_engine import RayExecutor
 from tuneoff.study.ray_task import RayAnswer, RayTask, answer_to
@@ -196,6 +197,20 @@ def test_what_is_left_is_cancelled_when_the_driver_is_stopped(tmp_path: Path) ->
         next(runs)
         runs.close()  # type: ignore[attr-defined]
     assert ray.cancelled[:3] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("nodes", "asked"), [(2, True), (1, False)])
+def test_a_free_node_takes_what_has_become_possible(tmp_path: Path, nodes: int, asked: bool) -> None:
+    """With one node, there is no free one before all has ended: the order is the planned one."""
+    *first, last = jobs_in(tmp_path, 3)
+    jobs = OpenJobs(first, lambda: [last])
+    ray = FakeRay(*[{"CPU": 1.0, "memory": 1e9}] * nodes)
+    with executor(ray) as cluster, closed_at_the_end(cluster.run(jobs, SilentObserver())) as runs:
+        assert next(runs).record.name == "run0"
+        jobs.changed()
+        assert next(runs).record.name == "run1"
+        assert [task.name for task in ray.tasks] == ["run0", "run1", *["run2"] * asked]
+        assert [run.record.name for run in runs] == ["run2"] * asked
 
 
 def test_claims_of_a_lost_driver_are_released_and_those_of_others_hold(tmp_path: Path) -> None:

@@ -273,7 +273,8 @@ def jobs_of(
     completed: planner.Completed,
 ) -> list[Job]:
     """Planned runs as an executor takes them. `completed` shows how long such runs take."""
-    durations = Durations(completed)
+    runs = list(runs)
+    durations = Durations(completed if runs else {})
     return [
         Job(
             run.spec,

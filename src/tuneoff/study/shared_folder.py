@@ -36,7 +36,7 @@ from tuneoff.study.jobs import Job, OpenJobs, longest_first, more_of
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.planner import PlannedRun
-from tuneoff.study.runner import check_before_runs, completed_by_id, jobs_of, prepare, stored_by_id
+from tuneoff.study.runner import check_before_runs, jobs_of, prepare, stored_by_id
 
 _POLL_SECONDS = 2.0
 # With hundreds of workers, each looking at the runs of all others, a file server has more to do than the workers.
@@ -381,7 +381,7 @@ def take_runs(
 
     def possible() -> list[Job]:
         nonlocal missing
-        completed = completed_by_id(known.values())
+        completed = {run_id: run.record for run_id, run in known.items()}
         missing = planner.plan(known).missing(completed)
         untried = [run for run in missing if run.run_id not in attempted]
         attempted.update(run.run_id for run in untried)
