@@ -364,7 +364,11 @@ class Alike:
 
         self._turns = turns
         self._accepted, self._run_dir, self._plan = shared_folder.accepted, StudyDir.run_dir, planner.plan
-        self._read = RunDir.read_record
+        self._read, self._has_record = RunDir.read_record, RunDir.has_record
+        self._make_jobs = shared_folder.jobs_of
+        self._jobs: dict[str, Any] = {}
+        self._made, self._making = 0, 0.0
+        self._look_seconds = 0.0
         self._runs: dict[Path, tuple[Any, float]] = {}
         self._records: dict[Any, tuple[Any, float]] = {}
         self._dirs: dict[str, RunDir] = {}
@@ -395,6 +399,26 @@ class Alike:
             before = time.thread_time()
             self._records[key] = self._read(run), time.thread_time() - before
         return self._records[key][0]
+
+    def has_record(self, run: Any) -> bool:
+        """In place of `RunDir.has_record`: of a run that is known to have ended, this is not asked again."""
+        if run.path in self._runs:
+            self._turns.charge(self._look_seconds)
+            return True
+        before = time.thread_time()
+        found = self._has_record(run)
+        self._look_seconds = time.thread_time() - before
+        return found
+
+    def jobs_of(self, runs: Sequence[Any], directory: Any, **settings: Any) -> list[Any]:
+        """In place of `jobs_of`, for workers: jobs are made when the first of them needs them."""
+        new = [run for run in runs if run.run_id not in self._jobs]
+        before = time.thread_time()
+        self._jobs |= {job.run_id: job for job in self._make_jobs(new, directory, **settings)}
+        seconds = time.thread_time() - before
+        self._made, self._making = self._made + len(new), self._making + seconds
+        self._turns.charge(len(runs) * self._making / max(1, self._made) - seconds)
+        return [self._jobs[run.run_id] for run in runs]
 
     def run_dir(self, study: Any, name: str) -> Any:
         """In place of `StudyDir.run_dir`."""
@@ -469,6 +493,7 @@ def carry_out(prepared: Any, workers: int) -> dict[str, Any]:
         changed.enter_context(mock.patch.object(jobs, "monotonic", turns.clock))
         if workers > 1:
             changed.enter_context(mock.patch.object(shared_folder, "accepted", alike.accepted))
+            changed.enter_context(mock.patch.object(RunDir, "has_record", lambda run: alike.has_record(run)))
             changed.enter_context(mock.patch.object(RunDir, "read_record", lambda run: alike.read_record(run)))
             changed.enter_context(
                 mock.patch.object(StudyDir, "run_dir", lambda study, name: alike.run_dir(study, name))
