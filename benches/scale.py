@@ -511,7 +511,7 @@ def carry_out(prepared: Any, workers: int) -> dict[str, Any]:
         ended.set()
         turns.drain()
     finished = [run for run in stored.runs if run.record.status in ("finished", "failed")]
-    ids = [RunDir(path.parent).read_record().run_id for path in prepared.dir.path.glob("runs/*/record.json")]
+    ids = [json.loads(path.read_bytes())["run_id"] for path in prepared.dir.path.glob("runs/*/record.json")]
     once = len(ids) == len(set(ids)) == len(finished) == len(stored.plan.runs or ())
     useful = world.run_seconds - world.lost_seconds
     return {

@@ -98,10 +98,12 @@ def test_results_do_not_depend_on_the_order_of_the_runs(
     monkeypatch.setattr(jobs, "PLANNING_SHARE", 1e9)
     spec = spec_of(trials=2, seeds=2, fractions=(0.5, 1.0))
     planned, eager = (prepare(spec, tmp_path / name) for name in ("planned", "eager"))
-    carry_out(planned, executor_for(planned))
+    in_rounds = executor_for(planned)
+    carry_out(planned, in_rounds)
     executor = EagerExecutor([example.id for example in eager.inputs.dataset.test])
     done = carry_out(eager, executor)
     assert done.complete
+    assert sorted(executor.names) == sorted(in_rounds.names)  # nothing is done that turns out not to be needed
     assert executor.names.index("lora-s0") < executor.names.index("few_shot-trial1")
     for name in ("plan.json", "search.json"):
         assert (tmp_path / "eager" / name).read_bytes() == (tmp_path / "planned" / name).read_bytes()

@@ -292,7 +292,7 @@ class _Planner:
             if values is None:
                 self._complete = False
                 continue
-            if fraction < 1 and not kind.seeded and values == chosen[1.0]:
+            if fraction < 1 and not kind.seeded and chosen[1.0] in (None, values):  # the same run, or perhaps
                 continue
             if fraction < 1 and not self._seeds.ended:  # until then, time is for the looks
                 continue
