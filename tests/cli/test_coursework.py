@@ -13,9 +13,12 @@ import pytest
 from support.study_folders import planned_run_folders, read_record
 from tuneoff.cli import coursework
 from tuneoff.methods import METHODS
+from tuneoff.spec.toml import read_toml
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROGRAMS = {"baseline": "zero_shot", "soft_prompt_tuning": "soft_prompt", "lora": "lora", "full_fine_tuning": "full"}
+STARTER = ["--model", "starter", "--data", "starter"]
+ONE_DOCUMENT = ["--repeated-documents", "references"]
 
 
 @pytest.mark.parametrize(("program", "method"), PROGRAMS.items())
@@ -42,14 +45,30 @@ def test_help_of_a_program() -> None:
         [sys.executable, SCRIPTS / "lora.py", "--help"], capture_output=True, text=True, check=True, timeout=60
     )
     assert "--batch-size" in done.stdout
+    assert done.stdout.startswith("lora.py: `tuneoff train lora` with the coursework's settings")
+    settings = done.stdout.partition("defaults below:")[2].partition("It takes")[0].split()
+    study = read_toml(preset="coursework").spec
+    assert dict(zip(settings[::2], settings[1::2], strict=True)) == {
+        "--model_name": study.models[0].name,
+        "--data": study.data.source,
+        "--initial_prompt": study.prompt.instruction,
+        "--batch_size": str(study.train.batch_size),
+        "--epochs": f"{study.train.epochs:g}",
+        "--learning_rate": f"{study.hyperparameters['lora']['learning_rate']:g}".replace("e-0", "e-"),
+        "--max_length": str(study.prompt.max_length),
+    }
     assert not done.stderr
 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        (["--preset", "starter", "--epochs", "1"], ["--model", "starter", "--data", "starter", "--epochs", "1"]),
-        (["--epochs=1", "--preset=starter"], ["--epochs=1", "--model", "starter", "--data", "starter"]),
+        (["--preset", "starter", "--epochs", "1"], [*STARTER, "--epochs", "1", *ONE_DOCUMENT]),
+        (["--epochs=1", "--preset=starter"], ["--epochs=1", *STARTER, *ONE_DOCUMENT]),
+        (
+            ["--preset=starter", "--repeated_documents=examples"],
+            [*STARTER, "--repeated_documents=examples"],
+        ),
         (["--model_name", "starter"], ["--model_name", "starter"]),
     ],
 )

@@ -167,3 +167,18 @@ def test_a_folder_of_splits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "mine", *COMMAND[2:], "--methods=zero_shot,lora"]) == 0
     assert read_study(Path("study.toml")).data.source == "mine"
     assert "train 24 pairs" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_files_by_the_splits_in_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        lines = Path("mine", f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines.append(json.dumps({"document": "A text without a summary.", "summary": ""}))
+        Path(f"papers_{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    files = ["papers_train.jsonl", "papers_test.jsonl"]
+    assert main(["init", *files, *COMMAND[2:], "--methods=zero_shot"]) == 0
+    data = read_study(Path("study.toml")).data
+    assert (data.train_file, data.test_file) == ("papers_train.jsonl", "papers_test.jsonl")
+    dropped = "train: 1 row dropped, "
+    assert dropped in capsys.readouterr().out
+    assert f"# - {dropped}" in Path("study.toml").read_text(encoding="utf-8")

@@ -39,6 +39,7 @@ def test_a_data_file_without_a_flag_is_training_data() -> None:
         [flag("--train-file", "train.jsonl"), word("test.jsonl")],
         [flag("--train-file", "data/dev.jsonl"), word("data/train.jsonl")],
         [word("train.csv"), word("validation-2.csv")],
+        [word("papers_train.csv"), word("papers_test.csv")],
         [flag("--test-file", "test-1.csv"), word("train.csv")],
     ],
 )
@@ -50,7 +51,9 @@ def test_a_file_of_another_split_is_not_taken_for_this_one(pieces: list[Piece]) 
 @pytest.mark.parametrize(
     ("name", "split"),
     [("test.csv", "test"), ("a/TEST_1.json", "test"), ("dev.jsonl.gz", "validation"), ("val2.csv", "validation"),
-     ("training.csv", "train"), ("testimonials.csv", None), ("trainees.csv", None), ("a.csv", None)],
+     ("training.csv", "train"), ("papers_test.csv", "test"), ("my-dev-2.csv.gz", "validation"),
+     ("test/emails.csv", None), ("train_test.csv", None),
+     ("testimonials.csv", None), ("trainees.csv", None), ("a.csv", None)],
 )  # fmt: skip
 def test_split_in_a_name(name: str, split: str | None) -> None:
     assert split_named(name) == split

@@ -142,8 +142,10 @@ def test_the_run_to_use_is_the_one_of_the_study(tmp_path: Path, capsys: pytest.C
     study = study_folder(tmp_path)
     found = find_model_to_use(load(study))
     assert verdicts.select_run(study, None, None).name == found.run
-    assert capsys.readouterr().err == f"{verdicts.describe_choice(found)}\n"
-    assert found.why in verdicts.describe_choice(found)
+    described = verdicts.describe_choice(found, study)
+    assert capsys.readouterr().err == f"{described}\n"
+    assert found.why in described
+    assert verdicts.select_run(Path(described.rpartition(": ")[2]), None, None).name == found.run
     assert verdicts.select_run(study, "zero-shot", None).name == "starter-zero_shot-s0"
 
 

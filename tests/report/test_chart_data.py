@@ -7,7 +7,7 @@ from pathlib import Path
 from support.report_study import add_timing_run, edit_records, load, with_concurrent_run
 from tuneoff.report import chart_data
 from tuneoff.report.theme import MethodStyles
-from tuneoff.results.run_record import TimelinePoint, ValidationPoint
+from tuneoff.results.run_record import Phase, TimelinePoint, ValidationPoint
 from tuneoff.verdict.costs import finished_timing_runs
 
 
@@ -54,6 +54,16 @@ def test_phases_follow_each_other(rich_study: Path) -> None:
     assert all(before["end"] == after["start"] for before, after in pairwise(rows))
 
 
+def test_time_in_which_a_checkpoint_is_saved_is_not_called_loading(fake_study: Callable[..., Path]) -> None:
+    [record] = load(fake_study(documents=1, methods=("lora",))).records
+    phases: tuple[Phase, ...] = ("load", "train", "load", "train")
+    points = [TimelinePoint(seconds=at, phase=phase, memory_bytes=1, cpu=1.0) for at, phase in enumerate(phases)]
+    assert record.resources is not None
+    resources = record.resources.model_copy(update={"timeline": points})
+    rows = chart_data.phase_rows(record.model_copy(update={"resources": resources}))
+    assert [row["phase"] for row in rows] == ["load", "train", "checkpoint", "train"]
+
+
 def test_concurrent_runs_are_noted(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=3, methods=("zero_shot", "lora"))
     records = load(study).records
@@ -69,5 +79,5 @@ def test_concurrent_runs_are_noted(fake_study: Callable[..., Path]) -> None:
     alone = "up to 2 concurrent runs: time and energy are those of a timing run alone"
     only_lora = [record for record in records if record.spec.method.name == "lora"]
     assert chart_data.cost_note(only_lora, timing, styles) == alone
-    part = f"{alone}, except for Zero shot, measured with concurrent runs"
+    part = f"{alone}, except for Zero-shot, measured with concurrent runs"
     assert chart_data.cost_note(records, timing, styles) == part

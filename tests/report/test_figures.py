@@ -55,6 +55,16 @@ def test_numbers_in_charts_are_those_of_the_records(rich_study: Path) -> None:
     assert {row["epoch"] for row in kept} == {lora.curve.best_epoch}
 
 
+def test_the_axis_of_a_single_value_has_room_around_it(fake_study: Callable[..., Path]) -> None:
+    """Vega labels a domain without a width with a rounded number: a loss of 3.2 was at the mark 3."""
+    (record,) = records_of(fake_study(methods=("zero_shot",), documents=2))
+    loss, score = record.curve.validation[-1].loss, record.scores["rouge1"]
+    assert score is not None
+    for chart, value in ((figures.loss_curves([record]), loss), (figures.quality_against([record], "time"), score)):
+        low, high = figures.specification(chart)["layer"][0]["encoding"]["y"]["scale"]["domain"]
+        assert low < value < high
+
+
 def test_nothing_to_draw_is_none_not_an_empty_chart(rich_study: Path) -> None:
     bare = [
         record.model_copy(
@@ -115,5 +125,9 @@ def test_cost_bars_have_one_panel_for_each_axis_with_a_cost(rich_study: Path) ->
     titles = [panel["layer"][0]["title"] for panel in chart["concat"]]
     assert titles == ["Training time", "Peak memory", "Size on disk", "Generation time", "Trainable parameters"]
     bars = rows_of(figures.cost_bars(records_of(rich_study)), "shown")
-    assert {row["method"] for row in bars} == {"Zero shot", "Lora", "Full"}  # the failed method has no costs
+    assert {row["method"] for row in bars} == {
+        "Zero-shot",
+        "LoRA",
+        "Full fine-tuning",
+    }  # the failed method has no costs
     assert any(row["shown"] == "538 MB" for row in bars)

@@ -24,6 +24,11 @@ def test_the_latex_file_is_complete(rich_study: Path) -> None:
     cited = {key for keys in re.findall(r"\\cite\{([^}]+)\}", text) for key in keys.split(",")}
     assert cited == set(re.findall(r"^@\w+\{([^,]+),$", text, re.MULTILINE))
     assert text.isascii()
+    assert set(re.findall(r"\\ref\{([^}]+)\}", text)) == set(re.findall(r"\\label\{([^}]+)\}", text))
+    # the pictures that it includes where they are copied next to it
+    pictures = re.findall(r"^\\studyfigure\{(\w+)\}", text, re.MULTILINE)
+    assert pictures
+    assert all((rich_study / "figures" / f"{name}.png").is_file() for name in pictures)
 
 
 @pytest.mark.parametrize("wanted", list(PAPER_FORMATS))

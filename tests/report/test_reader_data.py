@@ -84,3 +84,11 @@ def test_a_study_without_texts_has_ids_and_scores(
     assert lora["means"] == pytest.approx(list(scores.values()), abs=1e-3)
     monkeypatch.setattr(module, "MOST_BYTES", bytes_of(data) // 2)
     assert len(data_of(folder).content["documents"]) < 40
+
+
+def test_a_folder_of_records_alone_has_no_documents(folder: Path) -> None:
+    for name in ("manifest.json", "predictions.jsonl", "documents.jsonl"):
+        for file in folder.rglob(name):
+            file.unlink()
+    data = data_of(folder)
+    assert (data.content["documents"], data.content["readable"], data.left_out) == ([], False, None)

@@ -28,7 +28,7 @@ def test_phases_steps_texts_and_memory() -> None:
     state.take(PhaseStarted(phase="evaluate", seconds=3.5))
     assert state.words() == ["evaluate", "step 2 of 4", "2 s left"]  # of training, and not at its speed
     state.take(PhaseStarted(phase="load", seconds=3.8))
-    assert state.words()[0] == "load"
+    assert state.words()[0] == "checkpoint"
     assert not any(word.startswith(("step", "loss")) for word in state.words())
     state.take(PhaseStarted(phase="generate", seconds=4.0))
     assert state.done is None

@@ -9,7 +9,7 @@ import pytest
 from support.fake_runs import job
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, Sampled, StepDone, Validated
 from tuneoff.results.run_dir import StoredRun
-from tuneoff.results.run_record import Curve, Failure, Record
+from tuneoff.results.run_record import Curve, Failure, Phase, Record
 from tuneoff.study.progress import PLAIN_SECONDS, Progress
 
 
@@ -88,6 +88,23 @@ def test_a_plain_line_is_not_repeated_while_nothing_changes(tmp_path: Path) -> N
     samples = [Sampled(seconds=float(at), phase="evaluate", memory_bytes=1, cpu=1.0) for at in range(5)]
     lines = shown([PhaseStarted(phase="train", seconds=0.0), step(10, 9.0), *samples], tmp_path)
     assert len(lines) == len(set(lines)) >= 2
+
+
+def test_evaluation_and_generation_show_no_loss_of_training_and_repeat_no_step(tmp_path: Path) -> None:
+    def sampled(phase: Phase) -> Sampled:
+        return Sampled(seconds=1.0, phase=phase, memory_bytes=1, cpu=1.0)
+
+    events: list[Event] = [PhaseStarted(phase="train", seconds=0.0), step(10, 9.0)]
+    phases: tuple[Phase, ...] = ("load", "evaluate", "train", "generate")
+    for phase in phases:
+        events += [PhaseStarted(phase=phase, seconds=10.0), sampled(phase)]
+    assert shown(events, tmp_path) == [
+        "[2/4] lora-s0: train",
+        "[2/4] lora-s0: train, step 10 of 10, loss 2.5",
+        "[2/4] lora-s0: checkpoint",
+        "[2/4] lora-s0: evaluate, step 10 of 10",
+        "[2/4] lora-s0: generate",
+    ]
 
 
 def test_plain_lines_are_few(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tuneoff.spec import DataSpec, ModelSpec, StudySpec
 from tuneoff.study import resources
 from tuneoff.study.suggestion import Suggestion, suggest
 
+ONE_SENTENCE = "Summarize the following text in one sentence."
 GERMAN = "Der Bericht ist für das Haus und die Leute, die es nicht mit sich auf den Weg nehmen. "
 
 
@@ -43,7 +44,7 @@ def suggestion(tmp_path: Path, tiny_model):
 @pytest.mark.parametrize(
     ("found", "instruction"),
     [
-        (rows("document", "summary", summaries()), "Summarize the following text in one sentence."),
+        (rows("document", "summary", summaries()), ONE_SENTENCE),
         (rows("dialogue", "summary", summaries()), "Summarize the following dialogue in one sentence."),
         (
             rows("document", "summary", [(text, f"{short} {short} It is so.") for text, short in summaries()]),
@@ -67,6 +68,8 @@ def suggestion(tmp_path: Path, tiny_model):
             rows("article", "summary", [pair for pair in summaries(30) for _ in "ab"], aspect=["method", "outcome"]),
             "Summarize the following article in one sentence about this aspect: {aspect}.",
         ),
+        # one document twice by mistake, with another year
+        (rows("text", "summary", [*summaries(), summaries()[3]], year=["2015", "2016", "2017"]), ONE_SENTENCE),
         (rows("text", "summary", [(text, text[::-1]) for text, _ in summaries()]), "Rewrite the following text."),
     ],
 )

@@ -161,7 +161,7 @@ def study_as_text(written: Written) -> str:
     suggestion, study = written.suggestion, written.suggestion.study
     lines = [
         f"data     {written.description}",
-        *(f"         {line}" for line in fact_lines(suggestion.facts)),
+        *(f"         {line}" for line in (*suggestion.cleaning, *fact_lines(suggestion.facts))),
         f"columns  {columns_line(suggestion.columns) or 'not known'}",
         f"task     {study.prompt.instruction}",
         f"lengths  prompt and text at most {study.prompt.max_length} tokens, new texts {study.generate.max_new_tokens}",

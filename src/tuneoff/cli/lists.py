@@ -1,6 +1,5 @@
 """Flags that take several values: repeated, or with the further values behind the first, as the shell expands a `*`."""
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePath
 
@@ -23,11 +22,10 @@ def is_data_file(text: str) -> bool:
 
 
 def split_named(text: str) -> str | None:
-    """The split that the name of a file begins with: `test.csv`, `dev-2.jsonl`."""
-    from tuneoff.data.archives import SPLIT_NAMES
+    """The split that is a word in the name of a file, as in a folder of splits: `test.csv`, `papers_dev-2.jsonl`."""
+    from tuneoff.data.archives import split_of
 
-    first = re.split(r"[^a-z]", PurePath(text).name.lower(), maxsplit=1)[0]
-    return next((split for split, usual in SPLIT_NAMES.items() if first in usual), None)
+    return split_of(PurePath(text).name)
 
 
 def gather(pieces: Sequence[Piece], method_names: Callable[[], Collection[str]]) -> list[Piece]:
@@ -70,7 +68,7 @@ def _check_split(text: str, target: str) -> None:
     flags = [name for name, split in FILES.items() if split == named]
     raise UserError(
         f"{text}: would be {FILES[target]} data, but its name says {named}; give each file its flag, here "
-        f"{join_words(flags)} {text}"
+        f"{join_words(flags)} {text}, or {target} {text} if that is meant"
     )
 
 

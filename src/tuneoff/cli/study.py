@@ -159,7 +159,7 @@ def _print_result(study: Study) -> None:
         needed = field_names(study.spec.prompt.instruction)
         fields = "".join(f" --field {shlex.quote(f'{name}=VALUE')}" for name in needed)
         show(f"to use: tuneoff summarize {shlex.quote(str(study.path))} FILE{fields}")
-        show(f"        {describe_choice(summary.winner)}")
+        show(f"        {describe_choice(summary.winner, study.path)}")
     elif summary.no_winner is not None:
         command = f"tuneoff summarize {shlex.quote(str(study.path))} FILE --method NAME"
         show(f"no model is handed over; to use one all the same: {command}")

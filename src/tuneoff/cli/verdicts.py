@@ -202,7 +202,7 @@ def select_run(folder: Path, method: str | None, model: str | None) -> StoredRun
         return StoredRun(RunDir(folder), RunDir(folder).read_record())
     study = StudyDir(folder).load()
     found = find_model_to_use(study, typed_row(method) if method else None, model)
-    say(describe_choice(found))
+    say(describe_choice(found, folder))
     chosen = study.run(found.run)
     assert chosen is not None
     return chosen
@@ -215,9 +215,10 @@ def columns_of_training(run: StoredRun) -> ColumnsTaken | None:
     return data.columns.get("train") if data is not None else None
 
 
-def describe_choice(found: ModelToUse) -> str:
-    """Which run is used, and why."""
-    return f"{found.title} on {found.model}, seed {found.seed} ({found.why}): runs/{found.run}"
+def describe_choice(found: ModelToUse, folder: Path) -> str:
+    """Which run of the study in `folder` is used, and why, with a path to it that can be typed."""
+    path = StudyDir(folder).run_dir(found.run).path
+    return f"{found.title} on {found.model}, seed {found.seed} ({found.why}): {path}"
 
 
 def diff_output(first: Path, second: Path, *, as_json: bool) -> str:

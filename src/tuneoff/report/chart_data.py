@@ -77,7 +77,10 @@ def thinned(points: Sequence[TimelinePoint], most: int = TIMELINE_POINTS) -> lis
 
 
 def phase_rows(record: Record) -> list[dict[str, Any]]:
-    """Start and end of each phase in the timeline of a run; every second one is shaded."""
+    """Start and end of each phase in the timeline of a run; every second one is shaded.
+
+    Later than the start, time of loading is that of saving checkpoints.
+    """
     points = record.resources.timeline if record.resources else ()
     if not points:
         return []
@@ -86,7 +89,7 @@ def phase_rows(record: Record) -> list[dict[str, Any]]:
     total = points[-1].seconds - points[0].seconds
     return [
         {
-            "phase": point.phase,
+            "phase": "checkpoint" if index and point.phase == "load" else point.phase,
             "start": point.seconds,
             "end": end,
             "shaded": index % 2 == 1,

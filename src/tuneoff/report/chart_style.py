@@ -1,6 +1,7 @@
 """How every chart looks: colours of methods, legends, fonts, and panels under one title."""
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
@@ -28,6 +29,13 @@ def colour(styles: MethodStyles, *, legend: bool = True) -> Any:
 def colour_scale(styles: MethodStyles) -> Any:
     """Method -> colour."""
     return alt.Scale(domain=[style.label for style in styles], range=[style.colour for style in styles])
+
+
+def scale_around(values: Iterable[float], padding: float = 0) -> Any:
+    """A linear scale of values that may be far from 0. Of a single value, Vega would label a rounded one instead."""
+    low, high = min(found := [*values]), max(found)
+    room = 0.05 * abs(low) or 1
+    return alt.Scale(zero=False, padding=padding, **({"domain": [low - room, high + room]} if low == high else {}))
 
 
 def styled(panels: list[Any], *, columns: int = 1, title: str, subtitle: str | None = None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import altair as alt
 
 from tuneoff.report import chart_data, formatting
-from tuneoff.report.chart_style import colour, inline_data, method_legend, styled
+from tuneoff.report.chart_style import colour, inline_data, method_legend, scale_around, styled
 from tuneoff.report.escaping import escape_all_controls
 from tuneoff.report.pictures import Pictures, draw_pictures
 from tuneoff.report.theme import BAND, INK, MUTED, PAPER, MethodStyles
@@ -43,7 +43,11 @@ def loss_curves(records: Sequence[Record], styles: MethodStyles | None = None) -
         if not (train or validation or level):
             continue
         x = alt.X("epoch:Q", title="epochs: passes over the training data", axis=alt.Axis(tickCount=6))
-        y = alt.Y("loss:Q", title="loss, nats per target token", scale=alt.Scale(zero=False))
+        y = alt.Y(
+            "loss:Q",
+            title="loss, nats per target token",
+            scale=scale_around(row["loss"] for row in (*train, *validation, *level)),
+        )
         tip = [
             alt.Tooltip("method:N", title="method"),
             alt.Tooltip("run:N", title="run"),
@@ -189,7 +193,7 @@ def quality_against(
     """
     styles = styles or MethodStyles(records)
     title, read, unit = _AXES[cost]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in records:
         value, quality = read(record), record.scores.get(metric)
         if record.status != "finished" or value is None or quality is None:
@@ -217,7 +221,9 @@ def quality_against(
     )
     axis = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000]) if cost == "size" else alt.Axis(tickCount=5)
     x = alt.X("cost:Q", title=title, scale=scale, axis=axis)
-    y = alt.Y("quality:Q", title=formatting.metric_title(metric), scale=alt.Scale(zero=False, padding=14))
+    bounds = [row[name] for row in rows for name in ("low", "quality", "high")]
+    scale_of_quality = scale_around((*bounds, *(baselines or {}).values()), padding=14)
+    y = alt.Y("quality:Q", title=formatting.metric_title(metric), scale=scale_of_quality)
     shape = alt.Shape(
         "method:N",
         scale=alt.Scale(domain=[style.label for style in styles], range=[style.shape for style in styles]),

@@ -6,11 +6,12 @@ from functools import cached_property
 
 from tuneoff.errors import UserError
 from tuneoff.report.bibliography import as_bibtex
+from tuneoff.report.formatting import metric_title
 from tuneoff.report.latex import escape_latex
 from tuneoff.report.methods_text import MethodsText, methods_text
 from tuneoff.report.study_charts import compared_runs, method_styles
 from tuneoff.report.table import ResultsTable, build_table
-from tuneoff.report.table_formats import as_csv, as_latex, as_markdown, escape_markdown
+from tuneoff.report.table_formats import as_csv, as_latex, as_markdown, escape_markdown, latex_label
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import Summary
 from tuneoff.spec import StudySpec
@@ -22,14 +23,25 @@ _DOCUMENT = r"""% Made by tuneoff {version}. Compile this file with pdflatex, bi
 \documentclass{{article}}
 \usepackage{{iftex}}
 \ifPDFTeX\usepackage[T1]{{fontenc}}\usepackage[utf8]{{inputenc}}\else\usepackage{{fontspec}}\fi
-\usepackage{{booktabs}}
+% without these outlines pdflatex takes bitmaps for letters
+\ifPDFTeX\IfFileExists{{lmodern.sty}}{{\usepackage{{lmodern}}}}{{}}\fi
+\usepackage{{booktabs,graphicx}}
+% pictures of the study, if its folder figures is copied next to this file
+\newcommand{{\studyfigure}}[2]{{\IfFileExists{{figures/#1.png}}{{\begin{{figure}}[htbp]\centering
+  \includegraphics[width=0.8\linewidth]{{figures/#1.png}}\caption{{#2}}\end{{figure}}}}{{}}}}
 \begin{{document}}
 
 \section*{{Methods}}
 {methods}
 
 \section*{{Results}}
+Table~\ref{{{label}}} has the results.
+
 {table}
+\studyfigure{{quality_against_time}}{{{metric} and the time of a whole run. Vertical lines are 95 \% intervals.}}
+\studyfigure{{loss_curves}}{{Training loss (thin) and validation loss (bold), in nats per target token. Rings mark the
+  checkpoints that were used.}}
+
 \bibliographystyle{{plain}}
 \bibliography{{tuneoff-study}}
 \end{{document}}
@@ -75,6 +87,8 @@ class StudyInPaper:
             version=escape_latex(self.summary.tuneoff_version),
             bibtex=self.bibtex,
             methods=self.methods.as_latex(),
+            metric=escape_latex(metric_title(self.table.primary)),
+            label=latex_label(self.summary.name),
             table=as_latex(self.table, self.summary.name),
         )
 

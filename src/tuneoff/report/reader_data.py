@@ -167,6 +167,8 @@ def _what_fits(
     """The documents, the number of seeds and the length of texts that fit, by the sizes of each system's first run."""
     number = len(documents)
     most = max((system.count for system in systems), default=1)
+    if not documents:  # a folder of records alone
+        return documents, most, None
     measured = _evenly(documents, _MEASURED_DOCUMENTS)
     first_runs = [system.predictions(0) for system in systems]
 

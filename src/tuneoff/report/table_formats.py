@@ -85,10 +85,10 @@ def as_latex(table: ResultsTable, name: str) -> str:
     costs = _costs(table)
     headings = ["Method", *_score_headings(table), *(axis.heading for axis in costs)]
     lines = [
-        r"\begin{table}",
+        r"\begin{table}[htbp]",
         r"\centering\footnotesize\setlength{\tabcolsep}{1.8pt}",
         rf"\caption{{{_caption(table, name)}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}}}",
+        rf"\label{{{latex_label(name)}}}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (len(headings) - 1)}@{{}}}}",
         r"\toprule",
         " & ".join(map(_latex_heading, headings)) + r" \\",
@@ -108,6 +108,11 @@ def as_latex(table: ResultsTable, name: str) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
+def latex_label(name: str) -> str:
+    """The label of the table of the study `name`."""
+    return f"tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}"
+
+
 def _latex_heading(heading: str) -> str:
     """On two lines: numbers are narrower than what they are called."""
     first, _, rest = escape_latex(heading).partition(" ")
@@ -123,7 +128,7 @@ def _caption(table: ResultsTable, name: str) -> str:
     metric = formatting.metric_title(table.primary)
     return escape_latex(
         f"Results of the study {name}. Below the scores: 95 % intervals; those of the gain in {metric} over zero-shot "
-        "hold for all pairs of methods at once. Bold: the best mean, and the least cost."
+        "hold for all pairs of methods at once. Bold: the best mean, and the least cost above zero."
     )
 
 

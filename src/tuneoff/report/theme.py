@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from tuneoff.methods.rows import row_title
 from tuneoff.results.run_record import Record
 
 # (on light, on dark)
@@ -63,10 +64,6 @@ def _last_part(name: str) -> str:
     return PurePath(name.replace("\\", "/")).name or name
 
 
-def _untitled(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
 class MethodStyles:
     """Styles of all methods of a study, in the order of their first run.
 
@@ -87,7 +84,7 @@ class MethodStyles:
             self._styles[model, method] = MethodStyle(
                 model=model,
                 method=method,
-                label=self.label((titles or {}).get(method) or _untitled(method), model),
+                label=self.label((titles or {}).get(method) or row_title(method), model),
                 hue=hues.get(method, 0),
                 shape=SHAPES[(models.index(model) if len(models) > 1 else methods.index(method)) % len(SHAPES)],
                 dash=((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))[models.index(model) % 4],

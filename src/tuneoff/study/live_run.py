@@ -41,9 +41,10 @@ class LiveRun:
             self.done, self._unit, self._seconds = (event.done, event.total), "text", event.seconds
 
     def words(self) -> list[str]:
-        """Phase, steps or texts, loss, speed, time left."""
-        words = [self.phase]
-        if self.done is not None and self.phase != "load":  # after training, the best weights are loaded
+        """Phase, steps or texts, time left; of training also loss and speed."""
+        # the time of saving a state is booked as loading, because the method does not need it
+        words = ["checkpoint" if self.phase == "load" and "train" in self.entered else self.phase]
+        if self.done is not None and self.phase != "load":
             words.append(f"{self._unit} {self.done[0]} of {self.done[1]}")
         if self.phase == "train" and self._loss is not None:
             words.append(f"loss {self._loss:.4g}")

@@ -67,16 +67,17 @@ class _Plain:
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream, self._clock = stream, clock
         self._last = clock()
-        self._shown = ""
+        self._shown = self._moment = ""
 
     def line(self, text: str, style: str = "") -> None:  # noqa: ARG002
         self._last, self._shown = self._clock(), text
         print(text, file=self._stream, flush=True)
 
     def moment(self, text: str, done: tuple[int, int] | None) -> None:  # noqa: ARG002
-        # in a log, the same line again says nothing
-        if text != self._shown and self._clock() - self._last >= PLAIN_SECONDS:
+        # in a log, the same line again says nothing, nor after an evaluation in between
+        if text not in (self._shown, self._moment) and self._clock() - self._last >= PLAIN_SECONDS:
             self.line(text)
+            self._moment = text
 
     def close(self) -> None:
         pass
@@ -177,7 +178,7 @@ class Progress:
             words = f"validation loss {event.loss:.4g} at step {event.step}, epoch {event.epoch:.3g}{best}"
             self._display.line(self._about(job, words))
         elif first_time and isinstance(self._display, _Plain):
-            self._display.line(self._about(job, state.phase))
+            self._display.line(self._about(job, *state.words()))
         else:
             self._display.moment(self._about(job, *state.words()), state.done)
 

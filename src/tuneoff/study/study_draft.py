@@ -43,7 +43,7 @@ def draft(suggestion: Suggestion, file: Path, description: str, outlook: Iterabl
         *_comment(f"Data: {description}"),
         *_comment(f"Columns: {columns_line(suggestion.columns) or 'not known'}"),
     ]
-    for fact in fact_lines(suggestion.facts):
+    for fact in (*suggestion.cleaning, *fact_lines(suggestion.facts)):
         lines += _comment(f"- {fact}")
     for index, line in enumerate(outlook):
         if index == 0:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.data import ColumnsTaken, Dataset, Example, Split, count_documents
+from tuneoff.data import ColumnsTaken, Dataset, Example, Split, cleaning_report, count_documents
 from tuneoff.data.languages import WITHOUT_SPACES
 from tuneoff.data.likely_columns import WANTED_NAMES, wanted_name
 from tuneoff.errors import UserError
@@ -53,6 +53,8 @@ class Suggestion:
     why: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Usual methods that are left out, and why."""
+    cleaning: tuple[str, ...] = ()
+    """What became of rows that could not be used as they are."""
 
 
 def suggest(
@@ -106,7 +108,7 @@ def suggest(
         left_out["few_shot"] = reason
         study = study.model_copy(update={"methods": tuple(name for name in study.methods if name != "few_shot")})
     facts = look_at_texts(follow_task(study), dataset, tokenizer)
-    return Suggestion(study, facts, dataset.columns, why, left_out)
+    return Suggestion(study, facts, dataset.columns, why, left_out, tuple(cleaning_report(dataset)))
 
 
 def _with_length(
@@ -247,9 +249,12 @@ def _labels(examples: Sequence[Example]) -> list[str] | None:
 
 
 def _aspect(examples: Sequence[Example]) -> str | None:
-    """A column that says which of several texts about one document is wanted: rows of a document differ in it."""
+    """A column that says which of several texts about one document is wanted: rows of a document differ in it.
+
+    Only if several rows are the rule: a document that is there twice by mistake often has another number or year.
+    """
     groups = Counter(example.group for example in examples)
-    if max(groups.values()) == 1:
+    if 2 * sum(count > 1 for count in groups.values()) < len(groups):
         return None
     for name in examples[0].fields:
         values = {example.fields.get(name) for example in examples}

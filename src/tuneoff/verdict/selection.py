@@ -81,6 +81,7 @@ def choose_model(
     if not candidates:
         return None
     mean, best, own = max(candidates, key=lambda candidate: candidate[0])
+    alone = len(candidates) == 1 and len(best.scores.methods) == 1
     run = min(own, key=lambda run: (_validation_loss(run.record), run.record.spec.seed))
     spec, artefact = run.record.spec, run.record.artefact
     return ModelToUse(
@@ -89,7 +90,7 @@ def choose_model(
         title=best.scores.title(spec.method.name),
         model=spec.model.name,
         seed=spec.seed,
-        why=_reason(best, spec.method.name, mean, len(own), method, model)
+        why=_reason(best, spec.method.name, mean, len(own), method, model, alone=alone)
         + ("" if model is not None else _other_models(candidates, best)),
         card=artefact is not None and "README.md" in artefact.files,
     )
@@ -102,11 +103,20 @@ def why_no_model(judged: Iterable[JudgedModel]) -> str | None:
 
 
 def _reason(
-    judged: JudgedModel, name: str, mean: float, seeds: int, asked_method: str | None, asked_model: str | None
+    judged: JudgedModel,
+    name: str,
+    mean: float,
+    seeds: int,
+    asked_method: str | None,
+    asked_model: str | None,
+    *,
+    alone: bool,
 ) -> str:
     chosen = f"; of its {seeds} seeds the one with the lowest validation loss" if seeds > 1 else ""
     if asked_method is not None:
         return f"the requested method{chosen}"
+    if alone:
+        return f"the only method{chosen}"
     reason = "the highest mean" if asked_model is None else "the highest mean on that model"
     if judged.verdict.too_small is not None:
         return f"{reason}, but the study is too small to tell{chosen}; --method NAME uses another"
