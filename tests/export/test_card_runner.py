@@ -14,6 +14,14 @@ def test_texts_come_in_order_and_what_libraries_print_is_no_answer() -> None:
     assert list(texts_of_card(WRITES, documents)) == ["A\u2028B{}", "C{'aspect': 'x'}"]
 
 
+def test_threads_do_not_spin_unless_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os\ndef write(document):\n    return os.environ['OMP_WAIT_POLICY']\n"
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert list(texts_of_card(code, [("a", {})])) == ["PASSIVE"]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert list(texts_of_card(code, [("a", {})])) == ["ACTIVE"]
+
+
 def test_tuneoff_cannot_be_imported() -> None:
     code = "def write(document):\n    import tuneoff.text\n    return 'imported'\n"
     with pytest.raises(CardFailed, match="ModuleNotFoundError"):

