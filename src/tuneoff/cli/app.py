@@ -249,6 +249,14 @@ def _comparison(
     return _Comparison(spec, free_folder(folder) if fresh else folder, flags, dry_run, as_json)
 
 
+def _require_tune_to_write(command: str) -> None:
+    """As `require_tune`, for a command that computes in this process."""
+    require_tune(command)
+    from tuneoff.study.launcher import suit_this_process
+
+    suit_this_process()
+
+
 @app.command()
 @takes_flags_of(_comparison)
 def compare(asked: _Comparison) -> "int | Study":
@@ -455,7 +463,7 @@ def summarize(
     from tuneoff.cli.unfinished_texts import UnfinishedTexts
     from tuneoff.cli.verdicts import columns_of_training, select_run
 
-    require_tune("tuneoff summarize")
+    _require_tune_to_write("tuneoff summarize")
     rule = check_long(long)
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
@@ -548,7 +556,7 @@ def export(
     from tuneoff.cli.exports import asked_for, carry_out_export
     from tuneoff.cli.verdicts import select_run
 
-    require_tune("tuneoff export")
+    _require_tune_to_write("tuneoff export")
     wanted = asked_for(to, quantize, given_fields(field or ()))
     chosen = select_run(_folder(run), method, model)
     documents = 0 if no_check else check
@@ -603,7 +611,7 @@ def push(
     """
     from tuneoff.cli.pushes import PushFlags, carry_out_push
 
-    require_tune("tuneoff push")
+    _require_tune_to_write("tuneoff push")
     flags = PushFlags(dry_run, public, dataset, task, with_texts, method, trust_remote_code)
     show(carry_out_push(_folder(run), repository, flags))
     return DONE
@@ -625,7 +633,7 @@ def try_methods(
     """
     from tuneoff.cli.tries import open_page
 
-    require_tune("tuneoff try")
+    _require_tune_to_write("tuneoff try")
     page = open_page(_folder(folder), port, trust_remote_code=trust_remote_code)
     show(page.address)
     say("open this address in a browser on this machine; Ctrl-C ends it")

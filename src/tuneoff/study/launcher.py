@@ -104,6 +104,13 @@ RUNTIME = {
 }
 
 
+def suit_this_process() -> None:
+    """The threads of `RUNTIME` for a process that computes by itself. Without effect once torch is loaded."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        if name in RUNTIME:
+            os.environ.setdefault(name, RUNTIME[name])
+
+
 # With PYTHONWARNINGS=error, a warning of a library would end a run.
 _NOT_INHERITED = {"PYTHONWARNINGS"}
 
