@@ -38,7 +38,8 @@ _DOCUMENT = r"""% Made by tuneoff {version}. Compile this file with pdflatex, bi
 Table~\ref{{{label}}} has the results.
 
 {table}
-\studyfigure{{quality_against_time}}{{{metric} and the time of a whole run. Vertical lines are 95 \% intervals.}}
+\studyfigure{{quality_against_time}}{{{metric} and the time of each run. Vertical lines are 95 \%
+  intervals of methods with a single run.}}
 \studyfigure{{loss_curves}}{{Training loss (thin) and validation loss (bold), in nats per target token. Rings mark the
   checkpoints that were used.}}
 
