@@ -108,7 +108,12 @@ def test_without_a_verdict_nothing_is_claimed(textless_study: Path) -> None:
 def test_a_study_without_texts_says_so(textless_study: Path) -> None:
     page = Page(textless_study / "report.html")
     assert "run without texts" in page.text
-    assert page.data("reader-data")["documents"] == []
+    reader = page.data("reader-data")
+    assert not reader["readable"]
+    assert [one | {"id": ""} for one in reader["documents"]] == [
+        {"id": "", "text": "", "references": [], "fields": {}}
+    ] * 4
+    assert [system["outputs"] for system in reader["systems"]] == [[]] * len(reader["systems"])
     assert "reader" not in [value for _, name, value in page.attributes if name == "id"]
 
 

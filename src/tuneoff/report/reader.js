@@ -342,7 +342,7 @@
     const row = event.target.closest(".row");
     if (row) go(Number(row.dataset.position));
   });
-  // Arrow keys turn pages while the reader is on the screen; in the list, up and down do as well.
+  // Arrow keys turn pages while the documents are on the screen; in the list, up and down do as well.
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (event.target.closest("input, select, textarea, .scroll, pre")) return;
@@ -350,7 +350,7 @@
     const steps = { ArrowLeft: -1, ArrowRight: 1, ...(inList ? { ArrowUp: -1, ArrowDown: 1 } : {}) };
     const step = steps[event.key];
     if (step === undefined) return;
-    const box = at("reader").getBoundingClientRect();
+    const box = at("documents").getBoundingClientRect();
     if (box.bottom < 0 || box.top > window.innerHeight) return;
     event.preventDefault();
     go(open + step);
