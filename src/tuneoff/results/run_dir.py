@@ -39,6 +39,7 @@ from tuneoff.results.manifest import (
 )
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Prediction, Record
+from tuneoff.results.shared_parts import with_shared_parts
 
 RECORD, PREDICTIONS = "record.json", "predictions.jsonl"
 _GROWING = "it grows until the run has ended, and the record says what counts"
@@ -111,7 +112,7 @@ class RunDir:
         if data is None:
             raise UserError(f"{self.path}: contains no {RECORD}; name a run folder (runs/<study>/runs/<run>)")
         try:
-            return parse_json(data, self._record, Record, "delete the folder to repeat the run")
+            return with_shared_parts(parse_json(data, self._record, Record, "delete the folder to repeat the run"))
         except LaterVersion:
             raise
         except UserError as error:
