@@ -456,7 +456,7 @@ def test_nothing_but_our_own_lines_is_on_stderr(study: tuple[Path, list[str]], t
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
     (line,) = done.stderr.splitlines()
-    assert ": runs/" in line  # which run writes, and why
+    assert (Path(line.rpartition(": ")[2]) / "record.json").is_file()  # which run writes, and why
 
 
 def test_a_run_that_fails_leaves_the_others_and_no_texts_stay(
