@@ -1,5 +1,6 @@
 """Tiny random models of several architectures and a handful of documents: offline, made in seconds."""
 
+import gc
 import json
 import os
 import signal
@@ -32,8 +33,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4, usable_cores())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: at the end, one process would be busy with it while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """xdist names a group in the ids of its items. Under pytest 9.2, xdist 3.8 does not: fixtures are made twice."""
+    gc.collect()
+    gc.freeze()  # what was imported for the tests stays; a pass of the collector over it takes half a second
+    # xdist names a group in the ids of its items. Under pytest 9.2, xdist 3.8 does not: fixtures are made twice.
     if getattr(session.config.option, "loadgroup", False):
         for item in session.items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:

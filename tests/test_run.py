@@ -294,9 +294,8 @@ run.run(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), "id", "name
 """
 
 
-@pytest.mark.parametrize(
-    "event", ["StepDone) and event.step == 3 and (True", pytest.param("Generated", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("event", ["StepDone) and event.step == 3 and (True", "Generated"])
 def test_a_killed_run_continues_where_it_was(event, tiny_model, tiny_data, tmp_path):
     """kill -9 in training and in writing: the same losses, weights and texts as without, and nothing left over."""
     spec = spec_of("lora", tiny_model("llama"), tiny_data, max_steps=5)

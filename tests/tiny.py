@@ -2,14 +2,28 @@
 
 from pathlib import Path
 
+import pytest
+
 ARCHITECTURES = ("gpt_neo", "llama", "gpt2", "qwen2", "gemma3")
+_TWO = ("gpt_neo", "qwen2")  # with biases and learned positions; with rotation and shared heads
+_ON_ALL = ("zero_shot", "few_shot", "soft_prompt", "lora", "last_layers", "full")
 
 
-def pairs(names) -> list[tuple[str, str]]:
-    """Methods on architectures; those that cannot be say so: BitFit needs biases, prefix tuning all keys."""
+def pairs(names, *more):
+    """Methods on architectures, and `more`, as parameters.
+
+    Those that cannot be are left out: BitFit needs biases, prefix tuning all keys. The methods that are used most are
+    on all architectures, others on two, and on the rest in `make test-all`.
+    """
     refused = {("bitfit", "llama"), ("bitfit", "gemma3"), ("prefix_tuning", "gemma3")}
     return [
-        (name, architecture) for name in names for architecture in ARCHITECTURES if (name, architecture) not in refused
+        pytest.param(
+            *(name, architecture, *more),
+            marks=() if name in _ON_ALL or architecture in _TWO else pytest.mark.slow,
+        )
+        for name in names
+        for architecture in ARCHITECTURES
+        if (name, architecture) not in refused
     ]
 
 

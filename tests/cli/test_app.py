@@ -441,6 +441,7 @@ def test_report_is_drawn_again(study: tuple[Path, list[str]], capsys: pytest.Cap
     assert complaint(["report", str(study[0]), "--format", "tex"], capsys).count("latex") == 1
 
 
+@pytest.mark.slow
 @one_process
 def test_nothing_but_our_own_lines_is_on_stderr(study: tuple[Path, list[str]], tmp_path: Path) -> None:
     """Libraries warn and log when a model is loaded in this process; one of their warnings must not end it either."""

@@ -18,6 +18,7 @@ from tuneoff.engine.trainer import _BestState
 from tuneoff.methods import METHODS, build
 from tuneoff.results import step_thinning
 from tuneoff.results.events import StepDone, Validated
+from tuneoff.results.run_record import Curve
 from tuneoff.stopping import _Run
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -55,14 +56,20 @@ def emitted(world):
     return steps, [(event.step, event.best) for event in world.events if isinstance(event, Validated)]
 
 
+KNOWN: dict[tuple[object, ...], tuple[dict[str, torch.Tensor], Curve, tuple[list[int], list[tuple[int, bool]]]]] = {}
+
+
 def uninterrupted(world, name, **spec):
-    world.checkpoints = Checkpoints(world.scratch)
-    adapted, curve = world.fit(name, rate=SEARCHED[name], **EFFORT, **spec)
-    events = emitted(world)
-    world.events.clear()
-    world.meter = type(world.meter)()
-    world.checkpoints = checkpoints_of(world)
-    return weights(adapted), curve, events
+    """Weights, curve and events of a training that nothing disturbs. Each is carried out once."""
+    key = (name, step_thinning.MOST_POINTS, *sorted(spec.items()))
+    if key not in KNOWN:
+        world.checkpoints = Checkpoints(world.scratch)
+        adapted, curve = world.fit(name, rate=SEARCHED[name], **EFFORT, **spec)
+        KNOWN[key] = weights(adapted), curve, emitted(world)
+        world.events.clear()
+        world.meter = type(world.meter)()
+        world.checkpoints = checkpoints_of(world)
+    return KNOWN[key]
 
 
 def stop_after(world, step, kind=StepDone):

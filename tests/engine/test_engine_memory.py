@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.token_rows import CPU, load_tiny, random_rows
+from support.tiny_bases import load_tiny
+from support.token_rows import CPU, random_rows
 from support.training_world import World
 from tuneoff.engine import gradients, trainer
 from tuneoff.engine.generation import generate

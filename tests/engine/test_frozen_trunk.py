@@ -9,7 +9,8 @@ import transformers
 from torch import Tensor
 
 import tiny
-from support.token_rows import CPU, VirtualTokens, load_tiny, random_rows, random_virtual_tokens
+from support.tiny_bases import load_tiny
+from support.token_rows import CPU, VirtualTokens, random_rows, random_virtual_tokens
 from support.training import short_training
 from tuneoff import models
 from tuneoff.engine import frozen_trunk, trainer

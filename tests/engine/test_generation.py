@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from support.token_rows import CPU, VirtualTokens, key_value_prefix, load_tiny, random_rows, random_virtual_tokens
+from support.tiny_bases import load_tiny
+from support.token_rows import CPU, VirtualTokens, key_value_prefix, random_rows, random_virtual_tokens
 from tiny import ARCHITECTURES
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, _generation_batches, generate
 from tuneoff.engine.loss import VirtualTokenModel

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.tiny_bases import CPU, load_tiny
 from tiny import example_row, pairs
-from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine import batching, gradients, parallel
 from tuneoff.engine.gradients import GradientAccumulator
@@ -18,14 +18,13 @@ from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.methods import METHODS, build
 from tuneoff.prompts import Prompter
-from tuneoff.spec import ModelSpec, PromptSpec
+from tuneoff.spec import PromptSpec
 
-CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
 # Every pair with three workers. With one worker, the caller, one method of each kind is enough.
-CASES = [(*pair, 3) for pair in pairs(TRAINED)] + [(name, "llama", 1) for name in ("soft_prompt", "lora", "full")]
+CASES = pairs(TRAINED, 3) + [(name, "llama", 1) for name in ("soft_prompt", "lora", "full")]
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def threads(request):
 
 
 def adapted(folder, name, **hyperparameters):
-    base = models.load_model(ModelSpec(name=str(folder)), CPU, torch.float32)
+    base = load_tiny(folder)
     use_causal_attention(base.model, CPU)
     rows = [example_row(index) for index in range(7)]
     examples = [Example(row["id"], row["document"], (row["summary"],), row["id"]) for row in rows]

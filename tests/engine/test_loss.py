@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from support.tiny_bases import load_tiny
 from support.token_rows import (
     CPU,
     VirtualTokens,
     key_value_prefix,
-    load_tiny,
     random_rows,
     random_virtual_tokens,
 )

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from support.tiny_bases import load_tiny
 from support.token_rows import (
     CPU,
     LazyRows,
     VirtualTokens,
     key_value_prefix,
-    load_tiny,
     random_rows,
     random_virtual_tokens,
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.token_rows import CPU, LazyRows, load_tiny, random_rows
+from support.tiny_bases import load_tiny
+from support.token_rows import CPU, LazyRows, random_rows
 from support.training import short_training
 from tuneoff import models
 from tuneoff.engine import prompt_cache, trainer

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.token_rows import CPU, VirtualTokens, load_tiny, random_rows, random_virtual_tokens
+from support.tiny_bases import load_tiny
+from support.token_rows import CPU, VirtualTokens, random_rows, random_virtual_tokens
 from support.training_world import World
 from tiny import ARCHITECTURES
 from tuneoff.engine.loss import collate, summed_cross_entropy, target_loss
@@ -28,18 +29,18 @@ def world(tiny_model, tmp_path):
 def test_same_seed_same_bits(world: World, name: str) -> None:
     results = []
     for _ in range(2):
-        adapted, curve = world.fit(name, epochs=1)
+        adapted, curve = world.fit(name, max_steps=2)
         results.append((curve, {key: tensor.detach().clone() for key, tensor in adapted.state().items()}))
     assert results[0][0] == results[1][0]
     assert all(torch.equal(results[0][1][key], tensor) for key, tensor in results[1][1].items())
-    _, other = world.fit(name, epochs=1, seed=1)
+    _, other = world.fit(name, max_steps=2, seed=1)
     assert [point.loss for point in other.train] != [point.loss for point in results[0][0].train]
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_decreases(world: World, name: str) -> None:
     low, high = METHODS[name].search["learning_rate"]
-    adapted, curve = world.fit(name, rate=(low * high) ** 0.5, epochs=3)
+    adapted, curve = world.fit(name, rate=(low * high) ** 0.5, epochs=2)
     untouched = build("zero_shot", {}).adapt(world.load(), [], 0)
     assert curve.best_validation_loss < world.loss(untouched)
     assert world.loss(adapted) == pytest.approx(curve.best_validation_loss, rel=1e-6)

@@ -89,7 +89,7 @@ def test_the_same_command_ends_as_if_nothing_had_happened(
     undisturbed: Undisturbed, some_of: Choose, fault: str
 ) -> None:
     number = errno.ENOSPC if fault == "full disk" else None
-    for at in some_of(list(range(1, undisturbed.operations + 1)), 8):
+    for at in some_of(list(range(1, undisturbed.operations + 1)), 4):
         first = undisturbed.start(Fault(at, number))
         where = f"{fault} at operation {at}, {first.operations[-1]}"
         if number is None:

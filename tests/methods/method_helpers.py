@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from support.tiny_bases import CPU
 from tiny import example_row
 from tuneoff import models
 from tuneoff.data import Example, group_id
@@ -13,20 +14,15 @@ from tuneoff.engine.loss import collate, target_logits, target_loss
 from tuneoff.engine.optimizer import MasterAdamW
 from tuneoff.methods import METHODS, AdaptedModel, build
 from tuneoff.prompts import Encoded, Prompter
-from tuneoff.spec import GenerateSpec, ModelSpec, PromptSpec
+from tuneoff.spec import GenerateSpec, PromptSpec
 
 TinyModel = Callable[[str], Path]  # architecture -> folder of a random model
-CPU = torch.device("cpu")
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
 def examples(count: int = 5) -> list[Example]:
     rows = [example_row(index) for index in range(count)]
     return [Example(row["id"], row["document"], (row["summary"],), group_id(row["document"])) for row in rows]
-
-
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:
-    return models.load_model(ModelSpec(name=str(folder)), CPU, dtype)
 
 
 def encoded(base: models.BaseModel, count: int = 5) -> Sequence[Encoded]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from method_helpers import CPU, TRAINED, TinyModel, encoded, examples, load, logits, train, write_texts
+from method_helpers import TRAINED, TinyModel, encoded, examples, logits, train, write_texts
 
+from support.tiny_bases import CPU, load_tiny
 from tiny import pairs
 from tuneoff import models
 from tuneoff.engine.batching import split_micro_batches
@@ -25,7 +26,7 @@ from tuneoff.spec import ModelSpec
 
 @pytest.mark.parametrize(("name", "architecture"), pairs(METHODS))
 def test_only_declared_parameters_move(name: str, architecture: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     adapted = build(name, {}).adapt(base, examples(), 0)
     declared = {id(tensor) for tensor in adapted.state().values()}
     before = {key: tensor.clone() for key, tensor in adapted.model.named_parameters()}
@@ -49,7 +50,7 @@ def test_saved_and_restored_gives_the_same_logits(
     name: str, architecture: str, tiny_model: TinyModel, tmp_path: Path
 ) -> None:
     method = build(name, {})
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     adapted = method.adapt(base, examples(), 0)
     untrained = logits(adapted, rows)
@@ -57,7 +58,7 @@ def test_saved_and_restored_gives_the_same_logits(
     expected = logits(adapted, rows)
     assert not torch.allclose(expected, untrained)
     assert adapted.save(tmp_path) in {"peft", "transformers", "tensors", "embeddings"}
-    restored = method.restore(load(tiny_model(architecture)), tmp_path)
+    restored = method.restore(load_tiny(tiny_model(architecture)), tmp_path)
     restored.train_mode(False)
     assert torch.equal(logits(restored, rows), expected)
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt"))  # no pickle
@@ -72,7 +73,7 @@ def test_artefact_loads_in_peft_with_the_same_logits(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     adapted = build(name, {}).adapt(base, examples(), 0)
     train(adapted, rows)
@@ -97,7 +98,7 @@ def test_artefact_loads_in_peft_with_the_same_logits(
 @pytest.mark.parametrize(("name", "architecture"), pairs(METHODS))
 def test_padding_and_other_rows_change_nothing(name: str, architecture: str, tiny_model: TinyModel) -> None:
     """A row gives the same in a padded batch (right in training, left in generation) and alone."""
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     adapted = build(name, {}).adapt(base, examples(), 0)
     if METHODS[name].trains:
@@ -111,7 +112,7 @@ def test_padding_and_other_rows_change_nothing(name: str, architecture: str, tin
 
 @pytest.mark.parametrize("name", METHODS)
 def test_beams_write_new_text_only(name: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     rows = encoded(base, 3)
     adapted = build(name, {}).adapt(base, examples(), 0)
     adapted.train_mode(False)
@@ -128,7 +129,7 @@ def test_beams_write_new_text_only(name: str, tiny_model: TinyModel) -> None:
 def test_same_seed_same_start_other_seed_other_start(name: str, tiny_model: TinyModel) -> None:
     def state(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(12345 + seed)  # earlier draws must not matter
-        adapted = build(name, {}).adapt(load(tiny_model("qwen2")), [], seed)
+        adapted = build(name, {}).adapt(load_tiny(tiny_model("qwen2")), [], seed)
         return {key: tensor.detach() for key, tensor in adapted.state().items()}
 
     first, again, other = state(0), state(0), state(1)
@@ -139,7 +140,7 @@ def test_same_seed_same_start_other_seed_other_start(name: str, tiny_model: Tiny
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_decreases_in_bf16_too(name: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"), torch.bfloat16)
+    base = load_tiny(tiny_model("qwen2"), torch.bfloat16)
     rows = encoded(base)
     adapted = build(name, {}).adapt(base, examples(), 0)
     before = float(target_loss(adapted, collate(rows, 0, CPU)).detach())
@@ -149,7 +150,7 @@ def test_the_loss_decreases_in_bf16_too(name: str, tiny_model: TinyModel) -> Non
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_gradient_does_not_depend_on_micro_batches(name: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model("gpt_neo"))
+    base = load_tiny(tiny_model("gpt_neo"))
     rows = encoded(base)
     adapted = build(name, {"lora_dropout": 0.0} if name == "lora" else {}).adapt(base, examples(), 0)
     adapted.train_mode(False)
@@ -219,14 +220,14 @@ def test_adapting_seeds_every_generator(name: str, tiny_model: TinyModel) -> Non
     drawn = []
     for before in (1, 2):
         seed_everything(before)
-        build(name, {}).adapt(load(tiny_model("qwen2")), examples(), 7)
+        build(name, {}).adapt(load_tiny(tiny_model("qwen2")), examples(), 7)
         drawn.append((random.random(), np.random.random(), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_format_of_what_is_saved_is_known(name: str, tiny_model: TinyModel, tmp_path: Path) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     method = build(name, {})
     adapted = method.adapt(base, examples(), 0)
     assert adapted.prefix() is None or adapted.suffix() is None
@@ -234,7 +235,7 @@ def test_the_format_of_what_is_saved_is_known(name: str, tiny_model: TinyModel, 
     saved = adapted.save(tmp_path)
     assert (FORMATS[saved].loading is not None) == method.trains
     assert (saved == "none") == (not list(tmp_path.iterdir()))
-    restored = method.restore(load(tiny_model("qwen2")), tmp_path)
+    restored = method.restore(load_tiny(tiny_model("qwen2")), tmp_path)
     assert restored.prompting == adapted.prompting
 
 
@@ -244,7 +245,7 @@ FROZEN_BASE = [name for name in TRAINED if name not in ("full", "last_layers")]
 @pytest.mark.parametrize("name", FROZEN_BASE)
 def test_dropout_of_a_base_that_does_not_learn_is_off(name: str, tiny_model: TinyModel) -> None:
     """One rule for all methods: a comparison must not include noise that only some of them have."""
-    base = load(tiny_model("gpt2"))
+    base = load_tiny(tiny_model("gpt2"))
     assert base.model.config.resid_pdrop > 0
     method = build(name, {"lora_dropout": 0.0} if "lora" in name or name == "dora" else {})
     adapted = method.adapt(base, [], 0)

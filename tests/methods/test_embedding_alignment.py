@@ -4,19 +4,18 @@ import pytest
 import torch
 from method_helpers import TinyModel
 
+from support.tiny_bases import load_tiny
 from tiny import ARCHITECTURES
 from tuneoff import models
 from tuneoff.methods import build
 from tuneoff.methods.embedding_alignment import measure_alignment
-from tuneoff.spec import ModelSpec
 
-CPU = torch.device("cpu")
 WORDS = 400  # of the tiny models
 
 
 @pytest.fixture(params=ARCHITECTURES)
 def base(request: pytest.FixtureRequest, tiny_model: TinyModel) -> models.BaseModel:
-    return models.load_model(ModelSpec(name=str(tiny_model(request.param))), CPU, torch.float32)
+    return load_tiny(tiny_model(request.param))
 
 
 @pytest.mark.parametrize("name", ["soft_prompt", "soft_prompt_after"])

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from method_helpers import encoded, load, logits, train, write_texts
+from method_helpers import encoded, logits, train, write_texts
 
+from support.tiny_bases import load_tiny
 from tiny import write_tokenizer
 from tuneoff.methods import METHODS, build
 
@@ -76,7 +77,7 @@ def test_every_default_method_works_on_every_family(family: str, tmp_path: Path)
     folder = save(family, tmp_path / family)
     for name in DEFAULT_METHODS:
         method = build(name, {})
-        base = load(folder)
+        base = load_tiny(folder)
         rows = encoded(base, 2)
         adapted = method.adapt(base, [], 0)
         if METHODS[name].trains:
@@ -85,7 +86,7 @@ def test_every_default_method_works_on_every_family(family: str, tmp_path: Path)
             after = logits(adapted, rows)
             assert not torch.equal(before, after), name
             adapted.save(tmp_path / name)
-            restored = method.restore(load(folder), tmp_path / name)
+            restored = method.restore(load_tiny(folder), tmp_path / name)
             torch.testing.assert_close(logits(restored, rows), after, atol=1e-4, rtol=1e-3)
         adapted.merge()
         texts = write_texts(adapted, base, rows, 3)
@@ -106,7 +107,7 @@ def test_every_default_method_works_on_every_family(family: str, tmp_path: Path)
 def test_default_methods_on_other_forms_of_a_folder(make: Callable[[Path], object], tmp_path: Path) -> None:
     make(tmp_path)
     for name in DEFAULT_METHODS:
-        base = load(tmp_path)
+        base = load_tiny(tmp_path)
         rows = encoded(base, 2)
         adapted = build(name, {}).adapt(base, [], 0)
         if METHODS[name].trains:
@@ -116,7 +117,7 @@ def test_default_methods_on_other_forms_of_a_folder(make: Callable[[Path], objec
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_experts_are_left_out_and_it_is_said(method: str, tmp_path: Path) -> None:
-    base = load(save("Mixtral", tmp_path))
+    base = load_tiny(save("Mixtral", tmp_path))
     adapted = build(method, {}).adapt(base, [], 0)
     assert set(adapted.details["target_modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     (note,) = adapted.notes

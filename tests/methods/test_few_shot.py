@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from method_helpers import TinyModel, examples, load
+from method_helpers import TinyModel, examples
 
+from support.tiny_bases import load_tiny
 from tuneoff.data import Example
 from tuneoff.errors import UserError
 from tuneoff.export.formats import SHOTS_FILE
@@ -33,7 +34,7 @@ def test_no_two_shots_are_of_one_group() -> None:
 
 
 def test_shots_come_back_from_the_artefact(tiny_model: TinyModel, tmp_path: Path) -> None:
-    base, method = load(tiny_model("llama")), build("few_shot", {"shots": 3})
+    base, method = load_tiny(tiny_model("llama")), build("few_shot", {"shots": 3})
     adapted = method.adapt(base, MANY, 1)
     assert adapted.details["shots"] == [shot.id for shot in draw_shots(MANY, 3, 1)]
     adapted.save(tmp_path)

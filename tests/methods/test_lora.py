@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from method_helpers import TinyModel, encoded, load, logits, logits_of_base, train, write_texts
+from method_helpers import TinyModel, encoded, logits, logits_of_base, train, write_texts
 
+from support.tiny_bases import load_tiny
 from tiny import ARCHITECTURES
 from tuneoff.methods import build
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_lora_starts_as_the_base_and_merges(architecture: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     expected = logits_of_base(base, rows)
     adapted = build("lora", {}).adapt(base, [], 0)
@@ -26,7 +27,7 @@ def test_lora_starts_as_the_base_and_merges(architecture: str, tiny_model: TinyM
 
 
 def test_an_adapted_embedding_is_padded_as_before(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("llama"))
+    base = load_tiny(tiny_model("llama"))
     adapted = build("lora", {"target_modules": ("embed_tokens", "q_proj")}).adapt(base, [], 0)
     assert base.pad_id == 0
     write_texts(adapted, base, encoded(base), 2)

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from method_helpers import TinyModel, load
+from method_helpers import TinyModel
 
+from support.tiny_bases import load_tiny
 from tiny import ARCHITECTURES, write_tokenizer
 from tuneoff.errors import UserError
 from tuneoff.methods import build
@@ -14,12 +15,12 @@ from tuneoff.methods import build
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_bitfit_refuses_a_model_without_biases(architecture: str, tiny_model: TinyModel) -> None:
     with pytest.raises(UserError, match="has no biases to tune; use ln_tuning or ia3"):
-        build("bitfit", {}).adapt(load(tiny_model(architecture)), [], 0)
+        build("bitfit", {}).adapt(load_tiny(tiny_model(architecture)), [], 0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_last_layers_are_the_top_blocks_and_the_final_norm(architecture: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     adapted = build("last_layers", {"num_layers": 1}).adapt(base, [], 0)
     names = list(adapted.state())
     blocks = [name for name in names if ".1." in name]
@@ -32,7 +33,7 @@ def test_last_layers_are_the_top_blocks_and_the_final_norm(architecture: str, ti
 
 
 def test_dropout_of_blocks_that_learn_is_on(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("gpt2"))
+    base = load_tiny(tiny_model("gpt2"))
     adapted = build("last_layers", {"num_layers": 1}).adapt(base, [], 0)
     adapted.train_mode(True)
     below, top = base.model.transformer.h
@@ -57,7 +58,7 @@ def test_the_final_norm_is_tuned_but_no_other_norm_beside_the_blocks(family: str
         )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    adapted = build("last_layers", {"num_layers": 1}).adapt(load(tmp_path), [], 0)
+    adapted = build("last_layers", {"num_layers": 1}).adapt(load_tiny(tmp_path), [], 0)
     outside = {name.split(".")[-2] for name in adapted.state() if not re.search(r"\.(h|layers)\.", name)}
     assert outside == {"ln_f" if family == "Bloom" else "final_layer_norm"}
     assert all(".2." in name for name in adapted.state() if re.search(r"\.(h|layers)\.", name))

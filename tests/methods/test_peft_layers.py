@@ -2,26 +2,27 @@
 
 import pytest
 import torch
-from method_helpers import TinyModel, encoded, load, logits, train
+from method_helpers import TinyModel, encoded, logits, train
 
+from support.tiny_bases import load_tiny
 from tuneoff.methods import build
 from tuneoff.methods.peft_layers import PeftLayers, has_conv1d
 
 
 @pytest.mark.parametrize(("architecture", "transposed"), [("gpt2", True), ("llama", False), ("gpt_neo", False)])
 def test_transposed_weights_are_recognised(architecture: str, transposed: bool, tiny_model: TinyModel) -> None:
-    assert has_conv1d(load(tiny_model(architecture)).model) == transposed
+    assert has_conv1d(load_tiny(tiny_model(architecture)).model) == transposed
 
 
 def test_the_replaced_modules_are_counted(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("llama"))
+    base = load_tiny(tiny_model("llama"))
     adapted = build("lora", {"target_modules": ("q_proj", "v_proj")}).adapt(base, [], 0)
     layers = base.model.config.num_hidden_layers
     assert adapted.details["target_modules"] == {"q_proj": layers, "v_proj": layers}
 
 
 def test_dropout_masks_change_from_step_to_step_and_are_off_in_evaluation(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("llama"))
+    base = load_tiny(tiny_model("llama"))
     rows = encoded(base)
     adapted = build("lora", {"lora_dropout": 0.5}).adapt(base, [], 0)
     train(adapted, rows, rate=0.1)
@@ -36,7 +37,7 @@ def test_dropout_masks_change_from_step_to_step_and_are_off_in_evaluation(tiny_m
 def test_after_a_merge_no_layer_of_peft_is_left(tiny_model: TinyModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    adapted = build("lora", {}).adapt(load(tiny_model("llama")), [], 0)
+    adapted = build("lora", {}).adapt(load_tiny(tiny_model("llama")), [], 0)
     assert isinstance(adapted, PeftLayers)
     assert any(isinstance(module, BaseTunerLayer) for module in adapted.model.modules())
     adapted.merge()

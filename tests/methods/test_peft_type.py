@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from method_helpers import TinyModel, encoded, examples, load, logits, logits_of_base, train
+from method_helpers import TinyModel, encoded, examples, logits, logits_of_base, train
 
+from support.tiny_bases import load_tiny
 from tuneoff.errors import UserError
 from tuneoff.methods import build
 
@@ -13,7 +14,7 @@ from tuneoff.methods import build
 @pytest.mark.parametrize("name", ["peft:VERA", "peft:LOHA", "peft:OFT", "peft:LORA"])
 def test_a_type_of_peft_trains_saves_and_restores(name: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     method = build(name, {"r": 2} if name not in ("peft:VERA", "peft:OFT") else {})
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     rows = encoded(base)
     untrained = logits_of_base(base, rows)
     adapted = method.adapt(base, examples(), 0)
@@ -21,7 +22,7 @@ def test_a_type_of_peft_trains_saves_and_restores(name: str, tiny_model: TinyMod
     expected = logits(adapted, rows)
     assert not torch.allclose(expected, untrained)
     adapted.save(tmp_path)
-    restored = method.restore(load(tiny_model("qwen2")), tmp_path)
+    restored = method.restore(load_tiny(tiny_model("qwen2")), tmp_path)
     restored.train_mode(False)
     assert torch.equal(logits(restored, rows), expected)
 
@@ -36,11 +37,11 @@ def test_types_that_peft_does_not_have_in_layers_are_refused() -> None:
 
 def test_an_error_of_peft_is_one_sentence(tiny_model: TinyModel) -> None:
     with pytest.raises(UserError, match="peft:LOHA: PEFT refuses this"):
-        build("peft:LOHA", {"r": -1}).adapt(load(tiny_model("llama")), [], 0)
+        build("peft:LOHA", {"r": -1}).adapt(load_tiny(tiny_model("llama")), [], 0)
 
 
 def test_settings_of_a_stranger_load_nothing_and_need_no_more_than_the_model(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("llama"))
+    base = load_tiny(tiny_model("llama"))
     with pytest.raises(UserError, match=r"peft:shadow\.shadow_model: names code, a pickle or another model"):
         build("peft:shadow", {"shadow_model": "owner/model"}).apply(base, examples(), 0)
     with pytest.raises(UserError, match="peft:lora: `r` is 1,000,000,000, which is beyond reason"):

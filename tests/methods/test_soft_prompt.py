@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from method_helpers import TinyModel, encoded, examples, load, logits, train, write_texts
+from method_helpers import TinyModel, encoded, examples, logits, train, write_texts
 
+from support.tiny_bases import load_tiny
 from tiny import ARCHITECTURES, pairs
 from tuneoff import models
 from tuneoff.data import Example
@@ -31,7 +32,7 @@ def embeddings_of(adapted: AdaptedModel) -> torch.Tensor:
 
 
 def test_soft_prompt_starts_from_the_text(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("llama"))
+    base = load_tiny(tiny_model("llama"))
     adapted = adapt(base, {"initial_prompt": "the paper", "num_virtual_tokens": 7})
     ids = base.tokenizer("the paper", add_special_tokens=False)["input_ids"]
     wanted = (ids * 7)[:7]
@@ -41,7 +42,7 @@ def test_soft_prompt_starts_from_the_text(tiny_model: TinyModel) -> None:
 @pytest.mark.parametrize(("name", "architecture"), pairs(["soft_prompt", "soft_prompt_after", "prefix_tuning"]))
 def test_virtual_tokens_are_live_in_generation(name: str, architecture: str, tiny_model: TinyModel) -> None:
     """Other virtual tokens give another text: they are not dropped (huggingface/peft#2134)."""
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     adapted = build(name, {}).adapt(base, examples(), 0)
     zero_shot = write_texts(build("zero_shot", {}).adapt(base, [], 0), base, rows, 8)
@@ -60,7 +61,7 @@ def prompt_of(base: models.BaseModel, method: Method, instruction: str, **fields
 
 
 def test_without_the_instruction_the_prompt_holds_none(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     dropped, kept = build("soft_prompt", {"keep_instruction": False}), build("soft_prompt", {})
     assert prompt_of(base, kept, "Summarize this.") == "Summarize this.\n\nthe paper is short\n\nTL;DR:"
     assert prompt_of(base, dropped, "Summarize this.") == "\n\nthe paper is short\n\nTL;DR:"
@@ -68,14 +69,14 @@ def test_without_the_instruction_the_prompt_holds_none(tiny_model: TinyModel) ->
 
 def test_fields_of_a_dropped_instruction_stay(tiny_model: TinyModel) -> None:
     """Two questions about one document remain two prompts."""
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     method = build("soft_prompt", {"keep_instruction": False})
     text = prompt_of(base, method, "The {aspect} of {year}, the {aspect}.", aspect="{result}", year="2020", result="x")
     assert text == "{result} 2020\n\nthe paper is short\n\nTL;DR:"
 
 
 def test_a_dropped_instruction_is_dropped_after_restoring_too(tiny_model: TinyModel, tmp_path: Path) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     method = build("soft_prompt", {"keep_instruction": False})
     adapted = method.adapt(base, [], 0)
     adapted.save(tmp_path)
@@ -87,7 +88,7 @@ def test_a_dropped_instruction_is_dropped_after_restoring_too(tiny_model: TinyMo
 
 
 def test_residual_starts_at_the_text_plus_a_vector_of_variance_one(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     plain = adapt(base, {})
     adapted = adapt(base, BOTTLENECK)
     assert torch.equal(adapted.prompt_VD, plain.prompt_VD)
@@ -121,7 +122,7 @@ class ReferenceNetwork:
 
 
 def test_residual_is_the_papers_network_and_all_of_it_trains(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     adapted = adapt(base, BOTTLENECK)
     start = {name: tensor.detach().clone() for name, tensor in adapted.state().items()}
     train(adapted, encoded(base, 4))
@@ -133,7 +134,7 @@ def test_residual_is_the_papers_network_and_all_of_it_trains(tiny_model: TinyMod
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_folding_the_network_changes_no_logits(architecture: str, tiny_model: TinyModel, tmp_path: Path) -> None:
     """The artefact is a plain soft prompt, and so is the model that generates."""
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     method = build("soft_prompt", BOTTLENECK)
     adapted = adapt(base, BOTTLENECK)
     train(adapted, encoded(base, 4))
@@ -148,7 +149,7 @@ def test_folding_the_network_changes_no_logits(architecture: str, tiny_model: Ti
 
 
 def test_other_seed_other_network(tiny_model: TinyModel) -> None:
-    base = load(tiny_model("qwen2"))
+    base = load_tiny(tiny_model("qwen2"))
     first, again, other = (build("soft_prompt", BOTTLENECK).adapt(base, [], seed).state() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["network.up.weight"], other["network.up.weight"])

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from method_helpers import CPU, TinyModel, encoded, load, write_texts
+from method_helpers import TinyModel, encoded, write_texts
 
+from support.tiny_bases import CPU, load_tiny
 from tiny import ARCHITECTURES
 from tuneoff.engine.loss import collate, target_loss
 from tuneoff.methods import build
@@ -12,7 +13,7 @@ from tuneoff.methods import build
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_prompt_tokens_carry_no_loss(architecture: str, tiny_model: TinyModel) -> None:
     """The loss is the sum over the target's tokens, EOS included, and over nothing else."""
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base, 3)
     adapted = build("zero_shot", {}).adapt(base, [], 0)
     expected = 0.0
@@ -30,7 +31,7 @@ def test_prompt_tokens_carry_no_loss(architecture: str, tiny_model: TinyModel) -
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_text_equals_that_of_transformers(architecture: str, tiny_model: TinyModel) -> None:
-    base = load(tiny_model(architecture))
+    base = load_tiny(tiny_model(architecture))
     rows = encoded(base)
     adapted = build("zero_shot", {}).adapt(base, [], 0)
     written = write_texts(adapted, base, rows, 10)
@@ -47,7 +48,7 @@ def test_greedy_text_equals_that_of_transformers(architecture: str, tiny_model: 
 def test_generation_settings_of_a_model_do_not_affect_beams(tiny_model: TinyModel) -> None:
     written = []
     for penalty in (1.0, 50.0):
-        base = load(tiny_model("llama"))
+        base = load_tiny(tiny_model("llama"))
         base.model.generation_config.repetition_penalty = penalty
         adapted = build("zero_shot", {}).adapt(base, [], 0)
         written.append(write_texts(adapted, base, encoded(base), 8, beams=2))

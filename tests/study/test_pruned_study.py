@@ -53,6 +53,7 @@ def trials_of(folder: Path) -> dict[object, Record]:
     return {record.spec.method.hyperparameters["learning_rate"]: record for record in found}
 
 
+@pytest.mark.slow
 def test_trials_are_pruned_where_their_limits_say(
     pruned_study: Path, tiny_data: Mapping[str, Path], tmp_path: Path
 ) -> None:

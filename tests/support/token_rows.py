@@ -5,16 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
 import torch
 from torch import Tensor, nn
 
-from tuneoff import models
 from tuneoff.engine.loss import KeyValuePrefix
 from tuneoff.prompts import Encoded
-from tuneoff.spec import ModelSpec
 
 CPU = torch.device("cpu")
 # (prompt, target) lengths. Some rows are longer than the sliding windows of the tiny models, 16.
@@ -40,10 +37,6 @@ class VirtualTokens:
 
     def state(self) -> dict[str, Tensor]:
         return {}
-
-
-def load_tiny(folder: Path, dtype: torch.dtype = torch.float32) -> models.BaseModel:
-    return models.load_model(ModelSpec(name=str(folder)), CPU, dtype)
 
 
 def random_rows(lengths: Sequence[tuple[int, int]] = LENGTHS, *, shared: int = 0) -> list[Encoded]:

@@ -3,10 +3,8 @@
 import contextlib
 from dataclasses import dataclass
 
-import torch
-
+from support.tiny_bases import CPU, load_tiny
 from tiny import example_row
-from tuneoff import models
 from tuneoff.data import Example
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.process_group import ALONE
@@ -14,9 +12,7 @@ from tuneoff.engine.trainer import Trainer, validation_loss
 from tuneoff.methods import build
 from tuneoff.prompts import Prompter
 from tuneoff.results.events import Event
-from tuneoff.spec import ModelSpec, PromptSpec, TrainSpec
-
-CPU = torch.device("cpu")
+from tuneoff.spec import PromptSpec, TrainSpec
 
 
 @dataclass
@@ -60,7 +56,7 @@ class World:
         self.checkpoints = Checkpoints(scratch)
 
     def load(self):
-        return models.load_model(ModelSpec(name=str(self.folder)), CPU, torch.float32)
+        return load_tiny(self.folder)
 
     def fit(self, name="full", rate=1e-3, seed=0, hyperparameters=None, prune_above=(), **spec):
         adapted = build(name, hyperparameters or {}).adapt(self.load(), [], seed)
