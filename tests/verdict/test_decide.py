@@ -364,9 +364,9 @@ def test_a_best_method_without_regret_leaves_no_other_that_may_be_best() -> None
     assert pair(verdict, "a", "c")[3] == "no difference shown"
     assert (verdict.best_set, verdict.methods[0].regret_bound) == (("a",), 0.0)
     assert verdict.sentences[0] == (
-        "a is the best of these methods (43.1 points). No other method is better. Every other method is worse, except "
-        "for c, which may be equal: only the comparison with the best excludes a better score, and the wider intervals "
-        "of all pairs include zero."
+        "a is the best of these methods (43.1 points). No other method is better, but c may be equal: only the "
+        "comparison with the best excludes a better score, and the wider intervals of all pairs include zero. Every "
+        "further method is worse."
     )
     assert (
         "a and c: the interval of all pairs includes zero (+2.0 points, −0.1 to +4.1); the comparison with the best, "

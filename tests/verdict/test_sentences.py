@@ -176,8 +176,8 @@ def test_of_two_methods_one_may_be_the_best_alone_and_the_other_equal() -> None:
     methods = (result("lora", 42.0), result("zero_shot", 41.0, best=False, regret_bound=2.1))
     [answer, *others] = verdict_sentences(verdict(methods, (pair("lora", "zero_shot", 1.0, -0.1, 2.1),)))
     assert answer == (
-        "LoRA is the best of these methods (42.0 points). No other method is better. Not shown to be worse: Zero-shot, "
-        "which may be equal: only the comparison with the best excludes a better score, and the wider intervals of all "
-        "pairs include zero."
+        "LoRA is the best of these methods (42.0 points). No other method is better, but Zero-shot may be "
+        "equal: only the comparison with the best excludes a better score, and the wider intervals of all pairs "
+        "include zero."
     )
     assert any(line.endswith("which is narrower, shows that Zero-shot is not better.") for line in others)

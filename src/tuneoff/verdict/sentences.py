@@ -117,11 +117,11 @@ def _others_are_worse(verdict: Verdict, titles: dict[str, str]) -> str:
     names = [titles[name] for name in excluded_by_best_alone(verdict)]
     if not names:
         return f"Every other {system} is worse."
-    some = len(names) + 1 < len(verdict.methods)
-    others = f"Every other {system} is worse, except for" if some else "Not shown to be worse:"
+    beaten = len(verdict.methods) - len(verdict.best_set) - len(names)
+    rest = f" Every further {system} is worse." if beaten else ""
     return (
-        f"No other {system} is better. {others} {join_words(names)}, which may be equal: only the comparison with the "
-        "best excludes a better score, and the wider intervals of all pairs include zero."
+        f"No other {system} is better, but {join_words(names)} may be equal: only the comparison with the best "
+        f"excludes a better score, and the wider intervals of all pairs include zero.{rest}"
     )
 
 
