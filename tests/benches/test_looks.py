@@ -9,7 +9,7 @@ from simulation import Design, binomial_band, overlap_population
 STUDIES = 40
 
 
-@pytest.mark.parametrize(("truth", "least"), [("spread", 0.25), ("equal", -0.01)])
+@pytest.mark.parametrize(("truth", "least"), [("spread", 0.25), pytest.param("equal", -0.01, marks=pytest.mark.slow)])
 def test_looks_save_runs_and_cover(truth: str, least: float) -> None:
     found = simulate_looks(STUDIES, overlap_population(), Design(300, 6, (0.6,)), truth)
     low, _ = binomial_band(0.95, STUDIES)

@@ -9,7 +9,7 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.verification import verify
 
 
-@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_each_run_has_one_record(tmp_path: Path, workers: int) -> None:
     prepared = prepared_study(tmp_path, 60, methods=("zero_shot", "lora"), fractions=(1.0,))
     found = carry_out(prepared, workers)

@@ -45,6 +45,7 @@ def test_coverage_false_winners_and_power(population: Population, design: Design
         assert binomial_band(0.70, STUDIES)[0] <= power <= binomial_band(0.90, STUDIES)[1]
 
 
+@pytest.mark.slow
 def test_a_method_whose_trainings_fail_is_covered_with_several_sets_of_them(population: Population) -> None:
     """With one set of three trainings, none of which fails in 34 % of the studies, no analysis can cover."""
     (one,) = simulate(STUDIES, population, [Design(300, 3, (0.3, 0.3, 0.3), lost=8.0)])

@@ -244,13 +244,12 @@ def changed(name, tensors, about):
 @pytest.mark.parametrize(
     "case",
     [
-        "another name",
         "a missing moment",
         "a field of the curve",
-        "the versions",
         *(
             pytest.param(case, marks=pytest.mark.slow)
             for case in (
+                *("another name", "the versions"),
                 *("another shape", "another type", "an unknown part", "a field more"),
                 *("a field of the course", "another type in the course", "steps without an end", "the meter"),
             )

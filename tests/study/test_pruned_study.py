@@ -80,6 +80,7 @@ def test_trials_are_pruned_where_their_limits_say(
             assert record.curve.best_step == whole.best_step
 
 
+@pytest.mark.slow
 def test_the_search_is_reported_with_what_it_saved(pruned_study: Path) -> None:
     records = trials_of(pruned_study)
     found = StudyDir(pruned_study).read_search()

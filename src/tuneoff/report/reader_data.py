@@ -46,7 +46,7 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
     systems = [_System(row, study) for row in summary.rows]
     systems = [system for system in systems if system.count]
     metrics = _metrics(systems)
-    shown, seeds, length = _what_fits(documents, systems, metrics)
+    shown, seeds, length = _what_fits(documents, systems, metrics, readable=readable)
     primary = summary.primary_metric if summary.primary_metric in metrics else next(iter(metrics), "")
     records = {run.name: run.record for run in study.runs}
     listed = []
@@ -162,7 +162,7 @@ def _texts(
 
 
 def _what_fits(
-    documents: Sequence[Document], systems: Sequence[_System], metrics: Sequence[str]
+    documents: Sequence[Document], systems: Sequence[_System], metrics: Sequence[str], *, readable: bool
 ) -> tuple[Sequence[Document], int, int | None]:
     """The documents, the number of seeds and the length of texts that fit, by the sizes of each system's first run."""
     number = len(documents)
@@ -170,7 +170,7 @@ def _what_fits(
     if not documents:  # a folder of records alone
         return documents, most, None
     measured = _evenly(documents, _MEASURED_DOCUMENTS)
-    first_runs = [system.predictions(0) for system in systems]
+    first_runs = [system.predictions(0) if readable else () for system in systems]
 
     def sizes(length: int | None) -> list[float]:
         """Bytes of a document with its texts, by the number of seeds from 0."""
