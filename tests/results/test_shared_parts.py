@@ -6,7 +6,7 @@ import pytest
 
 from tuneoff.results.run_dir import RunDir
 from tuneoff.results.run_record import Record
-from tuneoff.results.shared_parts import with_shared_parts
+from tuneoff.results.shared_parts import share_parts
 
 RUNS = sorted((Path(__file__).parents[2] / "results" / "coursework" / "runs").iterdir())
 
@@ -24,7 +24,9 @@ def test_records_are_what_they_were() -> None:
 
 
 def test_what_records_have_in_common_is_there_once() -> None:
-    one, other = (with_shared_parts(read_alone(RUNS[0])) for _ in range(2))
+    one, other = read_alone(RUNS[0]), read_alone(RUNS[0])
+    for record in (one, other):
+        share_parts(record)
     assert one.spec.data is other.spec.data
     assert one.provenance is other.provenance
     assert one.resources is not None
@@ -38,6 +40,7 @@ def test_values_that_only_compare_equal_are_kept(value: object, other: object) -
         record = read_alone(RUNS[0])
         spec = record.spec.method.model_copy(update={"hyperparameters": {"rate": rate}})
         changed = record.model_copy(update={"spec": record.spec.model_copy(update={"method": spec})})
-        return with_shared_parts(changed).spec.method.model_dump_json()
+        share_parts(changed)
+        return changed.spec.method.model_dump_json()
 
     assert dumped(value) != dumped(other)

@@ -39,7 +39,7 @@ from tuneoff.results.manifest import (
 )
 from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.run_record import Prediction, Record
-from tuneoff.results.shared_parts import with_shared_parts
+from tuneoff.results.shared_parts import share_parts
 
 RECORD, PREDICTIONS = "record.json", "predictions.jsonl"
 _GROWING = "it grows until the run has ended, and the record says what counts"
@@ -112,7 +112,7 @@ class RunDir:
         if data is None:
             raise UserError(f"{self.path}: contains no {RECORD}; name a run folder (runs/<study>/runs/<run>)")
         try:
-            return with_shared_parts(parse_json(data, self._record, Record, "delete the folder to repeat the run"))
+            record = parse_json(data, self._record, Record, "delete the folder to repeat the run")
         except LaterVersion:
             raise
         except UserError as error:
@@ -122,6 +122,8 @@ class RunDir:
                 f"{self._record}: whole, but not of a form that this version of tuneoff reads; use the version that "
                 "wrote it, or choose another --output"
             ) from error
+        share_parts(record)
+        return record
 
     def write_record(self, record: Record) -> None:
         """Write the digests of everything that the run leaves, then `record.json`, with which the run has ended."""

@@ -1,45 +1,52 @@
 """Records of one study share what they have in common.
 
 Each alone takes 40 KB of memory. Most of it says the same in all of them: data, prompt, training, versions, machine,
-and why nothing measured the energy.
+which fields were given, and why nothing measured the energy.
 """
 
-from collections.abc import Hashable, Mapping
-from typing import TypeVar
+from collections.abc import Hashable
 
 from pydantic import BaseModel
 
 from tuneoff.results.run_record import Record
 
-Part = TypeVar("Part", bound=BaseModel)
 _MOST = 10_000  # parts that are kept; then a new table begins
 _known: dict[Hashable, BaseModel] = {}
+_known_fields: dict[frozenset[str], set[str]] = {}
 
 
-def with_shared_parts(record: Record) -> Record:
-    """An equal record. Its parts are those of earlier records that are equal to them."""
-    changed: dict[str, object] = {"spec": _inside(record.spec), "provenance": _shared(record.provenance)}
-    if (resources := record.resources) is not None:
-        phases = {name: _inside(phase) for name, phase in resources.phases.items()}
-        changed["resources"] = _copy(resources, {"phases": phases})
-    return _copy(record, changed)
+def share_parts(record: Record) -> None:
+    """Replace parts of a record that was just read by equal ones of earlier records. It is changed in place."""
+    phases = () if record.resources is None else record.resources.phases.values()
+    for part in (record, record.spec, record.resources, *phases):
+        if part is not None:
+            _share_inside(part)
 
 
-def _inside(part: Part) -> Part:
-    """With parts that are shared; what differs between records is not kept in the table."""
-    return _copy(part, {name: _shared(value) for name, value in vars(part).items() if isinstance(value, BaseModel)})
+def _share_inside(part: BaseModel) -> None:
+    """What differs between records is not kept in the table: the record itself, its spec and the costs of a phase."""
+    _share_fields(part)
+    for name, value in vars(part).items():
+        if isinstance(value, BaseModel):
+            if name in _OWN:
+                _share_fields(value)
+            else:
+                vars(part)[name] = _shared(value)
 
 
-def _copy(part: Part, changed: Mapping[str, object]) -> Part:
-    return part.model_copy(update={name: value for name, value in changed.items() if name in part.model_fields_set})
+_OWN = frozenset({"spec", "resources", "curve", "artefact", "details", "failure"})  # of a record, hardly ever equal
 
 
-def _shared(part: Part) -> Part:
+def _share_fields(part: BaseModel) -> None:
+    given = part.model_fields_set
+    object.__setattr__(part, "__pydantic_fields_set__", _known_fields.setdefault(frozenset(given), given))
+
+
+def _shared(part: BaseModel) -> BaseModel:
     if len(_known) >= _MOST:
         _known.clear()
-    known = _known.setdefault(_key(part), part)
-    assert isinstance(known, type(part))
-    return known
+    _share_fields(part)
+    return _known.setdefault(_key(part), part)
 
 
 def _key(value: object) -> Hashable:

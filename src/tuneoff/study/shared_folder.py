@@ -114,8 +114,9 @@ class SharedFolderExecutor:
         held: dict[str, None] = {}  # runs that others carry out; the one that was looked at longest ago comes first
         while waiting:
             taken: list[tuple[Job, Claim]] = []
+            done: list[str] = []  # not waiting any more; taken out at once, because a copy of all takes long
             looked_at = set(itertools.islice(held, LOOKS))
-            for name, job in list(waiting.items()):
+            for name, job in waiting.items():
                 if len(taken) == self._processes:
                     break
                 if name in held and name not in looked_at and not job.dir.has_record():
@@ -123,7 +124,7 @@ class SharedFolderExecutor:
                 look = self.look_at(job)
                 held.pop(name, None)
                 if look.ended:
-                    del waiting[name]
+                    done.append(name)
                     if look.run is not None:
                         yield look.run
                 elif self._may_take(job):
@@ -136,8 +137,10 @@ class SharedFolderExecutor:
                         if alone:
                             break
                     else:
-                        del waiting[name]
+                        done.append(name)
                         taken.append((job, claim))
+            for name in done:
+                del waiting[name]
             meets_others = alone and bool(held)
             if meets_others:
                 alone, waiting = False, self._from_own_place(waiting)
