@@ -44,3 +44,12 @@ def test_values_that_only_compare_equal_are_kept(value: object, other: object) -
         return changed.spec.method.model_dump_json()
 
     assert dumped(value) != dumped(other)
+
+
+def test_details_of_other_packages_are_kept() -> None:
+    record = read_alone(RUNS[0])
+    for place in (1, 2):
+        details = type(record.details).model_validate(record.details.model_dump() | {"their_place": place})
+        changed = record.model_copy(update={"details": details})
+        share_parts(changed)
+        assert changed.details.model_extra == {"their_place": place}

@@ -20,11 +20,11 @@ def share_parts(record: Record) -> None:
     phases = () if record.resources is None else record.resources.phases.values()
     for part in (record, record.spec, record.resources, *phases):
         if part is not None:
-            _share_inside(part)
+            share_inside(part)
 
 
-def _share_inside(part: BaseModel) -> None:
-    """What differs between records is not kept in the table: the record itself, its spec and the costs of a phase."""
+def share_inside(part: BaseModel) -> None:
+    """Replace what a new object holds by equal objects. The object itself is none that is there again."""
     _share_fields(part)
     for name, value in vars(part).items():
         if isinstance(value, BaseModel):
@@ -34,7 +34,7 @@ def _share_inside(part: BaseModel) -> None:
                 vars(part)[name] = _shared(value)
 
 
-_OWN = frozenset({"spec", "resources", "curve", "artefact", "details", "failure"})  # of a record, hardly ever equal
+_OWN = frozenset({"spec", "resources", "curve", "failure"})  # of a record, hardly ever equal
 
 
 def _share_fields(part: BaseModel) -> None:
@@ -53,7 +53,7 @@ def _key(value: object) -> Hashable:
     """Equal for values that are the same in every respect: 1, 1.0 and True are not."""
     if isinstance(value, BaseModel):
         fields = tuple([_key(each) for each in vars(value).values()])
-        return type(value), fields, frozenset(value.model_fields_set)
+        return type(value), fields, _key(value.model_extra), frozenset(value.model_fields_set)
     if isinstance(value, dict):
         return tuple([(name, _key(each)) for name, each in value.items()])
     if isinstance(value, list | tuple):

@@ -17,6 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.methods.base import Method
 from tuneoff.results.run_record import Record
+from tuneoff.results.shared_parts import share_inside
 from tuneoff.results.study_state import PruningCheck, SearchCell, SearchFile, SecondLookResult, TrialResult
 from tuneoff.spec import (
     TIMED_STEPS,
@@ -435,6 +436,7 @@ class _Planner:
             role=role,
             scored_documents=scored_documents,
         )
+        share_inside(spec)  # of 10,000 runs, hundreds have the same settings
         prefix = f"{self._slugs[cell.model.name]}-" if len(study.models) > 1 else ""
         return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{cell.label}{label}")
 
