@@ -2,6 +2,7 @@
 
 import pytest
 
+from tuneoff.engine.thread_waiting import WAITING
 from tuneoff.export.card_runner import CardFailed, texts_of_card
 
 WRITES = (
@@ -14,12 +15,13 @@ def test_texts_come_in_order_and_what_libraries_print_is_no_answer() -> None:
     assert list(texts_of_card(WRITES, documents)) == ["A\u2028B{}", "C{'aspect': 'x'}"]
 
 
-def test_threads_do_not_spin_unless_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import os\ndef write(document):\n    return os.environ['OMP_WAIT_POLICY']\n"
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert list(texts_of_card(code, [("a", {})])) == ["PASSIVE"]
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert list(texts_of_card(code, [("a", {})])) == ["ACTIVE"]
+def test_threads_wait_as_those_of_runs_unless_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(name, value)] = WAITING.items()
+    code = f"import os\ndef write(document):\n    return os.environ[{name!r}]\n"
+    monkeypatch.delenv(name, raising=False)
+    assert list(texts_of_card(code, [("a", {})])) == [value]
+    monkeypatch.setenv(name, "mine")
+    assert list(texts_of_card(code, [("a", {})])) == ["mine"]
 
 
 def test_tuneoff_cannot_be_imported() -> None:

@@ -1,17 +1,12 @@
 """What the processes of runs are given to start with."""
 
-import os
-import runpy
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from support.fake_runs import PRELOAD, job
-from tuneoff.engine import precision
 from tuneoff.stopping import GRACE_SECONDS
 from tuneoff.study import launcher
 
@@ -45,27 +40,6 @@ def test_runs_get_what_suits_the_runtime_and_a_users_own_value_wins(name: str, m
     assert _variables(2)[name] == launcher.RUNTIME[name]
     monkeypatch.setenv(name, "mine")
     assert _variables(2)[name] == "mine"
-
-
-@pytest.mark.parametrize(("units", "name"), [(True, "GOMP_SPINCOUNT"), (False, "OMP_WAIT_POLICY")])
-def test_threads_spin_where_they_share_every_product(units: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_matrix_units", lambda: units)
-    assert {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & runpy.run_path(launcher.__file__)["RUNTIME"].keys() == {name}
-
-
-def test_commands_that_write_texts_wait_as_runs_do() -> None:
-    """Their own process loads torch, which reads the variable then."""
-    names = sorted({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & launcher.RUNTIME.keys())
-    program = (
-        "import os, sys; from tuneoff.cli import main; main(['summarize', 'nowhere', 'x']);"
-        f"print([os.environ.get(name) for name in {names!r}], 'torch' in sys.modules)"
-    )
-    environment = {name: value for name, value in os.environ.items() if name not in names}
-    for given, expected in (({}, launcher.RUNTIME), (dict.fromkeys(names, "mine"), dict.fromkeys(names, "mine"))):
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment | given
-        )
-        assert done.stdout == f"{[expected[name] for name in names]} False\n"
 
 
 def test_warnings_of_libraries_end_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,12 +249,12 @@ def _comparison(
     return _Comparison(spec, free_folder(folder) if fresh else folder, flags, dry_run, as_json)
 
 
-def _require_tune_to_write(command: str) -> None:
-    """As `require_tune`, for a command that computes in this process."""
+def _prepare_to_compute(command: str) -> None:
+    """For a command that computes in this process: is all it needs installed? Its threads wait as those of runs."""
     require_tune(command)
-    from tuneoff.study.launcher import suit_this_process
+    from tuneoff.engine.thread_waiting import wait_as_runs_do
 
-    suit_this_process()
+    wait_as_runs_do()
 
 
 @app.command()
@@ -463,7 +463,7 @@ def summarize(
     from tuneoff.cli.unfinished_texts import UnfinishedTexts
     from tuneoff.cli.verdicts import columns_of_training, select_run
 
-    _require_tune_to_write("tuneoff summarize")
+    _prepare_to_compute("tuneoff summarize")
     rule = check_long(long)
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UserError(f"no document; name a file (tuneoff summarize {run} FILE) or pipe a text into this command")
@@ -556,7 +556,7 @@ def export(
     from tuneoff.cli.exports import asked_for, carry_out_export
     from tuneoff.cli.verdicts import select_run
 
-    _require_tune_to_write("tuneoff export")
+    _prepare_to_compute("tuneoff export")
     wanted = asked_for(to, quantize, given_fields(field or ()))
     chosen = select_run(_folder(run), method, model)
     documents = 0 if no_check else check
@@ -611,7 +611,7 @@ def push(
     """
     from tuneoff.cli.pushes import PushFlags, carry_out_push
 
-    _require_tune_to_write("tuneoff push")
+    _prepare_to_compute("tuneoff push")
     flags = PushFlags(dry_run, public, dataset, task, with_texts, method, trust_remote_code)
     show(carry_out_push(_folder(run), repository, flags))
     return DONE
@@ -633,7 +633,7 @@ def try_methods(
     """
     from tuneoff.cli.tries import open_page
 
-    _require_tune_to_write("tuneoff try")
+    _prepare_to_compute("tuneoff try")
     page = open_page(_folder(folder), port, trust_remote_code=trust_remote_code)
     show(page.address)
     say("open this address in a browser on this machine; Ctrl-C ends it")

@@ -16,16 +16,17 @@ from tuneoff.verdict.score_verdict import judge_scores, summarize_scores
 
 @dataclass(frozen=True)
 class ScoreFlags:
-    """The flags of `judge` that are about scores of other programs."""
+    """The flags of `judge` for scores of other programs."""
 
     columns: ScoreColumns
     report: Path | None = None
+    """Studies can have one too."""
     lower_is_better: bool = False
 
     @property
-    def given(self) -> bool:
-        """Whether any of them was given."""
-        return self != ScoreFlags(ScoreColumns())
+    def only_for_scores(self) -> bool:
+        """Whether one was given that means nothing for studies."""
+        return self.lower_is_better or self.columns != ScoreColumns()
 
 
 def split_sources(sources: Sequence[str], flags: ScoreFlags) -> tuple[list[Path], list[str]]:
@@ -41,8 +42,7 @@ def split_sources(sources: Sequence[str], flags: ScoreFlags) -> tuple[list[Path]
             scores.append(source)
         else:
             studies.append(path)
-    only_a_report = flags == ScoreFlags(ScoreColumns(), flags.report)  # which several studies can have too
-    if flags.given and not scores and not only_a_report:
+    if flags.only_for_scores and not scores:
         raise UserError(f"{sources[0]}: not a file of scores, but flags for such files were given; leave them out")
     return studies, scores
 

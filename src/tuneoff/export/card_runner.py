@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Threads that spin while they wait take many times as long as soon as another program needs a core.
-_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+from tuneoff.engine.thread_waiting import WAITING
 
 
 class CardFailed(Exception):
@@ -33,7 +32,7 @@ def texts_of_card(code: str, documents: Iterable[tuple[str, Mapping[str, str]]])
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**_PATIENT, **os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+            env={**WAITING, **os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"},
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -4,37 +4,36 @@ Each alone takes 40 KB of memory. Most of it says the same in all of them: data,
 which fields were given, and why nothing measured the energy.
 """
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from pydantic import BaseModel
 
 from tuneoff.results.run_record import Record
 
+_OWN = ("spec", "resources", "curve", "failure")  # of a record: hardly ever equal to another's
 _MOST = 10_000  # parts that are kept; then a new table begins
 _known: dict[Hashable, BaseModel] = {}
 _known_fields: dict[frozenset[str], set[str]] = {}
 
 
 def share_parts(record: Record) -> None:
-    """Replace parts of a record that was just read by equal ones of earlier records. It is changed in place."""
-    phases = () if record.resources is None else record.resources.phases.values()
-    for part in (record, record.spec, record.resources, *phases):
-        if part is not None:
-            share_inside(part)
+    """Replace parts of a record that was just read by equal parts of earlier ones. It is changed in place."""
+    share_inside(record, but=_OWN)
+    share_inside(record.spec)
+    if record.resources is not None:
+        for phase in record.resources.phases.values():
+            share_inside(phase)
 
 
-def share_inside(part: BaseModel) -> None:
-    """Replace what a new object holds by equal objects. The object itself is none that is there again."""
-    _share_fields(part)
-    for name, value in vars(part).items():
-        if isinstance(value, BaseModel):
-            if name in _OWN:
-                _share_fields(value)
+def share_inside(whole: BaseModel, but: Collection[str] = ()) -> None:
+    """Replace the parts of a new object, but those named, by equal ones that other objects hold."""
+    _share_fields(whole)
+    for name, part in vars(whole).items():
+        if isinstance(part, BaseModel):
+            if name in but:
+                _share_fields(part)
             else:
-                vars(part)[name] = _shared(value)
-
-
-_OWN = frozenset({"spec", "resources", "curve", "failure"})  # of a record, hardly ever equal
+                vars(whole)[name] = _shared(part)
 
 
 def _share_fields(part: BaseModel) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
 
-from tuneoff.engine.precision import has_matrix_units
+from tuneoff.engine.thread_waiting import WAITING
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.profiling import PROCESSES_VARIABLE
 from tuneoff.stopping import GRACE_SECONDS
@@ -95,20 +95,11 @@ def launcher(method: StartMethod, preload: Sequence[str], layout: Layout = WHOLE
 
 # Figures: docs/lab_log.md. Both are read before the first line of Python runs, so the parent process sets them.
 RUNTIME = {
-    # Threads that spin while they wait make a step several times slower as soon as another program needs a core. Where
-    # all threads share every operation, they spin for about as long as Python takes until the next one.
-    **({"GOMP_SPINCOUNT": "20000"} if has_matrix_units() else {"OMP_WAIT_POLICY": "PASSIVE"}),
+    **WAITING,
     # glibc returns larger blocks at once. Its own threshold grows to 32 MB, and memory freed by a thread stays in use.
     # With a much lower threshold, new memory costs more than the bf16 products computed in it.
     "MALLOC_MMAP_THRESHOLD_": str(2**24),
 }
-
-
-def suit_this_process() -> None:
-    """The threads of `RUNTIME` for a process that computes by itself. Without effect once torch is loaded."""
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        if name in RUNTIME:
-            os.environ.setdefault(name, RUNTIME[name])
 
 
 # With PYTHONWARNINGS=error, a warning of a library would end a run.

@@ -407,19 +407,8 @@ class _Planner:
         scored_documents: int | None = None,
     ) -> PlannedRun:
         key = (cell, tuple(sorted(values.items())), seed, label, role, scored_documents)
-        if key not in self._known:
-            self._known[key] = self._new_run(cell, values, seed, label, role, scored_documents)
-        return self._known[key]
-
-    def _new_run(
-        self,
-        cell: _Cell,
-        values: Mapping[str, Any],
-        seed: int,
-        label: str,
-        role: Literal["final", "trial"],
-        scored_documents: int | None,
-    ) -> PlannedRun:
+        if (known := self._known.get(key)) is not None:
+            return known
         study, name = self._study, cell.method
         resolved = MethodSpec(name=name, hyperparameters=methods.build(name, values).hyperparameters)
         spec = RunSpec(
@@ -438,7 +427,9 @@ class _Planner:
         )
         share_inside(spec)  # of 10,000 runs, hundreds have the same settings
         prefix = f"{self._slugs[cell.model.name]}-" if len(study.models) > 1 else ""
-        return PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{cell.label}{label}")
+        made = PlannedRun(spec, self._hashes.run_id(spec), f"{prefix}{file_name_of(name)}{cell.label}{label}")
+        self._known[key] = made
+        return made
 
 
 def folds_of(study: StudySpec) -> tuple[int | None, ...]:
