@@ -1,6 +1,7 @@
 """Exports as a whole: the other program, without tuneoff, writes the texts that the study has."""
 
 import json
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(study: Path, tmp_path: Path
     with pytest.raises(UserError, match="exists already; name another folder"):
         export_run(run_of(study, "lora"), Wanted("merged"), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_file_that_is_no_export_is_not_read(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / EXPORT_FILE
+    for make in (lambda: os.mkfifo(file), lambda: os.truncate(os.open(file, os.O_CREAT | os.O_WRONLY), 10**12)):
+        make()
+        with pytest.raises(UserError, match="exists already"):
+            export_run(run_of(study, "lora"), Wanted("adapter"), tmp_path)
+        file.unlink()
 
 
 def test_the_same_command_again_after_an_export_without_a_check(

@@ -22,6 +22,7 @@ from tuneoff.export.export_check import (
     no_progress,
 )
 from tuneoff.export.wanted import Form, Wanted, check_wanted
+from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, parse_json, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
@@ -41,6 +42,7 @@ _PROGRAMS: dict[Form, tuple[str, ...]] = {
 INSTALL_LLAMA_CPP = "pip install 'tuneoff[gguf-check]'"
 DOCUMENTS_TO_CHECK = 100
 _DOCUMENT = "DOCUMENT"
+_MOST_BYTES = 10_000_000  # of `export.json`
 
 
 class StudyFacts(Frozen):
@@ -79,6 +81,12 @@ class ExportFile(Frozen):
     def sentence(self) -> str:
         """What the card and the command line say about the check."""
         return f"Checked: it {self.check.sentence}." if self.check else f"Not checked: {self.unchecked}."
+
+
+def read_export(folder: Path) -> ExportFile:
+    """`export.json` of a folder. Raises `UserError` if it is damaged or none of ours, `OSError` if it is not there."""
+    path = folder / EXPORT_FILE
+    return parse_json(read_limited(path, _MOST_BYTES), path, ExportFile, "export the run again")
 
 
 def export_run(
@@ -127,12 +135,9 @@ def export_run(
 
 def _is_unchecked(folder: Path, run: StoredRun, wanted: Wanted) -> bool:
     """Whether `folder` holds an export of the same run and form that was not checked."""
-    path = folder / EXPORT_FILE
-    if not path.is_file():
-        return False
     try:
-        found = parse_json(path.read_bytes(), path, ExportFile, "")
-    except UserError:
+        found = read_export(folder)
+    except (OSError, UserError):
         return False
     same = found.run == run.name and found.form == wanted.form
     return same and found.check is None and (not wanted.has_gguf or found.numbers == wanted.numbers)

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import metrics
-from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile
+from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, read_export
 from tuneoff.errors import RunFailure, UserError
-from tuneoff.results.json_files import parse_json
 
 EVAL_FILE = ".eval_results/tuneoff.yaml"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST_NAME = 96
 _SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt"})
-_MOST_EXPORT_FILE_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,6 @@ class Push:
 def is_export(folder: Path) -> bool:
     """Whether `tuneoff export` wrote this folder."""
     return (folder / EXPORT_FILE).is_file()
-
-
-def read_export(folder: Path) -> ExportFile:
-    """`export.json` of a folder. Raises `UserError` if it is damaged."""
-    path = folder / EXPORT_FILE
-    if path.stat().st_size > _MOST_EXPORT_FILE_BYTES:
-        raise UserError(f"{path}: larger than such a file; export the run again")
-    return parse_json(path.read_bytes(), path, ExportFile, "export the run again")
 
 
 def check_repository(name: str) -> None:

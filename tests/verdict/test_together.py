@@ -100,6 +100,7 @@ def test_without_documents_nothing_is_known_to_be_the_same(folders: tuple[Path, 
     for folder in run_dirs(folders[0]):
         shutil.copytree(folder.path, bare / "runs" / folder.name)
     assert judged((folders[1], bare)).reason == "two holds no documents, so it is unknown what was scored"
+    assert judged((bare, bare)).reason == "one and two hold no documents, so it is unknown what was scored"
 
 
 def test_without_texts_the_references_are_only_known_from_the_data(folders: tuple[Path, Path]) -> None:

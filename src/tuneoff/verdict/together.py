@@ -132,7 +132,8 @@ def _documents_differ(studies: Studies) -> str | None:
     """Why the scores of the studies are not of the same documents and references; None if they are."""
     contents = {name: _contents(study.documents) for name, study in studies.items()}
     if missing := [name for name, found in contents.items() if not found]:
-        return f"{join_words(missing)} holds no documents, so it is unknown what was scored"
+        hold = "holds" if len(missing) == 1 else "hold"
+        return f"{join_words(missing)} {hold} no documents, so it is unknown what was scored"
     (first, known), *others = contents.items()
     for name, found in others:
         hashes = {studies[one].data.content_hash for one in (first, name)}
