@@ -80,7 +80,7 @@ def write_files(
     room = min(context, max(_LEAST_CONTEXT, texts.context))
     stops = _stops(base, decoding.stop_ids)
     content = modelfile(file, before, after, stops, context=room, max_new_tokens=decoding.max_new_tokens)
-    (folder / MODELFILE).write_text(content, encoding="utf-8")
+    (folder / MODELFILE).write_text(content, encoding="utf-8", newline="\n")
     return ExportCode(llama_cpp_code(file, texts, decoding), llama_cpp_text_code(file, before, after, room, decoding))
 
 

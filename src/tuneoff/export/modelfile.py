@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from tuneoff.prompts import Field, PromptTexts
 
 _PLAIN = re.compile(r'[^"{}]*')
-_ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def modelfile(file: str, before: str, after: str, stops: Sequence[str], *, context: int, max_new_tokens: int) -> str:
     """The text of a Modelfile beside the GGUF file `file`, whose name is letters, digits, `.`, `-` and `_`.
 
-    `before` and `after` surround a document in the prompt; `stops` are texts that end an answer.
+    `before` and `after` surround a document in the prompt; `stops` are texts that end an answer, in addition to the
+    model's own end. Those that a Modelfile cannot hold are left out.
     """
     lines = [f"FROM ./{file}", f'TEMPLATE """{_template(before)}{{{{ .Prompt }}}}{_template(after)}"""']
-    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
+    lines += [f'PARAMETER stop """{stop}"""' for stop in stops if _is_kept(stop) and '"""' not in stop]
     lines += [
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
@@ -33,12 +34,15 @@ def prompt_around(texts: PromptTexts, fields: Mapping[str, str]) -> tuple[str, s
 
 def _template(text: str) -> str:
     """A text in a template of Go: with quotes or braces, it becomes a string of Go, which holds no code."""
-    if _PLAIN.fullmatch(text) and not _ACTING.search(text):
+    if _PLAIN.fullmatch(text) and _is_kept(text) and "\r" not in text:
         return text
-    return f"{{{{ {_quoted(text)} }}}}"
+    return '{{ "' + "".join(_ESCAPES.get(sign) or _escaped(sign) for sign in text) + '" }}'
 
 
-def _quoted(text: str) -> str:
-    """A string as Go and Ollama read it, in one line."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return '"' + _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped.replace("\r", "\\r")) + '"'
+def _is_kept(text: str) -> bool:
+    """Whether Ollama takes every sign of a Modelfile's text: it drops those that Go does not print."""
+    return all(sign.isprintable() or sign in "\n\r\t" for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign if sign.isprintable() else f"\\U{ord(sign):08x}"
