@@ -10,7 +10,7 @@ import pytest
 from tuneoff import stopping
 from tuneoff.stopping import Stopped, _Command, _Run
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 138, signal.SIGUSR2: 140}
 
 
 @pytest.fixture(autouse=True)

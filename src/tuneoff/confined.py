@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tuneoff import stopping
 from tuneoff.errors import UserError
 
 _DONE, _REFUSED, _FAILED, _NO_MEMORY = b"d", b"r", b"f", b"m"
@@ -69,8 +70,8 @@ def _live_confined(work: Callable[[], bytes], limits: ProcessLimits, writing: in
     """The life of the forked process. It never returns into the frames of its parent."""
     try:
         faulthandler.disable()  # a crash is reported by the parent, in a sentence
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        for name in stopping.NAMES:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)

@@ -1,4 +1,5 @@
-"""The one path of the signals that ask a process to end: SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone).
+"""The one path of the signals that ask a process to end: SIGTERM, SIGINT (Ctrl-C), SIGHUP (the terminal is gone), and
+SIGUSR1 and SIGUSR2, which batch systems send before a time limit or a preemption.
 
 In the process of a command, the first signal raises an exception that unwinds to the command line, and later ones are
 ignored while the runs are stopped. In the process of a run, a signal is a request, which `check` turns into `Stopped`
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-NAMES = tuple(name for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+NAMES = tuple(name for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 EXIT_CODES = {name: 128 + getattr(signal, name) for name in NAMES}
 GRACE_SECONDS = 30.0  # for a run to write a state, before it is killed
 # Until the first exception has reached a handler that calls `begin_ending`, a second one would replace it.
@@ -39,7 +40,7 @@ class _Command:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Inside, SIGINT raises KeyboardInterrupt, and SIGTERM and SIGHUP SystemExit with 128 + their number.
+    """Inside, SIGINT raises KeyboardInterrupt, and the others SystemExit with 128 + their number.
 
     May be nested; the outermost one restores the handlers. Does nothing outside the main thread.
     """

@@ -474,6 +474,7 @@ def test_a_script_without_a_guard_does_not_start_itself_again(tmp_path: Path, me
         ("forkserver", "hang_and_ignore_sigterm", signal.SIGTERM, 143),
         pytest.param("spawn", "hang", signal.SIGTERM, 143, marks=pytest.mark.slow),
         ("forkserver", "save_and_end", signal.SIGHUP, 129),
+        ("forkserver", "save_and_end", signal.SIGUSR1, 138),
         ("spawn", "save_and_end", signal.SIGTERM, 143),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.fake_runs import PRELOAD, job
+from tuneoff import stopping
 from tuneoff.results.run_dir import RunDir
 
 Start = Callable[[str], "subprocess.Popen[bytes]"]
@@ -109,8 +110,8 @@ def test_a_server_survives_the_signals_that_end_a_run(start: Start, tmp_path: Pa
     """A signal to the group would otherwise take the run with it, before its state is saved."""
     process = start(f"serve({PRELOAD!r})")
     assert answer(process) == {"ready": True}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        process.send_signal(number)
+    for name in set(stopping.NAMES) - {"SIGINT"}:
+        process.send_signal(getattr(signal, name))
     send(process, tmp_path / "run", "finish")
     answer(process)
     assert answer(process) == {"exit": 0}

@@ -23,7 +23,7 @@ from typing import IO, Any, ClassVar, Literal, cast
 import pytest
 
 from support.file_operations import changed_path
-from tuneoff import cli
+from tuneoff import cli, stopping
 from tuneoff.report import figures, page
 from tuneoff.report.pictures import Pictures
 from tuneoff.results.events import Event, EventWriter, Sampled
@@ -203,7 +203,7 @@ def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Pa
         marks = _become_a_program(streams(), marks)
         if cwd is not None:
             os.chdir(cwd)
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in set(stopping.NAMES) - {"SIGINT"}:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         sys.unraisablehook = sys.__unraisablehook__  # pytest keeps such errors for itself
         writer = _Marks(command.folder, marks)
@@ -320,7 +320,7 @@ def _started_by_fork(marks: _Marks) -> Callable[..., _ForkedServer]:
     ) -> _ForkedServer:
         (their_stdin, our_stdin), (our_stdout, their_stdout) = os.pipe(), os.pipe()
         # As in subprocess, no handler runs meanwhile: what it raises in a callback of a fork would be lost.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in stopping.NAMES})
         pid = os.fork()
         if pid == 0:
             _live_as_server([their_stdin, their_stdout, stderr.fileno()], marks, env, start_new_session)
@@ -336,7 +336,7 @@ def _live_as_server(streams: Sequence[int], marks: _Marks, env: Mapping[str, str
     try:
         if start_new_session:
             os.setsid()
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in set(stopping.NAMES) - {"SIGINT"}:
             if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())

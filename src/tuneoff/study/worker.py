@@ -119,7 +119,7 @@ def _ending_with_the_parent() -> Iterator[None]:
 
 
 def _take_signals(server: int | None) -> None:
-    """SIGTERM and SIGHUP are requests to the run. The process `server` ignores them: its parent ends it."""
+    """Signals but Ctrl-C are requests to the run. The process `server` ignores them: its parent ends it."""
 
     def ask(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != server:
