@@ -1,8 +1,10 @@
 """The code on cards: it is Python that quotes every text, and it makes the prompts of the study."""
 
 import ast
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,3 +94,20 @@ def test_every_code_is_python_without_a_fence_of_its_own(
         assert code.isascii()
         assert not any(line.startswith("```") for line in code.splitlines())
         assert "tuneoff" not in code
+
+
+@pytest.mark.parametrize(("composes", "expected"), [(True, "é"), (False, "e\u0301")])
+def test_texts_for_llama_cpp_are_composed_if_the_tokenizer_does_so(
+    composes: bool, expected: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Llama:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def tokenize(self, text: bytes, **_: object) -> str:
+            return text.decode()
+
+    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=Llama))
+    names: dict[str, Any] = {}
+    exec(llama_cpp_code("m.gguf", prompter(tiny_model("llama")).as_texts(), DECODING, composes=composes), names)
+    assert names["ids"]("e\u0301") == expected

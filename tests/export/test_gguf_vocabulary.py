@@ -41,6 +41,7 @@ def split(pattern: str) -> dict[str, Any]:
         (state(split("x"), BYTES | {"use_regex": False}), None),
         (state(BYTES | {"add_prefix_space": True}), None),
         (state(BYTES, byte_fallback=True), None),
+        (state(BYTES, end_of_word_suffix="</w>"), None),
         (state({"type": "Metaspace"}), None),
         (state(BYTES) | {"normalizer": {"type": "Lowercase"}}, None),
         (state(BYTES) | {"model": {"type": "Unigram"}}, None),
@@ -63,6 +64,28 @@ def test_special_tokens_rows_without_a_token_and_other_ends(tiny_model: Callable
     assert len(found.merges) == len(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
     with pytest.raises(UserError, match="embeddings"):
         read_vocabulary(tokenizer, size - 1, frozenset())
+
+
+@pytest.mark.parametrize("rule", ["lstrip", "rstrip", "single_word"])
+def test_added_tokens_that_take_spaces_or_whole_words_are_not_those_of_llama_cpp(rule: str) -> None:
+    token = {"id": 5, "content": "<tool>", "lstrip": False, "rstrip": False, "single_word": False, "special": True}
+    assert pre_tokenizer_name(state(BYTES) | {"added_tokens": [token]}) == "gpt-2"
+    assert pre_tokenizer_name(state(BYTES) | {"added_tokens": [token | {rule: True}]}) is None
+
+
+def test_every_end_that_llama_cpp_can_hold_the_usual_chat_template_and_composing(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    from tokenizers import normalizers
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
+    assert not read_vocabulary(tokenizer, 400, frozenset({0})).composes
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    tokenizer.chat_template = {"rag": "for documents", "default": "the usual one"}
+    found = read_vocabulary(tokenizer, 400, frozenset({0, 3, 1}))
+    assert found.special == {"eos": 0, "eot": 1, "eom": 3}
+    assert found.chat_template == "the usual one"
+    assert found.composes
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(tiny_model: Callable[[str], Path]) -> None:

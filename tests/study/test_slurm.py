@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -81,8 +82,29 @@ def test_the_script_is_what_a_person_would_write(scheduler: Path, study: Path) -
         "--signal=TERM@60",
     ):  # fmt: skip
         assert f"#SBATCH {wanted}" in lines
-    assert lines[-1] == f"exec srun {sys.executable} -P -m tuneoff work '{study}' --memory 16G"
+    # srun is told the processors: from 22.05 to 23.02 (CHANGELOG of SLURM) it does not take them from sbatch.
+    assert lines[-1] == f"exec srun --cpus-per-task=8 {sys.executable} -P -m tuneoff work '{study}' --memory 16G"
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("name", ["50% %x done", 'it\'s "#1"', "%%A"])
+def test_the_names_of_logs_are_those_that_sbatch_reads(name: str, scheduler: Path, tmp_path: Path) -> None:
+    """As `get_argument` (src/sbatch/opt.c) and `expand_stdio_fields` (src/common/print_fields.c) of SLURM 284c3b9."""
+    [line] = [line for line in executor().script(StudyDir(tmp_path / name), 2).splitlines() if "--output=" in line]
+    pattern = "".join(shlex.split(line.removeprefix("#SBATCH "))).removeprefix("--output=")
+    fields = {"%%": "%", "%A": "77", "%a": "3", "%x": "tuneoff"}
+    found = re.sub("%.", lambda field: fields.get(field[0], field[0]), pattern)
+    assert found == str(tmp_path / name / "slurm" / "77_3.log")
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\nb"])
+def test_a_folder_that_sbatch_cannot_name_is_refused_before_it_is_asked(
+    name: str, scheduler: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="a backslash or a line break in its name; choose another --output"):
+        list(executor().run(jobs_in(tmp_path / name, 1), SilentObserver()))
+    assert list(scheduler.glob("*.script")) == []
 
 
 def test_workers_that_ended_before_the_runs_are_reported(scheduler: Path, study: Path) -> None:
@@ -137,6 +159,9 @@ def test_a_refusal_of_the_scheduler_is_one_sentence(scheduler: Path, study: Path
         ("slurm:time=long", WHOLE_MACHINE, "time=long: a time such as 4h"),
         ("slurm:partition=a b", WHOLE_MACHINE, "partition=a b: only letters"),
         ("slurm:cpus=x", WHOLE_MACHINE, "cpus=x: a number of processors"),
+        # megabytes for SLURM, bytes for the workers; a fraction is nothing for SLURM (src/common/proc_args.c)
+        ("slurm:memory=16000", WHOLE_MACHINE, "memory=16000: a whole number with a unit was expected, such as 16G"),
+        ("slurm:memory=1.5G", WHOLE_MACHINE, "memory=1.5G: a whole number with a unit"),
         ("slurm:nodes=2", WHOLE_MACHINE, "slurm does not have the setting 'nodes=2' (it has: workers, time"),
         ("slurm:workers", WHOLE_MACHINE, "slurm does not have the setting 'workers'"),
         ("local:workers=2", WHOLE_MACHINE, "local does not have the setting 'workers=2' (it has: none)"),

@@ -79,9 +79,14 @@ def transformers_code(kind: ArtefactFormat, base: ModelSpec, dtype: str, texts: 
     return _joined([*imports, "", *lines], ids, texts, writing)
 
 
-def llama_cpp_code(file: str, texts: PromptTexts, decoding: Decoding) -> str:
-    """Code for llama-cpp-python, which loads the GGUF file `file` beside the card."""
+def llama_cpp_code(file: str, texts: PromptTexts, decoding: Decoding, *, composes: bool = False) -> str:
+    """Code for llama-cpp-python, which loads the GGUF file `file` beside the card.
+
+    `composes`: the model's tokenizer composes texts (NFC), which llama.cpp leaves to its caller.
+    """
+    text = "normalize('NFC', text)" if composes else "text"
     lines = [
+        *(["from unicodedata import normalize", ""] if composes else []),
         "from llama_cpp import Llama",
         "",
         FOLDER_LINE,
@@ -89,7 +94,7 @@ def llama_cpp_code(file: str, texts: PromptTexts, decoding: Decoding) -> str:
     ]
     ids = [
         "def ids(text, special=False):",
-        "    return model.tokenize(text.encode(), add_bos=False, special=special)",
+        f"    return model.tokenize({text}.encode(), add_bos=False, special=special)",
     ]
     return _joined(lines, ids, texts, [_completion("prompt", decoding)])
 

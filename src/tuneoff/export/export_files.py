@@ -72,16 +72,16 @@ def write_files(
     file = f"{_NAME_SIGNS.sub('-', name).strip('-.') or 'model'}-{wanted.numbers}.gguf"
     vocabulary = read_vocabulary(base.tokenizer, model.get_input_embeddings().num_embeddings, base.stop_ids)
     write_gguf(model, vocabulary, folder / file, wanted.numbers, name=name, context=context)
+    code = llama_cpp_code(file, texts, decoding, composes=vocabulary.composes)
     if wanted.form == "gguf":
-        code = llama_cpp_code(file, texts, decoding)
         return ExportCode(code, code)
     fields = dict(wanted.fields)
-    before, after = prompt_around(texts, fields)
+    before, after = prompt_around(texts, fields, composed=vocabulary.composes)
     room = min(context, max(_LEAST_CONTEXT, texts.context))
     stops = _stops(base, decoding.stop_ids)
     content = modelfile(file, before, after, stops, context=room, max_new_tokens=decoding.max_new_tokens)
     (folder / MODELFILE).write_text(content, encoding="utf-8", newline="\n")
-    return ExportCode(llama_cpp_code(file, texts, decoding), llama_cpp_text_code(file, before, after, room, decoding))
+    return ExportCode(code, llama_cpp_text_code(file, before, after, room, decoding))
 
 
 def _stops(base: BaseModel, stop_ids: Sequence[int]) -> list[str]:

@@ -213,6 +213,15 @@ def _refused_llama(config: Any) -> str | None:
     return None
 
 
+def _refused_qwen2(config: Any) -> str | None:
+    # Its tensors (src/models/qwen2.cpp of 0c1e570) include no factors of frequencies, and the heads share the width.
+    if _rope(config).get("rope_type") == "llama3":
+        return "positions of the kind llama3"
+    if _head_width(config) * config.num_attention_heads != config.hidden_size:
+        return f"heads of width {_head_width(config)}"
+    return _refused_llama(config)
+
+
 def _gpt2_settings(writer: Any, config: Any) -> None:
     writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
     writer.add_layer_norm_eps(config.layer_norm_epsilon)
@@ -230,7 +239,7 @@ def _refused_gpt2(config: Any) -> str | None:
 _ARCHITECTURES = {
     "llama": _Architecture("llama", _llama_settings, _refused_llama, rotated=True),
     "mistral": _Architecture("llama", _llama_settings, _refused_llama, rotated=True),
-    "qwen2": _Architecture("qwen2", _llama_settings, _refused_llama),
+    "qwen2": _Architecture("qwen2", _llama_settings, _refused_qwen2),
     "gpt2": _Architecture(
         "gpt2",
         _gpt2_settings,

@@ -25,7 +25,7 @@ _SPACE = "\u0120"  # a space in byte-level BPE
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a GGUF file says about its tokenizer. `special` maps `bos`, `eos`, `eot`, `unk` and `pad` to ids."""
+    """What a GGUF file says about its tokenizer. `special` maps `bos`, `eos`, `eot`, `eom`, `unk` and `pad` to ids."""
 
     pre_tokenizer: str
     tokens: tuple[str, ...]
@@ -33,6 +33,8 @@ class Vocabulary:
     merges: tuple[str, ...]
     special: Mapping[str, int]
     chat_template: str | None
+    composes: bool = False
+    """Whether texts are composed (NFC) before they are split, which llama.cpp does not do itself."""
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: frozenset[int]) -> Vocabulary:
@@ -62,9 +64,11 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: fro
         tokens.append(by_id.get(index, f"[PAD{index}]"))
     named = {kind: getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "unk", "pad")}
     special = {kind: token for kind, token in named.items() if isinstance(token, int)}
-    if others := sorted(stop_ids - {special.get("eos")}):
-        special["eot"] = others[0]  # llama.cpp knows one more end of a text
+    # llama.cpp knows two more ends of a text: of a turn and of a message
+    special |= zip(("eot", "eom"), sorted(stop_ids - {special.get("eos")}), strict=False)
     template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):  # several by name; transformers takes this one unless it is asked for another
+        template = template.get("default")
     return Vocabulary(
         pre_tokenizer=name,
         tokens=tuple(tokens),
@@ -72,13 +76,22 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: fro
         merges=tuple(_merge(pair) for pair in state["model"]["merges"]),
         special=special,
         chat_template=template if isinstance(template, str) else None,
+        composes=state.get("normalizer") is not None,
     )
 
 
 def pre_tokenizer_name(state: Mapping[str, Any]) -> str | None:
-    """llama.cpp's name of what a tokenizer (the object of a tokenizer.json) does before BPE; None without one."""
+    """llama.cpp's name of what a tokenizer (the object of a tokenizer.json) does before BPE; None without one.
+
+    llama.cpp's BPE has no prefixes or suffixes of words, and its added tokens take no spaces around them and are found
+    inside words too (src/llama-vocab.cpp of 0c1e570, `tokenizer_st_partition`).
+    """
     model, before = state.get("model") or {}, state.get("pre_tokenizer") or {}
-    if model.get("type") != "BPE" or model.get("byte_fallback") or model.get("continuing_subword_prefix"):
+    if model.get("type") != "BPE" or model.get("byte_fallback"):
+        return None
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return None
+    if any(token.get(rule) for token in state.get("added_tokens", ()) for rule in ("lstrip", "rstrip", "single_word")):
         return None
     if (state.get("normalizer") or {"type": "NFC"}).get("type") != "NFC":
         return None

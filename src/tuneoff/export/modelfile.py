@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from unicodedata import normalize
 
 from tuneoff.prompts import Field, PromptTexts
 
@@ -26,10 +27,14 @@ def modelfile(file: str, before: str, after: str, stops: Sequence[str], *, conte
     return "\n".join(lines) + "\n"
 
 
-def prompt_around(texts: PromptTexts, fields: Mapping[str, str]) -> tuple[str, str]:
-    """The text before a document and the one after it, with these values of the fields."""
+def prompt_around(texts: PromptTexts, fields: Mapping[str, str], *, composed: bool = False) -> tuple[str, str]:
+    """The text before a document and the one after it, with these values of the fields.
+
+    `composed`: with composed letters (NFC), for a tokenizer that composes texts; Ollama does not.
+    """
     before = "".join(fields[part.name] if isinstance(part, Field) else part for part in texts.before)
-    return "".join(texts.opening) + before, texts.after + texts.closing
+    around = "".join(texts.opening) + before, texts.after + texts.closing
+    return (normalize("NFC", around[0]), normalize("NFC", around[1])) if composed else around
 
 
 def _template(text: str) -> str:

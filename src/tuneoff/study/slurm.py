@@ -24,11 +24,12 @@ from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job, Observer
 from tuneoff.study.launcher import Layout
 from tuneoff.study.shared_folder import SharedFolderExecutor, study_of
-from tuneoff.text import parse_duration, plural
+from tuneoff.text import parse_duration, plural, sanitize
 
 _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
+_MEMORY = re.compile(r"\d+[KMGT]B?", re.IGNORECASE)
 _MOST_BYTES = 100  # of the number of a job
 _LOOKS = 100  # runs that are looked at in one look at the folder
 _WARNING_SECONDS = 60  # before the time limit; a run needs up to 30 s to save its state
@@ -60,7 +61,7 @@ class SlurmExecutor:
             layout: must be one run at a time: concurrent runs are more workers.
             workers: tasks of the array, at most one for each run.
             time: limit of a task, such as 4h.
-            memory: of a task, as SLURM takes it; runs that need more are left for others.
+            memory: of a task, such as 16G; runs that need more are left for others.
             cpus: processors of a task.
             partition: of the cluster.
             account: that the time is charged to.
@@ -76,7 +77,10 @@ class SlurmExecutor:
         seconds = parse_duration(time)
         if seconds is None:
             raise UserError(f"--engine slurm: time={time}: a time such as 4h or 90m was expected")
-        for name, value in (("memory", memory), ("partition", partition), ("account", account)):
+        # Without a unit SLURM takes megabytes, and `tuneoff work` bytes; SLURM knows no fractions.
+        if memory is not None and not _MEMORY.fullmatch(memory):
+            raise UserError(f"--engine slurm: memory={memory}: a whole number with a unit was expected, such as 16G")
+        for name, value in (("partition", partition), ("account", account)):
             if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", value):
                 raise UserError(f"--engine slurm: {name}={value}: only letters, digits, '.', '_' and '-' are possible")
         if shutil.which("sbatch") is None:
@@ -124,7 +128,7 @@ class SlurmExecutor:
                     )
 
     def script(self, study: StudyDir, tasks: int) -> str:
-        """What is given to `sbatch`."""
+        """What is given to `sbatch`. Raises `UserError` for a folder that SLURM cannot name."""
         settings = {
             "job-name": "tuneoff",
             "array": f"0-{tasks - 1}",
@@ -134,13 +138,15 @@ class SlurmExecutor:
             "partition": self._partition,
             "account": self._account,
             "signal": f"TERM@{_WARNING_SECONDS}",
-            "output": str(study.slurm / "%A_%a.log"),
+            "output": _log_pattern(str(study.slurm)),
         }
         lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in settings.items() if value is not None]
         threads = 'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"\n' if self._cpus is not None else ""
         memory = [] if self._memory is None else ["--memory", self._memory]
         # -P: modules are not looked for in the folder that the job starts in, which may be a stranger's.
-        command = shlex.join(["srun", sys.executable, "-P", "-m", "tuneoff", "work", str(study.path), *memory])
+        # srun of SLURM 22.05 to 23.02 does not read the processors of the array from its environment.
+        cpus = [] if self._cpus is None else [f"--cpus-per-task={self._cpus}"]
+        command = shlex.join(["srun", *cpus, sys.executable, "-P", "-m", "tuneoff", "work", str(study.path), *memory])
         return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", f"{threads}exec {command}", ""])
 
     def _submit(self, study: StudyDir, tasks: int) -> str:
@@ -166,6 +172,17 @@ class SlurmExecutor:
         except (OSError, UserError):
             return None
         return number if number.isdecimal() and _is_in_queue(number) else None
+
+
+def _log_pattern(folder: str) -> str:
+    """The names of the tasks' logs. `get_argument` of sbatch takes a backslash and a line break from every text in
+    quotes, and `expand_stdio_fields` takes `%` for a field (SLURM at 284c3b9)."""
+    if "\\" in folder or "\n" in folder:
+        raise UserError(
+            f"--engine slurm: {sanitize(folder)}: SLURM cannot write logs to a folder with a backslash or a line break "
+            "in its name; choose another --output"
+        )
+    return f"{folder.replace('%', '%%')}/%A_%a.log"
 
 
 def _is_in_queue(number: str) -> bool:
