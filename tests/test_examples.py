@@ -24,7 +24,8 @@ def test_the_script_for_slurm_is_bash(tmp_path: Path) -> None:
     (tmp_path / "srun").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "STUDY": "/shared/my study", "SLURM_CPUS_PER_TASK": "8"}
     done = subprocess.run([bash, str(script)], check=True, capture_output=True, text=True, env=environment)
-    assert done.stdout == "tuneoff work /shared/my study --memory 24G 8\n"
+    # From 22.05 to 23.02 srun does not take the processors from sbatch (CHANGELOG of SLURM).
+    assert done.stdout == "--cpus-per-task=8 tuneoff work /shared/my study --memory 24G 8\n"
 
 
 def test_the_job_for_kubernetes_runs_a_worker() -> None:
