@@ -1,10 +1,15 @@
 """What MLflow has logged, read back by its own package."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from fake_tracked import LOSSES
+from fake_tracked import EVENTS, LOSSES
 from tracked_study import read_back
+
+from tuneoff.trackers.mlflow import MlflowTracker
 
 
 def test_a_run_is_read_back_by_mlflow(
@@ -34,3 +39,16 @@ def test_a_run_is_read_back_by_mlflow(
     assert (metrics["scores/rouge1"], metrics["validation/loss"]) == (0.3125, 2.625)
     assert "scores/rouge2" not in metrics
     assert files == ["figures", "predictions.json", "settings.json"]
+
+
+def test_a_metric_has_the_time_at_which_it_was_measured() -> None:
+    """In milliseconds since 1970, as `mlflow.entities.Metric` of 3.17 wants it; charts over time are drawn by it."""
+    logged: list[Any] = []
+    tracker = object.__new__(MlflowTracker)
+    tracker._run, tracker._metric = "run", lambda *values: values
+    tracker._client = SimpleNamespace(log_batch=lambda _, metrics: logged.extend(metrics))
+    before = time.time() * 1000 - 1
+    for event in EVENTS:
+        tracker.event(event)
+    assert logged
+    assert all(before <= moment <= time.time() * 1000 for _, _, moment, _ in logged)

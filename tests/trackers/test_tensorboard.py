@@ -1,10 +1,19 @@
 """What TensorBoard has logged, read back by its own package."""
 
+import html
+import re
 from pathlib import Path
 
 import pytest
 from fake_tracked import LOSSES
 from tracked_study import read_back
+
+from tuneoff.trackers.tensorboard import _cell
+
+TEXTS = [
+    "plain", "a|b", "a\\|b", "*x* _y_ __z__", "<b>bold</b> <|end|>", "`a|b`", "[a](b)", "![i](http://example.org/j)",
+    "&lt;", "\\*", "<!-- c -->", "# x", "\U0001f600 Über",
+]  # fmt: skip
 
 
 def test_a_run_is_read_back_by_tensorboard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +37,18 @@ def test_a_run_is_read_back_by_tensorboard(tmp_path: Path, capfd: pytest.Capture
     assert "| first \U0001f600 text | True | 0.5 |" in texts["predictions/text_summary"]
     assert texts["status/text_summary"] == "finished"
     assert images == ["figures/loss"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_sign_of_a_generated_text_acts_in_a_table(text: str) -> None:
+    """`markdown_to_safe_html` of TensorBoard 2.21 ends a cell at a bar after a backslash, and lets images through."""
+    assert not re.search(r"[\\|`*_<>\[!]", _cell(text))
+    assert html.unescape(_cell(text)) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tensorboard_shows_a_generated_text_as_it_is(text: str) -> None:
+    shown = pytest.importorskip("tensorboard.plugin_util", exc_type=ImportError).markdown_to_safe_html(
+        f"| id | text | last |\n| --- | --- | --- |\n| a | {_cell(text)} | z |"
+    )
+    assert [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", shown)] == ["a", text, "z"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tuneoff.spec import RunSpec
 from tuneoff.trackers.base import Figures, Predictions
 from tuneoff.trackers.logged import point_of, summary_of, table_of
 
-# MLflow refuses longer values of parameters and tags.
+# Old servers of MLflow refuse longer values of parameters and tags; `settings.json` has them whole.
 _LONGEST_VALUE = 500
 
 
@@ -77,7 +78,8 @@ class MlflowTracker:
         return f"to see the runs: mlflow ui --backend-store-uri {shlex.quote(self._local)}"
 
     def _log(self, values: dict[str, Any], step: int) -> None:
-        metrics = [self._metric(key, float(value), 0, step) for key, value in values.items()]
+        now = int(time.time() * 1000)  # MLflow's axis of time
+        metrics = [self._metric(key, float(value), now, step) for key, value in values.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
 

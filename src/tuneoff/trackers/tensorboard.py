@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from tuneoff.results.run_record import Record
 from tuneoff.spec import RunSpec
 from tuneoff.trackers.base import Figures, Predictions
 from tuneoff.trackers.logged import point_of, summary_of, table_of
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>|#~&!]")
 
 
 class TensorboardTracker:
@@ -70,5 +73,8 @@ class TensorboardTracker:
 
 
 def _cell(value: object) -> str:
-    """A cell of a table in Markdown, on one line."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    """A cell of a table in TensorBoard's Markdown, on one line; it shows a generated text as it is.
+
+    Its signs of Markdown are references: TensorBoard 2.21 ends a cell at `\\|`, and loads images that a text names.
+    """
+    return _MARKUP.sub(lambda sign: f"&#{ord(sign[0])};", " ".join(str(value).split()))
