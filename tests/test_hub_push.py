@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import constants
+from huggingface_hub.utils._validators import validate_repo_id
 
 from support.fake_hub import TOKEN, FakeHub, hub_in_use
 from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, StudyFacts
@@ -90,6 +91,20 @@ def test_the_evaluation_is_what_the_library_of_the_hub_would_write() -> None:
     assert [entry] == huggingface_hub.eval_result_entries_to_yaml([theirs])
 
 
+@pytest.mark.parametrize("task", ["\U0001f680", "a\x7fb", 'a"\\\n: # é', "- \u2028{}"])
+def test_the_library_of_the_hub_reads_every_sign_of_a_text(task: str) -> None:
+    """huggingface_hub 2.4 reads metadata by PyYAML."""
+    [entry] = huggingface_hub.parse_eval_result_entries(
+        yaml.safe_load(evaluation(FILE, "me/model", "owner/data", task) or "")
+    )
+    assert entry.task_id == task
+
+
+def test_a_score_that_is_no_number_is_not_sent() -> None:
+    content = FILE.model_copy(update={"check": CHECK.model_copy(update={"export_mean": float("nan")})})
+    assert evaluation(content, "me/model", "owner/data", "default") is None
+
+
 def test_without_a_data_set_of_the_hub_there_is_no_evaluation(tmp_path: Path) -> None:
     assert prepare_push(export_in(tmp_path / "out"), "me/model").evaluation is None
     starter = FILE.model_copy(update={"check": None, "study": STUDY.model_copy(update={"dataset": "a/b"})})
@@ -104,10 +119,24 @@ def test_documents_in_a_prompt_are_sent_only_if_that_is_asked_for(tmp_path: Path
     assert CARD in prepare_push(folder, "me/model", with_texts=True).files
 
 
-@pytest.mark.parametrize("name", ["model", "me/../x", "me/a b", "me/a--b", "/x", "me/" + "x" * 100, "-a/b", "a/b/c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model", "me/../x", "me/a b", "me/a--b", "/x", "me/" + "x" * 100, "-a/b", "a/b/c", "me/é", "me/a-", "me./a",
+        "me/a.git",
+    ],
+)  # fmt: skip
 def test_names_that_the_hub_does_not_allow(name: str) -> None:
+    with pytest.raises(huggingface_hub.errors.HFValidationError):
+        validate_repo_id(name if "/" in name and len(name) < 96 else "a--b")
     with pytest.raises(UserError, match="write owner/name"):
         check_repository(name)
+
+
+@pytest.mark.parametrize("name", ["me/a", "_me/a_b.c-1", "1/2"])
+def test_names_that_the_hub_allows(name: str) -> None:
+    validate_repo_id(name)
+    check_repository(name)
 
 
 def test_a_folder_with_links_is_refused(tmp_path: Path) -> None:

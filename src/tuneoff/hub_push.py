@@ -6,7 +6,7 @@ Nothing else of a study is sent: no documents, no generated texts, no logs. The 
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, read_export
 from tuneoff.errors import RunFailure, UserError
 
 EVAL_FILE = ".eval_results/tuneoff.yaml"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# As `validate_repo_id` of huggingface_hub 2.4.
+_REPOSITORY = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _MOST_NAME = 96
 _SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt"})
 
@@ -48,8 +49,10 @@ def is_export(folder: Path) -> bool:
 
 def check_repository(name: str) -> None:
     """Raise `UserError` unless this is `owner/name` as the Hub allows it."""
-    if not _REPOSITORY.fullmatch(name) or len(name) > _MOST_NAME or "--" in name or ".." in name:
-        raise UserError(f"{name}: not a repository of the Hub; write owner/name, in letters, digits, `-`, `_` and `.`")
+    if not _REPOSITORY.fullmatch(name) or len(name) > _MOST_NAME or re.search(r"--|\.\.|\.git$", name):
+        raise UserError(
+            f"{name}: not a repository of the Hub; write owner/name, in letters (a to z), digits, `-`, `_` and `.`"
+        )
 
 
 def prepare_push(
@@ -95,22 +98,37 @@ def evaluation(content: ExportFile, repository: str, dataset: str | None, task: 
     revision = study.dataset_revision if dataset is None else None
     check, metric = content.check, metrics.METRICS[study.metric]
     value, documents = (check.export_mean, check.documents) if check else (study.score, study.documents)
-    if value is None:
+    if value is None or not math.isfinite(value):
         return None
     notes = f"{metric.title} ({metric.unit}) on {documents} test documents; {content.method}, {study.signature or ''}"
     lines = [
         "- dataset:",
-        f"    id: {json.dumps(named)}",
-        f"    task_id: {json.dumps(task)}",
-        *([f"    revision: {json.dumps(revision)}"] if revision else []),
+        f"    id: {_quoted(named)}",
+        f"    task_id: {_quoted(task)}",
+        *([f"    revision: {_quoted(revision)}"] if revision else []),
         f"  value: {value:.4f}",
-        f"  date: {json.dumps(study.date)}",
+        f"  date: {_quoted(study.date)}",
         "  source:",
-        f"    url: {json.dumps(f'https://huggingface.co/{repository}')}",
+        f"    url: {_quoted(f'https://huggingface.co/{repository}')}",
         '    name: "Model card, by tuneoff"',
-        f"  notes: {json.dumps(notes.rstrip(', '))}",
+        f"  notes: {_quoted(notes.rstrip(', '))}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A string of YAML, in ASCII.
+
+    JSON is not enough: huggingface_hub reads YAML by PyYAML, which takes JSON's two escapes of a sign such as an emoji
+    for two signs.
+    """
+    return '"' + "".join(_escaped(sign) for sign in text.encode("utf-8", "replace").decode()) + '"'
+
+
+def _escaped(sign: str) -> str:
+    if sign in '"\\':
+        return f"\\{sign}"
+    return sign if " " <= sign <= "~" else f"\\U{ord(sign):08x}"
 
 
 def send(push: Push) -> str:

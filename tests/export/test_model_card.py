@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from tuneoff import models
 from tuneoff.export.formats import ArtefactFormat
@@ -50,6 +51,16 @@ def test_the_card_shows_the_whole_prompt_with_a_placeholder(tmp_path: Path, tiny
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert '"Name the {aspect}.\\n```\\n\\nDOCUMENT\\n\\nSummary:"' in text
     assert text.count("\n```\n") == text.count("\n```json\n") + text.count("\n```python\n")
+
+
+def test_the_library_of_the_hub_reads_the_name_of_a_method_as_text(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = build("lora", {})
+    spec = spec_of(method, ModelSpec())
+    monkeypatch.setattr(type(method), "name", "no")  # as a package may call its own; YAML takes it for false
+    write_model_card(tmp_path, spec, method, "peft", prompter_of(spec, tiny_model("llama")))
+    assert ModelCard.load(tmp_path / "README.md").data.tags == ["tuneoff", "no"]
 
 
 @pytest.mark.parametrize("artefact_format", ["prompt", "none"])

@@ -17,7 +17,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.text import sanitize
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _LIBRARIES: dict[Form, str] = {
     "adapter": "peft",
     "merged": "transformers",

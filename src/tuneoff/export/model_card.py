@@ -32,7 +32,7 @@ def write_model_card(
         f"""---
 library_name: {FORMATS[artefact_format].library}
 pipeline_tag: text-generation
-tags: [tuneoff, {method.name}]
+tags: [tuneoff, {json.dumps(method.name)}]
 ---
 # {method.title}, tuned by tuneoff
 
