@@ -37,3 +37,20 @@ def test_no_character_acts(text: str, expected: str | None) -> None:
     rest = re.sub(r"\\[a-zA-Z]+(?:\\allowbreak)?\{[^{}]*\}|\\.|\$-\$", "", escaped)
     assert not set(rest) & set('\\$&#%_^~|<>`"')
     assert "--" not in rest or "–" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---lora", "-{}-{}-lora"),
+        ("-–-", "-{}--{}-"),
+        ("a,,b", "a,{},b"),
+        ("it''s", "it'{}'s"),
+        ("‘“x”’", "`{}``x''{}'"),
+        ("?“no”", "?{}``no''"),
+        ("a\N{ZERO WIDTH SPACE}b\N{WORD JOINER}c", r"a\hspace{0pt}bc"),
+    ],
+)
+def test_signs_in_a_row_stay_apart_and_hidden_ones_stop_no_compiler(text: str, expected: str) -> None:
+    """pdflatex of TeX Live 2022 joins `---`, `,,` and `''` (TeX's ligatures), and stops at U+200B."""
+    assert escape_latex(text) == expected

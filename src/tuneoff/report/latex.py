@@ -35,12 +35,18 @@ _SPECIAL = {
     "²": r"\textsuperscript{2}",
     "³": r"\textsuperscript{3}",
     "\N{NON-BREAKING HYPHEN}": "-",
+    # pdflatex stops at signs that do not print
+    "\N{ZERO WIDTH SPACE}": r"\hspace{0pt}",
+    "\N{WORD JOINER}": "",
+    "\N{ZERO WIDTH NO-BREAK SPACE}": "",
 }
-_TO_REPLACE = re.compile("|".join(map(re.escape, ["--", *_SPECIAL])))
+# LaTeX makes one sign of several of these in a row, unless a group is between them.
+_ROWS = ("-–—\N{NON-BREAKING HYPHEN}", "'’”\"", "‘“?!", ",")
+_JOINED = "|".join(f"[{signs}](?=[{signs}])" for signs in _ROWS)
+_TO_REPLACE = re.compile("|".join((f"({_JOINED})", *map(re.escape, _SPECIAL))))
 
 
 def escape_latex(text: str) -> str:
     """One line that LaTeX prints as it is. Letters of other scripts stay, and need XeLaTeX or LuaLaTeX."""
     line = sanitize(" ".join(text.split()))
-    # Two hyphens would become a dash.
-    return _TO_REPLACE.sub(lambda found: "-{}-" if found[0] == "--" else _SPECIAL[found[0]], line)
+    return _TO_REPLACE.sub(lambda found: _SPECIAL.get(found[0], found[0]) + ("{}" if found[1] else ""), line)
