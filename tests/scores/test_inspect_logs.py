@@ -104,6 +104,8 @@ REFUSED = {
     "no samples": (log([]), r"a\.json: the log has no samples"),
     "no scores": (log([{"id": 1, "epoch": 1}]), r"a\.json: no sample of this log has a score; run `inspect score`"),
     "a text as a score": (log([sample(7, judge="fine")]), r"a\.json, sample 7: the score 'judge' is 'fine'"),
+    # `value_to_float` of inspect_ai 0.3.285 takes only "C" for a correct answer
+    "a small letter as a grade": (log([sample(7, judge="c")]), r"a\.json, sample 7: the score 'judge' is 'c'"),
     "no model": (log([sample(1, match="C")], eval={"task": "t"}), r"names no model; give it a name as NAME="),
     "no eval": (
         log([sample(1, match="C")], eval=3),

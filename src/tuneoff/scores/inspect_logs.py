@@ -25,7 +25,9 @@ _JSON_LOG = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"version"\s*:\s*\d+\s*,\s*"(?
 _SUMMARIES = "summaries.json"
 _HEADERS = ("header.json", "_journal/start.json")
 # As `value_to_float` of inspect_ai reads the grades of its scorers: correct, partially correct, incorrect, no answer.
-_GRADES = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "no": 0.0}
+# They are capital letters, and small ones are not among them.
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+_WORDS = {"yes": 1.0, "no": 0.0}
 
 
 def is_log(file: ScoreFile) -> bool:
@@ -100,14 +102,18 @@ def _scores(sample: Mapping[str, Any], where: str) -> dict[str, float | None]:
             if isinstance(one, list):
                 continue
             try:
-                values[metric] = (
-                    _GRADES[one.lower()] if isinstance(one, str) and one.lower() in _GRADES else score_of(one)
-                )
+                values[metric] = _grade_of(one) if isinstance(one, str) else score_of(one)
             except ValueError as error:
                 raise UserError(
                     f"{where}: the score {metric!r} is {str(one)[:60]!r}; a number or grade was expected"
                 ) from error
     return values
+
+
+def _grade_of(text: str) -> float | None:
+    """Raises `ValueError` for a text that is neither a grade nor a number."""
+    found = _GRADES.get(text, _WORDS.get(text.lower()))
+    return score_of(text) if found is None else found
 
 
 def _read_archive(file: ScoreFile) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
