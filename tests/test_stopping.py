@@ -84,6 +84,18 @@ def test_what_is_ignored_stays_ignored() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_the_handler_that_a_calling_program_has_for_itself_stays(number: signal.Signals) -> None:
+    """Of batch systems' libraries, for example, or of a server."""
+    received: list[int] = []
+    signal.signal(number, lambda number, _frame: received.append(number))
+    with stopping.signals_raise():
+        os.kill(os.getpid(), number)
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert received == [number]
+
+
 def test_only_the_outermost_context_restores_the_handlers() -> None:
     with stopping.signals_raise():
         ours = signal.getsignal(signal.SIGTERM)

@@ -92,6 +92,8 @@ def evaluation(content: ExportFile, repository: str, dataset: str | None, task: 
 
     The format names a data set of the Hub and a task of it. The value is the export's own if it was checked.
     """
+    import yaml  # type: ignore[import-untyped]
+
     study = content.study
     if study is None or (named := dataset or study.dataset) is None:
         return None
@@ -101,34 +103,14 @@ def evaluation(content: ExportFile, repository: str, dataset: str | None, task: 
     if value is None or not math.isfinite(value):
         return None
     notes = f"{metric.title} ({metric.unit}) on {documents} test documents; {content.method}, {study.signature or ''}"
-    lines = [
-        "- dataset:",
-        f"    id: {_quoted(named)}",
-        f"    task_id: {_quoted(task)}",
-        *([f"    revision: {_quoted(revision)}"] if revision else []),
-        f"  value: {value:.4f}",
-        f"  date: {_quoted(study.date)}",
-        "  source:",
-        f"    url: {_quoted(f'https://huggingface.co/{repository}')}",
-        '    name: "Model card, by tuneoff"',
-        f"  notes: {_quoted(notes.rstrip(', '))}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """A string of YAML, in ASCII.
-
-    JSON is not enough: huggingface_hub reads YAML by PyYAML, which takes JSON's two escapes of a sign such as an emoji
-    for two signs.
-    """
-    return '"' + "".join(_escaped(sign) for sign in text.encode("utf-8", "replace").decode()) + '"'
-
-
-def _escaped(sign: str) -> str:
-    if sign in '"\\':
-        return f"\\{sign}"
-    return sign if " " <= sign <= "~" else f"\\U{ord(sign):08x}"
+    entry = {
+        "dataset": {"id": named, "task_id": task} | ({"revision": revision} if revision else {}),
+        "value": round(value, 4),
+        "date": study.date,
+        "source": {"url": f"https://huggingface.co/{repository}", "name": "Model card, by tuneoff"},
+        "notes": notes.rstrip(", "),
+    }
+    return str(yaml.safe_dump([entry], sort_keys=False))
 
 
 def send(push: Push) -> str:

@@ -3,7 +3,8 @@ SIGUSR1 and SIGUSR2, which batch systems send before a time limit or a preemptio
 
 In the process of a command, the first signal raises an exception that unwinds to the command line, and later ones are
 ignored while the runs are stopped. In the process of a run, a signal is a request, which `check` turns into `Stopped`
-where the training can be continued from. A signal that is ignored at the start (`nohup`) stays ignored.
+where the training can be continued from. A signal that is ignored at the start (`nohup`) stays ignored, and so does
+the handler that a program which calls this package has for SIGUSR1 or SIGUSR2.
 """
 
 import contextlib
@@ -20,10 +21,15 @@ GRACE_SECONDS = 30.0  # for a run to write a state, before it is killed
 _SETTLE_SECONDS = 1.0
 
 
-def _handled(names: tuple[str, ...]) -> list[signal.Signals]:
-    """Those signals of `names` that are not ignored."""
-    numbers = [getattr(signal, name) for name in names]
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+def _handled() -> list[signal.Signals]:
+    """The signals that are not ignored, and of which a program that calls this package makes no other use."""
+    handlers = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in NAMES}
+    for_programs = {getattr(signal, name) for name in NAMES if name.startswith("SIGUSR")}
+    return [
+        number
+        for number, handler in handlers.items()
+        if handler is not signal.SIG_IGN and (number not in for_programs or handler in (signal.SIG_DFL, _raise))
+    ]
 
 
 # ---- a command ------------------------------------------------------------------------------------------------------
@@ -50,7 +56,7 @@ def signals_raise() -> Iterator[None]:
     before = {}
     if _Command.depth == 0:
         _Command.raised, _Command.code, _Command.ending = None, None, False
-        before = {number: signal.signal(number, _raise) for number in _handled(NAMES)}
+        before = {number: signal.signal(number, _raise) for number in _handled()}
     _Command.depth += 1
     try:
         yield
@@ -109,7 +115,7 @@ def leave_to_the_system(code: int) -> None:
 
     After an interruption they are ignored, so that the exit code stays.
     """
-    for number in _handled(NAMES):
+    for number in _handled():
         signal.signal(number, signal.SIG_IGN if code in EXIT_CODES.values() else signal.SIG_DFL)
 
 

@@ -96,9 +96,9 @@ def test_every_code_is_python_without_a_fence_of_its_own(
         assert "tuneoff" not in code
 
 
-@pytest.mark.parametrize(("composes", "expected"), [(True, "é"), (False, "e\u0301")])
-def test_texts_for_llama_cpp_are_composed_if_the_tokenizer_does_so(
-    composes: bool, expected: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("nfc", "expected"), [(True, "é"), (False, "e\u0301")])
+def test_texts_for_llama_cpp_are_normalized_if_the_tokenizer_does_so(
+    nfc: bool, expected: str, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Llama:
         def __init__(self, *_: object, **__: object) -> None:
@@ -109,5 +109,5 @@ def test_texts_for_llama_cpp_are_composed_if_the_tokenizer_does_so(
 
     monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=Llama))
     names: dict[str, Any] = {}
-    exec(llama_cpp_code("m.gguf", prompter(tiny_model("llama")).as_texts(), DECODING, composes=composes), names)
+    exec(llama_cpp_code("m.gguf", prompter(tiny_model("llama")).as_texts(), DECODING, nfc=nfc), names)
     assert names["ids"]("e\u0301") == expected

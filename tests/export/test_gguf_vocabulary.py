@@ -73,19 +73,19 @@ def test_added_tokens_that_take_spaces_or_whole_words_are_not_those_of_llama_cpp
     assert pre_tokenizer_name(state(BYTES) | {"added_tokens": [token | {rule: True}]}) is None
 
 
-def test_every_end_that_llama_cpp_can_hold_the_usual_chat_template_and_composing(
+def test_further_end_tokens_the_default_chat_template_and_normalization(
     tiny_model: Callable[[str], Path],
 ) -> None:
     from tokenizers import normalizers
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
-    assert not read_vocabulary(tokenizer, 400, frozenset({0})).composes
+    assert not read_vocabulary(tokenizer, 400, frozenset({0})).nfc
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.chat_template = {"rag": "for documents", "default": "the usual one"}
     found = read_vocabulary(tokenizer, 400, frozenset({0, 3, 1}))
     assert found.special == {"eos": 0, "eot": 1, "eom": 3}
     assert found.chat_template == "the usual one"
-    assert found.composes
+    assert found.nfc
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(tiny_model: Callable[[str], Path]) -> None:

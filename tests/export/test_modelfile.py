@@ -24,15 +24,15 @@ def test_the_template_is_the_prompt_around_the_document() -> None:
     )
 
 
-def test_for_a_tokenizer_that_composes_texts_the_prompt_is_composed() -> None:
-    before, after = prompt_around(TEXTS, {"aspect": "re\u0301sume\u0301"}, composed=True)
+def test_the_prompt_is_normalized_for_a_tokenizer_that_does_so() -> None:
+    before, after = prompt_around(TEXTS, {"aspect": "re\u0301sume\u0301"}, nfc=True)
     assert before == "<|user|>\nName the résumé.\n\n"
     assert after == "\n\nSummary:<|end|>\n"
 
 
 def read_as_ollama_does(text: str) -> list[tuple[str, str]]:
     """Commands and values. As in `parser/parser.go` of Ollama at fb30760: a value ends at the first line break after
-    which it has its closing quotes; nothing in quotes is unescaped; signs that do not print are dropped."""
+    which it has its closing quotes; nothing in quotes is unescaped; characters that do not print are dropped."""
     commands, name, value = [], "", ""
     for sign in text:
         if name.endswith(" ") and sign == "\n":

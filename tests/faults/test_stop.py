@@ -13,7 +13,6 @@ from tuneoff import stopping
 from tuneoff.results.events import RunSoFar, read_events
 from tuneoff.results.run_dir import RunDir
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 _MOST_LATE_SECONDS = 0.03
 _MOST_SECONDS = 10.0
 
@@ -50,8 +49,13 @@ def test_a_stopped_study_keeps_its_work(warm_study: WarmStudy, full: bool, seed:
     roles: tuple[Role, ...] = ("parent", "server", "run")
     most = sum("checkpoint" not in mark.what for mark in warm_study.marks)
     trials, codes, kept = 100 if full else 1, Counter[int | None](), 0
+    names = stopping.NAMES
     for trial in range(trials):
-        stop = Stop(SIGNALS[trial % 4], ("parent", "group")[trial // 4 % 2], draw.choice((None, None, 0.0, 0.05, 0.3)))
+        stop = Stop(
+            names[trial % len(names)],
+            ("parent", "group")[trial // len(names) % 2],
+            draw.choice((None, None, 0.0, 0.05, 0.3)),
+        )
         running = warm_study.command.start()
         mark = running.wait_for(draw.randint(1, most), roles)
         time.sleep(draw.choice((0.0, draw.uniform(0.0, _MOST_LATE_SECONDS))))

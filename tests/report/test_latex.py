@@ -49,8 +49,9 @@ def test_no_character_acts(text: str, expected: str | None) -> None:
         ("‘“x”’", "`{}``x''{}'"),
         ("?“no”", "?{}``no''"),
         ("a\N{ZERO WIDTH SPACE}b\N{WORD JOINER}c", r"a\hspace{0pt}bc"),
+        ("e\N{COMBINING ACUTE ACCENT} a\N{VARIATION SELECTOR-16}b", "\u00e9 ab"),
     ],
 )
-def test_signs_in_a_row_stay_apart_and_hidden_ones_stop_no_compiler(text: str, expected: str) -> None:
-    """pdflatex of TeX Live 2022 joins `---`, `,,` and `''` (TeX's ligatures), and stops at U+200B."""
+def test_ligatures_are_not_formed_and_invisible_characters_stop_no_compiler(text: str, expected: str) -> None:
+    """pdflatex of TeX Live 2022 joins `---`, `,,` and `''`, and stops at U+200B, U+FE0F and accents of their own."""
     assert escape_latex(text) == expected

@@ -159,6 +159,11 @@ def test_a_refusal_of_the_scheduler_is_one_sentence(scheduler: Path, study: Path
         ("slurm:time=long", WHOLE_MACHINE, "time=long: a time such as 4h"),
         ("slurm:partition=a b", WHOLE_MACHINE, "partition=a b: only letters"),
         ("slurm:cpus=x", WHOLE_MACHINE, "cpus=x: a number of processors"),
+        ("slurm:cpus=0", WHOLE_MACHINE, "cpus=0: a number of processors"),
+        ("slurm:cpus=\u0663", WHOLE_MACHINE, "a number of processors"),
+        ("slurm:workers=\u0663", WHOLE_MACHINE, "a number of tasks was expected"),
+        ("slurm:time=0s", WHOLE_MACHINE, "time=0s: a time such as 4h"),
+        ("slurm:memory=0G", WHOLE_MACHINE, "memory=0G: a whole number with a unit"),
         # megabytes for SLURM, bytes for the workers; a fraction is nothing for SLURM (src/common/proc_args.c)
         ("slurm:memory=16000", WHOLE_MACHINE, "memory=16000: a whole number with a unit was expected, such as 16G"),
         ("slurm:memory=1.5G", WHOLE_MACHINE, "memory=1.5G: a whole number with a unit"),

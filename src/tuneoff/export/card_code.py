@@ -79,14 +79,14 @@ def transformers_code(kind: ArtefactFormat, base: ModelSpec, dtype: str, texts: 
     return _joined([*imports, "", *lines], ids, texts, writing)
 
 
-def llama_cpp_code(file: str, texts: PromptTexts, decoding: Decoding, *, composes: bool = False) -> str:
+def llama_cpp_code(file: str, texts: PromptTexts, decoding: Decoding, *, nfc: bool = False) -> str:
     """Code for llama-cpp-python, which loads the GGUF file `file` beside the card.
 
-    `composes`: the model's tokenizer composes texts (NFC), which llama.cpp leaves to its caller.
+    `nfc`: the model's tokenizer normalizes texts to NFC. llama.cpp leaves that to its caller.
     """
-    text = "normalize('NFC', text)" if composes else "text"
+    text = "normalize('NFC', text)" if nfc else "text"
     lines = [
-        *(["from unicodedata import normalize", ""] if composes else []),
+        *(["from unicodedata import normalize", ""] if nfc else []),
         "from llama_cpp import Llama",
         "",
         FOLDER_LINE,

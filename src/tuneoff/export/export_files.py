@@ -72,11 +72,11 @@ def write_files(
     file = f"{_NAME_SIGNS.sub('-', name).strip('-.') or 'model'}-{wanted.numbers}.gguf"
     vocabulary = read_vocabulary(base.tokenizer, model.get_input_embeddings().num_embeddings, base.stop_ids)
     write_gguf(model, vocabulary, folder / file, wanted.numbers, name=name, context=context)
-    code = llama_cpp_code(file, texts, decoding, composes=vocabulary.composes)
+    code = llama_cpp_code(file, texts, decoding, nfc=vocabulary.nfc)
     if wanted.form == "gguf":
         return ExportCode(code, code)
     fields = dict(wanted.fields)
-    before, after = prompt_around(texts, fields, composed=vocabulary.composes)
+    before, after = prompt_around(texts, fields, nfc=vocabulary.nfc)
     room = min(context, max(_LEAST_CONTEXT, texts.context))
     stops = _stops(base, decoding.stop_ids)
     content = modelfile(file, before, after, stops, context=room, max_new_tokens=decoding.max_new_tokens)

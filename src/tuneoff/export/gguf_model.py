@@ -214,7 +214,7 @@ def _refused_llama(config: Any) -> str | None:
 
 
 def _refused_qwen2(config: Any) -> str | None:
-    # Its tensors (src/models/qwen2.cpp of 0c1e570) include no factors of frequencies, and the heads share the width.
+    # llama.cpp loads no frequency factors for it, and derives the head width (src/models/qwen2.cpp at 0c1e570).
     if _rope(config).get("rope_type") == "llama3":
         return "positions of the kind llama3"
     if _head_width(config) * config.num_attention_heads != config.hidden_size:

@@ -33,8 +33,8 @@ class Vocabulary:
     merges: tuple[str, ...]
     special: Mapping[str, int]
     chat_template: str | None
-    composes: bool = False
-    """Whether texts are composed (NFC) before they are split, which llama.cpp does not do itself."""
+    nfc: bool = False
+    """Whether the tokenizer normalizes texts to NFC first. llama.cpp does not."""
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: frozenset[int]) -> Vocabulary:
@@ -64,10 +64,10 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: fro
         tokens.append(by_id.get(index, f"[PAD{index}]"))
     named = {kind: getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "unk", "pad")}
     special = {kind: token for kind, token in named.items() if isinstance(token, int)}
-    # llama.cpp knows two more ends of a text: of a turn and of a message
+    # llama.cpp has two more end tokens: of a turn (eot) and of a message (eom)
     special |= zip(("eot", "eom"), sorted(stop_ids - {special.get("eos")}), strict=False)
     template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):  # several by name; transformers takes this one unless it is asked for another
+    if isinstance(template, dict):  # several by name; this is the one that transformers uses if none is named
         template = template.get("default")
     return Vocabulary(
         pre_tokenizer=name,
@@ -76,15 +76,15 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: fro
         merges=tuple(_merge(pair) for pair in state["model"]["merges"]),
         special=special,
         chat_template=template if isinstance(template, str) else None,
-        composes=state.get("normalizer") is not None,
+        nfc=state.get("normalizer") is not None,
     )
 
 
 def pre_tokenizer_name(state: Mapping[str, Any]) -> str | None:
     """llama.cpp's name of what a tokenizer (the object of a tokenizer.json) does before BPE; None without one.
 
-    llama.cpp's BPE has no prefixes or suffixes of words, and its added tokens take no spaces around them and are found
-    inside words too (src/llama-vocab.cpp of 0c1e570, `tokenizer_st_partition`).
+    llama.cpp's BPE has no word prefixes or suffixes. It finds added tokens inside words too, and strips no space around
+    them (`tokenizer_st_partition` in src/llama-vocab.cpp at 0c1e570).
     """
     model, before = state.get("model") or {}, state.get("pre_tokenizer") or {}
     if model.get("type") != "BPE" or model.get("byte_fallback"):

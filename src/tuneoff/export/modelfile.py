@@ -27,27 +27,27 @@ def modelfile(file: str, before: str, after: str, stops: Sequence[str], *, conte
     return "\n".join(lines) + "\n"
 
 
-def prompt_around(texts: PromptTexts, fields: Mapping[str, str], *, composed: bool = False) -> tuple[str, str]:
+def prompt_around(texts: PromptTexts, fields: Mapping[str, str], *, nfc: bool = False) -> tuple[str, str]:
     """The text before a document and the one after it, with these values of the fields.
 
-    `composed`: with composed letters (NFC), for a tokenizer that composes texts; Ollama does not.
+    `nfc`: normalized to NFC, for a tokenizer that does so. Ollama does not.
     """
     before = "".join(fields[part.name] if isinstance(part, Field) else part for part in texts.before)
     around = "".join(texts.opening) + before, texts.after + texts.closing
-    return (normalize("NFC", around[0]), normalize("NFC", around[1])) if composed else around
+    return (normalize("NFC", around[0]), normalize("NFC", around[1])) if nfc else around
 
 
 def _template(text: str) -> str:
     """A text in a template of Go: with quotes or braces, it becomes a string of Go, which holds no code."""
     if _PLAIN.fullmatch(text) and _is_kept(text) and "\r" not in text:
         return text
-    return '{{ "' + "".join(_ESCAPES.get(sign) or _escaped(sign) for sign in text) + '" }}'
+    return '{{ "' + "".join(map(_escaped, text)) + '" }}'
 
 
 def _is_kept(text: str) -> bool:
-    """Whether Ollama takes every sign of a Modelfile's text: it drops those that Go does not print."""
-    return all(sign.isprintable() or sign in "\n\r\t" for sign in text)
+    """Whether Ollama keeps all of a text in a Modelfile: it drops characters that Go's `strconv.IsPrint` excludes."""
+    return all(character.isprintable() or character in "\n\r\t" for character in text)
 
 
-def _escaped(sign: str) -> str:
-    return sign if sign.isprintable() else f"\\U{ord(sign):08x}"
+def _escaped(character: str) -> str:
+    return _ESCAPES.get(character) or (character if character.isprintable() else f"\\U{ord(character):08x}")

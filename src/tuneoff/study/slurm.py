@@ -29,7 +29,8 @@ from tuneoff.text import parse_duration, plural, sanitize
 _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
-_MEMORY = re.compile(r"\d+[KMGT]B?", re.IGNORECASE)
+_NUMBER = re.compile(r"[1-9][0-9]*")
+_MEMORY = re.compile(r"[1-9][0-9]*[KMGT]B?", re.IGNORECASE)
 _MOST_BYTES = 100  # of the number of a job
 _LOOKS = 100  # runs that are looked at in one look at the folder
 _WARNING_SECONDS = 60  # before the time limit; a run needs up to 30 s to save its state
@@ -70,14 +71,14 @@ class SlurmExecutor:
         """
         if layout.processes > 1:
             raise UserError("--workers: with --engine slurm, set the number of tasks: --engine slurm:workers=8")
-        if not workers.isdecimal() or not 1 <= int(workers) <= 10_000:
+        if not _NUMBER.fullmatch(workers) or int(workers) > 10_000:
             raise UserError(f"--engine slurm: workers={workers}: a number of tasks was expected")
-        if cpus is not None and not cpus.isdecimal():
+        if cpus is not None and not _NUMBER.fullmatch(cpus):
             raise UserError(f"--engine slurm: cpus={cpus}: a number of processors was expected")
         seconds = parse_duration(time)
-        if seconds is None:
+        if not seconds:
             raise UserError(f"--engine slurm: time={time}: a time such as 4h or 90m was expected")
-        # Without a unit SLURM takes megabytes, and `tuneoff work` bytes; SLURM knows no fractions.
+        # A number without a unit is megabytes for SLURM and bytes for `tuneoff work`. SLURM reads no fractions.
         if memory is not None and not _MEMORY.fullmatch(memory):
             raise UserError(f"--engine slurm: memory={memory}: a whole number with a unit was expected, such as 16G")
         for name, value in (("partition", partition), ("account", account)):
@@ -144,7 +145,7 @@ class SlurmExecutor:
         threads = 'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"\n' if self._cpus is not None else ""
         memory = [] if self._memory is None else ["--memory", self._memory]
         # -P: modules are not looked for in the folder that the job starts in, which may be a stranger's.
-        # srun of SLURM 22.05 to 23.02 does not read the processors of the array from its environment.
+        # srun of SLURM 22.05 to 23.02 does not inherit this option from sbatch.
         cpus = [] if self._cpus is None else [f"--cpus-per-task={self._cpus}"]
         command = shlex.join(["srun", *cpus, sys.executable, "-P", "-m", "tuneoff", "work", str(study.path), *memory])
         return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", f"{threads}exec {command}", ""])
@@ -175,8 +176,11 @@ class SlurmExecutor:
 
 
 def _log_pattern(folder: str) -> str:
-    """The names of the tasks' logs. `get_argument` of sbatch takes a backslash and a line break from every text in
-    quotes, and `expand_stdio_fields` takes `%` for a field (SLURM at 284c3b9)."""
+    """The log file of each task. Raises `UserError` for a folder that SLURM cannot name.
+
+    In quotes, `get_argument` of sbatch drops backslashes and line breaks, and `expand_stdio_fields` reads `%` as the
+    start of a field (SLURM at 284c3b9).
+    """
     if "\\" in folder or "\n" in folder:
         raise UserError(
             f"--engine slurm: {sanitize(folder)}: SLURM cannot write logs to a folder with a backslash or a line break "

@@ -119,7 +119,7 @@ def _ending_with_the_parent() -> Iterator[None]:
 
 
 def _take_signals(server: int | None) -> None:
-    """Signals but Ctrl-C are requests to the run. The process `server` ignores them: its parent ends it."""
+    """Every signal but Ctrl-C is a request to the run. The process `server` ignores them: its parent ends it."""
 
     def ask(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != server:
