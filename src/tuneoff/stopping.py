@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 NAMES = tuple(name for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-EXIT_CODES = {name: 128 + getattr(signal, name) for name in NAMES}
+EXIT_CODES: dict[str, int] = {name: 128 + getattr(signal, name) for name in NAMES}
 GRACE_SECONDS = 30.0  # for a run to write a state, before it is killed
 # Until the first exception has reached a handler that calls `begin_ending`, a second one would replace it.
 _SETTLE_SECONDS = 1.0

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.study_folders import planned_run_folders, read_documents, read_predictions, read_record
+from tuneoff import stopping
 from tuneoff.api import Study
 from tuneoff.cli import expand_home, guard, main
 from tuneoff.errors import RunFailure, UserError
@@ -634,16 +635,20 @@ def test_what_ends_a_command_early(
     assert err.count("\n") == 1
 
 
-def test_sigterm_unwinds_the_stack() -> None:
+@pytest.mark.parametrize("name", stopping.NAMES)
+def test_a_signal_unwinds_the_stack_and_is_said(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("SIGTERM was not heard")
+        os.kill(os.getpid(), getattr(signal, name))
+        raise AssertionError(f"{name} was not heard")
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(getattr(signal, name))
     try:
-        assert guard(work) == 143
+        assert guard(work) == stopping.EXIT_CODES[name]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(getattr(signal, name), before)
+    err = capsys.readouterr().err
+    assert err.endswith("; run the same command to continue\n")
+    assert err.count("\n") == 1
 
 
 def test_a_bug_is_not_hidden() -> None:

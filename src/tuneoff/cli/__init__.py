@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print. Data goes to stdout, messages to stderr.
 
 Exit codes: 0 done, 1 could not be done, 2 a mistake in the command, 3 some runs of a study failed,
-130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed.
+128 + its number after a signal: 130 interrupted (Ctrl-C), 143 terminated, 129 the terminal was closed.
 """
 
 import errno
@@ -22,8 +22,9 @@ from tuneoff.text import LastingStream
 
 _SHOWN_NAME = 60
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-# What a signal has done, by the exit code.
-_ENDED_BY = {INTERRUPTED: "interrupted", 143: "terminated", 129: "the terminal was closed"}
+_WHAT_SIGNALS_SAY = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+# Each exit code after a signal, and what is said about it.
+_ENDED_BY = {code: _WHAT_SIGNALS_SAY.get(name, f"stopped by {name}") for name, code in stopping.EXIT_CODES.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
