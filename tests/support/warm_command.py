@@ -208,6 +208,13 @@ def _live_as_command(command: WarmCommand, marks: int, prepare: Prepare, cwd: Pa
         sys.unraisablehook = sys.__unraisablehook__  # pytest keeps such errors for itself
         writer = _Marks(command.folder, marks)
         writer.install()
+        check = cli._check_python
+
+        def started() -> None:  # from here on, signals are those of the program and not of the code around it
+            writer.write("starts")
+            check()
+
+        vars(cli)["_check_python"] = started
         vars(executor)["launcher"] = launcher.launcher  # not the servers that tests share
         vars(executor)["out_of_memory_kills"] = lambda: 0  # a kill of ours is none by the system
         vars(launcher)["_started"] = _started_by_fork(writer)
@@ -260,7 +267,6 @@ class _Marks:
         self._folder, self.pipe = str(folder), pipe
 
     def install(self) -> None:
-        self.write("starts")
         sys.addaudithook(self._hook)
         append = EventWriter.append
 
