@@ -51,8 +51,8 @@ def check_repository(name: str) -> None:
     """Raise `UserError` unless this is `owner/name` as the Hub allows it."""
     if not _REPOSITORY.fullmatch(name) or len(name) > _MOST_NAME or re.search(r"--|\.\.|\.git$", name):
         raise UserError(
-            f"{name}: not a repository of the Hub; write owner/name, each in letters (a to z), digits, `-`, `_` and `.`, "
-            "without `-` or `.` at an end or doubled, and without `.git`"
+            f"{name}: not a repository of the Hub; write owner/name, both in letters (a to z), digits, `-`, `_` and `.`, "
+            "with no `-` or `.` at an end or twice in a row, and no `.git` at the end"
         )
 
 
