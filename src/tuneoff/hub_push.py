@@ -51,7 +51,7 @@ def check_repository(name: str) -> None:
     """Raise `UserError` unless this is `owner/name` as the Hub allows it."""
     if not _REPOSITORY.fullmatch(name) or len(name) > _MOST_NAME or re.search(r"--|\.\.|\.git$", name):
         raise UserError(
-            f"{name}: not a repository of the Hub; write owner/name, both in letters (a to z), digits, `-`, `_` and `.`, "
+            f"{name}: not a repository of the Hub; write owner/name, both in a to z, A to Z, 0 to 9, `-`, `_`, `.`, "
             "with no `-` or `.` at an end or twice in a row, and no `.git` at the end"
         )
 
