@@ -22,7 +22,7 @@ from tuneoff.commit import commit
 from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
-from tuneoff.engine.kernels import fused, use_fast_paths
+from tuneoff.engine.kernels import fused, matrix_units, use_fast_paths
 from tuneoff.engine.parallel import has_one_worker
 from tuneoff.engine.precision import NumberFormat, choose_dtype, pick_device
 from tuneoff.engine.process_group import ALONE, ProcessGroup, joined
@@ -212,7 +212,7 @@ class _Work:
             self._report(
                 device=str(device),
                 dtype=str(dtype).removeprefix("torch."),
-                kernels="tuneoff" if fused.are_available(device) else "torch",
+                kernels=_kernels(device, dtype),
             )
             dataset = data.load_dataset(spec.data, field_names(spec.prompt.instruction))
             base = models.load_model(spec.model, device, dtype)
@@ -468,6 +468,13 @@ def _prompter(spec: RunSpec, base: BaseModel, adapted: AdaptedModel) -> Prompter
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _kernels(device: torch.device, dtype: torch.dtype) -> str:
+    """Which kernels a run uses where it can."""
+    if not fused.are_available(device):
+        return "torch"
+    return "matrix units" if dtype == torch.bfloat16 and matrix_units.are_available() else "tuneoff"
 
 
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:

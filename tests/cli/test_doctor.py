@@ -15,6 +15,7 @@ FOUND: dict[str, Any] = {
     "threads": 3,
     "precision": {"chosen": "float32", "gemm_flops_per_second": {"float32": 4e10}},
     "kernels": False,
+    "matrix_units": False,
     "sensors": [
         {"name": "memory", "reading": {"value": 2 * 2**20, "unit": "B", "source": "proc", "reason": None}},
         {"name": "energy", "reading": {"value": None, "unit": "J", "source": None, "reason": "no counter"}},
@@ -52,3 +53,8 @@ def test_a_sensor_has_a_value_with_its_source_or_a_reason() -> None:
 
 def test_kernels_are_reported_only_for_a_cpu() -> None:
     assert "kernels" not in as_text({**FOUND, "device": "cuda"})
+
+
+def test_matrix_units_are_named() -> None:
+    assert "matrix units" in as_text({**FOUND, "kernels": True, "matrix_units": True})
+    assert "matrix units" not in as_text(FOUND)

@@ -27,17 +27,19 @@ from tuneoff.engine.loss import (
     KeyValuePrefix,
     VirtualTokenModel,
     count_virtual_tokens,
+    dtype_of,
     embed_with_prefix,
     forward_accepts,
     logits_at,
 )
+from tuneoff.engine.parallel import has_one_worker
 from tuneoff.prompts import Encoded
 
 # Tokens of a micro-batch. Larger ones exceed the processor's caches (docs/lab_log.md).
 _MICRO_BATCH_TOKENS = 1024
 # A shorter shared prefix is not worth a forward pass of its own.
 _MIN_SHARED_TOKENS = 8
-_MIN_SHARED_TOKENS_ACCELERATOR = 64  # there the launch of a pass costs more than its tokens
+_MIN_SHARED_TOKENS_FAST = 64  # where products are fast, a pass of its own costs more than so few tokens
 
 
 @dataclass
@@ -100,7 +102,8 @@ def shared_prefix_for_loss(
     """
     if adapted.suffix() is not None:
         return None
-    min_tokens = _MIN_SHARED_TOKENS if device.type == "cpu" else _MIN_SHARED_TOKENS_ACCELERATOR
+    fast = has_one_worker(device, dtype_of(adapted.model))
+    min_tokens = _MIN_SHARED_TOKENS_FAST if fast else _MIN_SHARED_TOKENS
     return read_shared_prefix(adapted, rows, device, min_tokens=min_tokens)
 
 

@@ -21,7 +21,7 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 8
+NUMERICS_VERSION = 9
 
 NotNegative = Annotated[float, Field(ge=0), AllowInfNan(False)]
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
@@ -216,7 +216,7 @@ class RunDetails(_Sparse):
     dtype: str | None = None
     """Number format of weights and products, such as `bfloat16`."""
     kernels: str | None = None
-    """`tuneoff` if the C kernels were used, `torch` otherwise."""
+    """`tuneoff` if the C kernels were used, `matrix units` if those for whole layers were too, `torch` otherwise."""
     template: str | None = None
     """Prompt template in use: `chat` or `plain`."""
     train_cut_share: float | None = None

@@ -7,6 +7,7 @@ from torch import nn
 
 from tuneoff.engine.kernels.activation import use_fused_activations
 from tuneoff.engine.kernels.attention import use_causal_attention
+from tuneoff.engine.kernels.decoder_layer import use_whole_layers
 from tuneoff.engine.kernels.llama import use_fused_layers
 
 
@@ -17,4 +18,5 @@ def use_fast_paths(model: nn.Module, device: torch.device) -> None:
     """
     use_fused_activations(model)
     use_fused_layers(model, device)
+    use_whole_layers(model, device)
     use_causal_attention(model, device)

@@ -24,9 +24,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
-from tuneoff.engine.kernels import fused
+from tuneoff.engine.kernels import fused, matrix_units
 
-_NAME = "tuneoff_causal"
+# Its name in transformers.
+CAUSAL = "tuneoff_causal"
 # With more keys, storing the attention weights (T x S for each head) costs more than it saves.
 _MAX_DENSE_KEYS = 512
 
@@ -92,9 +93,13 @@ def _attend(
     """Attention function with the interface of transformers; returns (B, T, H, D)."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     plain = attention_mask is None and causal and 1 < query.shape[2] <= key.shape[2]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if plain and not dropout:
+        quick = matrix_units.attention(query, key, value, scale)
+        if quick is not None:
+            return quick, None
     short = key.shape[2] <= _MAX_DENSE_KEYS and key.shape == value.shape and query.shape[3] == key.shape[3]
     if plain and short and not dropout and query.dtype == torch.bfloat16:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         heads: Tensor = DenseCausalAttention.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return heads.transpose(1, 2).contiguous(), None
     # The flash kernel aligns queries with the first keys, so dummy queries are added for keys of earlier positions.
@@ -162,16 +167,16 @@ def use_causal_attention(model: nn.Module, device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    AttentionMaskInterface.register(_NAME, _mask)
+    AttentionMaskInterface.register(CAUSAL, _mask)
     if implementation == "eager" and (
         layers := [layer for layer in model.modules() if type(layer) is GPTNeoSelfAttention]
     ):
         for layer in layers:
             layer._attn = functools.partial(_attend_gpt_neo, layer)  # type: ignore[assignment]
-        model.config._attn_implementation = _NAME  # type: ignore[union-attr]  # GPT-Neo uses it for masks only
+        model.config._attn_implementation = CAUSAL  # type: ignore[union-attr]  # GPT-Neo uses it for masks only
         return True
     if implementation != "sdpa":
         return False
-    AttentionInterface.register(_NAME, _attend)
-    model.set_attn_implementation(_NAME)  # type: ignore[operator]
-    return bool(model.config._attn_implementation == _NAME)  # type: ignore[union-attr]
+    AttentionInterface.register(CAUSAL, _attend)
+    model.set_attn_implementation(CAUSAL)  # type: ignore[operator]
+    return bool(model.config._attn_implementation == CAUSAL)  # type: ignore[union-attr]

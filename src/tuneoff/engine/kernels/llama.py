@@ -17,6 +17,7 @@ from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb
 
 from tuneoff.engine.kernels import fused
+from tuneoff.engine.kernels.bytecode import is_same_function
 
 _ROTARY = apply_rotary_pos_emb.__name__
 
@@ -31,40 +32,19 @@ def use_fused_layers(model: nn.Module, device: torch.device) -> int:
     replaced = 0
     for module in model.modules():
         original = type(module).forward
-        if _is_same_function(original, LlamaRMSNorm.forward):
+        if is_same_function(original, LlamaRMSNorm.forward):
             module.forward = functools.partial(_rms_norm_forward, module, module.forward)
-        elif _is_same_function(original, LlamaMLP.forward) and isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
+        elif is_same_function(original, LlamaMLP.forward) and isinstance(module.act_fn, (nn.SiLU, SiLUActivation)):
             module.forward = functools.partial(_mlp_forward, module)
         elif _ROTARY in getattr(getattr(original, "__code__", None), "co_names", ()):
             rotary = original.__globals__.get(_ROTARY)
-            if not _is_same_function(rotary, apply_rotary_pos_emb):
+            if not is_same_function(rotary, apply_rotary_pos_emb):
                 continue
             module.forward = types.MethodType(_with_global(original, _ROTARY, _apply_rotary), module)
         else:
             continue
         replaced += 1
     return replaced
-
-
-def _is_same_function(one: Any, other: Any) -> bool:
-    """Whether two functions have the same code, except for docstrings, and call functions with the same code.
-
-    Helpers of the same name may differ: NanoChat's `rotate_half` rotates in the other direction.
-    """
-    if one is other:
-        return True
-    if not (isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType)):
-        return False
-    if _code_key(one) != _code_key(other):
-        return False
-    called = [(one.__globals__.get(name), other.__globals__.get(name)) for name in one.__code__.co_names]
-    return all(_is_same_function(*pair) for pair in called if isinstance(pair[1], types.FunctionType))
-
-
-def _code_key(function: types.FunctionType) -> tuple[object, ...]:
-    code = function.__code__
-    constants = [constant for constant in code.co_consts if not isinstance(constant, str)]
-    return code.co_code, code.co_names, code.co_varnames, constants, function.__defaults__
 
 
 def _with_global(function: Any, name: str, value: Any) -> Callable[..., Any]:

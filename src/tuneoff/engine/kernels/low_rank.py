@@ -10,18 +10,23 @@ Shapes: N tokens (all leading dimensions flattened), I input features, O output 
 from __future__ import annotations
 
 import functools
+import math
 import random
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneoff.engine.kernels import fused
-from tuneoff.engine.parallel import MicroBatchPart, current_micro_batch, current_part
+from tuneoff.engine.kernels import fused, matrix_units
+from tuneoff.engine.parallel import current_micro_batch, current_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# Windows begin at multiples of this number, so that a mask of bits is a sequence of whole words.
+_STRIDE = 64
 
 
 class DropoutPool:
@@ -50,26 +55,61 @@ class DropoutPool:
 
         Those of a part of a micro-batch are a part of the whole micro-batch's.
         """
-        part = current_part()
-        if part is not None and like.ndim == 3:
-            rows, width, features = like.shape
-            mask_BTD = self._window(like, part, part.rows * (width + part.missing_width) * features)
-            whole = mask_BTD.view(part.rows, width + part.missing_width, features)
-            return whole[part.first_row : part.first_row + rows, :width]
-        return self._window(like, part, like.numel()).view_as(like)
+        window, shape, rows, width = self._window(like)
+        factors = self._local.pool.factors(like.dtype, like.device)[window].view(shape)
+        mask: Tensor = factors[rows, :width] if like.ndim == 3 else factors
+        return mask
 
-    def _window(self, like: Tensor, part: MicroBatchPart | None, size: int) -> Tensor:
+    def kept(self, like: Tensor) -> Tensor:
+        """The same as bits: 1 for each number that is kept, from the lowest bit of a byte on.
+
+        The last dimension of `like` must be a multiple of 8.
+        """
+        window, shape, rows, width = self._window(like)
+        packed = self._local.pool.bits()[window.start // 8 : window.stop // 8].view(*shape[:-1], shape[-1] // 8)
+        bits: Tensor = packed[rows, :width] if like.ndim == 3 else packed
+        return bits.contiguous()
+
+    def _window(self, like: Tensor) -> tuple[slice, tuple[int, ...], slice, int]:
+        """A window of the pool, the shape of the whole micro-batch, and the rows and width of `like` in it."""
+        part, shape = current_part(), tuple(like.shape)
+        rows, width = slice(None), shape[1] if like.ndim == 3 else 0
+        if part is not None and like.ndim == 3:
+            rows = slice(part.first_row, part.first_row + shape[0])
+            shape = (part.rows, width + part.missing_width, shape[2])
+        size = math.prod(shape)
         local, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_micro_batch()}"
         if getattr(local, "stream", None) != (stream, part):
             local.stream, local.offsets = (stream, part), random.Random(stream)
             local.generator = torch.Generator().manual_seed(local.offsets.getrandbits(63))
-            local.factors = torch.empty(0, dtype=like.dtype, device=like.device)
-        if len(local.factors) < 2 * size:
-            is_kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=local.generator)
-            local.factors = is_kept.div_(1 - self.p).to(like.device, like.dtype)
-        start = local.offsets.randrange(len(local.factors) - size + 1)
-        window: Tensor = local.factors[start : start + size]
-        return window
+            local.pool = _Draws(self.p, 0, local.generator)
+        if len(local.pool) < 2 * size:
+            local.pool = _Draws(self.p, 2 * size, local.generator)
+        start = _STRIDE * local.offsets.randrange((len(local.pool) - size) // _STRIDE + 1)
+        return slice(start, start + size), shape, rows, width
+
+
+class _Draws:
+    """Independent draws of which numbers are kept, as factors and as bits."""
+
+    def __init__(self, p: float, size: int, generator: torch.Generator) -> None:
+        self._p = p
+        self._is_kept = torch.empty(size).bernoulli_(1 - p, generator=generator)
+        self._factors: Tensor | None = None
+        self._bits: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._is_kept)
+
+    def factors(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        if self._factors is None:
+            self._factors = (self._is_kept / (1 - self._p)).to(device, dtype)
+        return self._factors
+
+    def bits(self) -> Tensor:
+        if self._bits is None:
+            self._bits = torch.from_numpy(np.packbits(self._is_kept.bool().numpy(), bitorder="little"))
+        return self._bits
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -120,18 +160,37 @@ def _lora_forward(layer: Any, peft_forward: Callable[..., Tensor], pool: Dropout
         return peft_forward(x)
     (name,) = layer.active_adapters
     base = layer.base_layer
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    scale, masks = layer.scaling[name], pool if layer.training else None
+    quick = matrix_units.linear(projection_of(layer, pool), x)
+    if quick is not None:
+        return quick
     flat_NI = x.reshape(-1, x.shape[-1])
-    factors_NI = pool.mask(x).reshape(flat_NI.shape) if pool is not None and layer.training else None
+    factors_NI = None if masks is None else masks.mask(x).reshape(flat_NI.shape)
     y_NO: Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
-        flat_NI,
-        base.weight,
-        base.bias,
-        layer.lora_A[name].weight,
-        layer.lora_B[name].weight,
-        factors_NI,
-        layer.scaling[name],
+        flat_NI, base.weight, base.bias, a, b, factors_NI, scale
     )
     return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
+
+
+def projection_of(layer: Any, pool: DropoutPool | None) -> matrix_units.Projection:
+    """A plain LoRA layer for the kernels of matrix units. `pool`: its dropout masks, if any."""
+    (name,) = layer.active_adapters
+    a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    if pool is None or not layer.training:
+        return matrix_units.Projection(layer.base_layer, a, b, scale)
+    return matrix_units.Projection(layer.base_layer, a, b, scale / (1 - pool.p), pool.kept)
+
+
+def projection_of_module(module: nn.Module) -> matrix_units.Projection | None:
+    """A linear layer, or a plain LoRA layer that `fuse_lora_layers` has replaced; None for all others."""
+    forward = module.__dict__.get("forward")
+    if type(module) is nn.Linear and forward is None:
+        return matrix_units.Projection(module)
+    if isinstance(forward, functools.partial) and forward.func is _lora_forward:
+        layer, _, pool = forward.args
+        return None if layer.disable_adapters or layer.merged else projection_of(layer, pool)
+    return None
 
 
 def fuse_lora_layers(model: nn.Module, dropout: float, seed: int) -> DropoutPool | None:

@@ -1,0 +1,286 @@
+"""A decoder layer of Llama as one autograd function, for processors with matrix units.
+
+Where products are fast, the work between them decides: Python, autograd, copies into another order of dimensions, and
+sums that read and write everything once more (docs/lab_log.md). The function calls some twenty kernels for a layer
+forward and back; keys and values stay in the order in which their projections write them.
+
+A layer is recognized by its bytecode, as in llama.py. Whatever the kernels do not support (padding on the left, other
+adapters, dropout of attention weights) takes the layer's own path, at each call.
+
+Shapes: B rows, T positions, P positions of a prefix in the cache, S = P + T, D model width, H query heads, K key-value
+heads, W width of a head.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import DynamicCache
+from transformers.activations import SiLUActivation
+from transformers.cache_utils import DynamicLayer
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
+
+from tuneoff.engine.kernels import fused, matrix_units
+from tuneoff.engine.kernels.attention import CAUSAL
+from tuneoff.engine.kernels.bytecode import is_same_function
+from tuneoff.engine.kernels.low_rank import projection_of_module
+from tuneoff.engine.kernels.matrix_units import Projection
+
+
+def use_whole_layers(model: nn.Module, device: torch.device) -> int:
+    """Replace the decoder layers of `model` that the kernels can compute; returns the number of replacements."""
+    if not fused.are_available(device) or not matrix_units.are_available():
+        return 0
+    layers = [module for module in model.modules() if _is_llama_layer(module)]
+    for layer in layers:
+        layer.forward = functools.partial(_forward, layer, layer.forward)
+    return len(layers)
+
+
+def _is_llama_layer(module: nn.Module) -> bool:
+    expected = {
+        "self_attn": LlamaAttention,
+        "mlp": LlamaMLP,
+        "input_layernorm": LlamaRMSNorm,
+        "post_attention_layernorm": LlamaRMSNorm,
+    }
+    if {name for name, _ in module.named_children()} != expected.keys():
+        return False
+    pairs = [(module, LlamaDecoderLayer), *((getattr(module, name), kind) for name, kind in expected.items())]
+    return all(is_same_function(type(one).forward, kind.forward) for one, kind in pairs) and isinstance(
+        module.mlp.act_fn,  # type: ignore[union-attr]
+        nn.SiLU | SiLUActivation,
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The parts of a layer: q, k, v, o, gate, up and down projections; the norms before attention and MLP."""
+
+    projections: tuple[Projection, ...]
+    norms: tuple[Any, Any]
+    head_width: int
+    scale: float
+
+    def parameters(self) -> list[Tensor | None]:
+        found = [norm.weight for norm in self.norms]
+        return [*found, *(parameter for one in self.projections for parameter in one.parameters())]
+
+
+def _layer(module: Any, x_BTD: Tensor) -> _Layer | None:
+    """None if the kernels do not support the layer as it is now, or these inputs."""
+    attention, mlp = module.self_attn, module.mlp
+    modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    projections = [projection_of_module(one) for one in [*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj]]
+    norms = (module.input_layernorm, module.post_attention_layernorm)
+    if any(one is None or not one.fits(x_BTD) for one in projections) or not fused.supports(
+        x_BTD, *(norm.weight for norm in norms)
+    ):
+        return None
+    if attention.config._attn_implementation != CAUSAL or (attention.training and attention.attention_dropout):
+        return None
+    if attention.head_dim % matrix_units.BLOCK or attention.scaling <= 0:
+        return None
+    return _Layer(tuple(one for one in projections if one is not None), norms, attention.head_dim, attention.scaling)
+
+
+def _forward(
+    module: Any,
+    original: Callable[..., Tensor],
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past_key_values: Any = None,
+    use_cache: bool | None = False,
+    position_embeddings: tuple[Tensor, Tensor] | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Replaces `forward` of the layer, with the same arguments."""
+
+    def as_before() -> Tensor:
+        return original(
+            hidden_states,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **kwargs,
+        )
+
+    if (
+        attention_mask is not None
+        or position_embeddings is None
+        or hidden_states.dim() != 3
+        or module.gradient_checkpointing
+    ):
+        return as_before()
+    x_BTD = hidden_states.contiguous()
+    prefix = _prefix(past_key_values, module.self_attn.layer_idx)
+    tables = [one if one.is_contiguous() else one.contiguous() for one in position_embeddings]
+    rows, length, _ = x_BTD.shape
+    fits = prefix is not None and 1 < length <= length + prefix.width <= matrix_units.MAX_KEYS
+    layer = _layer(module, x_BTD) if fits else None
+    if layer is None or prefix is None or not fused.supports(x_BTD, *tables):
+        return as_before()
+    if any(one.shape not in ((1, length, layer.head_width), (rows, length, layer.head_width)) for one in tables):
+        return as_before()
+    y_BTD, keys, values = _WholeLayer.apply(  # type: ignore[no-untyped-call]
+        x_BTD, *tables, prefix.keys, prefix.values, layer, *layer.parameters()
+    )
+    if prefix.cache is not None:
+        if not prefix.cache.is_initialized:
+            prefix.cache.lazy_initialization(keys, values)
+        prefix.cache.keys, prefix.cache.values = keys, values
+    result: Tensor = y_BTD
+    return result
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """What the cache holds of a layer: keys and values (B, K, P, W), or nothing."""
+
+    cache: Any = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[2]
+
+
+def _prefix(cache: Any, index: int) -> _Prefix | None:
+    """None for a cache that is not plain keys and values."""
+    if cache is None:
+        return _Prefix()
+    if type(cache) is not DynamicCache or index >= len(cache.layers) or type(cache.layers[index]) is not DynamicLayer:
+        return None
+    layer = cache.layers[index]
+    if not layer.is_initialized:
+        return _Prefix(layer)
+    return _Prefix(layer, layer.keys, layer.values) if layer.keys.numel() else _Prefix(layer)
+
+
+class _WholeLayer(torch.autograd.Function):
+    """The output of a layer, and keys and values (B, K, S, W), the prefix included.
+
+    The parameters are given so that autograd sees them; the kernels find them in `layer`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BTD: Tensor,
+        cosines: Tensor,
+        sines: Tensor,
+        prefix_keys: Tensor | None,
+        prefix_values: Tensor | None,
+        layer: _Layer,
+        *parameters: Tensor | None,  # noqa: ARG004
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        q, k, v, o, gate, up, down = layer.projections
+        before, after = layer.norms
+        drawn: list[Tensor | None] = []
+
+        def project(projection: Projection, x: Tensor, before: Tensor | None = None) -> Tensor:
+            y, *needed = projection.forward(x, before)
+            drawn.extend(needed)
+            return y
+
+        normed, scales = fused.normalized(x_BTD, before.weight, before.variance_epsilon)
+        queries = _by_head(project(q, normed), layer.head_width)
+        new_keys, new_values = (_by_head(project(one, normed), layer.head_width) for one in (k, v))
+        del normed
+        for states in (queries, new_keys):
+            fused.rotated(states, states, cosines, sines, back=False)
+        keys, values = _joined(prefix_keys, new_keys), _joined(prefix_values, new_values)
+        attended, logs = matrix_units.attended(queries, keys, values, layer.scale)
+        middle = project(o, _flat(attended), x_BTD)
+        normed, middle_scales = fused.normalized(middle, after.weight, after.variance_epsilon)
+        gates, ups = project(gate, normed), project(up, normed)
+        del normed
+        product = fused.gated(gates, ups)
+        y = project(down, product, middle)
+        ctx.layer = layer
+        ctx.has_prefix = prefix_keys is not None
+        states_kept = (x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups, product)
+        ctx.save_for_backward(*states_kept, cosines, sines, *drawn)
+        return y, keys, values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups, product = saved[:12]
+        cosines, sines, *kept = saved[12:]
+        layer: _Layer = ctx.layer
+        (q, k, v, o, gate, up, down), (before, after) = layer.projections, layer.norms
+        found: dict[int, tuple[Tensor | None, ...]] = {}
+
+        def back(projection: Projection, gradient: Tensor, x: Tensor, grad_x: Tensor, *, add: bool = False) -> None:
+            index = layer.projections.index(projection)
+            found[index] = projection.backward(gradient, x, (kept[2 * index], kept[2 * index + 1]), grad_x, add=add)
+
+        # None after a last layer of which only keys and values are used.
+        grad_y = torch.zeros_like(x_BTD) if gradients[0] is None else gradients[0].contiguous()
+        grad_product = torch.empty_like(product)
+        back(down, grad_y, product, grad_product)
+        grad_gates, grad_ups = fused.gated_back(grad_product, gates, ups)
+        normed = fused.normalized(middle, after.weight, after.variance_epsilon)[0]
+        grad_normed = torch.empty_like(normed)
+        back(gate, grad_gates, normed, grad_normed)
+        back(up, grad_ups, normed, grad_normed, add=True)
+        del grad_product, grad_gates, grad_ups
+        grad_middle, grad_after = fused.normalized_back(grad_normed, middle, after.weight, middle_scales)
+        grad_middle += grad_y
+        grad_attended = torch.empty_like(_flat(attended))
+        back(o, grad_middle, _flat(attended), grad_attended)
+        grad_queries, grad_keys, grad_values = matrix_units.attended_back(
+            _by_head(grad_attended, layer.head_width), queries, keys, values, attended, logs, layer.scale
+        )
+        for grad, more in ((grad_keys, gradients[1]), (grad_values, gradients[2])):
+            if more is not None:
+                grad += more
+        width = keys.shape[2] - queries.shape[2]
+        new_keys, new_values = (_latest(grad, width) for grad in (grad_keys, grad_values))
+        for grad in (grad_queries, new_keys):
+            fused.rotated(grad, grad, cosines, sines, back=True)
+        normed = fused.normalized(x_BTD, before.weight, before.variance_epsilon)[0]
+        back(q, _flat(grad_queries), normed, grad_normed)
+        back(k, _flat(new_keys), normed, grad_normed, add=True)
+        back(v, _flat(new_values), normed, grad_normed, add=True)
+        grad_x, grad_before = fused.normalized_back(grad_normed, x_BTD, before.weight, scales)
+        grad_x += grad_middle
+        prefixes = (grad_keys[:, :, :width], grad_values[:, :, :width]) if ctx.has_prefix else (None, None)
+        parameters = [grad_before, grad_after, *(one for index in range(len(found)) for one in found[index])]
+        return grad_x, None, None, *prefixes, None, *parameters
+
+
+def _by_head(x_BTD: Tensor, width: int) -> Tensor:
+    """(B, H, T, W), in the memory order (B, T, H, W)."""
+    return x_BTD.view(*x_BTD.shape[:2], -1, width).transpose(1, 2)
+
+
+def _flat(x_BHTW: Tensor) -> Tensor:
+    """(B, T, H * W) of what `_by_head` returned."""
+    return x_BHTW.transpose(1, 2).flatten(2)
+
+
+def _joined(prefix_BKPW: Tensor | None, new_BKTW: Tensor) -> Tensor:
+    if prefix_BKPW is None:
+        return new_BKTW
+    return torch.cat([prefix_BKPW.transpose(1, 2), new_BKTW.transpose(1, 2)], dim=1).transpose(1, 2)
+
+
+def _latest(gradient_BKSW: Tensor, width: int) -> Tensor:
+    """The positions after the first `width`, in a memory of their own if there are others."""
+    if not width:
+        return gradient_BKSW
+    return gradient_BKSW[:, :, width:].transpose(1, 2).contiguous().transpose(1, 2)

@@ -1,0 +1,747 @@
+/* Products of bfloat16 matrices on the matrix units of x86 processors (AMX), for linear layers and their gradients.
+ *
+ * A tile of AMX has 16 rows of 64 bytes. One instruction adds the product of a tile of 16 x 32 numbers and one of
+ * 32 x 16 numbers to a tile of 16 x 16 floats. The right factor is read in pairs: row r of its tile holds the numbers of
+ * rows 2r and 2r + 1 of the matrix, side by side for each column. A matrix in that order is called packed here:
+ *
+ *   panel of 32 columns > block of 32 rows > two tiles of 16 columns > 16 rows of pairs.
+ *
+ * A block of 32 x 32 results is summed in four tiles, in the order of the rows of the right factor, so results do not
+ * depend on the number of threads. Sums are in float and are rounded once, to nearest even, when they are stored.
+ *
+ * All widths are multiples of 32; only the number of tokens is arbitrary. The formulas are in matrix_units.py.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Version checked by matrix_units.py. Raise it here and there whenever the name or arguments of a function change. */
+#define INTERFACE 1
+
+long matrix_units_interface(void) { return INTERFACE; }
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define UNITS                                                                                        \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16,fma,f16c"), \
+                   optimize("no-tree-loop-distribute-patterns")))
+#define ALIGNED __attribute__((aligned(64)))
+
+typedef uint16_t bfloat16;
+
+enum { BLOCK = 32, PACKED_BLOCK = 1024 };
+/* Bytes of the left factor that should stay in the second-level cache while the right factor passes. */
+enum { LEFT_BYTES = 384 * 1024 };
+
+/* Linux keeps the state of the tiles for a process only after it has asked for it; threads started later inherit it. */
+long matrix_units_start(void) {
+    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return 0;
+    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw")) return 0;
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+UNITS static inline void configure(void) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } tiles ALIGNED;
+    memset(&tiles, 0, sizeof tiles);
+    tiles.palette = 1;
+    for (int tile = 0; tile < 8; tile++) tiles.row_bytes[tile] = 64, tiles.rows[tile] = 16;
+    _tile_loadconfig(&tiles);
+}
+
+/* `call` in each thread for the items `from` (included) to `to` (excluded). */
+#define FOR_EACH_THREAD(items, threads, call)                                                \
+    do {                                                                                     \
+        _Pragma("omp parallel for num_threads((int)(threads)) schedule(static)")             \
+        for (long part = 0; part < (threads); part++) {                                      \
+            long from = (items) * part / (threads), to = (items) * (part + 1) / (threads);   \
+            call;                                                                            \
+        }                                                                                    \
+    } while (0)
+
+/* GCC's own _tile_loadd does not say that it reads memory, so stores before it might be left out or come after it. */
+#define LOAD_TILE(tile, from, stride)                                                                    \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
+
+static inline long smaller(long a, long b) { return a < b ? a : b; }
+static inline long blocks_of(long count) { return (count + BLOCK - 1) / BLOCK; }
+
+/* Memory that a thread keeps for its next call: new pages cost more than what is computed in them. */
+enum { COPY, PACKED_FACTORS, TURNED, ATTENTION, SCORES, SLOTS };
+
+static void *scratch(int slot, size_t bytes) {
+    static _Thread_local struct { void *memory; size_t bytes; } kept[SLOTS];
+    if (kept[slot].bytes < bytes) {
+        free(kept[slot].memory);
+        kept[slot].bytes = (bytes + 63) / 64 * 64;
+        kept[slot].memory = aligned_alloc(64, kept[slot].bytes);
+        if (!kept[slot].memory) abort();
+    }
+    return kept[slot].memory;
+}
+
+/* ---- packing ---- */
+
+/* 16 rows of 16 double words become 16 columns. */
+UNITS static inline void transpose(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+/* One packed block of a matrix whose COLUMNS lie in memory: column c begins at x + c * stride and has `rows` numbers. */
+UNITS static inline void pack_columns(const bfloat16 *x, long stride, long columns, long rows, bfloat16 *out) {
+    __mmask32 here = rows >= 32 ? ~0u : (1u << rows) - 1;
+    for (long half = 0; half < 2; half++) {
+        __m512i r[16];
+        for (long c = 0; c < 16; c++) {
+            long column = half * 16 + c;
+            r[c] = column < columns ? _mm512_maskz_loadu_epi16(here, x + column * stride) : _mm512_setzero_si512();
+        }
+        transpose(r);
+        for (long i = 0; i < 16; i++) _mm512_storeu_si512(out + half * 512 + i * 32, r[i]);
+    }
+}
+
+UNITS static inline __m512i first_pairs(void) {
+    ALIGNED uint16_t index[32];
+    for (int i = 0; i < 16; i++) index[2 * i] = (uint16_t)i, index[2 * i + 1] = (uint16_t)(32 + i);
+    return _mm512_load_si512(index);
+}
+
+/* One packed block of a matrix whose ROWS lie in memory, 32 numbers each. Rows from `rows` on are zeros. `kept`, if
+ * given, has a bit for each number of a row, `kept_stride` bytes from row to row; numbers without it are zeros. */
+UNITS static inline void pack_rows(const bfloat16 *x, long stride, long rows, const uint8_t *kept, long kept_stride,
+                                   bfloat16 *out) {
+    __m512i low = first_pairs(), high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    for (long i = 0; i < 16; i++) {
+        __m512i pair[2];
+        for (long j = 0; j < 2; j++) {
+            long row = 2 * i + j;
+            uint32_t bits = ~0u;
+            if (kept && row < rows) memcpy(&bits, kept + row * kept_stride, sizeof bits);
+            pair[j] = row < rows ? _mm512_maskz_loadu_epi16(bits, x + row * stride) : _mm512_setzero_si512();
+        }
+        _mm512_storeu_si512(out + i * 32, _mm512_permutex2var_epi16(pair[0], low, pair[1]));
+        _mm512_storeu_si512(out + 512 + i * 32, _mm512_permutex2var_epi16(pair[0], high, pair[1]));
+    }
+}
+
+/* Two left tiles, columns 0..15 and 16..31 of 32 rows in memory as their rows: a packed block, transposed. */
+UNITS static inline void transpose_packed(const bfloat16 *packed, bfloat16 *out) {
+    for (long half = 0; half < 2; half++) {
+        __m512i r[16];
+        for (long i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(packed + half * 512 + i * 32);
+        transpose(r);
+        for (long i = 0; i < 16; i++) _mm512_storeu_si512(out + half * 512 + i * 32, r[i]);
+    }
+}
+
+/* The right factor whose column c is row c of `x` (columns, rows): the weights of a layer, for its output. */
+UNITS static void pack_weights_part(const bfloat16 *x, bfloat16 *out, long columns, long rows, long from, long to) {
+    for (long panel = from; panel < to; panel++)
+        for (long block = 0; block < blocks_of(rows); block++)
+            pack_columns(x + panel * BLOCK * rows + block * BLOCK, rows, columns - panel * BLOCK, rows - block * BLOCK,
+                         out + (panel * blocks_of(rows) + block) * PACKED_BLOCK);
+}
+
+void pack_weights(const bfloat16 *x, bfloat16 *out, long columns, long rows, long threads) {
+    FOR_EACH_THREAD(blocks_of(columns), threads, pack_weights_part(x, out, columns, rows, from, to));
+}
+
+/* The right factor `x` (rows, columns) as it is: the weights of a layer, for the gradient of its input. */
+UNITS static void pack_transposed_part(const bfloat16 *x, bfloat16 *out, long rows, long columns, long from, long to) {
+    for (long panel = from; panel < to; panel++)
+        for (long block = 0; block < blocks_of(rows); block++)
+            pack_rows(x + block * BLOCK * columns + panel * BLOCK, columns, rows - block * BLOCK, NULL, 0,
+                      out + (panel * blocks_of(rows) + block) * PACKED_BLOCK);
+}
+
+void pack_transposed(const bfloat16 *x, bfloat16 *out, long rows, long columns, long threads) {
+    FOR_EACH_THREAD(columns / BLOCK, threads, pack_transposed_part(x, out, rows, columns, from, to));
+}
+
+/* ---- products ---- */
+
+/* e^x, as exact as a float: see exponential() of fused.c. x is clamped to [-87, 88]. */
+UNITS static inline __m512 exponential(__m512 x) {
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(88.0f));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
+    __m512 series = _mm512_set1_ps(1.0f / 5040.0f);
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 720.0f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 120.0f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 24.0f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f / 6.0f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(0.5f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f));
+    series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(series, n);
+}
+
+/* Tiles 0 to 3 += 32 rows of the left factor times one packed panel. */
+UNITS static inline void add_product(const bfloat16 *left, long stride, const bfloat16 *panel, long width) {
+    const bfloat16 *below = left + 16 * stride;
+    for (long k = 0; k < width; k += BLOCK, panel += PACKED_BLOCK) {
+        LOAD_TILE(4, left + k, stride * 2);
+        LOAD_TILE(6, panel, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        LOAD_TILE(7, panel + 512, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        LOAD_TILE(5, below + k, stride * 2);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+UNITS static inline void clear_sums(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* Tiles 0 to 3 as 32 rows of 32 floats. */
+UNITS static inline void take_sums(float *sums) {
+    _tile_stored(0, sums, 128);
+    _tile_stored(1, sums + 16, 128);
+    _tile_stored(2, sums + 512, 128);
+    _tile_stored(3, sums + 528, 128);
+}
+
+UNITS static inline __m512i rounded(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+
+UNITS static inline __m512 widened(__m256i x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+/* 32 rows of `x`, of which `rows` exist: as they are, or a copy with zeros. With `kept`, a copy without what is dropped
+ * (see pack_rows). The copy is in `copy`, 32 rows of `width`. */
+UNITS static const bfloat16 *left_rows(const bfloat16 *x, long width, long rows, const uint8_t *kept, bfloat16 *copy) {
+    if (rows >= BLOCK && !kept) return x;
+    for (long row = 0; row < BLOCK; row++)
+        for (long k = 0; k < width; k += BLOCK) {
+            uint32_t bits = ~0u;
+            if (kept && row < rows) memcpy(&bits, kept + (row * width + k) / 8, sizeof bits);
+            __m512i value = row < rows ? _mm512_maskz_loadu_epi16(bits, x + row * width + k) : _mm512_setzero_si512();
+            _mm512_storeu_si512(copy + row * width + k, value);
+        }
+    return copy;
+}
+
+/* What a product of `tokens` rows is made of: y = before + x w + bias + (kept) scale * narrow a. */
+typedef struct {
+    const bfloat16 *x, *weights; /* x (tokens, rows); weights packed (rows, columns) */
+    const bfloat16 *bias;        /* (columns), or NULL */
+    const bfloat16 *narrow, *narrow_weights; /* (tokens, rank) and packed (rank, columns), or NULL */
+    const uint8_t *kept; /* a bit for each number of y: where the narrow product is added. NULL: everywhere */
+    float scale;         /* of the narrow product where `kept` is given */
+    const bfloat16 *before; /* (tokens, columns), which may be y itself; or NULL */
+    bfloat16 *y;         /* (tokens, columns) */
+    long tokens, rows, columns, rank;
+} Product;
+
+/* Past the caches: the next operation reads far more than fits there, and a line is not read before it is written. */
+UNITS static inline void stream(bfloat16 *to, __m512i value) { _mm512_stream_si512((void *)to, value); }
+
+UNITS static inline void store_block(const Product *p, long token, long column, const float *sums, const float *added) {
+    long rows = smaller(BLOCK, p->tokens - token);
+    __m512 bias_low = _mm512_setzero_ps(), bias_high = bias_low;
+    if (p->bias) {
+        bias_low = widened(_mm256_loadu_si256((const __m256i *)(p->bias + column)));
+        bias_high = widened(_mm256_loadu_si256((const __m256i *)(p->bias + column + 16)));
+    }
+    __m512 scale = _mm512_set1_ps(p->scale);
+    for (long row = 0; row < rows; row++) {
+        long at = (token + row) * p->columns + column;
+        __m512 low = _mm512_load_ps(sums + row * 32), high = _mm512_load_ps(sums + row * 32 + 16);
+        if (added) {
+            uint32_t bits;
+            memcpy(&bits, p->kept + at / 8, sizeof bits);
+            low = _mm512_mask3_fmadd_ps(_mm512_load_ps(added + row * 32), scale, low, (__mmask16)bits);
+            high = _mm512_mask3_fmadd_ps(_mm512_load_ps(added + row * 32 + 16), scale, high, (__mmask16)(bits >> 16));
+        }
+        if (p->bias) low = _mm512_add_ps(low, bias_low), high = _mm512_add_ps(high, bias_high);
+        if (p->before) {
+            low = _mm512_add_ps(low, widened(_mm256_loadu_si256((const __m256i *)(p->before + at))));
+            high = _mm512_add_ps(high, widened(_mm256_loadu_si256((const __m256i *)(p->before + at + 16))));
+        }
+        stream(p->y + at, rounded(low, high));
+    }
+}
+
+/* Token blocks `from` to `to`, panels of columns `start` to `stop`. */
+UNITS static void multiply_part(const Product *p, long from, long to, long start, long stop) {
+    ALIGNED float sums[1024], added[1024];
+    long group = LEFT_BYTES / (p->rows * 2 * BLOCK);
+    group = group < 1 ? 1 : group;
+    bfloat16 *copy = scratch(COPY, (size_t)(p->rows + p->rank) * BLOCK * sizeof *copy);
+    configure();
+    for (long first = from; first < to; first += group) {
+        long end = smaller(first + group, to);
+        for (long column = start * BLOCK; column < stop * BLOCK; column += BLOCK) {
+            const bfloat16 *panel = p->weights + column * blocks_of(p->rows) * BLOCK;
+            const bfloat16 *narrow_panel = p->narrow ? p->narrow_weights + column * p->rank : NULL;
+            for (long block = first; block < end; block++) {
+                long token = block * BLOCK, rows = p->tokens - token;
+                const bfloat16 *left = left_rows(p->x + token * p->rows, p->rows, rows, NULL, copy);
+                clear_sums();
+                add_product(left, p->rows, panel, p->rows);
+                if (narrow_panel) {
+                    if (p->kept) {
+                        take_sums(sums);
+                        clear_sums();
+                    }
+                    left = left_rows(p->narrow + token * p->rank, p->rank, rows, NULL, copy + p->rows * BLOCK);
+                    add_product(left, p->rank, narrow_panel, p->rank);
+                }
+                int apart = narrow_panel && p->kept;
+                take_sums(apart ? added : sums);
+                store_block(p, token, column, sums, apart ? added : NULL);
+            }
+        }
+    }
+    _tile_release();
+}
+
+/* narrow = scale * x w, where x (tokens, rows) may have dropped numbers, and w is packed (rows, rank). */
+UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bfloat16 *weights, float scale,
+                              bfloat16 *narrow, long tokens, long rows, long rank, long from, long to) {
+    ALIGNED float sums[1024];
+    bfloat16 *copy = scratch(COPY, (size_t)rows * BLOCK * sizeof *copy);
+    __m512 factor = _mm512_set1_ps(scale);
+    configure();
+    for (long block = from; block < to; block++) {
+        long token = block * BLOCK, count = smaller(BLOCK, tokens - token);
+        const uint8_t *bits = kept ? kept + token * rows / 8 : NULL;
+        const bfloat16 *left = left_rows(x + token * rows, rows, tokens - token, bits, copy);
+        for (long column = 0; column < rank; column += BLOCK) {
+            clear_sums();
+            add_product(left, rows, weights + column * rows, rows);
+            take_sums(sums);
+            for (long row = 0; row < count; row++) {
+                __m512 low = _mm512_mul_ps(_mm512_load_ps(sums + row * 32), factor);
+                __m512 high = _mm512_mul_ps(_mm512_load_ps(sums + row * 32 + 16), factor);
+                _mm512_storeu_si512(narrow + (token + row) * rank + column, rounded(low, high));
+            }
+        }
+    }
+    _tile_release();
+}
+
+/* sums (rank, columns) of float = scale * narrow' x over all tokens. `turned` is narrow' in left tiles. Columns are
+ * divided among the threads. */
+UNITS static void narrow_gradient_part(const bfloat16 *turned, const bfloat16 *x, const uint8_t *kept, float scale,
+                                       bfloat16 *gradient, long by_column, long tokens, long columns, long rank,
+                                       long real_rank, long from, long to) {
+    ALIGNED float sums[1024];
+    ALIGNED bfloat16 packed[2 * PACKED_BLOCK];
+    long blocks = blocks_of(tokens);
+    configure();
+    for (long panel = from; panel < to; panel++)
+        for (long first = 0; first < real_rank; first += BLOCK) {
+            long column = panel * BLOCK;
+            clear_sums();
+            for (long block = 0; block < blocks; block++) {
+                long token = block * BLOCK;
+                const uint8_t *bits = kept ? kept + (token * columns + column) / 8 : NULL;
+                bfloat16 *here = packed + (block & 1) * PACKED_BLOCK;
+                pack_rows(x + token * columns + column, columns, tokens - token, bits, columns / 8, here);
+                const bfloat16 *left = turned + (block * rank + first) * BLOCK;
+                LOAD_TILE(4, left, 64);
+                LOAD_TILE(6, here, 64);
+                _tile_dpbf16ps(0, 4, 6);
+                LOAD_TILE(7, here + 512, 64);
+                _tile_dpbf16ps(1, 4, 7);
+                if (real_rank - first > 16) {
+                    LOAD_TILE(5, left + 512, 64);
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
+                }
+            }
+            take_sums(sums);
+            __m512 factor = _mm512_set1_ps(scale);
+            ALIGNED bfloat16 row[32];
+            for (long i = 0; i < smaller(BLOCK, real_rank - first); i++) {
+                __m512 low = _mm512_mul_ps(_mm512_load_ps(sums + i * 32), factor);
+                __m512 high = _mm512_mul_ps(_mm512_load_ps(sums + i * 32 + 16), factor);
+                _mm512_store_si512(row, rounded(low, high));
+                if (by_column)
+                    for (long c = 0; c < BLOCK; c++) gradient[(column + c) * real_rank + first + i] = row[c];
+                else
+                    memcpy(gradient + (first + i) * columns + column, row, sizeof row);
+            }
+        }
+    _tile_release();
+}
+
+/* Left tiles of narrow' : for each block of 32 tokens, `rank` rows of 32 tokens. */
+UNITS static void turn_part(const bfloat16 *narrow, bfloat16 *turned, long tokens, long rank, long from, long to) {
+    ALIGNED bfloat16 packed[PACKED_BLOCK];
+    for (long block = from; block < to; block++)
+        for (long first = 0; first < rank; first += BLOCK) {
+            pack_rows(narrow + block * BLOCK * rank + first, rank, tokens - block * BLOCK, NULL, 0, packed);
+            transpose_packed(packed, turned + (block * rank + first) * BLOCK);
+        }
+}
+
+/* All of a product. With few tokens the threads divide the weights, which then take longer to read than to multiply. */
+static void multiply(const Product *p, long threads) {
+    long blocks = blocks_of(p->tokens), panels = p->columns / BLOCK;
+    if (blocks < 2 * threads)
+        FOR_EACH_THREAD(panels, smaller(threads, panels), multiply_part(p, 0, blocks, from, to));
+    else
+        FOR_EACH_THREAD(blocks, threads, multiply_part(p, from, to, 0, panels));
+}
+
+/* y (tokens, columns) = before + x (tokens, rows) w + bias, with packed weights. */
+void linear(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *before, bfloat16 *y,
+            long tokens, long rows, long columns, long threads) {
+    Product p = {.x = x, .weights = weights, .bias = bias, .before = before, .y = y, .tokens = tokens, .rows = rows, .columns = columns};
+    multiply(&p, threads);
+}
+
+/* y = before + x w + bias + narrow b, narrow = scale * (kept x) a. a (real_rank, rows) and b (columns, real_rank) are plain. */
+void low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *a, const bfloat16 *b,
+              const uint8_t *kept, float scale, const bfloat16 *before, bfloat16 *y, bfloat16 *narrow,
+              long tokens, long rows, long columns, long real_rank, long threads) {
+    long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens);
+    bfloat16 *packed_a = scratch(PACKED_FACTORS, (size_t)(rows + columns) * rank * sizeof *packed_a);
+    bfloat16 *packed_b = packed_a + rows * rank;
+    pack_weights(a, packed_a, real_rank, rows, 1);
+    pack_weights(b, packed_b, columns, real_rank, 1);
+    Product p = {.x = x, .weights = weights, .bias = bias, .narrow = narrow, .narrow_weights = packed_b,
+                 .before = before, .y = y, .tokens = tokens, .rows = rows, .columns = columns, .rank = rank};
+    FOR_EACH_THREAD(blocks, smaller(threads, blocks),
+                    narrow_part(x, kept, packed_a, scale, narrow, tokens, rows, rank, from, to));
+    multiply(&p, threads);
+}
+
+/* Gradients of `low_rank`, where `weights` is now packed (columns, rows) and `narrow` (tokens, rank) was kept:
+ *   back = g b,  grad_x = before + g w + (kept) scale * back a,  grad_a = scale * back' (kept x),  grad_b = g' narrow.
+ * grad_x may be NULL. */
+void low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights, const bfloat16 *a, const bfloat16 *b,
+                   const uint8_t *kept, float scale, const bfloat16 *narrow, const bfloat16 *before, bfloat16 *grad_x,
+                   bfloat16 *grad_a, bfloat16 *grad_b, long tokens, long rows, long columns, long real_rank, long threads) {
+    long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens), padded = blocks * BLOCK;
+    size_t size = (size_t)(rows + columns + 3 * padded) * rank * sizeof(bfloat16);
+    bfloat16 *packed_a = scratch(PACKED_FACTORS, size), *packed_b = packed_a + rows * rank;
+    bfloat16 *back = packed_b + columns * rank, *turned = back + padded * rank, *turned_back = turned + padded * rank;
+    pack_transposed(a, packed_a, real_rank, rows, 1);
+    /* b (columns, real_rank) as it is; its rows are shorter than a block where the rank is no multiple of 32 */
+    for (long block = 0; block < columns / BLOCK; block++)
+        for (long first = 0; first < rank; first += BLOCK) {
+            ALIGNED bfloat16 rows_of_b[PACKED_BLOCK] = {0};
+            for (long row = 0; row < BLOCK; row++)
+                memcpy(rows_of_b + row * BLOCK, b + (block * BLOCK + row) * real_rank + first,
+                       (size_t)smaller(BLOCK, real_rank - first) * sizeof *b);
+            pack_rows(rows_of_b, BLOCK, BLOCK, NULL, 0, packed_b + (first / BLOCK * (columns / BLOCK) + block) * PACKED_BLOCK);
+        }
+    Product p = {.x = g, .weights = weights, .narrow = back, .narrow_weights = packed_a, .kept = kept, .scale = scale,
+                 .before = before, .y = grad_x, .tokens = tokens, .rows = columns, .columns = rows, .rank = rank};
+    float forward_scale = kept ? 1.0f : scale; /* without dropout the scale is part of `back` */
+    FOR_EACH_THREAD(blocks, smaller(threads, blocks), {
+        narrow_part(g, NULL, packed_b, forward_scale, back, tokens, columns, rank, from, to);
+        turn_part(narrow, turned, tokens, rank, from, to);
+        turn_part(back, turned_back, tokens, rank, from, to);
+    });
+    if (grad_x) multiply(&p, threads);
+    FOR_EACH_THREAD((rows + columns) / BLOCK, threads, {
+        long split = columns / BLOCK;
+        narrow_gradient_part(turned, g, NULL, 1.0f, grad_b, 1, tokens, columns, rank, real_rank, smaller(from, split),
+                             smaller(to, split));
+        narrow_gradient_part(turned_back, x, kept, kept ? scale : 1.0f, grad_a, 0, tokens, rows, rank, real_rank,
+                             from > split ? from - split : 0, to > split ? to - split : 0);
+    });
+}
+
+/* gradient (columns, rows) = g' x for g (tokens, columns) and x (tokens, rows). */
+UNITS static void turn_gradient_part(const bfloat16 *g, bfloat16 *turned, long tokens, long columns, long from, long to) {
+    ALIGNED bfloat16 packed[PACKED_BLOCK], tiles[PACKED_BLOCK];
+    long width = blocks_of(tokens) * BLOCK;
+    for (long panel = from; panel < to; panel++)
+        for (long block = 0; block < blocks_of(tokens); block++) {
+            pack_rows(g + block * BLOCK * columns + panel * BLOCK, columns, tokens - block * BLOCK, NULL, 0, packed);
+            transpose_packed(packed, tiles);
+            for (long row = 0; row < BLOCK; row++)
+                _mm512_storeu_si512(turned + (panel * BLOCK + row) * width + block * BLOCK,
+                                    _mm512_load_si512(tiles + row * BLOCK));
+        }
+}
+
+void weight_gradient(const bfloat16 *g, const bfloat16 *x, bfloat16 *gradient, long tokens, long rows, long columns,
+                     long threads) {
+    long width = blocks_of(tokens) * BLOCK;
+    bfloat16 *turned = scratch(TURNED, (size_t)(rows + columns) * width * sizeof *turned);
+    bfloat16 *packed = turned + columns * width;
+    FOR_EACH_THREAD(columns / BLOCK, threads, turn_gradient_part(g, turned, tokens, columns, from, to));
+    FOR_EACH_THREAD(rows / BLOCK, threads, pack_transposed_part(x, packed, tokens, rows, from, to));
+    Product p = {.x = turned, .weights = packed, .y = gradient, .tokens = columns, .rows = width, .columns = rows};
+    multiply(&p, threads);
+}
+
+/* ---- attention ---- */
+
+/* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads
+ * and positions: of q, k, v, then y (and of their gradients alike). */
+typedef struct {
+    const bfloat16 *q, *k, *v, *y, *g;
+    bfloat16 *out, *grad_q, *grad_k, *grad_v;
+    float *logs; /* log of the sum of powers of each query, (batch, heads, length) */
+    const long *strides;
+    float scale;
+    long batch, heads, shared, length, keys, width;
+} Attention;
+
+enum { Q = 0, K = 3, V = 6, Y = 9, GRAD_Q = 12, GRAD_K = 15, GRAD_V = 18, G = 21 };
+
+static inline long place(const Attention *a, int which, long row, long head, long position) {
+    return row * a->strides[which] + head * a->strides[which + 1] + position * a->strides[which + 2];
+}
+
+/* 32 rows of `width` numbers side by side; those that do not exist are zeros. */
+UNITS static void gather_rows(const bfloat16 *x, long stride, long rows, long width, bfloat16 *out) {
+    for (long row = 0; row < BLOCK; row++)
+        for (long d = 0; d < width; d += BLOCK)
+            _mm512_storeu_si512(out + row * width + d, row < rows ? _mm512_loadu_si512(x + row * stride + d)
+                                                                  : _mm512_setzero_si512());
+}
+
+/* The right factor whose columns are the positions of x, (width, positions). */
+UNITS static void pack_positions(const bfloat16 *x, long stride, long positions, long width, bfloat16 *out) {
+    for (long block = 0; block < blocks_of(positions); block++)
+        for (long d = 0; d < width; d += BLOCK)
+            pack_columns(x + block * BLOCK * stride + d, stride, positions - block * BLOCK, BLOCK,
+                         out + (block * (width / BLOCK) + d / BLOCK) * PACKED_BLOCK);
+}
+
+/* The right factor whose rows are the positions of x, (positions, width). */
+UNITS static void pack_states(const bfloat16 *x, long stride, long positions, long width, bfloat16 *out) {
+    for (long d = 0; d < width; d += BLOCK)
+        for (long block = 0; block < blocks_of(positions); block++)
+            pack_rows(x + block * BLOCK * stride + d, stride, positions - block * BLOCK, NULL, 0,
+                      out + (d / BLOCK * blocks_of(positions) + block) * PACKED_BLOCK);
+}
+
+/* Products (32, blocks * 32) of 32 rows of `left` and the first blocks of a right factor of `width` rows. */
+UNITS static void product_with_positions(const bfloat16 *left, long width, const bfloat16 *right, long blocks,
+                                         float *out) {
+    for (long block = 0; block < blocks; block++) {
+        clear_sums();
+        add_product(left, width, right + block * width * BLOCK, width);
+        float *to = out + block * BLOCK;
+        _tile_stored(0, to, blocks * 128);
+        _tile_stored(1, to + 16, blocks * 128);
+        _tile_stored(2, to + 16 * blocks * BLOCK, blocks * 128);
+        _tile_stored(3, to + 16 * blocks * BLOCK + 16, blocks * 128);
+    }
+}
+
+/* Stores tiles 0 to 3 times `scale` as the first `rows` of 32 rows. */
+UNITS static void store_sums(bfloat16 *to, long stride, long rows, float scale) {
+    ALIGNED float sums[1024];
+    __m512 factor = _mm512_set1_ps(scale);
+    take_sums(sums);
+    for (long row = 0; row < smaller(BLOCK, rows); row++)
+        _mm512_storeu_si512(to + row * stride, rounded(_mm512_mul_ps(factor, _mm512_load_ps(sums + row * 32)),
+                                                       _mm512_mul_ps(factor, _mm512_load_ps(sums + row * 32 + 16))));
+}
+
+/* Lanes of 16 keys from `key` on that a query sees. */
+static inline uint16_t seen_lanes(long seen, long key) {
+    return seen - key >= 16 ? 0xffff : seen > key ? (uint16_t)((1u << (seen - key)) - 1) : 0;
+}
+
+static inline long seen_blocks(const Attention *a, long first) {
+    return blocks_of(a->keys - a->length + smaller(first + BLOCK, a->length));
+}
+
+UNITS static void attend_part(const Attention *a, bfloat16 *memory, float *scores, long row, long group) {
+    long blocks = blocks_of(a->keys), per_group = a->heads / a->shared, width = a->width;
+    bfloat16 *keys = memory, *values = keys + blocks * BLOCK * width, *left = values + blocks * BLOCK * width;
+    bfloat16 *weights = left + BLOCK * width;
+    pack_positions(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, keys);
+    pack_states(a->v + place(a, V, row, group, 0), a->strides[V + 2], a->keys, width, values);
+    for (long head = group * per_group; head < (group + 1) * per_group; head++)
+        for (long first = 0; first < a->length; first += BLOCK) {
+            long here = seen_blocks(a, first), span = here * BLOCK, rows = smaller(BLOCK, a->length - first);
+            gather_rows(a->q + place(a, Q, row, head, first), a->strides[Q + 2], rows, width, left);
+            product_with_positions(left, width, keys, here, scores);
+            for (long i = 0; i < BLOCK; i++) {
+                float *s = scores + i * span;
+                long seen = a->keys - a->length + first + (i < rows ? i : rows - 1) + 1;
+                __m512 highest = _mm512_set1_ps(-3.0e38f), sum = _mm512_setzero_ps();
+                __m512 scale = _mm512_set1_ps(a->scale);
+                for (long key = 0; key < span; key += 16)
+                    highest = _mm512_mask_max_ps(highest, seen_lanes(seen, key), highest, _mm512_loadu_ps(s + key));
+                float top = _mm512_reduce_max_ps(highest);
+                __m512 shift = _mm512_set1_ps(top);
+                for (long key = 0; key < span; key += 16) {
+                    __m512 power = exponential(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(s + key), shift), scale));
+                    power = _mm512_maskz_mov_ps(seen_lanes(seen, key), power);
+                    _mm512_storeu_ps(s + key, power);
+                    sum = _mm512_add_ps(sum, power);
+                }
+                float total = _mm512_reduce_add_ps(sum);
+                __m512 inverse = _mm512_set1_ps(1.0f / total);
+                if (i < rows) a->logs[(row * a->heads + head) * a->length + first + i] = top * a->scale + logf(total);
+                for (long key = 0; key < span; key += 32)
+                    _mm512_storeu_si512(weights + i * span + key,
+                                        rounded(_mm512_mul_ps(inverse, _mm512_loadu_ps(s + key)),
+                                                _mm512_mul_ps(inverse, _mm512_loadu_ps(s + key + 16))));
+            }
+            for (long d = 0; d < width; d += BLOCK) {
+                clear_sums();
+                add_product(weights, span, values + d * blocks * BLOCK, span);
+                store_sums(a->out + place(a, Y, row, head, first) + d, a->strides[Y + 2], rows, 1.0f);
+            }
+        }
+}
+
+/* Tiles 0 to 3 += a packed block, transposed, times 32 rows of a panel. */
+UNITS static inline void add_transposed(const bfloat16 *x, long stride, const bfloat16 *panel) {
+    ALIGNED bfloat16 packed[PACKED_BLOCK], tiles[PACKED_BLOCK];
+    pack_rows(x, stride, BLOCK, NULL, 0, packed);
+    transpose_packed(packed, tiles);
+    add_product(tiles, BLOCK, panel, BLOCK);
+}
+
+/* The sums over the heads of a group and all queries are in tiles, so weights and their gradients of a group are kept. */
+UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *scores, long row, long group) {
+    long blocks = blocks_of(a->keys), per_group = a->heads / a->shared, width = a->width;
+    long queries = blocks_of(a->length), span = blocks * BLOCK, states = span * width, turned = queries * BLOCK * width;
+    bfloat16 *keys = memory, *values = keys + states, *key_states = values + states;
+    bfloat16 *left = key_states + states, *left_g = left + BLOCK * width;
+    bfloat16 *q_states = left_g + BLOCK * width, *g_states = q_states + per_group * turned;
+    bfloat16 *weights = g_states + per_group * turned, *gradients = weights + per_group * queries * BLOCK * span;
+    float *products = scores + BLOCK * span;
+    pack_positions(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, keys);
+    pack_positions(a->v + place(a, V, row, group, 0), a->strides[V + 2], a->keys, width, values);
+    pack_states(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, key_states);
+    for (long member = 0; member < per_group; member++) {
+        long head = group * per_group + member;
+        pack_states(a->q + place(a, Q, row, head, 0), a->strides[Q + 2], a->length, width, q_states + member * turned);
+        pack_states(a->g + place(a, G, row, head, 0), a->strides[G + 2], a->length, width, g_states + member * turned);
+        for (long first = 0; first < a->length; first += BLOCK) {
+            long here = seen_blocks(a, first), rows = smaller(BLOCK, a->length - first);
+            bfloat16 *p = weights + (member * queries * BLOCK + first) * span;
+            bfloat16 *d = gradients + (member * queries * BLOCK + first) * span;
+            gather_rows(a->q + place(a, Q, row, head, first), a->strides[Q + 2], rows, width, left);
+            gather_rows(a->g + place(a, G, row, head, first), a->strides[G + 2], rows, width, left_g);
+            product_with_positions(left, width, keys, here, scores);
+            product_with_positions(left_g, width, values, here, products);
+            for (long i = 0; i < BLOCK; i++) {
+                long seen = i < rows ? a->keys - a->length + first + i + 1 : 0;
+                __m512 along = _mm512_setzero_ps(), scale = _mm512_set1_ps(a->scale), shift = along;
+                if (i < rows) {
+                    const bfloat16 *y = a->y + place(a, Y, row, head, first + i);
+                    for (long e = 0; e < width; e += 16)
+                        along = _mm512_fmadd_ps(widened(_mm256_loadu_si256((const __m256i *)(y + e))),
+                                                widened(_mm256_loadu_si256((const __m256i *)(left_g + i * width + e))),
+                                                along);
+                    shift = _mm512_set1_ps(a->logs[(row * a->heads + head) * a->length + first + i]);
+                }
+                along = _mm512_set1_ps(_mm512_reduce_add_ps(along));
+                for (long key = 0; key < here * BLOCK; key += 32) {
+                    __m512 power[2], slope[2];
+                    for (long j = 0; j < 2; j++) {
+                        long at = i * here * BLOCK + key + 16 * j;
+                        __m512 exponent = _mm512_fmsub_ps(_mm512_loadu_ps(scores + at), scale, shift);
+                        exponent = _mm512_min_ps(exponent, _mm512_setzero_ps());
+                        power[j] = _mm512_maskz_mov_ps(seen_lanes(seen, key + 16 * j), exponential(exponent));
+                        slope[j] = _mm512_mul_ps(_mm512_mul_ps(power[j], scale),
+                                                 _mm512_sub_ps(_mm512_loadu_ps(products + at), along));
+                    }
+                    _mm512_storeu_si512(p + i * span + key, rounded(power[0], power[1]));
+                    _mm512_storeu_si512(d + i * span + key, rounded(slope[0], slope[1]));
+                }
+            }
+            for (long e = 0; e < width; e += BLOCK) {
+                clear_sums();
+                add_product(d, span, key_states + e * span, here * BLOCK);
+                store_sums(a->grad_q + place(a, GRAD_Q, row, head, first) + e, a->strides[GRAD_Q + 2], rows, 1.0f);
+            }
+        }
+    }
+    for (long block = 0; block < blocks; block++)
+        for (long e = 0; e < width; e += BLOCK)
+            for (int which = 0; which < 2; which++) {
+                const bfloat16 *slopes = which ? gradients : weights, *right = which ? q_states : g_states;
+                clear_sums();
+                for (long member = 0; member < per_group; member++)
+                    for (long query = 0; query < queries; query++)
+                        if (block < seen_blocks(a, query * BLOCK))
+                            add_transposed(slopes + (member * queries + query) * BLOCK * span + block * BLOCK, span,
+                                           right + member * turned + (e / BLOCK * queries + query) * PACKED_BLOCK);
+                bfloat16 *to = which ? a->grad_k + place(a, GRAD_K, row, group, block * BLOCK) + e
+                                     : a->grad_v + place(a, GRAD_V, row, group, block * BLOCK) + e;
+                store_sums(to, a->strides[(which ? GRAD_K : GRAD_V) + 2], a->keys - block * BLOCK, 1.0f);
+            }
+}
+
+UNITS static void attention_groups(const Attention *a, int back, long from, long to) {
+    long span = blocks_of(a->keys) * BLOCK, padded = blocks_of(a->length) * BLOCK, per_group = a->heads / a->shared;
+    long numbers = (back ? 3 : 2) * span * a->width + 2 * BLOCK * a->width +
+                   (back ? 2 * per_group * padded * (a->width + span) : BLOCK * span);
+    bfloat16 *memory = scratch(ATTENTION, (size_t)numbers * sizeof *memory);
+    float *scores = scratch(SCORES, (size_t)(2 * BLOCK * span) * sizeof *scores);
+    configure();
+    for (long item = from; item < to; item++)
+        (back ? attend_back_part : attend_part)(a, memory, scores, item / a->shared, item % a->shared);
+    _tile_release();
+}
+
+/* y = softmax(scale * q k' + causal mask) v. */
+void attention(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, float *logs, const long *strides,
+               float scale, long batch, long heads, long shared, long length, long keys, long width, long threads) {
+    Attention a = {.q = q, .k = k, .v = v, .out = y, .logs = logs, .strides = strides, .scale = scale, .batch = batch,
+                   .heads = heads, .shared = shared, .length = length, .keys = keys, .width = width};
+    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 0, from, to));
+}
+
+/* Gradients of q, k and v from the gradient g of y. */
+void attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, const bfloat16 *y,
+                    float *logs, const long *strides, float scale, bfloat16 *grad_q, bfloat16 *grad_k,
+                    bfloat16 *grad_v, long batch, long heads, long shared, long length, long keys, long width,
+                    long threads) {
+    Attention a = {.q = q, .k = k, .v = v, .y = y, .g = g, .grad_q = grad_q, .grad_k = grad_k, .grad_v = grad_v,
+                   .logs = logs, .strides = strides, .scale = scale, .batch = batch, .heads = heads, .shared = shared,
+                   .length = length, .keys = keys, .width = width};
+    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 1, from, to));
+}
+
+#else
+
+long matrix_units_start(void) { return 0; }
+
+#endif

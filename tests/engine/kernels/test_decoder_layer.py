@@ -1,0 +1,164 @@
+"""A decoder layer as one function computes what its modules compute, and steps aside where it cannot."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from tuneoff.engine.kernels import matrix_units, use_fast_paths
+from tuneoff.engine.kernels.decoder_layer import use_whole_layers
+from tuneoff.engine.kernels.low_rank import fuse_lora_layers
+
+needs_units = pytest.mark.skipif(not matrix_units.are_available(), reason="this processor has no matrix units")
+CPU = torch.device("cpu")
+IDS = torch.randint(3, 60, (3, 40), generator=torch.Generator().manual_seed(0))
+
+
+def llama(dtype: torch.dtype, **changes: object) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=64, num_hidden_layers=2, head_dim=32, **(sizes | changes))
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def with_lora(model: LlamaForCausalLM, dropout: float):
+    torch.manual_seed(1)
+    config = LoraConfig(r=8, target_modules="all-linear", lora_dropout=dropout, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return adapted, fuse_lora_layers(adapted, dropout, seed=0)
+
+
+def results(model, forward) -> dict[str, torch.Tensor]:
+    """The logits, and the gradients of all that trains."""
+    logits = forward(model)
+    logits.float().square().mean().backward()
+    return {"logits": logits.detach()} | {
+        name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.float() - other.float()).norm() / other.float().norm())
+
+
+def plain_pass(model):
+    return model(IDS).logits
+
+
+def pass_after_a_prefix(model):
+    """The first 9 positions are read once and shared by all rows; gradients flow through them."""
+    cache = DynamicCache(config=model.config)
+    model(IDS[:1, :9], past_key_values=cache, use_cache=True)
+    rows = DynamicCache(config=model.config)
+    for index, layer in enumerate(cache.layers):
+        rows.update(*(one.expand(len(IDS), -1, -1, -1) for one in (layer.keys, layer.values)), index)
+    positions = torch.arange(9, IDS.shape[1])[None]
+    return model(IDS[:, 9:], past_key_values=rows, position_ids=positions, use_cache=True).logits
+
+
+@needs_units
+@pytest.mark.parametrize("forward", [plain_pass, pass_after_a_prefix])
+@pytest.mark.parametrize("kind", ["full", "lora", "lora with dropout"])
+def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.MonkeyPatch, forward, kind: str) -> None:
+    """Errors against fp32 are at most a half larger than those of the modules in bf16, plus a rounding."""
+
+    def made(dtype: torch.dtype, *, whole: bool):
+        with monkeypatch.context() as patch:
+            if not whole:
+                patch.setattr(matrix_units, "_compiled_kernels", dict)
+            model = llama(dtype)
+            model.requires_grad_(kind == "full")
+            use_fast_paths(model, CPU)
+            if kind == "full":
+                return results(model, forward)
+            adapted, pool = with_lora(model, 0.3 if "dropout" in kind else 0.0)
+            adapted.train()
+            if pool is not None:
+                pool.next_step()
+            return results(adapted, forward)
+
+    exact, modules, whole = (
+        made(torch.float32, whole=False),
+        made(torch.bfloat16, whole=False),
+        made(torch.bfloat16, whole=True),
+    )
+    assert exact.keys() == modules.keys() == whole.keys()
+    for name, value in exact.items():
+        assert distance(whole[name], value) <= 1.5 * distance(modules[name], value) + 2**-8, name
+
+
+@needs_units
+def test_a_cache_holds_what_the_modules_put_there() -> None:
+    model, usual = llama(torch.bfloat16), llama(torch.bfloat16)
+    use_fast_paths(model, CPU)
+    assert all("forward" in layer.__dict__ for layer in model.model.layers)
+    caches = DynamicCache(config=model.config), DynamicCache(config=model.config)
+    with torch.inference_mode():
+        for one, cache in zip((model, usual), caches, strict=True):
+            one(IDS[:, :20], past_key_values=cache)
+            one(IDS[:, 20:], past_key_values=cache)
+    for mine, theirs in zip(caches[0].layers, caches[1].layers, strict=True):
+        assert mine.keys.shape == theirs.keys.shape == (3, 2, 40, 32)
+        assert distance(mine.keys, theirs.keys) < 0.02
+        assert distance(mine.values, theirs.values) < 0.02
+
+
+@needs_units
+@pytest.mark.parametrize(
+    "reason", ["padding on the left", "one new token", "other widths", "fp32", "attention dropout"]
+)
+def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """Exactly the numbers of the modules."""
+    sizes: dict[str, object] = {}
+    if reason == "other widths":
+        sizes["intermediate_size"] = 80
+    if reason == "attention dropout":
+        sizes["attention_dropout"] = 0.5
+    dtype = torch.float32 if reason == "fp32" else torch.bfloat16
+    found = []
+    for whole in (True, False):
+        model = llama(dtype, **sizes).train(reason == "attention dropout")
+        use_fast_paths(model, CPU)
+        if not whole:
+            for module in model.model.layers:
+                module.__dict__.pop("forward", None)
+        elif reason != "fp32":
+            assert all("forward" in module.__dict__ for module in model.model.layers)
+        torch.manual_seed(2)
+        with torch.no_grad():
+            if reason == "padding on the left":
+                mask = torch.ones_like(IDS)
+                mask[0, :5] = 0
+                found.append(model(IDS, attention_mask=mask).logits)
+            else:
+                found.append(model(IDS[:, :1] if reason == "one new token" else IDS).logits)
+    assert torch.equal(*found)
+
+
+@needs_units
+def test_only_keys_and_values_of_the_last_layer_may_have_gradients() -> None:
+    """As when a prefix is read whose own logits nobody needs."""
+    model, usual = llama(torch.bfloat16), llama(torch.bfloat16)
+    use_fast_paths(model, CPU)
+    grads = []
+    for one in (model, usual):
+        cache = DynamicCache(config=one.config)
+        one(IDS, past_key_values=cache)
+        cache.layers[1].keys.float().square().sum().backward()
+        grads.append(one.model.layers[0].mlp.up_proj.weight.grad)
+    assert distance(*grads) < 0.03
+
+
+def test_other_layers_are_not_replaced() -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=32,
+    )  # fmt: skip
+    assert use_whole_layers(Qwen3ForCausalLM(config), CPU) == 0

@@ -1,0 +1,202 @@
+"""The kernels for matrix units compute the same as formulas in double precision, up to one rounding to bf16.
+
+They run where the processor has such units; elsewhere these tests are skipped.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tuneoff.engine.kernels import matrix_units
+from tuneoff.engine.kernels.matrix_units import Projection, attended, attended_back, attention, linear
+
+needs_units = pytest.mark.skipif(not matrix_units.are_available(), reason="this processor has no matrix units")
+BF16 = torch.bfloat16
+P = 0.25
+
+
+def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    return (scale * torch.randn(*shape)).to(BF16)
+
+
+def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
+    """Factors such as the narrow product are rounded too, so errors are compared with the largest number."""
+    assert found.dtype == BF16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=float(exact.abs().max()) * 2**-7)
+
+
+class Case:
+    """A layer with a low-rank product, if `rank`, its input and what it should compute."""
+
+    def __init__(self, tokens: int, features: int, outputs: int, rank: int, *, bias: bool, drops: bool) -> None:
+        torch.manual_seed(0)
+        self.layer = nn.Linear(features, outputs, bias=bias).to(BF16).requires_grad_(False)
+        self.x, self.gradient = normal(tokens, features), normal(tokens, outputs)
+        self.before = normal(tokens, outputs)
+        self.kept = torch.rand(tokens, features) >= P if drops else torch.ones(tokens, features, dtype=torch.bool)
+        self.scale = 1.5 / (1 - P) if drops else 1.5
+        bits = torch.from_numpy(np.packbits(self.kept.reshape(-1).numpy(), bitorder="little"))
+        self.a = normal(rank, features, scale=features**-0.5).requires_grad_() if rank else None
+        self.b = normal(outputs, rank).requires_grad_() if rank else None
+        draw = (lambda _x: bits) if drops else None
+        self.projection = Projection(self.layer, self.a, self.b, self.scale, draw if rank else None)
+
+    def exact(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """y, and the gradients of x, A and B."""
+        leaves = [one.detach().double().requires_grad_() for one in (self.x, self.a, self.b) if one is not None]
+        y = nn.functional.linear(leaves[0], self.layer.weight.double(), None)
+        if self.layer.bias is not None:
+            y = y + self.layer.bias.double()
+        if self.a is not None:
+            y = y + self.scale * (leaves[0] * self.kept) @ leaves[1].T @ leaves[2].T
+        y.backward(self.gradient.double())
+        return y.detach(), [leaf.grad for leaf in leaves]
+
+
+CASES = [
+    (1, 32, 32, 0, False, False),
+    (31, 64, 96, 8, True, False),
+    (32, 96, 64, 16, False, True),
+    (77, 64, 160, 40, True, True),
+    (200, 160, 32, 33, False, True),
+    (513, 96, 96, 1, False, True),
+]
+
+
+@needs_units
+@pytest.mark.parametrize(("tokens", "features", "outputs", "rank", "bias", "drops"), CASES)
+def test_a_linear_layer_and_its_gradients(
+    tokens: int, features: int, outputs: int, rank: int, bias: bool, drops: bool
+) -> None:
+    case = Case(tokens, features, outputs, rank, bias=bias, drops=drops)
+    exact, gradients = case.exact()
+    x = case.x.clone().requires_grad_()
+    y = linear(case.projection, x)
+    assert y is not None
+    assert_rounded(y, exact)
+    y.backward(case.gradient)
+    for one, other in zip([x, case.a, case.b][: len(gradients)], gradients, strict=True):
+        assert one is not None
+        assert one.grad is not None
+        assert_rounded(one.grad, other)
+
+
+@needs_units
+@pytest.mark.parametrize("rank", [0, 8])
+def test_what_is_already_there_is_added(rank: int) -> None:
+    case = Case(50, 64, 96, rank, bias=True, drops=bool(rank))
+    exact, gradients = case.exact()
+    y, *drawn = case.projection.forward(case.x, case.before)
+    assert_rounded(y, exact + case.before.double())
+    grad_x = normal(50, 64)
+    wanted = grad_x.double() + gradients[0]
+    case.projection.backward(case.gradient, case.x, (drawn[0], drawn[1]), grad_x, add=True)
+    assert_rounded(grad_x, wanted)
+
+
+@needs_units
+@pytest.mark.parametrize(("tokens", "features", "outputs"), [(1, 32, 32), (45, 64, 32), (300, 96, 160)])
+def test_the_gradient_of_a_weight_that_trains(tokens: int, features: int, outputs: int) -> None:
+    case = Case(tokens, features, outputs, 0, bias=False, drops=False)
+    case.layer.requires_grad_(True)
+    y = linear(case.projection, case.x)
+    assert y is not None
+    y.backward(case.gradient)
+    assert case.layer.weight.grad is not None
+    assert_rounded(case.layer.weight.grad, case.gradient.double().T @ case.x.double())
+
+
+@needs_units
+def test_a_weight_that_has_changed_is_packed_again() -> None:
+    case = Case(40, 64, 64, 0, bias=False, drops=False)
+    before = linear(case.projection, case.x)
+    with torch.no_grad():
+        case.layer.weight.mul_(2)
+    after = linear(case.projection, case.x)
+    assert before is not None
+    assert after is not None
+    assert torch.equal(after, 2 * before)
+
+
+@needs_units
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    found = []
+    usual = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            for tokens in (40, 333):
+                case = Case(tokens, 96, 160, 8, bias=True, drops=True)
+                x = case.x.clone().requires_grad_()
+                y = linear(case.projection, x)
+                assert y is not None
+                assert case.a is not None
+                assert case.b is not None
+                y.backward(case.gradient)
+                found.append((tokens, [y.detach(), x.grad, case.a.grad, case.b.grad]))
+    finally:
+        torch.set_num_threads(usual)
+    for tokens in (40, 333):
+        first, *others = [tensors for which, tensors in found if which == tokens]
+        for tensors in others:
+            assert all(torch.equal(one, other) for one, other in zip(first, tensors, strict=True))
+
+
+def exact_attention(q, k, v, scale):
+    queries, keys, group = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    mask = torch.full((queries, keys), float("-inf"), dtype=torch.float64).triu(1 + keys - queries)
+    scores = scale * q @ k.repeat_interleave(group, 1).transpose(2, 3) + mask
+    return torch.softmax(scores, -1) @ v.repeat_interleave(group, 1)
+
+
+@needs_units
+@pytest.mark.parametrize(
+    ("rows", "heads", "shared", "queries", "keys", "width"),
+    [(1, 1, 1, 1, 1, 32), (2, 4, 2, 33, 33, 64), (3, 3, 1, 20, 75, 32), (1, 6, 2, 130, 130, 96), (2, 2, 2, 64, 96, 64)],
+)
+def test_attention_and_its_gradients(rows: int, heads: int, shared: int, queries: int, keys: int, width: int) -> None:
+    torch.manual_seed(1)
+    q = normal(rows, queries, heads, width).transpose(1, 2).requires_grad_()
+    k, v = (normal(rows, shared, keys, width).requires_grad_() for _ in range(2))
+    gradient, scale = normal(rows, queries, heads, width), width**-0.5
+    leaves = [one.detach().double().requires_grad_() for one in (q, k, v)]
+    exact = exact_attention(*leaves, scale).transpose(1, 2)
+    exact.backward(gradient.double())
+    y = attention(q, k, v, scale)
+    assert y is not None
+    assert_rounded(y.detach(), exact.detach())
+    y.backward(gradient)
+    for one, leaf in zip((q, k, v), leaves, strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(one.grad.double(), leaf.grad, rtol=0.02, atol=float(leaf.grad.abs().max()) * 0.02)
+
+
+@needs_units
+def test_large_scores_do_not_overflow() -> None:
+    q = torch.full((1, 1, 3, 32), 100.0, dtype=BF16)
+    v = normal(1, 1, 3, 32)
+    y, logs = attended(q, q, v, 10.0)
+    assert_rounded(y, exact_attention(q.double(), q.double(), v.double(), 10.0))
+    assert all(grad.isfinite().all() for grad in attended_back(v, q, q, v, y, logs, 10.0))
+
+
+@needs_units
+def test_what_the_kernels_do_not_support_is_left_to_others() -> None:
+    x = normal(4, 64)
+    assert linear(Projection(nn.Linear(64, 33).to(BF16).requires_grad_(False)), x) is None
+    assert linear(Projection(nn.Linear(64, 32).requires_grad_(False)), x) is None
+    assert linear(Projection(nn.Linear(32, 32).to(BF16).requires_grad_(False)), x) is None
+    assert linear(Projection(nn.Linear(64, 32).to(BF16)), x) is None  # a bias that trains
+    assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), x.T.contiguous().T) is None
+    long = normal(1, 1, matrix_units.MAX_KEYS + 1, 32)
+    assert attention(long, long, long, 1.0) is None
+    assert attention(normal(1, 3, 4, 32), normal(1, 2, 4, 32), normal(1, 2, 4, 32), 1.0) is None
+    assert attention(normal(1, 1, 4, 16), normal(1, 1, 4, 16), normal(1, 1, 4, 16), 1.0) is None
+
+
+def test_without_units_nothing_is_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_units, "_compiled_kernels", dict)
+    assert not matrix_units.are_available()
+    assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), normal(4, 64)) is None
+    assert attention(normal(1, 1, 4, 32), normal(1, 1, 4, 32), normal(1, 1, 4, 32), 1.0) is None
