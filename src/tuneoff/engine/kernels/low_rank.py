@@ -25,7 +25,7 @@ from tuneoff.engine.parallel import current_micro_batch, current_part
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Windows begin at multiples of this number, so that a mask of bits is a sequence of whole words.
+# Windows of bits begin at multiples of this number, so that a mask is a sequence of whole words.
 _STRIDE = 64
 
 
@@ -55,22 +55,22 @@ class DropoutPool:
 
         Those of a part of a micro-batch are a part of the whole micro-batch's.
         """
-        window, shape, rows, width = self._window(like)
+        window, shape, rows, width = self._window(like, 1)
         factors = self._local.pool.factors(like.dtype, like.device)[window].view(shape)
         mask: Tensor = factors[rows, :width] if like.ndim == 3 else factors
         return mask
 
     def kept(self, like: Tensor) -> Tensor:
-        """The same as bits: 1 for each number that is kept, from the lowest bit of a byte on.
+        """A mask as bits: 1 for each number that is kept, from the lowest bit of a byte on.
 
         The last dimension of `like` must be a multiple of 8.
         """
-        window, shape, rows, width = self._window(like)
+        window, shape, rows, width = self._window(like, _STRIDE)
         packed = self._local.pool.bits()[window.start // 8 : window.stop // 8].view(*shape[:-1], shape[-1] // 8)
         bits: Tensor = packed[rows, :width] if like.ndim == 3 else packed
         return bits.contiguous()
 
-    def _window(self, like: Tensor) -> tuple[slice, tuple[int, ...], slice, int]:
+    def _window(self, like: Tensor, stride: int) -> tuple[slice, tuple[int, ...], slice, int]:
         """A window of the pool, the shape of the whole micro-batch, and the rows and width of `like` in it."""
         part, shape = current_part(), tuple(like.shape)
         rows, width = slice(None), shape[1] if like.ndim == 3 else 0
@@ -85,7 +85,8 @@ class DropoutPool:
             local.pool = _Draws(self.p, 0, local.generator)
         if len(local.pool) < 2 * size:
             local.pool = _Draws(self.p, 2 * size, local.generator)
-        start = _STRIDE * local.offsets.randrange((len(local.pool) - size) // _STRIDE + 1)
+        start = local.offsets.randrange(len(local.pool) - size + 1)
+        start -= start % stride
         return slice(start, start + size), shape, rows, width
 
 
