@@ -5,9 +5,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from tuneoff.engine.kernels import low_rank, matrix_units, use_fast_paths
+from tuneoff.engine.kernels import decoder_layer, low_rank, matrix_units, use_fast_paths
 from tuneoff.engine.kernels.decoder_layer import use_whole_layers
 from tuneoff.engine.kernels.low_rank import fuse_lora_layers
+from tuneoff.engine.kv_cache import preallocated_cache
 
 needs_units = pytest.mark.skipif(not matrix_units.are_available(), reason="this processor has no matrix units")
 CPU = torch.device("cpu")
@@ -141,6 +142,47 @@ def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
             else:
                 found.append(model(IDS[:, :1] if reason == "one new token" else IDS).logits)
     assert torch.equal(*found)
+
+
+@needs_units
+@pytest.mark.parametrize("kind", ["base", "lora"])
+def test_new_tokens_after_prompts_that_are_padded(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Logits of six new tokens for rows of several lengths, as exact as those of the modules."""
+    logits, calls, attended_new = {}, [], matrix_units.attended_new
+    monkeypatch.setattr(matrix_units, "attended_new", lambda *given: calls.append(1) or attended_new(*given))
+    for name, dtype, whole in (
+        ("exact", torch.float32, False),
+        ("modules", torch.bfloat16, False),
+        ("whole", torch.bfloat16, True),
+    ):
+        model = llama(dtype).requires_grad_(False)
+        if whole:
+            use_fast_paths(model, CPU)
+        adapted = with_lora(model, 0.0)[0].eval() if kind == "lora" else model
+        cache, mask, steps = preallocated_cache(model, 6), torch.ones(3, 20, dtype=torch.long), []
+        mask[0, :7] = mask[2, :1] = 0
+        with torch.inference_mode():
+            adapted(IDS[:, :20], attention_mask=mask, position_ids=mask.cumsum(-1) - 1, past_key_values=cache)
+            for step in range(20, 26):
+                mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+                inputs = {"position_ids": mask.cumsum(-1)[:, -1:] - 1, "attention_mask": mask}
+                steps.append(adapted(IDS[:, step : step + 1], past_key_values=cache, **inputs).logits)
+        logits[name] = torch.cat(steps, 1)
+    assert len(calls) == 6 * 2  # of the whole layers only
+    assert distance(logits["whole"], logits["exact"]) <= 1.5 * distance(logits["modules"], logits["exact"]) + 2**-8
+
+
+@needs_units
+def test_masks_that_are_no_padding_on_the_left_are_recognized() -> None:
+    mask = torch.tensor([[[[False, True, True]]], [[[True, True, True]]]])
+    for rows, expected in ((mask, [1, 0]), (mask[1:], [0, 0]), (None, [0, 0])):
+        starts = decoder_layer._starts.of(rows, 2, 3)
+        assert starts is not None
+        assert starts.tolist() == expected
+    for other in ([True, False, True], [False, False, False], [True, True, False]):
+        mask = torch.tensor([[[other]]])
+        assert decoder_layer._starts.of(mask, 1, 3) is None
+    assert decoder_layer._starts.of(mask.float(), 1, 3) is None
 
 
 @needs_units

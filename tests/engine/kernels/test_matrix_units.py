@@ -202,3 +202,38 @@ def test_without_units_nothing_is_computed_here(monkeypatch: pytest.MonkeyPatch)
     assert not matrix_units.are_available()
     assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), normal(4, 64)) is None
     assert attention(normal(1, 1, 4, 32), normal(1, 1, 4, 32), normal(1, 1, 4, 32), 1.0) is None
+
+
+@needs_units
+@pytest.mark.parametrize(
+    ("rows", "heads", "shared", "keys", "width"),
+    [(1, 1, 1, 1, 32), (5, 9, 3, 47, 64), (2, 16, 1, 16, 32), (3, 10, 2, 33, 96)],
+)
+def test_attention_of_new_queries_after_padding(rows: int, heads: int, shared: int, keys: int, width: int) -> None:
+    torch.manual_seed(2)
+    q = normal(rows, heads, width)
+    buffers = [normal(rows, shared, keys + 3, width) for _ in range(2)]  # with space for more positions
+    k, v = (buffer[:, :, :keys] for buffer in buffers)
+    starts = torch.randint(0, keys, (rows,))
+    y = matrix_units.attended_new(q, k, v, starts, 0.2)
+    for row in range(rows):
+        start = int(starts[row])
+        mine = slice(row, row + 1)
+        exact = exact_attention(
+            q[mine, :, None].double(), k[mine, :, start:].double(), v[mine, :, start:].double(), 0.2
+        )
+        assert_rounded(y[row], exact[0, :, 0])
+
+
+@needs_units
+def test_the_gate_and_its_gradients() -> None:
+    torch.manual_seed(3)
+    gate, up, gradient = normal(7, 96, scale=4), normal(7, 96), normal(7, 96)
+    gate[0, :4] = torch.tensor([0.0, -100.0, 100.0, -87.0])
+    leaves = [one.double().requires_grad_() for one in (gate, up)]
+    exact = nn.functional.silu(leaves[0]) * leaves[1]
+    exact.backward(gradient.double())
+    found = (matrix_units.gated(gate, up), *matrix_units.gated_back(gradient, gate, up))
+    for one, other in zip(found, (exact.detach(), leaves[0].grad, leaves[1].grad), strict=True):
+        assert other is not None
+        torch.testing.assert_close(one.double(), other, rtol=2**-6, atol=2**-9)

@@ -14,6 +14,8 @@ heads, W width of a head.
 from __future__ import annotations
 
 import functools
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,7 @@ from tuneoff.engine.kernels.attention import CAUSAL
 from tuneoff.engine.kernels.bytecode import is_same_function
 from tuneoff.engine.kernels.low_rank import projection_of_module
 from tuneoff.engine.kernels.matrix_units import Projection
+from tuneoff.engine.kv_cache import PreallocatedLayer
 
 
 def use_whole_layers(model: nn.Module, device: torch.device) -> int:
@@ -40,7 +43,17 @@ def use_whole_layers(model: nn.Module, device: torch.device) -> int:
     layers = [module for module in model.modules() if _is_llama_layer(module)]
     for layer in layers:
         layer.forward = functools.partial(_forward, layer, layer.forward)
+    get_head = getattr(model, "get_output_embeddings", None)
+    head = get_head() if layers and get_head is not None else None
+    if type(head) is nn.Linear:
+        head.forward = functools.partial(_head_forward, head, head.forward)  # type: ignore[method-assign]
     return len(layers)
+
+
+def _head_forward(head: nn.Linear, original: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Replaces `forward` of the head. One that trains takes its own path: it may be the embeddings too."""
+    y = None if head.weight.requires_grad else matrix_units.linear(Projection(head), x.contiguous())
+    return original(x) if y is None else y
 
 
 def _is_llama_layer(module: nn.Module) -> bool:
@@ -67,6 +80,11 @@ class _Layer:
     norms: tuple[Any, Any]
     head_width: int
     scale: float
+
+    @property
+    def queries_per_key(self) -> int:
+        """Heads of queries that share a head of keys."""
+        return self.projections[0].layer.weight.shape[0] // self.projections[1].layer.weight.shape[0]
 
     def parameters(self) -> list[Tensor | None]:
         found = [norm.weight for norm in self.norms]
@@ -114,6 +132,9 @@ def _forward(
             **kwargs,
         )
 
+    if hidden_states.dim() == 3 and hidden_states.shape[1] == 1 and position_embeddings is not None:
+        new = _forward_new(module, hidden_states, attention_mask, past_key_values, position_embeddings)
+        return as_before() if new is None else new
     if (
         attention_mask is not None
         or position_embeddings is None
@@ -140,6 +161,64 @@ def _forward(
         prefix.cache.keys, prefix.cache.values = keys, values
     result: Tensor = y_BTD
     return result
+
+
+def _forward_new(
+    module: Any, x_B1D: Tensor, mask: Tensor | None, cache: Any, position_embeddings: tuple[Tensor, Tensor]
+) -> Tensor | None:
+    """The output for one new position a row, which is appended to the cache; None if the kernels do not support it."""
+    index = module.self_attn.layer_idx
+    states = cache.layers[index] if type(cache) is DynamicCache and index < len(cache.layers) else None
+    if type(states) is not PreallocatedLayer or not states.is_initialized or torch.is_grad_enabled():
+        return None
+    keys = states.get_seq_length() + 1
+    starts_B = _starts.of(mask, len(x_B1D), keys)
+    layer = _layer(module, x_B1D.contiguous())
+    if layer is None or starts_B is None or layer.queries_per_key > matrix_units.MAX_GROUP:
+        return None
+    tables = [one.contiguous() for one in position_embeddings]
+    if any(one.dtype != x_B1D.dtype or one.shape[1:] != (1, layer.head_width) for one in tables):
+        return None
+    x = x_B1D.contiguous()
+    q, k, v, o, gate, up, down = layer.projections
+    before, after = layer.norms
+    normed = fused.normalized(x, before.weight, before.variance_epsilon)[0]
+    queries, new_keys, new_values = (_by_head(one.forward(normed)[0], layer.head_width) for one in (q, k, v))
+    for new in (queries, new_keys):
+        fused.rotated(new, new, tables[0], tables[1], back=False)
+    all_keys, all_values = states.update(new_keys, new_values)
+    attended = matrix_units.attended_new(queries[:, :, 0], all_keys, all_values, starts_B, layer.scale)
+    middle = o.forward(attended.view(len(x), 1, -1), x)[0]
+    normed = fused.normalized(middle, after.weight, after.variance_epsilon)[0]
+    product = matrix_units.gated(gate.forward(normed)[0], up.forward(normed)[0])
+    return down.forward(product, middle)[0]
+
+
+class _Starts(threading.local):
+    """First position that each row sees. Each thread keeps it for its last mask, which all layers of a pass share."""
+
+    def __init__(self) -> None:
+        self._mask: weakref.ref[Tensor] | None = None
+        self._starts_B: Tensor | None = None
+
+    def of(self, mask: Tensor | None, rows: int, keys: int) -> Tensor | None:
+        """None for a mask that is no padding on the left."""
+        if mask is None:
+            return torch.zeros(rows, dtype=torch.int64)
+        if self._mask is None or self._mask() is not mask:
+            self._mask, self._starts_B = weakref.ref(mask), self._read(mask, rows, keys)
+        return self._starts_B
+
+    def _read(self, mask: Tensor, rows: int, keys: int) -> Tensor | None:
+        if mask.dtype != torch.bool or mask.shape not in ((rows, 1, 1, keys), (1, 1, 1, keys)):
+            return None
+        seen = mask[:, 0, 0].expand(rows, keys)
+        starts_B = keys - seen.sum(-1)
+        is_left_padding = torch.arange(keys) >= starts_B[:, None]
+        return starts_B if torch.equal(is_left_padding, seen) and bool((starts_B < keys).all()) else None
+
+
+_starts = _Starts()
 
 
 @dataclass(frozen=True)
@@ -206,7 +285,7 @@ class _WholeLayer(torch.autograd.Function):
         normed, middle_scales = fused.normalized(middle, after.weight, after.variance_epsilon)
         gates, ups = project(gate, normed), project(up, normed)
         del normed
-        product = fused.gated(gates, ups)
+        product = matrix_units.gated(gates, ups)
         y = project(down, product, middle)
         ctx.layer = layer
         ctx.has_prefix = prefix_keys is not None
@@ -232,7 +311,7 @@ class _WholeLayer(torch.autograd.Function):
         grad_y = torch.zeros_like(x_BTD) if gradients[0] is None else gradients[0].contiguous()
         grad_product = torch.empty_like(product)
         back(down, grad_y, product, grad_product)
-        grad_gates, grad_ups = fused.gated_back(grad_product, gates, ups)
+        grad_gates, grad_ups = matrix_units.gated_back(grad_product, gates, ups)
         normed = fused.normalized(middle, after.weight, after.variance_epsilon)[0]
         grad_normed = torch.empty_like(normed)
         back(gate, grad_gates, normed, grad_normed)

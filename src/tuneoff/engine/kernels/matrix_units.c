@@ -510,6 +510,58 @@ void weight_gradient(const bfloat16 *g, const bfloat16 *x, bfloat16 *gradient, l
     multiply(&p, threads);
 }
 
+/* ---- the gate of SwiGLU ---- */
+
+/* 1 / (1 + e^-x) to 23 bits: one step of Newton's method after an estimate, because a division takes 16 cycles. */
+UNITS static inline __m512 sigmoid(__m512 x) {
+    __m512 sum = _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x)));
+    __m512 guess = _mm512_rcp14_ps(sum);
+    guess = _mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ), guess);
+}
+
+UNITS static inline __m512 widened_at(const bfloat16 *x) { return widened(_mm256_loadu_si256((const __m256i *)x)); }
+
+/* Rounded at the same steps as `gate` of fused.c. */
+UNITS static void gate_part(const bfloat16 *gate, const bfloat16 *up, bfloat16 *y, long from, long to) {
+    for (long i = from * BLOCK; i < to * BLOCK; i += BLOCK) {
+        __m512 product[2];
+        for (int half = 0; half < 2; half++) {
+            __m512 g = widened_at(gate + i + 16 * half);
+            __m512 silu = widened((__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(g, sigmoid(g))));
+            product[half] = _mm512_mul_ps(silu, widened_at(up + i + 16 * half));
+        }
+        _mm512_storeu_si512(y + i, rounded(product[0], product[1]));
+    }
+}
+
+/* y = silu(gate) * up, for a multiple of 32 numbers. */
+void gate_product(const bfloat16 *gate, const bfloat16 *up, bfloat16 *y, long count, long threads) {
+    FOR_EACH_THREAD(count / BLOCK, threads, gate_part(gate, up, y, from, to));
+}
+
+UNITS static void gate_back_part(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up,
+                                 bfloat16 *grad_gate, bfloat16 *grad_up, long from, long to) {
+    __m512 one = _mm512_set1_ps(1.0f);
+    for (long i = from * BLOCK; i < to * BLOCK; i += BLOCK) {
+        __m512 first[2], second[2];
+        for (int half = 0; half < 2; half++) {
+            __m512 g = widened_at(gate + i + 16 * half), d = widened_at(gradient + i + 16 * half), s = sigmoid(g);
+            __m512 slope = _mm512_mul_ps(s, _mm512_fmadd_ps(g, _mm512_sub_ps(one, s), one));
+            first[half] = _mm512_mul_ps(_mm512_mul_ps(d, widened_at(up + i + 16 * half)), slope);
+            second[half] = _mm512_mul_ps(_mm512_mul_ps(d, g), s);
+        }
+        _mm512_storeu_si512(grad_gate + i, rounded(first[0], first[1]));
+        _mm512_storeu_si512(grad_up + i, rounded(second[0], second[1]));
+    }
+}
+
+/* Gradients of gate and up. */
+void gate_product_back(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up, bfloat16 *grad_gate,
+                       bfloat16 *grad_up, long count, long threads) {
+    FOR_EACH_THREAD(count / BLOCK, threads, gate_back_part(gradient, gate, up, grad_gate, grad_up, from, to));
+}
+
 /* ---- attention ---- */
 
 /* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads
@@ -727,6 +779,103 @@ void attention(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16
     Attention a = {.q = q, .k = k, .v = v, .out = y, .logs = logs, .strides = strides, .scale = scale, .batch = batch,
                    .heads = heads, .shared = shared, .length = length, .keys = keys, .width = width};
     FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 0, from, to));
+}
+
+/* One new query a row, which sees the positions from `starts` of its row on: rows are padded on the left. */
+typedef struct {
+    const bfloat16 *q, *k, *v; /* q (batch, heads, width) */
+    bfloat16 *y;               /* as q */
+    const long *strides, *starts;
+    float scale;
+    long heads, shared, keys, width;
+} NewQueries;
+
+enum { HEADS = 16, MOST_HEADS = 4 }; /* columns of a tile; heads whose sums fit in registers */
+
+/* powers (keys, 16) = q k' of up to 16 heads that share keys: lanes are heads. Keys are the left factor as they lie. */
+UNITS static void scores_of_heads(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, long stride, long heads, long width, long keys,
+                                  float *scores) {
+    bfloat16 *queries = scratch(PACKED_FACTORS, (size_t)(width * BLOCK + HEADS * width) * sizeof *queries);
+    bfloat16 *last = queries + width * BLOCK;
+    for (long d = 0; d < width; d += BLOCK) pack_columns(q + d, width, heads, BLOCK, queries + d * BLOCK);
+    for (long key = 0; key < keys; key += HEADS) {
+        const bfloat16 *here = k + key * stride;
+        long step = stride;
+        if (keys - key < HEADS) {
+            for (long row = 0; row < HEADS; row++)
+                for (long d = 0; d < width; d += BLOCK)
+                    _mm512_storeu_si512(last + row * width + d, row < keys - key
+                                                                    ? _mm512_loadu_si512(here + row * stride + d)
+                                                                    : _mm512_setzero_si512());
+            here = last, step = width;
+        }
+        for (long row = 0; row < HEADS; row++)
+            for (long d = 0; d < width; d += BLOCK) {
+                __builtin_prefetch(k + smaller(key + 3 * HEADS + row, keys - 1) * stride + d);
+                __builtin_prefetch(v + (key + row) * stride + d, 0, 2);
+            }
+        _tile_zero(0);
+        for (long d = 0; d < width; d += BLOCK) {
+            LOAD_TILE(4, here + d, step * 2);
+            LOAD_TILE(6, queries + d * BLOCK, 64);
+            _tile_dpbf16ps(0, 4, 6);
+        }
+        _tile_stored(0, scores + key * HEADS, HEADS * sizeof *scores);
+    }
+}
+
+UNITS static void attend_new(const NewQueries *a, long from, long to) {
+    long per_group = a->heads / a->shared, width = a->width;
+    configure();
+    for (long item = from; item < to; item++) {
+        long row = item / a->shared, group = item % a->shared, start = a->starts[row], keys = a->keys - start;
+        const bfloat16 *q = a->q + (row * a->heads + group * per_group) * width;
+        const bfloat16 *k = a->k + row * a->strides[0] + group * a->strides[1] + start * a->strides[2];
+        const bfloat16 *v = a->v + row * a->strides[3] + group * a->strides[4] + start * a->strides[5];
+        bfloat16 *y = a->y + (row * a->heads + group * per_group) * width;
+        float *scores = scratch(SCORES, (size_t)((keys + HEADS) * HEADS) * sizeof *scores);
+        scores_of_heads(q, k, v, a->strides[2], per_group, width, keys, scores);
+        __m512 highest = _mm512_set1_ps(-3.0e38f), sum = _mm512_setzero_ps(), scale = _mm512_set1_ps(a->scale);
+        for (long key = 0; key < keys; key++) highest = _mm512_max_ps(highest, _mm512_load_ps(scores + key * HEADS));
+        for (long key = 0; key < keys; key++) {
+            __m512 exponent = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(scores + key * HEADS), highest), scale);
+            __m512 power = exponential(exponent);
+            _mm512_store_ps(scores + key * HEADS, power);
+            sum = _mm512_add_ps(sum, power);
+        }
+        ALIGNED float inverse[HEADS];
+        _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), sum));
+        for (long head = 0; head < per_group; head += MOST_HEADS)
+            for (long d = 0; d < width; d += BLOCK) {
+                __m512 low[MOST_HEADS], high[MOST_HEADS];
+                for (long h = 0; h < MOST_HEADS; h++) low[h] = high[h] = _mm512_setzero_ps();
+                for (long key = 0; key < keys; key++) {
+                    const bfloat16 *values = v + key * a->strides[5] + d;
+                    __m512 first = widened(_mm256_loadu_si256((const __m256i *)values));
+                    __m512 second = widened(_mm256_loadu_si256((const __m256i *)(values + 16)));
+                    for (long h = 0; h < MOST_HEADS; h++) { /* always all, so that the sums stay in registers */
+                        __m512 power = _mm512_set1_ps(scores[key * HEADS + head + h]);
+                        low[h] = _mm512_fmadd_ps(power, first, low[h]);
+                        high[h] = _mm512_fmadd_ps(power, second, high[h]);
+                    }
+                }
+                for (long h = 0; h < smaller(MOST_HEADS, per_group - head); h++) {
+                    __m512 factor = _mm512_set1_ps(inverse[head + h]);
+                    _mm512_storeu_si512(y + (head + h) * width + d,
+                                        rounded(_mm512_mul_ps(low[h], factor), _mm512_mul_ps(high[h], factor)));
+                }
+            }
+    }
+    _tile_release();
+}
+
+/* y (batch, heads, width) of one new query a row. `shared` heads of keys and values, for at most 16 queries each. */
+void attention_of_new(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, const long *strides,
+                      const long *starts, float scale, long batch, long heads, long shared, long keys, long width,
+                      long threads) {
+    NewQueries a = {.q = q, .k = k, .v = v, .y = y, .strides = strides, .starts = starts, .scale = scale,
+                    .heads = heads, .shared = shared, .keys = keys, .width = width};
+    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attend_new(&a, from, to));
 }
 
 /* Gradients of q, k and v from the gradient g of y. */

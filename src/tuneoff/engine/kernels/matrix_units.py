@@ -34,13 +34,18 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "low_rank": [_POINTER] * 6 + [_FLOAT] + [_POINTER] * 3 + [_LONG] * 4,
     "low_rank_back": [_POINTER] * 6 + [_FLOAT] + [_POINTER] * 5 + [_LONG] * 4,
     "attention": [_POINTER] * 6 + [_FLOAT] + [_LONG] * 6,
+    "attention_of_new": [_POINTER] * 6 + [_FLOAT] + [_LONG] * 5,
     "attention_back": [_POINTER] * 7 + [_FLOAT] + [_POINTER] * 3 + [_LONG] * 6,
+    "gate_product": [_POINTER] * 3 + [_LONG],
+    "gate_product_back": [_POINTER] * 5 + [_LONG],
     "weight_gradient": [_POINTER] * 3 + [_LONG] * 3,
 }
 # Version of the functions in matrix_units.c. A library built from another version is not used.
 INTERFACE = 1
 # Widths are multiples of this number.
 BLOCK = 32
+# Largest number of heads that share keys, for new queries: columns of a tile.
+MAX_GROUP = 16
 # Largest number of keys of the attention kernels: they hold a group's weights for all queries.
 MAX_KEYS = 1024
 
@@ -222,6 +227,20 @@ def linear(projection: Projection, x: Tensor) -> Tensor | None:
     return y
 
 
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, as `fused.gated`; a multiple of 32 numbers in contiguous bf16."""
+    y = torch.empty_like(gate)
+    _run("gate_product", gate, up, y, gate.numel())
+    return y
+
+
+def gated_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and up."""
+    grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+    _run("gate_product_back", gradient, gate, up, grad_gate, grad_up, gate.numel())
+    return grad_gate, grad_up
+
+
 def attended(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """y = softmax(scale * q k' + causal mask) v, and what the backward pass needs of the weights.
 
@@ -253,6 +272,20 @@ def attended_back(
     given = (gradient_BHTW, *tensors, logs_BHT, ctypes.addressof(strides), scale, *grads)
     _run("attention_back", *given, *_sizes(q_BHTW, k_BKSW))
     return grads[0], grads[1], grads[2]
+
+
+def attended_new(q_BHW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, starts_B: Tensor, scale: float) -> Tensor:
+    """y (B, H, W) of one new query a row, the last of the S positions, of which it sees those from `starts_B` on.
+
+    q is contiguous, and `starts_B` holds integers of 64 bits below S. At most `MAX_GROUP` heads share keys.
+    """
+    rows, heads, width = q_BHW.shape
+    _, shared, keys, _ = k_BKSW.shape
+    y_BHW = torch.empty_like(q_BHW)
+    strides = _strides(k_BKSW, v_BKSW)
+    given = (q_BHW, k_BKSW, v_BKSW, y_BHW, ctypes.addressof(strides), starts_B, scale)
+    _run("attention_of_new", *given, rows, heads, shared, keys, width)
+    return y_BHW
 
 
 def _sizes(q_BHTW: Tensor, k_BKSW: Tensor) -> tuple[int, ...]:
