@@ -474,7 +474,7 @@ def _kernels(device: torch.device, dtype: torch.dtype) -> str:
     """Which kernels a run uses where it can."""
     if not fused.are_available(device):
         return "torch"
-    return "matrix units" if dtype == torch.bfloat16 and matrix_units.are_available() else "tuneoff"
+    return "matrix units" if dtype == torch.bfloat16 and matrix_units.are_usable() else "tuneoff"
 
 
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:

@@ -34,7 +34,7 @@ def examine() -> dict[str, Any]:
             "gemm_flops_per_second": rates,
         },
         "kernels": fused.are_available(device),
-        "matrix_units": device.type == "cpu" and matrix_units.are_available(),
+        "matrix_units": device.type == "cpu" and matrix_units.are_usable(),
         "sensors": [sensor.model_dump(mode="json") for sensor in profiling.read_sensors()],
         "starter": {
             "model": {"present": models.starter_file() is not None, "install": starter_packages.INSTALL},

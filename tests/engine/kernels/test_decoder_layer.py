@@ -1,5 +1,6 @@
 """A decoder layer as one function computes what its modules compute, and steps aside where it cannot."""
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -10,7 +11,7 @@ from tuneoff.engine.kernels.decoder_layer import use_whole_layers
 from tuneoff.engine.kernels.low_rank import fuse_lora_layers
 from tuneoff.engine.kv_cache import preallocated_cache
 
-needs_units = pytest.mark.skipif(not matrix_units.are_available(), reason="this processor has no matrix units")
+needs_units = pytest.mark.skipif(not matrix_units.are_usable(), reason="this processor has no matrix units")
 CPU = torch.device("cpu")
 IDS = torch.randint(3, 60, (3, 40), generator=torch.Generator().manual_seed(0))
 
@@ -45,6 +46,12 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.float() - other.float()).norm() / other.float().norm())
 
 
+def factors_of_bits(pool, like):
+    """The mask that the kernels draw as bits, as factors."""
+    bits = np.unpackbits(pool.kept(like).numpy(), axis=-1, bitorder="little")
+    return torch.from_numpy(bits).to(like.dtype) / (1 - pool.p)
+
+
 def plain_pass(model):
     return model(IDS).logits
 
@@ -66,8 +73,7 @@ def pass_after_a_prefix(model):
 def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.MonkeyPatch, forward, kind: str) -> None:
     """Errors against fp32 are at most a half larger than those of the modules in bf16, plus a rounding."""
 
-    window = low_rank.DropoutPool._window
-    monkeypatch.setattr(low_rank.DropoutPool, "_window", lambda pool, like, _stride: window(pool, like, 64))
+    monkeypatch.setattr(low_rank.DropoutPool, "mask", factors_of_bits)
 
     def made(dtype: torch.dtype, *, whole: bool):
         with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ from torch import nn
 from tuneoff.engine.kernels import matrix_units
 from tuneoff.engine.kernels.matrix_units import Projection, attended, attended_back, attention, linear
 
-needs_units = pytest.mark.skipif(not matrix_units.are_available(), reason="this processor has no matrix units")
+needs_units = pytest.mark.skipif(not matrix_units.are_usable(), reason="this processor has no matrix units")
 BF16 = torch.bfloat16
 P = 0.25
 
@@ -199,7 +199,7 @@ def test_what_the_kernels_do_not_support_is_left_to_others() -> None:
 
 def test_without_units_nothing_is_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix_units, "_compiled_kernels", dict)
-    assert not matrix_units.are_available()
+    assert not matrix_units.are_usable()
     assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), normal(4, 64)) is None
     assert attention(normal(1, 1, 4, 32), normal(1, 1, 4, 32), normal(1, 1, 4, 32), 1.0) is None
 
@@ -237,3 +237,17 @@ def test_the_gate_and_its_gradients() -> None:
     for one, other in zip(found, (exact.detach(), leaves[0].grad, leaves[1].grad), strict=True):
         assert other is not None
         torch.testing.assert_close(one.double(), other, rtol=2**-6, atol=2**-9)
+
+
+@needs_units
+@pytest.mark.parametrize("rows", [1, 70])
+def test_the_norm_and_its_gradient(rows: int) -> None:
+    torch.manual_seed(4)
+    x, weight, gradient, before = normal(rows, 96), normal(96), normal(rows, 96), normal(rows, 96)
+    leaf = x.double().requires_grad_()
+    exact = leaf * torch.rsqrt(leaf.square().mean(-1, keepdim=True) + 1e-5) * weight.double()
+    exact.backward(gradient.double())
+    y, scale = matrix_units.normed(x, weight, 1e-5)
+    torch.testing.assert_close(y.double(), exact.detach(), rtol=2**-6, atol=1e-6)  # rounded twice, as in Llama
+    assert leaf.grad is not None
+    assert_rounded(matrix_units.normed_back(before, gradient, x, weight, scale), before.double() + leaf.grad)

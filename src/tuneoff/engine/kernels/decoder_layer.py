@@ -38,7 +38,7 @@ from tuneoff.engine.kv_cache import PreallocatedLayer
 
 def use_whole_layers(model: nn.Module, device: torch.device) -> int:
     """Replace the decoder layers of `model` that the kernels can compute; returns the number of replacements."""
-    if not fused.are_available(device) or not matrix_units.are_available():
+    if not fused.are_available(device) or not matrix_units.are_usable():
         return 0
     layers = [module for module in model.modules() if _is_llama_layer(module)]
     for layer in layers:
@@ -182,14 +182,14 @@ def _forward_new(
     x = x_B1D.contiguous()
     q, k, v, o, gate, up, down = layer.projections
     before, after = layer.norms
-    normed = fused.normalized(x, before.weight, before.variance_epsilon)[0]
+    normed = matrix_units.normed(x, before.weight, before.variance_epsilon)[0]
     queries, new_keys, new_values = (_by_head(one.forward(normed)[0], layer.head_width) for one in (q, k, v))
     for new in (queries, new_keys):
         fused.rotated(new, new, tables[0], tables[1], back=False)
     all_keys, all_values = states.update(new_keys, new_values)
     attended = matrix_units.attended_new(queries[:, :, 0], all_keys, all_values, starts_B, layer.scale)
     middle = o.forward(attended.view(len(x), 1, -1), x)[0]
-    normed = fused.normalized(middle, after.weight, after.variance_epsilon)[0]
+    normed = matrix_units.normed(middle, after.weight, after.variance_epsilon)[0]
     product = matrix_units.gated(gate.forward(normed)[0], up.forward(normed)[0])
     return down.forward(product, middle)[0]
 
@@ -202,7 +202,7 @@ class _Starts(threading.local):
         self._starts_B: Tensor | None = None
 
     def of(self, mask: Tensor | None, rows: int, keys: int) -> Tensor | None:
-        """None for a mask that is no padding on the left."""
+        """None for a mask that is not padding on the left."""
         if mask is None:
             return torch.zeros(rows, dtype=torch.int64)
         if self._mask is None or self._mask() is not mask:
@@ -273,7 +273,7 @@ class _WholeLayer(torch.autograd.Function):
             drawn.extend(needed)
             return y
 
-        normed, scales = fused.normalized(x_BTD, before.weight, before.variance_epsilon)
+        normed, scales = matrix_units.normed(x_BTD, before.weight, before.variance_epsilon)
         queries = _by_head(project(q, normed), layer.head_width)
         new_keys, new_values = (_by_head(project(one, normed), layer.head_width) for one in (k, v))
         del normed
@@ -282,7 +282,7 @@ class _WholeLayer(torch.autograd.Function):
         keys, values = _joined(prefix_keys, new_keys), _joined(prefix_values, new_values)
         attended, logs = matrix_units.attended(queries, keys, values, layer.scale)
         middle = project(o, _flat(attended), x_BTD)
-        normed, middle_scales = fused.normalized(middle, after.weight, after.variance_epsilon)
+        normed, middle_scales = matrix_units.normed(middle, after.weight, after.variance_epsilon)
         gates, ups = project(gate, normed), project(up, normed)
         del normed
         product = matrix_units.gated(gates, ups)
@@ -312,13 +312,12 @@ class _WholeLayer(torch.autograd.Function):
         grad_product = torch.empty_like(product)
         back(down, grad_y, product, grad_product)
         grad_gates, grad_ups = matrix_units.gated_back(grad_product, gates, ups)
-        normed = fused.normalized(middle, after.weight, after.variance_epsilon)[0]
+        normed = matrix_units.normed(middle, after.weight, after.variance_epsilon)[0]
         grad_normed = torch.empty_like(normed)
         back(gate, grad_gates, normed, grad_normed)
         back(up, grad_ups, normed, grad_normed, add=True)
         del grad_product, grad_gates, grad_ups
-        grad_middle, grad_after = fused.normalized_back(grad_normed, middle, after.weight, middle_scales)
-        grad_middle += grad_y
+        grad_middle, grad_after = _norm_back(grad_y, grad_normed, middle, after.weight, middle_scales)
         grad_attended = torch.empty_like(_flat(attended))
         back(o, grad_middle, _flat(attended), grad_attended)
         grad_queries, grad_keys, grad_values = matrix_units.attended_back(
@@ -331,15 +330,22 @@ class _WholeLayer(torch.autograd.Function):
         new_keys, new_values = (_latest(grad, width) for grad in (grad_keys, grad_values))
         for grad in (grad_queries, new_keys):
             fused.rotated(grad, grad, cosines, sines, back=True)
-        normed = fused.normalized(x_BTD, before.weight, before.variance_epsilon)[0]
+        normed = matrix_units.normed(x_BTD, before.weight, before.variance_epsilon)[0]
         back(q, _flat(grad_queries), normed, grad_normed)
         back(k, _flat(new_keys), normed, grad_normed, add=True)
         back(v, _flat(new_values), normed, grad_normed, add=True)
-        grad_x, grad_before = fused.normalized_back(grad_normed, x_BTD, before.weight, scales)
-        grad_x += grad_middle
+        grad_x, grad_before = _norm_back(grad_middle, grad_normed, x_BTD, before.weight, scales)
         prefixes = (grad_keys[:, :, :width], grad_values[:, :, :width]) if ctx.has_prefix else (None, None)
         parameters = [grad_before, grad_after, *(one for index in range(len(found)) for one in found[index])]
         return grad_x, None, None, *prefixes, None, *parameters
+
+
+def _norm_back(
+    grad_sum: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x, which is also part of a sum with the gradient `grad_sum`, and of the weight."""
+    grad_x = matrix_units.normed_back(grad_sum, gradient, x, weight_D, scale)
+    return grad_x, fused.norm_weight_gradient(gradient, x, weight_D, scale) if weight_D.requires_grad else None
 
 
 def _by_head(x_BTD: Tensor, width: int) -> Tensor:

@@ -97,45 +97,37 @@ def _run(name: str, size: Tensor, *arguments: Any) -> None:
     _compiled_kernels()[name, size.dtype](*pointers, threads)
 
 
-def normalized(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """y = w x / sqrt(mean(x^2) + epsilon), RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467; and the factor of x.
-
-    As all functions here that return no None, for tensors that the kernels support.
-    """
-    width = x.shape[-1]
-    rows = x.numel() // width
-    y, scale = torch.empty_like(x), torch.empty(rows, dtype=torch.float32, device=x.device)
-    _run("normalize", x, x, weight_D, y, scale, rows, width, epsilon)
-    return y, scale
-
-
-def normalized_back(gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x and, if it trains, of the weight."""
-    grad_x = torch.empty_like(x)
-    _run("normalize_input", x, gradient, x, weight_D, scale, grad_x, len(scale), x.shape[-1])
-    return grad_x, _norm_weight_gradient(gradient, x, weight_D, scale) if weight_D.requires_grad else None
-
-
-def _norm_weight_gradient(gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
-    sums_D = torch.empty(x.shape[-1], dtype=torch.float32, device=x.device)
-    _run("normalize_weight", x, gradient, x, scale, sums_D, len(scale), x.shape[-1])
-    return sums_D.to(weight_D.dtype)
-
-
 class _RMSNorm(torch.autograd.Function):
+    """y = w x / sqrt(mean(x^2) + epsilon): RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
-        y, scale = normalized(x, weight_D, epsilon)
+        width = x.shape[-1]
+        rows = x.numel() // width
+        y, scale = torch.empty_like(x), torch.empty(rows, dtype=torch.float32, device=x.device)
+        _run("normalize", x, x, weight_D, y, scale, rows, width, epsilon)
         ctx.save_for_backward(x, weight_D, scale)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = gradients[0].contiguous()
+        x, weight_D, scale = ctx.saved_tensors
+        gradient, width = gradients[0].contiguous(), x.shape[-1]
+        grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            return *normalized_back(gradient, *ctx.saved_tensors), None
-        return None, _norm_weight_gradient(gradient, *ctx.saved_tensors), None
+            grad_x = torch.empty_like(x)
+            _run("normalize_input", x, gradient, x, weight_D, scale, grad_x, len(scale), width)
+        if ctx.needs_input_grad[1]:
+            grad_weight = norm_weight_gradient(gradient, x, weight_D, scale)
+        return grad_x, grad_weight, None
+
+
+def norm_weight_gradient(gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
+    """Gradient of the weight of an RMSNorm that multiplied x by `scale`, one factor a row, for supported tensors."""
+    sums_D = torch.empty(x.shape[-1], dtype=torch.float32, device=x.device)
+    _run("normalize_weight", x, gradient, x, scale, sums_D, len(scale), x.shape[-1])
+    return sums_D.to(weight_D.dtype)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor | None:
@@ -147,7 +139,7 @@ def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor | None:
 
 
 class _Rotate(torch.autograd.Function):
-    """y = x cos + rotate_half(x) sin."""
+    """y = x cos + rotate_half(x) sin: rotary embedding of Su et al. 2021, arXiv:2104.09864, as in Llama."""
 
     @staticmethod
     def forward(ctx: Any, x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor:
@@ -167,9 +159,9 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotated(x_BHTD: Tensor, y_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor, *, back: bool) -> Tensor:
-    """Write the rotary embedding of x, or the gradient of x, to y, which may be x, and return it.
+    """Write the rotary embedding of x, or with `back` the gradient of x, to y, which may be x, and return it.
 
-    The embedding is that of Su et al. 2021, arXiv:2104.09864, as in Llama. The last dimension is contiguous.
+    For tensors that the kernel supports (`rotate`).
     """
     rows, heads, length, width = x_BHTD.shape
     strides = (ctypes.c_long * 6)(*x_BHTD.stride()[:3], *y_BHTD.stride()[:3])
@@ -195,30 +187,23 @@ def rotate(x_BHTD: Tensor, cosines_BTD: Tensor, sines_BTD: Tensor) -> Tensor | N
     return y
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up of SwiGLU (Shazeer 2020, arXiv:2002.05202), with silu(x) = x / (1 + e^-x)."""
-    y = torch.empty_like(gate)
-    _run("gate", gate, gate, up, y, gate.numel())
-    return y
-
-
-def gated_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and up."""
-    grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-    _run("gate_back", gate, gradient, gate, up, grad_gate, grad_up, gate.numel())
-    return grad_gate, grad_up
-
-
 class _SiLUProduct(torch.autograd.Function):
+    """y = silu(gate) * up of SwiGLU (Shazeer 2020, arXiv:2002.05202), with silu(x) = x / (1 + e^-x)."""
+
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return gated(gate, up)
+        y = torch.empty_like(gate)
+        _run("gate", gate, gate, up, y, gate.numel())
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        return gated_back(gradients[0].contiguous(), *ctx.saved_tensors)
+        gate, up = ctx.saved_tensors
+        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+        _run("gate_back", gate, gradients[0].contiguous(), gate, up, grad_gate, grad_up, gate.numel())
+        return grad_gate, grad_up
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:

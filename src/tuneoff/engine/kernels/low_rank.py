@@ -25,9 +25,6 @@ from tuneoff.engine.parallel import current_micro_batch, current_part
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Windows of bits begin at multiples of this number, so that a mask is a sequence of whole words.
-_STRIDE = 64
-
 
 class DropoutPool:
     """Dropout masks for all layers of a model: windows, at random offsets, of one pool of random factors.
@@ -50,67 +47,57 @@ class DropoutPool:
         """Draw new factors from now on. Call it once per optimizer step."""
         self._step += 1
 
+    def kept(self, like: Tensor) -> Tensor:
+        """A mask as bits: 1 for each number that is kept, from the lowest bit of a byte on.
+
+        They are drawn with a probability that is a multiple of 2^-16. The last dimension of `like` must be a multiple
+        of 8.
+        """
+        local, (shape, rows, width) = self._stream(), _whole_shape(like)
+        size = math.prod(shape)
+        if local.bits is None or 8 * len(local.bits) < 2 * size:
+            words = np.random.SFC64(local.offsets.getrandbits(63)).random_raw(size // 2 + 1)
+            limit = max(1, round((1 - self.p) * 2**16))
+            is_kept = words.view(np.uint16) <= limit - 1
+            local.bits = torch.from_numpy(np.packbits(is_kept, bitorder="little"))
+        # Words of 64 bits.
+        start = 8 * local.offsets.randrange((8 * len(local.bits) - size) // 64 + 1)
+        packed = local.bits[start : start + size // 8].view(*shape[:-1], shape[-1] // 8)
+        bits: Tensor = packed[rows, :width] if like.ndim == 3 else packed
+        return bits.contiguous()
+
     def mask(self, like: Tensor) -> Tensor:
         """Factors with the shape of `like`, and the dtype and device of the first call in a micro-batch.
 
         Those of a part of a micro-batch are a part of the whole micro-batch's.
         """
-        window, shape, rows, width = self._window(like, 1)
-        factors = self._local.pool.factors(like.dtype, like.device)[window].view(shape)
+        local, (shape, rows, width) = self._stream(), _whole_shape(like)
+        size = math.prod(shape)
+        if local.factors is None or len(local.factors) < 2 * size:
+            is_kept = torch.empty(2 * size).bernoulli_(1 - self.p, generator=local.generator)
+            local.factors = is_kept.div_(1 - self.p).to(like.device, like.dtype)
+        start = local.offsets.randrange(len(local.factors) - size + 1)
+        factors = local.factors[start : start + size].view(shape)
         mask: Tensor = factors[rows, :width] if like.ndim == 3 else factors
         return mask
 
-    def kept(self, like: Tensor) -> Tensor:
-        """A mask as bits: 1 for each number that is kept, from the lowest bit of a byte on.
-
-        The last dimension of `like` must be a multiple of 8.
-        """
-        window, shape, rows, width = self._window(like, _STRIDE)
-        packed = self._local.pool.bits()[window.start // 8 : window.stop // 8].view(*shape[:-1], shape[-1] // 8)
-        bits: Tensor = packed[rows, :width] if like.ndim == 3 else packed
-        return bits.contiguous()
-
-    def _window(self, like: Tensor, stride: int) -> tuple[slice, tuple[int, ...], slice, int]:
-        """A window of the pool, the shape of the whole micro-batch, and the rows and width of `like` in it."""
-        part, shape = current_part(), tuple(like.shape)
-        rows, width = slice(None), shape[1] if like.ndim == 3 else 0
-        if part is not None and like.ndim == 3:
-            rows = slice(part.first_row, part.first_row + shape[0])
-            shape = (part.rows, width + part.missing_width, shape[2])
-        size = math.prod(shape)
+    def _stream(self) -> Any:
+        """What this thread has drawn for its micro-batch."""
         local, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_micro_batch()}"
-        if getattr(local, "stream", None) != (stream, part):
-            local.stream, local.offsets = (stream, part), random.Random(stream)
+        if getattr(local, "stream", None) != (stream, current_part()):
+            local.stream, local.offsets = (stream, current_part()), random.Random(stream)
             local.generator = torch.Generator().manual_seed(local.offsets.getrandbits(63))
-            local.pool = _Draws(self.p, 0, local.generator)
-        if len(local.pool) < 2 * size:
-            local.pool = _Draws(self.p, 2 * size, local.generator)
-        start = local.offsets.randrange(len(local.pool) - size + 1)
-        start -= start % stride
-        return slice(start, start + size), shape, rows, width
+            local.factors = local.bits = None
+        return local
 
 
-class _Draws:
-    """Independent draws of which numbers are kept, as factors and as bits."""
-
-    def __init__(self, p: float, size: int, generator: torch.Generator) -> None:
-        self._p = p
-        self._is_kept = torch.empty(size).bernoulli_(1 - p, generator=generator)
-        self._factors: Tensor | None = None
-        self._bits: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self._is_kept)
-
-    def factors(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        if self._factors is None:
-            self._factors = (self._is_kept / (1 - self._p)).to(device, dtype)
-        return self._factors
-
-    def bits(self) -> Tensor:
-        if self._bits is None:
-            self._bits = torch.from_numpy(np.packbits(self._is_kept.bool().numpy(), bitorder="little"))
-        return self._bits
+def _whole_shape(like: Tensor) -> tuple[tuple[int, ...], slice, int]:
+    """The shape of the whole micro-batch that `like` is of, and the rows and the width of `like` in it."""
+    part, shape = current_part(), tuple(like.shape)
+    if like.ndim != 3 or part is None:
+        return shape, slice(None), shape[1] if like.ndim == 3 else 0
+    whole = (part.rows, shape[1] + part.missing_width, shape[2])
+    return whole, slice(part.first_row, part.first_row + shape[0]), shape[1]
 
 
 class _LowRankLinear(torch.autograd.Function):

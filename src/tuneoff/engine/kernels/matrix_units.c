@@ -562,6 +562,67 @@ void gate_product_back(const bfloat16 *gradient, const bfloat16 *gate, const bfl
     FOR_EACH_THREAD(count / BLOCK, threads, gate_back_part(gradient, gate, up, grad_gate, grad_up, from, to));
 }
 
+/* ---- RMSNorm ---- */
+
+UNITS static void norm_part(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales, long width,
+                            float epsilon, long from, long to) {
+    for (long row = from; row < to; row++) {
+        const bfloat16 *in = x + row * width;
+        __m512 squares = _mm512_setzero_ps();
+        for (long i = 0; i < width; i += 16) {
+            __m512 value = widened_at(in + i);
+            squares = _mm512_fmadd_ps(value, value, squares);
+        }
+        scales[row] = 1.0f / sqrtf(_mm512_reduce_add_ps(squares) / (float)width + epsilon);
+        __m512 scale = _mm512_set1_ps(scales[row]);
+        for (long i = 0; i < width; i += BLOCK) {
+            __m512 product[2];
+            for (int half = 0; half < 2; half++) {
+                __m512 normed = _mm512_mul_ps(widened_at(in + i + 16 * half), scale);
+                normed = widened((__m256i)_mm512_cvtneps_pbh(normed));
+                product[half] = _mm512_mul_ps(normed, widened_at(weight + i + 16 * half));
+            }
+            _mm512_storeu_si512(y + row * width + i, rounded(product[0], product[1]));
+        }
+    }
+}
+
+/* y = weight * x * scale, scale = 1 / sqrt(mean(x^2) + epsilon) of a row; rounded at the same steps as in fused.c. */
+void norm(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales, float epsilon, long rows, long width,
+          long threads) {
+    FOR_EACH_THREAD(rows, smaller(threads, rows), norm_part(x, weight, y, scales, width, epsilon, from, to));
+}
+
+UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight,
+                                 const float *scales, const bfloat16 *before, bfloat16 *grad_x, long width, long from,
+                                 long to) {
+    for (long row = from; row < to; row++) {
+        const bfloat16 *g = gradient + row * width, *in = x + row * width, *sum_before = before + row * width;
+        __m512 dot = _mm512_setzero_ps();
+        for (long i = 0; i < width; i += 16)
+            dot = _mm512_fmadd_ps(_mm512_mul_ps(widened_at(g + i), widened_at(weight + i)), widened_at(in + i), dot);
+        float s = scales[row];
+        __m512 along = _mm512_set1_ps(_mm512_reduce_add_ps(dot) * s * s / (float)width), scale = _mm512_set1_ps(s);
+        for (long i = 0; i < width; i += BLOCK) {
+            __m512 sum[2];
+            for (int half = 0; half < 2; half++) {
+                long at = i + 16 * half;
+                __m512 part = _mm512_mul_ps(widened_at(g + at), widened_at(weight + at));
+                part = _mm512_fnmadd_ps(widened_at(in + at), along, part);
+                sum[half] = _mm512_fmadd_ps(part, scale, widened_at(sum_before + at));
+            }
+            _mm512_storeu_si512(grad_x + row * width + i, rounded(sum[0], sum[1]));
+        }
+    }
+}
+
+/* grad_x = before, which may be grad_x itself, plus the gradient of x. */
+void norm_back(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight, const float *scales,
+               const bfloat16 *before, bfloat16 *grad_x, long rows, long width, long threads) {
+    FOR_EACH_THREAD(rows, smaller(threads, rows),
+                    norm_back_part(gradient, x, weight, scales, before, grad_x, width, from, to));
+}
+
 /* ---- attention ---- */
 
 /* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads

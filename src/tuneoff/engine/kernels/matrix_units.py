@@ -38,6 +38,8 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "attention_back": [_POINTER] * 7 + [_FLOAT] + [_POINTER] * 3 + [_LONG] * 6,
     "gate_product": [_POINTER] * 3 + [_LONG],
     "gate_product_back": [_POINTER] * 5 + [_LONG],
+    "norm": [_POINTER] * 4 + [_FLOAT] + [_LONG] * 2,
+    "norm_back": [_POINTER] * 6 + [_LONG] * 2,
     "weight_gradient": [_POINTER] * 3 + [_LONG] * 3,
 }
 # Version of the functions in matrix_units.c. A library built from another version is not used.
@@ -69,7 +71,7 @@ def _compiled_kernels() -> dict[str, Any]:
     return kernels
 
 
-def are_available() -> bool:
+def are_usable() -> bool:
     """Whether this processor has matrix units that the compiled kernels can use."""
     return bool(_compiled_kernels())
 
@@ -139,7 +141,7 @@ class Projection:
         weight_OI = self.layer.weight
         tensors = [one for one in (like, weight_OI, bias, *low_rank) if one is not None]
         return (
-            are_available()
+            are_usable()
             and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
             and all(one.is_contiguous() for one in tensors)
             and not any(width % BLOCK for width in weight_OI.shape)
@@ -227,8 +229,29 @@ def linear(projection: Projection, x: Tensor) -> Tensor | None:
     return y
 
 
+def normed(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """y = w x / sqrt(mean(x^2) + epsilon), RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467; and the factor of x.
+
+    Rounded as in Llama. Contiguous bf16 with a width that is a multiple of 32.
+    """
+    y, rows = torch.empty_like(x), x.numel() // x.shape[-1]
+    scale = torch.empty(rows, dtype=torch.float32)
+    _run("norm", x, weight_D, y, scale, epsilon, rows, x.shape[-1])
+    return y, scale
+
+
+def normed_back(before: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
+    """`before` plus the gradient of x."""
+    grad_x = torch.empty_like(x)
+    _run("norm_back", gradient, x, weight_D, scale, before, grad_x, len(scale), x.shape[-1])
+    return grad_x
+
+
 def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, as `fused.gated`; a multiple of 32 numbers in contiguous bf16."""
+    """silu(gate) * up of SwiGLU (Shazeer 2020, arXiv:2002.05202), with silu(x) = x / (1 + e^-x).
+
+    A multiple of 32 numbers in contiguous bf16.
+    """
     y = torch.empty_like(gate)
     _run("gate_product", gate, up, y, gate.numel())
     return y
@@ -318,7 +341,7 @@ def attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> T
     """Causal attention (B, T, H, W) of the last T positions; None if the kernels do not support these tensors."""
     rows, heads, queries, width = q_BHTW.shape
     fits = (
-        are_available()
+        are_usable()
         and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in (q_BHTW, k_BKSW, v_BKSW))
         and all(one.stride(-1) == 1 for one in (q_BHTW, k_BKSW, v_BKSW))
         and k_BKSW.shape == v_BKSW.shape
