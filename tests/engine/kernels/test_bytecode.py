@@ -2,6 +2,7 @@
 
 import functools
 import types
+from typing import Any
 
 from tuneoff.engine.kernels.bytecode import is_same_function
 
@@ -19,7 +20,7 @@ def of_scaled(x: float) -> float:
     return scaled(x) + 1
 
 
-def copy_of(function: types.FunctionType, **names: object) -> types.FunctionType:
+def copy_of(function: Any, **names: object) -> types.FunctionType:
     """The function as another module would have it, with other globals."""
     return types.FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
 

@@ -272,8 +272,6 @@ typedef struct {
 } Product;
 
 /* Past the caches: the next operation reads far more than fits there, and a line is not read before it is written. */
-UNITS static inline void stream(bfloat16 *to, __m512i value) { _mm512_stream_si512((void *)to, value); }
-
 UNITS static inline void store_block(const Product *p, long token, long column, const float *sums, const float *added) {
     long rows = smaller(BLOCK, p->tokens - token);
     __m512 bias_low = _mm512_setzero_ps(), bias_high = bias_low;
@@ -296,7 +294,7 @@ UNITS static inline void store_block(const Product *p, long token, long column, 
             low = _mm512_add_ps(low, widened(_mm256_loadu_si256((const __m256i *)(p->before + at))));
             high = _mm512_add_ps(high, widened(_mm256_loadu_si256((const __m256i *)(p->before + at + 16))));
         }
-        stream(p->y + at, rounded(low, high));
+        _mm512_storeu_si512(p->y + at, rounded(low, high));
     }
 }
 
