@@ -92,4 +92,7 @@ def config_of(architecture: str):
     if architecture == "gemma3":
         layers = ["sliding_attention", "full_attention"]
         return transformers.Gemma3TextConfig(**llama_like, head_dim=8, sliding_window=16, layer_types=layers)
+    if architecture == "wide_llama":  # widths that matrix units need
+        wide = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 32}
+        return transformers.LlamaConfig(**(llama_like | wide), tie_word_embeddings=True)
     return transformers.LlamaConfig(**llama_like)

@@ -231,6 +231,11 @@ def test_unknown_tracker_and_outside_file(tiny: list[str], tmp_path: Path, capsy
         assert "unknown executor 'locla'" in complaint(
             ["compare", *tiny, "--engine=locla", "--budget=1h", *more], capsys
         )
+        budget = "--budget=1h"  # of which nothing is spent on a probe
+        err = complaint(["compare", *tiny, "--engine=slurm:time=soon", budget, *more], capsys)
+        assert "time=soon: a time such as 4h or 90m was expected" in err
+        err = complaint(["compare", *tiny, "--engine=slurm:workers=2", "--workers=2", *more], capsys)
+        assert "set the number of tasks: --engine slurm:workers=8" in err or "there is no sbatch" in err
         assert "one run at a time" in complaint(["compare", *tiny, "--report-to=wandb", "--workers=2", *more], capsys)
     assert main(["train", "lora", *tiny, "--report-to=none", "--dry-run"]) == 0
     assert main(["compare", *tiny, "--report-to=none", "--workers=2", "--dry-run"]) == 0

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from tuneoff import stopping
+from tuneoff.engine.kernels.matrix_units import check_packed_weights
 from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, dtype_of, forward_accepts
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.parallel import ParallelWorkers
@@ -80,6 +81,7 @@ def generate(
     # Rows of similar length share a batch, the longest first: if memory is too small, generation fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].prompt))
     workers, lock = ParallelWorkers(device, dtype_of(adapted.model)), threading.Lock()
+    check_packed_weights(adapted.model)
     with torch.inference_mode():
         prefiller = Prefiller(adapted, prompts, pad_id, device)
 

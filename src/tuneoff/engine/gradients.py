@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tuneoff import stopping
 from tuneoff.engine.batching import row_length, split_micro_batches
+from tuneoff.engine.kernels.matrix_units import check_packed_weights
 from tuneoff.engine.loss import (
     VirtualTokenModel,
     collate,
@@ -104,6 +105,7 @@ class GradientAccumulator:
             parts: number of parts that each micro-batch is computed in, if it has as many rows.
             group: the processes that share the micro-batches of a batch.
         """
+        check_packed_weights(adapted.model)
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._computed = computed
         self._workers = ParallelWorkers(device, dtype_of(adapted.model))

@@ -197,6 +197,24 @@ def test_masks_that_are_no_padding_on_the_left_are_recognized() -> None:
 
 
 @needs_units
+def test_adapters_that_peft_has_merged_are_used() -> None:
+    """PEFT changes the numbers of weights that were packed before, and no version counter says so."""
+    model = llama(torch.bfloat16).requires_grad_(False)
+    use_fast_paths(model, CPU)
+    with torch.inference_mode():
+        base = model(IDS).logits
+        adapted, _ = with_lora(model, 0.0)
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.mul_(6)
+        beside = adapted(IDS).logits
+        merged = adapted.merge_and_unload()
+        matrix_units.check_packed_weights(merged)
+        inside = merged(IDS).logits
+    assert distance(inside, beside) < 0.1 * distance(base, beside)
+
+
+@needs_units
 def test_only_keys_and_values_of_the_last_layer_may_have_gradients() -> None:
     """As when a prefix is read whose own logits nobody needs."""
     model, usual = llama(torch.bfloat16), llama(torch.bfloat16)

@@ -3,6 +3,9 @@
 They run where the processor has such units; elsewhere these tests are skipped.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -26,12 +29,18 @@ def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
     torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=float(exact.abs().max()) * 2**-7)
 
 
+def known(layer: nn.Linear) -> nn.Linear:
+    """A layer that the kernels may compute."""
+    matrix_units.use_packed_weights(layer)
+    return layer
+
+
 class Case:
     """A layer with a low-rank product, if `rank`, its input and what it should compute."""
 
     def __init__(self, tokens: int, features: int, outputs: int, rank: int, *, bias: bool, drops: bool) -> None:
         torch.manual_seed(0)
-        self.layer = nn.Linear(features, outputs, bias=bias).to(BF16).requires_grad_(False)
+        self.layer = known(nn.Linear(features, outputs, bias=bias).to(BF16).requires_grad_(False))
         self.x, self.gradient = normal(tokens, features), normal(tokens, outputs)
         self.before = normal(tokens, outputs)
         self.kept = torch.rand(tokens, features) >= P if drops else torch.ones(tokens, features, dtype=torch.bool)
@@ -186,11 +195,11 @@ def test_large_scores_do_not_overflow() -> None:
 @needs_units
 def test_what_the_kernels_do_not_support_is_left_to_others() -> None:
     x = normal(4, 64)
-    assert linear(Projection(nn.Linear(64, 33).to(BF16).requires_grad_(False)), x) is None
-    assert linear(Projection(nn.Linear(64, 32).requires_grad_(False)), x) is None
-    assert linear(Projection(nn.Linear(32, 32).to(BF16).requires_grad_(False)), x) is None
-    assert linear(Projection(nn.Linear(64, 32).to(BF16)), x) is None  # a bias that trains
-    assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), x.T.contiguous().T) is None
+    assert linear(Projection(known(nn.Linear(64, 33).to(BF16).requires_grad_(False))), x) is None
+    assert linear(Projection(known(nn.Linear(64, 32).requires_grad_(False))), x) is None
+    assert linear(Projection(known(nn.Linear(32, 32).to(BF16).requires_grad_(False))), x) is None
+    assert linear(Projection(known(nn.Linear(64, 32).to(BF16))), x) is None  # a bias that trains
+    assert linear(Projection(known(nn.Linear(64, 32).to(BF16).requires_grad_(False))), x.T.contiguous().T) is None
     long = normal(1, 1, matrix_units.MAX_KEYS + 1, 32)
     assert attention(long, long, long, 1.0) is None
     assert attention(normal(1, 3, 4, 32), normal(1, 2, 4, 32), normal(1, 2, 4, 32), 1.0) is None
@@ -200,7 +209,7 @@ def test_what_the_kernels_do_not_support_is_left_to_others() -> None:
 def test_without_units_nothing_is_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix_units, "_compiled_kernels", dict)
     assert not matrix_units.are_usable()
-    assert linear(Projection(nn.Linear(64, 32).to(BF16).requires_grad_(False)), normal(4, 64)) is None
+    assert linear(Projection(known(nn.Linear(64, 32).to(BF16).requires_grad_(False))), normal(4, 64)) is None
     assert attention(normal(1, 1, 4, 32), normal(1, 1, 4, 32), normal(1, 1, 4, 32), 1.0) is None
 
 
@@ -251,3 +260,116 @@ def test_the_norm_and_its_gradient(rows: int) -> None:
     torch.testing.assert_close(y.double(), exact.detach(), rtol=2**-6, atol=1e-6)  # rounded twice, as in Llama
     assert leaf.grad is not None
     assert_rounded(matrix_units.normed_back(before, gradient, x, weight, scale), before.double() + leaf.grad)
+
+
+@needs_units
+def test_weights_are_packed_where_there_is_memory_for_it() -> None:
+    """Two copies in an eighth of the memory."""
+    layer, x = nn.Linear(64, 32, bias=False).to(BF16).requires_grad_(False), normal(4, 64)
+    size = 2 * 64 * 32 * 2
+    assert matrix_units.use_packed_weights(layer, memory=8 * size - 1) == 0
+    assert linear(Projection(layer), x) is None
+    assert matrix_units.use_packed_weights(nn.Sequential(layer, nn.ReLU()), memory=8 * size) == 1
+    assert linear(Projection(layer), x) is not None
+
+
+@needs_units
+def test_memory_that_runs_out_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_units, "_compiled_kernels", lambda: {"linear": lambda *_given: 1})
+    case = Case(4, 32, 32, 0, bias=False, drops=False)
+    monkeypatch.setattr(matrix_units._Packed, "forward", lambda _packed: case.x)
+    with pytest.raises(MemoryError, match="linear"):
+        linear(case.projection, case.x)
+
+
+@needs_units
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    case = Case(4, 32, 64, 8, bias=False, drops=True)
+    x, q, starts = case.x, normal(2, 2, 5, 32), torch.zeros(2, dtype=torch.int64)
+    y, logs = attended(q, q, q, 1.0)
+    wrong = [
+        lambda: case.projection.forward(normal(4, 64)),
+        lambda: case.projection.forward(x, normal(4, 32)),
+        lambda: case.projection.backward(normal(4, 32), x, (None, normal(4, 32)), None),
+        lambda: Projection(case.layer, case.a, case.b, 1.0, lambda _x: torch.zeros(4, 3)).forward(x),
+        lambda: matrix_units.normed(x, normal(64), 1e-5),
+        lambda: matrix_units.normed_back(x, x, normal(8, 32), normal(32), torch.ones(8)),
+        lambda: matrix_units.normed_back(x, x, x, normal(32), torch.ones(8)),
+        lambda: matrix_units.gated(x, normal(4, 64)),
+        lambda: matrix_units.gated(x.float(), x.float()),
+        lambda: matrix_units.gated_back(normal(8, 32), x, x),
+        lambda: attended(q, normal(2, 2, 4, 32), normal(2, 2, 4, 32), 1.0),
+        lambda: attended(q, normal(2, 2, 6, 32), normal(2, 2, 5, 32), 1.0),
+        lambda: attended_back(normal(2, 2, 4, 32), q, q, q, y, logs, 1.0),
+        lambda: matrix_units.attended_new(q[:, :, 0].contiguous(), q, q, starts + 5, 1.0),
+        lambda: matrix_units.attended_new(q[:, :, 0].contiguous(), q, q, starts.int(), 1.0),
+        lambda: matrix_units.attended_new(normal(2, 34, 32), q, q, starts, 1.0),
+    ]
+    for index, call in enumerate(wrong):
+        with pytest.raises(ValueError, match=r"fit the kernel|bits for"):
+            pytest.fail(f"call {index} returned {call()}")
+
+
+@needs_units
+def test_no_byte_behind_a_tensor_is_touched() -> None:
+    """Behind the last number of each tensor is a page that nobody may touch: a kernel would end the process."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "all"), done.stderr[-2000:]
+
+
+AT_THE_END = """
+import ctypes, mmap, random
+import torch
+from torch import nn
+from tuneoff.engine.kernels import matrix_units as units
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+kept = []
+
+def made(*shape, dtype=torch.bfloat16):
+    count = torch.Size(shape).numel()
+    size = count * dtype.itemsize
+    room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    start = libc.mmap(None, room + mmap.PAGESIZE, 3, 0x22, -1, 0)
+    assert libc.mprotect(start + room, mmap.PAGESIZE, 0) == 0
+    memory = (ctypes.c_char * size).from_address(start + room - size)
+    kept.append((memory, start, room + mmap.PAGESIZE))
+    tensor = torch.frombuffer(memory, dtype=dtype, count=count).view(*shape)
+    return tensor.copy_(torch.randn(shape)) if dtype == torch.bfloat16 else tensor.fill_(85)
+
+torch.empty_like = lambda one, **_given: made(*one.shape, dtype=one.dtype)
+torch.Tensor.new_empty = lambda one, shape: made(*shape, dtype=one.dtype)
+rng = random.Random(0)
+for _ in range(60):
+    tokens, features, outputs = rng.randint(1, 70), 32 * rng.randint(1, 4), 32 * rng.randint(1, 4)
+    rank, drops = rng.choice([0, 1, 16, 31, 33]), rng.random() < 0.5
+    layer = nn.Linear(features, outputs, bias=rng.random() < 0.5, dtype=torch.bfloat16)
+    layer.weight = nn.Parameter(made(outputs, features), requires_grad=not rank and rng.random() < 0.5)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(made(outputs), requires_grad=False)
+    units.use_packed_weights(layer)
+    a, b = (made(rank, features), made(outputs, rank)) if rank else (None, None)
+    draw = (lambda x: made(x.numel() // 8, dtype=torch.uint8)) if drops else None
+    projection = units.Projection(layer, a, b, 1.0, draw)
+    x, grad_x = made(tokens, features), made(tokens, features)
+    y, *drawn = projection.forward(x, made(tokens, outputs))
+    projection.backward(made(tokens, outputs), x, drawn, grad_x, add=True)
+    units.gated_back(made(tokens, features), x, grad_x)
+    units.gated(x, grad_x)
+    _, scale = units.normed(x, made(features), 1e-5)
+    units.normed_back(grad_x, grad_x, x, made(features), scale)
+    heads, rows, width, keys = rng.choice([(1, 1), (3, 1), (4, 2)]), rng.randint(1, 2), 32 * rng.randint(1, 3), tokens
+    q, k, v = made(rows, heads[0], rng.randint(1, keys), width), *(made(rows, heads[1], keys, width) for _ in "kv")
+    y, logs = units.attended(q, k, v, 1.0)
+    units.attended_back(made(*y.shape), q, k, v, y, logs, 1.0)
+    units.attended_new(made(rows, heads[0], width), k, v, torch.randint(0, keys, (rows,)), 1.0)
+    del layer, projection, a, b, x, grad_x, y, drawn, q, k, v, logs, scale
+    for _, start, size in kept:
+        libc.munmap(start, size)
+    kept.clear()
+print("all")
+"""

@@ -9,6 +9,7 @@ from tuneoff.engine.kernels.activation import use_fused_activations
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.kernels.decoder_layer import use_whole_layers
 from tuneoff.engine.kernels.llama import use_fused_layers
+from tuneoff.engine.kernels.matrix_units import use_packed_weights
 
 
 def use_fast_paths(model: nn.Module, device: torch.device) -> None:
@@ -18,5 +19,6 @@ def use_fast_paths(model: nn.Module, device: torch.device) -> None:
     """
     use_fused_activations(model)
     use_fused_layers(model, device)
-    use_whole_layers(model, device)
+    if device.type == "cpu" and use_packed_weights(model):
+        use_whole_layers(model, device)
     use_causal_attention(model, device)

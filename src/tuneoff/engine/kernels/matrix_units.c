@@ -21,7 +21,7 @@
 
 long matrix_units_interface(void) { return INTERFACE; }
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
 
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -78,16 +78,25 @@ static inline long blocks_of(long count) { return (count + BLOCK - 1) / BLOCK; }
 /* Memory that a thread keeps for its next call: new pages cost more than what is computed in them. */
 enum { COPY, PACKED_FACTORS, TURNED, ATTENTION, SCORES, SLOTS };
 
+static int memory_ran_out;
+
+/* NULL if there is no memory, which `finish` then reports. */
 static void *scratch(int slot, size_t bytes) {
     static _Thread_local struct { void *memory; size_t bytes; } kept[SLOTS];
     if (kept[slot].bytes < bytes) {
         free(kept[slot].memory);
         kept[slot].bytes = (bytes + 63) / 64 * 64;
         kept[slot].memory = aligned_alloc(64, kept[slot].bytes);
-        if (!kept[slot].memory) abort();
+        if (!kept[slot].memory) {
+            kept[slot].bytes = 0;
+            __atomic_store_n(&memory_ran_out, 1, __ATOMIC_RELAXED);
+        }
     }
     return kept[slot].memory;
 }
+
+/* What every function returns: 1 if memory ran out and its results must not be used, otherwise 0. */
+static long finish(void) { return __atomic_exchange_n(&memory_ran_out, 0, __ATOMIC_RELAXED); }
 
 /* ---- packing ---- */
 
@@ -174,8 +183,9 @@ UNITS static void pack_weights_part(const bfloat16 *x, bfloat16 *out, long colum
                          out + (panel * blocks_of(rows) + block) * PACKED_BLOCK);
 }
 
-void pack_weights(const bfloat16 *x, bfloat16 *out, long columns, long rows, long threads) {
+long pack_weights(const bfloat16 *x, bfloat16 *out, long columns, long rows, long threads) {
     FOR_EACH_THREAD(blocks_of(columns), threads, pack_weights_part(x, out, columns, rows, from, to));
+    return finish();
 }
 
 /* The right factor `x` (rows, columns) as it is: the weights of a layer, for the gradient of its input. */
@@ -186,8 +196,9 @@ UNITS static void pack_transposed_part(const bfloat16 *x, bfloat16 *out, long ro
                       out + (panel * blocks_of(rows) + block) * PACKED_BLOCK);
 }
 
-void pack_transposed(const bfloat16 *x, bfloat16 *out, long rows, long columns, long threads) {
+long pack_transposed(const bfloat16 *x, bfloat16 *out, long rows, long columns, long threads) {
     FOR_EACH_THREAD(columns / BLOCK, threads, pack_transposed_part(x, out, rows, columns, from, to));
+    return finish();
 }
 
 /* ---- products ---- */
@@ -264,14 +275,13 @@ typedef struct {
     const bfloat16 *x, *weights; /* x (tokens, rows); weights packed (rows, columns) */
     const bfloat16 *bias;        /* (columns), or NULL */
     const bfloat16 *narrow, *narrow_weights; /* (tokens, rank) and packed (rank, columns), or NULL */
-    const uint8_t *kept; /* a bit for each number of y: where the narrow product is added. NULL: everywhere */
-    float scale;         /* of the narrow product where `kept` is given */
+    const uint8_t *kept;    /* a bit for each number of y: where the narrow product is added. NULL: everywhere */
+    float scale;            /* of the narrow product where `kept` is given */
     const bfloat16 *before; /* (tokens, columns), which may be y itself; or NULL */
-    bfloat16 *y;         /* (tokens, columns) */
+    bfloat16 *y;            /* (tokens, columns) */
     long tokens, rows, columns, rank;
 } Product;
 
-/* Past the caches: the next operation reads far more than fits there, and a line is not read before it is written. */
 UNITS static inline void store_block(const Product *p, long token, long column, const float *sums, const float *added) {
     long rows = smaller(BLOCK, p->tokens - token);
     __m512 bias_low = _mm512_setzero_ps(), bias_high = bias_low;
@@ -304,6 +314,7 @@ UNITS static void multiply_part(const Product *p, long from, long to, long start
     long group = LEFT_BYTES / (p->rows * 2 * BLOCK);
     group = group < 1 ? 1 : group;
     bfloat16 *copy = scratch(COPY, (size_t)(p->rows + p->rank) * BLOCK * sizeof *copy);
+    if (!copy) return;
     configure();
     for (long first = from; first < to; first += group) {
         long end = smaller(first + group, to);
@@ -337,6 +348,7 @@ UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bflo
                               bfloat16 *narrow, long tokens, long rows, long rank, long from, long to) {
     ALIGNED float sums[1024];
     bfloat16 *copy = scratch(COPY, (size_t)rows * BLOCK * sizeof *copy);
+    if (!copy) return;
     __m512 factor = _mm512_set1_ps(scale);
     configure();
     for (long block = from; block < to; block++) {
@@ -423,39 +435,46 @@ static void multiply(const Product *p, long threads) {
 }
 
 /* y (tokens, columns) = before + x (tokens, rows) w + bias, with packed weights. */
-void linear(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *before, bfloat16 *y,
+long linear(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *before, bfloat16 *y,
             long tokens, long rows, long columns, long threads) {
-    Product p = {.x = x, .weights = weights, .bias = bias, .before = before, .y = y, .tokens = tokens, .rows = rows, .columns = columns};
+    Product p = {.x = x, .weights = weights, .bias = bias, .before = before, .y = y,
+                 .tokens = tokens, .rows = rows, .columns = columns};
     multiply(&p, threads);
+    return finish();
 }
 
-/* y = before + x w + bias + narrow b, narrow = scale * (kept x) a. a (real_rank, rows) and b (columns, real_rank) are plain. */
-void low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *a, const bfloat16 *b,
+/* y = before + x w + bias + narrow b, narrow = scale * (kept x) a. a (real_rank, rows) and b (columns, real_rank) are
+ * plain. */
+long low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *a, const bfloat16 *b,
               const uint8_t *kept, float scale, const bfloat16 *before, bfloat16 *y, bfloat16 *narrow,
               long tokens, long rows, long columns, long real_rank, long threads) {
     long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens);
     bfloat16 *packed_a = scratch(PACKED_FACTORS, (size_t)(rows + columns) * rank * sizeof *packed_a);
+    if (!packed_a) return finish();
     bfloat16 *packed_b = packed_a + rows * rank;
-    pack_weights(a, packed_a, real_rank, rows, 1);
-    pack_weights(b, packed_b, columns, real_rank, 1);
+    pack_weights_part(a, packed_a, real_rank, rows, 0, blocks_of(real_rank));
+    pack_weights_part(b, packed_b, columns, real_rank, 0, blocks_of(columns));
     Product p = {.x = x, .weights = weights, .bias = bias, .narrow = narrow, .narrow_weights = packed_b,
                  .before = before, .y = y, .tokens = tokens, .rows = rows, .columns = columns, .rank = rank};
     FOR_EACH_THREAD(blocks, smaller(threads, blocks),
                     narrow_part(x, kept, packed_a, scale, narrow, tokens, rows, rank, from, to));
     multiply(&p, threads);
+    return finish();
 }
 
 /* Gradients of `low_rank`, where `weights` is now packed (columns, rows) and `narrow` (tokens, rank) was kept:
  *   back = g b,  grad_x = before + g w + (kept) scale * back a,  grad_a = scale * back' (kept x),  grad_b = g' narrow.
  * grad_x may be NULL. */
-void low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights, const bfloat16 *a, const bfloat16 *b,
+long low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights, const bfloat16 *a, const bfloat16 *b,
                    const uint8_t *kept, float scale, const bfloat16 *narrow, const bfloat16 *before, bfloat16 *grad_x,
-                   bfloat16 *grad_a, bfloat16 *grad_b, long tokens, long rows, long columns, long real_rank, long threads) {
+                   bfloat16 *grad_a, bfloat16 *grad_b, long tokens, long rows, long columns, long real_rank,
+                   long threads) {
     long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens), padded = blocks * BLOCK;
     size_t size = (size_t)(rows + columns + 3 * padded) * rank * sizeof(bfloat16);
     bfloat16 *packed_a = scratch(PACKED_FACTORS, size), *packed_b = packed_a + rows * rank;
+    if (!packed_a) return finish();
     bfloat16 *back = packed_b + columns * rank, *turned = back + padded * rank, *turned_back = turned + padded * rank;
-    pack_transposed(a, packed_a, real_rank, rows, 1);
+    pack_transposed_part(a, packed_a, real_rank, rows, 0, rows / BLOCK);
     /* b (columns, real_rank) as it is; its rows are shorter than a block where the rank is no multiple of 32 */
     for (long block = 0; block < columns / BLOCK; block++)
         for (long first = 0; first < rank; first += BLOCK) {
@@ -463,7 +482,8 @@ void low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights
             for (long row = 0; row < BLOCK; row++)
                 memcpy(rows_of_b + row * BLOCK, b + (block * BLOCK + row) * real_rank + first,
                        (size_t)smaller(BLOCK, real_rank - first) * sizeof *b);
-            pack_rows(rows_of_b, BLOCK, BLOCK, NULL, 0, packed_b + (first / BLOCK * (columns / BLOCK) + block) * PACKED_BLOCK);
+            pack_rows(rows_of_b, BLOCK, BLOCK, NULL, 0,
+                      packed_b + (first / BLOCK * (columns / BLOCK) + block) * PACKED_BLOCK);
         }
     Product p = {.x = g, .weights = weights, .narrow = back, .narrow_weights = packed_a, .kept = kept, .scale = scale,
                  .before = before, .y = grad_x, .tokens = tokens, .rows = columns, .columns = rows, .rank = rank};
@@ -481,6 +501,7 @@ void low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights
         narrow_gradient_part(turned_back, x, kept, kept ? scale : 1.0f, grad_a, 0, tokens, rows, rank, real_rank,
                              from > split ? from - split : 0, to > split ? to - split : 0);
     });
+    return finish();
 }
 
 /* gradient (columns, rows) = g' x for g (tokens, columns) and x (tokens, rows). */
@@ -497,15 +518,17 @@ UNITS static void turn_gradient_part(const bfloat16 *g, bfloat16 *turned, long t
         }
 }
 
-void weight_gradient(const bfloat16 *g, const bfloat16 *x, bfloat16 *gradient, long tokens, long rows, long columns,
+long weight_gradient(const bfloat16 *g, const bfloat16 *x, bfloat16 *gradient, long tokens, long rows, long columns,
                      long threads) {
     long width = blocks_of(tokens) * BLOCK;
     bfloat16 *turned = scratch(TURNED, (size_t)(rows + columns) * width * sizeof *turned);
+    if (!turned) return finish();
     bfloat16 *packed = turned + columns * width;
     FOR_EACH_THREAD(columns / BLOCK, threads, turn_gradient_part(g, turned, tokens, columns, from, to));
     FOR_EACH_THREAD(rows / BLOCK, threads, pack_transposed_part(x, packed, tokens, rows, from, to));
     Product p = {.x = turned, .weights = packed, .y = gradient, .tokens = columns, .rows = width, .columns = rows};
     multiply(&p, threads);
+    return finish();
 }
 
 /* ---- the gate of SwiGLU ---- */
@@ -534,8 +557,9 @@ UNITS static void gate_part(const bfloat16 *gate, const bfloat16 *up, bfloat16 *
 }
 
 /* y = silu(gate) * up, for a multiple of 32 numbers. */
-void gate_product(const bfloat16 *gate, const bfloat16 *up, bfloat16 *y, long count, long threads) {
+long gate_product(const bfloat16 *gate, const bfloat16 *up, bfloat16 *y, long count, long threads) {
     FOR_EACH_THREAD(count / BLOCK, threads, gate_part(gate, up, y, from, to));
+    return finish();
 }
 
 UNITS static void gate_back_part(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up,
@@ -555,9 +579,10 @@ UNITS static void gate_back_part(const bfloat16 *gradient, const bfloat16 *gate,
 }
 
 /* Gradients of gate and up. */
-void gate_product_back(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up, bfloat16 *grad_gate,
+long gate_product_back(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up, bfloat16 *grad_gate,
                        bfloat16 *grad_up, long count, long threads) {
     FOR_EACH_THREAD(count / BLOCK, threads, gate_back_part(gradient, gate, up, grad_gate, grad_up, from, to));
+    return finish();
 }
 
 /* ---- RMSNorm ---- */
@@ -586,9 +611,10 @@ UNITS static void norm_part(const bfloat16 *x, const bfloat16 *weight, bfloat16 
 }
 
 /* y = weight * x * scale, scale = 1 / sqrt(mean(x^2) + epsilon) of a row; rounded at the same steps as in fused.c. */
-void norm(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales, float epsilon, long rows, long width,
+long norm(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales, float epsilon, long rows, long width,
           long threads) {
     FOR_EACH_THREAD(rows, smaller(threads, rows), norm_part(x, weight, y, scales, width, epsilon, from, to));
+    return finish();
 }
 
 UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight,
@@ -615,10 +641,11 @@ UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, co
 }
 
 /* grad_x = before, which may be grad_x itself, plus the gradient of x. */
-void norm_back(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight, const float *scales,
+long norm_back(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight, const float *scales,
                const bfloat16 *before, bfloat16 *grad_x, long rows, long width, long threads) {
     FOR_EACH_THREAD(rows, smaller(threads, rows),
                     norm_back_part(gradient, x, weight, scales, before, grad_x, width, from, to));
+    return finish();
 }
 
 /* ---- attention ---- */
@@ -826,6 +853,7 @@ UNITS static void attention_groups(const Attention *a, int back, long from, long
                    (back ? 2 * per_group * padded * (a->width + span) : BLOCK * span);
     bfloat16 *memory = scratch(ATTENTION, (size_t)numbers * sizeof *memory);
     float *scores = scratch(SCORES, (size_t)(2 * BLOCK * span) * sizeof *scores);
+    if (!memory || !scores) return;
     configure();
     for (long item = from; item < to; item++)
         (back ? attend_back_part : attend_part)(a, memory, scores, item / a->shared, item % a->shared);
@@ -833,11 +861,12 @@ UNITS static void attention_groups(const Attention *a, int back, long from, long
 }
 
 /* y = softmax(scale * q k' + causal mask) v. */
-void attention(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, float *logs, const long *strides,
+long attention(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, float *logs, const long *strides,
                float scale, long batch, long heads, long shared, long length, long keys, long width, long threads) {
     Attention a = {.q = q, .k = k, .v = v, .out = y, .logs = logs, .strides = strides, .scale = scale, .batch = batch,
                    .heads = heads, .shared = shared, .length = length, .keys = keys, .width = width};
     FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 0, from, to));
+    return finish();
 }
 
 /* One new query a row, which sees the positions from `starts` of its row on: rows are padded on the left. */
@@ -853,8 +882,7 @@ enum { HEADS = 16, MOST_HEADS = 4 }; /* columns of a tile; heads whose sums fit 
 
 /* powers (keys, 16) = q k' of up to 16 heads that share keys: lanes are heads. Keys are the left factor as they lie. */
 UNITS static void scores_of_heads(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, long stride, long heads, long width, long keys,
-                                  float *scores) {
-    bfloat16 *queries = scratch(PACKED_FACTORS, (size_t)(width * BLOCK + HEADS * width) * sizeof *queries);
+                                  bfloat16 *queries, float *scores) {
     bfloat16 *last = queries + width * BLOCK;
     for (long d = 0; d < width; d += BLOCK) pack_columns(q + d, width, heads, BLOCK, queries + d * BLOCK);
     for (long key = 0; key < keys; key += HEADS) {
@@ -893,7 +921,9 @@ UNITS static void attend_new(const NewQueries *a, long from, long to) {
         const bfloat16 *v = a->v + row * a->strides[3] + group * a->strides[4] + start * a->strides[5];
         bfloat16 *y = a->y + (row * a->heads + group * per_group) * width;
         float *scores = scratch(SCORES, (size_t)((keys + HEADS) * HEADS) * sizeof *scores);
-        scores_of_heads(q, k, v, a->strides[2], per_group, width, keys, scores);
+        bfloat16 *queries = scratch(PACKED_FACTORS, (size_t)(width * BLOCK + HEADS * width) * sizeof *queries);
+        if (!scores || !queries) break;
+        scores_of_heads(q, k, v, a->strides[2], per_group, width, keys, queries, scores);
         __m512 highest = _mm512_set1_ps(-3.0e38f), sum = _mm512_setzero_ps(), scale = _mm512_set1_ps(a->scale);
         for (long key = 0; key < keys; key++) highest = _mm512_max_ps(highest, _mm512_load_ps(scores + key * HEADS));
         for (long key = 0; key < keys; key++) {
@@ -929,16 +959,17 @@ UNITS static void attend_new(const NewQueries *a, long from, long to) {
 }
 
 /* y (batch, heads, width) of one new query a row. `shared` heads of keys and values, for at most 16 queries each. */
-void attention_of_new(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, const long *strides,
+long attention_of_new(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, const long *strides,
                       const long *starts, float scale, long batch, long heads, long shared, long keys, long width,
                       long threads) {
     NewQueries a = {.q = q, .k = k, .v = v, .y = y, .strides = strides, .starts = starts, .scale = scale,
                     .heads = heads, .shared = shared, .keys = keys, .width = width};
     FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attend_new(&a, from, to));
+    return finish();
 }
 
 /* Gradients of q, k and v from the gradient g of y. */
-void attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, const bfloat16 *y,
+long attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, const bfloat16 *y,
                     float *logs, const long *strides, float scale, bfloat16 *grad_q, bfloat16 *grad_k,
                     bfloat16 *grad_v, long batch, long heads, long shared, long length, long keys, long width,
                     long threads) {
@@ -946,6 +977,7 @@ void attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, con
                    .logs = logs, .strides = strides, .scale = scale, .batch = batch, .heads = heads, .shared = shared,
                    .length = length, .keys = keys, .width = width};
     FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 1, from, to));
+    return finish();
 }
 
 #else

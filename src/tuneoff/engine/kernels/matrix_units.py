@@ -18,6 +18,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -46,6 +47,8 @@ _ARGUMENTS: dict[str, list[Any]] = {
 INTERFACE = 1
 # Widths are multiples of this number.
 BLOCK = 32
+# Packed copies may take one part of so many of the memory.
+_MEMORY_SHARE = 8
 # Largest number of heads that share keys, for new queries: columns of a tile.
 MAX_GROUP = 16
 # Largest number of keys of the attention kernels: they hold a group's weights for all queries.
@@ -67,7 +70,7 @@ def _compiled_kernels() -> dict[str, Any]:
     kernels = {}
     for name, arguments in _ARGUMENTS.items():
         kernels[name] = function = getattr(library, name)
-        function.argtypes, function.restype = [*arguments, _LONG], None
+        function.argtypes, function.restype = [*arguments, _LONG], _LONG
     return kernels
 
 
@@ -76,10 +79,27 @@ def are_usable() -> bool:
     return bool(_compiled_kernels())
 
 
+def _require(fits: bool, name: str, *tensors: Tensor | None) -> None:
+    """Raise `ValueError` unless a kernel may compute with these tensors. It trusts the sizes that it is given."""
+    given = [one for one in tensors if one is not None]
+    if fits and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in given):
+        return
+    listed = ", ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in given)
+    raise ValueError(f"{name}: these tensors do not fit the kernel: {listed}")
+
+
+def _are_contiguous(*tensors: Tensor | None) -> bool:
+    return all(one is None or one.is_contiguous() for one in tensors)
+
+
 def _run(name: str, *arguments: Any) -> None:
-    """Run a kernel with the threads of torch. It trusts the sizes it is given: callers check them."""
+    """Run a kernel with the threads of torch.
+
+    Raises `MemoryError` if there is no memory for what it computes in between.
+    """
     plain = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
-    _compiled_kernels()[name](*plain, torch.get_num_threads())
+    if _compiled_kernels()[name](*plain, torch.get_num_threads()):
+        raise MemoryError(f"no memory for the kernel {name}")
 
 
 class _Packed:
@@ -88,6 +108,7 @@ class _Packed:
     def __init__(self, weight_OI: Tensor) -> None:
         self.weight = weight_OI
         self._packed: dict[str, tuple[tuple[int, int], Tensor]] = {}
+        self._sum: int | None = None  # of the weight's numbers when it was packed; not taken of one that trains
 
     def forward(self) -> Tensor:
         """For the output."""
@@ -106,16 +127,51 @@ class _Packed:
                 packed = torch.empty(weight_OI.numel(), dtype=torch.bfloat16)
             _run(kernel, weight_OI, packed, *weight_OI.shape)
             self._packed[kernel] = found = (state, packed)
+            self._sum = None if weight_OI.requires_grad else _sum_of_bits(weight_OI)
         return found[1]
 
+    def check(self) -> None:
+        """Forget what was packed unless the weight has the same numbers still. See `check_packed_weights`."""
+        if self._packed and (self._sum is None or self._sum != _sum_of_bits(self.weight)):
+            self._packed.clear()
 
+
+def _sum_of_bits(weight_OI: Tensor) -> int:
+    return int(weight_OI.detach().view(torch.int64).sum())
+
+
+# Of the layers that the kernels may compute; forgotten with the layer.
 _packed_weights: weakref.WeakKeyDictionary[nn.Linear, _Packed] = weakref.WeakKeyDictionary()
 
 
+def use_packed_weights(model: nn.Module, memory: int | None = None) -> int:
+    """Let the kernels compute the linear layers of `model`; returns the number of layers.
+
+    None where there are no matrix units, or where two packed copies of all weights are more than an eighth of `memory`
+    bytes (by default, of this machine's): the model and its activations need the rest.
+    """
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    size = 2 * sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+    if not are_usable() or size > (psutil.virtual_memory().total if memory is None else memory) / _MEMORY_SHARE:
+        return 0
+    for layer in layers:
+        _packed_weights[layer] = _Packed(layer.weight)
+    return len(layers)
+
+
+def check_packed_weights(model: nn.Module) -> None:
+    """Pack weights of `model` again that have changed since they were packed. Call it before a task begins.
+
+    The version counter of a tensor does not say all: PEFT merges adapters into `weight.data`, which it does not count.
+    """
+    for layer in model.modules():
+        if type(layer) is nn.Linear and (packed := _packed_weights.get(layer)) is not None:
+            packed.check()
+
+
 def _packed(layer: nn.Linear) -> _Packed:
-    """The packed weight of `layer`; forgotten with the layer."""
-    found = _packed_weights.get(layer)
-    if found is None or found.weight is not layer.weight:
+    found = _packed_weights[layer]
+    if found.weight is not layer.weight:
         found = _packed_weights[layer] = _Packed(layer.weight)
     return found
 
@@ -141,7 +197,7 @@ class Projection:
         weight_OI = self.layer.weight
         tensors = [one for one in (like, weight_OI, bias, *low_rank) if one is not None]
         return (
-            are_usable()
+            self.layer in _packed_weights
             and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
             and all(one.is_contiguous() for one in tensors)
             and not any(width % BLOCK for width in weight_OI.shape)
@@ -157,13 +213,18 @@ class Projection:
     def forward(self, x_BTI: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """`before` + y, the bits that were drawn, and what else the backward pass needs."""
         features_O, features_I = self.layer.weight.shape
+        shape = (*x_BTI.shape[:-1], features_O)
+        fits = x_BTI.shape[-1] == features_I and (before is None or before.shape == shape)
+        _require(fits and self.fits(x_BTI) and _are_contiguous(before), "linear", x_BTI, before)
         tokens, packed, bias = x_BTI.numel() // features_I, _packed(self.layer).forward(), self.layer.bias
-        y = x_BTI.new_empty((*x_BTI.shape[:-1], features_O))
+        y = x_BTI.new_empty(shape)
         if self.a_RI is None:
             _run("linear", x_BTI, packed, bias, before, y, tokens, features_I, features_O)
             return y, None, None
         rank = len(self.a_RI)
         kept = None if self.draw_kept is None else self.draw_kept(x_BTI)
+        if kept is not None and kept.numel() * 8 != x_BTI.numel():
+            raise ValueError(f"linear: {8 * kept.numel()} bits for {x_BTI.numel()} numbers")
         narrow_NP = x_BTI.new_empty((tokens, -(-rank // BLOCK) * BLOCK))
         given = (x_BTI, packed, bias, self.a_RI, self.b_OR, kept, self.scale, before)
         _run("low_rank", *given, y, narrow_NP, tokens, features_I, features_O, rank)
@@ -184,6 +245,8 @@ class Projection:
         """
         kept, narrow_NP = drawn
         features_O, features_I = self.layer.weight.shape
+        fits = gradient.shape == (*x.shape[:-1], features_O) and (grad_x is None or grad_x.shape == x.shape)
+        _require(fits and _are_contiguous(gradient, x, grad_x), "linear", gradient, x, grad_x)
         tokens, before = x.numel() // features_I, grad_x if add else None
         if self.a_RI is None:
             if grad_x is not None:
@@ -234,6 +297,8 @@ def normed(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]
 
     Rounded as in Llama. Contiguous bf16 with a width that is a multiple of 32.
     """
+    fits = weight_D.shape == x.shape[-1:] and not x.shape[-1] % BLOCK and x.numel() > 0
+    _require(fits and _are_contiguous(x, weight_D), "norm", x, weight_D)
     y, rows = torch.empty_like(x), x.numel() // x.shape[-1]
     scale = torch.empty(rows, dtype=torch.float32)
     _run("norm", x, weight_D, y, scale, epsilon, rows, x.shape[-1])
@@ -242,6 +307,9 @@ def normed(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]
 
 def normed_back(before: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
     """`before` plus the gradient of x."""
+    fits = before.shape == gradient.shape == x.shape and weight_D.shape == x.shape[-1:] and not x.shape[-1] % BLOCK
+    fits = fits and len(scale) * x.shape[-1] == x.numel()
+    _require(fits and _are_contiguous(before, gradient, x, weight_D), "norm", before, gradient, x, weight_D)
     grad_x = torch.empty_like(x)
     _run("norm_back", gradient, x, weight_D, scale, before, grad_x, len(scale), x.shape[-1])
     return grad_x
@@ -252,6 +320,8 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
 
     A multiple of 32 numbers in contiguous bf16.
     """
+    fits = gate.shape == up.shape and not gate.numel() % BLOCK
+    _require(fits and _are_contiguous(gate, up), "gate", gate, up)
     y = torch.empty_like(gate)
     _run("gate_product", gate, up, y, gate.numel())
     return y
@@ -259,6 +329,8 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
 
 def gated_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of gate and up."""
+    fits = gradient.shape == gate.shape == up.shape and not gate.numel() % BLOCK
+    _require(fits and _are_contiguous(gradient, gate, up), "gate", gradient, gate, up)
     grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
     _run("gate_product_back", gradient, gate, up, grad_gate, grad_up, gate.numel())
     return grad_gate, grad_up
@@ -267,8 +339,9 @@ def gated_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tens
 def attended(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """y = softmax(scale * q k' + causal mask) v, and what the backward pass needs of the weights.
 
-    y (B, H, T, W) is in the memory order (B, T, H, W). The tensors must be supported (`attends`).
+    y (B, H, T, W) is in the memory order (B, T, H, W). Raises `ValueError` for tensors that do not fit the kernel.
     """
+    _require(attends(q_BHTW, k_BKSW, v_BKSW) and scale > 0, "attention", q_BHTW, k_BKSW, v_BKSW)
     rows, heads, queries, width = q_BHTW.shape
     y_BHTW = q_BHTW.new_empty((rows, queries, heads, width)).transpose(1, 2)
     logs_BHT = torch.empty((rows, heads, queries), dtype=torch.float32)
@@ -288,6 +361,9 @@ def attended_back(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v, in the memory order (B, T, H, W): projections then need no copies."""
+    fits = attends(q_BHTW, k_BKSW, v_BKSW) and gradient_BHTW.shape == y_BHTW.shape == q_BHTW.shape
+    fits = fits and logs_BHT.shape == q_BHTW.shape[:3] and gradient_BHTW.stride(-1) == y_BHTW.stride(-1) == 1
+    _require(fits, "attention", gradient_BHTW, q_BHTW, k_BKSW, v_BKSW, y_BHTW)
     tensors = (q_BHTW, k_BKSW, v_BKSW, y_BHTW)
     order = torch.contiguous_format
     grads = [torch.empty_like(one.transpose(1, 2), memory_format=order).transpose(1, 2) for one in tensors[:3]]
@@ -304,6 +380,10 @@ def attended_new(q_BHW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, starts_B: Tensor
     """
     rows, heads, width = q_BHW.shape
     _, shared, keys, _ = k_BKSW.shape
+    fits = attends(q_BHW[:, :, None], k_BKSW, v_BKSW, most_keys=None) and q_BHW.is_contiguous()
+    fits = fits and heads // shared <= MAX_GROUP and starts_B.shape == (rows,) and starts_B.dtype == torch.int64
+    fits = fits and bool(((starts_B >= 0) & (starts_B < keys)).all()) and scale > 0
+    _require(fits, "attention", q_BHW, k_BKSW, v_BKSW)
     y_BHW = torch.empty_like(q_BHW)
     strides = _strides(k_BKSW, v_BKSW)
     given = (q_BHW, k_BKSW, v_BKSW, y_BHW, ctypes.addressof(strides), starts_B, scale)
@@ -332,6 +412,24 @@ class _Attention(torch.autograd.Function):
         return *attended_back(gradient.transpose(1, 2), q, k, v, y, logs, ctx.scale), None
 
 
+def attends(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, most_keys: int | None = MAX_KEYS) -> bool:
+    """Whether the attention kernels support queries, keys and values of these shapes."""
+    rows, heads, queries, width = q_BHTW.shape
+    shape = k_BKSW.shape
+    return (
+        shape == v_BKSW.shape
+        and shape[0] == rows > 0
+        and shape[3] == width
+        and not width % BLOCK
+        and 0 < queries <= shape[2]
+        and (most_keys is None or shape[2] <= most_keys)
+        and shape[1] > 0
+        and heads > 0
+        and not heads % shape[1]
+        and all(one.stride(-1) == 1 for one in (q_BHTW, k_BKSW, v_BKSW))
+    )
+
+
 def _strides(*tensors: Tensor) -> Any:
     flat = [stride for one in tensors for stride in one.stride()[:3]]
     return (ctypes.c_long * len(flat))(*flat)
@@ -339,20 +437,9 @@ def _strides(*tensors: Tensor) -> Any:
 
 def attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> Tensor | None:
     """Causal attention (B, T, H, W) of the last T positions; None if the kernels do not support these tensors."""
-    rows, heads, queries, width = q_BHTW.shape
-    fits = (
-        are_usable()
-        and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in (q_BHTW, k_BKSW, v_BKSW))
-        and all(one.stride(-1) == 1 for one in (q_BHTW, k_BKSW, v_BKSW))
-        and k_BKSW.shape == v_BKSW.shape
-        and k_BKSW.shape[0] == rows
-        and k_BKSW.shape[-1] == width
-        and not width % BLOCK
-        and 0 < queries <= k_BKSW.shape[2] <= MAX_KEYS
-        and not heads % k_BKSW.shape[1]
-        and scale > 0
-    )
-    if not fits:
+    tensors = (q_BHTW, k_BKSW, v_BKSW)
+    are_bf16 = all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
+    if not are_usable() or not are_bf16 or not attends(*tensors) or scale <= 0:
         return None
     y_BTHW: Tensor = _Attention.apply(q_BHTW, k_BKSW, v_BKSW, scale)  # type: ignore[no-untyped-call]
     return y_BTHW
