@@ -33,7 +33,8 @@ from tuneoff.scores import is_score_source
 from tuneoff.spec import StudySpec
 from tuneoff.spec.row_names import MARK, method_of
 from tuneoff.spec.toml import Override
-from tuneoff.study.executor import SHARED, Observer, Observers, SilentObserver, check_executor, is_shared, open_executor
+from tuneoff.study.executor import SHARED, Observer, Observers, SilentObserver, is_shared, open_executor
+from tuneoff.study.launcher import Layout
 from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, carry_out_study, prepare
@@ -109,7 +110,7 @@ def compare(
     spec = _spec_of(study, preset, methods, rows, options, predictions)
     place = Path("runs") / spec.name if output is None else output if url_of(output) else Path(output).expanduser()
     limits = _limits(budget, equal, workers)
-    check_executor(engine)
+    open_executor(engine, Layout(limits.workers or 1))  # its settings are checked before anything is measured
     tracked = [report_to] if isinstance(report_to, str) else report_to
     with (
         placed(place, warnings.warn) as folder,

@@ -274,12 +274,12 @@ def check(asked: _Comparison) -> int:
     from tuneoff.cli.checks import items_as_text
     from tuneoff.results.store import placed
     from tuneoff.study.checklist import look_at
-    from tuneoff.study.executor import check_executor
+    from tuneoff.study.executor import open_executor
+    from tuneoff.study.launcher import Layout
 
     require_tune("tuneoff check")
     flags = asked.flags
-    flags.limits()
-    check_executor(flags.engine)
+    open_executor(flags.engine, Layout(flags.limits().workers or 1))
     probe = flags.budget is not None or flags.equal == "time"
     with placed(asked.folder, say) as folder:
         items = list(look_at(asked.spec, folder, probe=probe))

@@ -20,7 +20,7 @@ from tuneoff.prompts import field_names
 from tuneoff.results.study_state import Effort
 from tuneoff.spec import StudySpec
 from tuneoff.study.executor import open_executor
-from tuneoff.study.launcher import WHOLE_MACHINE
+from tuneoff.study.launcher import Layout
 from tuneoff.study.progress import Progress
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 from tuneoff.study.speed_probe import speed_lines
@@ -66,12 +66,11 @@ def plan_study(
     `held` keeps the folder's lock, see `prepare`. Raises `UserError` for what cannot be carried out.
     """
     limits = flags.limits()
-    open_executor(flags.engine, WHOLE_MACHINE)  # its settings are looked at before anything is measured
+    open_executor(flags.engine, Layout(limits.workers or 1))  # its settings are checked before anything is measured
     with Progress(len(spec.models) * len(spec.methods), quiet=flags.quiet) as progress:
         prepared = prepare(
             spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress, held=held, notify=say
         )
-    open_executor(flags.engine, prepared.layout)
     if not flags.quiet and prepared.speeds is not None:
         if prepared.speeds_age is not None:
             say(f"speeds measured {format_duration(prepared.speeds_age)} ago on this machine are used again")

@@ -112,7 +112,7 @@ class GradientAccumulator:
         self._optimizer, self._parts, self._group = optimizer, parts, group
         # Each process has as much to do, where that is possible.
         self._multiple = math.lcm(self._workers.multiple, group.size)
-        self._tokens = self._workers.tokens_of_a_pass(tokens)
+        self._tokens = max(1, tokens // self._workers.token_divisor)
         self._ordered = OrderedGradients(optimizer.parameters, optimizer.accumulate)
         self._draws_random_numbers: bool | None = None
 

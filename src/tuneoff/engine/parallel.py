@@ -82,6 +82,8 @@ class ParallelWorkers:
         count: number of workers.
         multiple: work is split into a multiple of this many micro-batches. It does not depend on the number of threads,
             because the random draws of a micro-batch (dropout masks) must be the same for every number.
+        token_divisor: a forward pass may hold the configured number of tokens divided by this number. Two concurrent
+            passes then hold the configured number.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -89,18 +91,8 @@ class ParallelWorkers:
         self._threads = torch.get_num_threads()
         self.multiple = 1 if has_one_worker(device, dtype) else _MAX_WORKERS
         self.count = min(self._threads, self.multiple)
-        self._on_matrix_units = device.type == "cpu" and self.multiple == 1
+        self.token_divisor = 2 if self.multiple > 1 else 1
         self._threads_per_worker = max(1, self._threads // self.count)
-
-    def tokens_of_a_pass(self, configured: int) -> int:
-        """Limit for the tokens of a forward pass. Two concurrent passes hold the configured number.
-
-        With matrix units a pass holds twice as many: smaller ones waste more there, and a layer that is one function
-        keeps half as much for each token (docs/lab_log.md).
-        """
-        if self._on_matrix_units:
-            return 2 * configured
-        return max(1, configured // 2) if self.multiple > 1 else configured
 
     def map(
         self,

@@ -133,7 +133,7 @@ def _validation_loss(
         return loss, sum(len(row.target) for row in micro_batch)
 
     overhead = count_virtual_tokens(adapted) if shared is None else -shared.tokens
-    micro_batches = split_micro_batches(rows, workers.tokens_of_a_pass(tokens), overhead, workers.multiple)
+    micro_batches = split_micro_batches(rows, max(1, tokens // workers.token_divisor), overhead, workers.multiple)
     losses = workers.map(work, micro_batches, group.share(len(micro_batches)), sequential=sequential)
     loss, count = group.sum(sum(float(loss) for loss, _ in losses), sum(count for _, count in losses))
     return loss / count

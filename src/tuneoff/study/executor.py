@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import functools
 import queue
 import signal
 import tempfile
@@ -563,10 +562,11 @@ EXECUTORS: Registry[MakeExecutor] = Registry(
 )
 
 
-def check_executor(engine: str) -> Callable[[Layout], Executor]:
-    """What makes the executor `engine`, `NAME` or `NAME:SETTING=VALUE,...`.
+def open_executor(engine: str, layout: Layout) -> Executor:
+    """The executor `engine`, `NAME` or `NAME:SETTING=VALUE,...`, for runs that share the machine as `layout` says.
 
-    Raises `UserError` for an unknown name or setting, or for a package that cannot be used.
+    Nothing begins before it is entered, so its settings can be checked with this. Raises `UserError` for an unknown
+    name or setting, or for an executor or package that cannot be used here.
     """
     name, _, text = (engine, "", "") if engine in EXECUTORS else engine.partition(":")
     if name not in EXECUTORS:
@@ -579,13 +579,7 @@ def check_executor(engine: str) -> Callable[[Layout], Executor]:
             listed = f"{', '.join(known)}" if known else "none"
             raise UserError(f"--engine {engine}: {name} does not have the setting {setting!r} (it has: {listed})")
         settings[key] = value
-    return functools.partial(make, **settings) if settings else make
-
-
-def open_executor(engine: str, layout: Layout) -> Executor:
-    """The executor `engine` for runs that share the machine as `layout` says. Raises `UserError` as `check_executor`
-    does, or if the executor cannot be used here."""
-    return check_executor(engine)(layout)
+    return make(layout, **settings)
 
 
 def is_shared(engine: str) -> bool:

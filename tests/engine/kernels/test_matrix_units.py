@@ -16,6 +16,7 @@ from tuneoff.engine.kernels.matrix_units import Projection, attended, attended_b
 
 needs_units = pytest.mark.skipif(not matrix_units.are_usable(), reason="this processor has no matrix units")
 BF16 = torch.bfloat16
+CPU = torch.device("cpu")
 P = 0.25
 
 
@@ -31,7 +32,7 @@ def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
 
 def known(layer: nn.Linear) -> nn.Linear:
     """A layer that the kernels may compute."""
-    matrix_units.use_packed_weights(layer)
+    matrix_units.use_packed_weights(layer, CPU)
     return layer
 
 
@@ -267,19 +268,38 @@ def test_weights_are_packed_where_there_is_memory_for_it() -> None:
     """Two copies in an eighth of the memory."""
     layer, x = nn.Linear(64, 32, bias=False).to(BF16).requires_grad_(False), normal(4, 64)
     size = 2 * 64 * 32 * 2
-    assert matrix_units.use_packed_weights(layer, memory=8 * size - 1) == 0
+    assert matrix_units.use_packed_weights(layer, CPU, memory=8 * size - 1) == 0
     assert linear(Projection(layer), x) is None
-    assert matrix_units.use_packed_weights(nn.Sequential(layer, nn.ReLU()), memory=8 * size) == 1
+    assert matrix_units.use_packed_weights(nn.Sequential(layer, nn.ReLU()), CPU, memory=8 * size) == 1
     assert linear(Projection(layer), x) is not None
 
 
 @needs_units
-def test_memory_that_runs_out_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix_units, "_compiled_kernels", lambda: {"linear": lambda *_given: 1})
-    case = Case(4, 32, 32, 0, bias=False, drops=False)
-    monkeypatch.setattr(matrix_units._Packed, "forward", lambda _packed: case.x)
-    with pytest.raises(MemoryError, match="linear"):
-        linear(case.projection, case.x)
+def test_memory_that_runs_out_is_an_error() -> None:
+    """The buffers of a kernel do not fit into the address space that is left; afterwards smaller work goes on."""
+    done = subprocess.run([sys.executable, "-c", TOO_LARGE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["weight_gradient", "64"]), done.stderr[-2000:]
+
+
+TOO_LARGE = """
+import resource
+import torch
+from tuneoff.engine.kernels import matrix_units as units
+
+layer = torch.nn.Linear(576, 1536, bias=False, dtype=torch.bfloat16)
+units.use_packed_weights(layer, torch.device("cpu"))
+projection = units.Projection(layer)
+x, gradient = torch.zeros(60000, 576, dtype=torch.bfloat16), torch.zeros(60000, 1536, dtype=torch.bfloat16)
+projection.forward(x[:64])
+projection.backward(gradient[:64], x[:64], (None, None), None)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))  # the buffers take 2**28
+try:
+    projection.backward(gradient, x, (None, None), None)
+except MemoryError as error:
+    print(str(error).split()[-1])
+print(len(projection.forward(x[:64])[0]))
+"""
 
 
 @needs_units
@@ -351,7 +371,7 @@ for _ in range(60):
     layer.weight = nn.Parameter(made(outputs, features), requires_grad=not rank and rng.random() < 0.5)
     if layer.bias is not None:
         layer.bias = nn.Parameter(made(outputs), requires_grad=False)
-    units.use_packed_weights(layer)
+    units.use_packed_weights(layer, torch.device("cpu"))
     a, b = (made(rank, features), made(outputs, rank)) if rank else (None, None)
     draw = (lambda x: made(x.numel() // 8, dtype=torch.uint8)) if drops else None
     projection = units.Projection(layer, a, b, 1.0, draw)

@@ -19,6 +19,6 @@ def use_fast_paths(model: nn.Module, device: torch.device) -> None:
     """
     use_fused_activations(model)
     use_fused_layers(model, device)
-    if device.type == "cpu" and use_packed_weights(model):
+    if use_packed_weights(model, device):
         use_whole_layers(model, device)
     use_causal_attention(model, device)

@@ -38,7 +38,7 @@ from tuneoff.engine.kv_cache import PreallocatedLayer
 
 def use_whole_layers(model: nn.Module, device: torch.device) -> int:
     """Replace the decoder layers of `model` that the kernels can compute; returns the number of replacements."""
-    if not fused.are_available(device) or not matrix_units.are_usable():
+    if not fused.are_available(device):
         return 0
     layers = [module for module in model.modules() if _is_llama_layer(module)]
     for layer in layers:
@@ -121,7 +121,7 @@ def _forward(
 ) -> Tensor:
     """Replaces `forward` of the layer, with the same arguments."""
 
-    def as_before() -> Tensor:
+    def own_path() -> Tensor:
         return original(
             hidden_states,
             attention_mask=attention_mask,
@@ -134,24 +134,22 @@ def _forward(
 
     if hidden_states.dim() == 3 and hidden_states.shape[1] == 1 and position_embeddings is not None:
         new = _forward_new(module, hidden_states, attention_mask, past_key_values, position_embeddings)
-        return as_before() if new is None else new
+        return own_path() if new is None else new
     if (
         attention_mask is not None
         or position_embeddings is None
         or hidden_states.dim() != 3
         or module.gradient_checkpointing
     ):
-        return as_before()
+        return own_path()
     x_BTD = hidden_states.contiguous()
     prefix = _prefix(past_key_values, module.self_attn.layer_idx)
-    tables = [one if one.is_contiguous() else one.contiguous() for one in position_embeddings]
-    rows, length, _ = x_BTD.shape
+    length = x_BTD.shape[1]
     fits = prefix is not None and 1 < length <= length + prefix.width <= matrix_units.MAX_KEYS
     layer = _layer(module, x_BTD) if fits else None
-    if layer is None or prefix is None or not fused.supports(x_BTD, *tables):
-        return as_before()
-    if any(one.shape not in ((1, length, layer.head_width), (rows, length, layer.head_width)) for one in tables):
-        return as_before()
+    tables = None if layer is None else _tables(position_embeddings, x_BTD, layer.head_width)
+    if layer is None or prefix is None or tables is None:
+        return own_path()
     y_BTD, keys, values = _WholeLayer.apply(  # type: ignore[no-untyped-call]
         x_BTD, *tables, prefix.keys, prefix.values, layer, *layer.parameters()
     )
@@ -173,23 +171,23 @@ def _forward_new(
         return None
     keys = states.get_seq_length() + 1
     starts_B = _starts.of(mask, len(x_B1D), keys)
-    layer = _layer(module, x_B1D.contiguous())
+    x = x_B1D.contiguous()
+    layer = _layer(module, x)
     if layer is None or starts_B is None or layer.queries_per_key > matrix_units.MAX_GROUP:
         return None
-    tables = [one.contiguous() for one in position_embeddings]
-    if any(one.dtype != x_B1D.dtype or one.shape[1:] != (1, layer.head_width) for one in tables):
+    tables = _tables(position_embeddings, x, layer.head_width)
+    if tables is None:
         return None
-    x = x_B1D.contiguous()
     q, k, v, o, gate, up, down = layer.projections
-    before, after = layer.norms
-    normed = matrix_units.normed(x, before.weight, before.variance_epsilon)[0]
+    attention_norm, mlp_norm = layer.norms
+    normed = matrix_units.normed(x, attention_norm.weight, attention_norm.variance_epsilon)[0]
     queries, new_keys, new_values = (_by_head(one.forward(normed)[0], layer.head_width) for one in (q, k, v))
     for new in (queries, new_keys):
         fused.rotated(new, new, tables[0], tables[1], back=False)
     all_keys, all_values = states.update(new_keys, new_values)
     attended = matrix_units.attended_new(queries[:, :, 0], all_keys, all_values, starts_B, layer.scale)
     middle = o.forward(attended.view(len(x), 1, -1), x)[0]
-    normed = matrix_units.normed(middle, after.weight, after.variance_epsilon)[0]
+    normed = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)[0]
     product = matrix_units.gated(gate.forward(normed)[0], up.forward(normed)[0])
     return down.forward(product, middle)[0]
 
@@ -219,6 +217,14 @@ class _Starts(threading.local):
 
 
 _starts = _Starts()
+
+
+def _tables(position_embeddings: tuple[Tensor, Tensor], x_BTD: Tensor, head_width: int) -> list[Tensor] | None:
+    """Cosines and sines, contiguous; None if the rotation's kernel does not support them."""
+    rows, length, _ = x_BTD.shape
+    tables = [one.contiguous() for one in position_embeddings]
+    fit = all(one.shape in ((1, length, head_width), (rows, length, head_width)) for one in tables)
+    return tables if fit and tables[0].shape == tables[1].shape and fused.supports(x_BTD, *tables) else None
 
 
 @dataclass(frozen=True)
@@ -265,15 +271,15 @@ class _WholeLayer(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         q, k, v, o, gate, up, down = layer.projections
-        before, after = layer.norms
+        attention_norm, mlp_norm = layer.norms
         drawn: list[Tensor | None] = []
 
-        def project(projection: Projection, x: Tensor, before: Tensor | None = None) -> Tensor:
-            y, *needed = projection.forward(x, before)
+        def project(projection: Projection, x: Tensor, residual: Tensor | None = None) -> Tensor:
+            y, *needed = projection.forward(x, residual)
             drawn.extend(needed)
             return y
 
-        normed, scales = matrix_units.normed(x_BTD, before.weight, before.variance_epsilon)
+        normed, scales = matrix_units.normed(x_BTD, attention_norm.weight, attention_norm.variance_epsilon)
         queries = _by_head(project(q, normed), layer.head_width)
         new_keys, new_values = (_by_head(project(one, normed), layer.head_width) for one in (k, v))
         del normed
@@ -282,7 +288,7 @@ class _WholeLayer(torch.autograd.Function):
         keys, values = _joined(prefix_keys, new_keys), _joined(prefix_values, new_values)
         attended, logs = matrix_units.attended(queries, keys, values, layer.scale)
         middle = project(o, _flat(attended), x_BTD)
-        normed, middle_scales = matrix_units.normed(middle, after.weight, after.variance_epsilon)
+        normed, middle_scales = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)
         gates, ups = project(gate, normed), project(up, normed)
         del normed
         product = matrix_units.gated(gates, ups)
@@ -300,7 +306,7 @@ class _WholeLayer(torch.autograd.Function):
         x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups, product = saved[:12]
         cosines, sines, *kept = saved[12:]
         layer: _Layer = ctx.layer
-        (q, k, v, o, gate, up, down), (before, after) = layer.projections, layer.norms
+        (q, k, v, o, gate, up, down), (attention_norm, mlp_norm) = layer.projections, layer.norms
         found: dict[int, tuple[Tensor | None, ...]] = {}
 
         def back(projection: Projection, gradient: Tensor, x: Tensor, grad_x: Tensor, *, add: bool = False) -> None:
@@ -312,12 +318,12 @@ class _WholeLayer(torch.autograd.Function):
         grad_product = torch.empty_like(product)
         back(down, grad_y, product, grad_product)
         grad_gates, grad_ups = matrix_units.gated_back(grad_product, gates, ups)
-        normed = matrix_units.normed(middle, after.weight, after.variance_epsilon)[0]
+        normed = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)[0]
         grad_normed = torch.empty_like(normed)
         back(gate, grad_gates, normed, grad_normed)
         back(up, grad_ups, normed, grad_normed, add=True)
         del grad_product, grad_gates, grad_ups
-        grad_middle, grad_after = _norm_back(grad_y, grad_normed, middle, after.weight, middle_scales)
+        grad_middle, grad_mlp_norm = _norm_back(grad_y, grad_normed, middle, mlp_norm.weight, middle_scales)
         grad_attended = torch.empty_like(_flat(attended))
         back(o, grad_middle, _flat(attended), grad_attended)
         grad_queries, grad_keys, grad_values = matrix_units.attended_back(
@@ -330,13 +336,13 @@ class _WholeLayer(torch.autograd.Function):
         new_keys, new_values = (_latest(grad, width) for grad in (grad_keys, grad_values))
         for grad in (grad_queries, new_keys):
             fused.rotated(grad, grad, cosines, sines, back=True)
-        normed = matrix_units.normed(x_BTD, before.weight, before.variance_epsilon)[0]
+        normed = matrix_units.normed(x_BTD, attention_norm.weight, attention_norm.variance_epsilon)[0]
         back(q, _flat(grad_queries), normed, grad_normed)
         back(k, _flat(new_keys), normed, grad_normed, add=True)
         back(v, _flat(new_values), normed, grad_normed, add=True)
-        grad_x, grad_before = _norm_back(grad_middle, grad_normed, x_BTD, before.weight, scales)
+        grad_x, grad_attention_norm = _norm_back(grad_middle, grad_normed, x_BTD, attention_norm.weight, scales)
         prefixes = (grad_keys[:, :, :width], grad_values[:, :, :width]) if ctx.has_prefix else (None, None)
-        parameters = [grad_before, grad_after, *(one for index in range(len(found)) for one in found[index])]
+        parameters = [grad_attention_norm, grad_mlp_norm, *(one for index in range(len(found)) for one in found[index])]
         return grad_x, None, None, *prefixes, None, *parameters
 
 

@@ -21,7 +21,7 @@
 
 long matrix_units_interface(void) { return INTERFACE; }
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -68,7 +68,7 @@ UNITS static inline void configure(void) {
         }                                                                                    \
     } while (0)
 
-/* GCC's own _tile_loadd does not say that it reads memory, so stores before it might be left out or come after it. */
+/* GCC's own _tile_loadd does not say that it reads memory, so earlier stores could be left out or moved behind it. */
 #define LOAD_TILE(tile, from, stride)                                                                    \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
 
@@ -270,14 +270,14 @@ UNITS static const bfloat16 *left_rows(const bfloat16 *x, long width, long rows,
     return copy;
 }
 
-/* What a product of `tokens` rows is made of: y = before + x w + bias + (kept) scale * narrow a. */
+/* What a product of `tokens` rows is made of: y = residual + x w + bias + (kept) scale * narrow a. */
 typedef struct {
     const bfloat16 *x, *weights; /* x (tokens, rows); weights packed (rows, columns) */
     const bfloat16 *bias;        /* (columns), or NULL */
     const bfloat16 *narrow, *narrow_weights; /* (tokens, rank) and packed (rank, columns), or NULL */
     const uint8_t *kept;    /* a bit for each number of y: where the narrow product is added. NULL: everywhere */
     float scale;            /* of the narrow product where `kept` is given */
-    const bfloat16 *before; /* (tokens, columns), which may be y itself; or NULL */
+    const bfloat16 *residual; /* (tokens, columns), which may be y itself; or NULL */
     bfloat16 *y;            /* (tokens, columns) */
     long tokens, rows, columns, rank;
 } Product;
@@ -300,9 +300,9 @@ UNITS static inline void store_block(const Product *p, long token, long column, 
             high = _mm512_mask3_fmadd_ps(_mm512_load_ps(added + row * 32 + 16), scale, high, (__mmask16)(bits >> 16));
         }
         if (p->bias) low = _mm512_add_ps(low, bias_low), high = _mm512_add_ps(high, bias_high);
-        if (p->before) {
-            low = _mm512_add_ps(low, widened(_mm256_loadu_si256((const __m256i *)(p->before + at))));
-            high = _mm512_add_ps(high, widened(_mm256_loadu_si256((const __m256i *)(p->before + at + 16))));
+        if (p->residual) {
+            low = _mm512_add_ps(low, widened(_mm256_loadu_si256((const __m256i *)(p->residual + at))));
+            high = _mm512_add_ps(high, widened(_mm256_loadu_si256((const __m256i *)(p->residual + at + 16))));
         }
         _mm512_storeu_si512(p->y + at, rounded(low, high));
     }
@@ -369,9 +369,9 @@ UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bflo
     _tile_release();
 }
 
-/* sums (rank, columns) of float = scale * narrow' x over all tokens. `turned` is narrow' in left tiles. Columns are
+/* sums (rank, columns) of float = scale * narrow' x over all tokens. `transposed` is narrow' in left tiles. Columns are
  * divided among the threads. */
-UNITS static void narrow_gradient_part(const bfloat16 *turned, const bfloat16 *x, const uint8_t *kept, float scale,
+UNITS static void narrow_gradient_part(const bfloat16 *transposed, const bfloat16 *x, const uint8_t *kept, float scale,
                                        bfloat16 *gradient, long by_column, long tokens, long columns, long rank,
                                        long real_rank, long from, long to) {
     ALIGNED float sums[1024];
@@ -387,7 +387,7 @@ UNITS static void narrow_gradient_part(const bfloat16 *turned, const bfloat16 *x
                 const uint8_t *bits = kept ? kept + (token * columns + column) / 8 : NULL;
                 bfloat16 *here = packed + (block & 1) * PACKED_BLOCK;
                 pack_rows(x + token * columns + column, columns, tokens - token, bits, columns / 8, here);
-                const bfloat16 *left = turned + (block * rank + first) * BLOCK;
+                const bfloat16 *left = transposed + (block * rank + first) * BLOCK;
                 LOAD_TILE(4, left, 64);
                 LOAD_TILE(6, here, 64);
                 _tile_dpbf16ps(0, 4, 6);
@@ -416,12 +416,12 @@ UNITS static void narrow_gradient_part(const bfloat16 *turned, const bfloat16 *x
 }
 
 /* Left tiles of narrow' : for each block of 32 tokens, `rank` rows of 32 tokens. */
-UNITS static void turn_part(const bfloat16 *narrow, bfloat16 *turned, long tokens, long rank, long from, long to) {
+UNITS static void transpose_narrow_part(const bfloat16 *narrow, bfloat16 *transposed, long tokens, long rank, long from, long to) {
     ALIGNED bfloat16 packed[PACKED_BLOCK];
     for (long block = from; block < to; block++)
         for (long first = 0; first < rank; first += BLOCK) {
             pack_rows(narrow + block * BLOCK * rank + first, rank, tokens - block * BLOCK, NULL, 0, packed);
-            transpose_packed(packed, turned + (block * rank + first) * BLOCK);
+            transpose_packed(packed, transposed + (block * rank + first) * BLOCK);
         }
 }
 
@@ -434,19 +434,19 @@ static void multiply(const Product *p, long threads) {
         FOR_EACH_THREAD(blocks, threads, multiply_part(p, from, to, 0, panels));
 }
 
-/* y (tokens, columns) = before + x (tokens, rows) w + bias, with packed weights. */
-long linear(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *before, bfloat16 *y,
+/* y (tokens, columns) = residual + x (tokens, rows) w + bias, with packed weights. */
+long linear(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *residual, bfloat16 *y,
             long tokens, long rows, long columns, long threads) {
-    Product p = {.x = x, .weights = weights, .bias = bias, .before = before, .y = y,
+    Product p = {.x = x, .weights = weights, .bias = bias, .residual = residual, .y = y,
                  .tokens = tokens, .rows = rows, .columns = columns};
     multiply(&p, threads);
     return finish();
 }
 
-/* y = before + x w + bias + narrow b, narrow = scale * (kept x) a. a (real_rank, rows) and b (columns, real_rank) are
+/* y = residual + x w + bias + narrow b, narrow = scale * (kept x) a. a (real_rank, rows) and b (columns, real_rank) are
  * plain. */
 long low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, const bfloat16 *a, const bfloat16 *b,
-              const uint8_t *kept, float scale, const bfloat16 *before, bfloat16 *y, bfloat16 *narrow,
+              const uint8_t *kept, float scale, const bfloat16 *residual, bfloat16 *y, bfloat16 *narrow,
               long tokens, long rows, long columns, long real_rank, long threads) {
     long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens);
     bfloat16 *packed_a = scratch(PACKED_FACTORS, (size_t)(rows + columns) * rank * sizeof *packed_a);
@@ -455,7 +455,7 @@ long low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, 
     pack_weights_part(a, packed_a, real_rank, rows, 0, blocks_of(real_rank));
     pack_weights_part(b, packed_b, columns, real_rank, 0, blocks_of(columns));
     Product p = {.x = x, .weights = weights, .bias = bias, .narrow = narrow, .narrow_weights = packed_b,
-                 .before = before, .y = y, .tokens = tokens, .rows = rows, .columns = columns, .rank = rank};
+                 .residual = residual, .y = y, .tokens = tokens, .rows = rows, .columns = columns, .rank = rank};
     FOR_EACH_THREAD(blocks, smaller(threads, blocks),
                     narrow_part(x, kept, packed_a, scale, narrow, tokens, rows, rank, from, to));
     multiply(&p, threads);
@@ -463,17 +463,17 @@ long low_rank(const bfloat16 *x, const bfloat16 *weights, const bfloat16 *bias, 
 }
 
 /* Gradients of `low_rank`, where `weights` is now packed (columns, rows) and `narrow` (tokens, rank) was kept:
- *   back = g b,  grad_x = before + g w + (kept) scale * back a,  grad_a = scale * back' (kept x),  grad_b = g' narrow.
+ *   back = g b,  grad_x = residual + g w + (kept) scale * back a,  grad_a = scale * back' (kept x),  grad_b = g' narrow.
  * grad_x may be NULL. */
 long low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights, const bfloat16 *a, const bfloat16 *b,
-                   const uint8_t *kept, float scale, const bfloat16 *narrow, const bfloat16 *before, bfloat16 *grad_x,
+                   const uint8_t *kept, float scale, const bfloat16 *narrow, const bfloat16 *residual, bfloat16 *grad_x,
                    bfloat16 *grad_a, bfloat16 *grad_b, long tokens, long rows, long columns, long real_rank,
                    long threads) {
     long rank = blocks_of(real_rank) * BLOCK, blocks = blocks_of(tokens), padded = blocks * BLOCK;
     size_t size = (size_t)(rows + columns + 3 * padded) * rank * sizeof(bfloat16);
     bfloat16 *packed_a = scratch(PACKED_FACTORS, size), *packed_b = packed_a + rows * rank;
     if (!packed_a) return finish();
-    bfloat16 *back = packed_b + columns * rank, *turned = back + padded * rank, *turned_back = turned + padded * rank;
+    bfloat16 *back = packed_b + columns * rank, *transposed = back + padded * rank, *back_transposed = transposed + padded * rank;
     pack_transposed_part(a, packed_a, real_rank, rows, 0, rows / BLOCK);
     /* b (columns, real_rank) as it is; its rows are shorter than a block where the rank is no multiple of 32 */
     for (long block = 0; block < columns / BLOCK; block++)
@@ -486,26 +486,26 @@ long low_rank_back(const bfloat16 *g, const bfloat16 *x, const bfloat16 *weights
                       packed_b + (first / BLOCK * (columns / BLOCK) + block) * PACKED_BLOCK);
         }
     Product p = {.x = g, .weights = weights, .narrow = back, .narrow_weights = packed_a, .kept = kept, .scale = scale,
-                 .before = before, .y = grad_x, .tokens = tokens, .rows = columns, .columns = rows, .rank = rank};
+                 .residual = residual, .y = grad_x, .tokens = tokens, .rows = columns, .columns = rows, .rank = rank};
     float forward_scale = kept ? 1.0f : scale; /* without dropout the scale is part of `back` */
     FOR_EACH_THREAD(blocks, smaller(threads, blocks), {
         narrow_part(g, NULL, packed_b, forward_scale, back, tokens, columns, rank, from, to);
-        turn_part(narrow, turned, tokens, rank, from, to);
-        turn_part(back, turned_back, tokens, rank, from, to);
+        transpose_narrow_part(narrow, transposed, tokens, rank, from, to);
+        transpose_narrow_part(back, back_transposed, tokens, rank, from, to);
     });
     if (grad_x) multiply(&p, threads);
     FOR_EACH_THREAD((rows + columns) / BLOCK, threads, {
         long split = columns / BLOCK;
-        narrow_gradient_part(turned, g, NULL, 1.0f, grad_b, 1, tokens, columns, rank, real_rank, smaller(from, split),
+        narrow_gradient_part(transposed, g, NULL, 1.0f, grad_b, 1, tokens, columns, rank, real_rank, smaller(from, split),
                              smaller(to, split));
-        narrow_gradient_part(turned_back, x, kept, kept ? scale : 1.0f, grad_a, 0, tokens, rows, rank, real_rank,
+        narrow_gradient_part(back_transposed, x, kept, kept ? scale : 1.0f, grad_a, 0, tokens, rows, rank, real_rank,
                              from > split ? from - split : 0, to > split ? to - split : 0);
     });
     return finish();
 }
 
 /* gradient (columns, rows) = g' x for g (tokens, columns) and x (tokens, rows). */
-UNITS static void turn_gradient_part(const bfloat16 *g, bfloat16 *turned, long tokens, long columns, long from, long to) {
+UNITS static void transpose_gradient_part(const bfloat16 *g, bfloat16 *transposed, long tokens, long columns, long from, long to) {
     ALIGNED bfloat16 packed[PACKED_BLOCK], tiles[PACKED_BLOCK];
     long width = blocks_of(tokens) * BLOCK;
     for (long panel = from; panel < to; panel++)
@@ -513,7 +513,7 @@ UNITS static void turn_gradient_part(const bfloat16 *g, bfloat16 *turned, long t
             pack_rows(g + block * BLOCK * columns + panel * BLOCK, columns, tokens - block * BLOCK, NULL, 0, packed);
             transpose_packed(packed, tiles);
             for (long row = 0; row < BLOCK; row++)
-                _mm512_storeu_si512(turned + (panel * BLOCK + row) * width + block * BLOCK,
+                _mm512_storeu_si512(transposed + (panel * BLOCK + row) * width + block * BLOCK,
                                     _mm512_load_si512(tiles + row * BLOCK));
         }
 }
@@ -521,12 +521,12 @@ UNITS static void turn_gradient_part(const bfloat16 *g, bfloat16 *turned, long t
 long weight_gradient(const bfloat16 *g, const bfloat16 *x, bfloat16 *gradient, long tokens, long rows, long columns,
                      long threads) {
     long width = blocks_of(tokens) * BLOCK;
-    bfloat16 *turned = scratch(TURNED, (size_t)(rows + columns) * width * sizeof *turned);
-    if (!turned) return finish();
-    bfloat16 *packed = turned + columns * width;
-    FOR_EACH_THREAD(columns / BLOCK, threads, turn_gradient_part(g, turned, tokens, columns, from, to));
+    bfloat16 *transposed = scratch(TURNED, (size_t)(rows + columns) * width * sizeof *transposed);
+    if (!transposed) return finish();
+    bfloat16 *packed = transposed + columns * width;
+    FOR_EACH_THREAD(columns / BLOCK, threads, transpose_gradient_part(g, transposed, tokens, columns, from, to));
     FOR_EACH_THREAD(rows / BLOCK, threads, pack_transposed_part(x, packed, tokens, rows, from, to));
-    Product p = {.x = turned, .weights = packed, .y = gradient, .tokens = columns, .rows = width, .columns = rows};
+    Product p = {.x = transposed, .weights = packed, .y = gradient, .tokens = columns, .rows = width, .columns = rows};
     multiply(&p, threads);
     return finish();
 }
@@ -618,10 +618,10 @@ long norm(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales,
 }
 
 UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight,
-                                 const float *scales, const bfloat16 *before, bfloat16 *grad_x, long width, long from,
+                                 const float *scales, const bfloat16 *residual, bfloat16 *grad_x, long width, long from,
                                  long to) {
     for (long row = from; row < to; row++) {
-        const bfloat16 *g = gradient + row * width, *in = x + row * width, *sum_before = before + row * width;
+        const bfloat16 *g = gradient + row * width, *in = x + row * width, *residual_row = residual + row * width;
         __m512 dot = _mm512_setzero_ps();
         for (long i = 0; i < width; i += 16)
             dot = _mm512_fmadd_ps(_mm512_mul_ps(widened_at(g + i), widened_at(weight + i)), widened_at(in + i), dot);
@@ -633,18 +633,18 @@ UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, co
                 long at = i + 16 * half;
                 __m512 part = _mm512_mul_ps(widened_at(g + at), widened_at(weight + at));
                 part = _mm512_fnmadd_ps(widened_at(in + at), along, part);
-                sum[half] = _mm512_fmadd_ps(part, scale, widened_at(sum_before + at));
+                sum[half] = _mm512_fmadd_ps(part, scale, widened_at(residual_row + at));
             }
             _mm512_storeu_si512(grad_x + row * width + i, rounded(sum[0], sum[1]));
         }
     }
 }
 
-/* grad_x = before, which may be grad_x itself, plus the gradient of x. */
+/* grad_x = residual, which may be grad_x itself, plus the gradient of x. */
 long norm_back(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight, const float *scales,
-               const bfloat16 *before, bfloat16 *grad_x, long rows, long width, long threads) {
+               const bfloat16 *residual, bfloat16 *grad_x, long rows, long width, long threads) {
     FOR_EACH_THREAD(rows, smaller(threads, rows),
-                    norm_back_part(gradient, x, weight, scales, before, grad_x, width, from, to));
+                    norm_back_part(gradient, x, weight, scales, residual, grad_x, width, from, to));
     return finish();
 }
 
@@ -777,19 +777,19 @@ UNITS static inline void add_transposed(const bfloat16 *x, long stride, const bf
 /* The sums over the heads of a group and all queries are in tiles, so weights and their gradients of a group are kept. */
 UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *scores, long row, long group) {
     long blocks = blocks_of(a->keys), per_group = a->heads / a->shared, width = a->width;
-    long queries = blocks_of(a->length), span = blocks * BLOCK, states = span * width, turned = queries * BLOCK * width;
+    long queries = blocks_of(a->length), span = blocks * BLOCK, states = span * width, transposed = queries * BLOCK * width;
     bfloat16 *keys = memory, *values = keys + states, *key_states = values + states;
     bfloat16 *left = key_states + states, *left_g = left + BLOCK * width;
-    bfloat16 *q_states = left_g + BLOCK * width, *g_states = q_states + per_group * turned;
-    bfloat16 *weights = g_states + per_group * turned, *gradients = weights + per_group * queries * BLOCK * span;
+    bfloat16 *q_states = left_g + BLOCK * width, *g_states = q_states + per_group * transposed;
+    bfloat16 *weights = g_states + per_group * transposed, *gradients = weights + per_group * queries * BLOCK * span;
     float *products = scores + BLOCK * span;
     pack_positions(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, keys);
     pack_positions(a->v + place(a, V, row, group, 0), a->strides[V + 2], a->keys, width, values);
     pack_states(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, key_states);
     for (long member = 0; member < per_group; member++) {
         long head = group * per_group + member;
-        pack_states(a->q + place(a, Q, row, head, 0), a->strides[Q + 2], a->length, width, q_states + member * turned);
-        pack_states(a->g + place(a, G, row, head, 0), a->strides[G + 2], a->length, width, g_states + member * turned);
+        pack_states(a->q + place(a, Q, row, head, 0), a->strides[Q + 2], a->length, width, q_states + member * transposed);
+        pack_states(a->g + place(a, G, row, head, 0), a->strides[G + 2], a->length, width, g_states + member * transposed);
         for (long first = 0; first < a->length; first += BLOCK) {
             long here = seen_blocks(a, first), rows = smaller(BLOCK, a->length - first);
             bfloat16 *p = weights + (member * queries * BLOCK + first) * span;
@@ -840,7 +840,7 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
                     for (long query = 0; query < queries; query++)
                         if (block < seen_blocks(a, query * BLOCK))
                             add_transposed(slopes + (member * queries + query) * BLOCK * span + block * BLOCK, span,
-                                           right + member * turned + (e / BLOCK * queries + query) * PACKED_BLOCK);
+                                           right + member * transposed + (e / BLOCK * queries + query) * PACKED_BLOCK);
                 bfloat16 *to = which ? a->grad_k + place(a, GRAD_K, row, group, block * BLOCK) + e
                                      : a->grad_v + place(a, GRAD_V, row, group, block * BLOCK) + e;
                 store_sums(to, a->strides[(which ? GRAD_K : GRAD_V) + 2], a->keys - block * BLOCK, 1.0f);

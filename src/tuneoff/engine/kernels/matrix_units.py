@@ -47,8 +47,8 @@ _ARGUMENTS: dict[str, list[Any]] = {
 INTERFACE = 1
 # Widths are multiples of this number.
 BLOCK = 32
-# Packed copies may take one part of so many of the memory.
-_MEMORY_SHARE = 8
+# Packed copies may take an eighth of the memory.
+_MEMORY_DIVISOR = 8
 # Largest number of heads that share keys, for new queries: columns of a tile.
 MAX_GROUP = 16
 # Largest number of keys of the attention kernels: they hold a group's weights for all queries.
@@ -144,15 +144,17 @@ def _sum_of_bits(weight_OI: Tensor) -> int:
 _packed_weights: weakref.WeakKeyDictionary[nn.Linear, _Packed] = weakref.WeakKeyDictionary()
 
 
-def use_packed_weights(model: nn.Module, memory: int | None = None) -> int:
+def use_packed_weights(model: nn.Module, device: torch.device, memory: int | None = None) -> int:
     """Let the kernels compute the linear layers of `model`; returns the number of layers.
 
-    None where there are no matrix units, or where two packed copies of all weights are more than an eighth of `memory`
-    bytes (by default, of this machine's): the model and its activations need the rest.
+    0 on other devices than a CPU, without matrix units, and where two packed copies of all weights are more than an
+    eighth of `memory` bytes (by default, of this machine's): the model and its activations need the rest.
     """
+    if device.type != "cpu" or not are_usable():
+        return 0
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
     size = 2 * sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
-    if not are_usable() or size > (psutil.virtual_memory().total if memory is None else memory) / _MEMORY_SHARE:
+    if size > (psutil.virtual_memory().total if memory is None else memory) / _MEMORY_DIVISOR:
         return 0
     for layer in layers:
         _packed_weights[layer] = _Packed(layer.weight)
@@ -210,23 +212,23 @@ class Projection:
         """What may train."""
         return self.layer.weight, self.a_RI, self.b_OR
 
-    def forward(self, x_BTI: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`before` + y, the bits that were drawn, and what else the backward pass needs."""
+    def forward(self, x_BTI: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`residual` + y, the bits that were drawn, and what else the backward pass needs."""
         features_O, features_I = self.layer.weight.shape
         shape = (*x_BTI.shape[:-1], features_O)
-        fits = x_BTI.shape[-1] == features_I and (before is None or before.shape == shape)
-        _require(fits and self.fits(x_BTI) and _are_contiguous(before), "linear", x_BTI, before)
+        fits = x_BTI.shape[-1] == features_I and (residual is None or residual.shape == shape)
+        _require(fits and self.fits(x_BTI) and _are_contiguous(residual), "linear", x_BTI, residual)
         tokens, packed, bias = x_BTI.numel() // features_I, _packed(self.layer).forward(), self.layer.bias
         y = x_BTI.new_empty(shape)
         if self.a_RI is None:
-            _run("linear", x_BTI, packed, bias, before, y, tokens, features_I, features_O)
+            _run("linear", x_BTI, packed, bias, residual, y, tokens, features_I, features_O)
             return y, None, None
         rank = len(self.a_RI)
         kept = None if self.draw_kept is None else self.draw_kept(x_BTI)
         if kept is not None and kept.numel() * 8 != x_BTI.numel():
             raise ValueError(f"linear: {8 * kept.numel()} bits for {x_BTI.numel()} numbers")
         narrow_NP = x_BTI.new_empty((tokens, -(-rank // BLOCK) * BLOCK))
-        given = (x_BTI, packed, bias, self.a_RI, self.b_OR, kept, self.scale, before)
+        given = (x_BTI, packed, bias, self.a_RI, self.b_OR, kept, self.scale, residual)
         _run("low_rank", *given, y, narrow_NP, tokens, features_I, features_O, rank)
         return y, kept, narrow_NP
 
@@ -247,11 +249,11 @@ class Projection:
         features_O, features_I = self.layer.weight.shape
         fits = gradient.shape == (*x.shape[:-1], features_O) and (grad_x is None or grad_x.shape == x.shape)
         _require(fits and _are_contiguous(gradient, x, grad_x), "linear", gradient, x, grad_x)
-        tokens, before = x.numel() // features_I, grad_x if add else None
+        tokens, residual = x.numel() // features_I, grad_x if add else None
         if self.a_RI is None:
             if grad_x is not None:
                 packed = _packed(self.layer).backward()
-                _run("linear", gradient, packed, None, before, grad_x, tokens, features_O, features_I)
+                _run("linear", gradient, packed, None, residual, grad_x, tokens, features_O, features_I)
             if not self.layer.weight.requires_grad:
                 return None, None, None
             grad_weight_OI = torch.empty_like(self.layer.weight)
@@ -259,7 +261,17 @@ class Projection:
             return grad_weight_OI, None, None
         assert self.b_OR is not None
         grad_a_RI, grad_b_OR = torch.empty_like(self.a_RI), torch.empty_like(self.b_OR)
-        given = (gradient, x, _packed(self.layer).backward(), self.a_RI, self.b_OR, kept, self.scale, narrow_NP, before)
+        given = (
+            gradient,
+            x,
+            _packed(self.layer).backward(),
+            self.a_RI,
+            self.b_OR,
+            kept,
+            self.scale,
+            narrow_NP,
+            residual,
+        )
         sizes = (tokens, features_I, features_O, len(self.a_RI))
         _run("low_rank_back", *given, grad_x, grad_a_RI, grad_b_OR, *sizes)
         return None, grad_a_RI, grad_b_OR
@@ -305,13 +317,13 @@ def normed(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]
     return y, scale
 
 
-def normed_back(before: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
-    """`before` plus the gradient of x."""
-    fits = before.shape == gradient.shape == x.shape and weight_D.shape == x.shape[-1:] and not x.shape[-1] % BLOCK
+def normed_back(residual: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor) -> Tensor:
+    """`residual` plus the gradient of x."""
+    fits = residual.shape == gradient.shape == x.shape and weight_D.shape == x.shape[-1:] and not x.shape[-1] % BLOCK
     fits = fits and len(scale) * x.shape[-1] == x.numel()
-    _require(fits and _are_contiguous(before, gradient, x, weight_D), "norm", before, gradient, x, weight_D)
+    _require(fits and _are_contiguous(residual, gradient, x, weight_D), "norm", residual, gradient, x, weight_D)
     grad_x = torch.empty_like(x)
-    _run("norm_back", gradient, x, weight_D, scale, before, grad_x, len(scale), x.shape[-1])
+    _run("norm_back", gradient, x, weight_D, scale, residual, grad_x, len(scale), x.shape[-1])
     return grad_x
 
 
@@ -341,7 +353,7 @@ def attended(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> tu
 
     y (B, H, T, W) is in the memory order (B, T, H, W). Raises `ValueError` for tensors that do not fit the kernel.
     """
-    _require(attends(q_BHTW, k_BKSW, v_BKSW) and scale > 0, "attention", q_BHTW, k_BKSW, v_BKSW)
+    _require(supports_attention(q_BHTW, k_BKSW, v_BKSW) and scale > 0, "attention", q_BHTW, k_BKSW, v_BKSW)
     rows, heads, queries, width = q_BHTW.shape
     y_BHTW = q_BHTW.new_empty((rows, queries, heads, width)).transpose(1, 2)
     logs_BHT = torch.empty((rows, heads, queries), dtype=torch.float32)
@@ -361,7 +373,7 @@ def attended_back(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v, in the memory order (B, T, H, W): projections then need no copies."""
-    fits = attends(q_BHTW, k_BKSW, v_BKSW) and gradient_BHTW.shape == y_BHTW.shape == q_BHTW.shape
+    fits = supports_attention(q_BHTW, k_BKSW, v_BKSW) and gradient_BHTW.shape == y_BHTW.shape == q_BHTW.shape
     fits = fits and logs_BHT.shape == q_BHTW.shape[:3] and gradient_BHTW.stride(-1) == y_BHTW.stride(-1) == 1
     _require(fits, "attention", gradient_BHTW, q_BHTW, k_BKSW, v_BKSW, y_BHTW)
     tensors = (q_BHTW, k_BKSW, v_BKSW, y_BHTW)
@@ -380,7 +392,7 @@ def attended_new(q_BHW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, starts_B: Tensor
     """
     rows, heads, width = q_BHW.shape
     _, shared, keys, _ = k_BKSW.shape
-    fits = attends(q_BHW[:, :, None], k_BKSW, v_BKSW, most_keys=None) and q_BHW.is_contiguous()
+    fits = supports_attention(q_BHW[:, :, None], k_BKSW, v_BKSW, most_keys=None) and q_BHW.is_contiguous()
     fits = fits and heads // shared <= MAX_GROUP and starts_B.shape == (rows,) and starts_B.dtype == torch.int64
     fits = fits and bool(((starts_B >= 0) & (starts_B < keys)).all()) and scale > 0
     _require(fits, "attention", q_BHW, k_BKSW, v_BKSW)
@@ -412,7 +424,7 @@ class _Attention(torch.autograd.Function):
         return *attended_back(gradient.transpose(1, 2), q, k, v, y, logs, ctx.scale), None
 
 
-def attends(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, most_keys: int | None = MAX_KEYS) -> bool:
+def supports_attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, most_keys: int | None = MAX_KEYS) -> bool:
     """Whether the attention kernels support queries, keys and values of these shapes."""
     rows, heads, queries, width = q_BHTW.shape
     shape = k_BKSW.shape
@@ -439,7 +451,7 @@ def attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> T
     """Causal attention (B, T, H, W) of the last T positions; None if the kernels do not support these tensors."""
     tensors = (q_BHTW, k_BKSW, v_BKSW)
     are_bf16 = all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
-    if not are_usable() or not are_bf16 or not attends(*tensors) or scale <= 0:
+    if not are_usable() or not are_bf16 or not supports_attention(*tensors) or scale <= 0:
         return None
     y_BTHW: Tensor = _Attention.apply(q_BHTW, k_BKSW, v_BKSW, scale)  # type: ignore[no-untyped-call]
     return y_BTHW
