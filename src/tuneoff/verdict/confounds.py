@@ -13,6 +13,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.summary import Confound
 from tuneoff.spec import json_hash
 from tuneoff.text import join_words, plural
+from tuneoff.verdict.grouping import grouped
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers")
 
@@ -34,9 +35,8 @@ def find_confounds(records: Iterable[Record]) -> list[Confound]:
         key=lambda record: in_order(record.spec.method.name),
     )
     found = []
-    for own in _grouped(
-        [(record, row_title(record.spec.method.name)) for record in ended], lambda record: record.spec.model.name
-    ):
+    labelled = [(record, row_title(record.spec.method.name)) for record in ended]
+    for own in grouped(labelled, lambda entry: entry[0].spec.model.name).values():
         by_role = {
             role: [entry for entry in own if entry[0].spec.role == role and entry[0].status in statuses]
             for role, statuses in _STATUSES.items()
@@ -64,7 +64,7 @@ def confounds_between(studies: Iterable[tuple[str, Iterable[Record]]], *, settin
         if record.status == "finished" and record.spec.role == "final"
     ]
     found = []
-    for own in _grouped(finals, model_content):
+    for own in grouped(finals, lambda entry: model_content(entry[0])).values():
         for aspect in (*_ASPECTS, *((*_SETTINGS, _EFFORT) if settings else ())):
             values: dict[str, set[str]] = {}
             for record, name in own:
@@ -245,10 +245,3 @@ def model_content(record: Record) -> str:
     """Hash of the weights, by which models are the same whatever their names; the name if there is no hash."""
     model = record.provenance.model
     return model.content_hash if model else record.spec.model.name
-
-
-def _grouped(runs: LabelledRuns, key: Callable[[Record], str]) -> list[list[tuple[Record, str]]]:
-    found: dict[str, list[tuple[Record, str]]] = {}
-    for record, label in runs:
-        found.setdefault(key(record), []).append((record, label))
-    return list(found.values())

@@ -16,6 +16,7 @@ from tuneoff.results.study_state import DataFile, SearchFile
 from tuneoff.results.summary import Finding
 from tuneoff.spec.study import METRIC
 from tuneoff.text import join_words
+from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.outputs import is_constant, is_empty
 
 # Smallest change of the validation loss that counts, nats per token.
@@ -45,13 +46,13 @@ def diagnose(
     """
     finished = [(record, rows) for record, rows in runs if record.status == "finished"]
     found = [finding for record, rows in finished for finding in _check_run(record, rows)]
-    for model, fraction in dict.fromkeys((record.spec.model.name, record.spec.fraction) for record, _ in finished):
-        of_model = [(record, rows) for record, rows in finished if record.spec.model.name == model]
-        at_fraction = [(record, rows) for record, rows in of_model if record.spec.fraction == fraction]
-        for fold in dict.fromkeys(record.spec.data.fold for record, _ in at_fraction):
-            own = [(record, rows) for record, rows in at_fraction if record.spec.data.fold == fold]
+    of_model = grouped(finished, lambda run: run[0].spec.model.name)
+    for (model, fraction), at_fraction in grouped(
+        finished, lambda run: (run[0].spec.model.name, run[0].spec.fraction)
+    ).items():
+        for own in grouped(at_fraction, lambda run: run[0].spec.data.fold).values():
             # Zero-shot needs no run of its own at a smaller fraction: its texts are the same at all of them.
-            found += _compare_with_zero_shot(own, _zero_shot_run(own) or _zero_shot_run(of_model), metric)
+            found += _compare_with_zero_shot(own, _zero_shot_run(own) or _zero_shot_run(of_model[model]), metric)
             found += _compare_seeds(own, fraction, metric)
     return [*_data_cautions(data), *found, *_search_edges(search), *_close_settings(search)]
 
@@ -144,10 +145,7 @@ def _compare_with_zero_shot(
 
 def _compare_seeds(runs: Sequence[tuple[Record, RunOutputs]], fraction: float, metric: str) -> Iterator[Finding]:
     title, scale, digits = _title_scale_digits(metric)
-    by_method: dict[str, list[Record]] = {}
-    for record, _ in runs:
-        by_method.setdefault(record.spec.method.name, []).append(record)
-    for method, records in by_method.items():
+    for method, records in grouped((record for record, _ in runs), lambda record: record.spec.method.name).items():
         scored = [(value, record) for record in records if (value := record.scores.get(metric)) is not None]
         if len(scored) < 3:
             continue

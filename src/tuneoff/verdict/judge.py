@@ -1,14 +1,15 @@
 """Everything that the records of a study say, for each base model: verdict, data sizes and claims."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS, deciding_metric
-from tuneoff.results.run_outputs import RunOutputs
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import DataSizeVerdict, JudgedClaim, Verdict
+from tuneoff.spec import StudySpec
 from tuneoff.spec.study import MARGIN, METRIC
 from tuneoff.text import join_words
 from tuneoff.verdict.claims import judge_claims
@@ -16,6 +17,7 @@ from tuneoff.verdict.confounds import confounds_between_sizes
 from tuneoff.verdict.data_sizes import judge_sizes
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.decide_by_looks import decide_by_looks
+from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.looks import looks_of, replayed
 from tuneoff.verdict.outputs import nothing_learned, useless_method
 from tuneoff.verdict.scores import Scores, load_scores
@@ -54,24 +56,21 @@ def judge_study(study: StoredStudy, metric: str | None = None, margin: float | N
     exploratory = exploratory_choices(study, margin, metric)
     examples = study.data.train_examples
     smaller = smaller_fractions(study, metric)
+    runs_of = grouped(study.runs, lambda run: run.record.spec.model.name)
     found = []
     for scores in load_scores(study, metric):
         by_fraction = smaller.get(scores.block, {})
         verdict = decide_study(study, scores, margin, smaller=tuple(by_fraction.values()))
         verdict = verdict.model_copy(update={"sentences": (*verdict.sentences, *exploratory)})
-        own = _records(study, scores.block)
+        runs = study.runs if scores.block is None else runs_of[scores.block]
+        own = [run.record for run in runs]
         scored = {**by_fraction, 1.0: _planned_scores(study, scores)}
         sizes = None
         if examples:
             read = training_sizes(own, scored, examples)
             sizes = judge_sizes(scored, read, margin, cautions=confounds_between_sizes(own))
-        claims = _claims(study, scores.block, verdict, sizes, margin)
-        no_winner = (
-            verdict.says_nothing
-            or scores.says_nothing
-            or nothing_learned(own)
-            or _useless_best(study, scores.block, verdict)
-        )
+        claims = _claims(study.spec, scores.block, own, verdict, sizes, margin)
+        no_winner = verdict.says_nothing or scores.says_nothing or nothing_learned(own) or _useless_best(runs, verdict)
         verdict = verdict.model_copy(update={"no_winner": no_winner})
         found.append(JudgedModel(scores, verdict, sizes, claims))
     return found
@@ -110,31 +109,29 @@ def smaller_fractions(study: StoredStudy, metric: str) -> dict[str | None, dict[
     return found
 
 
-def _records(study: StoredStudy, block: str | None) -> list[Record]:
-    return [record for record in study.records if block in (None, record.spec.model.name)]
-
-
-def _useless_best(study: StoredStudy, block: str | None, verdict: Verdict) -> str | None:
+def _useless_best(runs: Iterable[StoredRun], verdict: Verdict) -> str | None:
     """Why the best method that could be handed over is of no use, as sentences; None if it is, or without a verdict."""
-    outputs: dict[str, list[RunOutputs]] = {}
-    for run in study.runs:
-        spec = run.record.spec
-        if spec.is_main and run.record.status == "finished" and block in (None, spec.model.name):
-            outputs.setdefault(spec.method.name, []).append(run.outputs)
-    own = [result for result in verdict.methods if result.method in outputs]
+    finished = [run for run in runs if run.record.spec.is_main and run.record.status == "finished"]
+    runs_of = grouped(finished, lambda run: run.record.spec.method.name)
+    own = [result for result in verdict.methods if result.method in runs_of]
     if not own:
         return None
     best = max(own, key=lambda result: result.mean)
-    return useless_method(best.title, outputs[best.method])
+    return useless_method(best.title, [run.outputs for run in runs_of[best.method]])
 
 
 def _claims(
-    study: StoredStudy, block: str | None, verdict: Verdict, sizes: DataSizeVerdict | None, margin: float
+    spec: StudySpec | None,
+    block: str | None,
+    records: Sequence[Record],
+    verdict: Verdict,
+    sizes: DataSizeVerdict | None,
+    margin: float,
 ) -> tuple[JudgedClaim, ...]:
-    if study.spec is None:
+    if spec is None:
         return ()
-    seeds = study.spec.looks[0] if study.spec.until_settled else study.spec.seeds
-    judged = judge_claims(study.spec.claims, _records(study, block), verdict, sizes, margin, seeds=seeds)
+    seeds = spec.looks[0] if spec.until_settled else spec.seeds
+    judged = judge_claims(spec.claims, records, verdict, sizes, margin, seeds=seeds)
     return tuple(claim.model_copy(update={"model": block}) for claim in judged)
 
 

@@ -29,6 +29,7 @@ from tuneoff.verdict.costs import (
     lacks_timing,
     model_and_method,
 )
+from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.nouns import NOUNS, Nouns
 from tuneoff.verdict.outputs import identical_methods, says_nothing
 from tuneoff.verdict.study_size import StudySize, study_size
@@ -230,12 +231,12 @@ def load_scores(study: StoredStudy, metric: str = "rouge1", *, fraction: float =
     # Models of all fractions: a model keeps its name at a fraction where the runs of others are still missing.
     models = sorted({run.record.spec.model.name for run in finals})
     outside = {name: RunOutputs.of(rows) for name, rows in study.outside.items()}
-    found = []
-    for model in models:
-        own = [run for run in runs if run.record.spec.model.name == model]
-        if own:
-            found.append(_model_scores(study, own, metric, outside, timing, model if len(models) > 1 else None))
-    return found
+    of_model = grouped(runs, lambda run: run.record.spec.model.name)
+    return [
+        _model_scores(study, of_model[model], metric, outside, timing, model if len(models) > 1 else None)
+        for model in models
+        if model in of_model
+    ]
 
 
 def _at_fraction(fraction: float, finals: Sequence[StoredRun]) -> list[StoredRun]:

@@ -10,6 +10,7 @@ from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ModelToUse
 from tuneoff.text import join_words
+from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.judge import JudgedModel, judge_study
 from tuneoff.verdict.outputs import ignores_documents
 
@@ -58,21 +59,19 @@ def choose_model(
     The method with the highest mean on any base model, among those with a finished run on all the data. Of its seeds
     the one with the lowest validation loss, if possible among those whose texts depend on the document.
     """
+    usable = [run for run in runs if _is_usable(run) and model in (None, run.record.spec.model.name)]
+    usable_of = grouped(usable, lambda run: (run.record.spec.model.name, run.record.spec.method.name))
+    models = {run.record.spec.model.name for run in usable}
     candidates: list[tuple[float, JudgedModel, list[StoredRun]]] = []
     for one in judged:
         if method is None and one.verdict.no_winner is not None:
             continue
         means = {result.method: result.mean for result in one.verdict.methods}  # empty without a verdict
         for name in one.scores.methods:
-            own = [
-                run
-                for run in runs
-                if _is_usable(run)
-                and run.record.spec.method.name == name
-                and run.record.spec.model.name == (one.scores.block or run.record.spec.model.name)
-                and method in (None, name)
-                and model in (None, run.record.spec.model.name)
-            ]
+            if method not in (None, name):
+                continue
+            of_models = models if one.scores.block is None else {one.scores.block}  # None: there is one model
+            own = [run for of_model in sorted(of_models) for run in usable_of.get((of_model, name), ())]
             own = [run for run in own if run.record.spec.data.fold in (None, 1)]  # losses of two folds do not compare
             own = [run for run in own if not ignores_documents(run.outputs)] or own
             if own:

@@ -21,6 +21,7 @@ from tuneoff.results.summary import BudgetReport, ComparisonRow, FailedRun, Find
 from tuneoff.verdict.confounds import find_confounds
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, finished_timing_runs, model_and_method
 from tuneoff.verdict.diagnostics import diagnose
+from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.judge import JudgedModel, judge_study, planned_metric
 from tuneoff.verdict.mean_interval import mean_interval
 from tuneoff.verdict.scores import group_indices
@@ -84,11 +85,11 @@ def _method_rows(
     timing: Mapping[ModelMethod, Record],
 ) -> Iterator[ComparisonRow]:
     by_block = {one.scores.block: one for one in judged}
-    for model in sorted({run.record.spec.model.name for run in runs}):
+    for model, of_model in sorted(grouped(runs, lambda run: run.record.spec.model.name).items()):
         one = by_block.get(model) or by_block[None]
-        names = {run.record.spec.method.name for run in runs if run.record.spec.model.name == model}
-        for method in sorted(names, key=in_order):
-            own = [run for run in runs if model_and_method(run.record) == (model, method)]
+        by_method = grouped(of_model, lambda run: run.record.spec.method.name)
+        for method in sorted(by_method, key=in_order):
+            own = by_method[method]
             finished = [run for run in own if run.record.status == "finished"]
             known = known_method(method)
             notes = [note for run in own for note in run.record.notes]

@@ -3,6 +3,7 @@
 - With a mask the flash kernel computes the upper half of the scores too. Rows that continue from a shared prefix need
   no mask.
 - In bf16 the backward pass of the flash kernel is several times slower than dense products of short rows.
+- With matrix units, a kernel that keeps no attention weights takes the place of both.
 - For GPT-Neo transformers has only an implementation that stores all scores. It uses the flash kernel here.
 
 docs/lab_log.md has the measurements. Rows padded on the left, dropout and other devices use PyTorch's attention.

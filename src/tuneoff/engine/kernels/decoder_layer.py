@@ -1,11 +1,11 @@
 """A decoder layer of Llama as one autograd function, for processors with matrix units.
 
-Where products are fast, the work between them decides: Python, autograd, copies into another order of dimensions, and
-sums that read and write everything once more (docs/lab_log.md). The function calls some twenty kernels for a layer
-forward and back; keys and values stay in the order in which their projections write them.
+Where products are fast, most of the time goes to the operations between them: Python, autograd, copies into another
+order of dimensions, and sums that read and write everything once more (docs/lab_log.md). The function calls about
+thirty kernels for a layer, forward and back. Keys and values keep the order in which their projections write them.
 
 A layer is recognized by its bytecode, as in llama.py. Whatever the kernels do not support (padding on the left, other
-adapters, dropout of attention weights) takes the layer's own path, at each call.
+adapters, dropout of attention weights) takes the layer's own path. This is decided at each call.
 
 Shapes: B rows, T positions, P positions of a prefix in the cache, S = P + T, D model width, H query heads, K key-value
 heads, W width of a head.

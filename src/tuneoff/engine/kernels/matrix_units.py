@@ -1,9 +1,9 @@
-"""Linear layers on the matrix units of x86 processors (AMX), with the low-rank product of LoRA in the same pass.
+"""Kernels for the matrix units of x86 processors (AMX), in bf16: linear layers, attention, and what is between them.
 
-The kernels are in matrix_units.c, which is compiled when tuneoff is installed. The products themselves are as fast as
-oneDNN's; what they save is everything else. The thin products of LoRA, its dropout and its sums take most of a layer's
-time when they are separate operations (docs/lab_log.md). Weights that do not train are packed once, for the
-output and for the gradient of the input. Without such a processor, Linux and GCC, layers compute as before.
+They are in matrix_units.c, which is compiled when tuneoff is installed. The products themselves are as fast as
+oneDNN's. The gain is around them: as separate operations, the thin products of LoRA, its dropout and its sums take most
+of a layer's time (docs/lab_log.md). Weights are packed when they change, for the output and for the gradient of the
+input. Without such a processor, Linux and GCC, layers compute as before.
 
 Shapes: N tokens, I input features, O output features, R rank, P rank rounded up to a multiple of 32. In attention: B
 rows, H query heads, K key-value heads, T queries, which are the last of S keys, W width of a head.
@@ -194,7 +194,7 @@ class Projection:
     """Draws a bit for each number of an input."""
 
     def fits(self, like: Tensor) -> bool:
-        """Whether the kernels can compute this layer for an input of the dtype, device and leading sizes of `like`."""
+        """Whether the kernels can compute this layer for an input that is stored like `like`."""
         bias, low_rank = self.layer.bias, (self.a_RI, self.b_OR)
         weight_OI = self.layer.weight
         tensors = [one for one in (like, weight_OI, bias, *low_rank) if one is not None]
