@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "of a part": (settings(text_config={"_attn_implementation": "evil/kernel"}), r"`_attn_implementation` would run"),
     "of each part": (settings(attn_implementation={"": "evil/kernel"}), r"`attn_implementation` would run code"),
     "shard missing": (shards, r"1 of 2 files of weights missing \(model-2\.safetensors\); download the model again"),
-    "shard incomplete": (incomplete_shard, r"model-2\.safetensors: 1 weights that .*\(norm\.weight\); download"),
+    "shard incomplete": (incomplete_shard, r"model-2\.safetensors: lacks 1 weight that .*\(norm\.weight\); download"),
     "shard outside": (outside_shard, r"names a file outside the folder"),
     "two sets": (two_sets, r"holds both model\.safetensors and model\.safetensors\.index\.json; move one"),
     "another name": (only_weights("weights.safetensors"), r"its weights are in weights\.safetensors, and .*; download"),

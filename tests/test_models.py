@@ -159,7 +159,7 @@ def test_a_model_without_its_head_is_refused(tiny_model: Callable[[str], Path], 
 
     transformers.LlamaModel(config_of("llama")).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    with pytest.raises(UserError, match=r"1 weights of a LlamaForCausalLM are missing \(first: lm_head.weight\)"):
+    with pytest.raises(UserError, match=r"lacks 1 weight of a LlamaForCausalLM \(first: lm_head.weight\)"):
         load(tmp_path)
 
 

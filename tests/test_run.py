@@ -251,7 +251,7 @@ def test_broken_weights_are_a_diverged_run(tiny_model, tiny_data, tmp_path):
     record = RunDir(tmp_path / "run").read_record()
     assert record.status == "diverged"
     assert record.failure is not None
-    assert "hold NaN or infinite values (first: model.norm.weight)" in record.failure.message
+    assert "NaN or infinite values in 1 of its tensors (first: model.norm.weight)" in record.failure.message
 
 
 def test_a_run_that_is_stopped_while_it_writes_keeps_its_training(tiny_model, tiny_data, tmp_path, monkeypatch):
@@ -570,10 +570,10 @@ def test_an_adapter_that_lost_weights_is_not_used(tiny_model, tiny_data, tmp_pat
     tensors = load_file(path)
     first = sorted(tensors)[0]
     save_file({name: tensor for name, tensor in tensors.items() if name != first}, path)
-    with pytest.raises(UserError, match="1 weights are missing"):
+    with pytest.raises(UserError, match="1 weight missing"):
         load_adapted(tmp_path)
     save_file({**tensors, "base_model.model.more.lora_A.weight": tensors[first].clone()}, path)
-    with pytest.raises(UserError, match="1 weights are of no use in this model"):
+    with pytest.raises(UserError, match="1 weight of no use in this model"):
         load_adapted(tmp_path)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="truncated"):

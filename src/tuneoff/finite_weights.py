@@ -11,7 +11,7 @@ import numpy as np
 from tuneoff.cache import file_state_path
 from tuneoff.errors import UserError
 from tuneoff.model_folder import Tensor, files_of_weights, read_header
-from tuneoff.model_weights import WITHOUT_EFFECT
+from tuneoff.model_weights import WITHOUT_EFFECT, not_finite
 from tuneoff.regular_files import open_regular
 
 # The bits of the exponent. They are all 1 in NaN and infinity, and in no other number.
@@ -28,10 +28,7 @@ def check_finite(folder: Path) -> None:
         tensors = sorted(read_header(file).items())
         damaged = [name for name, tensor in tensors if not WITHOUT_EFFECT.search(name) and _has_others(file, tensor)]
         if damaged:
-            raise UserError(
-                f"{file}: {len(damaged)} of its weights hold NaN or infinite values (first: {damaged[0]}), as after a "
-                "training that diverged; give an earlier checkpoint"
-            )
+            raise UserError(not_finite(file, damaged))
         with contextlib.suppress(OSError):  # a cache folder that cannot be written only costs time
             sound.parent.mkdir(parents=True, exist_ok=True)
             sound.touch()

@@ -20,6 +20,7 @@ from tuneoff.errors import UserError
 from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
 from tuneoff.regular_files import open_regular, read_limited
 from tuneoff.spec import ModelSpec
+from tuneoff.text import plural
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -375,7 +376,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         absent = sorted(key for key, file in listed.items() if file == name and key not in header)
         if absent:
             raise UserError(
-                f"{folder / name}: {len(absent)} weights that {INDEX_FILE} lists are not in it ({_some(absent)}); "
+                f"{folder / name}: lacks {plural(len(absent), 'weight')} that {INDEX_FILE} lists ({_some(absent)}); "
                 "download the model again"
             )
         tensors |= header

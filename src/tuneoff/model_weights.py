@@ -38,6 +38,7 @@ from tuneoff.results.manifest import (
     manifest_text,
 )
 from tuneoff.results.run_dir import settle_files
+from tuneoff.text import plural
 
 if TYPE_CHECKING:
     import torch
@@ -107,22 +108,27 @@ def read_weights(
         )
     if missing:
         raise UserError(
-            f"{folder}: {len(missing)} weights of a {name} are missing (first: {missing[0]}) and would be random; give "
-            "a checkpoint of the whole language model with its head"
+            f"{folder}: lacks {plural(len(missing), 'weight')} of a {name} (first: {missing[0]}), which would be "
+            "random; give a checkpoint of the whole language model with its head"
         )
     unused = sorted(key for key in loaded["unexpected_keys"] if not WITHOUT_EFFECT.search(key))
     if unused:
         raise UserError(
-            f"{folder}: a {name} would not use {len(unused)} of the weights in the files (first: {unused[0]}), so it "
-            "is not the model that was saved; give a checkpoint of a causal language model"
+            f"{folder}: a {name} would not use {plural(len(unused), 'weight')} of the files (first: {unused[0]}), so "
+            "it is not the model that was saved; give a checkpoint of a causal language model"
         )
     loaded_model: PreTrainedModel = model
     if damaged := _not_finite(loaded_model):
-        raise BrokenWeights(
-            f"{folder}: {len(damaged)} of its weights hold NaN or infinite values (first: {damaged[0]}), as after a "
-            "training that diverged; give an earlier checkpoint"
-        )
+        raise BrokenWeights(not_finite(folder, damaged))
     return loaded_model
+
+
+def not_finite(place: Path, damaged: Sequence[str]) -> str:
+    """The message for a file or folder with the `damaged` tensors."""
+    return (
+        f"{place}: NaN or infinite values in {len(damaged)} of its tensors (first: {damaged[0]}), as after a training "
+        "that diverged; give an earlier checkpoint"
+    )
 
 
 def _prefix_of(missing: Sequence[str], unexpected: Collection[str]) -> str | None:
@@ -281,8 +287,8 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     for names, what in ((found.missing_keys, "missing"), (found.unexpected_keys, "of no use in this model")):
         if names:
             raise UserError(
-                f"{folder / ADAPTER_WEIGHTS}: {len(names)} weights are {what} (first: {sorted(names)[0]}); use the "
-                "base model that was tuned, or copy the adapter again"
+                f"{folder / ADAPTER_WEIGHTS}: {plural(len(names), 'weight')} {what} (first: {sorted(names)[0]}); use "
+                "the base model that was tuned, or copy the adapter again"
             )
     return adapted
 

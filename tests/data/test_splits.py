@@ -119,7 +119,7 @@ def test_folds_test_every_document_once_and_train_on_none_that_they_test(
 ) -> None:
     total = len({example.group for example in examples})
     if total < folds:
-        with pytest.raises(UserError, match=f"x: it has {total} different documents, too few for {folds} folds"):
+        with pytest.raises(UserError, match=f"x: it has {total} different documents?, too few for {folds} folds"):
             fold_of(examples, folds, 1, validation, seed, "x")
         return
     if total - -(-total // folds) < 2:

@@ -77,4 +77,4 @@ def test_pairs_of_many_systems_are_not_all_written_out() -> None:
     about_pairs = [one for one in verdict.sentences if " is better than " in one or "no difference shown" in one]
     assert len(about_pairs) == 14
     assert all("s14" in one for one in about_pairs)
-    assert "91 further pairs are not written out; --json has their intervals." in verdict.sentences
+    assert "Not written out: 91 other pairs; --json has the intervals." in verdict.sentences

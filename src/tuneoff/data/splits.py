@@ -16,6 +16,7 @@ import numpy as np
 from tuneoff.data.example import Example, Split
 from tuneoff.data.stored_examples import StoredExamples
 from tuneoff.errors import UserError
+from tuneoff.text import plural
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -117,7 +118,7 @@ def hold_out(
     if sum(counts.values()) >= len(order):
         wanted = " and ".join(f"{count} for {split}" for split, count in counts.items())
         files = " and ".join(f"--{split}-file" for split in counts)
-        have = f"it has {len(order)} different documents"
+        have = f"it has {plural(len(order), 'different document')}"
         if len(order) == 1 and len(examples) > 1:
             have = f"the document of all its {len(examples)} rows is {examples[0].document[:60]!r}"
         raise UserError(f"{name}: {have}, too few to hold out {wanted}; give more data or {files}")
@@ -140,7 +141,7 @@ def fold_of(
     """
     groups, group_index = _unique_groups(examples)
     if len(groups) < folds:
-        raise UserError(f"{name}: it has {len(groups)} different documents, too few for {folds} folds")
+        raise UserError(f"{name}: it has {plural(len(groups), 'different document')}, too few for {folds} folds")
     own = _mask(_by_rank(groups, seed, "fold")[fold - 1 :: folds], len(groups))[group_index]
     rest = hold_out(_select(examples, ~own), {"validation": validation}, seed, name)
     return {"test": _select(examples, own), **rest}

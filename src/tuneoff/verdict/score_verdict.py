@@ -19,7 +19,7 @@ from tuneoff.results.summary import ComparisonRow, Finding, Interval, Summary, V
 from tuneoff.scores.score_data import ScoreData
 from tuneoff.spec.study import MARGIN
 from tuneoff.stats.variance_components import Floats
-from tuneoff.text import join_words
+from tuneoff.text import join_words, plural
 from tuneoff.verdict.decide import decide
 from tuneoff.verdict.mean_interval import mean_interval
 from tuneoff.verdict.scores import Scores, tabulate
@@ -162,7 +162,7 @@ def _rare_differences(scores: Scores, scale: _Scale) -> Iterator[str]:
         if 0 < different < _FEWEST_DIFFERENT:
             rare.append(f"{table.methods[first]} and {table.methods[second]} on {different}")
     if rare:
-        more = f", and {len(rare) - _MOST_NAMED} more pairs" if len(rare) > _MOST_NAMED else ""
+        more = f", and {plural(len(rare) - _MOST_NAMED, 'other pair')}" if len(rare) > _MOST_NAMED else ""
         yield (
             f"Caution: some systems differ on fewer than {_FEWEST_DIFFERENT} items, so the intervals between them are "
             f"rough: {'; '.join(rare[:_MOST_NAMED])}{more}."

@@ -30,7 +30,7 @@ def verdict_sentences(verdict: Verdict) -> tuple[str, ...]:
         shown = ordered[: len(verdict.methods) - 1]
     lines += [_pair(pair, titles, verdict) for pair in shown]
     if len(shown) < len(ordered):
-        lines.append(f"{len(ordered) - len(shown):,} further pairs are not written out; --json has their intervals.")
+        lines.append(f"Not written out: {plural(len(ordered) - len(shown), 'other pair')}; --json has the intervals.")
     if len(verdict.best_set) > 1:
         lines += [_regret(result, verdict) for result in verdict.ranked if result.may_be_best or result.not_worse]
     return (*lines, *verdict.notes)

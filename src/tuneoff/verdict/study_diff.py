@@ -234,7 +234,7 @@ def _title(metric: str) -> str:
 
 def _sentences(runs: tuple[RunDrift, ...], settings: list[str], metric: str) -> Iterable[str]:
     moved = [run for run in runs if run.loss is not None and abs(run.loss) > _SAME_LOSS]
-    yield f"{len(runs)} runs are in both studies; the validation loss of {len(moved)} of them differs."
+    yield f"Both studies have {plural(len(runs), 'run')} in common; the validation loss of {len(moved):,} differs."
     unit = f"{METRICS[metric].unit if metric in METRICS else 'points'} of {_title(metric)}"
     known = [run for run in runs if run.training is not None]
     if known:
