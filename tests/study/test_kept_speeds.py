@@ -1,4 +1,4 @@
-"""What a probe measured is kept for a day, for the same methods, data, machine and versions."""
+"""What a probe measured is kept for the same methods, data, machine and versions, for a day if that was quiet."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_speeds_are_kept_for_a_day() -> None:
-    others = OtherPrograms(1.25, 2)
+    others = OtherPrograms(0.2, 2)
     keep_speeds("key", SPEEDS, 90.0, others, clock=lambda: 1000.0)
     found = read_kept_speeds("key", 90.0, clock=lambda: 1060.0)
     assert found is not None
@@ -31,6 +31,13 @@ def test_speeds_are_kept_for_a_day() -> None:
     assert read_kept_speeds("other", 90.0, clock=lambda: 1060.0) is None
     assert read_kept_speeds("key", 90.0, clock=lambda: 1000.0 + 25 * 3600) is None
     assert read_kept_speeds("key", 90.0, clock=lambda: 900.0) is None  # the clock was set back
+
+
+@pytest.mark.parametrize(("cores", "valid"), [(0.1, 24 * 3600.0), (1.25, 600.0)])
+def test_speeds_beside_busy_programs_are_kept_for_minutes(cores: float, valid: float) -> None:
+    keep_speeds("key", SPEEDS, None, OtherPrograms(cores, 2), clock=lambda: 0.0)
+    assert read_kept_speeds("key", None, clock=lambda: valid) is not None
+    assert read_kept_speeds("key", None, clock=lambda: valid + 1.0) is None
 
 
 @pytest.mark.parametrize(

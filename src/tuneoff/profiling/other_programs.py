@@ -49,9 +49,14 @@ class OtherPrograms:
     cores: float
     of_cores: int
 
+    @property
+    def are_busy(self) -> bool:
+        """Whether they used enough to change what was measured."""
+        return self.of_cores > 0 and self.cores / self.of_cores >= _BUSY
+
     def sentence(self) -> str | None:
         """For people; None if it is little."""
-        if self.of_cores == 0 or self.cores / self.of_cores < _BUSY:
+        if not self.are_busy:
             return None
         return (
             f"other programs used {self.cores:.1f} of {self.of_cores} processor cores while this was measured; without "

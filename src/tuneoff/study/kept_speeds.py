@@ -1,7 +1,8 @@
 """Keeps what a probe measured, so that the study after a dry run does not measure it again.
 
 In the cache, because a dry run writes nothing into the study's folder. Valid for a day, on the same machine, with the
-same versions, for the same methods on the same data.
+same versions, for the same methods on the same data. What was measured beside busy programs is valid for ten minutes,
+because they may end.
 """
 
 import platform
@@ -25,7 +26,7 @@ from tuneoff.study.launcher import Layout
 from tuneoff.study.planner import ContentHashes
 
 KIND = "speeds"
-VALID_SECONDS = 24 * 3600.0
+VALID_SECONDS, VALID_SECONDS_BUSY = 24 * 3600.0, 600.0
 _SPEEDS = TypeAdapter(tuple[MeasuredSpeed, ...])
 _OTHERS = TypeAdapter(OtherPrograms | None)
 
@@ -60,7 +61,7 @@ def speeds_key(study: StudySpec, hashes: ContentHashes, layout: Layout, number_f
 
 
 def read_kept_speeds(key: str, seconds: float | None, clock: Callable[[], float] = time.time) -> KeptSpeeds | None:
-    """Speeds that a probe of at least as many `seconds` (None: without a limit) measured within a day."""
+    """Speeds that are still valid, of a probe that had at least as many `seconds` (None: no limit)."""
     answer = read_answer(KIND, key)
     if answer is None:
         return None
@@ -71,7 +72,8 @@ def read_kept_speeds(key: str, seconds: float | None, clock: Callable[[], float]
         enough = limit is None or (seconds is not None and float(limit) >= seconds)
     except (KeyError, TypeError, ValueError, ValidationError):  # of another version
         return None
-    if not enough or not 0 <= age <= VALID_SECONDS:
+    valid = VALID_SECONDS_BUSY if others is not None and others.are_busy else VALID_SECONDS
+    if not enough or not 0 <= age <= valid:
         return None
     return KeptSpeeds({(each.model, each.method): each.speed() for each in found}, age, others)
 
