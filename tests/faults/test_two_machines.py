@@ -2,13 +2,19 @@
 
 Each machine is a set of namespaces of its own: processes, network, host name. All workers there have the process id 1,
 and the machines may have one name, as containers do.
+
+To try a network file system, make two mounts of one of its folders, and name them in `TUNEOFF_NETWORK_MOUNTS`, as in
+`/mnt/a:/mnt/b`.
 """
 
+import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,6 +34,8 @@ with shared_executor(seconds=0.05) as shared:
     list(shared.run(jobs_in(Path({study!r}), {runs}), SilentObserver()))
 """
 RUNS = 6
+# Two folders, divided by a colon: one folder of a server, mounted twice.
+MOUNTS = "TUNEOFF_NETWORK_MOUNTS"
 
 
 def _has_namespaces() -> bool:
@@ -39,28 +47,48 @@ def _machine(study: Path, host: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*MACHINE, sys.executable, "-c", code], stderr=subprocess.PIPE)
 
 
-@pytest.mark.skipif(not _has_namespaces(), reason="namespaces of one's own are not allowed here")
+needs_namespaces = pytest.mark.skipif(not _has_namespaces(), reason="namespaces of one's own are not allowed here")
+
+
+def _check_trial(studies: Sequence[Path], hosts: Sequence[str], chance: random.Random) -> None:
+    """Two machines, one of which is lost. `studies`: the study folder as each machine sees it."""
+    machines = [_machine(study, host) for study, host in zip(studies, hosts, strict=True)]
+    while not any(studies[0].glob("attempts/*/*")):
+        assert all(machine.poll() is None for machine in machines)
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 0.3))
+    lost = chance.choice(machines)
+    lost.kill()  # the machine is gone; its claims stay
+    _, _ = lost.communicate()
+    for machine in (*(one for one in machines if one is not lost), _machine(studies[1], hosts[1])):
+        _, err = machine.communicate(timeout=60 + 10 * LEASE)
+        assert machine.returncode == 0, err
+    for job in jobs_in(studies[0], RUNS):
+        record = job.dir.read_record()
+        assert (record.status, record.run_id) == ("finished", job.run_id)
+        assert sorted(path.name for path in job.dir.path.iterdir()) == [
+            MANIFEST,
+            "predictions.jsonl",
+            "record.json",
+        ]
+        assert job.dir.fault(job.dir.covered.files) is None
+
+
+@needs_namespaces
 @pytest.mark.parametrize("hosts", [("same", "same"), pytest.param(("one", "other"), marks=pytest.mark.slow)])
 def test_two_machines_leave_one_result_a_run(hosts: tuple[str, str], full: bool, seed: int, tmp_path: Path) -> None:
     for trial in range(10 if full else 1):
-        study, chance = tmp_path / str(trial), random.Random(trial + seed)
-        machines = [_machine(study, host) for host in hosts]
-        while not any(study.glob("attempts/*/*")):
-            assert all(machine.poll() is None for machine in machines)
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.3))
-        lost = chance.choice(machines)
-        lost.kill()  # the machine is gone; its claims stay
-        _, _ = lost.communicate()
-        for machine in (*(one for one in machines if one is not lost), _machine(study, hosts[1])):
-            _, err = machine.communicate(timeout=60 + 10 * LEASE)
-            assert machine.returncode == 0, err
-        for job in jobs_in(study, RUNS):
-            record = job.dir.read_record()
-            assert (record.status, record.run_id) == ("finished", job.run_id)
-            assert sorted(path.name for path in job.dir.path.iterdir()) == [
-                MANIFEST,
-                "predictions.jsonl",
-                "record.json",
-            ]
-            assert job.dir.fault(job.dir.covered.files) is None
+        _check_trial([tmp_path / str(trial)] * 2, hosts, random.Random(trial + seed))
+
+
+@needs_namespaces
+@pytest.mark.skipif(MOUNTS not in os.environ, reason="two mounts of one folder of a network file system are needed")
+def test_two_clients_of_a_network_file_system_leave_one_result_a_run(full: bool, seed: int) -> None:
+    """Each machine sees the folder through a client of its own, with that client's caches."""
+    first, second = (Path(mount) for mount in os.environ[MOUNTS].split(":"))
+    for trial in range(20 if full else 1):
+        with tempfile.TemporaryDirectory(dir=first) as folder:
+            while not (second / Path(folder).name).is_dir():
+                time.sleep(0.1)
+            studies = [mount / Path(folder).name / "study" for mount in (first, second)]
+            _check_trial(studies, ("one", "other"), random.Random(trial + seed))

@@ -74,9 +74,13 @@ def test_a_finished_run_whose_process_died_before_the_rename_counts(tmp_path: Pa
     (tmp_path / "attempts").mkdir()
     attempt.path.rename(tmp_path / "attempts" / f"{job.dir.name}.1")
     before = (tmp_path / "attempts" / f"{job.dir.name}.1" / "record.json").read_bytes()
+    # It died before it could remove these, too.
+    for name in ("checkpoint.safetensors", "best-4.safetensors", ".tmpAbc123"):
+        (tmp_path / "attempts" / f"{job.dir.name}.1" / name).write_bytes(b"state")
     with executor(lease=0.05) as shared:
         assert len(list(shared.run(jobs, SilentObserver()))) == 1
     assert (job.dir.path / "record.json").read_bytes() == before
+    assert sorted(path.name for path in job.dir.path.iterdir()) == ["manifest.json", "predictions.jsonl", "record.json"]
 
 
 def test_of_two_results_the_first_counts(tmp_path: Path) -> None:

@@ -262,6 +262,8 @@ def publish(attempt: RunDir, target: RunDir) -> StoredRun:
     Renaming a folder is atomic and fails if the target holds anything, so of several attempts one is accepted.
     """
     target.path.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError, UserError):
+        attempt.remove_leftovers()  # its process may have been killed between the end of the run and this
     with contextlib.suppress(OSError):
         attempt.path.rename(target.path)
     run = accepted(target)
