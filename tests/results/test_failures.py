@@ -1,6 +1,8 @@
 """What a library says when it ends a run stands in a sentence of ours."""
 
 import errno
+import re
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,17 @@ def test_a_limit_on_files_says_how_to_raise_it() -> None:
         "a file was larger in phase save than the shell or the file system allows (/data/model.safetensors); raise the "
         "limit (ulimit -f), then run the same command again"
     )
+
+
+def test_figures_stand_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the disk, also if the file was not even begun; and of the process' limit."""
+    path = tmp_path / "model.safetensors"
+    found = failure_of(OSError(errno.ENOSPC, "No space left on device", str(path)), "save").message
+    assert re.search(rf"\({path}, [\d,]+ bytes are free\)", found)
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (600, 600))
+    found = failure_of(OSError(errno.EFBIG, "File too large", str(path)), "save").message
+    assert f"({path}, the limit is 600 bytes)" in found
 
 
 @pytest.mark.parametrize(

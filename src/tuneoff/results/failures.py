@@ -1,7 +1,11 @@
 """What ended a run, in our words: libraries do not say which part of a run failed, or what to do."""
 
 import errno
+import os
+import shutil
+import sys
 import traceback
+from pathlib import Path
 
 from tuneoff.results.run_record import Failure
 
@@ -25,15 +29,40 @@ def failure_of(error: Exception, phase: str | None) -> Failure:
 
 def no_room(number: int | None, where: str, path: object = None) -> str | None:
     """Why a file could not be written, with what to do; None for another error number than those of want of room."""
-    place = f" ({path})" if path else ""
     if number in (errno.ENOSPC, errno.EDQUOT):
+        place = _in_brackets(path, _free_bytes(path))
         return f"the disk was full {where}{place}; free some space, then run the same command again"
     if number == errno.EFBIG:
+        place = _in_brackets(path, _largest_file())
         return (
             f"a file was larger {where} than the shell or the file system allows{place}; raise the limit (ulimit -f), "
             "then run the same command again"
         )
     return None
+
+
+def _in_brackets(*facts: object) -> str:
+    known = ", ".join(str(fact) for fact in facts if fact)
+    return f" ({known})" if known else ""
+
+
+def _free_bytes(path: object) -> str | None:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return None
+    place = Path(os.fsdecode(path))
+    try:
+        return f"{shutil.disk_usage(place if place.exists() else place.parent).free:,} bytes are free"
+    except OSError:
+        return None
+
+
+def _largest_file() -> str | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if limit == resource.RLIM_INFINITY else f"the limit is {limit:,} bytes"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
