@@ -51,3 +51,13 @@ def test_a_study_without_its_manifest(tmp_path: Path) -> None:
 def test_a_folder_of_an_earlier_version_cannot_be_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no manifest\.json, so nothing can be checked"):
         list(verify(tmp_path))
+
+
+def test_what_workers_left_is_no_file_of_somebody_else(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study").path
+    names = ["claims/run/1.json", "attempts/run.1/record.json", "slurm/7_0.log"]
+    for name in names:
+        (study / name).parent.mkdir(parents=True)
+        (study / name).write_text("{}")
+    found = states(study)
+    assert {found[name] for name in names} == {"left out"}

@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,15 @@ from support.stepping_executor import STEPS, SteppingExecutor, jobs_in
 from support.stepping_executor import shared_executor as executor
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Status
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.verification import verify
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec
-from tuneoff.study import runner
-from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end
+from tuneoff.study import runner, shared_folder
+from tuneoff.study.executor import Job, Observer, SilentObserver, closed_at_the_end
+from tuneoff.study.jobs import more_of
+from tuneoff.study.launcher import Layout
 from tuneoff.study.runner import prepare
 from tuneoff.study.shared_folder import (
     LOOKS,
@@ -92,6 +95,155 @@ def test_of_two_results_the_first_counts(tmp_path: Path) -> None:
         attempts.append(attempt)
     assert [publish(attempt, job.dir).record.name for attempt in attempts] == ["by 1", "by 1"]
     assert not attempts[0].path.exists()
+
+
+class TwoAtOnce(SteppingExecutor):
+    """The first run takes as long as all others together; a free worker asks for more."""
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        long, *others = jobs
+        while others or (others := list(more_of(jobs))):
+            yield from super().run([others.pop(0)], observer)
+        yield from super().run([long], observer)
+
+
+def test_a_free_worker_claims_the_next_run_while_another_one_works(tmp_path: Path) -> None:
+    jobs, elsewhere = jobs_in(tmp_path, 5), SteppingExecutor(None)  # type: ignore[arg-type]
+    with SharedFolderExecutor(Layout(2, 1), inner=TwoAtOnce, worker="here", poll_seconds=0.0) as shared:
+        found = shared.run(jobs, SilentObserver())
+        names = [next(found).record.name, next(found).record.name]
+        list(elsewhere.run(jobs[3:4], SilentObserver()))  # meanwhile another one ends there
+        holders = {holder.run: holder.ended for holder in Claims(tmp_path, "").holders()}
+        names += [run.record.name for run in found]
+    assert names == ["run1", "run2", "run3", "run4", "run0"]
+    # While it works, every run that it has claimed and not done shows a sign of life, and no other one.
+    assert {run: ended for run, ended in holders.items() if ended is None} == {jobs[0].dir.name: None}
+
+
+def test_a_run_that_ends_elsewhere_while_a_worker_looks_for_the_last_time_counts(tmp_path: Path) -> None:
+    class LooksOnceMore(SteppingExecutor):
+        def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+            yield from super().run([jobs[0]], observer)
+            list(SteppingExecutor(None).run([last], observer))  # type: ignore[arg-type]
+            assert list(more_of(jobs)) == []
+
+    jobs = jobs_in(tmp_path, 2)
+    last = jobs[1]
+    with SharedFolderExecutor(inner=LooksOnceMore, worker="here", poll_seconds=0.0) as shared:
+        assert [run.record.name for run in shared.run(jobs, SilentObserver())] == ["run0", "run1"]
+
+
+def test_a_run_that_has_just_ended_elsewhere_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of NFS goes on saying for a while that there is no such folder."""
+    [job] = jobs_in(tmp_path, 1)
+    list(SteppingExecutor(None).run([job], SilentObserver()))  # type: ignore[arg-type]
+    real, seen = RunDir.has_record, list[Path]()
+    monkeypatch.setattr(RunDir, "has_record", lambda run: len(seen) > 1 and real(run))
+    monkeypatch.setattr(shared_folder, "look_at_server", seen.append)  # the second time is after the claim
+    with SharedFolderExecutor(inner=FailingExecutor, worker="here") as shared:
+        assert [run.record.status for run in shared.run([job], SilentObserver())] == ["finished"]
+    assert not list(tmp_path.glob("attempts/*"))
+
+
+class FailingExecutor(SteppingExecutor):
+    """Its runs fail, and leave a record if `leaves_record`. `meanwhile` happens before each ends."""
+
+    leaves_record = True
+    status: Status = "failed"
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        for job in jobs:
+            [run] = super().run([job], observer)
+            record = run.record.model_copy(update={"status": self.status})
+            (job.dir.path / "record.json").unlink()
+            type(self).meanwhile()
+            if self.leaves_record:
+                job.dir.write_record(record)
+            yield StoredRun(job.dir, record)
+
+
+def test_a_run_without_room_for_its_record_does_not_end_the_others(tmp_path: Path) -> None:
+    class FullDisk(FailingExecutor):
+        leaves_record = False
+
+    jobs = jobs_in(tmp_path, 2)
+    with SharedFolderExecutor(inner=FullDisk, worker="here") as shared:
+        assert [run.record.status for run in shared.run(jobs, SilentObserver())] == ["failed", "failed"]
+    assert {holder.ended for holder in Claims(tmp_path, "").holders()} == {"failed"}
+    assert not any(job.dir.path.exists() for job in jobs)
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_a_process_that_was_asleep_and_fails_does_not_replace_who_took_over(tmp_path: Path, status: Status) -> None:
+    [job] = jobs_in(tmp_path, 1)
+
+    class Sleeper(FailingExecutor):
+        pass
+
+    def take_over() -> None:
+        assert Claims(tmp_path, "successor").take_after(Claims(tmp_path, "").holder(job.dir.name), job.dir.name, "")
+
+    def succeed() -> None:
+        list(SteppingExecutor(None).run([job], SilentObserver()))  # type: ignore[arg-type]
+
+    Sleeper.status, Sleeper.meanwhile = status, staticmethod(take_over)
+    timer = threading.Timer(0.3, succeed)
+    timer.start()
+    with SharedFolderExecutor(inner=Sleeper, worker="asleep", poll_seconds=0.02) as shared:
+        assert [run.record.status for run in shared.run([job], SilentObserver())] == ["finished"]
+    timer.join()
+
+
+def test_a_result_takes_the_place_of_a_failure(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    attempts = [StudyDir(tmp_path).attempt_dir(job.dir.name, number) for number in (1, 2)]
+    for attempt, executor_of in zip(attempts, (FailingExecutor, SteppingExecutor), strict=True):
+        attempt.path.mkdir(parents=True)
+        list(executor_of(None).run([dataclasses.replace(job, dir=attempt)], SilentObserver()))  # type: ignore[arg-type]
+    assert [publish(attempt, job.dir).record.status for attempt in attempts] == ["failed", "finished"]
+
+
+@pytest.mark.parametrize("lost", ["copied", "moved aside"])
+def test_states_survive_a_process_that_dies_while_it_takes_over(tmp_path: Path, lost: str) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    study, claims = StudyDir(tmp_path), Claims(tmp_path, "dead", clock=lambda: 0.0)
+    for number in (1, 2):
+        assert claims.take_after(claims.holder(job.dir.name), job.dir.name, "")
+        study.attempt_dir(job.dir.name, number).path.mkdir(parents=True)
+    if lost == "copied":  # only the best weights of it so far
+        (study.attempt_dir(job.dir.name, 1).path / "checkpoint.safetensors").write_text("3")
+        (study.attempt_dir(job.dir.name, 2).path / "best-3.safetensors").write_text("3")
+    else:  # of a study that was not shared before
+        aside = study.attempt_dir(job.dir.name, "1-before").path
+        aside.mkdir()
+        (aside / "checkpoint.safetensors").write_text("3")
+    with executor(lease=0.05) as shared:
+        list(shared.run([job], SilentObserver()))
+    assert notes([job]) == ["3 to 4"]
+
+
+def test_no_result_is_removed_when_sharing_ends(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    attempt = StudyDir(tmp_path).attempt_dir(job.dir.name, "2-before")
+    attempt.path.mkdir(parents=True)
+    list(SteppingExecutor(None).run([dataclasses.replace(job, dir=attempt)], SilentObserver()))  # type: ignore[arg-type]
+    claim = Claims(tmp_path, "late").take(job.dir.name, "")
+    (tmp_path / "runs").mkdir()
+    StudyDir(tmp_path).end_sharing()
+    assert job.dir.read_record().status == "finished"
+    assert claim is not None
+    claim.beat(1)
+    claim.release()
+    assert not (tmp_path / "claims").exists()
+
+
+def test_runs_that_were_begun_are_released_when_a_worker_stops(tmp_path: Path) -> None:
+    with SharedFolderExecutor(Layout(2, 1), inner=TwoAtOnce, worker="here", poll_seconds=0.0) as shared:
+        found = shared.run(jobs_in(tmp_path, 4), SilentObserver())
+        next(found)
+        found.close()  # type: ignore[attr-defined]
+    assert {holder.ended for holder in Claims(tmp_path, "").holders()} == {"released"}
 
 
 def test_a_run_that_failed_elsewhere_is_not_tried_again(tmp_path: Path) -> None:

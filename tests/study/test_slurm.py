@@ -14,6 +14,7 @@ from support.stepping_executor import jobs_in, shared_executor
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.study import slurm
 from tuneoff.study.executor import SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.slurm import SlurmExecutor
@@ -107,13 +108,16 @@ def test_a_folder_that_sbatch_cannot_name_is_refused_before_it_is_asked(
     assert list(scheduler.glob("*.script")) == []
 
 
-def test_workers_that_ended_before_the_runs_are_reported(scheduler: Path, study: Path) -> None:
+def test_workers_that_ended_before_the_runs_are_reported(
+    scheduler: Path, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = jobs_in(study, 2)
     found = executor().run(jobs, SilentObserver())
     with shared_executor() as shared:
         list(shared.run(jobs[:1], SilentObserver()))
     assert next(found).record.name == "run0"
     (scheduler / "queue").unlink()
+    monkeypatch.setattr(slurm, "_SEEN_SECONDS", 0.0)
     with pytest.raises(UserError, match="SLURM job 1 has ended and 1 run"):
         next(found)
 

@@ -50,11 +50,15 @@ class Claim:
 
     def beat(self, count: int) -> None:
         """Show that this process lives. Raises `OSError`."""
-        write_text_atomic(self.folder / f"{self.number}.beat", json.dumps({"count": count}))
+        self._write("beat", {"count": count})
 
     def release(self, how: str = "released") -> None:
         """End the claim: others need not wait for a lease. `failed`: others of this start should not try it again."""
-        write_text_atomic(self.folder / f"{self.number}.ended", json.dumps({"how": how}))
+        self._write("ended", {"how": how})
+
+    def _write(self, kind: str, content: dict[str, object]) -> None:
+        if self.folder.is_dir():  # else the study has ended, and its claims were removed
+            write_text_atomic(self.folder / f"{self.number}.{kind}", json.dumps(content))
 
 
 @dataclass

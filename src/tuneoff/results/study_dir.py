@@ -67,15 +67,15 @@ from tuneoff.spec import StudySpec
 OUTPUTS = "outputs.json"
 STORE_FILE = "store.json"
 DAMAGED = "damaged"
-_ATTEMPTS = "attempts"
+ATTEMPTS = "attempts"
 _LAST_EVENTS_SECONDS = 5.0  # the last event may be written after the record
-_SLURM = "slurm"
+SLURM = "slurm"
 _RUN_AGAIN = "restore it or run the study again"
 _OWN_FILES = frozenset(
     {"study.json", "plan.json", "data.json", "budget.json", "search.json", "work.json", "documents.jsonl", STORE_FILE}
 )
 _OWN_OUTPUTS = frozenset({"summary.json", "report.html", "rating.html", OUTPUTS, MANIFEST})
-_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", CLAIMS, _ATTEMPTS, _SLURM, DAMAGED})
+_OWN_FOLDERS = frozenset({"runs", "baselines", "outside", "figures", CLAIMS, ATTEMPTS, SLURM, DAMAGED})
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class StudyDir:
 
     def attempt_dir(self, run: str, number: int | str) -> RunDir:
         """The folder of one attempt at a run of a shared study."""
-        return RunDir(self.path / _ATTEMPTS / f"{run}.{number}")
+        return RunDir(self.path / ATTEMPTS / f"{run}.{number}")
 
     def logs_in_progress(self) -> dict[str, Path]:
         """Run without a record -> the event log that was written to last, of the run itself or of an attempt at it.
@@ -175,7 +175,7 @@ class StudyDir:
         A run that was interrupted has a record. If it goes on, its log is newer.
         """
         found: dict[str, tuple[float, Path]] = {}
-        for folder in (self.path / "runs", self.path / _ATTEMPTS):
+        for folder in (self.path / "runs", self.path / ATTEMPTS):
             for name in _names_in(folder):
                 run = name if folder.name == "runs" else name.rpartition(".")[0]
                 log = RunDir(folder / name).events
@@ -192,7 +192,7 @@ class StudyDir:
     @property
     def slurm(self) -> Path:
         """Folder of the logs of workers that SLURM started."""
-        return self.path / _SLURM
+        return self.path / SLURM
 
     @property
     def report(self) -> Path:
@@ -331,8 +331,17 @@ class StudyDir:
         """Remove what machines that take part in the study need, once every run has ended."""
         self.covered.update({}, ("work.json",))
         (self.path / "work.json").unlink(missing_ok=True)
-        for name in (CLAIMS, _ATTEMPTS):
+        self._keep_results_of_attempts()
+        for name in (CLAIMS, ATTEMPTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _keep_results_of_attempts(self) -> None:
+        """A worker that is stopped between two renames leaves the result of a run there."""
+        for name in _names_in(self.path / ATTEMPTS):
+            attempt, run = RunDir(self.path / ATTEMPTS / name), self.run_dir(name.rpartition(".")[0])
+            with contextlib.suppress(OSError, UserError):
+                if not run.path.exists() and attempt.has_record() and attempt.read_record().ended:
+                    attempt.path.rename(run.path)
 
     def read_search(self) -> SearchFile | None:
         """`search.json`; None without one."""

@@ -8,7 +8,8 @@ from typing import Literal
 from tuneoff.errors import UserError
 from tuneoff.results.lock import LOCK_FILE
 from tuneoff.results.manifest import MANIFEST, CoveredFolder, FileEntry, fault_of
-from tuneoff.results.study_dir import DAMAGED, OUTPUTS, STORE_FILE, StudyDir
+from tuneoff.results.run_claims import CLAIMS
+from tuneoff.results.study_dir import ATTEMPTS, DAMAGED, OUTPUTS, SLURM, STORE_FILE, StudyDir
 
 State = Literal["whole", "damaged", "missing", "unknown", "left out"]
 """`left out`: without a digest on purpose. `unknown`: nobody knows what it is."""
@@ -21,6 +22,13 @@ class CheckedFile:
     path: str
     state: State
     why: str | None = None
+
+
+_OF_WORKERS = {
+    CLAIMS: "it says who carries out a run",
+    ATTEMPTS: "it belongs to a run in progress, or to an attempt that was given up",
+    SLURM: "SLURM wrote it",
+}
 
 
 def verify(folder: Path) -> Iterator[CheckedFile]:
@@ -61,7 +69,7 @@ def verify(folder: Path) -> Iterator[CheckedFile]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in found and path.is_file() and not name.startswith(f"{DAMAGED}/"):
-            why = reasons.get(name)
+            why = reasons.get(name) or _OF_WORKERS.get(name.partition("/")[0])
             found[name] = CheckedFile(name, "unknown" if why is None else "left out", why or "no manifest lists it")
     yield from (found[name] for name in sorted(found))
 

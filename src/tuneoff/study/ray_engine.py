@@ -38,7 +38,7 @@ from tuneoff.study.jobs import longest_first, more_of
 from tuneoff.study.launcher import Layout
 from tuneoff.study.ray_task import RayAnswer, RayTask
 from tuneoff.study.resources import count_parameters, gigabytes, least_memory
-from tuneoff.study.shared_folder import SharedFolderExecutor, study_of
+from tuneoff.study.shared_folder import SharedFolderExecutor, accepted, look_at_server, study_of
 from tuneoff.text import parse_size, sanitize
 
 INSTALL = "run pip install 'tuneoff[ray]'"
@@ -207,7 +207,7 @@ class RayExecutor:
                     self._follow(task, observer)
                 for reference in ended:
                     task = sent.pop(reference)
-                    if self._was_lost(reference, task, observer):
+                    if self._was_lost(reference, task, observer) or self._was_interrupted(task.job):
                         losses[task.job.run_id] += 1
                         if losses[task.job.run_id] < _MOST_LOSSES:
                             waiting.append(task.job)
@@ -326,6 +326,12 @@ class RayExecutor:
         if answer.refused is not None:
             raise UserError(f"--engine ray: the node {sanitize(answer.node)} {answer.refused}")
         return False
+
+    def _was_interrupted(self, job: Job) -> bool:
+        """Whether the system ended the process of the run, and not that of the task."""
+        look_at_server(job.dir.path.parent)
+        run = accepted(job.dir)
+        return run is not None and run.record.status == "interrupted"
 
     def _result(self, job: Job) -> StoredRun | None:
         """The run that counts; None if it has failed without a record. Raises `UserError` if it does not appear."""

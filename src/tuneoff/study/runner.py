@@ -472,7 +472,9 @@ class _Runner:
                     if self._planner.opens_others(run):
                         open_jobs.changed()
                     waiting.pop(run.record.run_id, None)
-                    self._cover(run.name)
+                    # In a shared study another worker goes on with a run that was interrupted.
+                    if not self._shared or run.record.status != "interrupted":
+                        self._cover(run.name)
         except BaseException:
             for job in waiting.values():  # the executor did not yield what was interrupted or ended meanwhile
                 with contextlib.suppress(UserError):

@@ -25,6 +25,8 @@ from typing import Self
 
 from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
+from tuneoff.results.json_files import TEMPORARY_PREFIX
+from tuneoff.results.recovery import set_aside
 from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims, Holder
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
@@ -92,7 +94,7 @@ class SharedFolderExecutor:
         self._processes = layout.processes
         self.worker = worker or f"{socket.gethostname()}:{os.getpid()}"
         self._lease, self._poll = lease_seconds, poll_seconds
-        self._may_take = may_take
+        self.may_take = may_take
         self._clock, self._sleep = clock, sleep
         self._claims: dict[Path, Claims] = {}
         self._reported: dict[str, int] = {}  # run -> number of the claim that was reported
@@ -108,71 +110,26 @@ class SharedFolderExecutor:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """See `Executor.run`. A run that failed elsewhere is not tried again here."""
-        waiting = {job.dir.name: job for job in jobs}  # runs that this process knows of and has not seen ended
-        alone = True
+        search = _Search(self, jobs, observer)
         waited = 0.0  # since this process found a run to do
-        held: dict[str, None] = {}  # runs that others carry out; the one that was looked at longest ago comes first
-        while waiting:
-            taken: list[tuple[Job, Claim]] = []
-            done: list[str] = []  # not waiting any more; taken out at once, because a copy of all takes long
-            looked_at = set(itertools.islice(held, LOOKS))
-            for name, job in waiting.items():
-                if len(taken) == self._processes:
-                    break
-                if name in held and name not in looked_at and not job.dir.has_record():
-                    continue
-                look = self.look_at(job)
-                held.pop(name, None)
-                if look.ended:
-                    done.append(name)
-                    if look.run is not None:
-                        yield look.run
-                elif self._may_take(job):
-                    claims = self._claims_of(job)
-                    is_held = look.holder is not None and claims.holds(look.holder)
-                    claim = None if is_held else claims.take_after(look.holder, name, _now())
-                    if claim is None:
-                        held[name] = None
-                        self.report(look, job, observer)
-                        if alone:
-                            break
-                    else:
-                        done.append(name)
-                        taken.append((job, claim))
-            for name in done:
-                del waiting[name]
-            meets_others = alone and bool(held)
-            if meets_others:
-                alone, waiting = False, self._from_own_place(waiting)
+        while search.waiting:
+            met_others = not search.alone
+            ended, taken = search.claim(self._processes)
+            yield from ended
             if taken:
-                yield from self._carry_out(taken, observer)
+                yield from self._carry_out(taken, search, observer)
                 waited = 0.0
-            elif more := more_of(jobs):
-                waiting |= self._from_own_place({job.dir.name: job for job in more})
+            elif search.look_for_more():
                 waited = 0.0
-            elif held and not meets_others:
+            elif search.held and met_others:
                 pause = min(max(self._poll, waited * _POLL_SHARE), self._poll * _MOST_POLLS)
-                pause = max(pause, _POLL_SECONDS_EACH * len(held))
+                pause = max(pause, _POLL_SECONDS_EACH * len(search.held))
                 waited += pause
                 self._sleep(pause)
-            elif not held:  # what is left is for machines with more memory
+            elif not search.held:  # what is left is for machines with more memory
                 return
 
-    def _from_own_place(self, waiting: dict[str, Job]) -> dict[str, Job]:
-        """The runs of each kind, longest first; of those that take equally long, from another one on for each worker.
-
-        If all began with the first one, each would have to look at the claims of all others before it finds a run.
-        """
-        part = zlib.crc32(self.worker.encode(errors="replace")) / 2**32
-        found: list[Job] = []
-        jobs = longest_first(waiting.values())
-        for _, alike in itertools.groupby(jobs, key=lambda job: (job.kind, job.expected_seconds)):
-            runs = list(alike)
-            start = int(part * len(runs))
-            found += runs[start:] + runs[:start]
-        return {job.dir.name: job for job in found}
-
-    def _claims_of(self, job: Job) -> Claims:
+    def claims_of(self, job: Job) -> Claims:
         study = study_of(job).path
         if study not in self._claims:
             self._claims[study] = Claims(study, self.worker, self._lease, self._clock)
@@ -182,10 +139,10 @@ class SharedFolderExecutor:
         """What has become of a run, whoever carries it out."""
         run = accepted(job.dir)
         if run is not None and run.record.ended:
-            self._claims_of(job).forget(job.dir.name)
+            self.claims_of(job).forget(job.dir.name)
             self._reported.pop(job.dir.name, None)
             return RunState(True, run)
-        holder = self._claims_of(job).holder(job.dir.name)
+        holder = self.claims_of(job).holder(job.dir.name)
         return RunState(holder is not None and holder.ended == "failed", run, holder)
 
     def report(self, look: RunState, job: Job, observer: Observer) -> None:
@@ -195,26 +152,177 @@ class SharedFolderExecutor:
             self._reported[job.dir.name] = holder.number
             observer.event(job, Note(text=f"carried out by {holder.worker} since {holder.since}"))
 
-    def _carry_out(self, taken: Sequence[tuple[Job, Claim]], observer: Observer) -> Iterator[StoredRun]:
+    def _carry_out(
+        self, taken: Sequence[tuple[Job, Claim]], search: "_Search", observer: Observer
+    ) -> Iterator[StoredRun]:
         """Carry out claimed runs, and yield those that count, whoever did them."""
-        targets = {study_of(job).attempt_dir(job.dir.name, claim.number).name: (job, claim) for job, claim in taken}
-        own: dict[str, Job] = {}
-        with contextlib.ExitStack() as stack:
-            for job, claim in taken:
+        with contextlib.closing(_ClaimedJobs(taken, search, self._lease, self._poll, self._clock)) as claimed:
+            yield from claimed.results()
+            with closed_at_the_end(self._inner.run(claimed, observer)) as found:
+                for run in found:
+                    claimed.publish(run)
+                    yield from claimed.results()
+            yield from claimed.results()  # a free worker may have looked for more runs after the last one had ended
+
+
+class _Search:
+    """The runs that one call of `SharedFolderExecutor.run` knows of and has not seen ended."""
+
+    def __init__(self, executor: SharedFolderExecutor, jobs: Sequence[Job], observer: Observer) -> None:
+        self._executor, self._jobs, self._observer = executor, jobs, observer
+        self.waiting = {job.dir.name: job for job in jobs}
+        self.alone = True
+        """Whether no other process has been met."""
+        self.held: dict[str, None] = {}
+        """Runs that others carry out; the one that was looked at longest ago comes first."""
+
+    def has_later_claim(self, job: Job, claim: Claim) -> bool:
+        """Whether another process has taken a run over, because this one showed no sign of life."""
+        holder = self._executor.claims_of(job).holder(job.dir.name)
+        return holder is not None and holder.number > claim.number
+
+    def claim(self, most: int) -> tuple[list[StoredRun], list[tuple[Job, Claim]]]:
+        """Look through the runs once: those that have ended, and up to `most` that are claimed now."""
+        ended: list[StoredRun] = []
+        taken: list[tuple[Job, Claim]] = []
+        done: list[str] = []  # not waiting any more; taken out at once, because a copy of all takes long
+        for job in itertools.islice(self.waiting.values(), 1):
+            look_at_server(job.dir.path.parent)
+        looked_at = set(itertools.islice(self.held, LOOKS))
+        for name, job in self.waiting.items():
+            if len(taken) == most:
+                break
+            if name in self.held and name not in looked_at and not job.dir.has_record():
+                continue
+            look = self._executor.look_at(job)
+            self.held.pop(name, None)
+            if look.ended:
+                done.append(name)
+                if look.run is not None:
+                    ended.append(look.run)
+            elif self._executor.may_take(job):
+                claims = self._executor.claims_of(job)
+                is_held = look.holder is not None and claims.holds(look.holder)
+                claim = None if is_held else claims.take_after(look.holder, name, _now())
+                if claim is None:
+                    self.held[name] = None
+                    self._executor.report(look, job, self._observer)
+                    if self.alone:
+                        break
+                else:
+                    done.append(name)
+                    taken.append((job, claim))
+        for name in done:
+            del self.waiting[name]
+        if self.alone and self.held:
+            self.alone, self.waiting = False, self._from_own_place(self.waiting)
+        return ended, taken
+
+    def wait_for(self, job: Job) -> None:
+        """A run that was claimed here is carried out by another process now."""
+        self.waiting[job.dir.name] = job
+
+    def look_for_more(self) -> bool:
+        """Add runs that have become possible; whether there are any."""
+        more = more_of(self._jobs)
+        self.waiting |= self._from_own_place({job.dir.name: job for job in more})
+        return bool(more)
+
+    def _from_own_place(self, waiting: dict[str, Job]) -> dict[str, Job]:
+        """The runs of each kind, longest first; of those that take equally long, from another one on for each worker.
+
+        If all began with the first one, each would have to look at the claims of all others before it finds a run.
+        """
+        part = zlib.crc32(self._executor.worker.encode(errors="replace")) / 2**32
+        found: list[Job] = []
+        jobs = longest_first(waiting.values())
+        for _, alike in itertools.groupby(jobs, key=lambda job: (job.kind, job.expected_seconds)):
+            runs = list(alike)
+            start = int(part * len(runs))
+            found += runs[start:] + runs[:start]
+        return {job.dir.name: job for job in found}
+
+
+class _ClaimedJobs(OpenJobs):
+    """Claimed runs as an executor takes them, each in the folder of an attempt. A free worker of it claims another.
+
+    Their claims show that this process lives, until a run has ended, or until `close`.
+    """
+
+    def __init__(
+        self,
+        taken: Sequence[tuple[Job, Claim]],
+        search: _Search,
+        lease: float,
+        poll: float,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__((), plan=lambda: ())
+        self._search, self._lease, self._poll, self._clock = search, lease, poll, clock
+        self._claims: dict[str, tuple[Job, Claim, contextlib.ExitStack]] = {}  # by the name of the attempt
+        self._results: list[StoredRun] = []
+        self._next_look = 0.0
+        try:
+            self.extend(self._begun(taken))
+        except BaseException:
+            self.close()
+            raise
+
+    def more(self) -> Sequence[Job]:
+        """Another run, if one can be claimed; the folder is looked at as often as by a process that waits."""
+        if self._clock() < self._next_look:
+            return ()
+        ended, taken = self._search.claim(1)
+        if not taken and self._search.look_for_more():
+            further, taken = self._search.claim(1)
+            ended += further
+        self._results += ended
+        self._next_look = self._clock() + (0.0 if taken else self._poll)
+        return self._begun(taken)
+
+    def publish(self, run: StoredRun) -> None:
+        """Let a run that has ended here count, unless another process goes on with it."""
+        job, claim, stack = self._claims.pop(run.name)
+        with stack:
+            if not run.record.ended and self._search.has_later_claim(job, claim):
+                self._search.wait_for(job)
+                return
+            # On a full disk a run leaves no record.
+            result = publish(run.dir, job.dir) if run.dir.has_record() else StoredRun(job.dir, run.record)
+            self._results.append(result)
+            again = result.record.ended or result.record.status == "interrupted"
+            with contextlib.suppress(OSError):
+                claim.release("released" if again else "failed")
+
+    def results(self) -> list[StoredRun]:
+        """Runs that have ended since the last call, here or elsewhere."""
+        found, self._results = self._results, []
+        return found
+
+    def close(self) -> None:
+        """End the claims of runs that have not ended: others need not wait for a lease."""
+        with contextlib.ExitStack() as every:
+            for _, _, stack in self._claims.values():
+                every.push(stack)
+            self._claims.clear()
+
+    def _begun(self, taken: Sequence[tuple[Job, Claim]]) -> list[Job]:
+        jobs = []
+        for job, claim in taken:
+            with contextlib.ExitStack() as stack:
                 stack.enter_context(_beating(claim, self._lease / BEATS_IN_A_LEASE))
                 stack.callback(_release_unless_ended, claim)
+                look_at_server(job.dir.path.parent)
+                if (run := accepted(job.dir)) is not None and run.record.ended:  # just before it was claimed here
+                    self._results.append(run)
+                    continue
                 attempt = _attempt(job, claim.number)
-                if not _is_done(attempt):
-                    own[attempt.name] = dataclasses.replace(job, dir=attempt)
-                else:  # its process died between the end of the run and the rename
-                    yield publish(attempt, job.dir)
-                    claim.release()
-            found = stack.enter_context(closed_at_the_end(self._inner.run(list(own.values()), observer)))
-            for run in found:
-                job, claim = targets[run.name]
-                result = publish(run.dir, job.dir)
-                claim.release("failed" if result.record.status == "failed" else "released")
-                yield result
+                if _is_done(attempt):  # its process died between the end of the run and the rename
+                    self._results.append(publish(attempt, job.dir))
+                else:
+                    self._claims[attempt.name] = job, claim, stack.pop_all()
+                    jobs.append(dataclasses.replace(job, dir=attempt))
+        return jobs
 
 
 @contextlib.contextmanager
@@ -240,6 +348,12 @@ def _beating(claim: Claim, seconds: float) -> Iterator[None]:
         thread.join()
 
 
+def look_at_server(folder: Path) -> None:
+    """Have a client of NFS ask its server for the names in a folder; for some time, it trusts what it has not found."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY))
+
+
 def _release_unless_ended(claim: Claim) -> None:
     if not (claim.folder / f"{claim.number}.ended").exists():
         with contextlib.suppress(OSError):
@@ -259,14 +373,21 @@ def accepted(run: RunDir) -> StoredRun | None:
 def publish(attempt: RunDir, target: RunDir) -> StoredRun:
     """Make the folder of an attempt the run that counts, unless another attempt is that already; the run that counts.
 
-    Renaming a folder is atomic and fails if the target holds anything, so of several attempts one is accepted.
+    Renaming a folder is atomic and fails if the target holds anything, so of several attempts one is accepted. A run
+    that has ended takes the place of one that has failed or was interrupted.
     """
     target.path.parent.mkdir(exist_ok=True)
     with contextlib.suppress(OSError, UserError):
         attempt.remove_leftovers()  # its process may have been killed between the end of the run and this
     with contextlib.suppress(OSError):
         attempt.path.rename(target.path)
+    look_at_server(target.path.parent)
     run = accepted(target)
+    if run is not None and not run.record.ended and _is_done(attempt):
+        with contextlib.suppress(OSError):
+            target.path.rename(attempt.path.with_name(f"{attempt.name}-other"))
+            attempt.path.rename(target.path)
+        run = accepted(target)
     if run is None:
         raise UserError(f"{attempt.path}: cannot be moved to {target.path}; look at what is there, then start again")
     return run
@@ -285,22 +406,34 @@ def _attempt(job: Job, number: int) -> RunDir:
     attempt_dir = functools.partial(study_of(job).attempt_dir, job.dir.name)
     attempt = attempt_dir(number)
     attempt.path.mkdir(parents=True, exist_ok=True)
-    before = [attempt_dir(each) for each in range(number - 1, 0, -1)]
+    if job.dir.has_record() and accepted(job.dir) is None:
+        set_aside(study_of(job), job.dir.path)  # damaged, so it is kept
     if job.dir.path.exists():
-        aside = attempt_dir(f"{number}-before")
-        job.dir.path.rename(aside.path)
-        before.append(aside)  # perhaps a result that another attempt has left there just now
+        # Perhaps a result that another attempt has left there just now.
+        job.dir.path.rename(attempt_dir(f"{number}-before").path)
+    # What was in the way of an attempt is older than its own states.
+    before = [attempt_dir(f"{number}-before")]
+    for each in range(number - 1, 0, -1):
+        before += [attempt_dir(each), attempt_dir(f"{each}-before")]
     done = next((each for each in before if _is_done(each)), None)
     if done is not None:
         attempt.path.rmdir()
         done.path.rename(attempt.path)
         return attempt
-    source = next((each for each in before if each.states()), None)
+    # One whose process was killed while it copied states has none that training resumes from.
+    source = next((each for each in before if any(map(_is_state, each.states()))), None)
     if source is not None:
-        for path in source.states():
+        for path in sorted(source.states(), key=lambda path: (_is_state(path), path.name)):
+            part = attempt.path / f"{TEMPORARY_PREFIX}{path.name}"
             with contextlib.suppress(OSError):  # its process may still live, and save a newer one
-                shutil.copy2(path, attempt.path / path.name)
+                shutil.copy2(path, part)
+                part.replace(attempt.path / path.name)
     return attempt
+
+
+def _is_state(path: Path) -> bool:
+    """Whether training resumes from this file; the best weights alone are not enough."""
+    return path.name.startswith("checkpoint")
 
 
 def _is_done(run: RunDir) -> bool:

@@ -23,12 +23,13 @@ from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job, Observer
 from tuneoff.study.launcher import Layout
-from tuneoff.study.shared_folder import SharedFolderExecutor, study_of
+from tuneoff.study.shared_folder import SharedFolderExecutor, look_at_server, study_of
 from tuneoff.text import parse_duration, plural, sanitize
 
 _POLL_SECONDS = 2.0
 # The queue is asked rarely: every user of a cluster asks the same daemon.
 _QUEUE_SECONDS = 60.0
+_SEEN_SECONDS = 60.0  # until a client of a network file system shows what workers left last
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _MEMORY = re.compile(r"[1-9][0-9]*[KMGT]B?", re.IGNORECASE)
 _MOST_BYTES = 100  # of the number of a job
@@ -108,7 +109,9 @@ class SlurmExecutor:
         number = self._number_in_queue(study) or self._submit(study, min(self._workers, len(jobs)))
         observer.event(jobs[0], Note(text=f"SLURM job {number}; `scancel {number}` stops its workers"))
         asked = time.monotonic()
+        gone: float | None = None  # since when the job is not in the queue
         while True:
+            look_at_server(study.path / "runs")
             for name in list(itertools.islice(waiting, _LOOKS)):
                 job = waiting.pop(name)
                 look = watched.look_at(job)
@@ -122,7 +125,11 @@ class SlurmExecutor:
             time.sleep(self._poll)
             if time.monotonic() - asked >= self._queue:
                 asked = time.monotonic()
-                if not _is_in_queue(number) and not any(watched.look_at(job).ended for job in waiting.values()):
+                if _is_in_queue(number) or any(watched.look_at(job).ended for job in waiting.values()):
+                    gone = None
+                elif gone is None:
+                    gone = asked
+                elif asked - gone >= _SEEN_SECONDS:
                     raise UserError(
                         f"SLURM job {number} has ended and {plural(len(waiting), 'run')} left to do; its logs are in "
                         f"{study.slurm}; the same command submits new workers"
