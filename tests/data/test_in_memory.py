@@ -1,6 +1,8 @@
 """Rows in memory become a JSONL file that loads like any other."""
 
 import json
+import os
+import stat
 from collections import UserDict
 from datetime import date, datetime
 from decimal import Decimal
@@ -164,3 +166,8 @@ def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written there .*; choose another folder"):
         write_rows([pair(1)], tmp_path / "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_only_the_user_can_read_the_rows(tmp_path: Path) -> None:
+    assert stat.S_IMODE(write_rows([pair(0)], tmp_path / "rows").parent.stat().st_mode) == 0o700

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"the rows cannot be kept in .*; set TUNEOFF_CACHE to another folder"):
         store_standard_input(io.BytesIO(LINE.encode()), "--train-file", tmp_path / "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_only_the_user_can_read_the_rows(tmp_path: Path) -> None:
+    path = store_standard_input(io.BytesIO(LINE.encode()), "--train-file", tmp_path / "rows")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

@@ -1,7 +1,9 @@
 """A study in an object store: whole at any moment, whatever fails, and the same as the folder in the end."""
 
 import contextlib
+import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +185,19 @@ def test_a_name_that_leads_out_of_the_folder_is_not_followed(url: str, tmp_path:
     folder = StudyDir(tmp_path / "study")
     restore(store, folder)
     assert list((folder.path / "runs").glob("*")) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_only_the_user_can_read_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    assert stat.S_IMODE(local_copy("s3://bucket/study").parent.stat().st_mode) == 0o700
+
+
+def test_a_cache_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"cannot be made .*; set TUNEOFF_CACHE to another folder"):
+        local_copy("s3://bucket/study")
 
 
 def test_an_empty_store_is_no_study(url: str) -> None:

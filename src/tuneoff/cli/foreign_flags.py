@@ -53,8 +53,8 @@ WITHOUT_EFFECT = {
     "--pad-to-max-length": WithoutEffect("batches are padded to their longest text"),
     "--ignore-pad-token-for-loss": WithoutEffect("always so"),
     "--gradient-checkpointing": WithoutEffect("lower --micro-batch-tokens if memory runs out", takes_value=False),
-    "--ddp-find-unused-parameters": WithoutEffect("a run uses one process"),
-    "--ddp-backend": WithoutEffect("a run uses one process"),
+    "--ddp-find-unused-parameters": WithoutEffect("--processes N sums gradients itself"),
+    "--ddp-backend": WithoutEffect("--processes N sums gradients itself"),
     "--task-type": WithoutEffect("always a causal language model"),
 }
 
@@ -67,7 +67,7 @@ _OPTIMIZER = "all methods are trained with AdamW, with the defaults of torch"
 _CUT = "--max-length limits prompt, virtual tokens and target together"
 _PRECISION = "--precision takes auto, fp32 or bf16"
 _DEVICE = "an accelerator is used if torch finds one; set CUDA_VISIBLE_DEVICES to choose one, or to nothing for none"
-_DISTRIBUTED = "a run uses one process and one device; concurrent runs divide the processors of one machine"
+_DISTRIBUTED = "a run uses one device, or several processes of one machine with --processes N"
 _METHOD = "the name of the method decides: `tuneoff train lora` or `tuneoff compare --methods lora,full`"
 _EVALUATION = "validation runs at the end of each epoch, and every N steps with --eval-steps N"
 

@@ -31,7 +31,7 @@ def write_rows(rows: object, folder: Path) -> Path:
     digest = hashlib.sha256()
     temporary = folder / f".rows-{secrets.token_hex(8)}.jsonl"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # rows are somebody's texts
         with temporary.open("xb") as out:
             for line in _json_lines(rows):
                 digest.update(line)

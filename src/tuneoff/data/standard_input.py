@@ -26,7 +26,7 @@ def store_standard_input(stream: BinaryIO, flag: str, folder: Path) -> Path:
         )
     temporary = folder / f".stdin-{secrets.token_hex(8)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # rows are somebody's texts
         with temporary.open("xb") as out:
             shutil.copyfileobj(stream, out)
         if temporary.stat().st_size == 0:

@@ -143,9 +143,17 @@ def _patiently(action: Callable[[], Result], seconds: float) -> Result:
 
 
 def local_copy(url: str) -> Path:
-    """The folder of this machine that a study in a store is copied to, whether it exists or not."""
+    """The folder of this machine that a study in a store is copied to, whether it exists or not.
+
+    What it is in is made here, for this user alone. Raises `UserError` if that is not possible.
+    """
+    stores = cache_folder() / "stores"
+    try:
+        stores.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{stores}: cannot be made ({error.strerror}); set TUNEOFF_CACHE to another folder") from error
     name = re.sub(r"[^A-Za-z0-9]+", "-", url.rstrip("/").rpartition("/")[2])[:40]
-    return cache_folder() / "stores" / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
+    return stores / f"{name}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:12]}"
 
 
 # ---- from the store -------------------------------------------------------------------------------------------------
