@@ -275,6 +275,28 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
         prepare(study, tmp_path, limits)
 
 
+def test_a_study_that_a_budget_reduced_gets_more_seeds(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speeds_of(asked: StudySpec, *_: object) -> Speeds:
+        speed = Speed(start=1, step=1, check=1, write=1)
+        return {(model.name, name): speed for model in asked.models for name in asked.methods}
+
+    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
+    reduced = prepare(study, tmp_path, Limits(budget_seconds=1.0))
+    assert reduced.spec.train != study.train
+    done = runner.carry_out_study(reduced, FakeExecutor(["d32"]), SilentObserver())
+    assert done.spec is not None
+    said: list[str] = []
+    more = prepare(study.model_copy(update={"seeds": done.spec.seeds + 2}), tmp_path, notify=said.append)
+    assert more.spec.without_paths() == done.spec.model_copy(update={"seeds": done.spec.seeds + 2})
+    assert [run.name for run in more.missing] == ["lora-s1", "lora-s2"]
+    assert len([line for line in said if "was reduced by --budget" in line]) == 1
+    other = study.model_copy(update={"prompt": study.prompt.model_copy(update={"instruction": "Shorter:"})})
+    with pytest.raises(UserError, match=r"belongs to a different study .*prompt\.instruction"):
+        prepare(other, tmp_path)
+
+
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
 def test_a_study_whose_budget_file_is_lost_keeps_its_settings(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]

@@ -32,7 +32,7 @@ from tuneoff.stopping import signals_raise
 from tuneoff.study import budget, concurrency, planner
 from tuneoff.study.budget import FittedStudy
 from tuneoff.study.budget_keeper import HEADROOM, BudgetKeeper, time_for_runs
-from tuneoff.study.compatibility import check_folder, earlier_runs, keeps_earlier_runs, plan_file
+from tuneoff.study.compatibility import check_folder, differences, earlier_runs, keeps_earlier_runs, plan_file
 from tuneoff.study.correction import with_headroom
 from tuneoff.study.duration import Speeds
 from tuneoff.study.executor import (
@@ -150,6 +150,12 @@ def prepare(
     if earlier is None and lost_budget and begun is not None:  # another plan would be another study
         notify(f"{folder}: budget.json is lost, so the study keeps the settings that study.json has")
         wanted = budget.with_settings_of(begun, spec)
+    if not is_limited and begun is not None and (grown := _grown(directory, begun, spec)) is not None:
+        notify(
+            f"{folder}: was reduced by --budget, so its steps, trials, fractions and documents stay; seeds, methods "
+            "and models are as asked"
+        )
+        wanted = grown
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
@@ -219,6 +225,17 @@ def stored_by_id(stored: Iterable[StoredRun]) -> dict[str, StoredRun]:
 def completed_by_id(stored: Iterable[StoredRun]) -> dict[str, Record]:
     """The records of stored runs, as the planner takes them."""
     return {run_id: run.record for run_id, run in stored_by_id(stored).items()}
+
+
+def _grown(directory: StudyDir, begun: StudySpec, spec: StudySpec) -> StudySpec | None:
+    """`spec` with what a time limit left of the study in its folder, if it can be added to that study only so."""
+    with contextlib.suppress(UserError):
+        if directory.read_budget() is None or not differences(begun, spec):
+            return None
+        grown = budget.with_settings_of(begun, spec)
+        grown = grown.model_copy(update={"seeds": max(begun.seeds, spec.seeds)})
+        return None if differences(begun, grown) else grown
+    return None
 
 
 def _read_budget(directory: StudyDir, limits: Limits) -> BudgetFile | None:
