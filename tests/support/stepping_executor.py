@@ -60,7 +60,7 @@ class SteppingExecutor:
             notes=(f"{first} to {STEPS}",),
         )
         job.dir.write_record(record)
-        state.unlink()
+        state.unlink(missing_ok=True)  # whoever publishes the run removes it too
         return record
 
 
