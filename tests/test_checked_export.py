@@ -103,6 +103,14 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(study: Path, tmp_path: Path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+def test_an_empty_folder_is_filled_also_behind_a_link(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    export_run(run_of(study, "lora"), Wanted("adapter"), tmp_path / "link", documents=0)
+    assert (tmp_path / "empty" / "adapter_model.safetensors").exists()
+    assert not list(tmp_path.rglob(".tuneoff-*"))
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_file_that_is_no_export_is_not_read(study: Path, tmp_path: Path) -> None:
     file = tmp_path / EXPORT_FILE

@@ -139,6 +139,16 @@ def test_names_that_the_hub_allows(name: str) -> None:
     check_repository(name)
 
 
+def test_templates_of_a_tokenizer_are_sent_and_code_is_not(tmp_path: Path) -> None:
+    folder = export_in(tmp_path / "out")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages }}")
+    assert "additional_chat_templates/tool_use.jinja" in dict(prepare_push(folder, "me/model").paths)
+    (folder / "modeling_mine.py").write_text("")
+    with pytest.raises(UserError, match="code of the model, which is not pushed"):
+        prepare_push(folder, "me/model")
+
+
 def test_a_folder_with_links_is_refused(tmp_path: Path) -> None:
     folder = export_in(tmp_path / "out")
     assert is_export(folder)

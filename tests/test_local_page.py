@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -15,6 +17,8 @@ from tuneoff.local_page import MOST_BYTES, LocalPage
 def answer(question):
     if "number" not in question:
         raise UserError("there is no number")
+    if question["number"] == "large":
+        raise RuntimeError("no memory for that")
     return {"twice": 2 * question["number"]}
 
 
@@ -84,6 +88,20 @@ def test_questions_that_are_wrong(path: str, body: str, headers: dict[str, str],
     assert found == status
     assert json.loads(content)["error"]
     assert asked(page, "twice", '{"number": 4}')[0] == 200
+
+
+def test_an_error_is_an_answer_and_a_page_that_is_closed_is_none(
+    page: LocalPage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, content, _ = asked(page, "twice", '{"number": "large"}')
+    assert (status, json.loads(content)) == (500, {"error": "RuntimeError: no memory for that"})
+    address = urlsplit(page.address)
+    assert address.port is not None
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        connection.sendall(f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n".encode())
+    assert asked(page, "twice", '{"number": 4}')[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_addresses_differ_and_a_port_that_is_taken_is_named(page: LocalPage) -> None:

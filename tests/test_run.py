@@ -486,6 +486,10 @@ def test_documents_as_text_are_enough(tiny_model, tiny_data, tmp_path):
         new.text for new in generator.write(documents)
     ]
     assert generator.generate([]) == []
+    padded = [f" {example.document}\n\n" for example in documents]
+    assert generator.generate(padded) == generator.generate([example.document for example in documents])
+    with pytest.raises(UserError, match="document 2 of 2 is empty"):
+        generator.generate(["a", " \n"])
 
 
 def test_an_instruction_with_fields_needs_more_than_a_text(tiny_model, tiny_data, tmp_path):

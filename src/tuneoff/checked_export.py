@@ -26,6 +26,7 @@ from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, parse_json, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.saved_tensors import saving
 from tuneoff.spec.run import Frozen
 from tuneoff.verdict.judge import judge_study, planned_metric
 
@@ -107,23 +108,25 @@ def export_run(
 
     check_usable(run, trust_remote_code=trust_remote_code)
     check_wanted(run.record, wanted)
+    asked, folder = folder, folder.resolve()  # `.` has neither a name nor a parent
     again = _is_unchecked(folder, run, wanted)
     if not again and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output {folder}: exists already; name another folder")
+        raise UserError(f"--output {asked}: exists already; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     temporary.mkdir()
     try:
-        facts, code = _write(run, wanted, folder.name, temporary)
+        with saving(folder):
+            facts, code = _write(run, wanted, folder.name, temporary)
         gc.collect()  # the other program needs the memory
         _write_card(temporary, facts, _file_of(run, facts, None, "the check was interrupted"))
         settle_files(temporary)
-        if again:  # file by file: what else lies there is not ours
-            for path in temporary.iterdir():
-                path.replace(folder / path.name)
+        if folder.exists():  # file by file: what else lies there is not ours
+            for path in [path for path in temporary.rglob("*") if path.is_file()]:
+                target = folder / path.relative_to(temporary)
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
         else:
-            if folder.exists():
-                folder.rmdir()
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

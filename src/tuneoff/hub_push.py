@@ -20,6 +20,7 @@ EVAL_FILE = ".eval_results/tuneoff.yaml"
 # As `validate_repo_id` of huggingface_hub 2.4.
 _REPOSITORY = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _MOST_NAME = 96
+_TEMPLATES = "additional_chat_templates"  # transformers' folder, for a tokenizer with several of them
 _SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt"})
 
 
@@ -78,11 +79,16 @@ def prepare_push(
             "add --with-texts if they may be published"
         )
     names = []
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() or not path.is_file():
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path == folder / _TEMPLATES and path.is_dir() and not path.is_symlink():
+            continue
+        if path.is_symlink() or not path.is_file() or name.parent not in (Path(), Path(_TEMPLATES)):
             raise UserError(f"{path}: not a file of an export; push the folder as `tuneoff export` wrote it")
+        if path.suffix == ".py":
+            raise UserError(f"{path}: code of the model, which is not pushed; export a model that needs none")
         if path.name in (CARD, "Modelfile") or path.suffix in _SUFFIXES:
-            names.append(path.name)
+            names.append(name.as_posix())
     if dataset is not None:
         check_repository(dataset)
     return Push(repository, folder, tuple(names), evaluation(content, repository, dataset, task), private)

@@ -28,7 +28,7 @@ class LocalPage:
         self._token = secrets.token_urlsafe(24)
         handler = _handler(f"/{self._token}/", page.encode(), answers)
         try:
-            self._server = ThreadingHTTPServer((HOST, port), handler)
+            self._server = _Server((HOST, port), handler)
         except OSError as error:
             raise UserError(f"--port {port}: {error.strerror}; leave it out, or choose another one") from error
         self._server.daemon_threads = True
@@ -46,6 +46,11 @@ class LocalPage:
         """End `serve`, and free the port."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: pages are closed at any time, and a traceback is not for the terminal."""
 
 
 def _handler(root: str, page: bytes, answers: Mapping[str, Answer]) -> type[BaseHTTPRequestHandler]:
@@ -78,6 +83,10 @@ def _handler(root: str, page: bytes, answers: Mapping[str, Answer]) -> type[Base
                 self._send_json(200, answer(question))
             except (UserError, ValueError, RecursionError) as error:
                 self._send_json(400, {"error": str(error)[:500]})
+            except ConnectionError:  # the page was closed meanwhile
+                raise
+            except Exception as error:  # memory that runs out, for example
+                self._send_json(500, {"error": f"{type(error).__name__}: {error}"[:500]})
 
         def _may(self) -> str | None:
             """The path of a request that has the token and names this host; others are refused."""

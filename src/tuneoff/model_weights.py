@@ -38,6 +38,7 @@ from tuneoff.results.manifest import (
     manifest_text,
 )
 from tuneoff.results.run_dir import settle_files
+from tuneoff.saved_tensors import saving
 from tuneoff.text import plural
 
 if TYPE_CHECKING:
@@ -300,7 +301,8 @@ def _converted(target: Path, convert: Callable[[Path], None]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        convert(temporary)
+        with saving(target):
+            convert(temporary)
         files = {path.relative_to(temporary).as_posix(): entry_of_file(path) for path in settle_files(temporary)}
         write_text_atomic(temporary / MANIFEST, manifest_text(Manifest(files=files)))
         if not _is_complete(target):  # damaged, or of an earlier version, without digests

@@ -24,7 +24,7 @@ from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, matrix_units, use_fast_paths
 from tuneoff.engine.parallel import has_one_worker
-from tuneoff.engine.precision import NumberFormat, choose_dtype, pick_device
+from tuneoff.engine.precision import NumberFormat, bf16_by_processor, choose_dtype, pick_device
 from tuneoff.engine.process_group import ALONE, ProcessGroup, joined
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
@@ -53,6 +53,7 @@ from tuneoff.results.run_record import (
     ValidationPoint,
 )
 from tuneoff.row_cache import RowCache
+from tuneoff.saved_tensors import saving
 from tuneoff.spec import TIMED_TEXTS, RunSpec
 from tuneoff.temporary_folder import temporary_folder
 
@@ -406,7 +407,8 @@ class _Work:
             folder = self.run_dir.new_artefact()
             if adapted.prompting.shots and not self.keep_texts:  # measured elsewhere, because it holds documents
                 folder = stack.enter_context(temporary_folder())
-            kind = adapted.save(folder)
+            with saving(folder):
+                kind = adapted.save(folder)
             write_model_card(folder, self.spec, method, kind, prompter)
             files = settle_files(folder)
             self.artefact = Artefact(
@@ -496,13 +498,22 @@ def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generato
     check_usable(run, trust_remote_code=trust_remote_code)
     spec = run.record.spec
     device = pick_device()
-    restored = restore_run(run, device, choose_dtype(spec.model.precision, device))
+    restored = restore_run(run, device, _dtype_of(run.record, device))
     restored.adapted.merge()
     use_fast_paths(restored.adapted.model, device)  # as the run did
     restored.adapted.train_mode(False)
     unknown = f"{run.dir.path}: its record holds no digest of the model, so whether the weights changed is unknown"
     notes = (unknown,) if run.record.provenance.model is None else ()
     return Generator(restored.adapted, restored.base, restored.prompter, spec, notes)
+
+
+def _dtype_of(record: Record, device: torch.device) -> torch.dtype:
+    """The number format that the run generated in, unless this processor is slow in it."""
+    known = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(record.details.dtype or "")
+    chosen = choose_dtype(record.spec.model.precision, device)
+    if known is None or record.spec.model.precision != "auto":
+        return chosen
+    return chosen if known == torch.bfloat16 and device.type == "cpu" and bf16_by_processor() is False else known
 
 
 def check_usable(run: StoredRun, *, trust_remote_code: bool = False) -> None:
@@ -644,9 +655,11 @@ class Generator:
                 f"the run's instruction needs {', '.join(needed)} for each document; use `tuneoff summarize --field`"
             )
         examples = [
-            data.Example(id=str(number), document=text, references=(), group="")
+            data.Example(id=str(number), document=text.strip(), references=(), group="")
             for number, text in enumerate(documents, 1)
         ]
+        if empty := [example.id for example in examples if not example.document]:
+            raise UserError(f"document {empty[0]} of {len(examples)} is empty; leave it out")
         texts = []
         for new in self.write(examples):
             if new.is_cut:

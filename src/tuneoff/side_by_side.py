@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.data import Example
 from tuneoff.errors import UserError
+from tuneoff.memory_limits import available_memory
 from tuneoff.prompts import field_names
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StoredStudy
@@ -83,12 +85,11 @@ class SideBySide:
             return self._loaded[method]
         while self._loaded and not self._has_room():
             self._loaded.popitem(last=False)
+            gc.collect()  # its layers refer to themselves
         self._loaded[method] = self._load(self.runs[method])
         return self._loaded[method]
 
     def _has_room(self) -> bool:
-        import psutil
-
         model = next(reversed(self._loaded.values())).base.model
         own = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        return bool(own <= _MEMORY_SHARE * psutil.virtual_memory().available)
+        return bool(own <= _MEMORY_SHARE * available_memory())

@@ -206,6 +206,19 @@ def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
         texts_of(str(tmp_path / "a.jsonl"))
 
 
+@pytest.mark.parametrize("source", ["{folder}", "{folder}/*"])
+def test_what_the_command_itself_wrote_there_is_no_document(source: str, tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "b.txt").write_text("A paper.")
+    output = folder / "all.jsonl"
+    for name in ("all.jsonl", "all.jsonl.part"):
+        (folder / name).write_text(json.dumps({"id": f"{folder}/b.txt", "text": "Its summary."}) + "\n")
+    found = read_documents([source.format(folder=folder)], spec_of(), {}, output=output)
+    assert [example.document for example in found.documents] == ["A paper."]
+    assert found.left_out == ()
+
+
 def test_several_files_and_folders(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     (folder / "deep").mkdir(parents=True)

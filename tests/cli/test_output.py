@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,8 +100,26 @@ def test_an_unexpected_error_is_shown_by_the_same_module(monkeypatch: pytest.Mon
     from tuneoff.cli import silence_libraries
 
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     with monkeypatch.context() as patch:
         patch.setattr("logging.disable", lambda level: None)
         patch.setattr("warnings.simplefilter", lambda action: None)
         silence_libraries()
     assert sys.excepthook is output.show_traceback
+
+
+def test_what_a_signal_raises_in_a_destructor_is_not_shown() -> None:
+    code = """
+from tuneoff.cli import silence_libraries
+silence_libraries()
+class Lost:
+    def __init__(self, error):
+        self.error = error
+    def __del__(self):
+        raise self.error
+for error in (KeyboardInterrupt(), SystemExit(129), ValueError("shown")):
+    Lost(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "shown" in done.stderr
+    assert done.stderr.count("Traceback") == 1

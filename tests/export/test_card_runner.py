@@ -1,5 +1,7 @@
 """Code of cards in a process of its own."""
 
+from pathlib import Path
+
 import pytest
 
 from tuneoff.engine.thread_waiting import WAITING
@@ -22,6 +24,13 @@ def test_threads_wait_as_those_of_runs_unless_the_user_wants_it(monkeypatch: pyt
     assert list(texts_of_card(code, [("a", {})])) == [value]
     monkeypatch.setenv(name, "mine")
     assert list(texts_of_card(code, [("a", {})])) == ["mine"]
+
+
+def test_packages_are_those_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip install --user`, or with packages on PYTHONPATH."""
+    (tmp_path / "of_the_user.py").write_text("VALUE = 'found'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(texts_of_card("import of_the_user\ndef write(d): return of_the_user.VALUE", [("a", {})])) == ["found"]
 
 
 def test_tuneoff_cannot_be_imported() -> None:

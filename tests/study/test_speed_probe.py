@@ -22,6 +22,7 @@ from tuneoff.study.executor import Job, Observer, SilentObserver
 from tuneoff.study.inputs import load_inputs
 from tuneoff.study.runner import Limits, prepare
 from tuneoff.study.speed_probe import measure_speeds
+from tuneoff.verdict.summarize import summarize
 
 
 @pytest.fixture
@@ -295,6 +296,43 @@ def test_a_study_that_a_budget_reduced_gets_more_seeds(
     other = study.model_copy(update={"prompt": study.prompt.model_copy(update={"instruction": "Shorter:"})})
     with pytest.raises(UserError, match=r"belongs to a different study .*prompt\.instruction"):
         prepare(other, tmp_path)
+    grown = runner.carry_out_study(more, FakeExecutor(["d32"]), SilentObserver())
+    budget_of_report = summarize(grown).budget
+    assert budget_of_report is not None
+    assert budget_of_report.problem is None
+    assert any("optimiser steps" in line for line in budget_of_report.reduced)
+    assert prepare(study, tmp_path, Limits(budget_seconds=1.0)).spec.seeds == done.spec.seeds + 2  # none is left out
+
+
+def test_documents_that_a_budget_left_stay(study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise all finished runs would be repeated for more documents."""
+
+    def fit(asked: StudySpec, *_: object, **_more: object) -> budget.FittedStudy:
+        fewer = asked.model_copy(update={"scored_documents": (2,)})
+        return budget.FittedStudy(fewer, 1.0, ("test documents 5 -> 2",), fits=False)
+
+    monkeypatch.setattr(speed_probe, "measure_speeds", lambda *_: {})
+    monkeypatch.setattr(budget, "fit", fit)
+    one = study.model_copy(update={"trials": 0, "seeds": 1, "fractions": (1.0,)})
+    reduced = prepare(one, tmp_path, Limits(budget_seconds=30.0))
+    runner.carry_out_study(reduced, FakeExecutor(["d32"]), SilentObserver(), correct=False)
+    more = prepare(one.model_copy(update={"seeds": 2}), tmp_path, notify=lambda _text: None)
+    assert more.spec.scored_documents == (2,)
+    assert [run.name for run in more.missing] == ["lora-s1"]
+
+
+def test_a_method_is_not_added_to_a_study_of_equal_time(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speeds_of(asked: StudySpec, *_: object) -> Speeds:
+        speed = Speed(start=1, step=1, check=1, write=1)
+        return {(model.name, name): speed for model in asked.models for name in asked.methods}
+
+    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
+    one = study.model_copy(update={"trials": 0, "seeds": 1, "fractions": (1.0,)})
+    runner.carry_out_study(prepare(one, tmp_path, Limits(equal="time")), FakeExecutor(["d32"]), SilentObserver())
+    with pytest.raises(UserError, match="belongs to a different study"):
+        prepare(one.model_copy(update={"methods": (*one.methods, "full")}), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])

@@ -60,7 +60,14 @@ def silence_libraries() -> None:
     """
     warnings.simplefilter("ignore")
     sys.excepthook = show_traceback
+    sys.unraisablehook = _show_unraisable
     logging.disable(logging.CRITICAL)
+
+
+def _show_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """What a signal raised in a destructor is raised again (`stopping.raise_again`), so nothing is said of it here."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt | SystemExit):
+        sys.__unraisablehook__(lost)
 
 
 def _keep_streams() -> None:

@@ -473,7 +473,7 @@ def summarize(
         check_output(output, sources)
     spec = chosen.record.spec
     given = given_fields(field or ())
-    found = read_documents(sources, spec, given, encoding, columns_of_training(chosen), document_column)
+    found = read_documents(sources, spec, given, encoding, columns_of_training(chosen), document_column, output)
     unfinished = None
     if output is not None:
         identity = f"{chosen.record.run_id} {rule}"

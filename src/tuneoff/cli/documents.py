@@ -7,11 +7,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tuneoff.cli.output import say
+from tuneoff.cli.unfinished_texts import SUFFIX
 from tuneoff.data import ColumnsTaken, Example
 from tuneoff.data.byte_source import ByteSource, file_source, reading, zip_sources
 from tuneoff.data.columns import DOCUMENT_NAMES, ID_NAME, document_of
@@ -113,6 +114,7 @@ def read_documents(
     encoding: str | None = None,
     taken: ColumnsTaken | None = None,
     column: str | None = None,
+    output: Path | None = None,
 ) -> NewDocuments:
     """The documents of files, of folders and zip archives and, for `-`, of standard input.
 
@@ -120,12 +122,17 @@ def read_documents(
     numbers or, with several files, names of files. The other columns are fields, and `given` takes precedence over
     them. `spec` belongs to the run that will generate: every field in its instruction must have a value. A row that has
     the column of its training documents (`taken`, if that is known) is read from it alone, as in training. `encoding`
-    is that of text files; None finds it. With `column`, rows are read from that column and no other.
+    is that of text files; None finds it. With `column`, rows are read from that column and no other. In folders and
+    patterns, `output` and its unfinished form are left out: an earlier command may have put them there.
 
     Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
     """
-    paths = [path for source in sources for path in ([source] if source == STANDARD_INPUT else expanded(source))]
-    members = {path: files for path in paths if (files := _members(path)) is not None}
+    own = set() if output is None else {_place(output), _place(output.with_name(output.name + SUFFIX))}
+    paths = []
+    for source in sources:
+        found_paths = [source] if source == STANDARD_INPUT else expanded(source)
+        paths += [path for path in found_paths if path == source or _place(local_path(path)) not in own]
+    members = {path: files for path in paths if (files := _members(path, own)) is not None}
     progress = _Reading(
         spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken, column=column
     )
@@ -144,13 +151,17 @@ def read_documents(
     return found
 
 
-def _members(path: str) -> Sequence[Path] | Sequence[ByteSource] | None:
+def _place(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _members(path: str, but: Collection[Path]) -> Sequence[Path] | Sequence[ByteSource] | None:
     """The files of a folder or a zip archive; None for a file alone. Raises `UserError` if there is none."""
     if path == STANDARD_INPUT:
         return None
     file = local_path(path)
     if file.is_dir():
-        return _files_in(file)
+        return _files_in(file, but)
     if not file.exists() and has_data_suffix(path):
         raise no_such_file(file)
     if file.exists() and not file.is_file():
@@ -185,12 +196,13 @@ def _in_memory(name: str, content: bytes) -> ByteSource:
     return ByteSource(name, Path(name), lambda: io.BytesIO(content))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The files of a folder and of the folders in it, in alphabetical order, without hidden ones."""
+def _files_in(folder: Path, but: Collection[Path]) -> list[Path]:
+    """The files of a folder and of the folders in it, in alphabetical order, without hidden ones and those in `but`."""
     files = []
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(path, name) for name in sorted(names) if not name.startswith(".")]
+        found = [Path(path, name) for name in sorted(names) if not name.startswith(".")]
+        files += [file for file in found if _place(file) not in but]
     if not files:
         raise UserError(f"{folder}: a folder without files; name a text or a data file")
     return files

@@ -4,9 +4,9 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
-import psutil
 import torch
 
+from tuneoff.memory_limits import available_memory
 from tuneoff.results.failures import is_out_of_memory
 
 Result = TypeVar("Result")
@@ -16,7 +16,7 @@ def free_bytes(device: torch.device) -> int:
     """Free memory of `device` in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return available_memory()
 
 
 def retry_smaller(

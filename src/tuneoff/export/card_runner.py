@@ -1,7 +1,7 @@
 """Runs the code of a card in a process of its own, in which tuneoff cannot be imported.
 
-This file is also the program of that process: it imports nothing of tuneoff. It reads a JSON line with the code, then
-one for each document, and answers each document with a JSON line.
+This file is also the program of that process: it imports nothing of tuneoff then. It reads a JSON line with the code
+and the places of packages, then one for each document, and answers each document with a JSON line.
 """
 
 import contextlib
@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneoff.engine.thread_waiting import WAITING
-
 
 class CardFailed(Exception):
     """The other program could not load the export, or could not write a text. The message is its last line."""
@@ -26,9 +24,11 @@ def texts_of_card(code: str, documents: Iterable[tuple[str, Mapping[str, str]]])
 
     Raises `CardFailed`.
     """
+    from tuneoff.engine.thread_waiting import WAITING
+
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603 - this interpreter and this file
-            [sys.executable, "-I", "-W", "ignore", str(Path(__file__).resolve())],
+            [sys.executable, "-P", "-W", "ignore", str(Path(__file__).resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -37,7 +37,7 @@ def texts_of_card(code: str, documents: Iterable[tuple[str, Mapping[str, str]]])
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _ask(process.stdin, {"code": code})
+            _ask(process.stdin, {"code": code, "path": sys.path})
             for document, fields in documents:
                 _ask(process.stdin, {"document": document, "fields": dict(fields)})
                 line = process.stdout.readline()
@@ -73,7 +73,9 @@ def _answer() -> None:
     os.dup2(2, 1)  # what libraries print goes to stderr
     sys.modules["tuneoff"] = None  # type: ignore[assignment]
     names: dict[str, Any] = {}
-    exec(compile(json.loads(sys.stdin.readline())["code"], "README.md", "exec"), names)  # noqa: S102 - ours, on the card
+    given = json.loads(sys.stdin.readline())
+    sys.path[:] = given["path"]
+    exec(compile(given["code"], "README.md", "exec"), names)  # noqa: S102 - ours, on the card
     for line in sys.stdin:
         question = json.loads(line)
         text = names["write"](question["document"], **question["fields"])

@@ -15,6 +15,7 @@ from tuneoff.study.allocation import allocate, floor_of, resized, size_of, small
 from tuneoff.study.duration import DataSizes, Speeds, estimate, steps_of
 
 HOUR = 3600.0
+VALIDATION = "validation documents "  # begins the sentence on them
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def reductions(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator
     """What differs in size between a study and the one that was asked for, as `name before -> after`."""
     before, after = (size_of(one, sizes) for one in (asked, study))
     if after.validation != before.validation:
-        yield f"validation documents {before.validation} -> {after.validation}"
+        yield f"{VALIDATION}{before.validation} -> {after.validation}"
     if after.documents != before.documents:
         yield f"test documents {before.documents} -> {after.documents}"
     if study.trials < asked.trials:
@@ -162,6 +163,18 @@ def earlier_plan(
     if stored is None or stored.asked != _request(study, seconds, equal):
         return None
     return FittedStudy(_with_settings(study, stored.settings), stored.seconds, stored.given_up, stored.fits)
+
+
+def continued(stored: BudgetFile, begun: StudySpec, study: StudySpec) -> BudgetFile:
+    """What `budget.json` says once the study `begun` goes on as `study`, with more seeds and without a time limit."""
+    update: dict[str, object] = {
+        "settings": ReducedSettings.of(study),
+        "given_up": tuple(line for line in stored.given_up if not line.startswith("seeds ")),
+    }
+    if study.seeds != begun.seeds:
+        text = f"continued without a time limit: seeds {begun.seeds} -> {study.seeds}"
+        update["corrections"] = (*stored.corrections, text)
+    return stored.model_copy(update=update)
 
 
 def with_settings_of(begun: StudySpec, study: StudySpec) -> StudySpec:

@@ -6,7 +6,7 @@ from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import BudgetFile, ReducedSettings
 from tuneoff.spec import StudySpec
-from tuneoff.study.budget import reductions
+from tuneoff.study.budget import VALIDATION, reductions
 from tuneoff.study.correction import SecondsLeft, corrected, done_runs, speeds_so_far, with_headroom
 from tuneoff.study.duration import DataSizes, estimate
 from tuneoff.study.planner import Completed, PlannedRun, StudyPlan, is_done
@@ -88,9 +88,8 @@ class BudgetKeeper:
 
         found = study
         settled = len(done.enough) == len(study.models) * len(study.methods)  # further seeds cost nothing, for no use
-        if not settled and all(
-            run.spec.role != "trial" for run in plan.missing(completed)
-        ):  # nothing depends on it before
+        waiting = [run for run in plan.missing(completed) if run.run_id not in attempted]
+        if not settled and all(run.spec.role != "trial" for run in waiting):  # nothing depends on it before
             left = time_for_runs(limit) - spent
             limits = SecondsLeft(grow=left, keep=left + _TOLERANCE * limit)
             found = corrected(study, self._asked, self._sizes, done, needed, limits)
@@ -101,7 +100,10 @@ class BudgetKeeper:
         update: dict[str, object] = {"spent_seconds": spent}
         if text is not None:
             update["settings"] = ReducedSettings.of(found)
-            update["given_up"] = tuple(reductions(self._asked, found, self._sizes))
+            # Validation never changes, and the data are read with what is left of it.
+            validation = [line for line in self.file.given_up if line.startswith(VALIDATION)]
+            rest = [line for line in reductions(self._asked, found, self._sizes) if not line.startswith(VALIDATION)]
+            update["given_up"] = (*validation, *rest)
             update["corrections"] = (*self.file.corrections, text)
         self.file = self.file.model_copy(update=update)
         return found, text

@@ -130,13 +130,13 @@ def with_headroom(study: StudySpec, asked: StudySpec, sizes: DataSizes, speeds: 
 def _complete_seeds(study: StudySpec, done: DoneRuns) -> int:
     """How many seeds every method has, at least one: these are never left out."""
     cells = [
-        done.seeds.get((model.name, name, 1.0), ())
+        (done.seeds.get((model.name, name, 1.0), ()), done.enough.get((model.name, name), math.inf))
         for model in study.models
         for name in study.methods
         if method_class(name).seeded
     ]
-    complete = 1
-    while complete < study.seeds and cells and all(complete in cell for cell in cells):
+    complete = 1  # a method that was stopped at a look has the seeds that it gets
+    while complete < study.seeds and cells and all(complete in cell or complete >= most for cell, most in cells):
         complete += 1
     return complete
 

@@ -51,7 +51,7 @@ def speeds_key(study: StudySpec, hashes: ContentHashes, layout: Layout, number_f
         precisions=[model.precision for model in study.models],
         methods=methods,
         prompt=study.prompt.model_dump(mode="json"),
-        batch=[study.train.batch_size, study.train.micro_batch_tokens],
+        batch=[study.train.batch_size, study.train.micro_batch_tokens, study.train.processes],
         generate=study.generate.model_dump(mode="json"),
         layout=[layout.processes, layout.threads],
         number_format=number_format,

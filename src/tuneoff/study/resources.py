@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tuneoff import models
 from tuneoff.errors import UserError
+from tuneoff.memory_limits import total_memory
 from tuneoff.model_folder import inspect_folder
 from tuneoff.profiling import usable_cores
 from tuneoff.profiling.machine import may_have_accelerator
@@ -87,7 +88,7 @@ def check_processes(count: int, *, on_cpu: bool) -> None:
 
 
 def machine_memory() -> int | None:
-    """All memory of the machine, swap included; None where models run on an accelerator, with memory of its own."""
+    """Memory that this process may use, swap included; None where models run on an accelerator with its own memory."""
     import psutil
 
     if may_have_accelerator():
@@ -95,7 +96,8 @@ def machine_memory() -> int | None:
 
         if pick_device().type != "cpu":
             return None
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
+    total, machine = total_memory(), int(psutil.virtual_memory().total)
+    return total if total < machine else total + int(psutil.swap_memory().total)
 
 
 def free_disk(folder: Path) -> int:

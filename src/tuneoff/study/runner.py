@@ -15,6 +15,8 @@ from pathlib import Path
 from tuneoff import models
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
+from tuneoff.memory_limits import available_memory
+from tuneoff.methods import method_class
 from tuneoff.metrics import RougeDialect
 from tuneoff.model_weights import discard_damaged_copies
 from tuneoff.profiling import usable_cores
@@ -150,12 +152,13 @@ def prepare(
     if earlier is None and lost_budget and begun is not None:  # another plan would be another study
         notify(f"{folder}: budget.json is lost, so the study keeps the settings that study.json has")
         wanted = budget.with_settings_of(begun, spec)
-    if not is_limited and begun is not None and (grown := _grown(directory, begun, spec)) is not None:
+    grown = None if is_limited or begun is None else _grown(directory, begun, spec)
+    if grown is not None:
         notify(
             f"{folder}: was reduced by --budget, so its steps, trials, fractions and documents stay; seeds, methods "
             "and models are as asked"
         )
-        wanted = grown
+        wanted, kept_plan = grown
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
     layout = _choose_layout(prepared, limits.workers)
@@ -163,7 +166,7 @@ def prepare(
     if earlier is not None:
         return dataclasses.replace(prepared, fitted=earlier, budget=kept_plan, asked=spec)
     if not is_limited:
-        return prepared
+        return prepared if grown is None else dataclasses.replace(prepared, budget=kept_plan)
     check_prompts(spec, inputs)
     check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
     if held is not None and not locked:  # a start that will be refused must not compute first
@@ -227,14 +230,22 @@ def completed_by_id(stored: Iterable[StoredRun]) -> dict[str, Record]:
     return {run_id: run.record for run_id, run in stored_by_id(stored).items()}
 
 
-def _grown(directory: StudyDir, begun: StudySpec, spec: StudySpec) -> StudySpec | None:
-    """`spec` with what a time limit left of the study in its folder, if it can be added to that study only so."""
+def _grown(directory: StudyDir, begun: StudySpec, spec: StudySpec) -> tuple[StudySpec, BudgetFile] | None:
+    """`spec` with what a time limit left of the study in its folder, and what its file says then.
+
+    None without such a limit, and if that is another study. With equal time, the steps of a further method, or on a
+    further model, are unknown.
+    """
     with contextlib.suppress(UserError):
-        if directory.read_budget() is None or not differences(begun, spec):
+        trained = {name for name in spec.methods if method_class(name).trains}
+        stored = directory.read_budget()
+        if stored is None or (begun.steps and not (trained <= begun.steps.keys() and spec.models == begun.models)):
             return None
         grown = budget.with_settings_of(begun, spec)
         grown = grown.model_copy(update={"seeds": max(begun.seeds, spec.seeds)})
-        return None if differences(begun, grown) else grown
+        if grown == spec.model_copy(update={"seeds": grown.seeds}) or differences(begun, grown):
+            return None
+        return grown, budget.continued(stored, begun, grown)
     return None
 
 
@@ -272,10 +283,8 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
         )
     cores = usable_cores()
     if workers is None:
-        import psutil
-
         need = max(concurrency.memory_of_a_run(models.weights_folder(model)) for model in prepared.spec.models)
-        return concurrency.choose(len(prepared.missing), need, psutil.virtual_memory().available, cores)
+        return concurrency.choose(len(prepared.missing), need, available_memory(), cores)
     if not 1 <= workers <= cores:
         raise UserError(f"--workers {workers}: a number from 1 to {cores} (the processors here), or auto")
     return Layout(workers, max(1, cores // workers))

@@ -52,17 +52,17 @@ def _compiled_kernels() -> dict[tuple[str, torch.dtype], Any]:
         return {}
     try:
         library = ctypes.CDLL(found.origin)
-        interface = library.fused_interface()
+        if library.fused_interface() != INTERFACE:
+            return {}
+        kernels: dict[tuple[str, torch.dtype], Any] = {
+            (name, dtype): getattr(library, f"{name}_{suffix}")
+            for name in _ARGUMENTS
+            for dtype, suffix in _SUFFIXES.items()
+        }
     except (OSError, AttributeError):  # compiled for another machine or by an old version
         return {}
-    if interface != INTERFACE:
-        return {}
-    kernels: dict[tuple[str, torch.dtype], Any] = {}
-    for name, arguments in _ARGUMENTS.items():
-        for dtype, suffix in _SUFFIXES.items():
-            function = getattr(library, f"{name}_{suffix}")
-            function.argtypes, function.restype = [*arguments, _LONG], None
-            kernels[name, dtype] = function
+    for (name, _), function in kernels.items():
+        function.argtypes, function.restype = [*_ARGUMENTS[name], _LONG], None
     return kernels
 
 

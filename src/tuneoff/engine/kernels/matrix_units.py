@@ -18,10 +18,11 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from tuneoff.memory_limits import total_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "weight_gradient": [_POINTER] * 3 + [_LONG] * 3,
 }
 # Version of the functions in matrix_units.c. A library built from another version is not used.
-INTERFACE = 1
+INTERFACE = 2
 # Widths are multiples of this number.
 BLOCK = 32
 # Packed copies may take an eighth of the memory.
@@ -65,12 +66,11 @@ def _compiled_kernels() -> dict[str, Any]:
         library = ctypes.CDLL(found.origin)
         if library.matrix_units_interface() != INTERFACE or not library.matrix_units_start():
             return {}
+        kernels = {name: getattr(library, name) for name in _ARGUMENTS}
     except (OSError, AttributeError):  # compiled for another machine or by an old version
         return {}
-    kernels = {}
-    for name, arguments in _ARGUMENTS.items():
-        kernels[name] = function = getattr(library, name)
-        function.argtypes, function.restype = [*arguments, _LONG], _LONG
+    for name, function in kernels.items():
+        function.argtypes, function.restype = [*_ARGUMENTS[name], _LONG], _LONG
     return kernels
 
 
@@ -148,13 +148,13 @@ def use_packed_weights(model: nn.Module, device: torch.device, memory: int | Non
     """Let the kernels compute the linear layers of `model`; returns the number of layers.
 
     0 on other devices than a CPU, without matrix units, and where two packed copies of all weights are more than an
-    eighth of `memory` bytes (by default, of this machine's): the model and its activations need the rest.
+    eighth of `memory` bytes (by default, of what this process may use): the model and its activations need the rest.
     """
     if device.type != "cpu" or not are_usable():
         return 0
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
     size = 2 * sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
-    if size > (psutil.virtual_memory().total if memory is None else memory) / _MEMORY_DIVISOR:
+    if size > (total_memory() if memory is None else memory) / _MEMORY_DIVISOR:
         return 0
     for layer in layers:
         _packed_weights[layer] = _Packed(layer.weight)
