@@ -64,7 +64,7 @@ def silence_libraries() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def _show_unraisable(lost: sys.UnraisableHookArgs) -> None:
+def _show_unraisable(lost: "sys.UnraisableHookArgs") -> None:
     """What a signal raised in a destructor is raised again (`stopping.raise_again`), so nothing is said of it here."""
     if not isinstance(lost.exc_value, KeyboardInterrupt | SystemExit):
         sys.__unraisablehook__(lost)
