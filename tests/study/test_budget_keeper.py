@@ -100,6 +100,38 @@ def test_time_that_is_free_is_used_and_the_file_says_for_what() -> None:
     assert again.spent_seconds == 90
 
 
+def test_a_trial_that_failed_does_not_stop_the_correction() -> None:
+    clock = Clock()
+    study = ASKED.model_copy(update={"seeds": 1, "scored_documents": (30,)})
+    keeper, completed = keeper_of(study, clock), dict[str, Record]()
+    attempted: set[str] = set()
+    while trials := [
+        run
+        for run in planner.plan(study, KNOWN, completed).missing(completed)
+        if run.spec.role == "trial" and run.run_id not in attempted
+    ]:
+        attempted |= {run.run_id for run in trials}
+        completed |= {run.run_id: record_of(run, "finished" if completed else "failed") for run in trials[:1]}
+        completed |= {run.run_id: record_of(run) for run in trials[1:]}
+    clock.now = 60.0
+    _, text = keeper.correct(study, planner.plan(study, KNOWN, completed), completed, attempted)
+    assert text is not None
+    assert "test documents 30 -> 200" in text
+
+
+def test_what_was_reduced_of_validation_stays_in_the_file() -> None:
+    """The data are read with what is left of it, so the sizes do not show it."""
+    clock = Clock()
+    study = ASKED.model_copy(update={"seeds": 1, "trials": 0, "scored_documents": (30,)})
+    keeper = keeper_of(study, clock)
+    line = f"{budget.VALIDATION}40 -> 16"
+    keeper.file = keeper.file.model_copy(update={"given_up": (line, "test documents 200 -> 30")})
+    _, text = keeper.correct(study, planner.plan(study, KNOWN, {}), {}, ())
+    assert text is not None
+    assert keeper.file.given_up[0] == line
+    assert "test documents 200 -> 30" not in keeper.file.given_up
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_first_final_run_has_headroom_if_it_is_alone(processes: int) -> None:
     study = ASKED.model_copy(update={"seeds": 1, "trials": 0, "scored_documents": (30,)})

@@ -248,3 +248,15 @@ def test_seeds_that_a_look_made_needless_take_no_time() -> None:
     stopped = DoneRuns(finished.trials, finished.looks, finished.seeds, {("tiny", "full"): 3})
     only_lora = done(zero_shot=1, lora=5, full=8)
     assert needed_by(study, stopped) == needed_by(study, only_lora) < needed_by(study, finished)
+
+
+def test_a_study_that_is_late_keeps_the_look_that_was_taken() -> None:
+    """A method that was stopped at an earlier look has all the seeds that it gets."""
+    study = LOOKED.model_copy(update={"seeds": 5, "scored_documents": (60,)})
+    finished = DoneRuns(
+        {},
+        {},
+        {("tiny", "zero_shot", 1.0): {0}, ("tiny", "lora", 1.0): set(range(5)), ("tiny", "full", 1.0): {0, 1, 2}},
+        {("tiny", "full"): 3},
+    )
+    assert correct(study, -1.0, finished, asked=LOOKED).seeds == 5

@@ -64,6 +64,7 @@ def test_the_key_has_everything_that_a_speed_depends_on(monkeypatch: pytest.Monk
         {"hyperparameters": {"lora": {"r": 64}}},
         {"generate": GenerateSpec(max_new_tokens=7)},
         {"train": TrainSpec(batch_size=2)},
+        {"train": TrainSpec(processes=2)},
     ]
     others = [speeds_key(study.model_copy(update=change), HASHES, WHOLE_MACHINE, "fp32") for change in changes]
     others.append(speeds_key(study, HASHES, Layout(2, 1), "fp32"))
