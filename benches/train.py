@@ -1,6 +1,6 @@
 """Training speed and memory against the peers: rows 1, 2, 3, 4, 7 and 11 of `make bench`.
 
-On a machine without fast bf16 products everyone computes in fp32, so row 11 is row 2 with other targets.
+Targets are those of the processor's class. Without fast bf16 products everyone computes in fp32, and row 11 is row 2.
 
     python benches/train.py [--short] [--steps N] [--rounds N] [--model smollm2|gpt-neo] [--only-method lora]
     python benches/train.py --cold 40
@@ -53,6 +53,7 @@ FP32_PLAN: Plan = {
 FP32_SHORT_PLAN: Plan = FP32_PLAN | {("lora", 0.0): ("ours-fp32", "trainer-fp32", "coursework")}
 SHORT_STEPS = {"ours-fp32": 2, "trainer-fp32": 2, "coursework": 1}  # 3 for all others
 FP32 = ("ours-fp32", "trainer-fp32")
+COURSEWORK_STEPS = 2  # a step takes half a minute
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,6 @@ def targets_here() -> Targets:
     if fast_bf16():
         return _targets((2.2, 2.5, 2, 2), (0.60, 0.60, 0.65))
     return _targets((2, 2, 2, 1.6), (0.75, 0.70, 0.75))
-
-
-COURSEWORK_STEPS = 2  # a step takes half a minute
 
 
 def fast_bf16() -> bool:

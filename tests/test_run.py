@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tuneoff import data, metrics, models, prompts, run, stopping
 from tuneoff.data import load_dataset, starter_present
-from tuneoff.engine import generation
+from tuneoff.engine import generation, precision
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import NotFinite, generate
 from tuneoff.engine.kernels import matrix_units
@@ -474,6 +474,28 @@ def test_a_peft_type_that_cannot_be_merged_is_recorded(tiny_model, tiny_data, tm
 
 
 # Using a finished run
+
+
+@pytest.mark.parametrize(
+    ("by_processor", "dtype"), [(None, torch.bfloat16), (True, torch.bfloat16), (False, torch.float32)]
+)
+def test_a_model_is_used_in_the_number_format_of_its_run(
+    by_processor: bool | None, dtype: torch.dtype, tiny_model, tiny_data, tmp_path, monkeypatch
+):
+    """Whatever is faster at this moment: its texts are those of the study."""
+    spec = spec_of("zero_shot", tiny_model("llama"), tiny_data)
+    run.run(spec, tmp_path, "id", "name")
+    record = RunDir(tmp_path).read_record()
+    of_a_bf16_run = record.model_copy(
+        update={
+            "spec": spec.model_copy(update={"model": spec.model.model_copy(update={"precision": "auto"})}),
+            "details": record.details.model_copy(update={"dtype": "bfloat16"}),
+        }
+    )
+    monkeypatch.setattr(precision, "bf16_by_processor", lambda: by_processor)
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda _device: False)
+    loaded = run.load_adapted(StoredRun(RunDir(tmp_path), of_a_bf16_run))
+    assert {parameter.dtype for parameter in loaded.base.model.parameters()} == {dtype}
 
 
 def test_documents_as_text_are_enough(tiny_model, tiny_data, tmp_path):

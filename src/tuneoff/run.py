@@ -24,7 +24,7 @@ from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
 from tuneoff.engine.kernels import fused, matrix_units, use_fast_paths
 from tuneoff.engine.parallel import has_one_worker
-from tuneoff.engine.precision import NumberFormat, bf16_by_processor, choose_dtype, pick_device
+from tuneoff.engine.precision import FORMAT_OF, NumberFormat, choose_dtype, format_to_keep, pick_device
 from tuneoff.engine.process_group import ALONE, ProcessGroup, joined
 from tuneoff.engine.trainer import Diverged, Trainer, validation_loss
 from tuneoff.errors import UserError
@@ -508,12 +508,11 @@ def load_adapted(run: StoredRun, *, trust_remote_code: bool = False) -> Generato
 
 
 def _dtype_of(record: Record, device: torch.device) -> torch.dtype:
-    """The number format that the run generated in, unless this processor is slow in it."""
-    known = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(record.details.dtype or "")
-    chosen = choose_dtype(record.spec.model.precision, device)
-    if known is None or record.spec.model.precision != "auto":
-        return chosen
-    return chosen if known == torch.bfloat16 and device.type == "cpu" and bf16_by_processor() is False else known
+    """The dtype that the run generated in, unless this processor is slow in it."""
+    known = FORMAT_OF.get(record.details.dtype) if record.spec.model.precision == "auto" else None
+    if known is None:
+        return choose_dtype(record.spec.model.precision, device)
+    return choose_dtype(format_to_keep(known, on_cpu=device.type == "cpu"), device)
 
 
 def check_usable(run: StoredRun, *, trust_remote_code: bool = False) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def saving(place: Path) -> Iterator[None]:
-    """Raise `OSError` that names `place` for an error of safetensors, such as a full disk."""
+def saving(place: Path, size: int | None = None) -> Iterator[None]:
+    """Raise `OSError` that names `place` for an error of safetensors, such as a full disk. `size`: bytes to write."""
     from safetensors import SafetensorError
 
     try:
@@ -18,4 +18,6 @@ def saving(place: Path) -> Iterator[None]:
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
-        raise OSError(number, os.strerror(number) if code else str(error), str(place)) from error
+        why = os.strerror(number) if code else str(error)
+        more = "" if size is None else f"; {size:,} bytes were to be written"
+        raise OSError(number, f"{why}{more}", str(place)) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.planned import HASHES, record_of, study_of
+from tuneoff.engine import precision
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.results.run_record import Record, RunDetails
 from tuneoff.results.study_state import PlanFile
@@ -19,7 +20,8 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
     def make(known: bool | None, measured: NumberFormat | None = None) -> None:
         monkeypatch.setattr(number_format, "may_have_accelerator", lambda: False)
-        monkeypatch.setattr(number_format, "bf16_by_processor", lambda: known)
+        for module in (number_format, precision):
+            monkeypatch.setattr(module, "bf16_by_processor", lambda: known)
         monkeypatch.setattr(
             number_format, "_measured", lambda: measured if measured else pytest.fail("measured although it is known")
         )

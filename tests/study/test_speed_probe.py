@@ -39,6 +39,12 @@ def study(tiny_model: Callable[[str], Path], tiny_data: dict[str, Path]) -> Stud
     )
 
 
+def a_second_each(asked: StudySpec, *_: object) -> Speeds:
+    """In place of `measure_speeds`."""
+    speed = Speed(start=1, step=1, check=1, write=1)
+    return {(model.name, name): speed for model in asked.models for name in asked.methods}
+
+
 class Machine(FakeExecutor):
     """Carries out probes in virtual time, with the events that a run reports.
 
@@ -248,13 +254,9 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
 ) -> None:
     measured = []
 
-    def speeds_of(asked: StudySpec, *_: object) -> dict[tuple[str, str], Speed]:
+    def speeds_of(asked: StudySpec, *_: object) -> Speeds:
         measured.append(asked)
-        return {
-            (model.name, name): Speed(start=1, step=1, check=1, write=1)
-            for model in asked.models
-            for name in asked.methods
-        }
+        return a_second_each(asked)
 
     monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
     limits = Limits(budget_seconds=1.0)
@@ -279,11 +281,7 @@ def test_a_study_is_fitted_once_and_continues_with_its_plan(
 def test_a_study_that_a_budget_reduced_gets_more_seeds(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def speeds_of(asked: StudySpec, *_: object) -> Speeds:
-        speed = Speed(start=1, step=1, check=1, write=1)
-        return {(model.name, name): speed for model in asked.models for name in asked.methods}
-
-    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
+    monkeypatch.setattr(speed_probe, "measure_speeds", a_second_each)
     reduced = prepare(study, tmp_path, Limits(budget_seconds=1.0))
     assert reduced.spec.train != study.train
     done = runner.carry_out_study(reduced, FakeExecutor(["d32"]), SilentObserver())
@@ -292,6 +290,12 @@ def test_a_study_that_a_budget_reduced_gets_more_seeds(
     more = prepare(study.model_copy(update={"seeds": done.spec.seeds + 2}), tmp_path, notify=said.append)
     assert more.spec.without_paths() == done.spec.model_copy(update={"seeds": done.spec.seeds + 2})
     assert [run.name for run in more.missing] == ["lora-s1", "lora-s2"]
+    with_method = done.spec.model_copy(update={"methods": (*study.methods, "ia3")})
+    further = prepare(
+        study.model_copy(update={"seeds": 1, "methods": with_method.methods}), tmp_path, notify=lambda _text: None
+    )
+    assert further.spec.without_paths() == with_method
+    assert [run.name for run in further.missing] == ["ia3-s0"]
     assert len([line for line in said if "was reduced by --budget" in line]) == 1
     other = study.model_copy(update={"prompt": study.prompt.model_copy(update={"instruction": "Shorter:"})})
     with pytest.raises(UserError, match=r"belongs to a different study .*prompt\.instruction"):
@@ -324,11 +328,7 @@ def test_documents_that_a_budget_left_stay(study: StudySpec, tmp_path: Path, mon
 def test_a_method_is_not_added_to_a_study_of_equal_time(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def speeds_of(asked: StudySpec, *_: object) -> Speeds:
-        speed = Speed(start=1, step=1, check=1, write=1)
-        return {(model.name, name): speed for model in asked.models for name in asked.methods}
-
-    monkeypatch.setattr(speed_probe, "measure_speeds", speeds_of)
+    monkeypatch.setattr(speed_probe, "measure_speeds", a_second_each)
     one = study.model_copy(update={"trials": 0, "seeds": 1, "fractions": (1.0,)})
     runner.carry_out_study(prepare(one, tmp_path, Limits(equal="time")), FakeExecutor(["d32"]), SilentObserver())
     with pytest.raises(UserError, match="belongs to a different study"):

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from tuneoff.errors import UserError
 from tuneoff.regular_files import check_filled, open_regular
 from tuneoff.results.json_files import new_file_mode, sync_folder
+from tuneoff.saved_tensors import saving
 from tuneoff.text import join_words
 
 BEST_STATE = "best-{step}.safetensors"
@@ -47,14 +47,14 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
 
     Raises `OSError` if the file cannot be written; an existing file is then unchanged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = json.dumps(about, sort_keys=True, allow_nan=False)
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(plain, part, metadata={"about": metadata, "digest": _digest(plain, metadata)})
+        with saving(path, sum(tensor.nbytes for tensor in plain.values())):
+            save_file(plain, part, metadata={"about": metadata, "digest": _digest(plain, metadata)})
         with part.open("rb+") as stream:
             header = int.from_bytes(stream.read(8), "little")
             if header > MOST_HEADER_BYTES:  # it can be written and not be read
@@ -64,12 +64,6 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
         part.chmod(new_file_mode(path.parent))  # safetensors writes files that only their owner can read
         part.replace(path)
         sync_folder(path.parent)
-    except SafetensorError as error:  # raised when the disk is full, for example
-        size = sum(tensor.nbytes for tensor in plain.values())
-        code = re.search(r"os error (\d+)", str(error))
-        raise OSError(
-            int(code[1]) if code else errno.EIO, f"{error}; {size:,} bytes were to be written", str(path)
-        ) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
@@ -116,6 +116,15 @@ def _bf16_speedup(device: torch.device) -> float:
     finally:
         torch.set_num_threads(threads)
     return bf16 / fp32
+
+
+FORMAT_OF: Mapping[str | None, NumberFormat] = {"float32": "fp32", "bfloat16": "bf16"}
+"""The number format of a dtype, as records name it."""
+
+
+def format_to_keep(known: NumberFormat, *, on_cpu: bool) -> NumberFormat:
+    """The format of finished runs for what follows them, unless this processor has no instructions for it."""
+    return "fp32" if known == "bf16" and on_cpu and bf16_by_processor() is False else known
 
 
 def choose_dtype(precision: Literal["auto"] | NumberFormat, device: torch.device) -> torch.dtype:

@@ -19,7 +19,6 @@ from tuneoff.export.formats import SHOTS_FILE, TENSORS_FILE, ArtefactFormat
 from tuneoff.methods.hyperparameters import check_value, types_of
 from tuneoff.model_folder import read_header
 from tuneoff.prompts import AS_GIVEN, Prompting
-from tuneoff.saved_tensors import saving
 from tuneoff.spec.run import Scalar
 from tuneoff.spec.task import Task
 
@@ -203,8 +202,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors."""
     from safetensors.torch import save_file
 
-    with saving(path):
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_trained_tensors(model: PreTrainedModel, path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import get_args
 
-from tuneoff.engine.precision import NumberFormat, bf16_by_processor
+from tuneoff.engine.precision import FORMAT_OF, NumberFormat, bf16_by_processor, format_to_keep
 from tuneoff.profiling.machine import may_have_accelerator
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PlanFile
@@ -20,7 +20,6 @@ _MEASURE = (
     "from tuneoff.engine.precision import has_fast_bf16, pick_device; "
     "print('bf16' if has_fast_bf16(pick_device()) else 'fp32')"
 )
-_FORMATS: dict[str | None, NumberFormat] = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def decide_number_format(study: StudySpec, plan: PlanFile | None, records: Iterable[Record]) -> NumberFormat | None:
@@ -32,10 +31,10 @@ def decide_number_format(study: StudySpec, plan: PlanFile | None, records: Itera
     if all(model.precision != "auto" for model in study.models):
         return None
     known = (plan.number_format if plan else None) or _of_finished_runs(records)
-    by_processor = None if may_have_accelerator() else bf16_by_processor()
+    on_cpu = not may_have_accelerator()
     if known is not None:
-        return "fp32" if known == "bf16" and by_processor is False else known
-    if by_processor is not None:
+        return format_to_keep(known, on_cpu=on_cpu)
+    if on_cpu and (by_processor := bf16_by_processor()) is not None:
         return "bf16" if by_processor else "fp32"
     return _measured()
 
@@ -47,7 +46,7 @@ def _of_finished_runs(records: Iterable[Record]) -> NumberFormat | None:
         for record in records
         if record.status == "finished" and record.spec.model.precision == "auto"
     }
-    return _FORMATS.get(found.pop()) if len(found) == 1 else None
+    return FORMAT_OF.get(found.pop()) if len(found) == 1 else None
 
 
 @functools.cache

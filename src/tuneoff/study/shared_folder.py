@@ -130,6 +130,7 @@ class SharedFolderExecutor:
                 return
 
     def claims_of(self, job: Job) -> Claims:
+        """The claims of the study that a run belongs to."""
         study = study_of(job).path
         if study not in self._claims:
             self._claims[study] = Claims(study, self.worker, self._lease, self._clock)
@@ -186,8 +187,8 @@ class _Search:
         ended: list[StoredRun] = []
         taken: list[tuple[Job, Claim]] = []
         done: list[str] = []  # not waiting any more; taken out at once, because a copy of all takes long
-        for job in itertools.islice(self.waiting.values(), 1):
-            look_at_server(job.dir.path.parent)
+        if self.waiting:
+            look_at_server(next(iter(self.waiting.values())).dir.path.parent)
         looked_at = set(itertools.islice(self.held, LOOKS))
         for name, job in self.waiting.items():
             if len(taken) == most:
@@ -290,9 +291,9 @@ class _ClaimedJobs(OpenJobs):
             # On a full disk a run leaves no record.
             result = publish(run.dir, job.dir) if run.dir.has_record() else StoredRun(job.dir, run.record)
             self._results.append(result)
-            again = result.record.ended or result.record.status == "interrupted"
+            has_failed = not result.record.ended and result.record.status != "interrupted"
             with contextlib.suppress(OSError):
-                claim.release("released" if again else "failed")
+                claim.release("failed" if has_failed else "released")
 
     def results(self) -> list[StoredRun]:
         """Runs that have ended since the last call, here or elsewhere."""
