@@ -27,6 +27,10 @@ def test_a_data_frame_is_judged(frame: pandas.DataFrame, tmp_path: Path) -> None
     assert found.verdict.best_set == ("c",)
     assert found.verdict == to.judge(frame)[0]
     assert found.judge(margin=3).margin == 3
+    assert found.judge() == found.verdict
+    given = to.read_scores(frame, margin=2)
+    assert given.judge() == given.verdict
+    assert given.judge(lower_is_better=True).margin == 2
     assert found.judge(lower_is_better=True).best_set != ("c",)
     assert found.report(tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert "<td>c</td>" in found._repr_html_()

@@ -117,7 +117,7 @@ def compare(
         contextlib.ExitStack() as held,
         _progress(progress, spec.metric, folder) as observer,
     ):
-        trackers = open_trackers(tracked, folder, limits.workers)
+        trackers = open_trackers(tracked, folder, limits.workers, engine)
         prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
         done = carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
     close_trackers(trackers)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import secrets
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +21,12 @@ from tuneoff.export.export_check import (
 )
 from tuneoff.export.wanted import Form, Wanted, check_wanted
 from tuneoff.regular_files import read_limited
-from tuneoff.results.json_files import TEMPORARY_PREFIX, json_text, parse_json, write_text_atomic
+from tuneoff.results.json_files import json_text, parse_json, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.saved_tensors import saving
 from tuneoff.spec.run import Frozen
+from tuneoff.temporary_folder import temporary_folder
 from tuneoff.verdict.judge import judge_study, planned_metric
 
 if TYPE_CHECKING:
@@ -113,23 +112,21 @@ def export_run(
     if not again and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {asked}: exists already; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    temporary.mkdir()
-    try:
+    with temporary_folder(folder.parent) as temporary:
+        written = temporary / "export"
+        written.mkdir()
         with saving(folder):
-            facts, code = _write(run, wanted, folder.name, temporary)
+            facts, code = _write(run, wanted, folder.name, written)
         gc.collect()  # the other program needs the memory
-        _write_card(temporary, facts, _file_of(run, facts, None, "the check was interrupted"))
-        settle_files(temporary)
+        _write_card(written, facts, _file_of(run, facts, None, "the check was interrupted"))
+        settle_files(written)
         if folder.exists():  # file by file: what else lies there is not ours
-            for path in [path for path in temporary.rglob("*") if path.is_file()]:
-                target = folder / path.relative_to(temporary)
+            for path in [path for path in written.rglob("*") if path.is_file()]:
+                target = folder / path.relative_to(written)
                 target.parent.mkdir(exist_ok=True)
                 path.replace(target)
         else:
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            written.rename(folder)
     check, unchecked = _check(run, wanted, folder, code.check, documents, progress)
     content = _file_of(run, facts, check, unchecked)
     _write_card(folder, facts, content)

@@ -339,7 +339,7 @@ class Prompter:
 
     def _target_text(self, example: Example) -> str:
         # Training uses the first reference: in data sets with several, it is the author's.
-        return self._target_prefix + " ".join(example.references[0].split())
+        return self._target_prefix + example.references[0].strip()
 
     def _encode_shots(self, shots: Sequence[Example]) -> tuple[Sequence[int], ...]:
         """Token ids of the shots, each a prompt with its target, up to the frame of the next document, in parts.

@@ -22,7 +22,7 @@ from tuneoff.commit import commit
 from tuneoff.engine.batching import row_lengths
 from tuneoff.engine.checkpoint import Checkpoints
 from tuneoff.engine.generation import GeneratedTokens, NotFinite, generate
-from tuneoff.engine.kernels import fused, matrix_units, use_fast_paths
+from tuneoff.engine.kernels import use_fast_paths
 from tuneoff.engine.parallel import has_one_worker
 from tuneoff.engine.precision import FORMAT_OF, NumberFormat, choose_dtype, format_to_keep, pick_device
 from tuneoff.engine.process_group import ALONE, ProcessGroup, joined
@@ -210,14 +210,10 @@ class _Work:
             auto = spec.model.precision == "auto"
             dtype = choose_dtype((self.number_format if auto else None) or spec.model.precision, device)
             self._one_worker = device.type == "cpu" and has_one_worker(device, dtype)
-            self._report(
-                device=str(device),
-                dtype=str(dtype).removeprefix("torch."),
-                kernels=_kernels(device, dtype),
-            )
+            self._report(device=str(device), dtype=str(dtype).removeprefix("torch."))
             dataset = data.load_dataset(spec.data, field_names(spec.prompt.instruction))
             base = models.load_model(spec.model, device, dtype)
-            use_fast_paths(base.model, device)
+            self._report(kernels=use_fast_paths(base.model, device))
             self.provenance = _provenance(spec, dataset)
             # A fraction applies to validation data too: choosing on the whole split would use more data.
             known, held_out = (
@@ -470,13 +466,6 @@ def _prompter(spec: RunSpec, base: BaseModel, adapted: AdaptedModel) -> Prompter
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _kernels(device: torch.device, dtype: torch.dtype) -> str:
-    """Which kernels a run uses where it can."""
-    if not fused.are_available(device):
-        return "torch"
-    return "matrix units" if dtype == torch.bfloat16 and matrix_units.are_usable() else "tuneoff"
 
 
 def _provenance(spec: RunSpec, dataset: data.Dataset) -> Provenance:

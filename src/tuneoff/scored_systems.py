@@ -55,7 +55,7 @@ def read_scores(
     wanted = _columns(columns)
     paths = _paths(scores)
     data = read_score_rows(scores, wanted) if paths is None else read_score_files(paths, wanted)
-    return ScoredSystems(data, judge_scores(data, metric, margin, higher_is_better=not lower_is_better))
+    return ScoredSystems(data, judge_scores(data, metric, margin, higher_is_better=not lower_is_better), margin)
 
 
 def _columns(options: ColumnOptions) -> ScoreColumns:
@@ -83,6 +83,8 @@ class ScoredSystems:
 
     data: ScoreData
     judged: JudgedScores
+    margin: float | None = None
+    """As it was given, in points; None if it follows from the scale of a metric."""
 
     @property
     def verdict(self) -> Verdict:
@@ -97,12 +99,13 @@ class ScoredSystems:
     def judge(
         self, *, metric: str | None = None, margin: float | None = None, lower_is_better: bool | None = None
     ) -> Verdict:
-        """The verdict by another metric, margin or direction; None is the one of this verdict.
+        """The verdict by another metric, margin or direction; None is the one that these were read with.
 
         Raises `UserError` as `read_scores` does.
         """
         higher = self.verdict.higher_is_better if lower_is_better is None else not lower_is_better
         name = self.verdict.metric if metric is None else metric
+        margin = self.margin if margin is None else margin
         return judge_scores(self.data, name, margin, higher_is_better=higher).verdict
 
     def report(self, path: StrPath = "scores.html") -> Path:

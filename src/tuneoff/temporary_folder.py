@@ -20,20 +20,24 @@ _LEAST_AGE_SECONDS = 60.0  # a folder is locked a moment after it was made
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A new folder, below that of TMPDIR if it can be written. It is removed at the end.
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder, which is removed at the end: a hidden one in `parent`, by default in that of TMPDIR.
 
-    Raises `UserError` if no folder for temporary files can be written.
+    Raises `UserError` if it cannot be made.
     """
+    prefix = _PREFIX if parent is None else f".{_PREFIX}"
     try:
-        folder = tempfile.TemporaryDirectory(prefix=_PREFIX)
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
     except OSError as error:
+        reason = error.strerror or str(error)
+        if parent is not None:
+            raise UserError(f"{parent}: cannot be written ({reason}); choose another --output") from error
         place = f"{error.filename}: " if error.filename else ""
         raise UserError(
-            f"{place}no temporary file can be written ({error.strerror or error}); set TMPDIR to a folder with room"
+            f"{place}no temporary file can be written ({reason}); set TMPDIR to a folder with room"
         ) from error
     with folder as name, _locked(Path(name)):
-        _remove_abandoned(Path(name).parent)
+        _remove_abandoned(Path(name).parent, prefix)
         yield Path(name)
 
 
@@ -55,11 +59,11 @@ def _locked(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _remove_abandoned(parent: Path) -> None:
+def _remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the folders of processes of this user that have ended."""
     if fcntl is None:
         return
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             found = folder.lstat()
             if found.st_uid != os.getuid() or time.time() - found.st_mtime < _LEAST_AGE_SECONDS:

@@ -337,8 +337,10 @@ def test_a_fresh_study_is_next_to_the_one_that_is_there(
     folder, command = study
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert main([*command, "--batch-size=3", "--fresh", "--dry-run"]) == 0
-    plan = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    plan = json.loads(printed.out)
     assert plan["folder"] == f"{folder}-2"
+    assert f"to continue it, write --output {folder}-2 instead of --fresh" in printed.err
     assert not any(run["done"] for run in plan["runs"])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 

@@ -79,6 +79,8 @@ def test_names_are_in_the_main_spelling_and_messages_in_the_typed_one() -> None:
         (["--quiet=true"], ["--quiet"]),
         (["--quiet=false"], []),
         (["--no-stemmer", "TRUE"], ["--no-stemmer"]),
+        (["--stemmer", "false"], ["--no-stemmer"]),
+        (["--no-stemmer=false"], ["--stemmer"]),
     ],
 )
 def test_switches_with_true_and_false(typed: list[str], kept: list[str]) -> None:
@@ -113,6 +115,7 @@ def repeats(*arguments: str) -> None:
         ["--set", "r=1", "--set", "lora.r=2"],
         ["--set", "learning_rate=1", "--learning-rate", "2"],
         ["--stemmer", "--no-stemmer"],
+        ["--stemmer", "--stemmer=false"],
     ],
 )
 def test_two_values_for_one_thing(arguments: list[str]) -> None:

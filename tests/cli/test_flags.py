@@ -76,8 +76,21 @@ def test_aliases_lead_to_flags() -> None:
 
 
 def test_only_what_was_typed_overrides() -> None:
-    values = {flag.parameter: None for flag in STUDY_FLAGS} | {"epochs": 2.0, "trust_remote_code": False, "model": []}
-    assert overrides_of(values) == [(("train", "epochs"), 2.0, "--epochs")]
+    values = {flag.parameter: None for flag in STUDY_FLAGS} | {"epochs": 2.0, "halving": False, "model": []}
+    assert overrides_of(values) == [(("halving",), False, "--halving"), (("train", "epochs"), 2.0, "--epochs")]
+
+
+@pytest.mark.parametrize("typed", [["--halving", "false"], ["--no-halving"], ["--halving=False"]])
+def test_a_switch_of_a_study_file_can_be_switched_off(
+    typed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('methods = ["lora"]\ntrials = 6\nhalving = true\n[data]\nsource = "starter"\n')
+    command = ["compare", str(study), "--dry-run", f"--output={tmp_path / 'out'}"]
+    assert main(command) == 0
+    assert "a bad one is pruned" in capsys.readouterr().out
+    assert main([*command, *typed]) == 0
+    assert "a bad one is pruned" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

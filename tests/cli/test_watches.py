@@ -1,5 +1,6 @@
 """`tuneoff watch`: lines until the study has ended, and the page."""
 
+import dataclasses
 import http.client
 import io
 import json
@@ -44,6 +45,19 @@ def test_it_waits_for_a_study_and_follows_it_to_its_end(tmp_path: Path, capsys: 
     assert "no study there yet; waiting until `tuneoff compare` begins it" in printed.err
     assert printed.out.count("the study has ended") == 1
     assert len(slept) == 3, "two looks agree on the end"
+
+
+def test_the_last_lines_are_those_of_the_end(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also if the lines before were shown a moment ago, and only after two looks: more runs may be planned."""
+    watched = StudyWatch(study)
+    last = watched.look()
+    under_way = dataclasses.replace(last, done=1, ended=False)
+    views = iter([under_way, last, under_way, last, last])
+    slept: list[float] = []
+    watched.look = lambda: next(views)  # type: ignore[method-assign]
+    watch(watched, until=has_ended(StudyWatch(study.parent)), sleep=slept.append)
+    assert capsys.readouterr().out.count("the study has ended") == 1
+    assert len(slept) == 4
 
 
 def test_lines_in_a_terminal_are_replaced_and_sanitized(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

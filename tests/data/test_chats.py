@@ -7,9 +7,11 @@ import pytest
 from pyarrow import parquet
 
 from support.data_files import load_rows
+from tuneoff.data import load_dataset, write_rows
 from tuneoff.data.chats import with_chat_columns
 from tuneoff.data.files import open_file
 from tuneoff.data.source_table import SourceRow, UnreadableRow
+from tuneoff.spec import DataSpec
 
 OPENAI = [
     {"role": "system", "content": "Be brief."},
@@ -53,8 +55,17 @@ def test_messages_made_of_parts_and_lists_in_prompt_and_completion() -> None:
     assert columns(messages=[{"role": "user", "content": parts}]).values == {"messages.user": "one\n\ntwo"}
     assert columns(prompt=OPENAI[:2], completion=OPENAI[2:]).values == {
         "prompt": "A long text.",
+        "prompt.system": OPENAI[0]["content"],
         "completion": "A text.",
     }
+
+
+def test_earlier_turns_of_a_prompt_are_left_out_and_this_is_noted() -> None:
+    turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]
+    row = columns(prompt=turns, completion=[{"role": "assistant", "content": "d"}])
+    assert row.values == {"prompt": "c", "completion": "d"}
+    assert row.note is not None
+    assert columns(prompt=turns[2:], completion="d").note is None
 
 
 @pytest.mark.parametrize("value", [[], "text", [1], [{"a": "b"}], ["a", "b"], {"role": "user"}, None])
@@ -77,8 +88,17 @@ def test_a_study_takes_user_and_assistant(tmp_path: Path) -> None:
     assert dataset.train[0].fields == {"messages.system": "Be brief."}
 
 
-def test_chats_in_parquet(tmp_path: Path) -> None:
+def test_chats_in_parquet_and_in_memory(tmp_path: Path) -> None:
+    parts = {"prompt": OPENAI[:2], "completion": OPENAI[2:]}
+    parquet.write_table(pa.table({name: [value] for name, value in parts.items()}), tmp_path / "a.parquet")
+    (row,) = open_file(str(tmp_path / "a.parquet")).rows
+    assert isinstance(row, SourceRow)
+    assert (row.values["prompt"], row.values["completion"]) == ("A long text.", "A text.")
     parquet.write_table(pa.table({"messages": [OPENAI]}), tmp_path / "a.parquet")
     (row,) = open_file(str(tmp_path / "a.parquet")).rows
     assert isinstance(row, SourceRow)
     assert row.values["messages.assistant"] == "A text."
+    chats = [[{"role": "user", "content": f"text {at}"}, OPENAI[2]] for at in range(30)]
+    dataset = load_dataset(DataSpec(train_file=str(write_rows([{"messages": chat} for chat in chats], tmp_path))))
+    assert dataset.train[0].document.startswith("text ")
+    assert dataset.train[0].references == ("A text.",)

@@ -307,6 +307,12 @@ def test_a_pattern_names_the_files_that_match(tmp_path: Path) -> None:
     assert expanded("no such.jsonl") == ["no such.jsonl"]
     with pytest.raises(UserError, match="no file matches this pattern"):
         expanded(str(tmp_path / "*.csv"))
+    try:
+        found = expanded(str(tmp_path / "**.jsonl"))
+    except UserError as error:  # Python 3.13 reads it as one star
+        assert f"write {tmp_path / '**/*.jsonl'}" in str(error)  # noqa: PT017
+    else:
+        assert len(found) == 3
 
 
 def test_a_file_of_another_extension_with_plain_content_is_told_how_to_be_read(tmp_path: Path) -> None:

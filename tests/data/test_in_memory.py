@@ -63,7 +63,8 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
         7: "a column without a text as its name",
         "picture": Picture(),
         "pictures": [Picture()],
-        "nested": {"a": 1},
+        "nested": {"a": 1, "picture": Picture()},
+        "only": {"picture": Picture()},
         "bytes": b"x",
     }
     assert written([row], tmp_path) == [
@@ -81,6 +82,7 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
             "nanosecond": "2026-01-02T03:04:05.000000006",
             "price": "1.50",
             "7": "a column without a text as its name",
+            "nested": {"a": 1},
         }
     ]
 

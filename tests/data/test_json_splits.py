@@ -36,6 +36,21 @@ def test_other_files_hold_no_splits(tmp_path: Path, text: str) -> None:
         load_dataset(DataSpec(source=str(path)))
 
 
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ([], " test: has no rows"),
+        ([*rows(26, 10), None], " test, row 11: .* an object was expected"),
+        (["a"], " test: no column"),
+    ],
+)
+def test_a_split_is_never_left_out(tmp_path: Path, test: list[object], reason: str) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"train": rows(0, 20), "dev": rows(20, 6), "test": test}))
+    with pytest.raises(UserError, match=f"all.json{reason}"):
+        load_dataset(DataSpec(source=str(path)))
+
+
 def test_splits_without_training_data_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "all.json"
     path.write_text(json.dumps({"test": rows(0, 3)}))

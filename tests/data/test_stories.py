@@ -44,7 +44,7 @@ def test_text_and_highlights(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"A text without an end", "has no @highlight line.*write a line @highlight"),
-        (b"caf\xe9\n@highlight\nx\n", "UTF-8.*--encoding"),
+        ("Русский текст\n@highlight\nx\n".encode("cp1251"), "not UTF-8.*--encoding"),
     ],
 )
 def test_stories_that_cannot_be_read_are_refused_with_the_way_out(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -52,6 +52,23 @@ def test_stories_that_cannot_be_read_are_refused_with_the_way_out(tmp_path: Path
         (tmp_path / f"{number}.story").write_bytes(content)
     with pytest.raises(UserError, match=reason):
         load_dataset(DataSpec(source=str(tmp_path)))
+
+
+def test_a_folder_without_a_story_to_train_on(tmp_path: Path) -> None:
+    write(tmp_path / ".cache" / "a.story", STORY)
+    write(tmp_path / "._b.story", STORY)
+    assert not is_story_folder(tmp_path)
+    write(tmp_path / "test" / "1.story", STORY)
+    with pytest.raises(UserError, match="no story to train on, because the name of each says test"):
+        load_dataset(DataSpec(source=str(tmp_path)))
+
+
+def test_stories_of_another_encoding(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.story").write_bytes(STORY.format(number, "é").encode("utf-16"))
+    assert "Ship é sank" in load_dataset(DataSpec(source=str(tmp_path))).train[0].references[0]
+    with pytest.raises(UserError, match="there is no such encoding"):
+        load_dataset(DataSpec(source=str(tmp_path), encoding="utf8x"))
 
 
 def test_a_folder_of_stories_is_a_data_set(tmp_path: Path) -> None:

@@ -162,6 +162,41 @@ def test_a_model_that_draws_from_torchs_generator_is_computed_sequentially(
     assert asked[1:] == [False]
 
 
+def with_dropout(folder):
+    """A LoRA model in training whose dropout masks have an effect, and rows."""
+    made, rows = adapted(folder, "lora", lora_dropout=0.5)
+    with torch.no_grad():  # LoRA starts at zero, where they have none
+        for name, tensor in made.state().items():
+            if "lora_B" in name:
+                tensor.normal_(generator=torch.Generator().manual_seed(len(name)))
+    made.train_mode(True)
+    return made, rows
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+def test_a_batch_that_is_repeated_draws_the_same_masks(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Also in the shared prefix, which the thread that repeats the batch may have been the last to compute."""
+    made, rows = with_dropout(tiny_model("llama"))
+    undisturbed = gradients_of(made, rows)
+    made, rows = with_dropout(tiny_model("llama"))
+    accumulator = GradientAccumulator(made, MasterAdamW(made.state().values(), 0.0), pad_id=0, device=CPU, tokens=200)
+    real = gradients.batch_loss
+
+    def fails(*_arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(gradients, "batch_loss", fails)
+    with pytest.raises(MemoryError):
+        accumulator.add(rows)
+    monkeypatch.setattr(gradients, "batch_loss", real)
+    accumulator.begin_again(1)
+    loss, _ = accumulator.add(rows)
+    accumulator.close()
+    assert loss == undisturbed[0]
+
+
 def test_the_number_of_threads_changes_no_dropout_mask(tiny_model: Callable[[str], Path]) -> None:
     """With other dropout masks the losses would differ by more than the rounding error."""
     losses = {}
@@ -169,12 +204,7 @@ def test_the_number_of_threads_changes_no_dropout_mask(tiny_model: Callable[[str
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            made, rows = adapted(tiny_model("llama"), "lora", lora_dropout=0.5)
-            with torch.no_grad():  # LoRA starts at zero, where masks have no effect
-                for name, tensor in made.state().items():
-                    if "lora_B" in name:
-                        tensor.normal_(generator=torch.Generator().manual_seed(len(name)))
-            made.train_mode(True)
+            made, rows = with_dropout(tiny_model("llama"))
             losses[threads] = gradients_of(made, rows)[0]
         finally:
             torch.set_num_threads(before)

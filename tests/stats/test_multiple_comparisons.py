@@ -166,7 +166,8 @@ def test_one_sided_p_values_are_those_of_the_t_test() -> None:
     assert one_sided_p_values(found, 0.0) == pytest.approx([stats.t.sf(2.0, 15)], rel=1e-3)
     assert one_sided_p_values(found, -0.5) == pytest.approx([stats.t.sf(2.5, 15)], rel=1e-3)
     certain = independent(2, 15, variance=0.0)
-    assert one_sided_p_values(certain, 0.0).tolist() == [1.0]
+    assert one_sided_p_values(certain, 0.0).tolist() == [0.5]
+    assert one_sided_p_values(certain, 0.5).tolist() == [1.0]
     assert one_sided_p_values(certain, -0.5).tolist() == [0.0]
 
 

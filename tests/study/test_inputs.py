@@ -14,6 +14,7 @@ from tuneoff.metrics import METRICS
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, RougeWords, ScoreSpec, StudySpec
+from tuneoff.study import inputs as inputs_module
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 
 Rows = list[dict[str, Any]]
@@ -148,6 +149,23 @@ def test_what_is_stored_of_the_data_names_no_folder(load: Callable[..., StudyInp
     assert (stored.counts, stored.content_hash) == (found.counts, found.hashes.data)
 
 
+@pytest.mark.parametrize(
+    ("settings", "named", "kept"),
+    [
+        ({"source": "/home/ann/clients/acme"}, "/home/ann/clients/acme/train.jsonl:7", "acme/train.jsonl:7"),
+        ({"train_file": "/home/ann/acme/*.csv"}, "/home/ann/acme/a.csv:7", "a.csv:7"),
+        ({"train_file": "/home/ann/*/x-?.csv"}, "/home/ann/acme/x-1.csv:7", "acme/x-1.csv:7"),
+        ({"train_file": "~/a.csv"}, f"{Path.home()}/a.csv:7", "a.csv:7"),
+        ({"train_file": ["data/a.csv", "more/b.csv"]}, "data/a.csv:7, more/b.csv:2", "a.csv:7, b.csv:2"),
+        ({"train_file": "a.csv"}, "a.csv:7", "a.csv:7"),
+        ({"source": "starter"}, "starter:7", "starter:7"),
+    ],
+)
+def test_private_folders_are_left_out_of_sentences(settings: dict[str, Any], named: str, kept: str) -> None:
+    [line] = inputs_module._without_folders([f"1 row dropped ({named}), as in metadata/x"], DataSpec(**settings))
+    assert line == f"1 row dropped ({kept}), as in metadata/x"
+
+
 def test_the_columns_that_were_taken_are_stored(load: Callable[..., StudyInputs]) -> None:
     stored = load(rows(text="other")).data_file(DataSpec(source="starter"))
     read = DataFile.model_validate_json(stored.model_dump_json())
@@ -223,6 +241,24 @@ def test_an_unknown_hyperparameter_is_refused_before_the_data_are_read(study_of:
 
 def test_prompts_without_room_for_a_document_are_refused(study_of: Callable[..., StudySpec]) -> None:
     study = study_of(rows(), prompt=PromptSpec(max_length=8))
+    with pytest.raises(UserError, match="--max-length"):
+        check_prompts(study, load_inputs(study))
+
+
+def test_the_shortest_values_of_a_field_are_checked_and_few_are_kept(
+    study_of: Callable[..., StudySpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs_module, "_MOST_PROMPTS_TO_CHECK", 3)
+    many = [{**row, "question": f"{at} word" * 2000} for at, row in enumerate(rows())]
+    many[17]["question"] = "short"
+    study = study_of(many, "Answer {question}")
+    dataset = load_inputs(study).dataset
+    kept = inputs_module._prompts_to_check(dataset, "Answer {question}")
+    assert len(kept) <= 3 * 2 + 2
+    assert any(row.fields["question"] == "short" for row in kept)
+    assert all(row.document == "" and not row.references for row in kept)
+    check_prompts(study, load_inputs(study))
+    study = study_of([*many[:17], *many[18:]], "Answer {question}")
     with pytest.raises(UserError, match="--max-length"):
         check_prompts(study, load_inputs(study))
 

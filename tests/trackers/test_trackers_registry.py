@@ -98,8 +98,13 @@ def test_trackers_are_checked_without_being_opened(site: Path, tmp_path: Path) -
     for workers, typed in ((2, "2"), (None, "auto")):
         with pytest.raises(UserError, match=f"--workers {typed}: a tracker follows one run at a time"):
             open_trackers(["lines"], tmp_path, workers)
-    with pytest.raises(UserError, match="no server"):
-        open_trackers(["lines"], tmp_path)
+    for engine in ("ray:cpus=2", "slurm", "of_a_package"):
+        check_trackers(["none"], 1, engine)
+        with pytest.raises(UserError, match=f"--engine {engine}: its runs are out of sight of a tracker"):
+            open_trackers(["lines"], tmp_path, 1, engine)
+    for engine in ("local", "shared"):
+        with pytest.raises(UserError, match="no server"):
+            open_trackers(["lines"], tmp_path, 1, engine)
 
 
 def test_the_registry_imports_nothing_heavy() -> None:

@@ -351,6 +351,20 @@ def test_no_highest_is_named_among_identical_methods() -> None:
     assert same == "LoRA and Full fine-tuning wrote the same texts for every document, so none of them is better."
 
 
+def test_the_only_methods_that_may_be_best_wrote_the_same_texts() -> None:
+    """Their difference has an interval all the same: seeds are not known to change both alike."""
+    scores = made({"lora": 44.0, "soft_prompt": 20.0, "zero_shot": 18.0}, seed_sd=3.0)
+    rows = {**scores.scores, **{("full", seed): scores.scores["lora", seed] for seed in range(3)}}
+    names = ("lora", "full", "soft_prompt", "zero_shot")
+    verdict = decide(replace(scores, methods=names, scores=rows, identical=(("lora", "full"),)))
+    assert set(verdict.best_set) == {"lora", "full"}
+    assert pair(verdict, "lora", "full")[3] == "no difference shown"
+    assert verdict.sentences[0] == (
+        f"No single winner: LoRA and Full fine-tuning wrote the same texts ({verdict.methods[0].mean:.1f}). "
+        "Every other method is worse."
+    )
+
+
 def test_a_best_method_without_regret_leaves_no_other_that_may_be_best() -> None:
     """The comparison with the best names one method, although an interval of all pairs includes zero."""
     rng = np.random.default_rng(11)

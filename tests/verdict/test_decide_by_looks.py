@@ -1,11 +1,13 @@
 """The verdict of a study that stopped: intervals of the last look at a pair, sentences, other margins and metrics."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from support.known_scores import scores_of
 from support.looked_study import SEEDS, looked_study
 from support.verdict_study import load
 from tuneoff.results.summary import Verdict
@@ -109,10 +111,36 @@ def test_claims_are_judged_by_intervals_that_hold_at_all_looks(tmp_path: Path) -
     assert "one-sided p" not in judged.claims[0].why
 
 
-def follow(scores: Scores) -> tuple[TakenLook, ...]:
+def test_methods_that_a_failed_training_left_alone_keep_their_earlier_look() -> None:
+    means = {"zero_shot": 30.0, "soft_prompt": 20.0, "lora": 40.0, "full": 40.2}
+    documents = [f"d{number:02d}" for number in range(40)]
+    rows = {
+        (name, seed): dict(zip(documents, scores_of(name, seed, mean, 40, seed_sd=1.0), strict=True))
+        for name, mean in means.items()
+        for seed in range(1 if name == "zero_shot" else 6)
+    }
+    titles = {"full": "Full fine-tuning", "soft_prompt": "Soft prompt"}
+    found = Scores(tuple(means), rows, deterministic=frozenset({"zero_shot"}), titles=titles)
+    ended = dict.fromkeys(found.scores, True) | {("full", 3): False}
+    taken = follow(found, ended)
+    assert [one.end for one in taken] == [None, "settled"]
+    verdict = decide_by_looks(found, StudyLooks(LOOKS, 0.5, taken, 6, 14, 19, None), 0.5)
+    assert {one.method for one in verdict.methods} == set(found.methods)
+    assert len(verdict.pairs) == 6
+    assert verdict.left_out == ()
+    assert verdict.seeds == (0, 1, 2)
+    assert any("Full fine-tuning takes part no longer, because a training failed" in one for one in verdict.sentences)
+    # One that failed before the first look is named by it, and is not said to have no scores.
+    taken = follow(found, dict.fromkeys(found.scores, True) | {("soft_prompt", 1): False})
+    verdict = decide_by_looks(found, StudyLooks(LOOKS, 0.5, taken, 6, 14, 19, None), 0.5)
+    assert "soft_prompt" not in {one.method for one in verdict.methods}
+    assert verdict.left_out == ()
+
+
+def follow(scores: Scores, ended: Mapping[tuple[str, int], bool] | None = None) -> tuple[TakenLook, ...]:
     taken: list[TakenLook] = []
-    ended = dict.fromkeys(scores.scores, True)
-    while one := next_look(scores.methods, (), ended, lambda: scores, LOOKS, 0.5, taken):
+    ended = ended or dict.fromkeys(scores.scores, True)
+    while one := next_look(scores.methods, scores.deterministic, ended, lambda: scores, LOOKS, 0.5, taken):
         taken.append(one)
     return tuple(taken)
 

@@ -65,6 +65,14 @@ def test_a_turned_claim_has_the_turned_p_values() -> None:
     assert outcomes([claim("equal", "a", "b")], both) == ["supported"]
 
 
+def test_of_equal_scores_none_is_better_in_either_order() -> None:
+    row = {f"d{at:02d}": float(score) for at, score in enumerate(np.linspace(20, 60, 40))}
+    verdict = decide(Scores(("a", "b"), {("a", 0): row, ("b", 0): row}, deterministic=frozenset("ab")), 0.5)
+    claims = [claim("better", "a", "b"), claim("better", "b", "a")]
+    assert outcomes(claims, verdict) == ["undecided"] * 2
+    assert outcomes([claim("equal", "a", "b"), claim("at_least", "b", "a")], verdict) == ["supported"] * 2
+
+
 def test_intervals_contradict_and_decide_where_there_are_more_claims_than_pairs() -> None:
     verdict = verdict_on((40.0, 46.0, 40.0, 40.0))
     assert outcomes([claim("better", "a", "b"), claim("equal", "a", "b")], verdict) == ["contradicted"] * 2

@@ -164,6 +164,11 @@ def test_the_scale_decides_unit_and_margin() -> None:
     assert (shares.decimals, points.decimals, ratings.decimals) == (1, 1, 2)
     assert any("set a margin with --margin" in note for note in ratings.notes)
     assert judge_scores(given({name: rng.integers(1, 6, 50) for name in "ab"}), margin=0.2).verdict.margin == 0.2
+    # A name that is also one of our shares does not limit ratings to a difference of 1.
+    rows = {"a": rng.integers(1, 3, 50), "b": rng.integers(4, 6, 50)}
+    named, other = (judge_scores(given(rows, metric=name), margin=1.0).verdict for name in ("novelty", "rating"))
+    assert named.pairs[0].low <= named.pairs[0].difference <= named.pairs[0].high
+    assert [one.regret_bound for one in named.methods] == [one.regret_bound for one in other.methods]
     with pytest.raises(UserError, match="--margin -1: use a number of points"):
         judge_scores(given({"a": [1.0]}), margin=-1)
 

@@ -25,6 +25,8 @@ DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 _WHAT_SIGNALS_SAY = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 # Each exit code after a signal, and what is said about it.
 _ENDED_BY = {code: _WHAT_SIGNALS_SAY.get(name, f"stopped by {name}") for name, code in stopping.EXIT_CODES.items()}
+_HOW_TO_CONTINUE = "run the same command to continue"
+_HOW_TO_CONTINUE_FRESH = "to continue, run the same command with the folder of this study instead of --fresh"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return app.dispatch([expand_home(argument) for argument in arguments])
 
-    code = guard(work)
+    code = guard(work, _HOW_TO_CONTINUE_FRESH if "--fresh" in arguments else _HOW_TO_CONTINUE)
     if argv is None:
         stopping.leave_to_the_system(code)
     return code
@@ -81,11 +83,14 @@ def _keep_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    if sys.stderr is not None:
-        sys.stderr = cast(TextIO, LastingStream(sys.stderr))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+    sys.stderr = cast(TextIO, LastingStream(sys.stderr))
 
 
-def guard(work: Callable[[], int]) -> int:
+def guard(work: Callable[[], int], how_to_continue: str = _HOW_TO_CONTINUE) -> int:
     """Call `work`; turn an exception or a signal that ends it into a sentence and an exit code."""
     _take_every_character()
     with stopping.signals_raise():
@@ -98,7 +103,7 @@ def guard(work: Callable[[], int]) -> int:
             if code is None:
                 code = _explain(error)
             else:
-                complain(f"{_ENDED_BY[code]}; run the same command to continue", code)
+                complain(f"{_ENDED_BY[code]}; {how_to_continue}", code)
             if code is None:
                 raise
             return code

@@ -13,7 +13,15 @@ import typer
 import tuneoff
 from tuneoff.cli import DONE, FAILED, INTERRUPTED, USAGE, complain
 from tuneoff.cli.command_line import HELP, settle, typed_method
-from tuneoff.cli.flags import EFFORT, normalized, outside_predictions, overrides_of, takes_flags_of, takes_study_flags
+from tuneoff.cli.flags import (
+    EFFORT,
+    OPPOSITES,
+    normalized,
+    outside_predictions,
+    overrides_of,
+    takes_flags_of,
+    takes_study_flags,
+)
 from tuneoff.cli.output import say, show, show_json
 from tuneoff.cli.usage_errors import usage_sentence
 from tuneoff.errors import UserError
@@ -246,7 +254,12 @@ def _comparison(
     folder = output or Path("runs") / spec.name
     if fresh and url_of(folder) is not None:
         raise UserError(f"--fresh: chooses among folders, and --output {url_of(folder)} is none; name another URL")
-    return _Comparison(spec, free_folder(folder) if fresh else folder, flags, dry_run, as_json)
+    if not fresh:
+        return _Comparison(spec, folder, flags, dry_run, as_json)
+    folder = free_folder(folder)
+    if not quiet:
+        say(f"--fresh: a new study, in {folder}; to continue it, write --output {folder} instead of --fresh")
+    return _Comparison(spec, folder, flags, dry_run, as_json)
 
 
 def _prepare_to_compute(command: str) -> None:
@@ -1031,7 +1044,8 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     try:
         group: Any = typer.main.get_command(app)
         typed = settle(arguments, group.commands)
-        _hide_types_of_switches(group.commands.values())
+        if HELP & set(arguments):
+            _simplify_switches(group.commands.values())
         returned: int | Study | None = group(args=typed, prog_name="tuneoff", standalone_mode=False)
     finally:
         app.rich_markup_mode = fancy
@@ -1042,13 +1056,14 @@ def invoke(arguments: Sequence[str]) -> "int | Study":
     return DONE if returned is None else returned
 
 
-def _hide_types_of_switches(commands: Iterable[Any]) -> None:
-    """A switch takes no value, so its help has none."""
+def _simplify_switches(commands: Iterable[Any]) -> None:
+    """For help: a switch takes no value, and `--no-` before a flag of a study is what its name says."""
     for command in commands:
         context = typer.Context(command, help_option_names=sorted(HELP, key=len))
         for parameter in command.get_params(context):
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+                parameter.secondary_opts = [name for name in parameter.secondary_opts if name not in OPPOSITES]
 
 
 def dispatch(arguments: Sequence[str], then: "Callable[[Study], None] | None" = None) -> int:

@@ -50,6 +50,15 @@ def split(arguments: Sequence[str], parameters: Iterable[Any], also: Mapping[str
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     known = {**also, **takes_value}
+    opposites = {
+        name: other
+        for parameter in parameters
+        if parameter.secondary_opts
+        for name, other in (
+            (parameter.opts[0], parameter.secondary_opts[0]),
+            (parameter.secondary_opts[0], parameter.opts[0]),
+        )
+    }
     pieces: list[Piece] = []
     rest = list(arguments)
     while rest:
@@ -70,10 +79,13 @@ def split(arguments: Sequence[str], parameters: Iterable[Any], also: Mapping[str
         elif name in known and not known[name]:
             if not equals and rest and rest[0].lower() in SWITCH_VALUES:
                 equals, value = "=", rest.pop(0)
+                text = f"{typed} {value}"
             if equals and value.lower() not in SWITCH_VALUES:
                 raise UserError(f"{typed}={value}: a switch has no value; write {typed}, or leave it out")
             if not equals or SWITCH_VALUES[value.lower()]:
                 pieces.append(Piece((typed,), typed, name))
+            elif name in opposites:
+                pieces.append(Piece((opposites[name],), text, opposites[name]))
         else:
             pieces.append(Piece((text,), text, name, value if equals else None))
     return pieces

@@ -145,6 +145,8 @@ def read_documents(
             except UserError as error:
                 progress.entries.append(LeftOut(str(error)))
     found = NewDocuments(tuple(progress.entries), tuple(dict.fromkeys(progress.cautions)))
+    if not paths:
+        raise UserError(f"{sources[0]}: matches only --output {output}; name the documents")
     if not found.documents:
         first, *others = found.left_out
         raise UserError(first.reason + (f" (and {len(others)} more)" if others else ""))
@@ -181,6 +183,8 @@ def _members(path: str, but: Collection[Path]) -> Sequence[Path] | Sequence[Byte
 
 def _source_of(path: str) -> ByteSource:
     if path == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise UserError("standard input is closed; name a file")
         if sys.stdin.isatty():
             say("reading a text from the terminal; Ctrl-D ends it")
         with reading("standard input"):

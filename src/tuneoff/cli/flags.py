@@ -188,7 +188,7 @@ def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, 
     values = _with_stored_input(values)
     for flag in STUDY_FLAGS:
         value = values.get(flag.parameter)
-        if value is None or value is False or value == []:
+        if value is None or value == []:
             continue
         if flag.path == ("models",):
             given.append((flag.path, [{"name": name} for name in value], flag.name))
@@ -303,12 +303,20 @@ def takes_flags_of(parse: Callable[..., Any]) -> Callable[[Callable[[Any], Any]]
     return decorate
 
 
+def _opposite(switch: str) -> str:
+    """The flag that switches off what a study file switches on."""
+    return f"--no-{switch.removeprefix('--')}"
+
+
+OPPOSITES = frozenset(_opposite(flag.name) for flag in STUDY_FLAGS if flag.type is bool)
+
+
 def _annotation(flag: Flag) -> Any:
     option = typer.Option(
-        flag.name,
+        f"{flag.name}/{_opposite(flag.name)}" if flag.type is bool else flag.name,
         help=flag.described,
         rich_help_panel=flag.panel,
         metavar=flag.metavar,
         show_default=flag.default or False,
     )
-    return Annotated[flag.type if flag.type is bool else flag.type | None, option]
+    return Annotated[flag.type | None, option]

@@ -54,7 +54,7 @@ class StudyFlags:
             raise UserError(f"--workers {self.workers}: a number of concurrent runs, or auto")
         equal: Effort = "time" if self.equal == "time" else "examples"
         workers = None if self.workers == "auto" else int(self.workers)
-        check_trackers(self.report_to, workers)
+        check_trackers(self.report_to, workers, self.engine)
         return Limits(seconds, equal, workers)
 
 
@@ -102,7 +102,7 @@ def run_study(spec: StudySpec, folder: Path, flags: StudyFlags) -> Study:
 
 
 def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextlib.ExitStack) -> Study:
-    trackers = open_trackers(flags.report_to, folder, flags.limits().workers)
+    trackers = open_trackers(flags.report_to, folder, flags.limits().workers, flags.engine)
     began = time.perf_counter()
     prepared = plan_study(spec, folder, flags, held)
     layout = prepared.layout

@@ -44,10 +44,11 @@ def watch(
     shown, waited = "", _PLAIN_SECONDS
     while True:
         scores = "\n".join([view.headline(), *view.findings()])
-        if view.begun and scores != shown and (waited >= _PLAIN_SECONDS or until(view)):
+        ended = until(view)  # it remembers the look before
+        if view.begun and scores != shown and (waited >= _PLAIN_SECONDS or ended):
             show(scores)
             shown, waited = scores, 0.0
-        if until(view):
+        if ended:
             return
         sleep(LOOK_SECONDS)
         waited += LOOK_SECONDS

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneoff.data.arrow_check import check_tables, unpacked_bytes
 from tuneoff.data.byte_source import ByteSource
-from tuneoff.data.chats import CHAT_COLUMNS, with_chat_columns
+from tuneoff.data.chats import COLUMNS_OF_CHATS, with_chat_columns
 from tuneoff.data.source_table import SourceRow, SourceTable, UnreadableRow
 from tuneoff.errors import UserError
 from tuneoff.regular_files import check_regular, open_regular, read_limited
@@ -68,7 +68,7 @@ def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Itera
     """Yield the rows of Arrow record batches or tables.
 
     Columns of texts, lists of texts, chats, numbers and times are kept; with `nested`, all columns are. Raises
-    `UserError` if two columns have the same name.
+    `UserError` if two columns have the same name, or if no column is kept.
     """
     number = 0
     for batch in _parts(batches):
@@ -77,6 +77,11 @@ def batch_rows(name: str, batches: Iterable[Any], nested: bool = False) -> Itera
         if repeated is not None:
             raise UserError(f"{name}: the column {repeated!r} appears twice; rename one of them")
         plain = batch if nested else _plain_columns(batch)
+        if names and not plain.num_columns:
+            listed = ", ".join(map(repr, names[:8]))
+            raise UserError(
+                f"{name}: no column holds texts or numbers, only nested or binary values ({listed}); add some"
+            )
         try:
             values = plain.to_pylist()
         except UnicodeDecodeError:
@@ -122,7 +127,7 @@ def _plain_columns(batch: Any) -> Any:
         if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_decimal(kind):
             column = column.cast(pa.string())
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-            if not is_string(kind.value_type) and not (name in CHAT_COLUMNS and types.is_struct(kind.value_type)):
+            if not is_string(kind.value_type) and not (name in COLUMNS_OF_CHATS and types.is_struct(kind.value_type)):
                 continue
         elif types.is_duration(kind) or not (is_string(kind) or types.is_primitive(kind) or types.is_null(kind)):
             continue

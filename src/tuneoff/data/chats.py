@@ -7,7 +7,7 @@ from tuneoff.data.source_table import SourceRow, UnreadableRow
 
 CHAT_COLUMNS = ("messages", "conversations")  # of OpenAI and of ShareGPT
 _PARTS = ("prompt", "completion")  # of TRL, where each may be a list of messages
-_OF_CHATS = frozenset((*CHAT_COLUMNS, *_PARTS))
+COLUMNS_OF_CHATS = frozenset((*CHAT_COLUMNS, *_PARTS))
 _ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
@@ -24,7 +24,7 @@ class _Turn:
 
 def with_chat_columns(row: SourceRow | UnreadableRow) -> SourceRow | UnreadableRow:
     """The row with columns such as `messages.user`, `messages.assistant` and `messages.system` in place of a chat."""
-    if isinstance(row, UnreadableRow) or _OF_CHATS.isdisjoint(row.values):
+    if isinstance(row, UnreadableRow) or COLUMNS_OF_CHATS.isdisjoint(row.values):
         return row
     found = {name: turns for name in (*CHAT_COLUMNS, *_PARTS) if (turns := _turns(row.values.get(name))) is not None}
     if not found:
@@ -35,8 +35,9 @@ def with_chat_columns(row: SourceRow | UnreadableRow) -> SourceRow | UnreadableR
         if name not in found:
             values[name] = value
         elif name in _PARTS:
-            role = "user" if name == "prompt" else "assistant"
-            values[name] = _joined([turn for turn in found[name] if turn.role == role])
+            columns, is_longer = _columns_of_part(name, found[name])
+            values |= columns
+            note = _EARLIER_TURNS if is_longer else note
         else:
             columns, is_longer = _columns_of(name, found[name])
             values |= columns
@@ -57,6 +58,22 @@ def _columns_of(name: str, turns: Sequence[_Turn]) -> tuple[dict[str, object], b
     if system := _joined([turn for turn in turns if turn.role == "system"]):
         columns[f"{name}.system"] = system
     return columns, first > 0 or last + 1 < len(others)
+
+
+def _columns_of_part(name: str, turns: Sequence[_Turn]) -> tuple[dict[str, object], bool]:
+    """The same of a prompt, of which the last question counts, or of a completion."""
+    others = [turn for turn in turns if turn.role != "system"]
+    if name == "prompt":
+        first = len(others)
+        while first > 0 and others[first - 1].role == "user":
+            first -= 1
+        used = others[first:]
+    else:
+        used = [turn for turn in others if turn.role == "assistant"]
+    columns: dict[str, object] = {name: _joined(used)}
+    if system := _joined([turn for turn in turns if turn.role == "system"]):
+        columns[f"{name}.system"] = system
+    return columns, len(used) < len(others)
 
 
 def _joined(turns: Sequence[_Turn]) -> str:

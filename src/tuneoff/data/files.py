@@ -36,12 +36,16 @@ def has_data_suffix(name: str) -> bool:
 def expanded(name: str) -> list[str]:
     """The files that match a pattern such as `data/*.jsonl`, in alphabetical order, or the one file itself.
 
-    Raises `UserError` if no file matches.
+    Raises `UserError` if no file matches, and for what is no pattern.
     """
     if not glob.has_magic(name) or local_path(name).exists():
         return [name]
     path = local_path(name)
-    found = sorted(str(match) for match in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    try:
+        found = sorted(str(match) for match in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    except ValueError as error:  # `**` together with other characters
+        way_out = f"write {name.replace('**', '**/*', 1)}" if "**/" not in name else "check it"
+        raise UserError(f"{name}: not a pattern that can be read ({error}); {way_out}") from error
     if not found:
         raise UserError(f"{name}: no file matches this pattern; check the path")
     return found

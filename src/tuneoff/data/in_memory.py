@@ -110,4 +110,7 @@ def plain_value(value: Any) -> object:
     if isinstance(value, list | tuple):
         items = [plain_value(item) for item in value]
         return _NOT_A_COLUMN if any(item is _NOT_A_COLUMN for item in items) else items
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        inner = {key: plain_value(item) for key, item in value.items()}
+        return {key: item for key, item in inner.items() if item is not _NOT_A_COLUMN} or _NOT_A_COLUMN
     return _NOT_A_COLUMN

@@ -25,6 +25,8 @@ def json_splits(source: ByteSource, encoding: str | None = None) -> dict[str, So
     tables = {key: value for key, value in table.items() if is_list_of_rows(value)}
     if not _KNOWN & tables.keys():
         return None
+    # A split that is empty or has a malformed row is refused like a file of its own, and never left out.
+    tables |= {key: value for key, value in table.items() if key in _KNOWN and isinstance(value, list)}
     cautions = () if found.caution is None else (found.caution,)
     return {
         key: SourceTable(

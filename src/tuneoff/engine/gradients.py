@@ -180,7 +180,8 @@ class GradientAccumulator:
     @contextlib.contextmanager
     def _shared_prefix(self, examples: Sequence[Encoded]) -> Iterator[SharedPrefix | None]:
         """The shared prefix of `examples`. Its backward pass runs after those of the micro-batches."""
-        shared = shared_prefix_for_loss(self._adapted, examples, self._device) if self._computed is None else None
+        with micro_batch_index(None):
+            shared = shared_prefix_for_loss(self._adapted, examples, self._device) if self._computed is None else None
         if shared is None:
             yield None
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -32,12 +33,19 @@ _MAX_WORKERS = 4
 TRIAL_PASS = -1
 
 _thread_state = threading.local()
+_attempts = itertools.count(1)
 
 
 def current_micro_batch() -> int | None:
     """Index of the micro-batch that this thread computes; None outside of micro-batches."""
     index: int | None = getattr(_thread_state, "micro_batch", None)
     return index
+
+
+def current_attempt() -> int:
+    """A number of its own for each time that a thread began a micro-batch: if it does so again, it draws the same."""
+    number: int = getattr(_thread_state, "attempt", 0)
+    return number
 
 
 @dataclass(frozen=True)
@@ -138,9 +146,13 @@ def _run_item(work: Callable[[Item], Result], items: Sequence[Item], index: int)
 
 
 @contextlib.contextmanager
-def micro_batch_index(index: int) -> Iterator[None]:
-    """Set `current_micro_batch` of this thread. The micro-batches of a batch count from 0."""
+def micro_batch_index(index: int | None) -> Iterator[None]:
+    """Set `current_micro_batch` of this thread. The micro-batches of a batch count from 0.
+
+    None for a pass outside of them that must draw the same numbers when it is repeated.
+    """
     _thread_state.micro_batch = index
+    _thread_state.attempt = next(_attempts)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 8
+NUMERICS_VERSION = 9
 
 NotNegative = Annotated[float, Field(ge=0), AllowInfNan(False)]
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]

@@ -20,7 +20,7 @@ RougeWords = Literal["english", "unicode", "characters"]  # the units that ROUGE
 CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
 
 
-def _is_path(source: str) -> bool:
+def is_path(source: str) -> bool:
     """Whether a source is a folder, not a hub name or `starter`."""
     return PurePath(source).is_absolute() or source.startswith((".", "~"))
 
@@ -106,7 +106,7 @@ class DataSpec(Frozen):
         Data is identified by hashes of its content, never by paths.
         """
         names: dict[str, Paths] = {}
-        if self.source is not None and _is_path(self.source):
+        if self.source is not None and is_path(self.source):
             names["source"] = PurePath(self.source).name
         for key in ("train_file", "validation_file", "test_file"):
             value: Paths = getattr(self, key)

@@ -32,6 +32,7 @@ LEVEL = 0.95
 _DRAWS = 16384
 _SEED = 20240229
 _CONTRASTS_AT_ONCE = 256
+_NO_DIFFERENCE = 1e-9  # points; what rounding leaves of equal means
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ def single_half_widths(differences: PairwiseDifferences, level: float = LEVEL) -
 
 
 def one_sided_p_values(differences: PairwiseDifferences, least: float) -> Floats:
-    """(P,) p-values of the hypotheses that the true difference is at most `least` (points), each for its own pair."""
+    """(P,) p-values of the hypotheses that the true difference is at most `least` (points), each for its own pair.
+
+    A pair without error whose difference is `least` shows nothing in either direction.
+    """
     from scipy.special import ndtr
 
-    found = np.where(differences.estimate > least, 0.0, 1.0)
+    above = differences.estimate - least
+    found = np.select([above > _NO_DIFFERENCE, above < -_NO_DIFFERENCE], [0.0, 1.0], 0.5)
     known = np.flatnonzero(differences.variance > 0)
     if len(known):
         error = _error_ratio(differences, known)

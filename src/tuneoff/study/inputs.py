@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import glob
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -10,6 +13,7 @@ import numpy as np
 
 from tuneoff import data, metrics, models
 from tuneoff.data import Dataset, Example
+from tuneoff.data.files import local_path
 from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.metrics import METRICS, RougeDialect
@@ -18,12 +22,16 @@ from tuneoff.results import baselines
 from tuneoff.results.run_record import Document
 from tuneoff.results.study_state import DataFile
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec
+from tuneoff.spec.run import is_path
 from tuneoff.stats.power import FEWEST_GROUPS, Sensitivity, VarianceComponents, planned_sensitivity
 from tuneoff.study import data_checks, planner
 from tuneoff.study.duration import DataSizes
 from tuneoff.study.planner import ContentHashes
 from tuneoff.study.preflight import check_headers
 from tuneoff.tokenization import tokenize_as_plain_text
+
+# Of instructions with fields, the shortest: if one of all leaves room for a document, then one of these.
+_MOST_PROMPTS_TO_CHECK = 1000
 
 
 @dataclass(frozen=True)
@@ -191,18 +199,33 @@ def check_prompts(study: StudySpec, inputs: StudyInputs) -> None:
                 prompting=prompting,
             )
             instruction = apply_wording(study.prompt.instruction, prompting)
-            prompter.encode(_one_of_each_prompt(inputs.dataset, instruction), with_target=False)
+            prompter.encode(_prompts_to_check(inputs.dataset, instruction), with_target=False)
 
 
-def _one_of_each_prompt(dataset: Dataset, instruction: str) -> list[Example]:
-    """Examples with all the values that the fields of the instruction have."""
+def _prompts_to_check(dataset: Dataset, instruction: str) -> list[Example]:
+    """Examples with the shortest values that the fields of the instruction have, and with each set of missing fields.
+
+    Without their documents and references, which do not matter here: fields can be different in each of many rows.
+    """
     names = field_names(instruction)
-    kinds: dict[tuple[str | None, ...], Example] = {}
+    without: dict[tuple[bool, ...], Example] = {}
+    shortest: dict[tuple[str | None, ...], Example] = {}
     for split in (dataset.train, dataset.validation, dataset.test):
         # Without a field all prompts are of one kind, so the first example is enough.
         for example in split if names else split[:1]:
-            kinds.setdefault(tuple(example.fields.get(name) for name in names), example)
-    return list(kinds.values())
+            values = tuple(example.fields.get(name) for name in names)
+            if values in shortest:
+                continue
+            light = dataclasses.replace(example, document="", references=())
+            without.setdefault(tuple(value is None for value in values), light)
+            shortest[values] = light
+            if len(shortest) > 2 * _MOST_PROMPTS_TO_CHECK:
+                shortest = dict(sorted(shortest.items(), key=_length_of_values)[:_MOST_PROMPTS_TO_CHECK])
+    return [*without.values(), *shortest.values()]
+
+
+def _length_of_values(kind: tuple[tuple[str | None, ...], Example]) -> int:
+    return sum(len(value or "") for value in kind[0])
 
 
 def document_row(example: Example, keep_texts: bool) -> Document:
@@ -219,10 +242,17 @@ def document_row(example: Example, keep_texts: bool) -> Document:
 
 
 def _without_folders(lines: Iterable[str], spec: DataSpec) -> list[str]:
-    """Sentences that name files without their folders, as records do."""
-    named = []
-    for line in lines:
-        for path in spec.files:
-            line = line.replace(path, PurePath(path).name)
-        named.append(line)
-    return named
+    """Sentences that name files without the folders that were given, which may be private."""
+    given = [*spec.files, *([spec.source] if spec.source is not None and is_path(spec.source) else ())]
+    folders = {folder for name in given for folder in (_fixed_folder(name), _fixed_folder(str(local_path(name))))}
+    known = sorted((folder for folder in folders if folder not in ("", ".", os.sep)), key=len, reverse=True)
+    pattern = re.compile("|".join(rf"(?<![\w.{re.escape(os.sep)}-]){re.escape(folder + os.sep)}" for folder in known))
+    return [pattern.sub("", line) if known else line for line in lines]
+
+
+def _fixed_folder(name: str) -> str:
+    """The folder of a file or folder, or that in which a pattern begins to match."""
+    path = PurePath(name)
+    while glob.has_magic(str(path.parent)):
+        path = path.parent
+    return str(path.parent)

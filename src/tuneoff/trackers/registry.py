@@ -17,6 +17,8 @@ from tuneoff.trackers.base import Closing, GuardedTracker, Tracker
 # As transformers reads them. A script that was written for its Trainer may set one.
 SWITCHES = {"wandb": "WANDB_DISABLED"}
 _TRUE = {"1", "ON", "YES", "TRUE"}
+# Their runs begin and end in this process, one after the other. Of a shared study, that is this machine's part.
+_FOLLOWED_ENGINES = ("local", "shared")
 
 MakeTracker = Callable[[Path], Tracker]
 
@@ -60,10 +62,10 @@ TRACKERS: Mapping[str, MakeTracker] = Registry(
 )
 
 
-def check_trackers(names: Sequence[str], workers: int | None) -> None:
-    """Raise `UserError` for a name that is unknown, and for a tracker with concurrent runs. Opens nothing.
+def check_trackers(names: Sequence[str], workers: int | None, engine: str = "local") -> None:
+    """Raise `UserError` for a name that is unknown, and for a tracker that cannot follow the runs. Opens nothing.
 
-    `workers`: number of concurrent runs; None if it is still to be measured.
+    `workers`: number of concurrent runs; None if it is still to be measured. `engine`: what carries them out.
     """
     wanted = [name for name in names if name != "none"]
     for name in wanted:
@@ -71,14 +73,19 @@ def check_trackers(names: Sequence[str], workers: int | None) -> None:
     if wanted and workers != 1:
         number = "auto" if workers is None else workers
         raise UserError(f"--workers {number}: a tracker follows one run at a time; leave out --workers or --report-to")
+    if wanted and engine.partition(":")[0] not in _FOLLOWED_ENGINES:
+        raise UserError(
+            f"--engine {engine}: its runs are out of sight of a tracker, which follows those of this process; leave "
+            "out --report-to"
+        )
 
 
-def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1) -> list[Tracker]:
+def open_trackers(names: Sequence[str], folder: Path, workers: int | None = 1, engine: str = "local") -> list[Tracker]:
     """Guarded trackers by name, without `none` and what the environment switches off; stderr says so.
 
     Raises `UserError` as `check_trackers` and `open_tracker` do.
     """
-    check_trackers(names, workers)
+    check_trackers(names, workers, engine)
     wanted = []
     for name in dict.fromkeys(names):
         variable = SWITCHES.get(name)

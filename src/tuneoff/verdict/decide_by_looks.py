@@ -23,7 +23,7 @@ from tuneoff.verdict.decide import (
 )
 from tuneoff.verdict.look_sentences import look_sentences, too_early_sentence
 from tuneoff.verdict.looks import StudyLooks, TakenLook
-from tuneoff.verdict.scores import Scores, tabulate
+from tuneoff.verdict.scores import Scores, has_scores, tabulate
 from tuneoff.verdict.sentences import unreported_sentences, verdict_sentences
 
 
@@ -37,29 +37,31 @@ def decide_by_looks(scores: Scores, looks: StudyLooks, margin: float) -> Verdict
         verdict = no_difference_reported(scores, table, table.n_groups, margin, LEVEL)
         verdict = verdict.model_copy(update={"too_small": too_early_sentence(looks.planned), "looks": result})
         return verdict.model_copy(update={"sentences": unreported_sentences(verdict)})
-    last = looks.taken[-1]
-    if last.found is None:
+    taken = [(one, one.found) for one in looks.taken if one.found is not None]
+    if not taken:
+        last = looks.taken[-1]
         verdict = decide(_at(scores, last), margin)
         result = result.model_copy(
             update={"sentences": look_sentences(result, verdict.methods, last.table.n_groups, LEVEL)}
         )
         return verdict.model_copy(update={"looks": result, "sentences": (*verdict.sentences, *result.sentences)})
-    taken = [(one, one.found) for one in looks.taken if one.found is not None]
+    last, last_found = taken[-1]
     names = taken[0][0].table.methods
     last_look = {name: index for index, (one, _) in enumerate(taken) for name in one.table.methods}
     pairs, margins = _pairs(scores, taken, last_look, margin)
     with_best = _compare_with_best(taken, last_look, names)
     methods = _methods(scores, taken, last_look, names, with_best, margin)
-    limit, found = scores.largest_difference, last.found.found
+    limit, found = scores.largest_difference, last_found.found
     known = [pair.smallest_detectable for pair in pairs]
     best_set = tuple(one.method for one in methods if one.may_be_best)
+    scored = {name for (name, _), row in scores.scores.items() if has_scores(row)}
     verdict = Verdict(
         metric=scores.metric,
         level=LEVEL,
         margin=margin,
         block=scores.block,
         methods=methods,
-        left_out=tuple(scores.title(name) for name in scores.methods if name not in names),
+        left_out=tuple(scores.title(name) for name in scores.methods if name not in names and name not in scored),
         pairs=pairs,
         best=max((one for one in methods if one.may_be_best), key=lambda one: one.mean).method,
         best_set=best_set,

@@ -91,7 +91,7 @@ def judge_scores(
         compared="systems",
         higher_is_better=higher_is_better,
         decimals=scale.decimals,
-        scale=scale.largest,
+        scale=math.inf if scale.largest is None else scale.largest,
     )
     default = 0.0 if scale.largest is None else MARGIN
     verdict = decide(scores, default if margin is None else margin)
@@ -144,7 +144,7 @@ class _Scale:
             return cls(100.0, 100.0, 1, binary, (f"Scores are {kind}.",))
         if low >= 0 and _LARGEST_SMALL_SCALE < high <= 100:
             return cls(1.0, 100.0, 1)
-        if metric in METRICS:
+        if metric in METRICS and low >= 0 and high <= METRICS[metric].scale:
             return cls(1.0, METRICS[metric].scale, METRICS[metric].digits)
         spread = float(values.std())
         decimals = 1 if spread == 0 else min(6, max(1, 2 - math.floor(math.log10(spread))))

@@ -95,9 +95,12 @@ def _answer(verdict: Verdict, titles: dict[str, str]) -> str:
         tied = join_words([top.title, *(result.title for result in others)])
         return f"It is a tie: {tied} are within {_points(verdict.margin)} of each other ({best} points).{rest}"
     same = next((group for group in verdict.identical if top.method in group), (top.method,))
-    closest, *further = [result for result in others if result.method not in same]
+    names = join_words([titles[name] for name in same])
+    different = [result for result in others if result.method not in same]
+    if not different:
+        return f"No single winner: {names} wrote the same texts ({best}). {_others_are_worse(verdict, titles)}"
+    closest, *further = different
     if len(same) > 1:
-        names = join_words([titles[name] for name in same])
         lead = _lead(verdict, top.method, closest.method)
         return (
             f"No single winner: {names} wrote the same texts ({best}), and their lead over {closest.title} "

@@ -143,9 +143,10 @@ def test_bits_are_draws_of_a_step_and_a_micro_batch() -> None:
             one._step = step
             with micro_batch_index(index):
                 bits = one.kept(like)
+                assert not torch.equal(one.kept(like), bits)  # another layer
         found.append(bits)
         with micro_batch_index(index):
-            assert not torch.equal(pool.kept(like), bits)  # another layer
+            assert torch.equal(pool.kept(like), bits)  # a batch that is repeated
         unpacked = np.unpackbits(bits.numpy(), bitorder="little")
         assert unpacked.shape == (50 * 64,)
         assert abs(unpacked.mean() - 0.7) < 5 * (0.3 * 0.7 / unpacked.size) ** 0.5

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.kernels import fused, matrix_units
-from tuneoff.engine.parallel import current_micro_batch, current_part
+from tuneoff.engine.parallel import current_attempt, current_micro_batch, current_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,9 @@ class DropoutPool:
     def _stream(self) -> Any:
         """What this thread has drawn for its micro-batch."""
         local, stream = self._local, f"dropout/{self._seed}/{self._step}/{current_micro_batch()}"
-        if getattr(local, "stream", None) != (stream, current_part()):
-            local.stream, local.offsets = (stream, current_part()), random.Random(stream)
+        state = (stream, current_part(), current_attempt())
+        if getattr(local, "stream", None) != state:
+            local.stream, local.offsets = state, random.Random(stream)
             local.generator = torch.Generator().manual_seed(local.offsets.getrandbits(63))
             local.factors = local.bits = None
         return local

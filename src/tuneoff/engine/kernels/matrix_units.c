@@ -24,6 +24,7 @@ long matrix_units_interface(void) { return INTERFACE; }
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 
 #include <immintrin.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -81,19 +82,38 @@ enum { COPY, PACKED_FACTORS, TURNED, ATTENTION, SCORES, SLOTS };
 
 static int memory_ran_out;
 
-/* NULL if there is no memory, which `finish` then reports. */
+struct slot {
+    void *memory;
+    size_t bytes;
+};
+
+static pthread_key_t slots_key;
+static pthread_once_t slots_key_made = PTHREAD_ONCE_INIT;
+
+static void free_slots(void *slots) {
+    for (int slot = 0; slot < SLOTS; slot++) free(((struct slot *)slots)[slot].memory);
+    free(slots);
+}
+
+static void make_slots_key(void) { pthread_key_create(&slots_key, free_slots); }
+
+/* NULL if there is no memory, which `finish` then reports. It is freed when the thread ends. */
 static void *scratch(int slot, size_t bytes) {
-    static _Thread_local struct { void *memory; size_t bytes; } kept[SLOTS];
-    if (kept[slot].bytes < bytes) {
+    static _Thread_local struct slot *kept;
+    if (!kept) {
+        pthread_once(&slots_key_made, make_slots_key);
+        kept = calloc(SLOTS, sizeof *kept);
+        if (kept) pthread_setspecific(slots_key, kept);
+    }
+    if (kept && kept[slot].bytes < bytes) {
         free(kept[slot].memory);
         kept[slot].bytes = (bytes + 63) / 64 * 64;
         kept[slot].memory = aligned_alloc(64, kept[slot].bytes);
-        if (!kept[slot].memory) {
-            kept[slot].bytes = 0;
-            __atomic_store_n(&memory_ran_out, 1, __ATOMIC_RELAXED);
-        }
+        if (!kept[slot].memory) kept[slot].bytes = 0;
     }
-    return kept[slot].memory;
+    if (kept && kept[slot].memory) return kept[slot].memory;
+    __atomic_store_n(&memory_ran_out, 1, __ATOMIC_RELAXED);
+    return NULL;
 }
 
 /* What every function returns: 1 if memory ran out and its results must not be used, otherwise 0. */
