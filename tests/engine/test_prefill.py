@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from support.tiny_bases import load_tiny
 from support.token_rows import (
@@ -21,8 +22,10 @@ from tuneoff.engine import prefill
 from tuneoff.engine.generation import generate
 from tuneoff.engine.kernels.attention import use_causal_attention
 from tuneoff.engine.loss import collate, target_loss
+from tuneoff.engine.parallel import ParallelWorkers
 from tuneoff.engine.prefill import (
     Prefiller,
+    changes_frequencies,
     has_plain_kv_cache,
     left_padded_inputs,
     read_shared_prefix,
@@ -146,6 +149,26 @@ def test_no_row_is_kept_while_the_shared_prefix_is_found(tiny_model: Callable[[s
 def test_sliding_windows_have_no_plain_kv_cache(tiny_model: Callable[[str], Path]) -> None:
     plain = {name: has_plain_kv_cache(load_tiny(tiny_model(name)).model) for name in ARCHITECTURES}
     assert plain == {"gpt_neo": True, "llama": True, "gpt2": True, "qwen2": True, "gemma3": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"rope_type": "dynamic", "factor": 2.0}, True),
+        ({"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": 4.0}, True),
+        ({"rope_type": "linear", "factor": 2.0}, False),
+        ({"rope_type": "default"}, False),
+    ],
+)
+def test_keys_of_a_prefix_are_not_kept_where_frequencies_depend_on_the_length(
+    settings: dict[str, object], changes: bool
+) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    rope = {"rope_theta": 1e4, "original_max_position_embeddings": 16, **settings}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, max_position_embeddings=64, rope_parameters=rope, **sizes))
+    assert changes_frequencies(model) == changes
+    assert has_plain_kv_cache(model) == (not changes)
+    assert ParallelWorkers(CPU, torch.float32, alone=True).count == 1
 
 
 @pytest.mark.parametrize("where", [None, "before", "after"])

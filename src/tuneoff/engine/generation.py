@@ -23,7 +23,13 @@ from tuneoff.engine.kernels.matrix_units import check_packed_weights
 from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, dtype_of, forward_accepts
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.parallel import ParallelWorkers
-from tuneoff.engine.prefill import PrefilledBatch, Prefiller, left_padded_inputs, position_inputs
+from tuneoff.engine.prefill import (
+    PrefilledBatch,
+    Prefiller,
+    changes_frequencies,
+    left_padded_inputs,
+    position_inputs,
+)
 from tuneoff.errors import UserError
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
@@ -80,7 +86,8 @@ def generate(
     done: dict[int, GeneratedTokens] = {}
     # Rows of similar length share a batch, the longest first: if memory is too small, generation fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].prompt))
-    workers, lock = ParallelWorkers(device, dtype_of(adapted.model)), threading.Lock()
+    workers = ParallelWorkers(device, dtype_of(adapted.model), alone=changes_frequencies(adapted.model))
+    lock = threading.Lock()
     check_packed_weights(adapted.model)
     with torch.inference_mode():
         prefiller = Prefiller(adapted, prompts, pad_id, device)

@@ -30,7 +30,7 @@ from tuneoff.engine.parallel import (
     micro_batch_index,
     part_of_micro_batch,
 )
-from tuneoff.engine.prefill import SharedPrefix, shared_prefix_for_loss
+from tuneoff.engine.prefill import SharedPrefix, changes_frequencies, shared_prefix_for_loss
 from tuneoff.engine.process_group import ALONE, ProcessGroup
 from tuneoff.prompts import Encoded
 
@@ -108,7 +108,7 @@ class GradientAccumulator:
         check_packed_weights(adapted.model)
         self._adapted, self._pad_id, self._device = adapted, pad_id, device
         self._computed = computed
-        self._workers = ParallelWorkers(device, dtype_of(adapted.model))
+        self._workers = ParallelWorkers(device, dtype_of(adapted.model), alone=changes_frequencies(adapted.model))
         self._optimizer, self._parts, self._group = optimizer, parts, group
         # Each process has as much to do, where that is possible.
         self._multiple = math.lcm(self._workers.multiple, group.size)

@@ -94,11 +94,11 @@ class ParallelWorkers:
             passes then hold the configured number.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        """`dtype`: of the products."""
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, alone: bool = False) -> None:
+        """`dtype`: of the products. `alone`: no two micro-batches at a time; they would change what both use."""
         self._threads = torch.get_num_threads()
         self.multiple = 1 if has_one_worker(device, dtype) else _MAX_WORKERS
-        self.count = min(self._threads, self.multiple)
+        self.count = 1 if alone else min(self._threads, self.multiple)
         self.token_divisor = 2 if self.multiple > 1 else 1
         self._threads_per_worker = max(1, self._threads // self.count)
 

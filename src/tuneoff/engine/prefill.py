@@ -12,7 +12,7 @@ D model width, H key-value heads, W width of a head, N wanted positions, vocab v
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -243,10 +243,25 @@ class Prefiller:
 
 
 def has_plain_kv_cache(model: nn.Module) -> bool:
-    """Whether `model` takes position ids and every layer keeps all keys and values, in order."""
-    return forward_accepts(model, "position_ids") and all(
-        type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers
+    """Whether `model` takes position ids, and every layer keeps all keys and values, in order, as they are."""
+    return (
+        forward_accepts(model, "position_ids")
+        and not changes_frequencies(model)
+        and all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
     )
+
+
+def changes_frequencies(model: nn.Module) -> bool:
+    """Whether the rotary frequencies of `model` depend on the longest position of a pass (longrope, dynamic NTK).
+
+    transformers then changes them in place. Keys of a prefix would have other frequencies than those of a whole row.
+    """
+    settings = getattr(model.config.get_text_config(), "rope_parameters", None)
+    if not isinstance(settings, Mapping):
+        return False
+    by_kind = [settings, *(value for value in settings.values() if isinstance(value, Mapping))]
+    kinds = [str(one.get("rope_type")) for one in by_kind]
+    return any(kind == "longrope" or "dynamic" in kind for kind in kinds)
 
 
 def position_inputs(model: nn.Module, mask_BT: Tensor) -> dict[str, Tensor]:

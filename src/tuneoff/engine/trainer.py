@@ -31,7 +31,7 @@ from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens, dtype_o
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at
 from tuneoff.engine.parallel import ParallelWorkers
-from tuneoff.engine.prefill import shared_prefix_for_loss
+from tuneoff.engine.prefill import changes_frequencies, shared_prefix_for_loss
 from tuneoff.engine.process_group import ALONE, ProcessGroup
 from tuneoff.engine.prompt_cache import make_prompt_cache
 from tuneoff.errors import RunFailure
@@ -122,7 +122,7 @@ def _validation_loss(
 ) -> float:
     adapted.train_mode(False)
     check_packed_weights(adapted.model)
-    workers = ParallelWorkers(device, dtype_of(adapted.model))
+    workers = ParallelWorkers(device, dtype_of(adapted.model), alone=changes_frequencies(adapted.model))
     with torch.inference_mode():
         shared = shared_prefix_for_loss(adapted, rows, device) if computed is None else None
 
@@ -497,6 +497,7 @@ class Trainer:
         def attempt(parts: int) -> tuple[float, int]:
             if parts > progress.parts:
                 gradients.begin_again(parts)
+                progress.parts = parts  # also in the state of a run that is stopped before the step is done
                 _set_random_states(self._random_before or {}, self.device)
             return gradients.add(examples)
 

@@ -45,7 +45,7 @@
     link.download = "ratings.json";
     link.click();
     URL.revokeObjectURL(link.href);
-    element("saved").textContent = `${ratings.length} ratings saved as ratings.json`;
+    element("saved").textContent = `${ratings.length} ${ratings.length === 1 ? "rating" : "ratings"} saved as ratings.json`;
   }
 
   for (const button of document.querySelectorAll("[data-choice]")) {

@@ -1,6 +1,9 @@
 """A page on which a person compares the texts of two methods without knowing which is which."""
 
 import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 from markupsafe import Markup
 
@@ -8,6 +11,7 @@ from tuneoff.prompts import fill_fields
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.templates import read_resource, security_policy, template_environment
 from tuneoff.results.run_dir import StoredRun
+from tuneoff.results.run_record import Prediction
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
 from tuneoff.spec import StudySpec
@@ -15,19 +19,26 @@ from tuneoff.spec import StudySpec
 PAIRS = 100
 
 
+@dataclass(frozen=True)
+class _RatedRuns:
+    """Two runs with their texts by document id, and the ids of documents for which both wrote different ones."""
+
+    runs: tuple[StoredRun, StoredRun]
+    texts: tuple[Mapping[str, str], Mapping[str, str]]
+    ids: list[str]
+
+
 def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | None:
     """The page as HTML: pairs of different texts of the two methods with the highest means on one base model.
 
     None if there are no such texts: a study without texts, or with a single method.
     """
-    rated = _best_two(summary, study)
-    if rated is None:
+    rows = _best_two(summary)
+    documents = {document.id: document for document in study.documents if document.document}
+    rated = None if rows is None else _rated_runs(rows, study, documents)
+    if rows is None or rated is None:
         return None
-    texts = {document.id: document for document in study.documents if document.document}
-    outputs = [{row.id: row.text for row in run.predictions} for _, run in rated]
-    ids = sorted(key for key in texts if outputs[0].get(key, "") != outputs[1].get(key, ""))
-    if not ids:
-        return None
+    ids = sorted(rated.ids)
     rng = random.Random(f"{summary.name}/rating")
     rng.shuffle(ids)
     pairs = []
@@ -36,17 +47,17 @@ def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | 
         pairs.append(
             {
                 "id": key,
-                "instruction": fill_fields(spec.prompt.instruction, texts[key].fields),
-                "document": texts[key].document,
-                "references": texts[key].references[:1],
-                "texts": [outputs[side].get(key, "") for side in order],
+                "instruction": fill_fields(spec.prompt.instruction, documents[key].fields),
+                "document": documents[key].document,
+                "references": documents[key].references[:1],
+                "texts": [rated.texts[side][key] for side in order],
                 "order": order,
             }
         )
     data = {
         "study": summary.name,
-        "methods": [row.name for row, _ in rated],
-        "runs": [run.name for _, run in rated],
+        "methods": [row.name for row in rows],
+        "runs": [run.name for run in rated.runs],
         "pairs": pairs,
     }
     style, script = read_resource("rating.css"), read_resource("escaping.js") + read_resource("rating.js")
@@ -60,8 +71,8 @@ def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | 
     )
 
 
-def _best_two(summary: Summary, study: StoredStudy) -> list[tuple[ComparisonRow, StoredRun]] | None:
-    """The two rows of one base model with the highest score, each with its first run that has texts."""
+def _best_two(summary: Summary) -> tuple[ComparisonRow, ComparisonRow] | None:
+    """The two rows of one base model with the highest scores."""
     scored = [
         (mean, row)
         for row in summary.rows
@@ -71,16 +82,37 @@ def _best_two(summary: Summary, study: StoredStudy) -> list[tuple[ComparisonRow,
         return None
     _, first = max(scored, key=lambda pair: pair[0])
     ranked = sorted((pair for pair in scored if pair[1].model == first.model), key=lambda pair: -pair[0])
-    found = [(row, _first_with_texts(row, study)) for _, row in ranked[:2]]
-    usable = [(row, run) for row, run in found if run is not None]
-    return usable if len(usable) == 2 else None
+    return (ranked[0][1], ranked[1][1]) if len(ranked) > 1 else None
 
 
-def _first_with_texts(row: ComparisonRow, study: StoredStudy) -> StoredRun | None:
-    runs = (study.run(name) for name in row.runs)
-    return next((run for run in runs if run and _has_texts(run)), None)
+def _rated_runs(
+    rows: tuple[ComparisonRow, ComparisonRow], study: StoredStudy, documents: Collection[str]
+) -> _RatedRuns | None:
+    """The first runs of the two rows, those of one seed and fold first, that wrote different texts for a document."""
+    one, other = ([run for name in row.runs if (run := study.run(name)) is not None] for row in rows)
+    for runs in sorted(product(one, other), key=lambda pair: _seed_and_fold(pair[0]) != _seed_and_fold(pair[1])):
+        # Runs of other folds, or of another number of documents, have few documents in common or none.
+        if not _outputs_differ(*runs):
+            continue
+        rows_of = [run.predictions for run in runs]
+        if not all(map(_has_texts, rows_of)):
+            continue
+        first, second = ({row.id: row.text for row in predictions} for predictions in rows_of)
+        ids = [key for key in first.keys() & second.keys() if key in documents and first[key] != second[key]]
+        if ids:
+            return _RatedRuns(runs, (first, second), ids)
+    return None
 
 
-def _has_texts(run: StoredRun) -> bool:
-    predictions = run.predictions
+def _seed_and_fold(run: StoredRun) -> tuple[int, int | None]:
+    return run.record.spec.seed, run.record.spec.data.fold
+
+
+def _outputs_differ(first: StoredRun, second: StoredRun) -> bool:
+    """Whether two runs differ on a document of both. Needs no texts, which are read again at each use."""
+    elsewhere = second.outputs.by_document()
+    return any(elsewhere.get(key, digest) != digest for key, digest in first.outputs.by_document().items())
+
+
+def _has_texts(predictions: Sequence[Prediction]) -> bool:
     return bool(predictions) and not any(prediction.text_withheld for prediction in predictions)

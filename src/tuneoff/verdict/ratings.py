@@ -58,6 +58,7 @@ class Preference(Frozen):
     agreement_high: float | None
     agreed_of: int  # number of preferences between texts with different scores
     sentences: tuple[str, ...]
+    left_out: int = 0  # rated documents for which one of the two runs has no output; they are not counted
 
 
 def read_ratings(path: Path) -> Ratings:
@@ -90,10 +91,12 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         if run is None:
             raise UserError(f"{study.path}: has no run {name}; name the study that these ratings belong to")
         scores.append(run.outputs.scores(metric))
-    known = [rating for rating in ratings.ratings if rating.id in groups]
+    # A page of an earlier version showed a blank text where one of the runs had not had the document.
+    known = [rating for rating in ratings.ratings if rating.id in groups and all(rating.id in one for one in scores)]
+    left_out = len({rating.id for rating in ratings.ratings} - {rating.id for rating in known})
     wrong = next((rating for rating in known if rating.preferred not in (None, *ratings.methods)), None)
     if not known or wrong is not None:
-        what = f"a rating prefers {wrong.preferred!r}" if wrong else "no rating of a document of this study"
+        what = f"a rating prefers {wrong.preferred!r}" if wrong else "no rating of a document that both runs have"
         raise UserError(f"{study.path}: {what}; save the ratings again in rating.html")
     values = {rating.id: _preference_value(rating, ratings.methods) for rating in known}
     by_group: dict[str, list[int]] = {}
@@ -123,9 +126,10 @@ def judge_ratings(study: StoredStudy, ratings: Ratings) -> Preference:
         agreement_high=agreement_high,
         agreed_of=len(agreed),
         sentences=(
-            *_describe_ratings(ratings.methods, counts, low, high),
+            *_describe_ratings(ratings.methods, counts, low, high, left_out),
             *_describe_agreement(metric, agreement, agreement_low, agreement_high, len(agreed)),
         ),
+        left_out=left_out,
     )
 
 
@@ -157,9 +161,16 @@ def _describe_ratings(
     counts: list[int],
     low: float | None,
     high: float | None,
+    left_out: int,
 ) -> tuple[str, ...]:
     first, second = methods
-    lines = [f"{sum(counts)} ratings: {counts[0]} prefer {first}, {counts[1]} prefer {second}, {counts[2]} neither."]
+    preferring = [f"{count} prefer{'s' if count == 1 else ''}" for count in counts]
+    lines = [
+        f"{plural(sum(counts), 'rating')}: {preferring[0]} {first}, {preferring[1]} {second}, {counts[2]} neither."
+    ]
+    if left_out:
+        rated = plural(left_out, "rated document")
+        lines.append(f"Not counted: {rated} for which one of the two runs has no output.")
     if low is None or high is None:
         lines.append("There are too few documents for an interval.")
     else:

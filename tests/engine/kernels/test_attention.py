@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tuneoff.engine.kernels import attention
 from tuneoff.engine.kernels.attention import DenseCausalAttention, use_causal_attention
 
 CPU = torch.device("cpu")
@@ -42,6 +43,23 @@ def test_models_compute_the_same_with_dense_products(tiny_model: Callable[[str],
     after = model(ids, use_cache=False).logits
     # bf16 has 8 bits: products in another order differ in the last of them
     torch.testing.assert_close(after, before, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["position_bias", "softcap"])
+def test_attention_of_another_kind_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A bias that is added to the scores, for example, would be dropped in bf16."""
+    q, k, v = (torch.randn(1, 2, 8, 32).to(torch.bfloat16) for _ in range(3))
+    seen = []
+
+    def pytorchs(_module, query, *_rest, **given):
+        seen.append(given)
+        return query.transpose(1, 2), None
+
+    monkeypatch.setattr(attention, "sdpa_attention_forward", pytorchs)
+    attention._attend(torch.nn.Identity(), q, k, v, None)
+    assert not seen
+    attention._attend(torch.nn.Identity(), q, k, v, None, **{name: torch.ones(1)})
+    assert [name in given for given in seen] == [True]
 
 
 @pytest.mark.parametrize("width", [9, 40])  # below and above the window of the local layers, 16

@@ -1,9 +1,11 @@
 """A decoder layer as one function computes what its modules compute, and steps aside where it cannot."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LNTuningConfig, LoraConfig, get_peft_model
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from tuneoff.engine.kernels import decoder_layer, low_rank, matrix_units, use_fast_paths
@@ -226,6 +228,18 @@ def test_only_keys_and_values_of_the_last_layer_may_have_gradients() -> None:
         cache.layers[1].keys.float().square().sum().backward()
         grads.append(one.model.layers[0].mlp.up_proj.weight.grad)
     assert distance(*grads) < 0.03
+
+
+@needs_units
+def test_norms_with_an_adapter_of_their_own_train() -> None:
+    model = llama(torch.bfloat16)
+    use_fast_paths(model, CPU)
+    config = LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm"], task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type")  # PEFT does not know Llama's norm
+        adapted = get_peft_model(model, config)
+    found = results(adapted.train(), plain_pass)
+    assert sum("layernorm" in name for name in found) == 4
 
 
 def test_other_layers_are_not_replaced() -> None:

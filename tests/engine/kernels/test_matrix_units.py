@@ -194,6 +194,53 @@ def test_large_scores_do_not_overflow() -> None:
 
 
 @needs_units
+@needs_units
+def test_scores_that_are_not_finite_stay_so() -> None:
+    """Attention would hide that a training has diverged."""
+    q, k, v = (normal(1, 1, 40, 32).requires_grad_() for _ in range(3))
+    with torch.no_grad():
+        q[0, 0, 20] = k[0, 0, 3] = 1e30
+    y = matrix_units.attention(q, k, v, 0.2)
+    assert y is not None
+    assert bool(y[0, 20].isnan().all())
+    assert not bool(y[0, :20].isnan().any())
+    y.float().sum().backward()
+    assert q.grad is not None
+    assert bool(q.grad[0, 0, 20].isnan().any())
+    starts = torch.zeros(1, dtype=torch.int64)
+    assert bool(matrix_units.attended_new(q[:, :, 20].detach(), k.detach(), v.detach(), starts, 0.2).isnan().all())
+
+
+@needs_units
+def test_memory_of_attention_is_bounded_in_each_thread() -> None:
+    q, k, v = torch.zeros(1, 48, 1024, 128, dtype=BF16), *(torch.zeros(1, 1, 1024, 128, dtype=BF16) for _ in range(2))
+    assert matrix_units.attention(q, k, v, 0.1) is None
+    assert matrix_units.attention(q[:, :4], k, v, 0.1) is not None
+
+
+@needs_units
+def test_memory_of_threads_that_have_ended_is_freed() -> None:
+    """Each request for a text on a local page has a thread of its own."""
+    program = """
+import resource, threading, torch
+from tuneoff.engine.kernels import matrix_units
+q = torch.zeros(1, 8, 1024, 64, dtype=torch.bfloat16).requires_grad_()
+k, v = (torch.zeros(1, 2, 1024, 64, dtype=torch.bfloat16) for _ in range(2))
+def work():
+    matrix_units.attention(q, k, v, 0.1).float().sum().backward()
+def peak():
+    for _ in range(20):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+first = peak()
+print((peak() - first) // 1024)
+"""
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(printed) < 100, "MB; 17 MB a thread would be 340"
+
+
 def test_what_the_kernels_do_not_support_is_left_to_others() -> None:
     x = normal(4, 64)
     assert linear(Projection(known(nn.Linear(64, 33).to(BF16).requires_grad_(False))), x) is None

@@ -15,6 +15,7 @@ positions), D width of a head.
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ from tuneoff.engine.kernels import fused, matrix_units
 
 # Its name in transformers.
 CAUSAL = "tuneoff_causal"
+# Arguments with which attention is another function: those of PyTorch's that `_attend` does not have, and of others.
+_CHANGES_SCORES = frozenset(inspect.signature(sdpa_attention_forward).parameters) - {
+    "module", "query", "key", "value", "attention_mask", "dropout", "scaling", "is_causal", "kwargs",
+} | {"position_bias", "softcap", "s_aux", "sinks"}  # fmt: skip
 # With more keys, storing the attention weights (T x S for each head) costs more than it saves.
 _MAX_DENSE_KEYS = 512
 
@@ -94,6 +99,7 @@ def _attend(
     """Attention function with the interface of transformers; returns (B, T, H, D)."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     plain = attention_mask is None and causal and 1 < query.shape[2] <= key.shape[2]
+    plain = plain and all(kwargs.get(name) is None for name in _CHANGES_SCORES)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if plain and not dropout:
         quick = matrix_units.attention(query, key, value, scale)

@@ -72,6 +72,11 @@ def _is_llama_layer(module: nn.Module) -> bool:
     )
 
 
+@functools.cache
+def _is_llama_norm(kind: type[nn.Module]) -> bool:
+    return is_same_function(kind.forward, LlamaRMSNorm.forward)
+
+
 @dataclass(frozen=True)
 class _Layer:
     """The parts of a layer: q, k, v, o, gate, up and down projections; the norms before attention and MLP."""
@@ -97,6 +102,8 @@ def _layer(module: Any, x_BTD: Tensor) -> _Layer | None:
     modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     projections = [projection_of_module(one) for one in [*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj]]
     norms = (module.input_layernorm, module.post_attention_layernorm)
+    if not all(_is_llama_norm(type(norm)) for norm in norms):  # an adapter of the norm
+        return None
     if any(one is None or not one.fits(x_BTD) for one in projections) or not fused.supports(
         x_BTD, *(norm.weight for norm in norms)
     ):
@@ -147,6 +154,9 @@ def _forward(
     length = x_BTD.shape[1]
     fits = prefix is not None and 1 < length <= length + prefix.width <= matrix_units.MAX_KEYS
     layer = _layer(module, x_BTD) if fits else None
+    if layer is not None and prefix is not None:
+        keys = length + prefix.width
+        layer = layer if matrix_units.weights_fit(layer.queries_per_key, length, keys, layer.head_width) else None
     tables = None if layer is None else _tables(position_embeddings, x_BTD, layer.head_width)
     if layer is None or prefix is None or tables is None:
         return own_path()

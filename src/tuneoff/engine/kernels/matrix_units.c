@@ -224,9 +224,9 @@ long pack_transposed(const bfloat16 *x, bfloat16 *out, long rows, long columns, 
 
 /* ---- products ---- */
 
-/* e^x, as exact as a float: see exponential() of fused.c. x is clamped to [-87, 88]. */
+/* e^x, as exact as a float: see exponential() of fused.c. x is clamped to [-87, 88], and NaN stays NaN. */
 UNITS static inline __m512 exponential(__m512 x) {
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(88.0f));
+    x = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x)); /* of NaN, the second factor */
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
@@ -836,7 +836,7 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
                     for (long j = 0; j < 2; j++) {
                         long at = i * here * BLOCK + key + 16 * j;
                         __m512 exponent = _mm512_fmsub_ps(_mm512_loadu_ps(scores + at), scale, shift);
-                        exponent = _mm512_min_ps(exponent, _mm512_setzero_ps());
+                        exponent = _mm512_min_ps(_mm512_setzero_ps(), exponent);
                         power[j] = _mm512_maskz_mov_ps(seen_lanes(seen, key + 16 * j), exponential(exponent));
                         slope[j] = _mm512_mul_ps(_mm512_mul_ps(power[j], scale),
                                                  _mm512_sub_ps(_mm512_loadu_ps(products + at), along));

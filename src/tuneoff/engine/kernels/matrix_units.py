@@ -54,6 +54,8 @@ _MEMORY_DIVISOR = 8
 MAX_GROUP = 16
 # Largest number of keys of the attention kernels: they hold a group's weights for all queries.
 MAX_KEYS = 1024
+# And most bytes of them in each thread, which keeps that memory: of many heads that share keys, they are more.
+_MAX_WEIGHTS = 2**25
 
 
 @functools.cache
@@ -424,6 +426,12 @@ class _Attention(torch.autograd.Function):
         return *attended_back(gradient.transpose(1, 2), q, k, v, y, logs, ctx.scale), None
 
 
+def weights_fit(heads_per_key: int, queries: int, keys: int, width: int) -> bool:
+    """Whether a thread may hold what the gradient of attention needs of one head of keys, as matrix_units.c does."""
+    padded_queries, padded_keys = (-(-count // BLOCK) * BLOCK for count in (queries, keys))
+    return 4 * heads_per_key * padded_queries * (width + padded_keys) <= _MAX_WEIGHTS
+
+
 def supports_attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, most_keys: int | None = MAX_KEYS) -> bool:
     """Whether the attention kernels support queries, keys and values of these shapes."""
     rows, heads, queries, width = q_BHTW.shape
@@ -438,6 +446,7 @@ def supports_attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, most_keys
         and shape[1] > 0
         and heads > 0
         and not heads % shape[1]
+        and (most_keys is None or weights_fit(heads // shape[1], queries, shape[2], width))
         and all(one.stride(-1) == 1 for one in (q_BHTW, k_BKSW, v_BKSW))
     )
 
