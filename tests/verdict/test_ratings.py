@@ -107,6 +107,29 @@ def test_ratings_of_another_study_are_rejected(tmp_path: Path) -> None:
         read_ratings(path)
 
 
+def test_ratings_of_texts_that_one_run_lacks_are_not_counted(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    path = rated(study, lambda index, better: better)
+    folder = StudyDir(study).run_dir(RUNS[1])
+    folder.write_predictions(folder.read_predictions()[:30])
+    folder.write_record(folder.read_record())
+    found = judge_ratings(load(study), read_ratings(path))
+    assert (found.rated, found.left_out) == (30, 10)
+    assert found.first + found.second == found.agreed_of == 30
+    assert "Not counted: 10 rated documents for which one of the two runs has no output." in found.sentences
+    folder.write_predictions([])
+    folder.write_record(folder.read_record())
+    with pytest.raises(UserError, match="no rating of a document that both runs have"):
+        judge_ratings(load(study), read_ratings(path))
+
+
+def test_one_rating_is_written_as_one(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    found = judge_ratings(load(study), read_ratings(rated(study, lambda *_: "lora", count=1)))
+    assert found.left_out == 0
+    assert found.sentences[0] == "1 rating: 1 prefers lora, 0 prefer full, 0 neither."
+
+
 def test_bad_ratings_in_the_folder_do_not_stop_the_verdict(tmp_path: Path) -> None:
     study = study_folder(tmp_path)
     rated(study, lambda index, better: better).rename(study / "ratings.json")

@@ -49,6 +49,30 @@ def test_rows_have_scores_costs_and_gains_of_the_verdict(tmp_path: Path) -> None
     assert summary.winner == find_model_to_use(load(study))
 
 
+@pytest.mark.parametrize("difference", ["a seed without a result", "documents that only some runs scored"])
+def test_rows_have_the_means_of_the_verdict_where_runs_differ(tmp_path: Path, difference: str) -> None:
+    """Else the table could name another method the best than the answer above it."""
+    study = study_folder(tmp_path)
+    names = [row.id for row in StudyDir(study).read_documents()]
+    if difference == "a seed without a result":
+        add_run(study, "lora", 2, dict.fromkeys(names, 90.0))
+    else:
+        run = next(one for one in run_dirs(study) if one.name.endswith("lora-s1"))
+        scored = {row.id: row.scores["rouge1"] for row in run.read_predictions()}
+        shutil.rmtree(run.path)
+        add_run(study, "lora", 1, {name: scored[name] for name in names[: len(names) // 2]})
+    StudyDir(study).write_baselines(
+        {"LEAD-1": [Prediction(id=name, text="x", scores={"rouge1": 1.0 + ("-b" in name)}) for name in names]}
+    )
+    summary, [judged] = summary_of(study), judge_study(load(study))
+    means = {result.method: result.mean for result in judged.verdict.methods}
+    methods = [row for row in summary.rows if row.kind == "method"]
+    assert {row.name: row.score("rouge1").mean for row in methods} == pytest.approx(means)
+    assert all(row.score("rouge1").low < means[row.name] < row.score("rouge1").high for row in methods)  # type: ignore[operator]
+    assert summary.rows[-1].name == "LEAD-1"
+    assert summary.rows[-1].score("rouge1").mean == pytest.approx(1.5)
+
+
 def test_a_summary_is_pure_and_comes_back_from_disk(
     tmp_path: Path, file_times: Callable[[Path], dict[str, int]]
 ) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,18 @@ class RunOutputs:
             },
             np.concatenate([part.digests for part in parts]),
             np.concatenate([part.has_text for part in parts]),
+        )
+
+    def of_documents(self, documents: Collection[str]) -> "RunOutputs":
+        """The outputs for these documents alone."""
+        kept = np.array([key in documents for key in self.ids], dtype=np.bool_)
+        if kept.all():
+            return self
+        return RunOutputs(
+            tuple(key for key in self.ids if key in documents),
+            {name: column[kept] for name, column in self.columns.items()},
+            self.digests[kept],
+            self.has_text[kept],
         )
 
     def __len__(self) -> int:

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,7 +25,7 @@ from tuneoff.verdict.diagnostics import diagnose
 from tuneoff.verdict.grouping import grouped
 from tuneoff.verdict.judge import JudgedModel, judge_study, planned_metric
 from tuneoff.verdict.mean_interval import mean_interval
-from tuneoff.verdict.scores import group_indices
+from tuneoff.verdict.scores import group_indices, tabulate
 from tuneoff.verdict.selection import choose_model, why_no_model
 
 
@@ -44,7 +45,7 @@ def summarize(study: StoredStudy) -> Summary:
         signature=runs[0].record.signature if runs else None,
         machine=next((machine for machine in machines if machine is not None), Machine()),
         data=study.data,
-        rows=(*_method_rows(study, runs, judged, timing), *_other_rows(study)),
+        rows=(*_method_rows(study, runs, judged, timing), *_other_rows(study, judged)),
         verdicts=tuple(one.verdict for one in judged),
         winner=choose_model(judged, study.runs),
         no_winner=why_no_model(judged),
@@ -85,8 +86,10 @@ def _method_rows(
     timing: Mapping[ModelMethod, Record],
 ) -> Iterator[ComparisonRow]:
     by_block = {one.scores.block: one for one in judged}
+    compared = {one.scores.block: _Compared.of(one) for one in judged}
     for model, of_model in sorted(grouped(runs, lambda run: run.record.spec.model.name).items()):
         one = by_block.get(model) or by_block[None]
+        what = compared[one.scores.block]
         by_method = grouped(of_model, lambda run: run.record.spec.method.name)
         for method in sorted(by_method, key=in_order):
             own = by_method[method]
@@ -101,7 +104,10 @@ def _method_rows(
                 seeds=len({run.record.spec.seed for run in own}),
                 status=dict(Counter(run.record.status for run in own)),
                 runs=tuple(run.name for run in own),
-                scores=_intervals([run.outputs for run in finished], study.groups),
+                scores=_intervals(
+                    [run.outputs for run in finished] if what is None else what.outputs_of(method, finished),
+                    study.groups,
+                ),
                 gain=_gain_over_zero_shot(method, one),
                 costs=dict(one.scores.costs.get(method, {})),
                 best_epoch=(
@@ -110,6 +116,33 @@ def _method_rows(
                 validation_loss=_mean([run.record.curve.best_validation_loss for run in finished]),
                 notes=tuple(dict.fromkeys([*notes, *_concurrency_note(finished, timing)])),
             )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The seeds and documents that the verdict compares a model's methods on: means over others would contradict it."""
+
+    methods: Collection[str]
+    seeds: Collection[int]
+    """Of the methods that depend on the seed."""
+    varying: Collection[str]
+    documents: Collection[str]
+
+    @classmethod
+    def of(cls, judged: JudgedModel) -> "_Compared | None":
+        """None where methods are compared by several looks, each with seeds of its own, or not at all."""
+        table = tabulate(judged.scores)
+        if judged.verdict.looks is not None or not table.documents:
+            return None
+        varying = {name for name, varies in zip(table.methods, table.varies, strict=True) if varies}
+        return cls(frozenset(table.methods), frozenset(table.seeds), varying, frozenset(table.documents))
+
+    def outputs_of(self, method: str, runs: Sequence[StoredRun]) -> list[RunOutputs]:
+        """What counts of the finished runs of a method."""
+        if method not in self.methods:
+            return [run.outputs for run in runs]
+        chosen = [run for run in runs if method not in self.varying or run.record.spec.seed in self.seeds]
+        return [run.outputs.of_documents(self.documents) for run in chosen]
 
 
 def _concurrency_note(runs: Sequence[StoredRun], timing: Mapping[ModelMethod, Record]) -> Iterator[str]:
@@ -122,7 +155,9 @@ def _concurrency_note(runs: Sequence[StoredRun], timing: Mapping[ModelMethod, Re
         yield f"time, energy and training speed were measured with {most} concurrent runs"
 
 
-def _other_rows(study: StoredStudy) -> Iterator[ComparisonRow]:
+def _other_rows(study: StoredStudy, judged: Sequence[JudgedModel]) -> Iterator[ComparisonRow]:
+    found_of_models = [found for one in judged if (found := _Compared.of(one)) is not None]
+    documents = found_of_models[0].documents if len(found_of_models) == 1 else None
     baselines = {name: rows for name, rows in study.baselines.items() if name in EXTRACTIVE_ROWS}
     kinds: tuple[tuple[RowKind, Mapping[str, Sequence[Prediction]]], ...] = (
         ("extractive", baselines),
@@ -130,8 +165,9 @@ def _other_rows(study: StoredStudy) -> Iterator[ComparisonRow]:
     )
     for kind, found in kinds:
         for name, predictions in found.items():
+            rows = [row for row in predictions if documents is None or row.id in documents]
             yield ComparisonRow(
-                name=name, title=name, kind=kind, scores=_intervals([RunOutputs.of(predictions)], study.groups)
+                name=name, title=name, kind=kind, scores=_intervals([RunOutputs.of(rows)], study.groups)
             )
 
 
