@@ -104,7 +104,15 @@ def test_every_program_takes_the_one_command_line(
         assert "these change nothing" not in err
 
 
-@pytest.mark.parametrize(("flags", "modules"), [([], ["c_attn"]), (["--lora_target_modules=c_proj"], ["c_proj"])])
+@pytest.mark.parametrize(
+    ("flags", "modules"),
+    [
+        ([], ["c_attn"]),
+        (["--output=targets"], ["c_attn"]),
+        (["--lora_target_modules=c_proj"], ["c_proj"]),
+        (["--set", "target_modules=c_proj"], ["c_proj"]),
+    ],
+)
 def test_lora_on_another_architecture(
     flags: list[str],
     modules: list[str],
@@ -118,7 +126,14 @@ def test_lora_on_another_architecture(
     out, err = capsys.readouterr()
     [run] = json.loads(out)["runs"]
     assert run["spec"]["method"]["hyperparameters"]["target_modules"] == modules
-    assert ("LoRA adapts c_attn, PEFT's choice for gpt2" in err) == (not flags)
+    assert ("LoRA adapts c_attn, PEFT's choice for gpt2" in err) == (modules == ["c_attn"])
+
+
+def test_with_json_the_last_line_is_the_summary(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert coursework.run_program("zero_shot", [*tiny, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["rows"]
+    assert "ROUGE Scores: {'rouge1':" in err
 
 
 def test_what_the_baseline_does_not_need_is_a_number_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:

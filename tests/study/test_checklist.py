@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tuneoff.errors import RunFailure
 from tuneoff.profiling.other_programs import OtherPrograms, OtherProgramsMeter
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec
 from tuneoff.study import checklist, resources
-from tuneoff.study.checklist import look_at
+from tuneoff.study.checklist import Item, look_at
+from tuneoff.study.compatibility import plan_file
+from tuneoff.study.inputs import load_inputs
+from tuneoff.study.runner import Limits
 
 
 @pytest.fixture
@@ -50,6 +55,29 @@ def test_all_that_fails_is_listed(study: StudySpec, tmp_path: Path, monkeypatch:
     failed = {item.name for item in found if item.passed is False}
     assert failed == {"folder", "data", "positions", "lora", "memory", "model"}
     assert {item.name for item in found if item.passed} >= {"tokenizer", "weights", "soft_prompt", "full"}
+
+
+def test_what_a_start_would_refuse_is_found(study: StudySpec, tmp_path: Path) -> None:
+    """Another study in the folder, limits that do not fit together, trials of which none can be pruned."""
+    folder = tmp_path / "study"
+    hashes = load_inputs(study).hashes
+    StudyDir(folder).write_spec(study)
+    StudyDir(folder).write_plan(plan_file(hashes, ()))
+
+    def start(asked: StudySpec, **limits: Any) -> Item:
+        where = tmp_path / "new" if limits.pop("new", False) else folder
+        return next(item for item in look_at(asked, where, Limits(**limits)) if item.name == "start")
+
+    assert start(study) == Item("start", True, f"{folder}: this study can begin or go on there")
+    assert start(study.model_copy(update={"seeds": 2})).passed
+    changed = study.model_copy(update={"train": study.train.model_copy(update={"epochs": 2.0})})
+    assert "belongs to a different study (train.epochs: 1.0 -> 2.0)" in start(changed).text
+    assert start(changed, new=True).passed
+    assert "--workers 999" in start(study, workers=999).text
+    halving = study.model_copy(update={"halving": True, "trials": 4})
+    assert "no trial of this study can be pruned" in start(halving, new=True).text
+    assert start(study, budget_seconds=60.0, new=True).passed
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_probe_gives_the_minutes_of_each_method(

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. A user's mistake is one sentence on stderr, never a traceback."""
     if argv is None:
         silence_libraries()
-        _keep_streams()
+        keep_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
@@ -72,7 +72,7 @@ def _show_unraisable(lost: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(lost)
 
 
-def _keep_streams() -> None:
+def keep_streams() -> None:
     """A terminal that is gone, or a reader that has left, must not stop a study: its messages are then dropped.
 
     Output on stdout is data, so a reader that has left still ends the command. A descriptor that was closed by the

@@ -292,10 +292,11 @@ def check(asked: _Comparison) -> int:
 
     require_tune("tuneoff check")
     flags = asked.flags
-    open_executor(flags.engine, Layout(flags.limits().workers or 1))
+    limits = flags.limits()
+    open_executor(flags.engine, Layout(limits.workers or 1))
     probe = flags.budget is not None or flags.equal == "time"
     with placed(asked.folder, say) as folder:
-        items = list(look_at(asked.spec, folder, probe=probe))
+        items = list(look_at(asked.spec, folder, limits, keep_earlier=flags.keep_earlier, probe=probe))
     if asked.as_json:
         show_json(json.dumps({"items": [dataclasses.asdict(item) for item in items]}))
     elif not flags.quiet:

@@ -1,12 +1,12 @@
 """The four programs of the coursework that tuneoff grew out of: `tuneoff train` with the coursework's settings."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tuneoff import models
+from tuneoff import models, stopping
 from tuneoff.api import Study
-from tuneoff.cli import expand_home, guard, silence_libraries
+from tuneoff.cli import expand_home, guard, keep_streams, silence_libraries
 from tuneoff.cli.app import dispatch
 from tuneoff.cli.arguments import split
 from tuneoff.cli.flags import STUDY_FLAGS, normalized
@@ -39,9 +39,13 @@ It takes all flags of that command, but no METHOD."""
 
 
 def run_program(method: str, typed: Sequence[str] | None = None) -> int:
-    """Run one of the programs and return the exit code. The last line on stdout holds the scores, in 0..1."""
+    """Run one of the programs and return the exit code.
+
+    The last line on stdout holds the scores, in 0..1; with `--json` it is the summary, and they are on stderr.
+    """
     if typed is None:
         silence_libraries()
+        keep_streams()
     arguments = [expand_home(argument) for argument in (sys.argv[1:] if typed is None else typed)]
     asks = bool({"-h", "--help"} & set(arguments))
     if asks:
@@ -53,9 +57,13 @@ def run_program(method: str, typed: Sequence[str] | None = None) -> int:
         own = for_method(method, with_starter(arguments))
         if method == "lora" and not asks:
             own += modules_of_architecture(own)
-        return dispatch(["train", method, "--preset", "coursework", *own], then=finish)
+        tell = say if "--json" in arguments else show
+        return dispatch(["train", method, "--preset", "coursework", *own], then=lambda study: finish(study, tell))
 
-    return guard(work)
+    code = guard(work)
+    if typed is None:
+        stopping.leave_to_the_system(code)
+    return code
 
 
 def for_method(method: str, typed: Sequence[str]) -> list[str]:
@@ -91,9 +99,13 @@ def modules_of_architecture(typed: Sequence[str]) -> list[str]:
 
     None is needed if modules were typed, or if the coursework's are the choice.
     """
-    pieces = split(typed, (), {"--model": True})
+    pieces = split(typed, (), {"--model": True, "--set": True})
     named = [piece.value for piece in pieces if piece.name == "--model" and piece.value]
-    if len(named) != 1 or any("target" in argument for argument in typed):
+    chosen_by_hand = any(
+        piece.name.endswith("target-modules") or (piece.name == "--set" and "target_modules" in (piece.value or ""))
+        for piece in pieces
+    )
+    if len(named) != 1 or chosen_by_hand:
         return []
     folder = models.locate(ModelSpec(name=named[0]))
     if not (folder / "config.json").is_file():
@@ -130,8 +142,8 @@ def with_starter(typed: Sequence[str]) -> list[str]:
     return replaced
 
 
-def finish(study: Study) -> None:
-    """Draw the graphs of every finished run; print the scores of the first one."""
+def finish(study: Study, tell: Callable[[str], None]) -> None:
+    """Draw the graphs of every finished run; `tell` the scores of the first one."""
     from tuneoff.report import run_figures
 
     finished = [run for run in study.stored.runs if run.record.status == "finished"]
@@ -144,7 +156,7 @@ def finish(study: Study) -> None:
     if finished:
         first = finished[0]
         say(f"weights: {first.dir.artefact}")
-        show(f"ROUGE Scores: { ({name: _share(first.record.scores.get(name)) for name in ROUGE_NAMES}) }")
+        tell(f"ROUGE Scores: { ({name: _share(first.record.scores.get(name)) for name in ROUGE_NAMES}) }")
 
 
 def _share(points: float | None) -> float | None:

@@ -370,5 +370,6 @@ def _describe(
     for split in SPLIT_NAMES:
         documents = count_documents(splits[split])
         note = " (held out from train)" if split in missing else ""
-        counts.append(f"{split} {len(splits[split])} pairs of {documents} documents{note}")
+        pairs = f"{len(splits[split])} pair{'s' if len(splits[split]) != 1 else ''}"
+        counts.append(f"{split} {pairs} of {documents} document{'s' if documents != 1 else ''}{note}")
     return f"{source}: {', '.join(counts)}"

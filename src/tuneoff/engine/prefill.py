@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -256,7 +257,8 @@ def changes_frequencies(model: nn.Module) -> bool:
 
     transformers then changes them in place. Keys of a prefix would have other frequencies than those of a whole row.
     """
-    settings = getattr(model.config.get_text_config(), "rope_parameters", None)
+    config: Any = model.config
+    settings = getattr(config.get_text_config(), "rope_parameters", None)
     if not isinstance(settings, Mapping):
         return False
     by_kind = [settings, *(value for value in settings.values() if isinstance(value, Mapping))]

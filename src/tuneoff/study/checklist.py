@@ -25,6 +25,7 @@ from tuneoff.study.executor import LocalExecutor, SilentObserver
 from tuneoff.study.inputs import check_prompts, load_inputs
 from tuneoff.study.inspection import InspectedModel
 from tuneoff.study.preflight import check_positions, check_token_ids
+from tuneoff.study.runner import Limits, prepare
 from tuneoff.study.speed_probe import measure_speeds
 from tuneoff.text import format_duration, plural
 
@@ -43,13 +44,25 @@ class Item:
     text: str
 
 
-def look_at(study: StudySpec, folder: Path, *, probe: bool = False) -> Iterator[Item]:
+def look_at(
+    study: StudySpec,
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    keep_earlier: bool = False,
+    probe: bool = False,
+) -> Iterator[Item]:
     """Every item of a study in `folder`. Changes nothing there.
 
-    `probe`: if nothing has failed, train and write a little with each method, for the minutes that the study needs.
+    `limits` and `keep_earlier`: as for `prepare`. `probe`: if nothing has failed, train and write a little with each
+    method, for the minutes that the study needs.
     """
     failed = False
-    for item in _conditions(study, folder):
+
+    def start() -> None:
+        prepare(study, folder, limits, keep_earlier=keep_earlier, notify=lambda _said: None, measures=False)
+
+    for item in _conditions(study, folder, start):
         failed = failed or item.passed is False
         yield item
     if probe and not failed:
@@ -78,7 +91,7 @@ def _minutes(study: StudySpec) -> Iterator[Item]:
         yield Item("minutes", None, sentence)
 
 
-def _conditions(study: StudySpec, folder: Path) -> Iterator[Item]:
+def _conditions(study: StudySpec, folder: Path, start: Callable[[], None]) -> Iterator[Item]:
     yield _item("folder", StudyDir(folder).check_writable, f"{folder}: can be written")
     fields = field_names(study.prompt.instruction)
     dataset, problem = _attempt(partial(data.load_dataset, study.data, fields))
@@ -99,6 +112,7 @@ def _conditions(study: StudySpec, folder: Path) -> Iterator[Item]:
             yield Item("data", False, problem)
         else:
             yield _item("prompts", partial(check_prompts, study, inputs), "every kind of prompt can be filled")
+            yield _item("start", start, f"{folder}: this study can begin or go on there")
             yield from (Item("caution", None, caution) for caution in inputs.cautions)
     elif dataset is not None:
         yield from (Item("caution", None, caution) for caution in dataset.cautions)

@@ -126,13 +126,15 @@ def prepare(
     observer: Observer | None = None,
     held: contextlib.ExitStack | None = None,
     notify: Callable[[str], None] = warnings.warn,
+    measures: bool = True,
 ) -> PreparedStudy:
     """Read data, models and folder, and fit the study into its limits.
 
     `keep_earlier`: finished runs of earlier versions of the numerics count, now and whenever the study continues here.
     `observer` follows the probe of a budget. `held` keeps the lock of a folder that is there, or that a probe is for,
     until the caller closes it; what was damaged there is moved aside, which `notify` reports. Without it, nothing in
-    the folder is changed. Raises `UserError` for what can be known before anything is run.
+    the folder is changed. Without `measures`, no speed is measured, and a study that has no plan yet is not fitted.
+    Raises `UserError` for what can be known before anything is run.
     """
     began, limits = time.perf_counter(), limits or Limits()
     directory = StudyDir(folder)
@@ -167,6 +169,8 @@ def prepare(
         return dataclasses.replace(prepared, fitted=earlier, budget=kept_plan, asked=spec)
     if not is_limited:
         return prepared if grown is None else dataclasses.replace(prepared, budget=kept_plan)
+    if not measures:
+        return prepared
     check_prompts(spec, inputs)
     check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
     if held is not None and not locked:  # a start that will be refused must not compute first

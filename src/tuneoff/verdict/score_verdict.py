@@ -144,8 +144,9 @@ class _Scale:
             return cls(100.0, 100.0, 1, binary, (f"Scores are {kind}.",))
         if low >= 0 and _LARGEST_SMALL_SCALE < high <= 100:
             return cls(1.0, 100.0, 1)
-        if metric in METRICS and low >= 0 and high <= METRICS[metric].scale:
-            return cls(1.0, METRICS[metric].scale, METRICS[metric].digits)
+        known = METRICS.get(metric)
+        if known is not None and low >= 0 and high <= (math.inf if known.scale is None else known.scale):
+            return cls(1.0, known.scale, known.digits)
         spread = float(values.std())
         decimals = 1 if spread == 0 else min(6, max(1, 2 - math.floor(math.log10(spread))))
         return cls(1.0, None, decimals)

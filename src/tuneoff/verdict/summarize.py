@@ -156,8 +156,8 @@ def _concurrency_note(runs: Sequence[StoredRun], timing: Mapping[ModelMethod, Re
 
 
 def _other_rows(study: StoredStudy, judged: Sequence[JudgedModel]) -> Iterator[ComparisonRow]:
-    found_of_models = [found for one in judged if (found := _Compared.of(one)) is not None]
-    documents = found_of_models[0].documents if len(found_of_models) == 1 else None
+    compared = [what for one in judged if (what := _Compared.of(one)) is not None]
+    documents = compared[0].documents if len(compared) == 1 else None
     baselines = {name: rows for name, rows in study.baselines.items() if name in EXTRACTIVE_ROWS}
     kinds: tuple[tuple[RowKind, Mapping[str, Sequence[Prediction]]], ...] = (
         ("extractive", baselines),

@@ -73,7 +73,7 @@ def _is_llama_layer(module: nn.Module) -> bool:
 
 
 @functools.cache
-def _is_llama_norm(kind: type[nn.Module]) -> bool:
+def _is_llama_norm(kind: Any) -> bool:
     return is_same_function(kind.forward, LlamaRMSNorm.forward)
 
 
@@ -102,7 +102,8 @@ def _layer(module: Any, x_BTD: Tensor) -> _Layer | None:
     modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     projections = [projection_of_module(one) for one in [*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj]]
     norms = (module.input_layernorm, module.post_attention_layernorm)
-    if not all(_is_llama_norm(type(norm)) for norm in norms):  # an adapter of the norm
+    kinds: list[Any] = [type(norm) for norm in norms]
+    if not all(map(_is_llama_norm, kinds)):  # an adapter of the norm
         return None
     if any(one is None or not one.fits(x_BTD) for one in projections) or not fused.supports(
         x_BTD, *(norm.weight for norm in norms)
