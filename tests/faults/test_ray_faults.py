@@ -61,7 +61,6 @@ def _until(found: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow  # a cluster takes 15 s to start, and minutes on a busy machine
 def test_each_run_has_one_result(tmp_path: Path, full: bool) -> None:
     kinds = ["process", "node", "driver"]
     faults = Counter[str]()

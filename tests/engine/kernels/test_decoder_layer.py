@@ -71,7 +71,7 @@ def pass_after_a_prefix(model):
 
 @needs_units
 @pytest.mark.parametrize("forward", [plain_pass, pass_after_a_prefix])
-@pytest.mark.parametrize("kind", ["full", "lora", "lora with dropout"])
+@pytest.mark.parametrize("kind", ["full", "embeddings", "lora", "lora with dropout"])
 def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.MonkeyPatch, forward, kind: str) -> None:
     """Errors against fp32 are at most a half larger than those of the modules in bf16, plus a rounding."""
 
@@ -84,7 +84,9 @@ def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.M
             model = llama(dtype)
             model.requires_grad_(kind == "full")
             use_fast_paths(model, CPU)
-            if kind == "full":
+            if kind == "embeddings":  # as with a soft prompt, gradients pass through layers that do not train
+                model.get_input_embeddings().requires_grad_(True)
+            if kind in ("full", "embeddings"):
                 return results(model, forward)
             adapted, pool = with_lora(model, 0.3 if "dropout" in kind else 0.0)
             adapted.train()

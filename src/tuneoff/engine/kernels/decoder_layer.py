@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -306,7 +306,9 @@ class _WholeLayer(torch.autograd.Function):
         y = project(down, product, middle)
         ctx.layer = layer
         ctx.has_prefix = prefix_keys is not None
-        states_kept = (x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups, product)
+        input_of_down = product if down.trains else gates  # of the same shape
+        states_kept = [x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups]
+        states_kept.append(input_of_down)
         ctx.save_for_backward(*states_kept, cosines, sines, *drawn)
         return y, keys, values
 
@@ -314,7 +316,8 @@ class _WholeLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups, product = saved[:12]
+        x_BTD, scales, queries, keys, values, attended, logs, middle, middle_scales, gates, ups = saved[:11]
+        input_of_down = saved[11]
         cosines, sines, *kept = saved[12:]
         layer: _Layer = ctx.layer
         (q, k, v, o, gate, up, down), (attention_norm, mlp_norm) = layer.projections, layer.norms
@@ -324,13 +327,18 @@ class _WholeLayer(torch.autograd.Function):
             index = layer.projections.index(projection)
             found[index] = projection.backward(gradient, x, (kept[2 * index], kept[2 * index + 1]), grad_x, add=add)
 
+        def normed_for(projections: Sequence[Projection], x: Tensor, norm: Any) -> Tensor:
+            if not any(one.trains for one in projections):
+                return x  # only its shape is needed
+            return matrix_units.normed(x, norm.weight, norm.variance_epsilon)[0]
+
         # None after a last layer of which only keys and values are used.
         grad_y = torch.zeros_like(x_BTD) if gradients[0] is None else gradients[0].contiguous()
-        grad_product = torch.empty_like(product)
-        back(down, grad_y, product, grad_product)
+        grad_product = torch.empty_like(gates)
+        back(down, grad_y, input_of_down, grad_product)
         grad_gates, grad_ups = matrix_units.gated_back(grad_product, gates, ups)
-        normed = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)[0]
-        grad_normed = torch.empty_like(normed)
+        grad_normed = torch.empty_like(middle)
+        normed = normed_for((gate, up), middle, mlp_norm)
         back(gate, grad_gates, normed, grad_normed)
         back(up, grad_ups, normed, grad_normed, add=True)
         del grad_product, grad_gates, grad_ups
@@ -347,7 +355,7 @@ class _WholeLayer(torch.autograd.Function):
         new_keys, new_values = (_latest(grad, width) for grad in (grad_keys, grad_values))
         for grad in (grad_queries, new_keys):
             fused.rotated(grad, grad, cosines, sines, back=True)
-        normed = matrix_units.normed(x_BTD, attention_norm.weight, attention_norm.variance_epsilon)[0]
+        normed = normed_for((q, k, v), x_BTD, attention_norm)
         back(q, _flat(grad_queries), normed, grad_normed)
         back(k, _flat(new_keys), normed, grad_normed, add=True)
         back(v, _flat(new_values), normed, grad_normed, add=True)

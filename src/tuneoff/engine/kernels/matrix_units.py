@@ -214,6 +214,11 @@ class Projection:
         """What may train."""
         return self.layer.weight, self.a_RI, self.b_OR
 
+    @property
+    def trains(self) -> bool:
+        """Whether the backward pass needs the input; otherwise only its shape."""
+        return self.a_RI is not None or self.layer.weight.requires_grad
+
     def forward(self, x_BTI: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """`residual` + y, the bits that were drawn, and what else the backward pass needs."""
         features_O, features_I = self.layer.weight.shape
@@ -245,7 +250,7 @@ class Projection:
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Write the gradient of `x` to `grad_x`, or `add` it there; returns the gradients of the parameters.
 
-        `drawn`: what `forward` returned after y.
+        `drawn`: what `forward` returned after y. Unless the projection `trains`, `x` may be any tensor of its shape.
         """
         kept, narrow_NP = drawn
         features_O, features_I = self.layer.weight.shape
