@@ -1,8 +1,9 @@
 """The page in a real browser, opened from disk."""
 
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from support.report_study import load
+from support.report_study import change_summary, draw_page, load, read_summary
 from tuneoff.cli import verdicts
 from tuneoff.errors import UserError
 from tuneoff.local_page import LocalPage
+from tuneoff.report import reader_data
+from tuneoff.report.score_page import write_score_page
 from tuneoff.report.theme import HUES
 from tuneoff.report.watch_page import watch_page
+from tuneoff.results.summary import DataSizeVerdict, Finding
+from tuneoff.scores.score_data import ScoreData
 from tuneoff.study.watching import StudyView
+from tuneoff.verdict.score_verdict import judge_scores, summarize_scores
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -60,6 +66,9 @@ class Visits:
         self.contexts: list[Any] = []
 
     def open(self, study: Path, *, width: int = 1360, scheme: str = "light") -> Visit:
+        return self.open_file(study / "report.html", width=width, scheme=scheme)
+
+    def open_file(self, file: Path, *, width: int = 1360, scheme: str = "light") -> Visit:
         # Without smooth scrolling: a busy machine would click where the button was before.
         context = self.browser.new_context(
             viewport={"width": width, "height": 850}, color_scheme=scheme, reduced_motion="reduce"
@@ -83,7 +92,7 @@ class Visits:
             "console",
             lambda message: visit.complaints.append(message.text) if message.type in ("error", "warning") else None,
         )
-        page.goto((study / "report.html").as_uri())
+        page.goto(file.as_uri())
         return visit
 
     def settled(self, study: Path) -> Any:
@@ -316,6 +325,82 @@ def test_paper_is_light_and_has_all_charts_at_once(rich_study: Path, visits: Vis
     expect(page.locator(".chart[data-drawn=dark]")).to_have_count(6)
 
 
+FOLDED = "details[data-print]"
+
+
+def with_folded_text(study: Path) -> Path:
+    """Give a study what its page folds: a long verdict, diagnostics, notes and metrics without a column."""
+    summary = read_summary(study)
+    sentences = tuple(f"Sentence {number} of the verdict." for number in range(7))
+    verdicts = tuple(one.model_copy(update={"sentences": sentences}) for one in summary.verdicts)
+    finding = Finding(check="overfitting", where="lora", message="A finding of a diagnostic.")
+    sizes = DataSizeVerdict(
+        block=None, level=0.95, curves=(), crossovers=(), sentences=("On little data.",), notes=("A note on amounts.",)
+    )
+    change_summary(study, verdicts=verdicts, diagnostics=(finding,), data_sizes=(sizes,))
+    draw_page(study)
+    return study
+
+
+def test_what_is_folded_on_the_screen_is_read_on_paper(fake_study: Callable[..., Path], visits: Visits) -> None:
+    visit = visits.open(with_folded_text(fake_study(documents=3, methods=("zero_shot", "lora"), verdict=True)))
+    page = visit.page
+    places = (".words li", ".notes li", ".checks li", "[aria-labelledby=sizes] details li")
+    texts = [page.locator(place).last for place in (*places, ".glossary dt")]
+    kept = page.locator("#copy-bibtex")
+    assert [text.is_visible() for text in texts] == [False] * 5
+    page.emulate_media(media="print")  # without the event `beforeprint`: the style sheet alone
+    assert page.locator(f"{FOLDED}[open]").count() == 0
+    assert [text.is_visible() for text in texts] == [True] * 5
+    assert not kept.is_visible()
+    page.emulate_media(media="screen")
+    assert [text.is_visible() for text in texts] == [False] * 5
+    assert visit.complaints == []
+
+
+def test_what_was_folded_is_folded_again_after_printing(fake_study: Callable[..., Path], visits: Visits) -> None:
+    visit = visits.open(with_folded_text(fake_study(documents=3, methods=("zero_shot", "lora"), verdict=True)))
+    page, folded = visit.page, visit.page.locator(FOLDED)
+    page.locator(f"{FOLDED}.words summary").click()
+    count = f"window.unfolded = document.querySelectorAll('{FOLDED}[open]').length"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ {count}; }})")  # after the page's own listener
+    page.pdf()
+    assert page.evaluate("window.unfolded") == folded.count() == 5
+    assert page.locator(f"{FOLDED}[open]").count() == 1
+    assert page.locator(f"{FOLDED}.words[open]").count() == 1
+
+
+def test_the_verdict_on_scores_is_whole_on_paper(visits: Visits, tmp_path: Path) -> None:
+    scores = {(name, 0): {f"i{at}": start + at % 7 for at in range(60)} for name, start in (("a", 10.0), ("b", 20.0))}
+    found = summarize_scores(judge_scores(ScoreData(("a", "b"), {"quality": scores}), higher_is_better=True), "Scores")
+    [verdict] = found.verdicts
+    long = verdict.model_copy(update={"sentences": tuple(f"Sentence {number}." for number in range(9))})
+    page = write_score_page(found.model_copy(update={"verdicts": (long,)}), tmp_path / "scores.html")
+    visit = visits.open_file(page)
+    last = visit.page.get_by_text("Sentence 8.")
+    assert not last.is_visible()
+    visit.page.emulate_media(media="print")
+    assert last.is_visible()
+    assert visit.complaints == []
+
+
+def test_a_mean_over_a_part_of_the_documents_says_so(
+    fake_study: Callable[..., Path], visits: Visits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = fake_study(documents=40, methods=("zero_shot", "lora"))
+    draw_page(study)
+    words = visits.open(study).page.locator("#pair-words")
+    expect(words).to_contain_text("of 40 documents")
+    expect(words).to_contain_text("Mean difference +")
+    monkeypatch.setattr(reader_data, "MOST_BYTES", 20_000)
+    draw_page(study)
+    words = visits.open(study).page.locator("#pair-words")
+    shown = re.search(r"of (\d+) documents", words.inner_text())
+    assert shown is not None
+    assert 1 < int(shown[1]) < 40
+    expect(words).to_contain_text(f"Mean difference over these {shown[1]} documents: +")
+
+
 def test_hostile_text_is_shown_as_it_is(hostile_study: Path, visits: Visits) -> None:
     visit = visits.open(hostile_study)
     visit.scroll_through()
@@ -378,10 +463,14 @@ def test_ratings_are_saved_by_the_button_and_judged(rich_study: Path, visits: Vi
     visit = visits.open(rich_study)
     page = visit.page
     page.goto((rich_study / "rating.html").as_uri())
-    for choice in ("left", "right", "same", "left", "right"):
+    page.locator("[data-choice=left]").click()
+    page.locator("#export").click()
+    expect(page.locator("#saved")).to_have_text("1 rating saved as ratings.json")
+    for choice in ("right", "same", "left", "right"):
         page.locator(f"[data-choice={choice}]").click()
     with page.expect_download() as saved:
         page.locator("#export").click()
+    expect(page.locator("#saved")).to_have_text("5 ratings saved as ratings.json")
     file = tmp_path / saved.value.suggested_filename
     saved.value.save_as(file)
     assert visit.complaints == []

@@ -53,6 +53,9 @@ def test_signed_scores() -> None:
 def test_an_unknown_metric_has_a_name_for_people() -> None:
     assert formatting.metric_title("rougeL") == "ROUGE-L"
     assert formatting.metric_title("my_own_score") == "My own score"
+    assert formatting.metric_title("BLEU") == "BLEU"
+    assert formatting.metric_title("chrF") == "chrF"
+    assert formatting.metric_title("") == ""
 
 
 def test_every_axis_of_cost_has_a_format() -> None:

@@ -76,6 +76,20 @@ def test_the_search_and_its_choices(fake_study: Callable[..., Path]) -> None:
     assert "on nested 10 % and 100 % of the training data" in text
 
 
+def test_the_choices_of_several_models_name_the_model(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=4, models=("starter", "other/model"), methods=("zero_shot", "lora"))
+    edit_spec(study, trials=3)
+    cells = tuple(
+        SearchCell(model=model, method="lora", hyperparameter="learning_rate", chosen=chosen)
+        for model, chosen in (("starter", 1e-3), ("other/model", 2e-3))
+    )
+    text = paragraph(study, search=SearchFile(cells=cells)).as_text()
+    assert (
+        "which gave 0.001 as learning rate of LoRA on HuggingFaceTB/SmolLM2-135M-Instruct and 0.002 as learning rate "
+        "of LoRA on other/model; the others had"
+    ) in text
+
+
 def test_statistics_are_described_where_differences_were_tested(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=36, seeds=3, methods=("zero_shot", "lora", "full"))
     summary: Summary = write_new_summary(study)

@@ -15,6 +15,7 @@ import pytest
 
 from support.report_study import change_summary, draw, draw_page, edit_records, load, read_summary, write_new_summary
 from tuneoff.errors import UserError
+from tuneoff.results.summary import Crossover, DataSizeVerdict, SizeCurve, SizePoint
 
 pytestmark = pytest.mark.xdist_group("drawn studies")
 
@@ -117,6 +118,17 @@ def test_a_study_without_texts_says_so(textless_study: Path) -> None:
     assert "reader" not in [value for _, name, value in page.attributes if name == "id"]
 
 
+def test_a_folder_without_documents_is_not_said_to_be_run_without_texts(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    for name in ("manifest.json", "predictions.jsonl", "documents.jsonl"):
+        for file in study.rglob(name):
+            file.unlink()
+    draw_page(study)
+    text = " ".join(Page(study / "report.html").text.split())
+    assert "--no-texts" not in text
+    assert "This folder contains no documents.jsonl" in text
+
+
 def test_the_policy_names_exactly_the_scripts_of_the_page(hostile_study: Path) -> None:
     page = Page(hostile_study / "report.html")
     policy = next(value for tag, name, value in page.attributes if tag == "meta" and value.startswith("default-src"))
@@ -207,6 +219,34 @@ def test_the_reader_knows_which_direction_of_a_score_is_a_merit(rich_study: Path
     assert directions["ROUGE-1"] is True
     assert directions["Repetition"] is False
     assert directions["Length"] is None
+
+
+def test_the_notes_of_a_chart_follow_its_numbers(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=3, methods=("zero_shot", "lora"))
+    points = tuple(SizePoint(fraction=size / 100, examples=size, mean=20.0 + size) for size in (10, 100))
+    sizes = DataSizeVerdict(
+        block=None,
+        level=0.95,
+        curves=tuple(SizeCurve(method=name, title=f"<{name}>", points=points) for name in ("zero_shot", "lora")),
+        crossovers=(
+            Crossover(
+                first="zero_shot",
+                second="lora",
+                outcome="located",
+                small="zero_shot",
+                large="lora",
+                low=10,
+                high=100,
+                estimate=50,
+                band=(),
+            ),
+        ),
+        sentences=(),
+        notes=(),
+    )
+    change_summary(study, data_sizes=(sizes,))
+    draw_page(study)
+    assert "<lora> overtakes <zero_shot> between 10 and 100 examples read." in Page(study / "report.html").text
 
 
 def test_the_report_imports_no_torch() -> None:

@@ -11,6 +11,7 @@ from tuneoff.report import reader_data as module
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.reader_data import ReaderData, reader_data
 from tuneoff.report.study_charts import method_styles
+from tuneoff.results.study_dir import StudyDir
 from tuneoff.verdict.summarize import summarize
 
 
@@ -55,11 +56,61 @@ def test_seeds_are_left_out_where_they_leave_room_for_few_documents(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = data_of(folder)
-    monkeypatch.setattr(module, "MOST_BYTES", int(bytes_of(whole) * 0.8))
+    monkeypatch.setattr(module, "MOST_BYTES", int(bytes_of(whole) * 0.85))
     fewer = data_of(folder)
     assert fewer.left_out == "2 of up to 3 seeds of each method"
     lora = next(system for system in fewer.content["systems"] if system["label"] == "LoRA")
     assert [output["seed"] for output in lora["outputs"]] == [0, 1]
+
+
+BOOK = "A sentence of a book. " * 7_000  # 154 kB
+
+
+def with_books(folder: Path, *positions: int) -> Path:
+    """Make books of the documents at these positions."""
+    documents = load(folder).documents
+    StudyDir(folder).write_documents(
+        one.model_copy(update={"document": BOOK}) if index in positions else one for index, one in enumerate(documents)
+    )
+    return folder
+
+
+def test_a_few_long_documents_are_cut_wherever_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 200_000)
+    monkeypatch.setattr(module, "_MEASURED_DOCUMENTS", 4)  # the documents 0, 10, 20 and 30
+    for positions in ((3, 17), (10, 20)):
+        data = data_of(with_books(folder, *positions))
+        assert bytes_of(data) <= module.MOST_BYTES
+        assert data.left_out == "at most 4,000 characters of each text"
+        assert len(data.content["documents"]) == 40
+
+
+def test_one_long_document_is_not_taken_for_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_books(folder, 10)
+    monkeypatch.setattr(module, "_MEASURED_DOCUMENTS", 4)
+    monkeypatch.setattr(module, "MOST_BYTES", bytes_of(data_of(folder)) + 1_000)
+    assert data_of(folder).left_out is None
+
+
+@pytest.mark.parametrize("length", [len(BOOK), 900])
+def test_outputs_that_are_longer_than_estimated_are_cut(
+    length: int, fake_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake_study(documents=40, methods=("zero_shot",), outside={"api": "An API"})
+    monkeypatch.setattr(module, "_MEASURED_DOCUMENTS", 4)
+    monkeypatch.setattr(module, "MOST_BYTES", bytes_of(data_of(folder)) + 5_000)
+    rows = [
+        row if index % 10 == 0 else row.model_copy(update={"text": BOOK[:length]})
+        for index, row in enumerate(load(folder).outside["api"])
+    ]
+    StudyDir(folder).write_outside({"api": rows})
+    data = data_of(folder)
+    assert bytes_of(data) <= module.MOST_BYTES
+    shown = len(data.content["documents"])
+    assert 1 < shown < 40
+    fewer = f"{shown} of the 40 test documents, evenly spaced"
+    # A text of 900 characters is shorter than any limit of lengths.
+    assert data.left_out == (f"{fewer} and at most 1,000 characters of each text" if length > 900 else fewer)
 
 
 def test_folds_of_a_seed_are_one_set_of_outputs(folder: Path) -> None:

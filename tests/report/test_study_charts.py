@@ -15,11 +15,12 @@ from support.report_study import (
     with_concurrent_run,
     write_new_summary,
 )
+from support.verdict_study import divide_into_folds
 from tuneoff.errors import UserError
 from tuneoff.report import CHARTS, chart, figures
 from tuneoff.report.study_charts import study_charts
 from tuneoff.results.study_dir import StudyDir
-from tuneoff.results.summary import BandPoint, Crossover, DataSizeVerdict, SizeCurve, SizePoint
+from tuneoff.results.summary import BandPoint, Crossover, DataSizeVerdict, SizeCurve, SizePoint, Summary
 
 HOSTILE = "</h2><script>alert(1)</script>\x1b[31m\u202e"
 WITH_TIMES = {"quality_against_time", "resource_bars", "timeline"}
@@ -113,6 +114,32 @@ def test_every_chart_with_times_reports_concurrent_runs(fake_study: Callable[...
         assert "those of a timing run alone, except for Zero-shot, measured with" in captions[name]
         assert "timing run" in (study / "figures" / f"{name}.svg").read_text(encoding="utf-8")
     assert "slower than a run alone" in (study / "figures" / "timeline.svg").read_text(encoding="utf-8")
+
+
+def drawn_intervals(summary: Summary, study: Path) -> dict[str, tuple[float, float] | None]:
+    """Method of each point -> the ends of its line; None where there is no line."""
+    sets = figures.specification(chart("quality", summary, load(study)))["datasets"].values()
+    rows = [row for rows in sets for row in rows if "cost" in row]
+    return {row["method"]: None if row["low"] == row["high"] else (row["low"], row["high"]) for row in rows}
+
+
+def test_the_mean_of_several_folds_has_no_interval_at_one_of_them(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=60, methods=("lora", "full"))
+    divide_into_folds(study, 4)
+    summary = write_new_summary(study)
+    rows = [row for row in summary.rows if row.kind == "method"]
+    assert [(row.seeds, row.score("rouge1").low is None) for row in rows] == [(1, False), (1, False)]
+    assert drawn_intervals(summary, study) == {"LoRA": None, "Full fine-tuning": None}
+
+
+def test_the_only_finished_run_of_several_has_its_interval(fake_study: Callable[..., Path]) -> None:
+    study = fake_study(documents=60, seeds=2, methods=("lora", "full"))
+    run = next(run for run in load(study).runs if run.name.startswith("lora-s1"))
+    run.dir.write_record(run.record.model_copy(update={"status": "failed"}))
+    summary = write_new_summary(study)
+    score = next(row for row in summary.rows if row.name == "lora").score("rouge1")
+    assert score.low is not None
+    assert drawn_intervals(summary, study) == {"LoRA": (score.low, score.high), "Full fine-tuning": None}
 
 
 def test_charts_of_costs_show_the_times_of_the_timing_run(fake_study: Callable[..., Path]) -> None:

@@ -60,6 +60,24 @@ def test_a_failed_method_is_best_at_nothing_and_equal_numbers_share_the_mark() -
     assert block.rows[1].badges == ("1 of 1 failed",)
 
 
+def test_runs_that_go_on_are_not_failed() -> None:
+    statuses = [
+        {"finished": 2, "interrupted": 1},
+        {"finished": 1, "running": 1, "diverged": 1, "failed": 1},
+        {"finished": 3},
+    ]
+    rows = [
+        row(f"m{index}", 20.0).model_copy(update={"status": status, "seeds": 3})
+        for index, status in enumerate(statuses)
+    ]
+    (block,) = build_table(rows, {}, NO_STYLES).blocks
+    assert [line.badges for line in block.rows] == [
+        ("1 of 3 not finished", "3 seeds"),
+        ("2 of 4 failed", "1 of 4 not finished", "3 seeds"),
+        ("3 seeds",),
+    ]
+
+
 def test_more_is_better_for_a_speed_and_nothing_for_a_count_of_parameters() -> None:
     rows = [
         row("lora", 30.0, tokens_per_second=900.0, trainable_parameters=10.0),

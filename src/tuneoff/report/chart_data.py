@@ -1,6 +1,7 @@
 """Rows of data for charts, and notes on times that were measured with concurrent runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +9,7 @@ from tuneoff.report.theme import MethodStyles
 from tuneoff.results.packed_points import column
 from tuneoff.results.run_record import Record, TimelinePoint
 from tuneoff.results.study_state import SearchCell, TrialResult
+from tuneoff.results.summary import BandPoint, Crossover, SizeCurve
 from tuneoff.verdict.costs import ModelMethod, concurrent_runs, model_and_method
 
 # More points than pixels would only enlarge the page.
@@ -150,3 +152,53 @@ def swept_cells(cells: Sequence[SearchCell]) -> list[SearchCell]:
 def loss_of_trial(trial: TrialResult) -> float | None:
     """The loss at the end of a trial, or where it was pruned; None if it has none."""
     return trial.validation_loss if trial.cut_at is None else trial.loss_when_pruned
+
+
+@dataclass(frozen=True)
+class SizeGain:
+    """The gain of a method over the anchor at each amount of data, with its band."""
+
+    method: str
+    band: tuple[BandPoint, ...]
+
+
+def anchor_of(curves: Sequence[SizeCurve]) -> str:
+    """The method that gains are over: zero-shot if the study has it, otherwise the first method."""
+    return next((curve.method for curve in curves if curve.method == "zero_shot"), curves[0].method)
+
+
+def gains_over(anchor: str, crossovers: Iterable[Crossover], methods: Collection[str]) -> list[SizeGain]:
+    """The gains of `methods` over one of them."""
+    gains = []
+    for pair in crossovers:
+        if anchor not in (pair.first, pair.second) or not {pair.first, pair.second} <= set(methods):
+            continue
+        if pair.second == anchor:
+            gains.append(SizeGain(pair.first, pair.band))
+        else:
+            gains.append(SizeGain(pair.second, tuple(map(_turned, pair.band))))
+    return gains
+
+
+def _turned(point: BandPoint) -> BandPoint:
+    """The second minus the first."""
+    return point.model_copy(update={"difference": -point.difference, "low": -point.high, "high": -point.low})
+
+
+def has_distinct_amounts(curves: Iterable[SizeCurve]) -> bool:
+    """Whether training read another number of examples at each fraction of the data."""
+    read = {point.fraction: point.examples for curve in curves for point in curve.points}
+    return len(set(read.values())) == len(read)
+
+
+def changes_of_order(crossovers: Iterable[Crossover], labels: Mapping[str, str]) -> list[tuple[str, int, int]]:
+    """Where the better method of a pair is shown to change: in words, from and to a number of examples."""
+    return [
+        (f"{large} overtakes {small}", pair.low, pair.high)
+        for pair in crossovers
+        if pair.outcome == "located"
+        and (small := labels.get(pair.small or ""))
+        and (large := labels.get(pair.large or ""))
+        and pair.low is not None
+        and pair.high is not None
+    ]

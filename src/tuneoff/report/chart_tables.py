@@ -1,17 +1,16 @@
 """The numbers behind each chart as a table, for readers who do not see the chart or want to copy a number."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tuneoff.report import formatting
-from tuneoff.report.chart_data import swept_cells
+from tuneoff.report import chart_data, formatting
 from tuneoff.report.formatting import MISSING
 from tuneoff.report.theme import MethodStyles
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.packed_points import column
 from tuneoff.results.run_record import Record
-from tuneoff.results.study_state import SearchCell
-from tuneoff.results.summary import DataSizeVerdict
+from tuneoff.results.study_state import SearchCell, TrialResult
+from tuneoff.results.summary import BandPoint, DataSizeVerdict, Interval
 from tuneoff.verdict.costs import costs_of
 
 # A table of hundreds of runs would be longer than the rest of the page.
@@ -20,10 +19,11 @@ _MOST_ROWS = 200
 
 @dataclass(frozen=True)
 class ChartTable:
-    """Cells of text. The first column names the row."""
+    """Cells of text. The first column names the row. `notes`: what the chart shows and no cell holds, as sentences."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> ChartTable:
@@ -39,15 +39,35 @@ def _finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.status == "finished"]
 
 
-def quality_table(records: Sequence[Record], styles: MethodStyles, metric: str) -> ChartTable:
-    """Score, time, memory and size of each run."""
-    return _table(
-        ["Run", "Method", formatting.metric_title(metric), "Time of the run", "Peak memory", "Size on disk"],
+def quality_table(
+    records: Sequence[Record],
+    styles: MethodStyles,
+    metric: str,
+    *,
+    intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    baselines: Mapping[str, float] | None = None,
+) -> ChartTable:
+    """Score with its interval, time, memory and size of each run, and the scores of baselines, as the charts show them.
+
+    `intervals` and `baselines` are those of `quality_against`.
+    """
+
+    def interval(record: Record) -> str:
+        style = styles.of(record)
+        ends = (intervals or {}).get((style.model, style.method))
+        if ends is None or record.scores.get(metric) is None:
+            return MISSING
+        return formatting.format_interval(metric, Interval(low=ends[0], high=ends[1]))
+
+    title = formatting.metric_title(metric)
+    runs = _table(
+        ["Run", "Method", title, *(["95 % interval"] if intervals else []), *_COSTS],
         (
             [
                 record.name,
                 styles.of(record).label,
                 formatting.format_score(metric, record.scores.get(metric)),
+                *([interval(record)] if intervals else []),
                 MISSING if record.resources is None else formatting.format_seconds(record.resources.total_seconds),
                 MISSING if record.resources is None else formatting.format_bytes(record.resources.limiting_peak_bytes),
                 MISSING if record.artefact is None else formatting.format_bytes(record.artefact.bytes),
@@ -55,21 +75,50 @@ def quality_table(records: Sequence[Record], styles: MethodStyles, metric: str) 
             for record in _finished(records)
         ),
     )
+    nothing = (MISSING,) * (len(runs.headings) - 3)
+    levels = tuple(
+        (name, "baseline", formatting.format_score(metric, value), *nothing)
+        for name, value in (baselines or {}).items()
+    )
+    return ChartTable(runs.headings, runs.rows + levels)
+
+
+_COSTS = ("Time of the run", "Peak memory", "Size on disk")
 
 
 def size_table(sizes: DataSizeVerdict, metric: str) -> ChartTable:
-    """Mean of each method at each amount of data."""
-    amounts = list(dict.fromkeys((point.fraction, point.examples) for curve in sizes.curves for point in curve.points))
-    headings = [f"{100 * fraction:g} % ({examples:,} examples read)" for fraction, examples in sorted(amounts)]
+    """Mean of each method at each amount of data, and its gain over the anchor with the band. The notes say where the
+    better method of a pair changes."""
+    amounts = sorted({(point.fraction, point.examples) for curve in sizes.curves for point in curve.points})
+    headings = [f"{100 * fraction:g} % ({examples:,} examples read)" for fraction, examples in amounts]
     rows = []
     for curve in sizes.curves:
         means = {(point.fraction, point.examples): point.mean for point in curve.points}
-        rows.append([curve.title, *(formatting.format_score(metric, means.get(amount)) for amount in sorted(amounts))])
-    return _table(["Method", *headings], rows)
+        rows.append([curve.title, *(formatting.format_score(metric, means.get(amount)) for amount in amounts)])
+    titles = {curve.method: curve.title for curve in sizes.curves}
+    if sizes.curves:
+        anchor = chart_data.anchor_of(sizes.curves)
+        for gain in chart_data.gains_over(anchor, sizes.crossovers, titles):
+            bands = {(point.fraction, point.examples): _gain(point, metric) for point in gain.band}
+            name = f"{titles[gain.method]}, gain over {titles[anchor]} with its band"
+            rows.append([name, *(bands.get(amount, MISSING) for amount in amounts)])
+    changes = (
+        chart_data.changes_of_order(sizes.crossovers, titles) if chart_data.has_distinct_amounts(sizes.curves) else []
+    )
+    notes = tuple(f"{words} between {low:,} and {high:,} examples read." for words, low, high in changes)
+    table = _table(["Method", *headings], rows)
+    return ChartTable(table.headings, table.rows, notes)
+
+
+def _gain(point: BandPoint, metric: str) -> str:
+    """`+1.2 (+0.3 to +2.1)`."""
+    gain = Interval(mean=point.difference, low=point.low, high=point.high)
+    shown = formatting.format_score(metric, gain.mean, signed=True)
+    return f"{shown} ({formatting.format_interval(metric, gain, signed=True)})"
 
 
 def search_table(cells: Sequence[SearchCell], styles: MethodStyles) -> ChartTable:
-    """Every learning rate that was tried, with its loss."""
+    """Every learning rate that was tried, with its loss: at the end of the trial, or where it was pruned."""
     labels = {(style.model, style.method): style.label for style in styles}
     return _table(
         ["Method", "Learning rate", "Validation loss", "Trial"],
@@ -77,13 +126,17 @@ def search_table(cells: Sequence[SearchCell], styles: MethodStyles) -> ChartTabl
             [
                 labels.get((cell.model, cell.method), cell.method),
                 f"{trial.value:.3g}" if isinstance(trial.value, int | float) else str(trial.value),
-                MISSING if trial.validation_loss is None else f"{trial.validation_loss:.4f}",
-                "chosen" if trial.value == cell.chosen else trial.status if trial.cut_at is None else "pruned",
+                MISSING if (loss := chart_data.loss_of_trial(trial)) is None else f"{loss:.4f}",
+                "chosen" if trial.value == cell.chosen else _outcome(trial),
             ]
-            for cell in swept_cells(cells)
+            for cell in chart_data.swept_cells(cells)
             for trial in cell.trials
         ),
     )
+
+
+def _outcome(trial: TrialResult) -> str:
+    return trial.status if trial.cut_at is None else f"pruned at step {trial.cut_at:,}"
 
 
 def loss_table(records: Sequence[Record], styles: MethodStyles) -> ChartTable:

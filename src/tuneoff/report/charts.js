@@ -1,5 +1,6 @@
 "use strict";
-// Draws the Vega-Lite specifications of the page, in the width of their container and the colours of the screen.
+// Draws the Vega-Lite specifications of the page, in the width of their container and the colours of the screen. On paper
+// they are light, and what is folded on the screen is open.
 (() => {
   const { dark, figures } = JSON.parse(document.getElementById("charts-data").textContent);
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
@@ -98,6 +99,19 @@
     const colours = isDark() ? "dark" : "light";
     for (const container of containers) if ((forPrint || drawn.has(container)) && container.dataset.drawn !== colours) draw(container);
   }
-  window.addEventListener("beforeprint", () => drawAgain(true));
-  window.addEventListener("afterprint", () => drawAgain(false));
+  // The style sheet does the same in browsers that know ::details-content.
+  let unfolded = [];
+  function unfold(forPrint) {
+    for (const one of unfolded) one.open = false;
+    unfolded = forPrint ? [...document.querySelectorAll("details[data-print]:not([open])")] : [];
+    for (const one of unfolded) one.open = true;
+  }
+  window.addEventListener("beforeprint", () => {
+    unfold(true);
+    drawAgain(true);
+  });
+  window.addEventListener("afterprint", () => {
+    unfold(false);
+    drawAgain(false);
+  });
 })();

@@ -1,7 +1,7 @@
 "use strict";
 // Two systems, document by document: dots in the order of the difference. `open(index)` shows a document in the reader;
-// it is null where there are no texts.
-function makeDifferences({ documents, systems, metric, written, open }) {
+// it is null where there are no texts. `total`: the documents of the study, of which the page may show a part.
+function makeDifferences({ documents, total, systems, metric, written, open }) {
   const at = (id) => document.getElementById(id);
   const chart = at("pair-chart");
   const HEIGHT = 240;
@@ -87,8 +87,9 @@ function makeDifferences({ documents, systems, metric, written, open }) {
       return;
     }
     const mean = rows.reduce((sum, [difference]) => sum + difference, 0) / rows.length;
-    const all = rows.length.toLocaleString("en");
-    at("pair-words").textContent = `${name(first)} has the higher score in ${more.toLocaleString("en")} of ${all} documents, ${name(second)} in ${fewer.toLocaleString("en")}; in ${(rows.length - more - fewer).toLocaleString("en")} they are equal. Mean difference ${written(mean, metric, true)}.`;
+    const number = rows.length.toLocaleString("en");
+    const over = documents.length < total ? ` over these ${number} documents:` : "";
+    at("pair-words").textContent = `${name(first)} has the higher score in ${more.toLocaleString("en")} of ${number} documents, ${name(second)} in ${fewer.toLocaleString("en")}; in ${(rows.length - more - fewer).toLocaleString("en")} they are equal. Mean difference${over} ${written(mean, metric, true)}.`;
     chart.setAttribute("aria-valuemin", "1");
     chart.setAttribute("aria-valuemax", String(rows.length));
     chart.setAttribute("aria-label", `Documents by the difference between ${name(first)} and ${name(second)}`);

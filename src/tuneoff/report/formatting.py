@@ -86,9 +86,12 @@ def format_cost(axis: str, value: float | None) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """The display name of a metric."""
+    """The display name of a metric. One of somebody else's begins with a capital, unless it has capitals of its own."""
     known = METRICS.get(metric)
-    return known.title if known else metric.replace("_", " ").capitalize()
+    if known:
+        return known.title
+    name = metric.replace("_", " ")
+    return name[:1].upper() + name[1:] if name == name.lower() else name
 
 
 def format_interval(metric: str, value: Interval, *, signed: bool = False) -> str:

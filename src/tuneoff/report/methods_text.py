@@ -191,9 +191,10 @@ def _search(summary: Summary, spec: StudySpec, titles: Mapping[str, str]) -> str
     if not spec.trials:
         return f"Hyper-parameters had the defaults of tuneoff{rest}."
     cells = summary.search.cells if summary.search else ()
+    models = {model.name: f" on {public_name(model)}" for model in spec.models} if len(spec.models) > 1 else {}
     chosen = [
         f"{formatting.format_setting(cell.chosen)} as {cell.hyperparameter.replace('_', ' ')} of "
-        f"{titles.get(cell.method, cell.method)}"
+        f"{titles.get(cell.method, cell.method)}{models.get(cell.model, '')}"
         for cell in cells
         if cell.fraction == 1 and cell.chosen is not None and isinstance(cell.chosen, int | float)
     ]

@@ -142,6 +142,7 @@ def _page(
         charts_json=Markup(embedded_json({"dark": DARK, "figures": drawings})),  # noqa: S704 - escaped there
         reader_json=Markup(embedded_json(reader.content)),  # noqa: S704 - escaped there
         readable=reader.content["readable"],
+        has_documents=bool(study.documents),
         left_out=reader.left_out,
         summary=summary,
         fields=[shlex.quote(f"{name}=VALUE") for name in field_names(spec.prompt.instruction)],

@@ -1,7 +1,7 @@
 """A page on which a person compares the texts of two methods without knowing which is which."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,7 +11,7 @@ from tuneoff.prompts import fill_fields
 from tuneoff.report.escaping import embedded_json
 from tuneoff.report.templates import read_resource, security_policy, template_environment
 from tuneoff.results.run_dir import StoredRun
-from tuneoff.results.run_record import Prediction
+from tuneoff.results.run_outputs import RunOutputs
 from tuneoff.results.study_dir import StoredStudy
 from tuneoff.results.summary import ComparisonRow, Summary
 from tuneoff.spec import StudySpec
@@ -35,7 +35,7 @@ def rating_page(summary: Summary, study: StoredStudy, spec: StudySpec) -> str | 
     """
     rows = _best_two(summary)
     documents = {document.id: document for document in study.documents if document.document}
-    rated = None if rows is None else _rated_runs(rows, study, documents)
+    rated = _rated_runs(rows, study, documents) if rows and documents else None
     if rows is None or rated is None:
         return None
     ids = sorted(rated.ids)
@@ -89,15 +89,14 @@ def _rated_runs(
     rows: tuple[ComparisonRow, ComparisonRow], study: StoredStudy, documents: Collection[str]
 ) -> _RatedRuns | None:
     """The first runs of the two rows, those of one seed and fold first, that wrote different texts for a document."""
-    one, other = ([run for name in row.runs if (run := study.run(name)) is not None] for row in rows)
+    one, other = (
+        [run for name in row.runs if (run := study.run(name)) is not None and _has_texts(run.outputs)] for row in rows
+    )
     for runs in sorted(product(one, other), key=lambda pair: _seed_and_fold(pair[0]) != _seed_and_fold(pair[1])):
-        # Runs of other folds, or of another number of documents, have few documents in common or none.
-        if not _outputs_differ(*runs):
+        # Not all runs have all documents: those of other folds have none in common.
+        if not _outputs_differ(runs[0].outputs, runs[1].outputs):
             continue
-        rows_of = [run.predictions for run in runs]
-        if not all(map(_has_texts, rows_of)):
-            continue
-        first, second = ({row.id: row.text for row in predictions} for predictions in rows_of)
+        first, second = ({row.id: row.text for row in run.predictions} for run in runs)
         ids = [key for key in first.keys() & second.keys() if key in documents and first[key] != second[key]]
         if ids:
             return _RatedRuns(runs, (first, second), ids)
@@ -108,11 +107,13 @@ def _seed_and_fold(run: StoredRun) -> tuple[int, int | None]:
     return run.record.spec.seed, run.record.spec.data.fold
 
 
-def _outputs_differ(first: StoredRun, second: StoredRun) -> bool:
-    """Whether two runs differ on a document of both. Needs no texts, which are read again at each use."""
-    elsewhere = second.outputs.by_document()
-    return any(elsewhere.get(key, digest) != digest for key, digest in first.outputs.by_document().items())
+def _outputs_differ(first: RunOutputs, second: RunOutputs) -> bool:
+    """Whether two runs differ on a document of both. Their texts would be read from the disk again."""
+    elsewhere = second.by_document()
+    return any(elsewhere.get(key, digest) != digest for key, digest in first.by_document().items())
 
 
-def _has_texts(predictions: Sequence[Prediction]) -> bool:
-    return bool(predictions) and not any(prediction.text_withheld for prediction in predictions)
+def _has_texts(outputs: RunOutputs) -> bool:
+    """Whether the run wrote texts, and none of them was withheld."""
+    empty = outputs.columns.get("empty")
+    return len(outputs) > 0 and (empty is None or not bool((~outputs.has_text & (empty == 0)).any()))

@@ -2,7 +2,7 @@
 // The reader of documents, and above it two methods document by document. Text reaches the page only through
 // textContent.
 (() => {
-  const { readable, documents, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
+  const { readable, documents, total, systems, metrics, primary } = JSON.parse(document.getElementById("reader-data").textContent);
   if (documents.length === 0) return;
   const at = (id) => document.getElementById(id);
   function written(value, metric, signed) {
@@ -13,7 +13,7 @@
   }
   function compare(open) {
     at("differences").hidden = false; // before it is drawn: what is hidden has no width
-    const compute = makeDifferences({ documents, systems, metric: primary, written, open });
+    const compute = makeDifferences({ documents, total, systems, metric: primary, written, open });
     at("differences").hidden = compute === null;
     compute?.();
   }

@@ -4,8 +4,9 @@ A page must open anywhere, so its texts are limited to `MOST_BYTES`. Of a larger
 texts, then the first seeds of each method, and then evenly spaced documents. A study without texts has the scores only.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuneoff.metrics.registry import METRICS
@@ -26,7 +27,7 @@ _LENGTHS = (4_000, 2_000, 1_000)
 _CUT = " […]"
 # Seeds are left out until so many documents fit.
 _WANTED_DOCUMENTS = 2_000
-# Documents that the mean size is estimated from.
+# Documents whose outputs the mean size of an output is estimated from.
 _MEASURED_DOCUMENTS = 200
 
 
@@ -46,43 +47,58 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
     systems = [_System(row, study) for row in summary.rows]
     systems = [system for system in systems if system.count]
     metrics = _metrics(systems)
-    shown, seeds, length = _what_fits(documents, systems, metrics, readable=readable)
     primary = summary.primary_metric if summary.primary_metric in metrics else next(iter(metrics), "")
     records = {run.name: run.record for run in study.runs}
-    listed = []
-    for system in systems:
-        style = style_of(system.row, records, styles)
-        listed.append(
-            {
-                "label": styles.label(system.row.title, system.row.model),
-                "kind": system.row.kind,
-                "hue": style.hue if style else None,
-                "glyph": style.glyph if style else "○",
-                "means": _rounded(system.means(shown, primary), primary),
-                "outputs": [
-                    {"seed": seed, "texts": _texts(shown, system.predictions(index), metrics, length)}
-                    for index, seed in enumerate(system.seeds[:seeds] if readable else [])
-                ],
-            }
-        )
-    content = {
-        "readable": readable,
-        "documents": [_document(one, length) for one in shown],
-        "systems": listed,
-        "metrics": [
-            {
-                "title": formatting.metric_title(name),
-                "digits": METRICS[name].digits if name in METRICS else 2,
-                "higher_is_better": METRICS[name].higher_is_better if name in METRICS else None,
-            }
-            for name in metrics
-        ],
-        "primary": metrics.index(primary) if primary in metrics else 0,
-    }
-    most_seeds = max((len(one.seeds) for one in systems), default=1)
-    return ReaderData(
-        content, _left_out(len(shown), len(documents), seeds if readable else most_seeds, most_seeds, length)
+
+    def content_of(part: _Part) -> dict[str, Any]:
+        shown = part.documents
+        listed = []
+        for system in systems:
+            style = style_of(system.row, records, styles)
+            listed.append(
+                {
+                    "label": styles.label(system.row.title, system.row.model),
+                    "kind": system.row.kind,
+                    "hue": style.hue if style else None,
+                    "glyph": style.glyph if style else "○",
+                    "means": _rounded(system.means(shown, primary), primary),
+                    "outputs": [
+                        {"seed": seed, "texts": _texts(shown, system.predictions(index), metrics, part.length)}
+                        for index, seed in enumerate(system.seeds[: part.seeds] if readable else [])
+                    ],
+                }
+            )
+        return {
+            "readable": readable,
+            "documents": [_document(one, part.length) for one in shown],
+            "total": len(documents),
+            "systems": listed,
+            "metrics": [
+                {
+                    "title": formatting.metric_title(name),
+                    "digits": METRICS[name].digits if name in METRICS else 2,
+                    "higher_is_better": METRICS[name].higher_is_better if name in METRICS else None,
+                }
+                for name in metrics
+            ],
+            "primary": metrics.index(primary) if primary in metrics else 0,
+        }
+
+    part, content = _made_to_fit(
+        _what_fits(documents, systems, metrics, primary, readable=readable), documents, content_of
     )
+    most_seeds = max((len(one.seeds) for one in systems), default=1)
+    seeds = part.seeds if readable else most_seeds
+    return ReaderData(content, _left_out(len(part.documents), len(documents), seeds, most_seeds, part.length))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What of a study the page shows: documents, the number of seeds, and characters of a text (None: all)."""
+
+    documents: Sequence[Document]
+    seeds: int
+    length: int | None
 
 
 class _System:
@@ -162,30 +178,35 @@ def _texts(
 
 
 def _what_fits(
-    documents: Sequence[Document], systems: Sequence[_System], metrics: Sequence[str], *, readable: bool
-) -> tuple[Sequence[Document], int, int | None]:
-    """The documents, the number of seeds and the length of texts that fit, by the sizes of each system's first run."""
+    documents: Sequence[Document],
+    systems: Sequence["_System"],
+    metrics: Sequence[str],
+    primary: str,
+    *,
+    readable: bool,
+) -> _Part:
+    """What fits, by the sizes of all documents, and by those of some outputs of each system's first run."""
     number = len(documents)
     most = max((system.count for system in systems), default=1)
     if not documents:  # a folder of records alone
-        return documents, most, None
+        return _Part(documents, most, None)
     measured = _evenly(documents, _MEASURED_DOCUMENTS)
-    first_runs = [system.predictions(0) if readable else () for system in systems]
+    first_runs = [system.predictions(0) for system in systems] if readable else []
+    means = _size([_rounded(system.means(measured, primary), primary) for system in systems]) / len(measured)
 
     def sizes(length: int | None) -> list[float]:
         """Bytes of a document with its texts, by the number of seeds from 0."""
-        own = _size([_document(one, length) for one in measured])
-        each = [_size(_texts(measured, run, metrics, length)) for run in first_runs]
-        return [
-            (own + sum(one * min(seeds, system.count) for one, system in zip(each, systems, strict=True)))
-            / len(measured)
-            for seeds in range(most + 1)
+        own = _size([_document(one, length) for one in documents]) / number
+        each = [
+            (_size(_texts(measured, run, metrics, length)) / len(measured), system.count)
+            for run, system in zip(first_runs, systems, strict=False)
         ]
+        return [own + means + sum(one * min(seeds, count) for one, count in each) for seeds in range(most + 1)]
 
     length, bytes_of = None, sizes(None)
     for shorter in _LENGTHS:
         if number * bytes_of[most] <= MOST_BYTES:
-            return documents, most, length
+            return _Part(documents, most, length)
         if (found := sizes(shorter)) != bytes_of:  # some text is longer
             length, bytes_of = shorter, found
     seeds = most
@@ -195,7 +216,32 @@ def _what_fits(
         and min(number, _WANTED_DOCUMENTS) * bytes_of[seeds] > MOST_BYTES
     ):
         seeds -= 1
-    return _evenly(documents, max(1, int(MOST_BYTES / bytes_of[seeds]))), seeds, length
+    return _Part(_evenly(documents, max(1, int(MOST_BYTES / bytes_of[seeds]))), seeds, length)
+
+
+def _made_to_fit(
+    part: _Part, documents: Sequence[Document], content_of: Callable[[_Part], dict[str, Any]]
+) -> tuple[_Part, dict[str, Any]]:
+    """The content for `part`. If it is larger than estimated: with shorter texts, and then with fewer documents."""
+    content = content_of(part)
+    while (size := _size(content)) > MOST_BYTES and len(part.documents) > 1:
+        longest = min(_longest_text(content), part.length or math.inf)
+        length = next((length for length in _LENGTHS if length < longest), None)
+        if length is not None:
+            part = replace(part, length=length)
+        else:
+            number = len(part.documents)
+            fewer = max(1, min(number - 1, number * MOST_BYTES // size))
+            part = replace(part, documents=_evenly(documents, fewer))
+        content = content_of(part)
+    return part, content
+
+
+def _longest_text(content: dict[str, Any]) -> int:
+    """Characters of the longest text that can be cut."""
+    lengths = [len(text) for one in content["documents"] for text in (one["text"], *one["references"])]
+    outputs = (output for system in content["systems"] for output in system["outputs"])
+    return max((*lengths, *(len(found[0]) for output in outputs for found in output["texts"] if found)), default=0)
 
 
 def _evenly(documents: Sequence[Document], most: int) -> Sequence[Document]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from tuneoff.report import formatting
+from tuneoff.report import chart_data, formatting
 from tuneoff.report.chart_style import colour, fill, inline_data, styled
 from tuneoff.report.theme import BAND, MUTED, MethodStyles
 from tuneoff.results.summary import Crossover, SizeCurve
@@ -25,7 +25,7 @@ def data_size_curves(
     if not shown or len(shown[0].points) < 2:
         return None
     read = {point.fraction: point.examples for curve in shown for point in curve.points}
-    by_examples = len(set(read.values())) == len(read)
+    by_examples = chart_data.has_distinct_amounts(shown)
     amount_of = {fraction: examples if by_examples else 100 * fraction for fraction, examples in read.items()}
     title, digits = ("training examples that were read", ",d") if by_examples else ("% of the training data", "~g")
 
@@ -47,22 +47,18 @@ def data_size_curves(
     lines = [base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=60, opacity=1)]
     changes = _crossover_bands(crossovers, labels, amount("from"), title) if by_examples else []
     panels = [alt.layer(*changes, *lines).properties(width=420, height=300)]
-    anchor = next((curve.method for curve in shown if curve.method == "zero_shot"), shown[0].method)
-    gains = []
-    for pair in crossovers:
-        if anchor not in (pair.first, pair.second) or not {pair.first, pair.second} <= labels.keys():
-            continue
-        other, sign = (pair.first, 1) if pair.second == anchor else (pair.second, -1)
-        gains += [
-            {
-                "method": labels[other],
-                "examples": amount_of[point.fraction],
-                "gain": sign * point.difference,
-                "low": min(sign * point.low, sign * point.high),
-                "high": max(sign * point.low, sign * point.high),
-            }
-            for point in pair.band
-        ]
+    anchor = chart_data.anchor_of(shown)
+    gains = [
+        {
+            "method": labels[gain.method],
+            "examples": amount_of[point.fraction],
+            "gain": point.difference,
+            "low": point.low,
+            "high": point.high,
+        }
+        for gain in chart_data.gains_over(anchor, crossovers, labels)
+        for point in gain.band
+    ]
     if gains:
         heading = alt.TitleParams(
             text=f"Gain over {labels[anchor]}", subtitle="bands hold for all pairs and amounts at once"
@@ -84,12 +80,8 @@ def data_size_curves(
 def _crossover_bands(crossovers: Sequence[Crossover], labels: Mapping[str, str], x: Any, title: str) -> list[Any]:
     """Layers behind the curves: the amounts between which the better method of a pair is shown to change."""
     layers: list[Any] = []
-    for pair in crossovers:
-        small, large = labels.get(pair.small or ""), labels.get(pair.large or "")
-        if pair.outcome != "located" or not small or not large or pair.low is None or pair.high is None:
-            continue
-        words = f"{large} overtakes {small}"
-        rows = [{"from": pair.low, "to": pair.high, "change": words, "between": f"{pair.low:,} to {pair.high:,}"}]
+    for words, low, high in chart_data.changes_of_order(crossovers, labels):
+        rows = [{"from": low, "to": high, "change": words, "between": f"{low:,} to {high:,}"}]
         drawn = alt.Chart(inline_data(rows)).encode(x=x)
         tip = [alt.Tooltip("change:N", title="crossover"), alt.Tooltip("between:N", title=title)]
         layers.append(drawn.mark_rect(color=BAND[0], opacity=0.8).encode(x2="to:Q", tooltip=tip))

@@ -107,8 +107,9 @@ def _quality_charts(
     intervals = {}
     for row in summary.rows:
         style, score = style_of(row, by_run, styles), row.score(metric)
-        # The interval around the mean of several seeds belongs to none of their points.
-        if style and row.seeds == 1 and score.low is not None and score.high is not None:
+        # The interval around the mean of several runs, of seeds or of folds, belongs to none of their points.
+        finished = sum(by_run[name].status == "finished" for name in row.runs if name in by_run)
+        if style and finished == 1 and score.low is not None and score.high is not None:
             intervals[style.model, style.method] = (score.low, score.high)
     for against, name in zip(figures.AGAINST, ("quality", "quality_memory", "quality_size"), strict=True):
         said = note if against == "time" else None
@@ -117,7 +118,7 @@ def _quality_charts(
         )
         if drawn is not None:
             title = f"{formatting.metric_title(metric)} against {against}"
-            numbers = chart_tables.quality_table(records, styles, metric)
+            numbers = chart_tables.quality_table(records, styles, metric, intervals=intervals, baselines=baselines)
             yield StudyChart(name, CHARTS[name], title, _with(_QUALITY[against], said), False, drawn, numbers)
 
 

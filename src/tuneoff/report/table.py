@@ -179,8 +179,13 @@ def _table_row(
     anchor: float | None,
 ) -> TableRow:
     """`peers` are compared by cost and validation loss, `rivals` by score."""
-    lost = sum(count for status, count in row.status.items() if status != "finished")
-    badges = [] if not lost else [f"{lost} of {lost + row.status.get('finished', 0)} failed"]
+    runs = sum(row.status.values())
+    # These go on with the next call of the same command.
+    unfinished = sum(row.status.get(status, 0) for status in ("interrupted", "running"))
+    lost = runs - unfinished - row.status.get("finished", 0)
+    badges = [
+        f"{count} of {runs} {words}" for count, words in ((lost, "failed"), (unfinished, "not finished")) if count
+    ]
     if row.seeds > 1:
         badges.append(f"{row.seeds} seeds")
     gain = row.gain or Interval()
