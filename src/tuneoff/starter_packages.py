@@ -26,7 +26,8 @@ def install() -> None:
     wanted = [f"{name}=={version}" for name, version in VERSIONS.items()]
     by_hand = f"pip install --no-deps {' '.join(wanted)}"
     if importlib.util.find_spec("pip") is not None:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        # -P: otherwise Python looks for pip in the current folder first, which may be a stranger's.
+        command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     elif (uv := shutil.which("uv")) is not None:  # its environments have no pip
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     else:

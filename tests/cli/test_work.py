@@ -10,6 +10,9 @@ from tuneoff.cli import main
 from tuneoff.cli.work import _fitting, _time_limit, status_as_text
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
+from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.study_state import WorkFile
+from tuneoff.spec import DataSpec, ModelSpec, StudySpec
 from tuneoff.study.executor import Job
 
 
@@ -33,6 +36,15 @@ def test_mistakes_are_one_sentence(
     assert words in err
     assert err.count("\n") == 1
     assert list(folder.iterdir()) == []
+
+
+def test_the_data_that_a_study_reads_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder may come from a stranger."""
+    spec = StudySpec(data=DataSpec(train_file="private.csv"), models=(ModelSpec(name="model"),))
+    StudyDir(tmp_path).write_work(WorkFile(spec=spec, directory=str(tmp_path / "none")))
+    assert main(["work", str(tmp_path)]) == 2
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"takes part in {tmp_path}, which reads private.csv and model in {tmp_path / 'none'}")
 
 
 def test_runs_that_need_more_memory_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

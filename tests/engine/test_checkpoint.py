@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from support.training_world import World
 from tuneoff import stopping
@@ -189,6 +190,15 @@ def test_a_pipe_or_a_hole_is_no_state(tmp_path: Path) -> None:
     for path in (pipe, hole):
         with pytest.raises(DamagedState, match=path.name):
             checkpoint.read_state(path)
+
+
+@pytest.mark.parametrize("about", ["[" * 200_000, "[1]", "null", "5", "9" * 5_000])
+def test_metadata_of_another_form_are_damage(about: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    tensors = {"a": torch.ones(2)}
+    save_file(tensors, path, metadata={"about": about, "digest": checkpoint._digest(tensors, about)})
+    with pytest.raises(DamagedState, match=path.name):
+        checkpoint.read_state(path)
 
 
 def test_two_states_are_kept_and_the_older_one_replaces_a_damaged_one(world: World) -> None:

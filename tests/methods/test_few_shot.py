@@ -1,5 +1,6 @@
 """Few-shot: which training examples are drawn, and how they come back from an artefact."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def test_shots_come_back_from_the_artefact(tiny_model: TinyModel, tmp_path: Path
     assert adapted.details["shots"] == [shot.id for shot in draw_shots(MANY, 3, 1)]
     adapted.save(tmp_path)
     assert method.restore(base, tmp_path).prompting.shots == draw_shots(MANY, 3, 1)
-    (tmp_path / SHOTS_FILE).write_text("[{}]")
-    with pytest.raises(UserError, match=f"{SHOTS_FILE}: missing or damaged; run few_shot again"):
-        method.restore(base, tmp_path)
+    [shot, *_] = json.loads((tmp_path / SHOTS_FILE).read_text())
+    of_strangers: tuple[dict[str, object], ...]
+    of_strangers = ({"document": 5}, {"references": []}, {"references": [{"a": 1}]}, {"fields": {"a": 1}}, {"other": 1})
+    for content in ("", "{}", "[{}]", "[" * 100_000, *(json.dumps([shot | other]) for other in of_strangers)):
+        (tmp_path / SHOTS_FILE).write_text(content)
+        with pytest.raises(UserError, match=f"{SHOTS_FILE}: missing or damaged; run few_shot again"):
+            method.restore(base, tmp_path)

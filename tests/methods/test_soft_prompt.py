@@ -1,16 +1,19 @@
 """Soft prompts, and their variants: without the instruction's words, and trained through a network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from method_helpers import TinyModel, encoded, examples, logits, train, write_texts
+from safetensors.torch import load_file, save_file
 
 from support.tiny_bases import load_tiny
 from tiny import ARCHITECTURES, pairs
 from tuneoff import models
 from tuneoff.data import Example
+from tuneoff.errors import UserError
 from tuneoff.methods import AdaptedModel, Method, build
 from tuneoff.methods.soft_prompt import VirtualTokens
 from tuneoff.prompts import Prompter
@@ -85,6 +88,35 @@ def test_a_dropped_instruction_is_dropped_after_restoring_too(tiny_model: TinyMo
         == adapted.prompting
         != build("soft_prompt", {}).adapt(base, [], 0).prompting
     )
+
+
+@pytest.mark.parametrize("name", ["soft_prompt", "prefix_tuning"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tokens: tokens[:, :-1],
+        lambda tokens: tokens[0],
+        lambda tokens: tokens[:0],
+        lambda tokens: tokens.long(),
+        lambda tokens: tokens * float("nan"),
+        lambda tokens: torch.zeros(4097, tokens.shape[1]),
+    ],
+)
+def test_virtual_tokens_of_strangers_are_looked_at(
+    name: str, spoil: Callable[[torch.Tensor], torch.Tensor], tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    base, method = load_tiny(tiny_model("llama")), build(name, {"num_virtual_tokens": 3})
+    method.adapt(base, [], 0).save(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    if name == "prefix_tuning":  # its shape is that of the model
+        (tmp_path / "adapter_config.json").write_text("[")
+        assert len(method.restore(load_tiny(tiny_model("llama")), tmp_path).state()) == 1
+    tokens = load_file(path)["prompt_embeddings"]
+    save_file({"prompt_embeddings": spoil(tokens).contiguous()}, path)
+    with pytest.raises(
+        UserError, match=r"adapter_model.safetensors: virtual tokens (of the shape|that are not finite)"
+    ):
+        method.restore(load_tiny(tiny_model("llama")), tmp_path)
 
 
 def test_residual_starts_at_the_text_plus_a_vector_of_variance_one(tiny_model: TinyModel) -> None:

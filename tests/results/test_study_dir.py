@@ -371,3 +371,15 @@ def test_temporary_files_of_a_killed_start_block_nothing_and_are_removed(tmp_pat
     start.path.mkdir()
     (start.path / ".tuneoff-45").write_text("x")
     assert not start.has_foreign_files()
+
+
+@pytest.mark.parametrize("place", ["runs", "outside"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
+    """It could not be written into the files that name it."""
+    folder = StudyDir(tmp_path)
+    stored_run(folder)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path / place) + b"/lora\xff.jsonl"))
+    odd.parent.mkdir(exist_ok=True)
+    odd.mkdir()
+    with pytest.raises(UserError, match="its name is not UTF-8; rename it, or remove it"):
+        folder.load() if place == "runs" else folder.read_outside()

@@ -1,6 +1,7 @@
 """Several processes carry out one study: each run once, whoever dies or sleeps."""
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -221,6 +222,28 @@ def test_states_survive_a_process_that_dies_while_it_takes_over(tmp_path: Path, 
     with executor(lease=0.05) as shared:
         list(shared.run([job], SilentObserver()))
     assert notes([job]) == ["3 to 4"]
+
+
+@pytest.mark.parametrize("kind", ["link", "hole", "pipe"])
+def test_a_state_that_is_no_file_of_its_own_is_not_copied(tmp_path: Path, kind: str) -> None:
+    """A link would bring a private file into a folder that is sent to others, and a hole would fill the disk."""
+    [job] = jobs_in(tmp_path / "study", 1)
+    claims = Claims(tmp_path / "study", "dead", clock=lambda: 0.0)
+    assert claims.take_after(claims.holder(job.dir.name), job.dir.name, "")
+    attempt = StudyDir(tmp_path / "study").attempt_dir(job.dir.name, 1)
+    attempt.path.mkdir(parents=True)
+    state = attempt.path / "checkpoint.safetensors"
+    if kind == "link":
+        (tmp_path / "private").write_text("3")
+        state.symlink_to(tmp_path / "private")
+    elif kind == "pipe":
+        os.mkfifo(state)
+    else:
+        state.write_text("3")
+        os.truncate(state, 10**13)
+    with executor(lease=0.05) as shared:
+        list(shared.run([job], SilentObserver()))
+    assert notes([job]) == ["0 to 4"]
 
 
 def test_no_result_is_removed_when_sharing_ends(tmp_path: Path) -> None:

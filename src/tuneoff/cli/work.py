@@ -17,7 +17,7 @@ from tuneoff.study.executor import Job
 from tuneoff.study.progress import Progress
 from tuneoff.study.resources import count_parameters, gigabytes, least_memory
 from tuneoff.study.shared_folder import SharedFolderExecutor, Worked, take_part
-from tuneoff.text import parse_duration, parse_size, plural, sanitize
+from tuneoff.text import join_words, parse_duration, parse_size, plural, sanitize
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
@@ -49,13 +49,23 @@ def work_in(folder: Path, flags: WorkFlags) -> Worked:
     with Progress(None, quiet=flags.quiet) as progress, _time_limit(seconds):
         executor = SharedFolderExecutor(may_take=fits)
         if not flags.quiet:
-            say(f"{executor.worker}: takes part in {folder}")
+            say(f"{executor.worker}: takes part in {folder}{_what_it_reads(folder)}")
         with executor:
             worked = take_part(folder, executor, progress, trust_remote_code=flags.trust_remote_code, notify=say)
     if not flags.quiet:
         rest = f", {plural(worked.left, 'run')} left for others" if worked.left else ""
         say(f"{plural(worked.done, 'run')} carried out here{rest}")
     return worked
+
+
+def _what_it_reads(folder: Path) -> str:
+    """The data and models of a shared study, which a stranger may have chosen; empty for any other folder."""
+    work = StudyDir(folder.absolute()).read_work()
+    if work is None:
+        return ""
+    data = work.spec.data
+    names = [*(data.files or [data.source or ""]), *(model.name for model in work.spec.models)]
+    return f", which reads {join_words(names)} in {work.directory}"
 
 
 def status_as_text(folder: Path) -> str:

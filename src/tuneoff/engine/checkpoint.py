@@ -84,9 +84,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if _digest(tensors, metadata["about"]) != metadata["digest"]:
             raise DamagedState(f"{path.name}: its content has changed")
         about: dict[str, Any] = json.loads(metadata["about"])
+        if not isinstance(about, dict):
+            raise DamagedState(f"{path.name}: says nothing about its training")
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, UserError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, UserError, KeyError, ValueError, RecursionError) as error:
         raise DamagedState(f"{path.name}: {error}") from error
     return tensors, about
 

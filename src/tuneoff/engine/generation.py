@@ -30,7 +30,7 @@ from tuneoff.engine.prefill import (
     left_padded_inputs,
     position_inputs,
 )
-from tuneoff.errors import UserError
+from tuneoff.errors import RunFailure, UserError
 from tuneoff.prompts import Encoded
 from tuneoff.spec import GenerateSpec
 
@@ -40,7 +40,7 @@ _COMPACT_AT = 0.8
 _MIN_BATCH_ROWS = 8
 
 
-class NotFinite(Exception):
+class NotFinite(RunFailure):
     """The logits of a text hold NaN, or an infinity where the next token was to be chosen."""
 
     def __init__(self, id: str) -> None:

@@ -6,12 +6,13 @@ towards max_length: a few-shot prompt may use more of the model's context, which
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import Field, TypeAdapter
 
 from tuneoff.data import Example
 from tuneoff.errors import UserError
@@ -19,6 +20,7 @@ from tuneoff.export.formats import SHOTS_FILE
 from tuneoff.methods.base import AdaptedModel, Method
 from tuneoff.methods.hyperparameters import bounded
 from tuneoff.prompts import Prompting
+from tuneoff.spec.run import Frozen
 
 if TYPE_CHECKING:
     from tuneoff.models import BaseModel
@@ -51,11 +53,21 @@ class FewShot(Method):
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         path = folder / SHOTS_FILE
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            shots = tuple(Example(**(row | {"references": tuple(row["references"])})) for row in rows)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            shots = TypeAdapter(tuple[StoredShot, ...]).validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise UserError(f"{path}: missing or damaged; run few_shot again") from error
-        return AdaptedModel(base.model, prompting=Prompting(shots=shots))
+        examples = tuple(Example(**dict(shot)) for shot in shots)
+        return AdaptedModel(base.model, prompting=Prompting(shots=examples))
+
+
+class StoredShot(Frozen):
+    """A shot as the artefact holds it, which may come from a stranger. The fields are those of `Example`."""
+
+    id: str
+    document: str
+    references: tuple[str, ...] = Field(min_length=1)
+    group: str
+    fields: dict[str, str] = {}
 
 
 def draw_shots(train: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:

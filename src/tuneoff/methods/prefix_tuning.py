@@ -17,7 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.export.formats import VIRTUAL_TOKENS, ArtefactFormat
 from tuneoff.methods.base import AdaptedModel, Method, save_tensors
 from tuneoff.methods.hyperparameters import bounded
-from tuneoff.methods.soft_prompt import ADAPTER_FILE, load_virtual_tokens, repeat_text
+from tuneoff.methods.soft_prompt import ADAPTER_FILE, MOST_VIRTUAL_TOKENS, load_virtual_tokens, repeat_text
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class PrefixTuning(Method):
     task_text = "initial_prompt"
     search = {"learning_rate": (3e-4, 1e-1)}
 
-    num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
+    num_virtual_tokens: int = bounded(20, at_least=1, at_most=MOST_VIRTUAL_TOKENS)
     initial_prompt: str = "Summarize the following text in one sentence."
     learning_rate: float = bounded(5e-3, above=0, at_most=100)
     weight_decay: float = bounded(0.0, at_least=0, at_most=100)
@@ -94,14 +94,7 @@ class PrefixTuning(Method):
         import torch
 
         ids, initial_tokens = repeat_text(base, self.name, self.initial_prompt, self.num_virtual_tokens)
-        base.model.eval()
-        with torch.no_grad():
-            cache = base.model(torch.tensor([ids], device=base.device), use_cache=True).past_key_values
-        layers = [states[0].permute(1, 0, 2) for layer in cache.layers for states in (layer.keys, layer.values)]
-        if len({tuple(states_VHW.shape) for states_VHW in layers}) > 1:
-            raise UserError(
-                f"prefix_tuning: the layers of {type(base.model).__name__} differ in shape; use soft_prompt"
-            )
+        layers = _states_of(base, ids)
         # fp32 whatever the model computes in: these few numbers are all that is learned.
         states_VLHW = torch.nn.Parameter(torch.stack(layers, dim=1).float().clone())
         details = {"initial_tokens": initial_tokens, "virtual_tokens": self.num_virtual_tokens}
@@ -119,9 +112,23 @@ class PrefixTuning(Method):
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         import torch
-        from peft import PrefixTuningConfig
 
-        config = PrefixTuningConfig.from_pretrained(str(folder))
-        flat = load_virtual_tokens(base, folder / ADAPTER_FILE).detach()
-        states_VLHW = flat.reshape(len(flat), 2 * config.num_layers, config.num_attention_heads, -1)
+        # The shape is that of the model, whatever PEFT's file beside the tensor says.
+        layers = _states_of(base, [0])
+        _, heads, width = layers[0].shape
+        flat = load_virtual_tokens(base, folder / ADAPTER_FILE, len(layers) * heads * width).detach()
+        states_VLHW = flat.reshape(len(flat), len(layers), heads, width)
         return PrefixTunedModel(base.model, torch.nn.Parameter(states_VLHW), details={"virtual_tokens": len(flat)})
+
+
+def _states_of(base: BaseModel, ids: Sequence[int]) -> list[Tensor]:
+    """Keys and values (V, H, W) of each layer, one after the other, for a text. Raises `UserError` if layers differ."""
+    import torch
+
+    base.model.eval()
+    with torch.no_grad():
+        cache = base.model(torch.tensor([ids], device=base.device), use_cache=True).past_key_values
+    layers = [states[0].permute(1, 0, 2) for layer in cache.layers for states in (layer.keys, layer.values)]
+    if len({tuple(states_VHW.shape) for states_VHW in layers}) > 1:
+        raise UserError(f"prefix_tuning: the layers of {type(base.model).__name__} differ in shape; use soft_prompt")
+    return layers

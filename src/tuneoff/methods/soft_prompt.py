@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tuneoff.models import BaseModel
 
 ADAPTER_FILE = "adapter_model.safetensors"  # PEFT's name
+MOST_VIRTUAL_TOKENS = 4096
 
 
 @dataclass(eq=False)
@@ -105,7 +106,7 @@ class SoftPrompt(Method):
     task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
-    num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
+    num_virtual_tokens: int = bounded(20, at_least=1, at_most=MOST_VIRTUAL_TOKENS)
     initial_prompt: str = "Summarize the following text in one sentence."
     learning_rate: float = bounded(1e-2, above=0, at_most=100)
     weight_decay: float = bounded(0.0, at_least=0, at_most=100)
@@ -156,7 +157,7 @@ class SoftPromptAfter(Method):
     task_text = "initial_prompt"
     search = {"learning_rate": (1e-3, 3e-1)}
 
-    num_virtual_tokens: int = bounded(20, at_least=1, at_most=4096)
+    num_virtual_tokens: int = bounded(20, at_least=1, at_most=MOST_VIRTUAL_TOKENS)
     initial_prompt: str = "Summarize the following text in one sentence."
     learning_rate: float = bounded(1e-2, above=0, at_most=100)
     weight_decay: float = bounded(0.0, at_least=0, at_most=100)
@@ -198,14 +199,30 @@ def embed_text(base: BaseModel, method: str, text: str, count: int) -> tuple[tor
     return torch.nn.Parameter(embeddings_VD.detach().float().clone()), length
 
 
-def load_virtual_tokens(base: BaseModel, path: Path) -> torch.nn.Parameter:
-    """The tensor of virtual tokens in a safetensors file, on the device of the base model."""
+def load_virtual_tokens(base: BaseModel, path: Path, width: int | None = None) -> torch.nn.Parameter:
+    """The tensor (V, `width`) of virtual tokens in a safetensors file, on the device of the base model.
+
+    `width`: by default that of the model's embeddings. Raises `UserError` for a tensor that cannot be used: the file
+    may come from a stranger.
+    """
     import torch
     from safetensors.torch import load_file
 
-    if VIRTUAL_TOKENS not in read_header(path):
+    header = read_header(path)
+    if VIRTUAL_TOKENS not in header:
         raise UserError(f"{path}: holds no virtual tokens; copy artefact/ again, or repeat the run")
-    return torch.nn.Parameter(load_file(path)[VIRTUAL_TOKENS].to(base.device))
+    if width is None:
+        width = base.model.get_input_embeddings().weight.shape[1]
+    shape = list(header[VIRTUAL_TOKENS].shape)
+    if len(shape) != 2 or shape[1] != width or not 1 <= shape[0] <= MOST_VIRTUAL_TOKENS:
+        raise UserError(
+            f"{path}: virtual tokens of the shape {shape}, but this model has at most {MOST_VIRTUAL_TOKENS} rows of "
+            f"{width} numbers; copy artefact/ again, or repeat the run"
+        )
+    tokens_VD = load_file(path)[VIRTUAL_TOKENS]
+    if not tokens_VD.is_floating_point() or not bool(tokens_VD.isfinite().all()):
+        raise UserError(f"{path}: virtual tokens that are not finite numbers; copy artefact/ again, or repeat the run")
+    return torch.nn.Parameter(tokens_VD.to(base.device))
 
 
 def residual_network(width: int, bottleneck: int, device: torch.device) -> dict[str, torch.nn.Parameter]:

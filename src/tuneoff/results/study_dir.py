@@ -398,9 +398,9 @@ class StudyDir:
 
     def _rows_in(self, folder: str) -> list[str]:
         """Names of the files of predictions in a folder, those that are gone included."""
-        there = {path.name for path in (self.path / folder).glob("*.jsonl")}
+        there = _checked_names(self.path / folder, [path.name for path in (self.path / folder).glob("*.jsonl")])
         known = {name.removeprefix(f"{folder}/") for name in self.covered.files if name.startswith(f"{folder}/")}
-        return sorted(name.removesuffix(".jsonl") for name in there | known)
+        return sorted(name.removesuffix(".jsonl") for name in known.union(there))
 
     def _read_json(self, name: str, model: type[Model], way_out: str) -> Model | None:
         data = self.covered.read(name)
@@ -537,11 +537,22 @@ class StudyDir:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """What is in a folder, sorted; nothing without it."""
+    """What is in a folder, sorted; nothing without it. Raises `UserError` for a name that is not UTF-8."""
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
     except OSError:
         return []
+    return _checked_names(folder, names)
+
+
+def _checked_names(folder: Path, names: list[str]) -> list[str]:
+    """The same names. They are written into files, which hold UTF-8."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{folder / name!r}: its name is not UTF-8; rename it, or remove it") from error
+    return names
 
 
 def free_folder(folder: Path) -> Path:

@@ -168,8 +168,8 @@ class GenerateSpec(Frozen):
     """How texts are generated."""
 
     max_new_tokens: int = Field(64, ge=1)
-    num_beams: int = Field(1, ge=1)
-    batch_size: int = Field(32, ge=1)
+    num_beams: int = Field(1, ge=1, le=64)
+    batch_size: int = Field(32, ge=1, le=4096)
 
 
 class ScoreSpec(Frozen):

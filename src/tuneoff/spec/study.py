@@ -66,6 +66,7 @@ class StudySpec(Frozen):
     seeds: int = Field(
         1,
         ge=1,
+        le=1000,
         description="number of seeds; every method is trained with seeds 0 .. N-1. With `until_settled` the largest "
         f"number, {_SEEDS_UNTIL_SETTLED} by default",
     )

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import check_filled, open_regular
 from tuneoff.results.events import Event, Note
 from tuneoff.results.json_files import TEMPORARY_PREFIX
 from tuneoff.results.recovery import set_aside
@@ -426,10 +427,20 @@ def _attempt(job: Job, number: int) -> RunDir:
     if source is not None:
         for path in sorted(source.states(), key=lambda path: (_is_state(path), path.name)):
             part = attempt.path / f"{TEMPORARY_PREFIX}{path.name}"
-            with contextlib.suppress(OSError):  # its process may still live, and save a newer one
-                shutil.copy2(path, part)
-                part.replace(attempt.path / path.name)
+            # Its process may still live, and save a newer one. A link and a hole are left where they are.
+            with contextlib.suppress(OSError, UserError):
+                if not path.is_symlink():
+                    _copy_file(path, part)
+                    part.replace(attempt.path / path.name)
     return attempt
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    """Copy a regular file. Raises `OSError`, and `UserError` for anything else and for a file that is mostly a hole."""
+    with open_regular(path) as stream, target.open("wb") as copy:
+        check_filled(path.name, stream.fileno())
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    shutil.copymode(path, target)
 
 
 def _is_state(path: Path) -> bool:

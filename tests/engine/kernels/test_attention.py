@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ def test_attention_of_another_kind_is_left_to_pytorch(monkeypatch: pytest.Monkey
     monkeypatch.setattr(attention, "sdpa_attention_forward", pytorchs)
     attention._attend(torch.nn.Identity(), q, k, v, None)
     assert not seen
-    attention._attend(torch.nn.Identity(), q, k, v, None, **{name: torch.ones(1)})
+    more: Any = {name: torch.ones(1)}
+    attention._attend(torch.nn.Identity(), q, k, v, None, **more)
     assert [name in given for given in seen] == [True]
 
 
