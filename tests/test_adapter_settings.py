@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from tuneoff import adapter_settings
-from tuneoff.adapter_settings import check_effort, loads_more
+from tuneoff.adapter_settings import adds_layers, check_effort, loads_more
 from tuneoff.confined import ProcessLimits
 from tuneoff.errors import UserError
 
@@ -68,6 +68,8 @@ def test_what_people_use_is_allowed(settings: dict[str, Any], model: nn.Module) 
         ("layer_replication", [[0, 10**9]]),
         ("init_lora_weights", "pissa_niter_100000000"),
         ("psoft_svd_lowrank_niter", 10**9),
+        ("vector_length", 10**9),
+        ("encoder_hidden_size", 10**9),
     ],
 )
 def test_numbers_beyond_reason_are_refused(key: str, value: object, model: nn.Module) -> None:
@@ -79,6 +81,7 @@ def test_numbers_beyond_reason_are_refused(key: str, value: object, model: nn.Mo
     ("key", "value"),
     [
         ("target_modules", SLOW),
+        ("target_modules", f"(?i){SLOW}"),  # an expression on its own only
         ("rank_pattern", {SLOW: 8}),
         # Each takes a second of a processor.
         pytest.param("exclude_modules", SLOW, marks=pytest.mark.slow),
@@ -95,6 +98,11 @@ def test_patterns_that_never_end_are_refused(
     with pytest.raises(UserError, match=re.escape("matching its patterns with the names of the model's layers needs")):
         check_effort(PATH, USUAL | {key: value}, 1000, model)
     assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize(("kind", "adds"), [("LORA", True), ("IA3", True), ("PROMPT_TUNING", False), (None, True)])
+def test_virtual_tokens_are_no_layers(kind: str | None, adds: bool) -> None:
+    assert adds_layers({"peft_type": kind, "num_virtual_tokens": 10**6}) == adds
 
 
 @pytest.mark.parametrize(

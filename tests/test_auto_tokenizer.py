@@ -1,6 +1,7 @@
 """The tokenizer is the one of AutoTokenizer, and from the second time on torch is not needed for it."""
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -86,7 +87,19 @@ def _backtracking(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pre_tokenizer": split}))
 
 
-@pytest.mark.parametrize("change", [_doubling, _backtracking])
+def _growing(folder: Path) -> None:
+    """Each rule makes 300 letters of one, but only of a sign that nobody tries by chance."""
+    path = folder / "tokenizer.json"
+    signs = "\u2646\u2647\u2648\u2649"
+    rules = [
+        {"type": "Replace", "pattern": {"String": one}, "content": other * 300}
+        for one, other in itertools.pairwise(signs)
+    ]
+    normalizer = {"type": "Sequence", "normalizers": rules}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": normalizer}))
+
+
+@pytest.mark.parametrize("change", [_doubling, _growing, _backtracking])
 def test_a_tokenizer_without_an_end_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:

@@ -156,6 +156,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "layers of a part": (settings(text_config={"n_layers": 600}), r"`n_layers` is 600, but its files hold 2 tensors"),
     "a huge vocabulary": (settings(vocab_size=10**12), r"`vocab_size` is a number beyond reason; download"),
+    "other weights": (
+        settings(text_config={"transformers_weights": "../evil.index.json"}),
+        r"`transformers_weights` names other files than model\.safetensors.*; give the files these names",
+    ),
     "public key": (settings(attn_implementation="evil/kernel"), r"`attn_implementation` would run code"),
     "experts": (settings(experts_implementation="evil/kernel"), r"`experts_implementation` would run code"),
     "of a part": (settings(text_config={"_attn_implementation": "evil/kernel"}), r"`_attn_implementation` would run"),

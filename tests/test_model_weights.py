@@ -87,6 +87,12 @@ def gguf_file(path: Path, architecture: str) -> Path:
     return path
 
 
+def test_settings_that_would_change_the_kind_of_outputs_have_no_effect(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"return_dict": False}))
+    assert read_weights(folder, torch.float32)(torch.tensor([[1, 2]])).logits.ndim == 3
+
+
 def test_gguf_files_that_cannot_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "cache"))
     unknown = gguf_file(tmp_path / "unknown.gguf", "rwkv7")
@@ -149,3 +155,25 @@ def test_starter_is_dequantized_once() -> None:
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["hidden_size"] == 576
+    assert config["model_type"] == "llama"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
+)
+def test_what_lies_beside_a_gguf_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer of another model would be taken in place of the file's own, and an adapter would be applied."""
+    starter = models.starter_file()
+    assert starter is not None
+    (tmp_path / "downloads").mkdir()
+    gguf = tmp_path / "downloads" / starter.name
+    gguf.symlink_to(starter)
+    (tmp_path / "downloads" / "tokenizer.json").write_text("{}")
+    (tmp_path / "downloads" / "adapter_config.json").write_text('{"base_model_name_or_path": "nowhere"}')
+    monkeypatch.setattr(model_weights, "cache_folder", lambda: tmp_path / "cache")
+    folder = dequantize_gguf(gguf)
+    monkeypatch.undo()
+    expected = dequantize_gguf(starter)
+    for name in ("tokenizer.json", "config.json"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes()

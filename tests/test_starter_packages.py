@@ -18,7 +18,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that are carried out instead of an installer's; each one succeeds."""
     seen: list[list[str]] = []
 
-    def run(command: list[str], **_kwargs: object) -> SimpleNamespace:
+    def run(command: list[str], *, cwd: str, **_kwargs: object) -> SimpleNamespace:
+        assert not list(Path(cwd).iterdir())  # installers read settings of the current folder
         seen.append(command)
         return SimpleNamespace(returncode=0, stderr="")
 
@@ -28,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_pip_installs_pinned_packages_without_dependencies(calls: list[list[str]]) -> None:
     install()
-    assert calls[0][:3] == [sys.executable, "-m", "pip"]
+    assert calls[0][:4] == [sys.executable, "-P", "-m", "pip"]
     assert calls[0][-3:] == ["--no-deps", *(f"{name}=={version}" for name, version in VERSIONS.items())]
 
 

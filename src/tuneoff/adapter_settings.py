@@ -21,6 +21,8 @@ _MATCHING = ProcessLimits(memory_bytes=10**9, cpu_seconds=5, wall_seconds=60, re
 # How large the tensors of an adapter become: beside each matrix of the model, for each of its rows and columns.
 _RANKS = re.compile(r"(\w+_)?(r|rank)|rank_pattern|adapter_len")
 _FREQUENCIES = re.compile(r"n_frequency(_pattern)?")  # beside each matrix, whatever its shape
+_LENGTHS = re.compile(r"vector_length|num_vectors|theta_d_length|num_subspaces|\w*hidden_size|token_dim")
+_LEAST_WIDTH = 1000  # of what these are multiplied with
 # Kinds whose large tensors are there once for all matrices.
 _SHARED = frozenset({"VERA", "PVERA", "RANDLORA", "FROD", "UNILORA", "VBLORA", "TINYLORA"})
 _ALWAYS_ELEMENTS, _MOST_GROWTH = 2 * 10**8, 100
@@ -47,7 +49,7 @@ def check_effort(where: Path | str, settings: Mapping[str, Any], stored_elements
     widths = [sum(each.shape) for each in model.parameters() if each.ndim > 1]
     width = max(widths, default=1) if settings.get("peft_type") in _SHARED else sum(widths)
     most = _ALWAYS_ELEMENTS + _MOST_GROWTH * stored_elements
-    for keys, elements in ((_RANKS, width), (_FREQUENCIES, len(widths))):
+    for keys, elements in ((_RANKS, width), (_FREQUENCIES, len(widths)), (_LENGTHS, _LEAST_WIDTH)):
         for key, number in _numbers(settings, keys):
             if number * elements > most:
                 raise _beyond_reason(where, key, number)
@@ -61,6 +63,15 @@ def _beyond_reason(where: Path | str, key: str, number: float) -> UserError:
     return UserError(
         f"{where}: `{key}` is {number:,}, which is beyond reason for its weights; correct it, or copy it again"
     )
+
+
+def adds_layers(settings: Mapping[str, Any]) -> bool:
+    """Whether PEFT puts such an adapter into the layers of a model, and not before its inputs."""
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PromptLearningConfig
+
+    kind = settings.get("peft_type")
+    found = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind) if isinstance(kind, str) else None
+    return found is None or not issubclass(found, PromptLearningConfig)
 
 
 def _numbers(settings: Mapping[str, Any], keys: re.Pattern[str]) -> Iterator[tuple[str, float]]:
@@ -93,12 +104,13 @@ def _check_expressions(where: Path | str, settings: Mapping[str, Any], names: It
 
     def match() -> bytes:
         for expression in expressions:
-            try:
-                compiled = re.compile(rf"(?:^|.*\.)?(?:{expression})(?:$|\..*)")
-            except (re.error, OverflowError, RecursionError):  # PEFT says what is wrong
-                continue
-            for name in modules:
-                compiled.match(name)
+            for form in (rf"(?:^|.*\.)?(?:{expression})(?:$|\..*)", expression):  # PEFT has both
+                try:
+                    compiled = re.compile(form)
+                except (re.error, OverflowError, RecursionError):  # PEFT says what is wrong
+                    continue
+                for name in modules:
+                    compiled.fullmatch(name)
         return b""
 
     try:

@@ -118,7 +118,15 @@ def compare(
         _progress(progress, spec.metric, folder) as observer,
     ):
         trackers = open_trackers(tracked, folder, limits.workers, engine)
-        prepared = prepare(spec, folder, limits, keep_earlier=keep_earlier, observer=observer, held=held)
+        prepared = prepare(
+            spec,
+            folder,
+            limits,
+            keep_earlier=keep_earlier,
+            observer=observer,
+            held=held,
+            corrects=engine == "local",
+        )
         done = carry_out(prepared, observer, engine=engine, trackers=trackers, keep_texts=keep_texts)
     close_trackers(trackers)
     return done

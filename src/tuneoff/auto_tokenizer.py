@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,14 @@ _LIMITS = ProcessLimits(memory_bytes=4 * 10**9, cpu_seconds=60, wall_seconds=300
 _LETTERS = "".join(map(chr, range(0x20, 0x250)))
 # Every letter once, in long runs and in words: what a rule has to match before it can do harm.
 _TRIED_TEXT = (
-    f"{_LETTERS}\n\t{''.join(letter * 100 for letter in _LETTERS)}!{' '.join([_LETTERS.lower()] * 5)}\u4e2d\U0001f600"
+    f"{_LETTERS}\n\t{''.join(letter * 100 for letter in _LETTERS)}!{' '.join([_LETTERS.lower()] * 5)}"
+    # one letter of each script that many people write, a sign and an emoji
+    + "".join(
+        letter * 100
+        for letter in "\u03b1\u044f\u0561\u05d0\u0639\u0905\u0995\u0e01\u10d0\uac00\u3042\u30a2\u4e2d\u20ac\U0001f600"
+    )
 )
+_MOST_TRIGGERS = 100_000  # characters
 _BACKEND = "_tokenizer"  # attribute that holds the object of the `tokenizers` library
 
 
@@ -67,7 +74,8 @@ def _try(folder: Path, key: str) -> None:
 
     def work() -> bytes:
         with contextlib.suppress(Exception):  # this process says what is wrong
-            AutoTokenizer.from_pretrained(folder)(_TRIED_TEXT)
+            triggers = _triggers(folder) if (folder / "tokenizer.json").is_file() else ""
+            AutoTokenizer.from_pretrained(folder)(_TRIED_TEXT + triggers)
         return b""
 
     try:
@@ -75,6 +83,20 @@ def _try(folder: Path, key: str) -> None:
     except LimitReached as error:
         raise UserError(f"{folder}: its tokenizer {error}, so it cannot be trusted; give another --model") from error
     write_answer(_TRIED_KIND, passed, {})
+
+
+def _triggers(folder: Path) -> str:
+    """What rules of `tokenizer.json` look for, where it is written out: each may make a text much longer."""
+    rules = json.loads((folder / "tokenizer.json").read_bytes())
+    waiting: list[object] = [rules.get("normalizer"), rules.get("pre_tokenizer")]
+    found: list[str] = []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            found.append(one * 20)
+        elif isinstance(one, dict | list):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+    return " ".join(found)[:_MOST_TRIGGERS]
 
 
 def _is_same(tokenizer: Any, other: Any) -> bool:

@@ -74,6 +74,11 @@ def _is_own(name: object) -> bool:
     return name is None or isinstance(name, bool) or (isinstance(name, str) and name in _OWN)
 
 
+def names_weights(config: Mapping[str, Any]) -> bool:
+    """Whether the settings of a model name the files of its weights: transformers reads those, whatever they are."""
+    return any(key == "transformers_weights" for key, _ in _entries(config))
+
+
 def check_sizes(path: Path, config: Mapping[str, Any], tensors: int) -> None:
     """Raise `UserError` for settings that ask for more layers than there are tensors, or for numbers beyond reason.
 

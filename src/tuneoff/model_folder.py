@@ -17,7 +17,14 @@ from typing import Any, BinaryIO
 from tuneoff.adapter_settings import loads_more
 from tuneoff.cache import cache_key, file_digest, file_state_path
 from tuneoff.errors import UserError
-from tuneoff.model_files import MOST_SETTINGS_BYTES, MOST_VOCABULARY_BYTES, check_files, check_sizes, code_in_settings
+from tuneoff.model_files import (
+    MOST_SETTINGS_BYTES,
+    MOST_VOCABULARY_BYTES,
+    check_files,
+    check_sizes,
+    code_in_settings,
+    names_weights,
+)
 from tuneoff.regular_files import open_regular, read_limited
 from tuneoff.spec import ModelSpec
 from tuneoff.text import plural
@@ -159,6 +166,11 @@ def inspect_folder(folder: Path, *, trust_remote_code: bool = False) -> ModelFol
         raise UserError(
             f"{folder / 'config.json'}: `{key}` would run code that comes with the model; "
             "add --trust-remote-code if you trust its author"
+        )
+    if names_weights(config):
+        raise UserError(
+            f"{folder / 'config.json'}: `transformers_weights` names other files than {SINGLE_FILE} and {INDEX_FILE}; "
+            "give the files these names, and remove that line"
         )
     if (method := _quantization(config)) is not None:
         raise _quantized(folder, method)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.adapter_settings import check_effort
+from tuneoff.adapter_settings import adds_layers, check_effort
 from tuneoff.auto_tokenizer import load_auto_tokenizer
 from tuneoff.cache import cache_folder
 from tuneoff.confined import LimitReached, ProcessLimits, call_confined
@@ -100,6 +100,7 @@ def read_weights(
             raise _not_loaded(folder, "settings and weights do not fit together") from error
         except Exception as error:  # settings of any type reach the code of any architecture
             raise _not_loaded(folder, first_error_line(error)) from error
+    model.config.return_dict = True  # a file that says otherwise would make outputs tuples
     name = type(model).__name__
     missing = sorted(loaded["missing_keys"])
     if missing and (prefix := _prefix_of(missing, loaded["unexpected_keys"])):
@@ -202,11 +203,16 @@ def _convert_gguf(gguf: Path, architecture: str, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # The GGUF reader always shows its own progress bar.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+    # The GGUF reader always shows its own progress bar. It would also read tokenizers and adapters beside the file.
+    with (
+        quiet_transformers(),
+        contextlib.redirect_stderr(io.StringIO()),
+        tempfile.TemporaryDirectory(dir=folder, prefix=".alone-") as alone,
+    ):
+        (Path(alone) / gguf.name).symlink_to(gguf.absolute())
         try:
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(alone, gguf_file=gguf.name, dtype=torch.float32)
         except MemoryError:
             raise
         except Exception as error:  # a damaged file causes errors of any type
@@ -228,7 +234,8 @@ def dequantized(gguf: Path) -> Path | None:
 
 
 def _dequantized_path(gguf: Path) -> Path:
-    return cache_folder() / "models" / f"{gguf.stem}-{cached_file_digest(gguf)[:16]}"
+    # Copies that were made with what lay beside the file have a name without the last word.
+    return cache_folder() / "models" / f"{gguf.stem}-{cached_file_digest(gguf)[:16]}-alone"
 
 
 def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
@@ -245,7 +252,13 @@ def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                merged = load_adapter(model, adapter).merge_and_unload()
+                adapted = load_adapter(model, adapter)
+                if adapts_shared_weight(adapted.get_base_model()):
+                    raise UserError(
+                        f"{adapter}: adapts the embeddings or the head, which are one tensor in {base}, so it cannot "
+                        "be merged; give the base as --model"
+                    )
+                merged = adapted.merge_and_unload()
             except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
                 raise UserError(
                     f"{adapter}: this PEFT adapter cannot be merged into its base ({first_error_line(error)}); give "
@@ -280,6 +293,8 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
 
     settings = read_adapter_settings(folder)
     stored = sum(tensor.numel for tensor in read_header(folder / ADAPTER_WEIGHTS).values())
+    if not adds_layers(settings):  # virtual tokens are loaded elsewhere, and their number is not that of the file
+        raise UserError(f"{folder / ADAPTER_CONFIG}: not an adapter of layers, as this one should be; copy it again")
     check_effort(folder / ADAPTER_CONFIG, settings, stored, model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT warns of missing weights, which are an error below
@@ -292,6 +307,19 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
                 "the base model that was tuned, or copy the adapter again"
             )
     return adapted
+
+
+def adapts_shared_weight(model: PreTrainedModel) -> bool:
+    """Whether PEFT adapts the embeddings or the head of a model in which both are one tensor.
+
+    Merging would add what was trained for one of them to the other.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    pair: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    weights = [getattr(getattr(one, "base_layer", one), "weight", None) for one in pair]
+    adapted = any(isinstance(one, BaseTunerLayer) for one in pair)
+    return adapted and weights[0] is not None and weights[0] is weights[1]
 
 
 def _converted(target: Path, convert: Callable[[Path], None]) -> Path:

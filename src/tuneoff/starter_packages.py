@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from tuneoff.errors import UserError
 from tuneoff.text import join_words
@@ -32,7 +33,10 @@ def install() -> None:
         command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
     else:
         raise UserError(f"neither pip nor uv was found; in the environment {sys.prefix}, run {by_hand}")
-    done = subprocess.run([*command, "--no-deps", *wanted], capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+    with tempfile.TemporaryDirectory() as nowhere:  # pip.conf and uv.toml of the current folder may be a stranger's
+        done = subprocess.run(  # noqa: S603 - fixed words
+            [*command, "--no-deps", *wanted], cwd=nowhere, capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
         reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no reason was given")
         names = join_words(list(VERSIONS))

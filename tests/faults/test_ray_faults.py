@@ -61,13 +61,13 @@ def _until(found: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def test_each_run_has_one_result(tmp_path: Path, full: bool) -> None:
+def test_each_run_has_one_result(tmp_path: Path, full: bool, seed: int) -> None:
     kinds = ["process", "node", "driver"]
     faults = Counter[str]()
     with ray_cluster(**{ray_stepping.SECONDS_VARIABLE: str(STEP_SECONDS)}) as cluster:
         nodes = [cluster.add_node(), cluster.add_node()]
         for trial in range(7 if full else 1):
-            chance = random.Random(trial)
+            chance = random.Random(f"{seed}/{trial}")
             chosen = kinds[: 2 if trial == 6 else 3]  # 20 in all
             faults += _one_round(tmp_path / str(trial), chance, cluster, nodes, chosen)
     print(dict(faults))

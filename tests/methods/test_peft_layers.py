@@ -34,6 +34,25 @@ def test_dropout_masks_change_from_step_to_step_and_are_off_in_evaluation(tiny_m
     assert torch.equal(logits(adapted, rows), logits(adapted, rows))
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+@pytest.mark.parametrize(("architecture", "tied"), [("qwen2", True), ("llama", False)])
+def test_a_merge_changes_no_logits_of_adapted_embeddings(
+    target: str, architecture: str, tied: bool, tiny_model: TinyModel
+) -> None:
+    """Where embeddings and head are one tensor, a merge would add what was trained for one of them to both."""
+    base = load_tiny(tiny_model(architecture))
+    assert base.model.config.tie_word_embeddings == tied
+    rows = encoded(base)
+    adapted = build("lora", {"target_modules": (target, "q_proj")}).adapt(base, [], 0)
+    train(adapted, rows)
+    adapted.train_mode(False)
+    tuned = logits(adapted, rows)
+    adapted.merge()
+    torch.testing.assert_close(logits(adapted, rows), tuned, atol=1e-3, rtol=1e-3)
+    assert adapted.details.get("merged") is (False if tied else None)
+
+
 def test_after_a_merge_no_layer_of_peft_is_left(tiny_model: TinyModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -1,5 +1,6 @@
 """`peft:<TYPE>`: adapters of the installed PEFT."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from method_helpers import TinyModel, encoded, examples, logits, logits_of_base,
 
 from support.tiny_bases import load_tiny
 from tuneoff.errors import UserError
-from tuneoff.methods import build
+from tuneoff.methods import build, method_class
 
 
 @pytest.mark.parametrize("name", ["peft:VERA", "peft:LOHA", "peft:OFT", "peft:LORA"])
@@ -46,3 +47,16 @@ def test_settings_of_a_stranger_load_nothing_and_need_no_more_than_the_model(tin
         build("peft:shadow", {"shadow_model": "owner/model"}).apply(base, examples(), 0)
     with pytest.raises(UserError, match="peft:lora: `r` is 1,000,000,000, which is beyond reason"):
         build("peft:lora", {"r": 10**9}).apply(base, examples(), 0)
+
+
+def test_a_type_that_needs_steps_of_its_own_is_refused() -> None:
+    with pytest.raises(UserError, match=r"peft:ADALORA: changes its layers between the steps of PEFT's own"):
+        method_class("peft:ADALORA")
+
+
+def test_norms_are_what_ln_tuning_trains(tiny_model: TinyModel) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type")  # PEFT does not know Llama's norm
+        adapted = build("peft:LN_TUNING", {}).adapt(load_tiny(tiny_model("llama")), [], 0)
+    assert adapted.state()
+    assert all(tensor.ndim == 1 for tensor in adapted.state().values())

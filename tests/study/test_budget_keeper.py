@@ -108,9 +108,9 @@ def test_a_trial_that_failed_does_not_stop_the_correction() -> None:
     while trials := [
         run
         for run in planner.plan(study, KNOWN, completed).missing(completed)
-        if run.spec.role == "trial" and run.run_id not in attempted
+        if run.spec.role == "trial" and run.place not in attempted
     ]:
-        attempted |= {run.run_id for run in trials}
+        attempted |= {run.place for run in trials}
         completed |= {run.run_id: record_of(run, "finished" if completed else "failed") for run in trials[:1]}
         completed |= {run.run_id: record_of(run) for run in trials[1:]}
     clock.now = 60.0
@@ -154,9 +154,14 @@ def test_a_run_that_failed_is_not_waited_for() -> None:
     failed = record_of(first, "failed")
     clock.now = 3000.0
     late = keeper_of(study, clock).correct(study, plan, {failed.run_id: failed}, ())[0]
-    attempted = {run.run_id for run in plan.runs}
+    attempted = {run.place for run in plan.runs}
     assert keeper_of(study, clock).correct(study, plan, {failed.run_id: failed}, attempted) == (study, None)
     assert late != study
+    # With other documents it has another id, and is still not repeated.
+    fewer = study.model_copy(update={"scored_documents": (30,)})
+    again = planner.plan(fewer, KNOWN, {failed.run_id: failed})
+    assert {run.place for run in again.runs} == attempted
+    assert not {run.run_id for run in again.runs} & {run.run_id for run in plan.runs}
 
 
 def test_where_looks_have_settled_everything_nothing_is_corrected() -> None:

@@ -44,12 +44,15 @@ def test_three_rates_of_two_trials_stay_inside_the_range(method: str) -> None:
 
 
 def test_an_edge_needs_three_values_or_more() -> None:
-    def is_on_edge(*tried: tuple[float, float]) -> bool:
-        return search.is_on_edge("lora", "learning_rate", [Trial(rate, loss) for rate, loss in tried])
+    def is_on_edge(*tried: tuple[float, float], chosen: float | None = None) -> bool:
+        trials = [Trial(rate, loss) for rate, loss in tried]
+        value = search.best_trial(trials).value if chosen is None else chosen
+        return search.is_on_edge("lora", "learning_rate", trials, value)
 
     assert is_on_edge((1e-4, 3), (1e-3, 2), (1e-2, 1))
     assert is_on_edge((1e-4, 1), (1e-3, 2), (1e-2, 3))
     assert not is_on_edge((1e-4, 2), (1e-3, 1), (1e-2, 3))
+    assert is_on_edge((1e-4, 2), (1e-3, 1), (1e-2, 3), chosen=1e-2)  # by its texts
     assert not is_on_edge((1e-4, 2), (1e-3, 1))  # each of two is the outermost, which says nothing
 
 

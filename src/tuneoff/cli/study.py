@@ -69,7 +69,14 @@ def plan_study(
     open_executor(flags.engine, Layout(limits.workers or 1))  # its settings are checked before anything is measured
     with Progress(len(spec.models) * len(spec.methods), quiet=flags.quiet) as progress:
         prepared = prepare(
-            spec, folder, limits, keep_earlier=flags.keep_earlier, observer=progress, held=held, notify=say
+            spec,
+            folder,
+            limits,
+            keep_earlier=flags.keep_earlier,
+            observer=progress,
+            held=held,
+            notify=say,
+            corrects=flags.engine == "local",
         )
     if not flags.quiet and prepared.speeds is not None:
         if prepared.speeds_age is not None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MODELFILE = "Modelfile"
 _CARD_OF_RUN = "README.md"
+_MOST_CONTEXT = 2**31 - 1  # GGUF has no larger number there
 _LEAST_CONTEXT = 4096  # of an Ollama model: its documents are not truncated to the tokens of the study
 _NAME_SIGNS = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -68,7 +69,7 @@ def write_files(
             base.tokenizer.save_pretrained(folder)
         code = transformers_code("transformers", spec.model, dtype, texts, decoding)
         return ExportCode(code, code)
-    context = getattr(model.config, "max_position_embeddings", texts.context)
+    context = min(getattr(model.config, "max_position_embeddings", texts.context), _MOST_CONTEXT)
     file = f"{_NAME_SIGNS.sub('-', name).strip('-.') or 'model'}-{wanted.numbers}.gguf"
     vocabulary = read_vocabulary(base.tokenizer, model.get_input_embeddings().num_embeddings, base.stop_ids)
     write_gguf(model, vocabulary, folder / file, wanted.numbers, name=name, context=context)

@@ -83,6 +83,11 @@ class Method(ABC):
         return 0
 
     @property
+    def generates_by_beams(self) -> bool:
+        """Whether its models can generate by beam search, which transformers does."""
+        return True
+
+    @property
     def prompting(self) -> Prompting:
         """What the method changes about prompts."""
         return AS_GIVEN

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.export.formats import ArtefactFormat
 from tuneoff.methods.base import AdaptedModel
+from tuneoff.model_weights import adapts_shared_weight
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -53,6 +54,9 @@ class PeftLayers(AdaptedModel):
             self._masks.next_step()
 
     def merge(self) -> None:
+        if adapts_shared_weight(self.model):
+            self.details["merged"] = False  # a merge would change the embeddings and the head
+            return
         try:
             self.model = self.peft_model.merge_and_unload()
         except (AttributeError, NotImplementedError, ValueError, TypeError):

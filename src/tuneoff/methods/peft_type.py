@@ -49,7 +49,7 @@ class PeftAdapter(Method):
             if name not in ("learning_rate", "weight_decay")
         }
         known = {field.name for field in dataclasses.fields(config_class)}
-        if "target_modules" in known:
+        if "target_modules" in known and self.peft_type != "LN_TUNING":  # PEFT knows the norms of a model
             settings.setdefault("target_modules", ALL_LINEAR)
         if (key := loads_more(settings)) is not None:
             raise UserError(f"{self.name}.{key}: names code, a pickle or another model to load; leave it out")
@@ -82,6 +82,13 @@ def _configurations() -> dict[str, Any]:
     }
 
 
+def _needs_steps_of_its_own(peft_type: str) -> bool:
+    """AdaLoRA gives ranks to other layers while it trains. Without that it would be another method."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    return hasattr(PEFT_TYPE_TO_TUNER_MAPPING.get(peft_type), "update_and_allocate")
+
+
 @functools.cache
 def adapter_class(name: str) -> type[Method]:
     """The method class of `peft:<TYPE>`.
@@ -94,6 +101,11 @@ def adapter_class(name: str) -> type[Method]:
         raise UserError(
             f"unknown method {name!r}: the installed PEFT has no such type among {', '.join(sorted(known))}; "
             "soft prompts are the method soft_prompt"
+        )
+    if _needs_steps_of_its_own(peft_type):
+        raise UserError(
+            f"{name}: changes its layers between the steps of PEFT's own training loop, which this one does not have; "
+            "use lora"
         )
     fields = []
     for field in dataclasses.fields(known[peft_type]):

@@ -90,6 +90,10 @@ class PrefixTuning(Method):
     def overhead_tokens(self) -> int:
         return self.num_virtual_tokens
 
+    @property
+    def generates_by_beams(self) -> bool:
+        return False
+
     def apply(self, base: BaseModel, train: Sequence[Example], seed: int) -> AdaptedModel:
         import torch
 

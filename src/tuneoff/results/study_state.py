@@ -3,7 +3,7 @@
 The keys are on disk in folders of users and keep their names.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,7 +51,7 @@ class DataFile(_Tolerant):
     """`data.json`: what the study was run on."""
 
     description: str = ""
-    counts: dict[str, int] = {}
+    counts: dict[str, Annotated[int, Field(ge=0, le=10**12)]] = {}
     """Examples of each split."""
     cleaning: tuple[str, ...] = ()
     columns: dict[Split, ColumnsTaken] = {}

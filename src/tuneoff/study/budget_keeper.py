@@ -73,10 +73,10 @@ class BudgetKeeper:
     ) -> tuple[StudySpec, str | None]:
         """The study as it is best continued, and what was changed in words. `file` is then up to date.
 
-        `attempted`: ids of runs that are not repeated in this session, whatever came of them. `enough`: methods that
+        `attempted`: places of runs that are not repeated in this session, whatever came of them. `enough`: methods that
         get no further seeds, see `DoneRuns`.
         """
-        over = [run for run in plan.runs if is_done(run, completed) or run.run_id in attempted]
+        over = [run for run in plan.runs if is_done(run, completed) or run.place in attempted]
         records = [completed[run.run_id] for run in over if run.run_id in completed]
         speeds = speeds_so_far(self._speeds, sorted(records, key=_ended_at))
         done = done_runs(over, enough)
@@ -88,7 +88,7 @@ class BudgetKeeper:
 
         found = study
         settled = len(done.enough) == len(study.models) * len(study.methods)  # further seeds cost nothing, for no use
-        waiting = [run for run in plan.missing(completed) if run.run_id not in attempted]
+        waiting = [run for run in plan.missing(completed) if run.place not in attempted]
         if not settled and all(run.spec.role != "trial" for run in waiting):  # nothing depends on it before
             left = time_for_runs(limit) - spent
             limits = SecondsLeft(grow=left, keep=left + _TOLERANCE * limit)
@@ -97,13 +97,12 @@ class BudgetKeeper:
                 found = with_headroom(found, self._asked, self._sizes, speeds, HEADROOM * limit)
         changes = list(reductions(study, found, self._sizes))
         text = f"after {plural(len(over), 'run')}: {join_words(changes)}" if changes else None
-        update: dict[str, object] = {"spent_seconds": spent}
+        # Validation never changes, and the data are read with what is left of it.
+        validation = [line for line in self.file.given_up if line.startswith(VALIDATION)]
+        rest = [line for line in reductions(self._asked, found, self._sizes) if not line.startswith(VALIDATION)]
+        update: dict[str, object] = {"spent_seconds": spent, "given_up": (*validation, *rest)}
         if text is not None:
             update["settings"] = ReducedSettings.of(found)
-            # Validation never changes, and the data are read with what is left of it.
-            validation = [line for line in self.file.given_up if line.startswith(VALIDATION)]
-            rest = [line for line in reductions(self._asked, found, self._sizes) if not line.startswith(VALIDATION)]
-            update["given_up"] = (*validation, *rest)
             update["corrections"] = (*self.file.corrections, text)
         self.file = self.file.model_copy(update=update)
         return found, text

@@ -49,6 +49,11 @@ class PlannedRun:
         """Name of its folder in `runs/`."""
         return f"{self.name}-{self.run_id}"
 
+    @property
+    def place(self) -> str:
+        """What it is in its study, also after a corrected plan has given it other documents and so another id."""
+        return f"{self.spec.model.name} {self.name}"
+
 
 @dataclass(frozen=True)
 class ContentHashes:
@@ -476,7 +481,7 @@ def _search_cell(study: StudySpec, hashes: ContentHashes, group: TrialGroup, com
         trials=tuple(_trial_result(run, trial, completed.get(run.run_id)) for run, trial in group.tried),
         reserve_because=group.refinement_reason,
         chosen=group.chosen,
-        on_edge=search.is_on_edge(group.method, group.hyperparameter, trials) if known else None,
+        on_edge=search.is_on_edge(group.method, group.hyperparameter, trials, group.chosen) if known else None,
         second_looks=tuple(_look_result(run, look, completed.get(run.run_id)) for run, look in group.second_looks),
         decided_by=group.decided_by,
         within_noise=_within_noise(group, trials),

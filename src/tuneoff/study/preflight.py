@@ -30,6 +30,12 @@ def check_headers(study: StudySpec, adapting: Collection[Method]) -> None:
             _check_vocabulary(model, tokens, rows)
         for method in adapting:
             model.check_early(method)
+    if study.generate.num_beams > 1:
+        for method in adapting:
+            if not method.generates_by_beams:
+                raise UserError(
+                    f"--num-beams {study.generate.num_beams}: {method.name} has no beam search; leave it out"
+                )
 
 
 def check_models(study: StudySpec, adapting: Collection[Method], dataset: Dataset) -> None:

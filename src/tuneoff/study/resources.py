@@ -65,16 +65,23 @@ def check_disk(parameters: int, runs: int, folder: Path, model: str) -> None:
 
 
 def check_resources(study: StudySpec, missing: Iterable[PlannedRun], folder: Path) -> None:
-    """Raise `UserError` for a study that this machine cannot carry out, whatever it is reduced to."""
+    """Raise `UserError` for a study that this machine cannot carry out. `missing`: its runs that are to be done."""
+    check_machine(study)
     whole = [run.spec.model for run in missing if trains_whole_model(run.spec.method.name) and run.spec.role == "final"]
+    for spec in study.models:
+        check_disk(count_parameters(spec), whole.count(spec), folder, spec.name)
+
+
+def check_machine(study: StudySpec) -> None:
+    """Raise `UserError` for a run of the study that needs more memory or processors than there are."""
     there = machine_memory()
     check_processes(study.train.processes, on_cpu=there is not None)
+    if there is None:
+        return
     for spec in study.models:
         parameters = count_parameters(spec)
         for method in study.methods:
-            if there is not None:
-                check_memory(spec, parameters, method, there, study.train.processes)
-        check_disk(parameters, whole.count(spec), folder, spec.name)
+            check_memory(spec, parameters, method, there, study.train.processes)
 
 
 def check_processes(count: int, *, on_cpu: bool) -> None:

@@ -52,7 +52,7 @@ from tuneoff.study.looks import StudyPlanner
 from tuneoff.study.number_format import decide_number_format
 from tuneoff.study.planner import PlannedRun, StudyPlan
 from tuneoff.study.preflight import check_models
-from tuneoff.study.resources import check_resources
+from tuneoff.study.resources import check_machine, check_resources
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
 from tuneoff.study.task_words import as_begun
@@ -127,6 +127,7 @@ def prepare(
     held: contextlib.ExitStack | None = None,
     notify: Callable[[str], None] = warnings.warn,
     measures: bool = True,
+    corrects: bool = True,
 ) -> PreparedStudy:
     """Read data, models and folder, and fit the study into its limits.
 
@@ -134,6 +135,7 @@ def prepare(
     `observer` follows the probe of a budget. `held` keeps the lock of a folder that is there, or that a probe is for,
     until the caller closes it; what was damaged there is moved aside, which `notify` reports. Without it, nothing in
     the folder is changed. Without `measures`, no speed is measured, and a study that has no plan yet is not fitted.
+    `corrects`: whether the plan is corrected while the study runs, which takes back what the first runs get too much.
     Raises `UserError` for what can be known before anything is run.
     """
     began, limits = time.perf_counter(), limits or Limits()
@@ -171,6 +173,7 @@ def prepare(
         return prepared if grown is None else dataclasses.replace(prepared, budget=kept_plan)
     if not measures:
         return prepared
+    check_machine(spec)  # a probe that the system kills may take other programs with it
     check_prompts(spec, inputs)
     check_models(spec, planner.build_methods(spec).values(), inputs.dataset)
     if held is not None and not locked:  # a start that will be refused must not compute first
@@ -185,7 +188,8 @@ def prepare(
         left = time_for_runs(limits.budget_seconds) - (time.perf_counter() - began)
     if wanted is spec:
         fitted = budget.fit(spec, inputs.sizes, speeds, left, equal=limits.equal, processes=layout.processes)
-        if limits.budget_seconds and fitted.fits and layout.processes == 1 and not fitted.study.trials:
+        one_by_one = corrects and layout.processes == 1
+        if limits.budget_seconds and fitted.fits and one_by_one and not fitted.study.trials:
             more = with_headroom(fitted.study, spec, inputs.sizes, speeds, HEADROOM * limits.budget_seconds)
             fitted = dataclasses.replace(fitted, study=more)
     else:
@@ -445,7 +449,7 @@ class _Runner:
         return jobs
 
     def _next_batch(self, plan: StudyPlan) -> Sequence[PlannedRun]:
-        missing = [run for run in plan.missing(self._completed()) if run.run_id not in self._attempted]
+        missing = [run for run in plan.missing(self._completed()) if run.place not in self._attempted]
         return missing if self._keeper is None else self._keeper.next_batch(missing)
 
     def _correct(self, keeper: BudgetKeeper, plan: StudyPlan, last: Job) -> bool:
@@ -473,8 +477,11 @@ class _Runner:
         return {run_id: run.record for run_id, run in self._stored.items()}
 
     def _jobs(self, runs: Iterable[PlannedRun]) -> list[Job]:
-        """Runs that were not attempted in this session: one that failed is not repeated at once."""
-        untried = (run for run in runs if run.run_id not in self._attempted)
+        """Runs that were not attempted in this session: one that failed is not repeated at once.
+
+        Known by their places: a plan that is corrected to other documents changes their ids.
+        """
+        untried = [run for run in runs if run.place not in self._attempted]
         jobs = jobs_of(
             untried,
             self._dir,
@@ -482,7 +489,7 @@ class _Runner:
             number_format=self._number_format,
             completed=self._completed(),
         )
-        self._attempted.update(job.run_id for job in jobs)
+        self._attempted.update(run.place for run in untried)
         self._dir.forget_runs(job.dir.name for job in jobs)
         return jobs
 

@@ -182,14 +182,14 @@ def best_trial(tried: Sequence[Trial]) -> Trial:
     return min(tried, key=lambda trial: trial.loss)
 
 
-def is_on_edge(method: str, name: str, tried: Sequence[Trial]) -> bool:
+def is_on_edge(method: str, name: str, tried: Sequence[Trial], chosen: Scalar) -> bool:
     """Whether the chosen rate is the lowest or highest of all that were tried: the optimum may lie beyond."""
     if name in method_class(method).choices:
         return False
     values = [_number(trial.value) for trial in tried]
     if len(values) < 3:
         return False  # of two values, both are on the edge
-    return _number(best_trial(tried).value) in (min(values), max(values))
+    return _number(chosen) in (min(values), max(values))
 
 
 def rungs(steps: int, warmup: float) -> tuple[int, ...]:
