@@ -42,7 +42,8 @@ def test_the_task_for_skypilot_runs_a_worker() -> None:
     task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text())
     assert task["setup"] == "pip install 'tuneoff[tune]'"  # without the extra nothing trains
     assert task["run"].endswith("tuneoff work /shared/study")
-    assert "/shared" in task["file_mounts"]
+    assert list(task["volumes"]) == ["/shared"]  # a bucket has no atomic rename
+    assert "file_mounts" not in task
 
 
 def test_the_cluster_of_ray_asks_for_a_token_and_has_no_dashboard() -> None:

@@ -1,4 +1,4 @@
-"""Workers that SLURM starts, with a scheduler of our own in front of the path: it runs each task as a process."""
+"""What SLURM is asked for, with an `sbatch` of our own on the path, which keeps the scripts and runs none."""
 
 import os
 import re

@@ -35,7 +35,7 @@ def check_output(output: Path, sources: Iterable[str]) -> None:
     if not os.access(folder, os.W_OK):
         raise UserError(f"--output {output}: the folder {folder} cannot be written to; name a file in another folder")
     for source in sources:
-        with contextlib.suppress(OSError):  # patterns are no files
+        with contextlib.suppress(OSError):  # of a pattern
             if source != STANDARD_INPUT and output.samefile(source):
                 raise UserError(f"--output {output}: the texts would replace the documents; name another file")
 

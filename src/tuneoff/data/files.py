@@ -36,7 +36,7 @@ def has_data_suffix(name: str) -> bool:
 def expanded(name: str) -> list[str]:
     """The files that match a pattern such as `data/*.jsonl`, in alphabetical order, or the one file itself.
 
-    Raises `UserError` if no file matches, and for what is no pattern.
+    Raises `UserError` if no file matches, and for a pattern that cannot be read.
     """
     if not glob.has_magic(name) or local_path(name).exists():
         return [name]

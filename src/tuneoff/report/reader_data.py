@@ -50,7 +50,7 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
     primary = summary.primary_metric if summary.primary_metric in metrics else next(iter(metrics), "")
     records = {run.name: run.record for run in study.runs}
 
-    def content_of(part: _Part) -> dict[str, Any]:
+    def content_of(part: _ShownPart) -> dict[str, Any]:
         shown = part.documents
         listed = []
         for system in systems:
@@ -93,7 +93,7 @@ def reader_data(summary: Summary, study: StoredStudy, styles: MethodStyles) -> R
 
 
 @dataclass(frozen=True)
-class _Part:
+class _ShownPart:
     """What of a study the page shows: documents, the number of seeds, and characters of a text (None: all)."""
 
     documents: Sequence[Document]
@@ -184,12 +184,12 @@ def _what_fits(
     primary: str,
     *,
     readable: bool,
-) -> _Part:
+) -> _ShownPart:
     """What fits, by the sizes of all documents, and by those of some outputs of each system's first run."""
     number = len(documents)
     most = max((system.count for system in systems), default=1)
     if not documents:  # a folder of records alone
-        return _Part(documents, most, None)
+        return _ShownPart(documents, most, None)
     measured = _evenly(documents, _MEASURED_DOCUMENTS)
     first_runs = [system.predictions(0) for system in systems] if readable else []
     means = _size([_rounded(system.means(measured, primary), primary) for system in systems]) / len(measured)
@@ -206,7 +206,7 @@ def _what_fits(
     length, bytes_of = None, sizes(None)
     for shorter in _LENGTHS:
         if number * bytes_of[most] <= MOST_BYTES:
-            return _Part(documents, most, length)
+            return _ShownPart(documents, most, length)
         if (found := sizes(shorter)) != bytes_of:  # some text is longer
             length, bytes_of = shorter, found
     seeds = most
@@ -216,12 +216,12 @@ def _what_fits(
         and min(number, _WANTED_DOCUMENTS) * bytes_of[seeds] > MOST_BYTES
     ):
         seeds -= 1
-    return _Part(_evenly(documents, max(1, int(MOST_BYTES / bytes_of[seeds]))), seeds, length)
+    return _ShownPart(_evenly(documents, max(1, int(MOST_BYTES / bytes_of[seeds]))), seeds, length)
 
 
 def _made_to_fit(
-    part: _Part, documents: Sequence[Document], content_of: Callable[[_Part], dict[str, Any]]
-) -> tuple[_Part, dict[str, Any]]:
+    part: _ShownPart, documents: Sequence[Document], content_of: Callable[[_ShownPart], dict[str, Any]]
+) -> tuple[_ShownPart, dict[str, Any]]:
     """The content for `part`. If it is larger than estimated: with shorter texts, and then with fewer documents."""
     content = content_of(part)
     while (size := _size(content)) > MOST_BYTES and len(part.documents) > 1:
