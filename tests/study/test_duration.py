@@ -30,9 +30,20 @@ def test_the_estimate_counts_every_run() -> None:
     # 100 steps of 4 s, 150 validation examples once, 300 test examples
     expected = 2 * (2 + 100 * 4 + 150 * 0.1 + 300 * 0.5)
     assert estimate(study, SIZES, SPEEDS) == pytest.approx(expected)
-    # Two at a time, and then the timing run: 30 steps, 32 texts read and written.
+    # Two at a time, and then the timing run: 30 steps, 32 texts read and written. One seed waits for the one before.
     timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
-    assert estimate(study, SIZES, SPEEDS, processes=2) == pytest.approx(expected / 2 + timing)
+    assert estimate(study, SIZES, SPEEDS, processes=2) == pytest.approx(expected + timing)
+
+
+def test_concurrent_runs_wait_for_the_longest_of_their_seed() -> None:
+    """By hand: five methods whose runs take 2 + checks + texts + 0, 0, 300, 400 and 500 s of steps."""
+    study = STUDY.model_copy(update={"trials": 0, "fractions": (1.0,), "train": TrainSpec(epochs=1)})
+    runs = [2 + steps + 150 * 0.1 + 300 * 0.5 for steps in (0, 0, 300, 400, 500)]
+    timing = sum(2 + 32 * (0.1 + 0.5) + 30 * rate for rate in (0, 0, 3, 4, 5))
+    eight, two = (estimate(study, SIZES, SPEEDS, processes=many) - timing for many in (8, 2))
+    seeded = runs[1:]  # zero-shot has one run
+    assert eight == pytest.approx(3 * max(runs))
+    assert two == pytest.approx(sum(runs) / 2 + 2 * sum(seeded) / 2)
 
 
 def test_trials_are_estimated_as_if_none_was_pruned() -> None:
@@ -54,7 +65,7 @@ def test_trials_are_estimated_as_if_none_was_pruned() -> None:
     trial, final = 2 + 100 * 4 + 3 * 150 * 0.1, 2 + 100 * 4 + 150 * 0.1 + 300 * 0.5
     timing = 2 + 30 * 4 + 32 * (0.1 + 0.5)
     assert one == pytest.approx(3 * trial + final)
-    assert three == pytest.approx(3 * trial + final / 3 + timing)
+    assert three == pytest.approx(3 * trial + final + timing)
 
 
 def test_only_the_documents_that_are_scored_are_written() -> None:

@@ -1,6 +1,6 @@
 """How long a study takes, from the sizes of its data and the measured speed of each method. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,8 +73,11 @@ NOTHING_DONE = DoneRuns()
 def estimate(
     study: StudySpec, sizes: DataSizes, speeds: Speeds, processes: int = 1, done: DoneRuns = NOTHING_DONE
 ) -> float:
-    """Seconds that what is not done of `study` takes if no trial is pruned."""
-    total = 0.0
+    """Seconds that what is not done of `study` takes if no trial is pruned.
+
+    Concurrent runs are carried out in batches, and the next one waits for the longest run of each.
+    """
+    batches: dict[tuple[object, ...], list[float]] = {}
     sequential: list[float] = []  # one trial of each search with pruning
     rounds = 0
     for model in study.models:
@@ -85,10 +88,23 @@ def estimate(
                 sequential.append(seconds)
                 rounds = max(rounds, left)
             else:
-                total += left * seconds
+                for key in _batches_of(runs, left):
+                    batches.setdefault(key, []).append(seconds)
     # A round of trials with pruning waits for its longest.
     searches = max([sum(sequential) / processes, *sequential]) * rounds if sequential else 0.0
-    return searches + total / processes + (_timing(study, sizes, speeds) if processes > 1 else 0.0)
+    total = sum(max(sum(batch) / processes, *batch) for batch in batches.values())
+    return searches + total + (_timing(study, sizes, speeds) if processes > 1 else 0.0)
+
+
+def _batches_of(runs: RunGroup, left: int) -> Iterator[tuple[object, ...]]:
+    """The batch of each run of a group that is left: `BudgetKeeper.next_batch` and the search make the same."""
+    for number in range(left):
+        if runs.role == "final":
+            yield "final", runs.fraction, number  # one seed of every method
+        elif runs.writes_validation:
+            yield ("second looks",)
+        else:
+            yield ("trials",) if number else ("refinements",)
 
 
 def _is_pruned(study: StudySpec, runs: RunGroup) -> bool:
