@@ -1,5 +1,6 @@
 """Budgets: what is planned fits, what is reduced is reported, and a plan that was made is kept."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -95,6 +96,18 @@ def test_pruning_ends_with_the_search() -> None:
     plan = budget.fit(of(halving=True), SIZES, SPEEDS, 1.0)
     assert (plan.study.trials, plan.study.halving) == (0, False)
     StudySpec.model_validate(plan.study.model_dump())
+
+
+def test_trials_that_a_limit_leaves_too_few_steps_are_not_pruned() -> None:
+    """Otherwise the study would be refused, because of what the limit has left of it."""
+    asked = ASKED.model_copy(update={"halving": True, "trials": 2})
+    for steps, prunes in ((8, False), (9, True)):
+        size = dataclasses.replace(allocation.size_of(asked, SIZES), steps=steps)
+        found = allocation.resized(asked, size, SIZES)
+        assert found.halving == prunes
+        stored = budget.with_settings_of(found, asked)
+        assert stored.halving == prunes
+        assert ("no trial is pruned: each has too few steps" in budget.reductions(asked, found, SIZES)) != prunes
 
 
 def test_equal_time_is_equal() -> None:

@@ -25,6 +25,7 @@ from tuneoff.metrics import METRICS
 from tuneoff.spec import StudySpec
 from tuneoff.stats.power import VarianceComponents, planned_difference
 from tuneoff.study.duration import DataSizes, steps_of
+from tuneoff.study.search import can_prune
 
 FLOOR_DOCUMENTS, FLOOR_STEPS = 30, 50
 _ENOUGH_SEEDS = 3
@@ -105,7 +106,8 @@ def resized(study: StudySpec, size: Size, sizes: DataSizes) -> StudySpec:
         else:
             change["train"] = study.train.model_copy(update={"max_steps": size.steps, "min_steps": None})
             change["step_floor"] = min(study.step_floor, size.steps)
-    return study.model_copy(update=change)
+    found = study.model_copy(update=change)
+    return found.model_copy(update={"halving": found.halving and can_prune(found)})
 
 
 def floor_of(study: StudySpec, sizes: DataSizes) -> Size:

@@ -13,6 +13,7 @@ from tuneoff.spec import StudySpec, json_hash
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.study.allocation import allocate, floor_of, resized, size_of, smallest_difference
 from tuneoff.study.duration import DataSizes, Speeds, estimate, steps_of
+from tuneoff.study.search import can_prune
 
 HOUR = 3600.0
 VALIDATION = "validation documents "  # begins the sentence on them
@@ -128,6 +129,8 @@ def reductions(asked: StudySpec, study: StudySpec, sizes: DataSizes) -> Iterator
     if study.trials < asked.trials:
         rest = "(and a refinement trial)" if study.trials else "(every method keeps its default setting)"
         yield f"trials {asked.trials} -> {study.trials} {rest}"
+    if asked.halving and study.trials and not study.halving:
+        yield "no trial is pruned: each has too few steps"
     if study.fractions != asked.fractions:
         listed = (", ".join(f"{fraction:g}" for fraction in one.fractions) for one in (asked, study))
         yield f"fractions of the data {' -> '.join(listed)}"
@@ -201,7 +204,8 @@ def _with_settings(study: StudySpec, settings: ReducedSettings) -> StudySpec:
     }
     own["halving"] = study.halving and settings.trials > 0
     own["choose_by"] = study.choose_by if settings.trials > 0 else "loss"
-    return study.model_copy(update={**own, "data": data, "train": train})
+    found = study.model_copy(update={**own, "data": data, "train": train})
+    return found.model_copy(update={"halving": found.halving and can_prune(found)})
 
 
 def _request(study: StudySpec, seconds: float | None, equal: Effort) -> str:

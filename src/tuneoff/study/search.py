@@ -26,7 +26,7 @@ from tuneoff.errors import UserError
 from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import PruningSavings
-from tuneoff.spec import CutAbove
+from tuneoff.spec import CutAbove, StudySpec
 from tuneoff.spec.run import Scalar
 from tuneoff.spec.task import Task
 
@@ -190,6 +190,12 @@ def is_on_edge(method: str, name: str, tried: Sequence[Trial], chosen: Scalar) -
     if len(values) < 3:
         return False  # of two values, both are on the edge
     return _number(chosen) in (min(values), max(values))
+
+
+def can_prune(study: StudySpec) -> bool:
+    """Whether trials of a limited number of steps have one at which they may be pruned; also true without a limit."""
+    most = max(study.steps.values(), default=study.train.max_steps)
+    return most is None or bool(rungs(most, study.train.warmup))
 
 
 def rungs(steps: int, warmup: float) -> tuple[int, ...]:
