@@ -51,5 +51,5 @@ def test_the_page_folds_what_does_not_change_the_conclusion(fake_study: Callable
     assert "runs differ in arithmetic" in page.sections["check-1"]
     assert "Overfitting: lora-s0, lora-s1, lora-s2, lora-s3 and 9 others" in page.sections["results-title"]
     text = (study / "report.html").read_text(encoding="utf-8")
-    assert text.index("<details><summary>Overfitting") < text.index("<span>rose</span>")
+    assert text.index("<details data-print><summary>Overfitting") < text.index("<span>rose</span>")
     assert read_summary(study).diagnostics[-1].message in text

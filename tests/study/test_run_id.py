@@ -37,7 +37,8 @@ def test_names_and_paths_do_not() -> None:
 def id_of(instruction: str, wording: str = "{instruction}") -> str:
     method = MethodSpec(name="zero_shot", hyperparameters={"wording": wording})
     prompt = PromptSpec(instruction=instruction, cue="Summary:")
-    return run_id_of(SPEC.model_copy(update={"prompt": prompt, "method": method}), "m", "d")
+    spec = SPEC.model_copy(update={"prompt": prompt, "method": method})
+    return run_id_of(spec, "m", "d", numerics=8)  # the version that these ids are of
 
 
 def test_ids_of_earlier_runs_stay() -> None:

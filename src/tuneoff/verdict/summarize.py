@@ -37,6 +37,7 @@ def summarize(study: StoredStudy) -> Summary:
     finals = [run for run in study.runs if run.record.spec.role == "final"]
     machines = (run.record.provenance.machine for run in runs)
     finished = [record.finished_at for record in study.records if record.finished_at is not None]
+    compared = {one.scores.block: _Compared.of(one) for one in judged}
     return Summary(
         name=study.name,
         created_at=max(finished or [record.started_at for record in study.records], default=""),
@@ -45,7 +46,7 @@ def summarize(study: StoredStudy) -> Summary:
         signature=runs[0].record.signature if runs else None,
         machine=next((machine for machine in machines if machine is not None), Machine()),
         data=study.data,
-        rows=(*_method_rows(study, runs, judged, timing), *_other_rows(study, judged)),
+        rows=(*_method_rows(study, runs, judged, compared, timing), *_other_rows(study, compared)),
         verdicts=tuple(one.verdict for one in judged),
         winner=choose_model(judged, study.runs),
         no_winner=why_no_model(judged),
@@ -83,10 +84,10 @@ def _method_rows(
     study: StoredStudy,
     runs: Sequence[StoredRun],
     judged: Sequence[JudgedModel],
+    compared: "Mapping[str | None, _Compared | None]",
     timing: Mapping[ModelMethod, Record],
 ) -> Iterator[ComparisonRow]:
     by_block = {one.scores.block: one for one in judged}
-    compared = {one.scores.block: _Compared.of(one) for one in judged}
     for model, of_model in sorted(grouped(runs, lambda run: run.record.spec.model.name).items()):
         one = by_block.get(model) or by_block[None]
         what = compared[one.scores.block]
@@ -155,9 +156,9 @@ def _concurrency_note(runs: Sequence[StoredRun], timing: Mapping[ModelMethod, Re
         yield f"time, energy and training speed were measured with {most} concurrent runs"
 
 
-def _other_rows(study: StoredStudy, judged: Sequence[JudgedModel]) -> Iterator[ComparisonRow]:
-    compared = [what for one in judged if (what := _Compared.of(one)) is not None]
-    documents = compared[0].documents if len(compared) == 1 else None
+def _other_rows(study: StoredStudy, compared: Mapping[str | None, _Compared | None]) -> Iterator[ComparisonRow]:
+    of_models = [what for what in compared.values() if what is not None]
+    documents = of_models[0].documents if len(of_models) == 1 else None
     baselines = {name: rows for name, rows in study.baselines.items() if name in EXTRACTIVE_ROWS}
     kinds: tuple[tuple[RowKind, Mapping[str, Sequence[Prediction]]], ...] = (
         ("extractive", baselines),
