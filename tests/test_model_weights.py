@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tuneoff import model_weights, models
 from tuneoff.errors import UserError
@@ -158,22 +159,24 @@ def test_starter_is_dequantized_once() -> None:
     assert config["model_type"] == "llama"
 
 
-@pytest.mark.real
-@pytest.mark.skipif(
-    models.starter_file() is None and "CI" not in os.environ, reason="the starter model is not installed"
-)
 def test_what_lies_beside_a_gguf_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tokenizer of another model would be taken in place of the file's own, and an adapter would be applied."""
-    starter = models.starter_file()
-    assert starter is not None
-    (tmp_path / "downloads").mkdir()
-    gguf = tmp_path / "downloads" / starter.name
-    gguf.symlink_to(starter)
-    (tmp_path / "downloads" / "tokenizer.json").write_text("{}")
-    (tmp_path / "downloads" / "adapter_config.json").write_text('{"base_model_name_or_path": "nowhere"}')
-    monkeypatch.setattr(model_weights, "cache_folder", lambda: tmp_path / "cache")
-    folder = dequantize_gguf(gguf)
-    monkeypatch.undo()
-    expected = dequantize_gguf(starter)
-    for name in ("tokenizer.json", "config.json"):
-        assert (folder / name).read_bytes() == (expected / name).read_bytes()
+    downloads, written = tmp_path / "downloads", tmp_path / "written"
+    for folder in (downloads, written):
+        folder.mkdir()
+    for name in ("model.gguf", "tokenizer.json", "adapter_config.json"):
+        (downloads / name).write_text(name)
+    seen: list[list[str]] = []
+
+    def read(folder: str, *, gguf_file: str, **_settings: object) -> None:
+        assert (Path(folder) / gguf_file).read_text() == "model.gguf"
+        seen.append(sorted(path.name for path in Path(folder).iterdir()))
+        if len(seen) == 2:
+            raise ValueError("enough")
+
+    for kind in (AutoTokenizer, AutoModelForCausalLM):
+        monkeypatch.setattr(kind, "from_pretrained", read)
+    with pytest.raises(UserError, match="enough"):
+        model_weights._convert_gguf(downloads / "model.gguf", "llama", written)
+    assert seen == [["model.gguf"]] * 2
+    assert not list(written.iterdir())

@@ -1,6 +1,7 @@
 """Flags: one spelling for many, clear words for the wrong ones, help for each command."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,20 @@ def test_only_what_was_typed_overrides() -> None:
     assert overrides_of(values) == [(("halving",), False, "--halving"), (("train", "epochs"), 2.0, "--epochs")]
 
 
-@pytest.mark.parametrize("typed", [["--halving", "false"], ["--no-halving"], ["--halving=False"]])
 def test_a_switch_of_a_study_file_can_be_switched_off(
-    typed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = tmp_path / "study.toml"
-    study.write_text('methods = ["lora"]\ntrials = 6\nhalving = true\n[data]\nsource = "starter"\n')
-    command = ["compare", str(study), "--dry-run", f"--output={tmp_path / 'out'}"]
-    assert main(command) == 0
-    assert "a bad one is pruned" in capsys.readouterr().out
-    assert main([*command, *typed]) == 0
-    assert "a bad one is pruned" not in capsys.readouterr().out
+    study.write_text('methods = ["zero_shot", "lora"]\nuntil_settled = true\n')
+    command = ["compare", str(study), *tiny, "--dry-run", "--json", f"--output={tmp_path / 'out'}"]
+    for typed, looks in (
+        ([], [3, 4, 5, 6]),
+        (["--until-settled", "false"], []),
+        (["--no-until-settled"], []),
+        (["--until-settled=True"], [3, 4, 5, 6]),
+    ):
+        assert main([*command, *typed]) == 0
+        assert json.loads(capsys.readouterr().out)["looks"] == looks
 
 
 @pytest.mark.parametrize("command", COMMANDS)
