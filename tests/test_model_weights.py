@@ -159,8 +159,17 @@ def test_starter_is_dequantized_once() -> None:
     assert config["model_type"] == "llama"
 
 
-def test_what_lies_beside_a_gguf_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_what_lies_beside_a_gguf_file_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
     """The tokenizer of another model would be taken in place of the file's own, and an adapter would be applied."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("a required privilege is not held")
+
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", refuse)
     downloads, written = tmp_path / "downloads", tmp_path / "written"
     for folder in (downloads, written):
         folder.mkdir()

@@ -74,8 +74,7 @@ def _try(folder: Path, key: str) -> None:
 
     def work() -> bytes:
         with contextlib.suppress(Exception):  # this process says what is wrong
-            triggers = _triggers(folder) if (folder / "tokenizer.json").is_file() else ""
-            AutoTokenizer.from_pretrained(folder)(_TRIED_TEXT + triggers)
+            AutoTokenizer.from_pretrained(folder)(_TRIED_TEXT + _triggers(folder))
         return b""
 
     try:
@@ -87,8 +86,11 @@ def _try(folder: Path, key: str) -> None:
 
 def _triggers(folder: Path) -> str:
     """What rules of `tokenizer.json` look for, where it is written out: each may make a text much longer."""
-    rules = json.loads((folder / "tokenizer.json").read_bytes())
-    waiting: list[object] = [rules.get("normalizer"), rules.get("pre_tokenizer")]
+    try:
+        rules = json.loads((folder / "tokenizer.json").read_bytes())
+        waiting: list[object] = [rules.get("normalizer"), rules.get("pre_tokenizer")]
+    except (OSError, ValueError, RecursionError, AttributeError):  # none, or one that no tokenizer is made from
+        return ""
     found: list[str] = []
     while waiting:
         one = waiting.pop()

@@ -209,7 +209,11 @@ def _convert_gguf(gguf: Path, architecture: str, folder: Path) -> None:
         contextlib.redirect_stderr(io.StringIO()),
         tempfile.TemporaryDirectory(dir=folder, prefix=".alone-") as alone,
     ):
-        (Path(alone) / gguf.name).symlink_to(gguf.absolute())
+        link = Path(alone) / gguf.name
+        try:
+            link.symlink_to(gguf.absolute())
+        except OSError:  # Windows asks for a right, and some file systems have no links
+            shutil.copyfile(gguf, link)
         try:
             tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
             model = AutoModelForCausalLM.from_pretrained(alone, gguf_file=gguf.name, dtype=torch.float32)
