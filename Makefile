@@ -50,7 +50,7 @@ clean:  ## remove generated files; studies in runs/ stay
 
 # What a comparison needs. Bytecode is compiled only for modules that are imported here, which saves a minute. The
 # starter packages' dependencies belong to other programs, so they are not installed.
-$(VENV)/run.stamp: pyproject.toml constraints.txt Makefile src/tuneoff/engine/kernels/fused.c src/tuneoff/engine/kernels/matrix_units.c
+$(VENV)/run.stamp: pyproject.toml constraints.txt Makefile $(wildcard src/tuneoff/engine/kernels/*.c src/tuneoff/engine/kernels/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing tuneoff and what it needs into $(VENV); this takes a minute or two"
 	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[tune]'

@@ -15,7 +15,7 @@ FOUND: dict[str, Any] = {
     "threads": 3,
     "precision": {"chosen": "float32", "gemm_flops_per_second": {"float32": 4e10}},
     "kernels": False,
-    "matrix_units": False,
+    "layers": {},
     "sensors": [
         {"name": "memory", "reading": {"value": 2 * 2**20, "unit": "B", "source": "proc", "reason": None}},
         {"name": "energy", "reading": {"value": None, "unit": "J", "source": None, "reason": "no counter"}},
@@ -55,6 +55,7 @@ def test_kernels_are_reported_only_for_a_cpu() -> None:
     assert "kernels" not in as_text({**FOUND, "device": "cuda"})
 
 
-def test_matrix_units_are_named() -> None:
-    assert "matrix units" in as_text({**FOUND, "kernels": True, "matrix_units": True})
+def test_units_of_layers_are_named() -> None:
+    layers = {"float32": None, "bfloat16": "matrix units"}
+    assert "whole layers in bfloat16 by matrix units" in as_text({**FOUND, "kernels": True, "layers": layers})
     assert "matrix units" not in as_text(FOUND)

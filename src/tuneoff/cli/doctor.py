@@ -19,7 +19,7 @@ def examine() -> dict[str, Any]:
     """Versions, machine, precision, sensors, starter model and data. Loads torch to measure the precision."""
     import torch
 
-    from tuneoff.engine.kernels import fused, matrix_units
+    from tuneoff.engine.kernels import fused, packed_layers
     from tuneoff.engine.precision import choose_dtype, gemm_rate, pick_device
 
     device = pick_device()
@@ -34,7 +34,7 @@ def examine() -> dict[str, Any]:
             "gemm_flops_per_second": rates,
         },
         "kernels": fused.are_available(device),
-        "matrix_units": device.type == "cpu" and matrix_units.are_usable(),
+        "layers": {name: packed_layers.units(getattr(torch, name)) for name in rates} if device.type == "cpu" else {},
         "sensors": [sensor.model_dump(mode="json") for sensor in profiling.read_sensors()],
         "starter": {
             "model": {"present": models.starter_file() is not None, "install": starter_packages.INSTALL},
@@ -68,7 +68,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"precision  {precision['chosen']} ({rates} in a small matrix product)",
     ]
     if found["device"] == "cpu":
-        units = ", and matrix units for layers in bf16" if found["matrix_units"] else ""
+        units = "".join(f", whole layers in {name} by {unit}" for name, unit in found["layers"].items() if unit)
         lines.append(f"kernels    {_KERNELS[found['kernels']]}{units}")
     for sensor in found["sensors"]:
         lines.append(f"sensor     {sensor['name']}: {_reading(sensor['reading'])}")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from tuneoff import stopping
-from tuneoff.engine.kernels.matrix_units import check_packed_weights
+from tuneoff.engine.kernels.packed_layers import check_packed_weights
 from tuneoff.engine.loss import KeyValuePrefix, VirtualTokenModel, dtype_of, forward_accepts
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.parallel import ParallelWorkers

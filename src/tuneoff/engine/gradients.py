@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tuneoff import stopping
 from tuneoff.engine.batching import row_length, split_micro_batches
-from tuneoff.engine.kernels.matrix_units import check_packed_weights
+from tuneoff.engine.kernels.packed_layers import check_packed_weights
 from tuneoff.engine.loss import (
     VirtualTokenModel,
     collate,

@@ -245,11 +245,18 @@ class Prefiller:
 
 def has_plain_kv_cache(model: nn.Module) -> bool:
     """Whether `model` takes position ids, and every layer keeps all keys and values, in order, as they are."""
-    return (
-        forward_accepts(model, "position_ids")
-        and not changes_frequencies(model)
-        and all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
-    )
+    return why_no_plain_kv_cache(model) is None
+
+
+def why_no_plain_kv_cache(model: nn.Module) -> str | None:
+    """What a model lacks, in words that follow its name; None if it has a plain KV cache."""
+    if not forward_accepts(model, "position_ids"):
+        return "takes no position ids"
+    if changes_frequencies(model):
+        return "has rotary frequencies that depend on the length of the text (longrope, dynamic NTK)"
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return "does not keep all keys and values of every layer (sliding windows, say)"
+    return None
 
 
 def changes_frequencies(model: nn.Module) -> bool:

@@ -26,7 +26,7 @@ from tuneoff.engine.batching import (
 from tuneoff.engine.checkpoint import Checkpoints, UnfitState, check_same_tensors
 from tuneoff.engine.frozen_trunk import FrozenTrunk, make_frozen_trunk
 from tuneoff.engine.gradients import ComputedBefore, GradientAccumulator, batch_loss
-from tuneoff.engine.kernels.matrix_units import check_packed_weights
+from tuneoff.engine.kernels.packed_layers import check_packed_weights
 from tuneoff.engine.loss import VirtualTokenModel, count_virtual_tokens, dtype_of
 from tuneoff.engine.memory import retry_smaller
 from tuneoff.engine.optimizer import MasterAdamW, learning_rate_at

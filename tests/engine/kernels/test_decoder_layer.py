@@ -8,12 +8,13 @@ import torch
 from peft import LNTuningConfig, LoraConfig, get_peft_model
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from tuneoff.engine.kernels import decoder_layer, low_rank, matrix_units, use_fast_paths
+from support.kernel_format import Format, rounding
+from tuneoff.engine.kernels import decoder_layer, low_rank, packed_layers, use_fast_paths
 from tuneoff.engine.kernels.decoder_layer import use_whole_layers
 from tuneoff.engine.kernels.low_rank import fuse_lora_layers
 from tuneoff.engine.kv_cache import preallocated_cache
 
-needs_units = pytest.mark.skipif(not matrix_units.are_usable(), reason="this processor has no matrix units")
+needs_units = pytest.mark.usefixtures("product_units")
 CPU = torch.device("cpu")
 IDS = torch.randint(3, 60, (3, 40), generator=torch.Generator().manual_seed(0))
 
@@ -38,14 +39,19 @@ def with_lora(model: LlamaForCausalLM, dropout: float):
 def results(model, forward) -> dict[str, torch.Tensor]:
     """The logits, and the gradients of all that trains."""
     logits = forward(model)
-    logits.float().square().mean().backward()
+    logits.double().square().mean().backward()
     return {"logits": logits.detach()} | {
         name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
     }
 
 
+def finer() -> torch.dtype:
+    """A format with smaller errors than that of the test."""
+    return torch.float32 if Format.dtype == torch.bfloat16 else torch.float64
+
+
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one.float() - other.float()).norm() / other.float().norm())
+    return float((one.double() - other.double()).norm() / other.double().norm())
 
 
 def factors_of_bits(pool, like):
@@ -73,14 +79,14 @@ def pass_after_a_prefix(model):
 @pytest.mark.parametrize("forward", [plain_pass, pass_after_a_prefix])
 @pytest.mark.parametrize("kind", ["full", "embeddings", "lora", "lora with dropout"])
 def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.MonkeyPatch, forward, kind: str) -> None:
-    """Errors against fp32 are at most a half larger than those of the modules in bf16, plus a rounding."""
+    """Errors against a finer format are at most a half larger than those of the modules, plus a rounding."""
 
     monkeypatch.setattr(low_rank.DropoutPool, "mask", factors_of_bits)
 
     def made(dtype: torch.dtype, *, whole: bool):
         with monkeypatch.context() as patch:
             if not whole:
-                patch.setattr(matrix_units, "_compiled_kernels", dict)
+                patch.setattr(packed_layers, "_compiled_kernels", dict)
             model = llama(dtype)
             model.requires_grad_(kind == "full")
             use_fast_paths(model, CPU)
@@ -95,18 +101,18 @@ def test_outputs_and_all_gradients_are_as_exact_as_without(monkeypatch: pytest.M
             return results(adapted, forward)
 
     exact, modules, whole = (
-        made(torch.float32, whole=False),
-        made(torch.bfloat16, whole=False),
-        made(torch.bfloat16, whole=True),
+        made(finer(), whole=False),
+        made(Format.dtype, whole=False),
+        made(Format.dtype, whole=True),
     )
     assert exact.keys() == modules.keys() == whole.keys()
     for name, value in exact.items():
-        assert distance(whole[name], value) <= 1.5 * distance(modules[name], value) + 2**-8, name
+        assert distance(whole[name], value) <= 1.5 * distance(modules[name], value) + rounding(2**-8, 1e-5), name
 
 
 @needs_units
 def test_a_cache_holds_what_the_modules_put_there() -> None:
-    model, usual = llama(torch.bfloat16), llama(torch.bfloat16)
+    model, usual = llama(Format.dtype), llama(Format.dtype)
     use_fast_paths(model, CPU)
     assert all("forward" in layer.__dict__ for layer in model.model.layers)
     caches = DynamicCache(config=model.config), DynamicCache(config=model.config)
@@ -116,13 +122,13 @@ def test_a_cache_holds_what_the_modules_put_there() -> None:
             one(IDS[:, 20:], past_key_values=cache)
     for mine, theirs in zip(caches[0].layers, caches[1].layers, strict=True):
         assert mine.keys.shape == theirs.keys.shape == (3, 2, 40, 32)
-        assert distance(mine.keys, theirs.keys) < 0.02
-        assert distance(mine.values, theirs.values) < 0.02
+        assert distance(mine.keys, theirs.keys) < rounding(0.02, 1e-5)
+        assert distance(mine.values, theirs.values) < rounding(0.02, 1e-5)
 
 
 @needs_units
 @pytest.mark.parametrize(
-    "reason", ["padding on the left", "one new token", "other widths", "fp32", "attention dropout"]
+    "reason", ["padding on the left", "one new token", "other widths", "another format", "attention dropout"]
 )
 def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
     monkeypatch: pytest.MonkeyPatch, reason: str
@@ -133,7 +139,7 @@ def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
         sizes["intermediate_size"] = 80
     if reason == "attention dropout":
         sizes["attention_dropout"] = 0.5
-    dtype = torch.float32 if reason == "fp32" else torch.bfloat16
+    dtype = torch.float64 if reason == "another format" else Format.dtype
     found = []
     for whole in (True, False):
         model = llama(dtype, **sizes).train(reason == "attention dropout")
@@ -141,7 +147,7 @@ def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
         if not whole:
             for module in model.model.layers:
                 module.__dict__.pop("forward", None)
-        elif reason != "fp32":
+        elif reason != "another format":
             assert all("forward" in module.__dict__ for module in model.model.layers)
         torch.manual_seed(2)
         with torch.no_grad():
@@ -158,17 +164,17 @@ def test_a_layer_that_the_kernels_do_not_support_takes_its_own_path(
 @pytest.mark.parametrize("kind", ["base", "lora"])
 def test_new_tokens_after_prompts_that_are_padded(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Logits of six new tokens for rows of several lengths, as exact as those of the modules."""
-    logits, calls, attended_new = {}, [], matrix_units.attended_new
+    logits, calls, attended_new = {}, [], packed_layers.attended_new
 
     def counted(*given):
         calls.append(1)
         return attended_new(*given)
 
-    monkeypatch.setattr(matrix_units, "attended_new", counted)
+    monkeypatch.setattr(packed_layers, "attended_new", counted)
     for name, dtype, whole in (
-        ("exact", torch.float32, False),
-        ("modules", torch.bfloat16, False),
-        ("whole", torch.bfloat16, True),
+        ("exact", finer(), False),
+        ("modules", Format.dtype, False),
+        ("whole", Format.dtype, True),
     ):
         model = llama(dtype).requires_grad_(False)
         if whole:
@@ -184,7 +190,9 @@ def test_new_tokens_after_prompts_that_are_padded(monkeypatch: pytest.MonkeyPatc
                 steps.append(adapted(IDS[:, step : step + 1], past_key_values=cache, **inputs).logits)
         logits[name] = torch.cat(steps, 1)
     assert len(calls) == 6 * 2  # of the whole layers only
-    assert distance(logits["whole"], logits["exact"]) <= 1.5 * distance(logits["modules"], logits["exact"]) + 2**-8
+    assert distance(logits["whole"], logits["exact"]) <= 1.5 * distance(logits["modules"], logits["exact"]) + rounding(
+        2**-8, 1e-5
+    )
 
 
 @needs_units
@@ -203,7 +211,7 @@ def test_masks_that_are_no_padding_on_the_left_are_recognized() -> None:
 @needs_units
 def test_adapters_that_peft_has_merged_are_used() -> None:
     """PEFT changes the numbers of weights that were packed before, and no version counter says so."""
-    model = llama(torch.bfloat16).requires_grad_(False)
+    model = llama(Format.dtype).requires_grad_(False)
     use_fast_paths(model, CPU)
     with torch.inference_mode():
         base = model(IDS).logits
@@ -213,7 +221,7 @@ def test_adapters_that_peft_has_merged_are_used() -> None:
                 parameter.mul_(6)
         beside = adapted(IDS).logits
         merged = adapted.merge_and_unload()
-        matrix_units.check_packed_weights(merged)
+        packed_layers.check_packed_weights(merged)
         inside = merged(IDS).logits
     assert distance(inside, beside) < 0.1 * distance(base, beside)
 
@@ -221,7 +229,7 @@ def test_adapters_that_peft_has_merged_are_used() -> None:
 @needs_units
 def test_only_keys_and_values_of_the_last_layer_may_have_gradients() -> None:
     """As when a prefix is read whose own logits nobody needs."""
-    model, usual = llama(torch.bfloat16), llama(torch.bfloat16)
+    model, usual = llama(Format.dtype), llama(Format.dtype)
     use_fast_paths(model, CPU)
     grads = []
     for one in (model, usual):
@@ -229,12 +237,12 @@ def test_only_keys_and_values_of_the_last_layer_may_have_gradients() -> None:
         one(IDS, past_key_values=cache)
         cache.layers[1].keys.float().square().sum().backward()
         grads.append(one.model.layers[0].mlp.up_proj.weight.grad)
-    assert distance(*grads) < 0.03
+    assert distance(*grads) < rounding(0.03, 1e-5)
 
 
 @needs_units
 def test_norms_with_an_adapter_of_their_own_train() -> None:
-    model = llama(torch.bfloat16)
+    model = llama(Format.dtype)
     use_fast_paths(model, CPU)
     config = LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm"], task_type="CAUSAL_LM")
     with warnings.catch_warnings():

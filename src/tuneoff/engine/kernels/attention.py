@@ -26,7 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
-from tuneoff.engine.kernels import fused, matrix_units
+from tuneoff.engine.kernels import fused, packed_layers
 
 # Its name in transformers.
 CAUSAL = "tuneoff_causal"
@@ -102,7 +102,7 @@ def _attend(
     plain = plain and all(kwargs.get(name) is None for name in _CHANGES_SCORES)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if plain and not dropout:
-        quick = matrix_units.attention(query, key, value, scale)
+        quick = packed_layers.attention(query, key, value, scale)
         if quick is not None:
             return quick, None
     short = key.shape[2] <= _MAX_DENSE_KEYS and key.shape == value.shape and query.shape[3] == key.shape[3]

@@ -1,4 +1,4 @@
-"""A decoder layer of Llama as one autograd function, for processors with matrix units.
+"""A decoder layer of Llama as one autograd function, for processors that multiply bf16 fast.
 
 Where products are fast, most of the time goes to the operations between them: Python, autograd, copies into another
 order of dimensions, and sums that read and write everything once more (docs/lab_log.md). The function calls about
@@ -28,11 +28,11 @@ from transformers.activations import SiLUActivation
 from transformers.cache_utils import DynamicLayer
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
-from tuneoff.engine.kernels import fused, matrix_units
+from tuneoff.engine.kernels import fused, packed_layers
 from tuneoff.engine.kernels.attention import CAUSAL
 from tuneoff.engine.kernels.bytecode import is_same_function
 from tuneoff.engine.kernels.low_rank import projection_of_module
-from tuneoff.engine.kernels.matrix_units import Projection
+from tuneoff.engine.kernels.packed_layers import Projection
 from tuneoff.engine.kv_cache import PreallocatedLayer
 
 
@@ -52,7 +52,7 @@ def use_whole_layers(model: nn.Module, device: torch.device) -> int:
 
 def _head_forward(head: nn.Linear, original: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Replaces `forward` of the head. One that trains takes its own path: it may be the embeddings too."""
-    y = None if head.weight.requires_grad else matrix_units.linear(Projection(head), x.contiguous())
+    y = None if head.weight.requires_grad else packed_layers.linear(Projection(head), x.contiguous())
     return original(x) if y is None else y
 
 
@@ -111,7 +111,7 @@ def _layer(module: Any, x_BTD: Tensor) -> _Layer | None:
         return None
     if attention.config._attn_implementation != CAUSAL or (attention.training and attention.attention_dropout):
         return None
-    if attention.head_dim % matrix_units.BLOCK or attention.scaling <= 0:
+    if attention.head_dim % packed_layers.BLOCK or attention.scaling <= 0:
         return None
     return _Layer(tuple(one for one in projections if one is not None), norms, attention.head_dim, attention.scaling)
 
@@ -153,11 +153,11 @@ def _forward(
     x_BTD = hidden_states.contiguous()
     prefix = _prefix(past_key_values, module.self_attn.layer_idx)
     length = x_BTD.shape[1]
-    fits = prefix is not None and 1 < length <= length + prefix.width <= matrix_units.MAX_KEYS
+    fits = prefix is not None and 1 < length <= length + prefix.width <= packed_layers.MAX_KEYS
     layer = _layer(module, x_BTD) if fits else None
     if layer is not None and prefix is not None:
         keys = length + prefix.width
-        layer = layer if matrix_units.weights_fit(layer.queries_per_key, length, keys, layer.head_width) else None
+        layer = layer if packed_layers.weights_fit(layer.queries_per_key, length, keys, layer.head_width) else None
     tables = None if layer is None else _tables(position_embeddings, x_BTD, layer.head_width)
     if layer is None or prefix is None or tables is None:
         return own_path()
@@ -184,22 +184,22 @@ def _forward_new(
     starts_B = _starts.of(mask, len(x_B1D), keys)
     x = x_B1D.contiguous()
     layer = _layer(module, x)
-    if layer is None or starts_B is None or layer.queries_per_key > matrix_units.MAX_GROUP:
+    if layer is None or starts_B is None or layer.queries_per_key > packed_layers.MAX_GROUP:
         return None
     tables = _tables(position_embeddings, x, layer.head_width)
     if tables is None:
         return None
     q, k, v, o, gate, up, down = layer.projections
     attention_norm, mlp_norm = layer.norms
-    normed = matrix_units.normed(x, attention_norm.weight, attention_norm.variance_epsilon)[0]
+    normed = packed_layers.normed(x, attention_norm.weight, attention_norm.variance_epsilon)[0]
     queries, new_keys, new_values = (_by_head(one.forward(normed)[0], layer.head_width) for one in (q, k, v))
     for new in (queries, new_keys):
         fused.rotated(new, new, tables[0], tables[1], back=False)
     all_keys, all_values = states.update(new_keys, new_values)
-    attended = matrix_units.attended_new(queries[:, :, 0], all_keys, all_values, starts_B, layer.scale)
+    attended = packed_layers.attended_new(queries[:, :, 0], all_keys, all_values, starts_B, layer.scale)
     middle = o.forward(attended.view(len(x), 1, -1), x)[0]
-    normed = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)[0]
-    product = matrix_units.gated(gate.forward(normed)[0], up.forward(normed)[0])
+    normed = packed_layers.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)[0]
+    product = packed_layers.gated(gate.forward(normed)[0], up.forward(normed)[0])
     return down.forward(product, middle)[0]
 
 
@@ -290,19 +290,19 @@ class _WholeLayer(torch.autograd.Function):
             drawn.extend(needed)
             return y
 
-        normed, scales = matrix_units.normed(x_BTD, attention_norm.weight, attention_norm.variance_epsilon)
+        normed, scales = packed_layers.normed(x_BTD, attention_norm.weight, attention_norm.variance_epsilon)
         queries = _by_head(project(q, normed), layer.head_width)
         new_keys, new_values = (_by_head(project(one, normed), layer.head_width) for one in (k, v))
         del normed
         for states in (queries, new_keys):
             fused.rotated(states, states, cosines, sines, back=False)
         keys, values = _joined(prefix_keys, new_keys), _joined(prefix_values, new_values)
-        attended, logs = matrix_units.attended(queries, keys, values, layer.scale)
+        attended, logs = packed_layers.attended(queries, keys, values, layer.scale)
         middle = project(o, _flat(attended), x_BTD)
-        normed, middle_scales = matrix_units.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)
+        normed, middle_scales = packed_layers.normed(middle, mlp_norm.weight, mlp_norm.variance_epsilon)
         gates, ups = project(gate, normed), project(up, normed)
         del normed
-        product = matrix_units.gated(gates, ups)
+        product = packed_layers.gated(gates, ups)
         y = project(down, product, middle)
         ctx.layer = layer
         ctx.has_prefix = prefix_keys is not None
@@ -330,13 +330,13 @@ class _WholeLayer(torch.autograd.Function):
         def normed_for(projections: Sequence[Projection], x: Tensor, norm: Any) -> Tensor:
             if not any(one.trains for one in projections):
                 return x  # only its shape is needed
-            return matrix_units.normed(x, norm.weight, norm.variance_epsilon)[0]
+            return packed_layers.normed(x, norm.weight, norm.variance_epsilon)[0]
 
         # None after a last layer of which only keys and values are used.
         grad_y = torch.zeros_like(x_BTD) if gradients[0] is None else gradients[0].contiguous()
         grad_product = torch.empty_like(gates)
         back(down, grad_y, input_of_down, grad_product)
-        grad_gates, grad_ups = matrix_units.gated_back(grad_product, gates, ups)
+        grad_gates, grad_ups = packed_layers.gated_back(grad_product, gates, ups)
         grad_normed = torch.empty_like(middle)
         normed = normed_for((gate, up), middle, mlp_norm)
         back(gate, grad_gates, normed, grad_normed)
@@ -345,7 +345,7 @@ class _WholeLayer(torch.autograd.Function):
         grad_middle, grad_mlp_norm = _norm_back(grad_y, grad_normed, middle, mlp_norm.weight, middle_scales)
         grad_attended = torch.empty_like(_flat(attended))
         back(o, grad_middle, _flat(attended), grad_attended)
-        grad_queries, grad_keys, grad_values = matrix_units.attended_back(
+        grad_queries, grad_keys, grad_values = packed_layers.attended_back(
             _by_head(grad_attended, layer.head_width), queries, keys, values, attended, logs, layer.scale
         )
         for grad, more in ((grad_keys, gradients[1]), (grad_values, gradients[2])):
@@ -369,7 +369,7 @@ def _norm_back(
     grad_sum: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of x, which is also part of a sum with the gradient `grad_sum`, and of the weight."""
-    grad_x = matrix_units.normed_back(grad_sum, gradient, x, weight_D, scale)
+    grad_x = packed_layers.normed_back(grad_sum, gradient, x, weight_D, scale)
     return grad_x, fused.norm_weight_gradient(gradient, x, weight_D, scale) if weight_D.requires_grad else None
 
 

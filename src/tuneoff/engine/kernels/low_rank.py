@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneoff.engine.kernels import fused, matrix_units
+from tuneoff.engine.kernels import fused, packed_layers
 from tuneoff.engine.parallel import current_attempt, current_micro_batch, current_part
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _lora_forward(layer: Any, peft_forward: Callable[..., Tensor], pool: Dropout
     base = layer.base_layer
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     scale, masks = layer.scaling[name], pool if layer.training else None
-    quick = matrix_units.linear(projection_of(layer, pool), x)
+    quick = packed_layers.linear(projection_of(layer, pool), x)
     if quick is not None:
         return quick
     flat_NI = x.reshape(-1, x.shape[-1])
@@ -162,20 +162,20 @@ def _lora_forward(layer: Any, peft_forward: Callable[..., Tensor], pool: Dropout
     return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
 
 
-def projection_of(layer: Any, pool: DropoutPool | None) -> matrix_units.Projection:
+def projection_of(layer: Any, pool: DropoutPool | None) -> packed_layers.Projection:
     """A plain LoRA layer for the kernels of matrix units. `pool`: its dropout masks, if any."""
     (name,) = layer.active_adapters
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
     if pool is None or not layer.training:
-        return matrix_units.Projection(layer.base_layer, a, b, scale)
-    return matrix_units.Projection(layer.base_layer, a, b, scale / (1 - pool.p), pool.kept)
+        return packed_layers.Projection(layer.base_layer, a, b, scale)
+    return packed_layers.Projection(layer.base_layer, a, b, scale / (1 - pool.p), pool.kept)
 
 
-def projection_of_module(module: nn.Module) -> matrix_units.Projection | None:
+def projection_of_module(module: nn.Module) -> packed_layers.Projection | None:
     """A linear layer, or a plain LoRA layer that `fuse_lora_layers` has replaced; None for all others."""
     forward = module.__dict__.get("forward")
     if type(module) is nn.Linear and forward is None:
-        return matrix_units.Projection(module)
+        return packed_layers.Projection(module)
     if isinstance(forward, functools.partial) and forward.func is _lora_forward:
         layer, _, pool = forward.args
         return None if layer.disable_adapters or layer.merged else projection_of(layer, pool)

@@ -1,9 +1,10 @@
-"""Kernels for the matrix units of x86 processors (AMX), in bf16: linear layers, attention, and what is between them.
+"""Layers in C for x86 processors: linear layers, attention, and what is between them, in bf16 or fp32.
 
-They are in matrix_units.c, which is compiled when tuneoff is installed. The products themselves are as fast as
-oneDNN's. The gain is around them: as separate operations, the thin products of LoRA, its dropout and its sums take most
-of a layer's time (docs/lab_log.md). Weights are packed when they change, for the output and for the gradient of the
-input. Without such a processor, Linux and GCC, layers compute as before.
+They are in bf16.c and fp32.c, which are compiled when tuneoff is installed. Products in bf16 use matrix units (AMX), or
+without them AVX-512's instruction for bf16; in fp32 they use AVX2, where that is as fast as AVX-512 would be. The
+products themselves are about as fast as oneDNN's. The gain is around them: as separate operations, the thin products of
+LoRA, its dropout and its sums take much of a layer's time (docs/lab_log.md). Weights are packed when they change, for
+the output and for the gradient of the input. Without such a processor, Linux and GCC, layers compute as before.
 
 Shapes: N tokens, I input features, O output features, R rank, P rank rounded up to a multiple of 32. In attention: B
 rows, H query heads, K key-value heads, T queries, which are the last of S keys, W width of a head.
@@ -44,12 +45,15 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "norm_back": [_POINTER] * 6 + [_LONG] * 2,
     "weight_gradient": [_POINTER] * 3 + [_LONG] * 3,
 }
-# Version of the functions in matrix_units.c. A library built from another version is not used.
-INTERFACE = 2
+# Version of the functions in bf16.c and fp32.c. A library built from another version is not used.
+INTERFACE = 3
+_LIBRARIES = {torch.bfloat16: "_bf16", torch.float32: "_fp32"}
+# What computes products, from slow to fast, as records name it. The libraries number it in this order, from 1.
+UNITS = {torch.bfloat16: ("AVX-512 bf16", "matrix units"), torch.float32: ("AVX2",)}
 # Widths are multiples of this number.
 BLOCK = 32
-# Packed copies may take an eighth of the memory.
-_MEMORY_DIVISOR = 8
+# Packed copies may take a sixth of the memory: those of SmolLM2-135M in fp32 fit into 8 GB.
+_MEMORY_DIVISOR = 6
 # Largest number of heads that share keys, for new queries: columns of a tile.
 MAX_GROUP = 16
 # Largest number of keys of the attention kernels: they hold a group's weights for all queries.
@@ -59,32 +63,66 @@ _MAX_WEIGHTS = 2**25
 
 
 @functools.cache
-def _compiled_kernels() -> dict[str, Any]:
-    """The functions of the compiled library; empty without a usable library or without matrix units."""
-    found = importlib.util.find_spec("tuneoff.engine.kernels._matrix_units")
+def _library(dtype: torch.dtype) -> Any:
+    """The compiled library; None without one that can be used."""
+    found = importlib.util.find_spec(f"tuneoff.engine.kernels.{_LIBRARIES[dtype]}")
     if found is None or found.origin is None:
-        return {}
+        return None
     try:
         library = ctypes.CDLL(found.origin)
-        if library.matrix_units_interface() != INTERFACE or not library.matrix_units_start():
-            return {}
-        kernels = {name: getattr(library, name) for name in _ARGUMENTS}
+        return library if library.kernels_interface() == INTERFACE else None
     except (OSError, AttributeError):  # compiled for another machine or by an old version
-        return {}
-    for name, function in kernels.items():
-        function.argtypes, function.restype = [*_ARGUMENTS[name], _LONG], _LONG
-    return kernels
+        return None
 
 
-def are_usable() -> bool:
-    """Whether this processor has matrix units that the compiled kernels can use."""
-    return bool(_compiled_kernels())
+@functools.cache
+def started(dtype: torch.dtype) -> int:
+    """The number of the fastest units of this processor, which are used from now on; 0 if the kernels have none."""
+    return 0 if _library(dtype) is None else use_units(dtype, len(UNITS[dtype]))
+
+
+def use_units(dtype: torch.dtype, fastest: int) -> int:
+    """Compute products by the units of this number, or by slower ones if the processor has none; returns the number."""
+    return int(_library(dtype).kernels_start(fastest))
+
+
+@functools.cache
+def _compiled_kernels() -> dict[torch.dtype, dict[str, Any]]:
+    """The functions of the libraries that this processor can run."""
+    found = {}
+    for dtype in _LIBRARIES:
+        if not started(dtype):
+            continue
+        try:
+            kernels = {name: getattr(_library(dtype), name) for name in _ARGUMENTS}
+        except AttributeError:  # compiled by an old version
+            continue
+        for name, function in kernels.items():
+            function.argtypes, function.restype = [*_ARGUMENTS[name], _LONG], _LONG
+        found[dtype] = kernels
+    return found
+
+
+def are_usable(dtype: torch.dtype) -> bool:
+    """Whether this processor can run the kernels for `dtype`."""
+    return dtype in _compiled_kernels()
+
+
+def units(dtype: torch.dtype) -> str | None:
+    """What computes the products, as records name it; None if the kernels are not usable."""
+    return UNITS[dtype][started(dtype) - 1] if are_usable(dtype) else None
+
+
+def _fit_kernels(*tensors: Tensor) -> bool:
+    """Whether there are kernels for tensors of this dtype and device."""
+    dtype = tensors[0].dtype
+    return are_usable(dtype) and all(one.dtype == dtype and one.device.type == "cpu" for one in tensors)
 
 
 def _require(fits: bool, name: str, *tensors: Tensor | None) -> None:
     """Raise `ValueError` unless a kernel may compute with these tensors. It trusts the sizes that it is given."""
     given = [one for one in tensors if one is not None]
-    if fits and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in given):
+    if fits and _fit_kernels(*given):
         return
     listed = ", ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in given)
     raise ValueError(f"{name}: these tensors do not fit the kernel: {listed}")
@@ -95,12 +133,12 @@ def _are_contiguous(*tensors: Tensor | None) -> bool:
 
 
 def _run(name: str, *arguments: Any) -> None:
-    """Run a kernel with the threads of torch.
+    """Run the kernel for the dtype of the first argument, with the threads of torch.
 
     Raises `MemoryError` if there is no memory for what it computes in between.
     """
     plain = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
-    if _compiled_kernels()[name](*plain, torch.get_num_threads()):
+    if _compiled_kernels()[arguments[0].dtype][name](*plain, torch.get_num_threads()):
         raise MemoryError(f"no memory for the kernel {name}")
 
 
@@ -126,7 +164,7 @@ class _Packed:
         found = self._packed.get(kernel)
         if found is None or found[0] != state:
             with torch.inference_mode(False):
-                packed = torch.empty(weight_OI.numel(), dtype=torch.bfloat16)
+                packed = torch.empty(weight_OI.numel(), dtype=weight_OI.dtype)
             _run(kernel, weight_OI, packed, *weight_OI.shape)
             self._packed[kernel] = found = (state, packed)
             self._sum = None if weight_OI.requires_grad else _sum_of_bits(weight_OI)
@@ -149,12 +187,12 @@ _packed_weights: weakref.WeakKeyDictionary[nn.Linear, _Packed] = weakref.WeakKey
 def use_packed_weights(model: nn.Module, device: torch.device, memory: int | None = None) -> int:
     """Let the kernels compute the linear layers of `model`; returns the number of layers.
 
-    0 on other devices than a CPU, without matrix units, and where two packed copies of all weights are more than an
-    eighth of `memory` bytes (by default, of what this process may use): the model and its activations need the rest.
+    0 on other devices than a CPU, on other processors, and where two packed copies of all weights are more than a
+    sixth of `memory` bytes (by default, of what this process may use): the model and its activations need the rest.
     """
-    if device.type != "cpu" or not are_usable():
+    if device.type != "cpu":
         return 0
-    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    layers = [one for one in model.modules() if type(one) is nn.Linear and are_usable(one.weight.dtype)]
     size = 2 * sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     if size > (total_memory() if memory is None else memory) / _MEMORY_DIVISOR:
         return 0
@@ -202,7 +240,7 @@ class Projection:
         tensors = [one for one in (like, weight_OI, bias, *low_rank) if one is not None]
         return (
             self.layer in _packed_weights
-            and all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
+            and _fit_kernels(*tensors)
             and all(one.is_contiguous() for one in tensors)
             and not any(width % BLOCK for width in weight_OI.shape)
             and not (bias is not None and bias.requires_grad)
@@ -314,7 +352,7 @@ def linear(projection: Projection, x: Tensor) -> Tensor | None:
 def normed(x: Tensor, weight_D: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """y = w x / sqrt(mean(x^2) + epsilon), RMSNorm of Zhang and Sennrich 2019, arXiv:1910.07467; and the factor of x.
 
-    Rounded as in Llama. Contiguous bf16 with a width that is a multiple of 32.
+    Rounded as in Llama. Contiguous, with a width that is a multiple of 32.
     """
     fits = weight_D.shape == x.shape[-1:] and not x.shape[-1] % BLOCK and x.numel() > 0
     _require(fits and _are_contiguous(x, weight_D), "norm", x, weight_D)
@@ -337,7 +375,7 @@ def normed_back(residual: Tensor, gradient: Tensor, x: Tensor, weight_D: Tensor,
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up of SwiGLU (Shazeer 2020, arXiv:2002.05202), with silu(x) = x / (1 + e^-x).
 
-    A multiple of 32 numbers in contiguous bf16.
+    A multiple of 32 numbers, contiguous.
     """
     fits = gate.shape == up.shape and not gate.numel() % BLOCK
     _require(fits and _are_contiguous(gate, up), "gate", gate, up)
@@ -432,7 +470,7 @@ class _Attention(torch.autograd.Function):
 
 
 def weights_fit(heads_per_key: int, queries: int, keys: int, width: int) -> bool:
-    """Whether a thread may hold what the gradient of attention needs of one head of keys, as matrix_units.c does."""
+    """Whether a thread may hold what the gradient of attention needs of one head of keys, as bf16.c does."""
     padded_queries, padded_keys = (-(-count // BLOCK) * BLOCK for count in (queries, keys))
     return 4 * heads_per_key * padded_queries * (width + padded_keys) <= _MAX_WEIGHTS
 
@@ -464,8 +502,7 @@ def _strides(*tensors: Tensor) -> Any:
 def attention(q_BHTW: Tensor, k_BKSW: Tensor, v_BKSW: Tensor, scale: float) -> Tensor | None:
     """Causal attention (B, T, H, W) of the last T positions; None if the kernels do not support these tensors."""
     tensors = (q_BHTW, k_BKSW, v_BKSW)
-    are_bf16 = all(one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in tensors)
-    if not are_usable() or not are_bf16 or not supports_attention(*tensors) or scale <= 0:
+    if not _fit_kernels(*tensors) or not supports_attention(*tensors) or scale <= 0:
         return None
     y_BTHW: Tensor = _Attention.apply(q_BHTW, k_BKSW, v_BKSW, scale)  # type: ignore[no-untyped-call]
     return y_BTHW

@@ -1,37 +1,40 @@
-/* Products of bfloat16 matrices on the matrix units of x86 processors (AMX), for linear layers and their gradients.
+/* Products of bfloat16 matrices on x86 processors that multiply them fast, for linear layers and their gradients: by
+ * matrix units (AMX), or without them by AVX-512's instruction for bfloat16.
  *
  * A tile of AMX has 16 rows of 64 bytes. One instruction adds the product of a tile of 16 x 32 numbers and one of
  * 32 x 16 numbers to a tile of 16 x 16 floats. The right factor is read in pairs: row r of its tile holds the numbers of
- * rows 2r and 2r + 1 of the matrix, side by side for each column. A matrix in that order is called packed here:
+ * rows 2r and 2r + 1 of the matrix, side by side for each column. AVX-512 adds the products of one such row and of one
+ * pair of the left factor to 16 floats. A matrix in that order is called packed here:
  *
  *   panel of 32 columns > block of 32 rows > two tiles of 16 columns > 16 rows of pairs.
  *
- * A block of 32 x 32 results is summed in four tiles, in the order of the rows of the right factor, so results do not
- * depend on the number of threads. Sums are in float and are rounded once, to nearest even, when they are stored.
+ * A block of 32 x 32 results is summed in four tiles, or in registers for 8 of its rows, in the order of the rows of the
+ * right factor, so results do not depend on the number of threads. Sums are in float and are rounded once, to nearest
+ * even, when they are stored.
  *
- * All widths are multiples of 32; only the number of tokens is arbitrary. The formulas are in matrix_units.py.
+ * All widths are multiples of 32; only the number of tokens is arbitrary. The formulas are in packed_layers.py.
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Version checked by matrix_units.py. Raise it here and there whenever the name or arguments of a function change. */
-#define INTERFACE 2
+/* Version checked by packed_layers.py. Raise it here and there whenever the name or arguments of a function change. */
+#define INTERFACE 3
 
-long matrix_units_interface(void) { return INTERFACE; }
+long kernels_interface(void) { return INTERFACE; }
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 
 #include <immintrin.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "shared.h"
 
 #define UNITS                                                                                        \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16,fma,f16c"), \
                    optimize("no-tree-loop-distribute-patterns")))
-#define ALIGNED __attribute__((aligned(64)))
 
 typedef uint16_t bfloat16;
 
@@ -39,15 +42,26 @@ enum { BLOCK = 32, PACKED_BLOCK = 1024 };
 /* Bytes of the left factor that should stay in the second-level cache while the right factor passes. */
 enum { LEFT_BYTES = 384 * 1024 };
 
-/* Linux keeps the state of the tiles for a process only after it has asked for it; threads started later inherit it. */
-long matrix_units_start(void) {
-    if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return 0;
-    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw")) return 0;
+/* What `kernels_start` returns. */
+enum { NOTHING, VECTORS, TILES };
+
+/* How products are computed; tiles only where `configure` and `release` are called around them. */
+static int with_tiles;
+
+/* The best that this processor has, but at most `most`. */
+long kernels_start(long most) {
+    with_tiles = 0;
+    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw")) return NOTHING;
+    if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) return NOTHING;
+    if (most < TILES || !__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return VECTORS;
+    /* Linux keeps the state of the tiles for a process only after it has asked for it; later threads inherit it. */
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
-    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    with_tiles = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return with_tiles ? TILES : VECTORS;
 }
 
 UNITS static inline void configure(void) {
+    if (!with_tiles) return;
     struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
@@ -60,64 +74,15 @@ UNITS static inline void configure(void) {
     __asm__ volatile("ldtilecfg %0" : : "m"(tiles) : "memory");
 }
 
-/* `call` in each thread for the items `from` (included) to `to` (excluded). */
-#define FOR_EACH_THREAD(items, threads, call)                                                \
-    do {                                                                                     \
-        _Pragma("omp parallel for num_threads((int)(threads)) schedule(static)")             \
-        for (long part = 0; part < (threads); part++) {                                      \
-            long from = (items) * part / (threads), to = (items) * (part + 1) / (threads);   \
-            call;                                                                            \
-        }                                                                                    \
-    } while (0)
+UNITS static inline void release(void) {
+    if (with_tiles) _tile_release();
+}
 
 /* GCC's own _tile_loadd does not say that it reads memory, so earlier stores could be left out or moved behind it. */
 #define LOAD_TILE(tile, from, stride)                                                                    \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((long)(stride)) : "memory")
 
-static inline long smaller(long a, long b) { return a < b ? a : b; }
 static inline long blocks_of(long count) { return (count + BLOCK - 1) / BLOCK; }
-
-/* Memory that a thread keeps for its next call: new pages cost more than what is computed in them. */
-enum { COPY, PACKED_FACTORS, TURNED, ATTENTION, SCORES, SLOTS };
-
-static int memory_ran_out;
-
-struct slot {
-    void *memory;
-    size_t bytes;
-};
-
-static pthread_key_t slots_key;
-static pthread_once_t slots_key_made = PTHREAD_ONCE_INIT;
-
-static void free_slots(void *slots) {
-    for (int slot = 0; slot < SLOTS; slot++) free(((struct slot *)slots)[slot].memory);
-    free(slots);
-}
-
-static void make_slots_key(void) { pthread_key_create(&slots_key, free_slots); }
-
-/* NULL if there is no memory, which `finish` then reports. It is freed when the thread ends. */
-static void *scratch(int slot, size_t bytes) {
-    static _Thread_local struct slot *kept;
-    if (!kept) {
-        pthread_once(&slots_key_made, make_slots_key);
-        kept = calloc(SLOTS, sizeof *kept);
-        if (kept) pthread_setspecific(slots_key, kept);
-    }
-    if (kept && kept[slot].bytes < bytes) {
-        free(kept[slot].memory);
-        kept[slot].bytes = (bytes + 63) / 64 * 64;
-        kept[slot].memory = aligned_alloc(64, kept[slot].bytes);
-        if (!kept[slot].memory) kept[slot].bytes = 0;
-    }
-    if (kept && kept[slot].memory) return kept[slot].memory;
-    __atomic_store_n(&memory_ran_out, 1, __ATOMIC_RELAXED);
-    return NULL;
-}
-
-/* What every function returns: 1 if memory ran out and its results must not be used, otherwise 0. */
-static long finish(void) { return __atomic_exchange_n(&memory_ran_out, 0, __ATOMIC_RELAXED); }
 
 /* ---- packing ---- */
 
@@ -241,8 +206,39 @@ UNITS static inline __m512 exponential(__m512 x) {
     return _mm512_scalef_ps(series, n);
 }
 
-/* Tiles 0 to 3 += 32 rows of the left factor times one packed panel. */
-UNITS static inline void add_product(const bfloat16 *left, long stride, const bfloat16 *panel, long width) {
+/* Products add to sums: 32 rows of 32 floats. With tiles these are in tiles 0 to 3 until `take_sums`, so only one such
+ * block is computed at a time. */
+UNITS static inline void clear_sums(float *sums) {
+    if (with_tiles) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        for (long i = 0; i < 1024; i += 16) _mm512_store_ps(sums + i, _mm512_setzero_ps());
+    }
+}
+
+/* Sums go to `out`, whose rows are `stride` floats apart. */
+UNITS static inline void move_sums(const float *sums, float *out, long stride) {
+    if (with_tiles) {
+        _tile_stored(0, out, stride * 4);
+        _tile_stored(1, out + 16, stride * 4);
+        _tile_stored(2, out + 16 * stride, stride * 4);
+        _tile_stored(3, out + 16 * stride + 16, stride * 4);
+    } else {
+        for (long row = 0; row < BLOCK; row++, sums += BLOCK, out += stride) {
+            _mm512_storeu_ps(out, _mm512_load_ps(sums));
+            _mm512_storeu_ps(out + 16, _mm512_load_ps(sums + 16));
+        }
+    }
+}
+
+UNITS static inline void take_sums(float *sums) {
+    if (with_tiles) move_sums(sums, sums, BLOCK);
+}
+
+UNITS static inline void add_by_tiles(const bfloat16 *left, long stride, const bfloat16 *panel, long width, long rows) {
     const bfloat16 *below = left + 16 * stride;
     for (long k = 0; k < width; k += BLOCK, panel += PACKED_BLOCK) {
         LOAD_TILE(4, left + k, stride * 2);
@@ -250,25 +246,45 @@ UNITS static inline void add_product(const bfloat16 *left, long stride, const bf
         _tile_dpbf16ps(0, 4, 6);
         LOAD_TILE(7, panel + 512, 64);
         _tile_dpbf16ps(1, 4, 7);
+        if (rows <= 16) continue;
         LOAD_TILE(5, below + k, stride * 2);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
 }
 
-UNITS static inline void clear_sums(void) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+/* The sums of 8 rows are in 16 registers: as many additions as are under way at a time. */
+enum { VECTOR_ROWS = 8 };
+
+UNITS static inline void add_by_vectors(float *sums, const bfloat16 *left, long stride, const bfloat16 *panel,
+                                        long width) {
+    __m512 low[VECTOR_ROWS], high[VECTOR_ROWS];
+    for (int row = 0; row < VECTOR_ROWS; row++)
+        low[row] = _mm512_load_ps(sums + row * 32), high[row] = _mm512_load_ps(sums + row * 32 + 16);
+    for (long k = 0; k < width; k += BLOCK, panel += PACKED_BLOCK)
+        for (int pair = 0; pair < 16; pair++) {
+            __m512bh first = (__m512bh)_mm512_loadu_si512(panel + pair * 32);
+            __m512bh second = (__m512bh)_mm512_loadu_si512(panel + 512 + pair * 32);
+            _Pragma("GCC unroll 8") for (int row = 0; row < VECTOR_ROWS; row++) {
+                int32_t numbers;
+                memcpy(&numbers, left + row * stride + k + 2 * pair, sizeof numbers);
+                __m512bh both = (__m512bh)_mm512_set1_epi32(numbers);
+                low[row] = _mm512_dpbf16_ps(low[row], both, first);
+                high[row] = _mm512_dpbf16_ps(high[row], both, second);
+            }
+        }
+    for (int row = 0; row < VECTOR_ROWS; row++)
+        _mm512_store_ps(sums + row * 32, low[row]), _mm512_store_ps(sums + row * 32 + 16, high[row]);
 }
 
-/* Tiles 0 to 3 as 32 rows of 32 floats. */
-UNITS static inline void take_sums(float *sums) {
-    _tile_stored(0, sums, 128);
-    _tile_stored(1, sums + 16, 128);
-    _tile_stored(2, sums + 512, 128);
-    _tile_stored(3, sums + 528, 128);
+/* sums += the left factor times one packed panel. Of 32 rows in memory, at least the first `rows` are computed. */
+UNITS static inline void add_product(float *sums, const bfloat16 *left, long stride, const bfloat16 *panel, long width,
+                                     long rows) {
+    if (with_tiles)
+        add_by_tiles(left, stride, panel, width, rows);
+    else
+        for (long row = 0; row < smaller(BLOCK, rows); row += VECTOR_ROWS)
+            add_by_vectors(sums + row * 32, left + row * stride, stride, panel, width);
 }
 
 UNITS static inline __m512i rounded(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
@@ -345,23 +361,23 @@ UNITS static void multiply_part(const Product *p, long from, long to, long start
             for (long block = first; block < end; block++) {
                 long token = block * BLOCK, rows = p->tokens - token;
                 const bfloat16 *left = left_rows(p->x + token * p->rows, p->rows, rows, NULL, copy);
-                clear_sums();
-                add_product(left, p->rows, panel, p->rows);
-                if (narrow_panel) {
-                    if (p->kept) {
-                        take_sums(sums);
-                        clear_sums();
-                    }
-                    left = left_rows(p->narrow + token * p->rank, p->rank, rows, NULL, copy + p->rows * BLOCK);
-                    add_product(left, p->rank, narrow_panel, p->rank);
-                }
                 int apart = narrow_panel && p->kept;
+                clear_sums(sums);
+                add_product(sums, left, p->rows, panel, p->rows, rows);
+                if (apart) {
+                    take_sums(sums);
+                    clear_sums(added);
+                }
+                if (narrow_panel) {
+                    left = left_rows(p->narrow + token * p->rank, p->rank, rows, NULL, copy + p->rows * BLOCK);
+                    add_product(apart ? added : sums, left, p->rank, narrow_panel, p->rank, rows);
+                }
                 take_sums(apart ? added : sums);
                 store_block(p, token, column, sums, apart ? added : NULL);
             }
         }
     }
-    _tile_release();
+    release();
 }
 
 /* narrow = scale * x w, where x (tokens, rows) may have dropped numbers, and w is packed (rows, rank). */
@@ -377,8 +393,8 @@ UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bflo
         const uint8_t *bits = kept ? kept + token * rows / 8 : NULL;
         const bfloat16 *left = left_rows(x + token * rows, rows, tokens - token, bits, copy);
         for (long column = 0; column < rank; column += BLOCK) {
-            clear_sums();
-            add_product(left, rows, weights + column * rows, rows);
+            clear_sums(sums);
+            add_product(sums, left, rows, weights + column * rows, rows, count);
             take_sums(sums);
             for (long row = 0; row < count; row++) {
                 __m512 low = _mm512_mul_ps(_mm512_load_ps(sums + row * 32), factor);
@@ -387,7 +403,7 @@ UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bflo
             }
         }
     }
-    _tile_release();
+    release();
 }
 
 /* sums (rank, columns) of float = scale * narrow' x over all tokens. `transposed` is narrow' in left tiles. Columns are
@@ -402,23 +418,14 @@ UNITS static void narrow_gradient_part(const bfloat16 *transposed, const bfloat1
     for (long panel = from; panel < to; panel++)
         for (long first = 0; first < real_rank; first += BLOCK) {
             long column = panel * BLOCK;
-            clear_sums();
+            clear_sums(sums);
             for (long block = 0; block < blocks; block++) {
                 long token = block * BLOCK;
                 const uint8_t *bits = kept ? kept + (token * columns + column) / 8 : NULL;
                 bfloat16 *here = packed + (block & 1) * PACKED_BLOCK;
                 pack_rows(x + token * columns + column, columns, tokens - token, bits, columns / 8, here);
                 const bfloat16 *left = transposed + (block * rank + first) * BLOCK;
-                LOAD_TILE(4, left, 64);
-                LOAD_TILE(6, here, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                LOAD_TILE(7, here + 512, 64);
-                _tile_dpbf16ps(1, 4, 7);
-                if (real_rank - first > 16) {
-                    LOAD_TILE(5, left + 512, 64);
-                    _tile_dpbf16ps(2, 5, 6);
-                    _tile_dpbf16ps(3, 5, 7);
-                }
+                add_product(sums, left, BLOCK, here, BLOCK, real_rank - first);
             }
             take_sums(sums);
             __m512 factor = _mm512_set1_ps(scale);
@@ -433,7 +440,7 @@ UNITS static void narrow_gradient_part(const bfloat16 *transposed, const bfloat1
                     memcpy(gradient + (first + i) * columns + column, row, sizeof row);
             }
         }
-    _tile_release();
+    release();
 }
 
 /* Left tiles of narrow' : for each block of 32 tokens, `rank` rows of 32 tokens. */
@@ -714,21 +721,17 @@ UNITS static void pack_states(const bfloat16 *x, long stride, long positions, lo
 
 /* Products (32, blocks * 32) of 32 rows of `left` and the first blocks of a right factor of `width` rows. */
 UNITS static void product_with_positions(const bfloat16 *left, long width, const bfloat16 *right, long blocks,
-                                         float *out) {
+                                         long rows, float *out) {
+    ALIGNED float sums[1024];
     for (long block = 0; block < blocks; block++) {
-        clear_sums();
-        add_product(left, width, right + block * width * BLOCK, width);
-        float *to = out + block * BLOCK;
-        _tile_stored(0, to, blocks * 128);
-        _tile_stored(1, to + 16, blocks * 128);
-        _tile_stored(2, to + 16 * blocks * BLOCK, blocks * 128);
-        _tile_stored(3, to + 16 * blocks * BLOCK + 16, blocks * 128);
+        clear_sums(sums);
+        add_product(sums, left, width, right + block * width * BLOCK, width, rows);
+        move_sums(sums, out + block * BLOCK, blocks * BLOCK);
     }
 }
 
-/* Stores tiles 0 to 3 times `scale` as the first `rows` of 32 rows. */
-UNITS static void store_sums(bfloat16 *to, long stride, long rows, float scale) {
-    ALIGNED float sums[1024];
+/* Stores the sums times `scale` as the first `rows` of 32 rows. */
+UNITS static void store_sums(float *sums, bfloat16 *to, long stride, long rows, float scale) {
     __m512 factor = _mm512_set1_ps(scale);
     take_sums(sums);
     for (long row = 0; row < smaller(BLOCK, rows); row++)
@@ -749,13 +752,14 @@ UNITS static void attend_part(const Attention *a, bfloat16 *memory, float *score
     long blocks = blocks_of(a->keys), per_group = a->heads / a->shared, width = a->width;
     bfloat16 *keys = memory, *values = keys + blocks * BLOCK * width, *left = values + blocks * BLOCK * width;
     bfloat16 *weights = left + BLOCK * width;
+    ALIGNED float sums[1024];
     pack_positions(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, keys);
     pack_states(a->v + place(a, V, row, group, 0), a->strides[V + 2], a->keys, width, values);
     for (long head = group * per_group; head < (group + 1) * per_group; head++)
         for (long first = 0; first < a->length; first += BLOCK) {
             long here = seen_blocks(a, first), span = here * BLOCK, rows = smaller(BLOCK, a->length - first);
             gather_rows(a->q + place(a, Q, row, head, first), a->strides[Q + 2], rows, width, left);
-            product_with_positions(left, width, keys, here, scores);
+            product_with_positions(left, width, keys, here, rows, scores);
             for (long i = 0; i < BLOCK; i++) {
                 float *s = scores + i * span;
                 long seen = a->keys - a->length + first + (i < rows ? i : rows - 1) + 1;
@@ -780,22 +784,22 @@ UNITS static void attend_part(const Attention *a, bfloat16 *memory, float *score
                                                 _mm512_mul_ps(inverse, _mm512_loadu_ps(s + key + 16))));
             }
             for (long d = 0; d < width; d += BLOCK) {
-                clear_sums();
-                add_product(weights, span, values + d * blocks * BLOCK, span);
-                store_sums(a->out + place(a, Y, row, head, first) + d, a->strides[Y + 2], rows, 1.0f);
+                clear_sums(sums);
+                add_product(sums, weights, span, values + d * blocks * BLOCK, span, rows);
+                store_sums(sums, a->out + place(a, Y, row, head, first) + d, a->strides[Y + 2], rows, 1.0f);
             }
         }
 }
 
-/* Tiles 0 to 3 += a packed block, transposed, times 32 rows of a panel. */
-UNITS static inline void add_transposed(const bfloat16 *x, long stride, const bfloat16 *panel) {
+/* sums += a packed block, transposed, times 32 rows of a panel. */
+UNITS static inline void add_transposed(float *sums, const bfloat16 *x, long stride, const bfloat16 *panel) {
     ALIGNED bfloat16 packed[PACKED_BLOCK], tiles[PACKED_BLOCK];
     pack_rows(x, stride, BLOCK, NULL, 0, packed);
     transpose_packed(packed, tiles);
-    add_product(tiles, BLOCK, panel, BLOCK);
+    add_product(sums, tiles, BLOCK, panel, BLOCK, BLOCK);
 }
 
-/* The sums over the heads of a group and all queries are in tiles, so weights and their gradients of a group are kept. */
+/* The sums over the heads of a group and all queries stay in one place, so weights and their gradients of a group are kept. */
 UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *scores, long row, long group) {
     long blocks = blocks_of(a->keys), per_group = a->heads / a->shared, width = a->width;
     long queries = blocks_of(a->length), span = blocks * BLOCK, states = span * width, transposed = queries * BLOCK * width;
@@ -804,6 +808,7 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
     bfloat16 *q_states = left_g + BLOCK * width, *g_states = q_states + per_group * transposed;
     bfloat16 *weights = g_states + per_group * transposed, *gradients = weights + per_group * queries * BLOCK * span;
     float *products = scores + BLOCK * span;
+    ALIGNED float sums[1024];
     pack_positions(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, keys);
     pack_positions(a->v + place(a, V, row, group, 0), a->strides[V + 2], a->keys, width, values);
     pack_states(a->k + place(a, K, row, group, 0), a->strides[K + 2], a->keys, width, key_states);
@@ -817,8 +822,8 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
             bfloat16 *d = gradients + (member * queries * BLOCK + first) * span;
             gather_rows(a->q + place(a, Q, row, head, first), a->strides[Q + 2], rows, width, left);
             gather_rows(a->g + place(a, G, row, head, first), a->strides[G + 2], rows, width, left_g);
-            product_with_positions(left, width, keys, here, scores);
-            product_with_positions(left_g, width, values, here, products);
+            product_with_positions(left, width, keys, here, rows, scores);
+            product_with_positions(left_g, width, values, here, rows, products);
             for (long i = 0; i < BLOCK; i++) {
                 long seen = i < rows ? a->keys - a->length + first + i + 1 : 0;
                 __m512 along = _mm512_setzero_ps(), scale = _mm512_set1_ps(a->scale), shift = along;
@@ -846,9 +851,9 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
                 }
             }
             for (long e = 0; e < width; e += BLOCK) {
-                clear_sums();
-                add_product(d, span, key_states + e * span, here * BLOCK);
-                store_sums(a->grad_q + place(a, GRAD_Q, row, head, first) + e, a->strides[GRAD_Q + 2], rows, 1.0f);
+                clear_sums(sums);
+                add_product(sums, d, span, key_states + e * span, here * BLOCK, rows);
+                store_sums(sums, a->grad_q + place(a, GRAD_Q, row, head, first) + e, a->strides[GRAD_Q + 2], rows, 1.0f);
             }
         }
     }
@@ -856,15 +861,15 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
         for (long e = 0; e < width; e += BLOCK)
             for (int which = 0; which < 2; which++) {
                 const bfloat16 *slopes = which ? gradients : weights, *right = which ? q_states : g_states;
-                clear_sums();
+                clear_sums(sums);
                 for (long member = 0; member < per_group; member++)
                     for (long query = 0; query < queries; query++)
                         if (block < seen_blocks(a, query * BLOCK))
-                            add_transposed(slopes + (member * queries + query) * BLOCK * span + block * BLOCK, span,
+                            add_transposed(sums, slopes + (member * queries + query) * BLOCK * span + block * BLOCK, span,
                                            right + member * transposed + (e / BLOCK * queries + query) * PACKED_BLOCK);
                 bfloat16 *to = which ? a->grad_k + place(a, GRAD_K, row, group, block * BLOCK) + e
                                      : a->grad_v + place(a, GRAD_V, row, group, block * BLOCK) + e;
-                store_sums(to, a->strides[(which ? GRAD_K : GRAD_V) + 2], a->keys - block * BLOCK, 1.0f);
+                store_sums(sums, to, a->strides[(which ? GRAD_K : GRAD_V) + 2], a->keys - block * BLOCK, 1.0f);
             }
 }
 
@@ -878,7 +883,7 @@ UNITS static void attention_groups(const Attention *a, int back, long from, long
     configure();
     for (long item = from; item < to; item++)
         (back ? attend_back_part : attend_part)(a, memory, scores, item / a->shared, item % a->shared);
-    _tile_release();
+    release();
 }
 
 /* y = softmax(scale * q k' + causal mask) v. */
@@ -901,6 +906,23 @@ typedef struct {
 
 enum { HEADS = 16, MOST_HEADS = 4 }; /* columns of a tile; heads whose sums fit in registers */
 
+/* scores (16, 16) of 16 keys, which lie `stride` numbers apart, and packed queries. */
+UNITS static inline void heads_by_vectors(const bfloat16 *keys, long stride, const bfloat16 *queries, long width,
+                                          float *scores) {
+    __m512 sums[HEADS];
+    for (int key = 0; key < HEADS; key++) sums[key] = _mm512_setzero_ps();
+    for (long d = 0; d < width; d += BLOCK)
+        for (int pair = 0; pair < 16; pair++) {
+            __m512bh factor = (__m512bh)_mm512_loadu_si512(queries + d * BLOCK + pair * 32);
+            _Pragma("GCC unroll 16") for (int key = 0; key < HEADS; key++) {
+                int32_t numbers;
+                memcpy(&numbers, keys + key * stride + d + 2 * pair, sizeof numbers);
+                sums[key] = _mm512_dpbf16_ps(sums[key], (__m512bh)_mm512_set1_epi32(numbers), factor);
+            }
+        }
+    for (int key = 0; key < HEADS; key++) _mm512_store_ps(scores + key * HEADS, sums[key]);
+}
+
 /* powers (keys, 16) = q k' of up to 16 heads that share keys: lanes are heads. Keys are the left factor as they lie. */
 UNITS static void scores_of_heads(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, long stride, long heads, long width, long keys,
                                   bfloat16 *queries, float *scores) {
@@ -922,6 +944,10 @@ UNITS static void scores_of_heads(const bfloat16 *q, const bfloat16 *k, const bf
                 __builtin_prefetch(k + smaller(key + 3 * HEADS + row, keys - 1) * stride + d);
                 __builtin_prefetch(v + (key + row) * stride + d, 0, 2);
             }
+        if (!with_tiles) {
+            heads_by_vectors(here, step, queries, width, scores + key * HEADS);
+            continue;
+        }
         _tile_zero(0);
         for (long d = 0; d < width; d += BLOCK) {
             LOAD_TILE(4, here + d, step * 2);
@@ -976,7 +1002,7 @@ UNITS static void attend_new(const NewQueries *a, long from, long to) {
                 }
             }
     }
-    _tile_release();
+    release();
 }
 
 /* y (batch, heads, width) of one new query a row. `shared` heads of keys and values, for at most 16 queries each. */
@@ -1003,6 +1029,9 @@ long attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, con
 
 #else
 
-long matrix_units_start(void) { return 0; }
+long kernels_start(long most) {
+    (void)most;
+    return 0;
+}
 
 #endif
