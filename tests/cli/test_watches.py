@@ -13,7 +13,8 @@ from support.report_study import FakeStudy
 from tuneoff.cli import main
 from tuneoff.cli.watches import has_ended, open_watch_page, served, study_watch, watch
 from tuneoff.local_page import LocalPage
-from tuneoff.study.watching import StudyView, StudyWatch
+from tuneoff.results.run_claims import Worker, WorkerState
+from tuneoff.study.watching import StudyView, StudyWatch, WorkingRun
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_the_last_lines_are_those_of_the_end(study: Path, capsys: pytest.Capture
     under_way = dataclasses.replace(last, done=1, ended=False)
     views = iter([under_way, last, under_way, last, last])
     slept: list[float] = []
-    watched.look = lambda: next(views)  # type: ignore[method-assign]
+    watched.look = lambda team=None: next(views)  # type: ignore[method-assign]
     watch(watched, until=has_ended(StudyWatch(study.parent)), sleep=slept.append)
     assert capsys.readouterr().out.count("the study has ended") == 1
     assert len(slept) == 4
@@ -127,3 +128,25 @@ def test_a_port_that_is_taken_is_refused(study: Path) -> None:
         assert main(["watch", str(study), "--page", "--port", str(port)]) == 2
     finally:
         page._server.server_close()
+
+
+def test_plain_lines_name_the_workers_and_come_again_when_something_changes(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not at every step, and not because time passes."""
+
+    def view(step: int, seconds: float, state: WorkerState = "working") -> StudyView:
+        worker = Worker("node7\x1b:1", "lora-s0-abc", seconds, seconds, state)
+        return StudyView("x", begun=True, total=3, working=(WorkingRun("lora-s0", f"step {step}", 1, 2, worker),))
+
+    views = [*(view(at, 2.0 * at) for at in range(40)), *(view(39, 80.0 + 2 * at, "silent") for at in range(40))]
+    last, looks = views[-1], iter(views)
+    watched = StudyWatch(study)
+    watched.look = lambda team=None: next(looks)  # type: ignore[method-assign]
+    watch(watched, until=lambda view: view is last, sleep=lambda _: None)
+    assert capsys.readouterr().out.splitlines() == [
+        "x: 0 of 3 runs done",
+        "  node7?:1: lora-s0 for 0 s: step 0",
+        "x: 0 of 3 runs done",
+        "  node7?:1: lora-s0 for 1 min 20 s, silent for 1 min 20 s: step 39",
+    ]

@@ -79,3 +79,5 @@ def test_the_status_names_who_works_on_what(tmp_path: Path) -> None:
     assert "released" in text
     assert "working" in text
     assert "\x1b" not in text
+    assert Claims(tmp_path, "x" * 200).take("full-s1-abc", "") is not None
+    assert max(map(len, status_as_text(tmp_path).splitlines())) < 130, "the name of a worker is cut"

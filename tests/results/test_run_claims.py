@@ -1,12 +1,14 @@
 """Claims of runs: one process at a time, taken over when it shows no sign of life, whatever the clocks say."""
 
+import json
 import multiprocessing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_claims import Claims, Worker, worker_label
 
 
 class Clock:
@@ -110,3 +112,100 @@ def test_of_processes_that_claim_at_once_one_succeeds(tmp_path: Path) -> None:
         worker.join()
     taken = [name for _ in workers for name in results.get()]
     assert sorted(taken) == sorted(names)
+
+
+def test_a_worker_works_is_silent_and_is_lost(tmp_path: Path) -> None:
+    """By a clock of its own, from the first look on: two beats of six may be missing."""
+    mine, clock = claims(tmp_path, "host:1").take("run", ""), Clock(1e6)
+    assert mine is not None
+    watched, seen = claims(tmp_path, "", clock), []
+    for seconds in (0, 33, 34, 99, 100):
+        clock.seconds = 1e6 + seconds
+        [worker] = watched.workers()
+        seen.append((worker.state, worker.silent_seconds))
+    assert seen == [("working", 0), ("working", 33), ("silent", 34), ("silent", 99), ("lost", 100)]
+    mine.beat(1)
+    [worker] = watched.workers()
+    assert (worker.name, worker.run, worker.state, worker.silent_seconds) == ("host:1", "run", "working", 0)
+    mine.release()
+    assert watched.workers() == []
+
+
+def test_workers_of_runs_that_are_done_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        assert claims(tmp_path, f"host:{name}").take(name, "") is not None
+    watched, looked = claims(tmp_path, ""), list[str]()
+    real = Claims.holder
+    monkeypatch.setattr(Claims, "holder", lambda each, run: looked.append(run) or real(each, run))  # type: ignore[func-returns-value]
+    assert [worker.run for worker in watched.workers({"b"})] == ["a", "c"]
+    assert looked == ["a", "c"]
+    assert [worker.run for worker in watched.workers({"a", "b"})] == ["c"]
+    assert set(watched._claims) == {"c"}, "nothing is kept of a run that is done"
+
+
+@pytest.mark.parametrize(
+    ("since", "low", "high"),
+    [
+        ((datetime.now(UTC) - timedelta(hours=1)).isoformat(), 3600, 7200),
+        ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), 0, 0),  # a clock that is fast
+        ("yesterday", None, None),
+        ("2026-01-01", None, None),  # without a time zone
+        ("", None, None),
+    ],
+    ids=["an hour ago", "in an hour", "no time", "no zone", "nothing"],
+)
+def test_for_how_long_a_worker_works_is_only_shown(
+    since: str, low: float | None, high: float | None, tmp_path: Path
+) -> None:
+    assert claims(tmp_path, "host:1").take("run", since) is not None
+    [worker] = claims(tmp_path, "").workers()
+    if low is None or high is None:
+        assert worker.seconds is None
+    else:
+        assert worker.seconds is not None
+        assert low <= worker.seconds <= high
+
+
+def test_words_about_a_worker() -> None:
+    assert Worker("node7:1", "run", 200.0, 3.0).words("lora-s0") == "node7:1: lora-s0 for 3 min 20 s"
+    assert Worker("node7:1", "run", None, 70.0, "silent").words("lora-s0") == "node7:1: lora-s0, silent for 1 min 10 s"
+    assert Worker("node7:1", "run", 9.0, 200.0, "lost").words("x") == "node7:1: x for 9 s, lost, silent for 3 min 20 s"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("node7:4242", "node7:4242"),
+        ("evil\x1b[2J\u202e", "evil?[2J?"),
+        ("two\nlines\tand\r\nmore", "two lines and more"),
+        (" \n ", "another worker"),
+        ("", "another worker"),
+        ("x" * 60, "x" * 60),
+        ("x" * 300, "x" * 57 + "..."),
+        ("x" * 20_000, "another worker"),  # such a file is not read
+        (3, "3"),
+    ],
+    ids=lambda value: str(value)[:12].encode("ascii", "backslashreplace").decode(),
+)
+def test_names_of_workers_are_short_and_harmless(name: object, label: str, tmp_path: Path) -> None:
+    mine = claims(tmp_path, "").take("run", "")
+    assert mine is not None
+    (mine.folder / "1.json").write_text(json.dumps({"worker": name, "since": ["\x1b"]}))
+    [worker] = claims(tmp_path, "").workers()
+    assert worker.label == worker_label(worker.name) == label
+
+
+def test_whoever_was_lost_before_is_known(tmp_path: Path) -> None:
+    """By the file in which an owner ends its claim; a run that was handed on has no lost worker."""
+    clock = Clock()
+    assert claims(tmp_path, "first").take("run", "") is not None
+    second = claims(tmp_path, "second", clock)
+    assert second.take("run", "") is None
+    clock.seconds = 100
+    mine = second.take("run", "")
+    assert mine is not None
+    assert second.lost_before("run", 1) is None
+    assert second.lost_before("run", 2) == "first"
+    mine.release()
+    assert claims(tmp_path, "third").take("run", "") is not None
+    assert second.lost_before("run", 3) is None

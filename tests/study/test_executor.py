@@ -9,21 +9,41 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from support.fake_executor import FakeExecutor
 from support.fake_runs import PRELOAD, job
+from support.ray_stepping import FakeRay
+from support.stepping_executor import SteppingExecutor, jobs_in
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.methods import defaults
 from tuneoff.results.events import Event, Finished, Note, PhaseStarted, StepDone
+from tuneoff.results.run_claims import Claims, Team, Worker
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.spec import DataSpec, GenerateSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec, TrainSpec
-from tuneoff.study import executor
-from tuneoff.study.executor import EXECUTORS, Job, LocalExecutor, Observer, Observers, SilentObserver, open_executor
+from tuneoff.study import executor, ray_task
+from tuneoff.study.executor import (
+    EXECUTORS,
+    Executor,
+    Job,
+    LocalExecutor,
+    Observer,
+    Observers,
+    Serialized,
+    SilentObserver,
+    closed_at_the_end,
+    open_executor,
+    team_of,
+)
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout, choose_start_method
+from tuneoff.study.ray_engine import RayExecutor
+from tuneoff.study.shared_folder import SharedFolderExecutor
+from tuneoff.study.slurm import SlurmExecutor
 
 METHODS = ["forkserver", "spawn"]
 
@@ -577,6 +597,7 @@ def test_an_executor_of_another_package_is_found_by_its_entry_point(
     assert "my_cluster" not in sys.modules  # names alone import nothing
     executor = open_executor("cluster", Layout(2, 1))
     assert (type(executor).__name__, vars(executor)["layout"]) == ("Cluster", Layout(2, 1))
+    assert team_of(executor) == Team(), "it has neither `capacity` nor `health`"
     del sys.modules["my_cluster"]
 
 
@@ -653,3 +674,168 @@ def test_two_processes_have_the_losses_of_one(
         losses.append([point.loss for point in curve.train] + [point.loss for point in curve.validation])
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert any("2 processes trained" in note for note in record.notes)
+
+
+# ---- the protocol ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Opened:
+    """An executor that is to carry out three runs in the folder of a study. The first one ends soon."""
+
+    executor: Executor
+    jobs: Sequence[Job]
+    look: Callable[[], object] = lambda: None
+    """Called while a run is at work."""
+
+    def looked(self) -> None:
+        self.look()
+
+
+class Looking(SteppingExecutor):
+    """Steps, and lets the test look meanwhile."""
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(WHOLE_MACHINE)
+        self._opened = opened
+
+    def _carry_out(self, job: Job) -> Record:
+        self._opened.looked()
+        return super()._carry_out(job)
+
+
+def opened_local(folder: Path) -> Opened:
+    jobs = [
+        job(folder / "runs" / f"{number}", name) for number, name in enumerate(["finish", "hang", "hang"])
+    ]  # by what they do
+    target = "support.fake_runs:by_method"
+    return Opened(LocalExecutor(Layout(2, 1), preload=PRELOAD, start_method="spawn", target=target), jobs)
+
+
+def opened_shared(folder: Path) -> Opened:
+    opened = Opened(FakeExecutor(), jobs_in(folder, 3))
+    opened.executor = SharedFolderExecutor(Layout(2, 1), inner=lambda _layout: Looking(opened), worker="here:1")
+    return opened
+
+
+def opened_slurm(folder: Path) -> Opened:
+    """One worker of the array has ended a run and works on the next one."""
+    folder.mkdir()
+    jobs = jobs_in(folder, 3)
+    list(SteppingExecutor(WHOLE_MACHINE).run(jobs[:1], SilentObserver()))
+    assert Claims(folder, "node1:1").take(jobs[1].dir.name, "") is not None
+    return Opened(SlurmExecutor(WHOLE_MACHINE, workers="2", poll_seconds=0.01), jobs)
+
+
+def opened_ray(folder: Path) -> Opened:
+    opened = Opened(FakeExecutor(), jobs_in(folder, 3))
+
+    def task(text: str) -> str:
+        return ray_task.answer_to(text, lambda _task: None, lambda _layout: Looking(opened))
+
+    ray = FakeRay({"CPU": 2.0, "memory": 1e9}, task=task)
+    opened.executor = RayExecutor(WHOLE_MACHINE, cpus="1", memory="1M", connect=ray.connected, poll_seconds=0.01)
+    return opened
+
+
+def opened_fake(folder: Path) -> Opened:
+    return Opened(FakeExecutor(processes=2), jobs_in(folder, 3))
+
+
+def opened_stepping(folder: Path) -> Opened:
+    opened = Opened(FakeExecutor(), jobs_in(folder, 3))
+    opened.executor = Looking(opened)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("open_it", "outlives"),
+    [
+        (opened_local, False),
+        (opened_shared, False),
+        (opened_slurm, True),
+        (opened_ray, False),
+        (opened_fake, False),
+        (opened_stepping, False),
+    ],
+)
+def test_every_executor_says_who_works_and_can_be_cancelled(
+    open_it: Callable[[Path], Opened], outlives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled between two runs: what was begun is stopped, unless a batch system has started it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    scheduler = tmp_path / "scheduler"
+    scheduler.mkdir()
+    for name in ("sbatch", "squeue"):
+        (scheduler / name).write_text("#!/bin/sh\necho 7\n")
+        (scheduler / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{scheduler}{os.pathsep}{os.environ['PATH']}")
+    study = tmp_path / "study"
+    opened = open_it(study)
+    seen: list[Worker] = []
+    opened.look = lambda: seen.extend(opened.executor.health())
+
+    class Starts(SilentObserver):
+        def event(self, job: Job, event: Event) -> None:
+            opened.looked()
+
+        def started(self, job: Job) -> None:
+            opened.looked()
+
+    with opened.executor as executor:
+        assert executor.capacity() >= 1
+        assert list(executor.health()) == []
+        with closed_at_the_end(executor.run(opened.jobs, Starts())) as runs:
+            done = next(runs)
+            opened.looked()
+            assert executor.capacity() >= 1
+        at_work = [worker.run for worker in executor.health()]
+    assert {worker.run for worker in seen} <= {job.dir.name for job in opened.jobs}
+    assert seen
+    assert all(worker.name and worker.state == "working" and worker.silent_seconds >= 0 for worker in seen)
+    assert at_work == ([opened.jobs[1].dir.name] if outlives else [])
+    others = [each.dir for each in opened.jobs if each.dir.name != done.name]
+    assert len(others) == 2
+    for folder in others:
+        assert not folder.has_record() or folder.read_record().status == "interrupted"
+    held = [holder.run for holder in Claims(study, "").holders() if holder.ended is None]
+    assert held == at_work
+    for pid in study.rglob("pid"):
+        assert not alive(int(pid.read_text()))
+
+
+def test_local_runs_are_known_by_their_processes(tmp_path: Path) -> None:
+    """However long a run reports nothing, it works: the end of its process is noticed at once."""
+    jobs = [job(tmp_path / name, "hang") for name in ("a", "b")]
+    layout, found, longest = Layout(2, 1), list[Worker](), list[Worker]()
+    with LocalExecutor(layout, preload=PRELOAD, start_method="spawn", target="support.fake_runs:by_method") as executor:
+
+        def look() -> None:
+            assert wait_for(lambda: all((each.dir.path / "pid").exists() for each in jobs))
+            found.extend(executor.health())
+            assert wait_for(lambda: any(worker.silent_seconds > 0.5 for worker in executor.health()))
+            longest.extend(executor.health())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=look).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(executor.run(jobs, SilentObserver()))
+        assert executor.health() == []
+        assert executor.capacity() == 2
+    assert {worker.state for worker in longest} == {"working"}
+    pids = {each.dir.name: (each.dir.path / "pid").read_text() for each in jobs}
+    assert {worker.run: worker.name.rpartition(":")[2] for worker in found} == pids
+
+
+def test_observers_that_do_not_ask_are_not_told_who_works() -> None:
+    class Told(SilentObserver):
+        def __init__(self) -> None:
+            self.teams: list[Team] = []
+
+        def team(self, team: Team) -> None:
+            self.teams.append(team)
+
+    told, team = Told(), Team((Worker("node:1", "run"),), 2)
+    Serialized(Observers(SilentObserver(), told)).team(team)
+    Serialized(SilentObserver()).team(team)
+    assert told.teams == [team]

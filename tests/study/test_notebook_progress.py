@@ -8,6 +8,7 @@ import pytest
 
 from support.fake_runs import job
 from tuneoff.results.events import Generated, Note, PhaseStarted, StepDone
+from tuneoff.results.run_claims import Team
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.study.notebook_progress import NotebookProgress, in_notebook
@@ -91,3 +92,16 @@ def test_the_study_so_far_is_below(display: Display, tmp_path: Path) -> None:
 def test_nothing_is_shown_outside_the_block(display: Display, tmp_path: Path) -> None:
     NotebookProgress().started(job(tmp_path))
     assert display.shown == []
+
+
+def test_the_study_is_shown_again_while_several_work(display: Display, tmp_path: Path) -> None:
+    boards = iter([["node7:1: full-s0 for 10 s"], ["node7:1: full-s0 for 20 s"]])
+    with NotebookProgress(lambda: next(boards)) as progress:
+        progress.event(job(tmp_path), Generated(done=1, total=8, seconds=2.0))
+        progress.team(Team())
+        progress.team(Team())
+    with NotebookProgress() as alone:
+        alone.team(Team())
+    line = '<progress value="1" max="8"></progress> 0 runs ended; lora-s0: text 1 of 8'
+    assert display.shown[1:4] == [line, *[f"{line}<br><small>node7:1: full-s0 for {at} s</small>" for at in (10, 20)]]
+    assert display.shown[-2:] == ["preparing the study", "0 runs ended"]

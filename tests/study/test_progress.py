@@ -8,6 +8,7 @@ import pytest
 
 from support.fake_runs import job
 from tuneoff.results.events import Event, Generated, Note, PhaseStarted, Sampled, StepDone, Validated
+from tuneoff.results.run_claims import Team, Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Curve, Failure, Phase, Record
 from tuneoff.study.progress import PLAIN_SECONDS, Progress
@@ -284,3 +285,22 @@ def test_the_board_is_below_the_live_line_and_nowhere_else(tmp_path: Path) -> No
     assert len(asked) == 2
     assert "42.1" not in shown_on(io.StringIO())
     assert len(asked) == 2
+
+
+@pytest.mark.usefixtures("terminal")
+def test_the_board_of_several_workers_is_shown_again_while_no_run_reports_anything() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown_on(stream: io.StringIO) -> str:
+        with Progress(2, stream=stream, clock=Clock(), board=lambda: [str(progress.workers)]) as progress:
+            assert progress.workers is None
+            for seconds in (10.0, 20.0):
+                progress.team(Team((Worker("node7:1", "run", seconds),), 4))
+        return stream.getvalue()
+
+    text = shown_on(Terminal())
+    assert "seconds=10.0" in text
+    assert "seconds=20.0" in text
+    assert shown_on(io.StringIO()) == "", "plain lines are for what happens"

@@ -1,6 +1,5 @@
 """Runs as tasks of Ray. Most tests have a cluster of their own making, whose tasks are calls of a function."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -8,20 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from support import ray_stepping
 from support.fake_executor import FakeExecutor
 from support.ray_cluster import ray_cluster, variables
+from support.ray_stepping import ERRORS, FakeRay
 from support.stepping_executor import STEPS, jobs_in
 from tuneoff.api import load_study
 from tuneoff.cli.verification import is_whole
 from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
-from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_claims import Claim, Claims
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.summary import Summary
 from tuneoff.results.verification import verify
@@ -29,73 +27,7 @@ from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end, open_
 from tuneoff.study.jobs import OpenJobs
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.ray_engine import RayExecutor
-from tuneoff.study.ray_task import RayAnswer, RayTask, answer_to
-
-
-class _Error(Exception):
-    pass
-
-
-ERRORS = {
-    name: type(name, (_Error,), {})
-    for name in ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError", "RayTaskError")
-}
-
-
-class FakeRay:
-    """A cluster whose tasks end in the order in which they were submitted. `faults`: what each attempt raises.
-
-    A fault happens after the task has claimed its run, as when its process is killed.
-    """
-
-    exceptions = SimpleNamespace(**ERRORS)
-
-    def __init__(
-        self, *nodes: dict[str, float], faults: Sequence[str | None] = (), task: Callable[[str], str] | None = None
-    ) -> None:
-        self._nodes = nodes or ({"CPU": 1.0, "memory": 1e9},)
-        self._faults, self._task = list(faults), task
-        self.options: list[dict[str, Any]] = []
-        self.tasks: list[RayTask] = []
-        self.cancelled: list[int] = []
-        self.most_at_once = 0
-        self._open: dict[int, str] = {}
-
-    @contextlib.contextmanager
-    def connected(self, _address: str | None) -> Iterator[Any]:
-        yield self
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "Resources": node} for node in self._nodes] + [{"Alive": False, "Resources": {}}]
-
-    def remote(self, _function: Callable[[str], str]) -> Any:
-        return SimpleNamespace(options=self._with)
-
-    def _with(self, **options: Any) -> Any:
-        self.options.append(options)
-        return SimpleNamespace(remote=self._submit)
-
-    def _submit(self, text: str) -> int:
-        reference = len(self.tasks)
-        self.tasks.append(RayTask.model_validate_json(text))
-        self._open[reference] = text
-        self.most_at_once = max(self.most_at_once, len(self._open))
-        return reference
-
-    def wait(self, references: Sequence[int], **_options: Any) -> tuple[list[int], list[int]]:
-        return list(references[:1]), list(references[1:])
-
-    def get(self, reference: int) -> str:
-        text = self._open.pop(reference)
-        fault = self._faults.pop(0) if self._faults else None
-        if fault is not None:
-            task = self.tasks[reference]
-            assert Claims(Path(task.study), f"{task.worker} node:1").take(task.job.dir.name, "now") is not None
-            raise ERRORS[fault](fault)
-        return (self._task or ray_stepping.carry_out)(text)
-
-    def cancel(self, reference: int, **_options: Any) -> None:
-        self.cancelled.append(reference)
+from tuneoff.study.ray_task import RayAnswer, answer_to
 
 
 class Noting(SilentObserver):
@@ -146,7 +78,8 @@ def test_a_lost_task_is_sent_again_and_need_not_wait_for_a_lease(fault: str, tmp
     assert [task.name for task in ray.tasks] == ["run0", "run1", "run0", "run0"]
     assert len({task.worker for task in ray.tasks}) == 4
     what = "node" if fault == "NodeDiedError" else "process"
-    assert observer.said.count(f"run0: its {what} in the Ray cluster was lost; another one goes on with it") == 2
+    lost = f"run0: its {what} in the Ray cluster was lost (node:1); another one goes on with it"
+    assert observer.said.count(lost) == 2
     assert jobs[0].dir.read_record().notes == (f"0 to {STEPS}",)
 
 
@@ -197,6 +130,38 @@ def test_what_is_left_is_cancelled_when_the_driver_is_stopped(tmp_path: Path) ->
         next(runs)
         runs.close()  # type: ignore[attr-defined]
     assert ray.cancelled[:3] == [1, 2, 3]
+
+
+def test_it_is_said_which_node_carries_out_a_run(tmp_path: Path) -> None:
+    class Slow(FakeRay):
+        """Its first task has been at work for a while when the driver looks."""
+
+        seen: list[str] = []
+        claim: Claim | None = None
+
+        def wait(self, references: Sequence[int], **options: Any) -> tuple[list[int], list[int]]:
+            if self.claim is None:
+                task = self.tasks[0]
+                self.claim = Claims(Path(task.study), f"{task.worker} node7\x1b:1").take(task.job.dir.name, "now")
+                return [], list(references)
+            self.seen += [f"{worker.label} {worker.run}" for worker in cluster.health()]
+            self.claim.release()
+            return super().wait(references, **options)
+
+    jobs, observer, ray = jobs_in(tmp_path, 1), Noting(), Slow()
+    with executor(ray) as cluster:
+        assert names(cluster.run(jobs, observer)) == ["run0"]
+        assert cluster.health() == []
+    assert observer.said == ["run0 starts", "run0: carried out by node7?:1", "run0 finished"]
+    assert ray.seen == [f"{ray.tasks[0].worker} node7?:1 {jobs[0].dir.name}"]
+
+
+def test_the_capacity_is_that_of_the_nodes(tmp_path: Path) -> None:
+    ray = FakeRay({"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "memory": 1e9})
+    with executor(ray, cpus="2") as cluster:
+        assert cluster.capacity() == 1, "nothing is known before it is connected"
+        list(cluster.run(jobs_in(tmp_path, 2), SilentObserver()))
+        assert cluster.capacity() == 3
 
 
 @pytest.mark.parametrize(("nodes", "asked"), [(2, True), (1, False)])
@@ -258,6 +223,17 @@ def test_memory_follows_from_the_size_of_the_model(tmp_path: Path, monkeypatch: 
         with executor(ray, memory=None) as cluster:
             list(cluster.run(jobs_in(tmp_path / str(wanted), 1), SilentObserver()))
         assert ray.options[0]["memory"] == wanted
+
+
+def test_the_memory_of_a_node_without_processors_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that takes no tasks is often larger than the nodes that do."""
+    monkeypatch.setattr("tuneoff.study.ray_engine._memory_of", lambda _model: (10, 700))
+    ray = FakeRay({"CPU": 0.0, "memory": 1e12}, {"CPU": 1.0, "memory": 500.0})
+    with executor(ray, memory=None) as cluster:
+        list(cluster.run(jobs_in(tmp_path, 1), SilentObserver()))
+    assert ray.options[0]["memory"] == 500
 
 
 def test_a_task_that_no_node_can_take(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ import json
 import math
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -15,6 +18,8 @@ from support.fake_executor import TEXT, EagerExecutor, FakeExecutor
 from support.fake_runs import PRELOAD
 from tiny import example_row
 from tuneoff.errors import UserError
+from tuneoff.results.events import Event, Note
+from tuneoff.results.run_claims import Team, Worker, WorkerState
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import NUMERICS_VERSION, Prediction, Record, Status
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -22,7 +27,7 @@ from tuneoff.results.study_state import BudgetFile, PlanFile, ReducedSettings, S
 from tuneoff.spec import DataSpec, ModelSpec, PromptSpec, StudySpec, TrainSpec
 from tuneoff.study import concurrency, jobs, runner, speed_probe
 from tuneoff.study.duration import Speeds
-from tuneoff.study.executor import Job, LocalExecutor, SilentObserver
+from tuneoff.study.executor import Job, LocalExecutor, Observer, SilentObserver
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
 from tuneoff.study.runner import Limits, PreparedStudy, prepare
 
@@ -595,3 +600,126 @@ def test_a_study_that_is_late_scores_fewer_documents_in_runs_to_come(
     assert done.budget.spent_seconds == 540
     again = prepare(spec, tmp_path / "out", limits)
     assert again.missing == ()
+
+
+# ---- who works ---------------------------------------------------------------------------------------------------
+
+
+class Listener(SilentObserver):
+    """Keeps what is said, and who works. `awaited`: words after which the runs go on."""
+
+    def __init__(self, awaited: str = "") -> None:
+        self.said: list[str] = []
+        self.teams: list[Team] = []
+        self.heard, self._awaited = threading.Event(), awaited
+
+    def event(self, job: Job, event: Event) -> None:
+        if isinstance(event, Note):
+            self.said.append(f"{job.name}: {event.text}")
+            if self._awaited in event.text:
+                self.heard.set()
+
+    def team(self, team: Team) -> None:
+        self.teams.append(team)
+
+
+class Team7(FakeExecutor):
+    """Its first run works until the observer has heard what it waits for. Another machine does the second one."""
+
+    states: Sequence[WorkerState] = ("working", "silent", "silent", "lost", "lost")
+
+    def __init__(self, ids: Sequence[str], listener: Listener) -> None:
+        super().__init__(ids)
+        self._listener, self._looks = listener, iter([*self.states, *[self.states[-1]] * 10**6])
+        self._elsewhere = ""
+
+    def capacity(self) -> int:
+        return 2
+
+    def health(self) -> list[Worker]:
+        state = next(self._looks)
+        return [*super().health(), Worker("node7\x1b:1", self._elsewhere, 9.0, 70.0, state)]
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        self._elsewhere = jobs[1].dir.name
+        runs = super().run(jobs, observer)
+        assert self._listener.heard.wait(20)
+        yield from runs
+
+
+def test_whoever_shows_no_sign_of_life_is_reported_once(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while `run` waits and no run reports anything."""
+    monkeypatch.setattr(runner, "_TEAM_SECONDS", 0.01)
+    prepared = prepare(spec_of(methods=("zero_shot", "few_shot")), tmp_path / "study")
+    listener = Listener("counts as lost")
+    executor = Team7([example.id for example in prepared.inputs.dataset.test], listener)
+    study = runner.carry_out_study(prepared, executor, listener)
+    assert study.complete
+    silent = "few_shot-s0: node7?:1 has shown no sign of life for 1 min 10 s"
+    assert listener.said == [silent, f"{silent} and counts as lost; the next free worker goes on with it"]
+    assert {team.capacity for team in listener.teams} == {2}
+    assert listener.teams[0].workers[-1].state in ("working", "silent")
+    assert not [thread for thread in threading.enumerate() if "watch" in thread.name]
+
+
+def test_one_worker_of_this_machine_is_not_watched(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_TEAM_SECONDS", 0.0)
+    prepared, listener = prepare(spec_of(methods=("zero_shot",)), tmp_path / "study"), Listener()
+    asked: list[int] = []
+
+    class Alone(FakeExecutor):
+        def health(self) -> list[Worker]:
+            asked.append(1)
+            return super().health()
+
+    ids = [example.id for example in prepared.inputs.dataset.test]
+    assert runner.carry_out_study(prepared, Alone(ids), listener).complete
+    assert listener.teams == []
+    assert len(asked) == 1
+
+
+class Foreign:
+    """An executor of another package, from before there were `capacity` and `health`."""
+
+    def __init__(self, inner: FakeExecutor) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
+        return self._inner.run(jobs, observer)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_executor_that_does_not_say_who_works_carries_out_a_study(
+    shared: bool, spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_TEAM_SECONDS", 0.001)
+    prepared, listener = prepare(spec_of(), tmp_path / "study"), Listener()
+    foreign = Foreign(executor_for(prepared))
+    assert runner.carry_out_study(prepared, foreign, listener, shared=shared).complete  # type: ignore[arg-type]
+    assert listener.said == []
+    assert set(listener.teams) <= {Team()}
+
+
+def test_an_executor_that_fails_to_say_who_works_carries_out_a_study(spec_of: SpecOf, tmp_path: Path) -> None:
+    class Faulty(Team7):
+        def health(self) -> list[Worker]:
+            raise ZeroDivisionError("no cluster")
+
+    prepared, listener = prepare(spec_of(), tmp_path / "study"), Listener("cannot be shown")
+    faulty = Faulty([example.id for example in prepared.inputs.dataset.test], listener)
+    assert runner.carry_out_study(prepared, faulty, listener).complete
+    assert [words.partition(": ")[2] for words in listener.said] == [
+        "who works cannot be shown: ZeroDivisionError: no cluster"
+    ]

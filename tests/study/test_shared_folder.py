@@ -13,6 +13,7 @@ from support.fake_executor import FakeExecutor
 from support.stepping_executor import STEPS, SteppingExecutor, jobs_in
 from support.stepping_executor import shared_executor as executor
 from tuneoff.errors import UserError
+from tuneoff.results.events import Event, Note
 from tuneoff.results.run_claims import Claims
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.run_record import Status
@@ -34,6 +35,17 @@ from tuneoff.study.shared_folder import (
     take_part,
     take_runs,
 )
+
+
+class Hearing(SilentObserver):
+    """Keeps what is said about runs."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def event(self, job: Job, event: Event) -> None:
+        if isinstance(event, Note):
+            self.said.append(f"{job.name}: {event.text}")
 
 
 def notes(jobs: list[Job]) -> list[str]:
@@ -457,3 +469,118 @@ def test_a_folder_cannot_allow_code_of_a_model(study: StudySpec, tmp_path: Path)
     folder.write_work(work.model_copy(update={"directory": "not\0there"}))
     with pytest.raises(UserError, match=r"cannot open .embedded null byte"):
         take_part(folder.path, fake(ids), SilentObserver())
+
+
+def test_whoever_takes_over_from_a_lost_worker_says_so(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    assert Claims(tmp_path, "dead\x1b[2J:1" + "x" * 100).take(job.dir.name, "2026") is not None
+    observer = Hearing()
+    with executor(lease=0.05) as shared:
+        list(shared.run([job], observer))
+    name = "dead?[2J:1" + "x" * 47 + "..."
+    assert observer.said == [
+        f"run0: carried out by {name} since 2026",
+        f"run0: {name}, which had it before, was lost; {shared.worker} goes on with it",
+    ]
+
+
+def test_a_run_that_was_handed_on_has_no_lost_worker(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    claim = Claims(tmp_path, "before").take(job.dir.name, "2026")
+    assert claim is not None
+    claim.release()
+    observer = Hearing()
+    with executor() as shared:
+        list(shared.run([job], observer))
+    assert observer.said == []
+
+
+def test_it_is_said_who_else_takes_over_and_who_has_carried_out_a_run(tmp_path: Path) -> None:
+    [job] = jobs_in(tmp_path, 1)
+    claims, observer = Claims(tmp_path, "first:1"), Hearing()
+    assert claims.take(job.dir.name, "9:00") is not None
+    with SharedFolderExecutor(may_take=lambda _job: False) as watching:
+        for _ in range(2):
+            watching.report(watching.look_at(job), job, observer)
+        second = Claims(tmp_path, "second:2").take_after(claims.holder(job.dir.name), job.dir.name, "9:05")
+        assert second is not None
+        for _ in range(2):
+            watching.report(watching.look_at(job), job, observer)
+        list(SteppingExecutor(None).run([job], SilentObserver()))  # type: ignore[arg-type]
+        watching.report(watching.look_at(job), job, observer)
+    assert observer.said == [
+        "run0: carried out by first:1 since 9:00",
+        "run0: carried out by second:2 since 9:05; first:1, which had it before, was lost",
+        "run0: finished, carried out by second:2",
+    ]
+
+
+def test_no_claim_is_read_to_say_who_has_carried_out_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 1,000 workers and 10,000 runs, each would read the claims of all others. What `health` saw is known."""
+    jobs, observer = jobs_in(tmp_path, 2), Hearing()
+    for job, worker in zip(jobs, ("seen:1", "unseen:2"), strict=True):
+        assert Claims(tmp_path, worker).take(job.dir.name, "") is not None
+    with SharedFolderExecutor(may_take=lambda _job: False) as watching:
+        watching.needs_no_look(jobs[1])
+        watching.look_at(jobs[0])
+        assert [worker.name for worker in watching.health()] == ["seen:1"]
+        list(SteppingExecutor(None).run(jobs, SilentObserver()))  # type: ignore[arg-type]
+        monkeypatch.setattr(Claims, "holder", None)
+        for job in jobs:
+            watching.report(watching.look_at(job), job, observer)
+    assert observer.said == ["run0: finished, carried out by seen:1"]
+
+
+def test_runs_that_have_ended_here_are_no_work_for_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with executor() as shared:
+        assert len(list(shared.run(jobs_in(tmp_path, 3), SilentObserver()))) == 3
+        monkeypatch.setattr(Claims, "holder", None)
+        assert shared.health() == []
+
+
+def test_the_capacity_counts_those_who_show_a_sign_of_life(tmp_path: Path) -> None:
+    jobs, seconds = jobs_in(tmp_path, 4), [0.0]
+    others = [Claims(tmp_path, f"host:{number}").take(jobs[number].dir.name, "") for number in range(3)]
+    shared = SharedFolderExecutor(
+        Layout(2, 1), inner=lambda layout: FakeExecutor(processes=layout.processes), clock=lambda: seconds[0]
+    )
+    with shared:
+        assert (shared.capacity(), shared.health()) == (2, [])
+        shared.look_at(jobs[0])  # from now on, it knows the study
+        assert [(worker.name, worker.run, worker.state) for worker in shared.health()] == [
+            (f"host:{number}", jobs[number].dir.name, "working") for number in range(3)
+        ]
+        assert shared.capacity() == 5
+        seconds[0] = 200.0
+        for claim in others[1:]:
+            assert claim is not None
+            claim.beat(1)
+        assert [worker.state for worker in shared.health()] == ["lost", "working", "working"]
+        assert shared.capacity() == 4
+        list(SteppingExecutor(None).run(jobs[2:3], SilentObserver()))  # type: ignore[arg-type]
+        assert shared.look_at(jobs[2]).ended
+        assert [worker.name for worker in shared.health()] == ["host:0", "host:1"]
+
+
+def test_the_health_of_a_study_is_safe_while_the_study_works(tmp_path: Path) -> None:
+    """Another thread asks all the time; claims come and go meanwhile."""
+    jobs, ended, failures, looks = jobs_in(tmp_path, 10), threading.Event(), list[BaseException](), [0]
+    with executor() as shared:
+
+        def ask() -> None:
+            try:
+                while not ended.is_set():
+                    # The file of a claim is empty for a moment.
+                    assert {worker.name for worker in shared.health()} <= {shared.worker, "another worker"}
+                    assert shared.capacity() >= 1
+                    looks[0] += 1
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert len(list(shared.run(jobs, SilentObserver()))) == 10
+        ended.set()
+        thread.join()
+    assert failures == []
+    assert looks[0] > 1

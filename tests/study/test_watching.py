@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from support.fake_runs import steps
 from support.report_study import FakeStudy
 from tuneoff.errors import UserError
 from tuneoff.results.events import EventWriter
+from tuneoff.results.run_claims import Claim, Claims, Team, Worker, WorkerState
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import PlanFile
-from tuneoff.study.watching import StudyWatch
+from tuneoff.study.watching import StudyWatch, WorkingRun
 from tuneoff.text import sanitize
 
 HOSTILE = "evil\x1b[2J\u202e"
@@ -37,6 +39,16 @@ def folder(tmp_path: Path) -> Path:
     with EventWriter(study / "runs" / lora / "events.jsonl") as writer:
         steps(writer, 3)
     return study
+
+
+def claim_of(folder: Path, run: str, worker: str, since: str = "") -> Claim:
+    claim = Claims(folder, worker).take(run, since)
+    assert claim is not None
+    return claim
+
+
+def working_run(folder: Path) -> str:
+    return next(path.name for path in (folder / "runs").iterdir() if path.name.startswith("lora-s1"))
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
@@ -195,3 +207,140 @@ def test_words_of_strangers_are_harmless(folder: Path) -> None:
     lines = view.__class__("x", begun=True, rows=(hostile,), verdict=HOSTILE, plan=HOSTILE).board()
     assert lines
     assert all(line == sanitize(line) for line in lines)
+
+
+def test_claims_say_who_carries_out_a_run(folder: Path) -> None:
+    clock = Clock()
+    claim_of(folder, working_run(folder), "node7:4242")
+    claim = claim_of(folder, "full-s0-abc", "node8:1")
+    before = contents(folder)
+    watched = StudyWatch(folder, clock)
+    lines = watched.look().board()
+    assert lines[0] == "  node8:1: full-s0: starting", "it has no event log yet"
+    assert lines[1].startswith("  node7:4242: lora-s1: train, step 3 of 9, loss 1, ")
+    assert watched.look().team_lines() == lines[:2]
+    assert watched.look().summary_lines() == [watched.look().headline(), *lines]
+    assert [run["name"] for run in json.loads(json.dumps(watched.look().as_data()))["working"]] == [
+        "node8:1: full-s0",
+        "node7:4242: lora-s1",
+    ]
+    assert contents(folder) == before, "a watcher writes nothing"
+    clock.now = 70.0
+    claim.beat(1)
+    first, second, *_ = watched.look().board()
+    assert first.startswith("  node7:4242: lora-s1, silent for 1 min 10 s: train, step 3 of 9"), "it comes first"
+    assert second == "  node8:1: full-s0: starting"
+    clock.now = 200.0
+    assert watched.look().board()[0].startswith("  node7:4242: lora-s1, lost, silent for 3 min 20 s: train")
+    assert watched.look().assignments() == [("lora-s1", "node7:4242", "lost"), ("full-s0", "node8:1", "silent")]
+
+
+def test_the_only_worker_of_a_shared_study_is_named(folder: Path) -> None:
+    """It may be on another machine, so the line of this process does not show its run."""
+    assert not any("lora-s1" in line for line in StudyWatch(folder).look().summary_lines())
+    claim_of(folder, working_run(folder), "node7:4242")
+    assert any(line.startswith("  node7:4242: lora-s1: train") for line in StudyWatch(folder).look().summary_lines())
+
+
+def test_a_run_that_was_released_is_not_at_work(folder: Path) -> None:
+    claim_of(folder, working_run(folder), "node7:4242").release()
+    assert StudyWatch(folder).look().working == ()
+    claim_of(folder, working_run(folder), "node8:1")
+    assert StudyWatch(folder).look().assignments() == [("lora-s1", "node8:1", "working")]
+
+
+def test_claims_of_runs_that_have_ended_are_left_out(folder: Path) -> None:
+    """Their worker may have been killed before it could release them, or the executor may not know yet."""
+    ended = next(run.name for run in StudyDir(folder).run_dirs() if run.name.startswith("lora-s0"))
+    claim_of(folder, ended, "node7:4242")
+    assert StudyWatch(folder).look().assignments() == []
+    assert StudyWatch(folder).look(Team((Worker("node7:4242", ended),), 2)).assignments() == []
+
+
+def test_of_very_many_workers_the_first_and_a_count_are_shown(folder: Path) -> None:
+    clock = Clock()
+    watched = StudyWatch(folder, clock)
+    claim_of(folder, "full-s0999-abc", "node999:1")
+    watched.look()
+    clock.now = 100.0
+    for number in range(999):
+        claim_of(folder, f"full-s{number:04}-abc", f"node{number}:1")
+    view = watched.look()
+    lines = view.team_lines()
+    assert len(lines) == 11
+    assert lines[0] == "  node999:1: full-s0999, silent for 1 min 40 s: starting"
+    assert lines[1] == "  node0:1: full-s0000: starting"
+    assert lines[-1] == "  and 990 other runs"
+    assert len(view.board()) < 20
+
+
+def test_claims_that_take_long_to_read_are_not_read_all_the_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, read = Clock(), list[float]()
+    watched = StudyWatch(folder, clock)
+
+    def slow(_claims: Claims, _done: object) -> list[Worker]:
+        read.append(clock.now)
+        clock.now += 3.0
+        return []
+
+    monkeypatch.setattr(Claims, "workers", slow)
+    for now in (0.0, 2.0, 62.0, 63.0):
+        clock.now = max(clock.now, now)
+        watched.look()
+    assert read == [0.0, 63.0]
+
+
+@pytest.mark.parametrize(
+    ("states", "capacity", "seconds"),
+    [
+        ((), None, 240.0),  # the run in the folder is at work
+        ((), 4, 240.0),
+        (("working",), 4, 240.0),
+        (("working", "working"), None, 240.0),  # one run is left
+    ],
+)
+def test_no_more_workers_are_counted_than_runs_are_left(
+    states: Sequence[WorkerState], capacity: int | None, seconds: float, folder: Path
+) -> None:
+    team = Team(tuple(Worker(f"node{at}:1", f"x{at}-abc", state=state) for at, state in enumerate(states)), capacity)
+    assert StudyWatch(folder).look(team).seconds_left == seconds
+
+
+@pytest.mark.parametrize(
+    ("states", "capacity", "seconds"),
+    [
+        ((), None, 480.0),
+        ((), 1, 480.0),
+        ((), 2, 240.0),  # nobody works yet, and two will
+        ((), 9, 240.0),
+        (("working",), 2, 480.0),
+        (("working", "silent"), None, 240.0),
+        (("working", "lost"), None, 480.0),
+    ],
+)
+def test_several_workers_need_less_time(
+    states: Sequence[WorkerState], capacity: int | None, seconds: float, folder: Path
+) -> None:
+    """Of three final runs of LoRA, one has taken four minutes, and none of the others is at work."""
+    spec = StudyDir(folder).read_spec()
+    assert spec is not None
+    StudyDir(folder).write_spec(spec.model_copy(update={"seeds": 3}))
+    for log in folder.rglob("events.jsonl"):
+        log.unlink()
+    team = Team(tuple(Worker(f"node{at}:1", f"x{at}-abc", state=state) for at, state in enumerate(states)), capacity)
+    assert StudyWatch(folder).look(team).seconds_left == seconds
+
+
+def test_names_of_workers_are_harmless_and_short(folder: Path) -> None:
+    claim_of(folder, working_run(folder), HOSTILE * 50, since=HOSTILE)
+    [line] = StudyWatch(folder).look().team_lines()
+    assert line == sanitize(line)
+    name = line.strip().partition(": lora-s1")[0]
+    assert len(name) == 60
+    assert name.startswith("evil?[2J?evil?[2J?")
+    shown = StudyWatch(folder).look().as_data()["working"]
+    assert shown[0]["name"].isprintable()
+
+
+def test_a_run_without_a_worker_has_its_name_alone() -> None:
+    assert WorkingRun("lora-s0", "train", 1, 2).title == "lora-s0"

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from support.planned import curve_of, resources_of
+from tuneoff.results.run_claims import Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import (
     NUMERICS_VERSION,
@@ -45,6 +46,7 @@ class FakeExecutor:
         self._scores = scores or (lambda _job: [10.0] * len(self._test_ids))
         self._interrupt_at = interrupt_at
         self.rounds: list[list[str]] = []
+        self._at_work: list[Worker] = []
 
     @property
     def names(self) -> list[str]:
@@ -59,12 +61,20 @@ class FakeExecutor:
     ) -> None:
         pass
 
+    def capacity(self) -> int:
+        return self._processes
+
+    def health(self) -> list[Worker]:
+        return self._at_work
+
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         self.rounds.append([])
         for job in jobs:
             self.rounds[-1].append(job.name)
+            self._at_work = [Worker("fake", job.dir.name)]
             observer.started(job)
             run = StoredRun(job.dir, self._carry_out(job))
+            self._at_work = []
             if job.name == self._interrupt_at:
                 raise KeyboardInterrupt
             observer.ended(job, run)

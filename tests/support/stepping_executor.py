@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from tuneoff.results.json_files import write_text_atomic
+from tuneoff.results.run_claims import Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StudyDir
@@ -26,6 +27,7 @@ class SteppingExecutor:
     def __init__(self, _layout: Layout, *, seconds: float = 0.0, last_step: int = STEPS) -> None:
         """With a `last_step` before the last one, a run stops there, as if its process had died."""
         self._seconds, self._last_step = seconds, last_step
+        self._at_work: list[Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -35,10 +37,18 @@ class SteppingExecutor:
     ) -> None:
         pass
 
+    def capacity(self) -> int:
+        return 1
+
+    def health(self) -> list[Worker]:
+        return self._at_work
+
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         for job in jobs:
+            self._at_work = [Worker(f"process {os.getpid()}", job.dir.name)]
             observer.started(job)
             run = StoredRun(job.dir, self._carry_out(job))
+            self._at_work = []
             observer.ended(job, run)
             yield run
 

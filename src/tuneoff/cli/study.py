@@ -130,7 +130,7 @@ def _run_study(spec: StudySpec, folder: Path, flags: StudyFlags, held: contextli
             done_before=done_before,
             quiet=flags.quiet,
             metric=prepared.spec.metric,
-            board=lambda: watched.look().summary_lines(),
+            board=lambda: watched.look(progress.workers).summary_lines(),
         ) as progress,
     ):
         study = api.carry_out(

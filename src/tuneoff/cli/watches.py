@@ -41,13 +41,15 @@ def watch(
                     return
                 sleep(LOOK_SECONDS)
                 view = watched.look()
-    shown, waited = "", _PLAIN_SECONDS
+    shown: object = None
+    waited = _PLAIN_SECONDS
     while True:
-        scores = "\n".join([view.headline(), *view.findings()])
+        lines = [view.headline(), *view.findings()]
+        news = lines, view.assignments()
         ended = until(view)  # it remembers the look before
-        if view.begun and scores != shown and (waited >= _PLAIN_SECONDS or ended):
-            show(scores)
-            shown, waited = scores, 0.0
+        if view.begun and news != shown and (waited >= _PLAIN_SECONDS or ended):
+            show("\n".join([view.headline(), *view.team_lines(), *view.findings()]))
+            shown, waited = news, 0.0
         if ended:
             return
         sleep(LOOK_SECONDS)

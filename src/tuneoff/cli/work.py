@@ -11,7 +11,7 @@ from types import FrameType
 
 from tuneoff.cli.output import say
 from tuneoff.errors import UserError
-from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_claims import Claims, worker_label
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job
 from tuneoff.study.progress import Progress
@@ -74,7 +74,10 @@ def status_as_text(folder: Path) -> str:
         raise UserError(f"{folder}: no study; name the folder that `tuneoff compare` was given as --output")
     holders = [each for each in Claims(folder, "").holders() if not StudyDir(folder).run_dir(each.run).has_record()]
     rows: list[tuple[str, ...]] = [("run", "worker", "since (UTC)", "state")]
-    rows += [tuple(map(sanitize, (each.run, each.worker, each.since, each.ended or "working"))) for each in holders]
+    rows += [
+        tuple(map(sanitize, (each.run, worker_label(each.worker), each.since, each.ended or "working")))
+        for each in holders
+    ]
     if len(rows) == 1:
         return "no run is claimed"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

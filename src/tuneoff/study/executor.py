@@ -5,18 +5,21 @@
 """
 
 import contextlib
+import os
 import queue
 import signal
+import socket
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from tuneoff import stopping
 from tuneoff.errors import UserError
@@ -25,6 +28,7 @@ from tuneoff.profiling import usable_cores
 from tuneoff.profiling.memory import out_of_memory_kills
 from tuneoff.results.events import Event, Follower, Note, RunSoFar
 from tuneoff.results.failures import no_room
+from tuneoff.results.run_claims import Team, Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Failure, Record, Status
 from tuneoff.study.jobs import Job as Job  # for executors of other packages
@@ -62,6 +66,15 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class TeamObserver(Protocol):
+    """An observer that is also informed about who works."""
+
+    def team(self, team: Team) -> None:
+        """Who works now. Called every few seconds, also while no run reports anything."""
+        ...
+
+
 class SilentObserver:
     """Ignores everything."""
 
@@ -93,9 +106,18 @@ class Observers:
         for observer in self._observers:
             observer.ended(job, run)
 
+    def team(self, team: Team) -> None:
+        for observer in self._observers:
+            if isinstance(observer, TeamObserver):
+                observer.team(team)
+
 
 class Executor(Protocol):
-    """Carries out runs. A context: what it has started ends with it."""
+    """Carries out runs. A context: what it has started ends with it.
+
+    An executor of another package needs `run` and the context; without `capacity` and `health`, the progress of a study
+    does not show who works (`team_of`).
+    """
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         """Carry out `jobs` and yield each run when it has ended; the order is that of the ends.
@@ -103,7 +125,20 @@ class Executor(Protocol):
         A run that fails, crashes or is killed has a record that says so, and the next one starts. With a free worker
         an executor may ask `tuneoff.study.jobs.more_of(jobs)` for runs that have become possible by those that it has
         yielded.
+
+        To cancel is to close the iterator (`closed_at_the_end` does), or to raise in it, as a signal does: the runs
+        that it has started save their states and are stopped. They leave a record with the status `interrupted`, or,
+        where others see the folder, a claim that is released. Workers of a batch system, which outlive this process, go
+        on.
         """
+        ...
+
+    def capacity(self) -> int:
+        """How many runs can be carried out at the same time now."""
+        ...
+
+    def health(self) -> Sequence[Worker]:
+        """Who carries out which run. Called from a thread of its own, while `run` works and before."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -111,6 +146,13 @@ class Executor(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def team_of(executor: object) -> Team:
+    """Who works for an executor. One of another package may say nothing of that."""
+    health, capacity = (getattr(executor, name, None) for name in ("health", "capacity"))
+    workers = tuple(health()) if callable(health) else ()
+    return Team(workers, capacity() if callable(capacity) else None)
 
 
 @contextlib.contextmanager
@@ -155,6 +197,7 @@ class LocalExecutor:
         self._launcher: Launcher | None = None
         self._idle: deque[Launcher] = deque()
         self._resources = contextlib.ExitStack()
+        self._at_work: dict[str, _AtWork] = {}  # by the name of the run's folder
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +221,18 @@ class LocalExecutor:
                     opened = launcher(self._method, self._preload, self._alone)
                     self._launcher = self._resources.enter_context(opened)
                 yield self._carry_out(job, self._launcher, observer, never)
+
+    def capacity(self) -> int:
+        """See `Executor.capacity`."""
+        return self._layout.processes
+
+    def health(self) -> list[Worker]:
+        """The process of each run. Its end is noticed at once, so none is silent, however long it reports nothing."""
+        host, now = socket.gethostname(), time.monotonic()
+        return [
+            Worker(f"{host}:{each.pid}", run, now - each.began, now - each.heard)
+            for run, each in list(self._at_work.items())
+        ]
 
     @contextlib.contextmanager
     def _worker_launcher(self) -> Iterator[Launcher]:
@@ -256,10 +311,23 @@ class LocalExecutor:
             helpers = [stack.enter_context(self._worker_launcher()) for _ in range(job.processes - 1)]
             threads = max(1, (self._alone.threads or usable_cores()) // job.processes)
             group = _Group(helpers, threads, self._help_target) if helpers else None
-            record = _carry_out(job, started, observer.event, self._target, stop, group)
+            at_work = self._at_work[job.dir.name] = _AtWork()
+            stack.callback(self._at_work.pop, job.dir.name)
+            record = _carry_out(job, started, observer.event, self._target, stop, group, at_work)
         run = StoredRun(job.dir, record)
         observer.ended(job, run)
         return run
+
+
+@dataclass
+class _AtWork:
+    """A run that a process carries out now. Times are those of the monotonic clock."""
+
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    """When it reported something last."""
+    pid: int = field(default_factory=os.getpid)
+    """This process, until that of the run has started."""
 
 
 class Serialized:
@@ -280,6 +348,11 @@ class Serialized:
         with self._lock:
             self._observer.ended(job, run)
 
+    def team(self, team: Team) -> None:
+        if isinstance(self._observer, TeamObserver):
+            with self._lock:
+                self._observer.team(team)
+
 
 class _Stopped(Exception):
     """Another thread ended the study."""
@@ -292,12 +365,13 @@ def _carry_out(
     target: str,
     stop: threading.Event,
     group: "_Group | None",
+    at_work: _AtWork,
 ) -> Record:
-    attempt = _Attempt(job, started, on_event, target, stop, group)
+    attempt = _Attempt(job, started, on_event, target, stop, group, at_work)
     record = attempt.carry_out()
     if record is None and attempt.ran_out_of_memory:
         on_event(job, Note(text="the system killed the run because memory ran out; it is tried once more, in parts"))
-        attempt = _Attempt(job, started, on_event, target, stop, group, parts=RETRY_PARTS)
+        attempt = _Attempt(job, started, on_event, target, stop, group, at_work, parts=RETRY_PARTS)
         record = attempt.carry_out()
     if record is None:
         record = attempt.salvaged(*attempt.autopsy())
@@ -340,9 +414,11 @@ class _Attempt:
         target: str,
         stop: threading.Event,
         group: "_Group | None",
+        at_work: _AtWork,
         parts: int = 1,
     ) -> None:
         self._job, self._launcher, self._on_event, self._stop, self._group = job, started, on_event, stop, group
+        self._at_work = at_work
         self._message = {
             "spec": job.spec.model_dump(mode="json"),
             "run_id": job.run_id,
@@ -370,6 +446,7 @@ class _Attempt:
         try:
             with self._in_group() as received:
                 self._process = self._launcher.start(received, job.dir.log)
+                self._at_work.pid = self._process.pid
                 self._wait(self._process, follower)
         except NotStarted as error:
             self._not_started = str(error)
@@ -406,6 +483,7 @@ class _Attempt:
 
     def _take(self, follower: Follower) -> None:
         for event in follower.poll():
+            self._at_work.heard = time.monotonic()
             self._so_far.take(event)
             self._on_event(self._job, event)
 

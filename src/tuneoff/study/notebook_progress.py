@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuneoff.results.events import Event, Generated, PhaseStarted, StepDone
+from tuneoff.results.run_claims import Team
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.study.executor import Job
 from tuneoff.text import plural
@@ -24,7 +25,8 @@ def in_notebook() -> bool:
 class NotebookProgress:
     """An observer of runs that shows one line with a bar below the cell.
 
-    `board` has further lines on the study. It is asked when a run has ended.
+    `board` has further lines on the study. It is asked when a run has ended, and every few seconds if there are
+    several workers.
     """
 
     def __init__(self, board: Callable[[], Sequence[str]] | None = None) -> None:
@@ -32,6 +34,7 @@ class NotebookProgress:
         self._ended = 0
         self._board = board
         self._lines: Sequence[str] = ()
+        self._last: tuple[str, int | None, int | None] = ("", None, None)
 
     def __enter__(self) -> Self:
         from IPython.display import HTML, display
@@ -62,7 +65,14 @@ class NotebookProgress:
             self._lines = self._board()
         self._show(f"{plural(self._ended, 'run')} ended; {job.name} {run.record.status}")
 
+    def team(self, team: Team) -> None:  # noqa: ARG002 - the board reads the folder
+        """Show the board again."""
+        if self._board is not None:
+            self._lines = self._board()
+            self._show(*self._last)
+
     def _show(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        self._last = text, done, total
         if self._handle is None:
             return
         from IPython.display import HTML

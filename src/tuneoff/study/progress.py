@@ -18,6 +18,7 @@ from rich.text import Text
 
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.events import Event, Note, PhaseStarted, Validated
+from tuneoff.results.run_claims import Team
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.spec.study import METRIC
 from tuneoff.study.executor import Job
@@ -144,6 +145,8 @@ class Progress:
         self._quiet = quiet
         self._display: _Display = _Silent()
         self._runs: dict[str, _Running] = {}
+        self.workers: Team | None = None
+        """Who works, if the executor says so."""
 
     def __enter__(self) -> Self:
         if not self._quiet:
@@ -194,6 +197,11 @@ class Progress:
             words.append(f"{METRICS[self._metric].title if self._metric in METRICS else self._metric} {score:.4f}")
         self._display.line(self._about(job, *words), _STYLES.get(record.status, ""))
         del self._runs[job.run_id]
+        self._show_board()
+
+    def team(self, team: Team) -> None:
+        """Who works now: for the board, which is shown again. Lines that stay say nothing of it."""
+        self.workers = team
         self._show_board()
 
     def _show_board(self) -> None:

@@ -28,7 +28,7 @@ from tuneoff import models, stopping
 from tuneoff.errors import UserError
 from tuneoff.profiling import usable_cores
 from tuneoff.results.events import Follower, Note
-from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_claims import Claims, Worker, worker_label
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.spec import ModelSpec
@@ -80,9 +80,14 @@ class _Nodes:
 
     resources: Sequence[Mapping[str, float]]
 
-    def largest(self, name: str) -> float:
-        """The most of one resource that a node has."""
-        return max((node.get(name, 0.0) for node in self.resources), default=0.0)
+    def has_gpus(self) -> bool:
+        """Whether a node has an accelerator."""
+        return any(node.get("GPU", 0.0) for node in self.resources)
+
+    def largest_memory(self, cpus: float, gpus: float) -> float:
+        """The most memory of a node that has these processors and accelerators: a head often has none."""
+        able = [node for node in self.resources if self._tasks(node, _Need(cpus, gpus, 0))]
+        return max((node.get("memory", 0.0) for node in able), default=0.0)
 
     def smallest_share(self, gpus: float) -> float:
         """Processors of a task, if a node does one run at a time, or one for each of its accelerators."""
@@ -163,6 +168,7 @@ class RayExecutor:
         self._freed: set[Path] = set()
         self._watched = SharedFolderExecutor(may_take=lambda _job: False)
         self._memories: dict[ModelSpec, tuple[int, int]] = {}
+        self._at_once = 1  # tasks, when some were submitted last
         self._said_too_large = False
 
     def __enter__(self) -> Self:
@@ -186,6 +192,7 @@ class RayExecutor:
                 if not _has_tokens():
                     observer.event(jobs[0], Note(text=_OPEN))
             self._release_lost(study_of(jobs[0]))
+            self._watched.claims_of(jobs[0])  # of this study, `health` reads the claims
             yield from self._run(jobs, observer)
 
     def _release_lost(self, study: StudyDir) -> None:
@@ -224,6 +231,14 @@ class RayExecutor:
                 with stopping.signals_ignored():
                     self._cancel(list(sent))
 
+    def capacity(self) -> int:
+        """Tasks that the cluster can do at the same time, as it was when some were submitted last."""
+        return self._at_once
+
+    def health(self) -> list[Worker]:
+        """By the claims of the tasks; those that wait for a node have none."""
+        return self._watched.health()
+
     def _capacity(self, job: Job) -> int:
         """Tasks like this one that the cluster can do at the same time."""
         nodes = _nodes(self._ray)
@@ -235,7 +250,8 @@ class RayExecutor:
         while waiting:
             job = waiting[0]
             need = self._need(job, nodes)
-            if len(sent) >= max(1, _AHEAD * nodes.capacity(need)):
+            self._at_once = max(1, nodes.capacity(need))
+            if len(sent) >= _AHEAD * self._at_once:
                 return
             if not nodes.can_take(need):
                 self._report_too_large(job, need, observer)
@@ -263,14 +279,14 @@ class RayExecutor:
 
     def _need(self, job: Job, nodes: "_Nodes") -> _Need:
         """What was asked for; else a node's share of processors, one accelerator, and memory by the model's size."""
-        gpus = self._gpus if self._gpus is not None else float(nodes.largest("GPU") > 0)
+        gpus = self._gpus if self._gpus is not None else float(nodes.has_gpus())
         cpus = self._cpus if self._cpus is not None else nodes.smallest_share(gpus)
         memory = self._memory
         if memory is None:
             if job.spec.model not in self._memories:
                 self._memories[job.spec.model] = _memory_of(job.spec.model)
             least, typical = self._memories[job.spec.model]
-            memory = max(least, int(min(typical, nodes.largest("memory"))))
+            memory = max(least, int(min(typical, nodes.largest_memory(cpus, gpus))))
         return _Need(cpus, gpus, memory)
 
     def _report_too_large(self, job: Job, need: _Need, observer: Observer) -> None:
@@ -292,6 +308,7 @@ class RayExecutor:
                 return
             task.follower = Follower(study.attempt_dir(task.job.dir.name, holder.number).events)
             observer.started(task.job)
+            observer.event(task.job, Note(text=f"carried out by {_node_of(holder.worker, task)}"))
         for event in task.follower.poll():
             observer.event(task.job, event)
 
@@ -314,9 +331,14 @@ class RayExecutor:
             errors.OutOfMemoryError,
             errors.ObjectLostError,
         ) as lost:
-            Claims(study_of(task.job).path, "").release_lost(f"{task.worker} ", task.job.dir.name)
+            claims = Claims(study_of(task.job).path, "")
+            holder = claims.holder(task.job.dir.name)
+            claims.release_lost(f"{task.worker} ", task.job.dir.name)
             what = "node" if isinstance(lost, errors.NodeDiedError) else "process"
-            observer.event(task.job, Note(text=f"its {what} in the Ray cluster was lost; another one goes on with it"))
+            had_begun = holder is not None and holder.worker.startswith(f"{task.worker} ")
+            who = f" ({_node_of(holder.worker, task)})" if holder is not None and had_begun else ""
+            text = f"its {what} in the Ray cluster was lost{who}; another one goes on with it"
+            observer.event(task.job, Note(text=text))
             return True
         except errors.RayTaskError as error:
             raise UserError(
@@ -357,6 +379,11 @@ class RayExecutor:
             )
             for reference in left:
                 self._ray.cancel(reference, force=True)
+
+
+def _node_of(worker: str, task: _Sent) -> str:
+    """Host and process of a task, from what its claim is called."""
+    return worker_label(worker.removeprefix(f"{task.worker} "))
 
 
 def _amount(name: str, text: str) -> float:

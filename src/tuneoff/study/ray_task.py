@@ -17,6 +17,7 @@ from tuneoff import data, models
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.prompts import field_names
+from tuneoff.results.run_claims import Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import NUMERICS_VERSION
 from tuneoff.results.study_dir import StudyDir
@@ -141,6 +142,12 @@ class _Warm:
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
         return self._local.run(jobs, observer)
+
+    def capacity(self) -> int:
+        return self._local.capacity()
+
+    def health(self) -> Sequence[Worker]:
+        return self._local.health()
 
     def __enter__(self) -> Self:
         return self

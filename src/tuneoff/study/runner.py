@@ -6,9 +6,10 @@ spec -> inputs -> (speeds -> budget.fit -> spec) -> next_runs -> executor -> com
 import contextlib
 import dataclasses
 import functools
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tuneoff.profiling.other_programs import OtherPrograms
 from tuneoff.results import baselines
 from tuneoff.results.events import Note
 from tuneoff.results.recovery import recover
-from tuneoff.results.run_claims import Claims
+from tuneoff.results.run_claims import Claims, Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Prediction, Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -44,6 +45,7 @@ from tuneoff.study.executor import (
     Serialized,
     SilentObserver,
     closed_at_the_end,
+    team_of,
 )
 from tuneoff.study.inputs import StudyInputs, check_prompts, document_row, load_inputs
 from tuneoff.study.jobs import Durations, Job, OpenJobs
@@ -56,11 +58,14 @@ from tuneoff.study.resources import check_machine, check_resources
 from tuneoff.study.search import MIN_STEPS_TO_PRUNE
 from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
 from tuneoff.study.task_words import as_begun
+from tuneoff.text import format_duration
 
 # Entering a run into the manifest writes the whole file. In a study of more runs than this, it is written again when
 # it grows by this fraction, so that the time for all runs is proportional to their number. A run that no manifest has
 # when the process is killed has one of its own, and is entered at the next start.
 _COVERED_AT_ONCE = 32
+_TEAM_SECONDS = 10.0  # between two looks at who works
+_REST_AFTER_TEAM = 20.0  # or this multiple of what the last look took, with very many workers
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ def prepare(
         wanted, kept_plan = grown
     inputs = load_inputs(wanted)
     prepared = _prepared(wanted, directory, inputs, stored, keep_earlier=keep_earlier)
-    layout = _choose_layout(prepared, limits.workers)
+    layout = _choose_layout(prepared, limits.workers, measures=measures)
     prepared = dataclasses.replace(prepared, layout=layout, began=began, locked=locked, notify=notify)
     if earlier is not None:
         return dataclasses.replace(prepared, fitted=earlier, budget=kept_plan, asked=spec)
@@ -193,7 +198,15 @@ def prepare(
             more = with_headroom(fitted.study, spec, inputs.sizes, speeds, HEADROOM * limits.budget_seconds)
             fitted = dataclasses.replace(fitted, study=more)
     else:
-        fitted = budget.plan_of(wanted, spec, inputs.sizes, speeds, limits.budget_seconds, layout.processes)
+        fitted = budget.plan_of(
+            wanted,
+            spec,
+            inputs.sizes,
+            speeds,
+            limits.budget_seconds,
+            equal=limits.equal,
+            processes=layout.processes,
+        )
     if (fitted.study.data, fitted.study.scored_documents) != (spec.data, spec.scored_documents):
         inputs = load_inputs(fitted.study)
     again = _prepared(fitted.study, directory, inputs, stored, keep_earlier=keep_earlier)
@@ -281,8 +294,11 @@ def _prepared(
     return PreparedStudy(spec, directory, inputs, planning, plan, stored, WHOLE_MACHINE)
 
 
-def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
-    """How many runs at a time. Raises `UserError` for a number that is not possible."""
+def _choose_layout(prepared: PreparedStudy, workers: int | None, *, measures: bool) -> Layout:
+    """How many runs at a time; one, where that would have to be measured and must not be.
+
+    Raises `UserError` for a number that is not possible.
+    """
     if workers == 1:
         return WHOLE_MACHINE
     if (processes := prepared.spec.train.processes) > 1:
@@ -290,6 +306,8 @@ def _choose_layout(prepared: PreparedStudy, workers: int | None) -> Layout:
             f"--workers: with --processes {processes}, runs are carried out one after another; leave it out"
         )
     cores = usable_cores()
+    if workers is None and not measures:
+        return WHOLE_MACHINE
     if workers is None:
         need = max(concurrency.memory_of_a_run(models.weights_folder(model)) for model in prepared.spec.models)
         return concurrency.choose(len(prepared.missing), need, available_memory(), cores)
@@ -503,7 +521,10 @@ class _Runner:
 
         open_jobs = OpenJobs(jobs, more)
         try:
-            with closed_at_the_end(executor.run(open_jobs, self._observer)) as runs:
+            with (
+                _team_watched(executor, self._observer, waiting, shared=self._shared),
+                closed_at_the_end(executor.run(open_jobs, self._observer)) as runs,
+            ):
                 for run in runs:
                     self._stored[run.record.run_id] = run
                     if self._planner.opens_others(run):
@@ -586,3 +607,49 @@ class _Runner:
         if self._keep_texts:
             return rows
         return {name: [row.without_text() for row in predictions] for name, predictions in rows.items()}
+
+
+@contextlib.contextmanager
+def _team_watched(executor: Executor, observer: Serialized, jobs: Mapping[str, Job], *, shared: bool) -> Iterator[None]:
+    """Look at who works every few seconds, in a thread, because `Executor.run` may wait for hours.
+
+    The observer is informed, and whoever shows no sign of life is reported. One worker of this machine alone is not
+    looked at. `jobs`: those that have not ended.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        try:
+            said: set[tuple[str, str, str]] = set()
+            team, pause = team_of(executor), _TEAM_SECONDS
+            while (shared or (team.capacity or 1) > 1) and not ended.wait(pause):
+                began = time.monotonic()
+                team = team_of(executor)
+                observer.team(team)
+                folders = _by_folder(jobs)
+                for worker in team.workers:
+                    key = worker.name, worker.run, worker.state
+                    if worker.state != "working" and key not in said and worker.run in folders:
+                        observer.event(folders[worker.run], Note(text=_silence(worker)))
+                        said.add(key)
+                pause = max(_TEAM_SECONDS, _REST_AFTER_TEAM * (time.monotonic() - began))
+        except Exception as error:  # of an executor of another package: its runs go on
+            for job in list(_by_folder(jobs).values())[:1]:
+                observer.event(job, Note(text=f"who works cannot be shown: {type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _by_folder(jobs: Mapping[str, Job]) -> dict[str, Job]:
+    return {job.dir.name: job for job in list(jobs.values())}
+
+
+def _silence(worker: Worker) -> str:
+    silent = f"{worker.label} has shown no sign of life for {format_duration(worker.silent_seconds)}"
+    return silent if worker.state == "silent" else f"{silent} and counts as lost; the next free worker goes on with it"

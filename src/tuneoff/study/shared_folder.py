@@ -28,7 +28,7 @@ from tuneoff.regular_files import check_filled, open_regular
 from tuneoff.results.events import Event, Note
 from tuneoff.results.json_files import TEMPORARY_PREFIX
 from tuneoff.results.recovery import set_aside
-from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims, Holder
+from tuneoff.results.run_claims import BEATS_IN_A_LEASE, LEASE_SECONDS, Claim, Claims, Holder, Worker, worker_label
 from tuneoff.results.run_dir import RunDir, StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import WorkFile
@@ -98,7 +98,10 @@ class SharedFolderExecutor:
         self.may_take = may_take
         self._clock, self._sleep = clock, sleep
         self._claims: dict[Path, Claims] = {}
-        self._reported: dict[str, int] = {}  # run -> number of the claim that was reported
+        self._watched: dict[Path, Claims] = {}  # the same for `health`, which another thread calls
+        self._team: list[Worker] = []  # what that saw last
+        self._ended: set[str] = set()  # runs
+        self._reported: dict[str, tuple[int, str]] = {}  # run -> number and worker of the claim that was reported
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -130,6 +133,20 @@ class SharedFolderExecutor:
             elif not search.held:  # what is left is for machines with more memory
                 return
 
+    def capacity(self) -> int:
+        """What this process can do, and the runs that others carried out when `health` looked last."""
+        others = [worker for worker in self._team if worker.name != self.worker and worker.state != "lost"]
+        return self._inner.capacity() + len(others)
+
+    def health(self) -> list[Worker]:
+        """By the claims of all workers: this one, `tuneoff work` on other machines, tasks of a cluster."""
+        team: list[Worker] = []
+        for study in list(self._claims):
+            watched = self._watched.setdefault(study, Claims(study, self.worker, self._lease, self._clock))
+            team += watched.workers(self._ended)
+        self._team = team
+        return team
+
     def claims_of(self, job: Job) -> Claims:
         """The claims of the study that a run belongs to."""
         study = study_of(job).path
@@ -142,17 +159,31 @@ class SharedFolderExecutor:
         run = accepted(job.dir)
         if run is not None and run.record.ended:
             self.claims_of(job).forget(job.dir.name)
-            self._reported.pop(job.dir.name, None)
+            self.needs_no_look(job)
             return RunState(True, run)
         holder = self.claims_of(job).holder(job.dir.name)
         return RunState(holder is not None and holder.ended == "failed", run, holder)
 
+    def needs_no_look(self, job: Job) -> None:
+        """A run has ended: `health` leaves its claims out."""
+        self._ended.add(job.dir.name)
+
     def report(self, look: RunState, job: Job, observer: Observer) -> None:
-        """Say who carries out a run, once."""
-        holder = look.holder
-        if holder is not None and self._reported.get(job.dir.name) != holder.number:
-            self._reported[job.dir.name] = holder.number
-            observer.event(job, Note(text=f"carried out by {holder.worker} since {holder.since}"))
+        """Say who carries out a run, once, and who was lost before; or how it has ended there."""
+        holder, (reported, worker) = look.holder, self._reported.get(job.dir.name, (0, ""))
+        if look.ended:
+            self._reported.pop(job.dir.name, None)
+            # Claims of runs that have ended are not read for that: every worker would read those of all others.
+            worker = worker or next((each.name for each in self._team if each.run == job.dir.name), "")
+            if look.run is not None and worker:
+                text = f"{look.run.record.status}, carried out by {worker_label(worker)}"
+                observer.event(job, Note(text=text))
+        elif holder is not None and holder.number != reported:
+            self._reported[job.dir.name] = holder.number, holder.worker
+            text = f"carried out by {worker_label(holder.worker)} since {holder.since}"
+            if (lost := self.claims_of(job).lost_before(job.dir.name, holder.number)) is not None:
+                text += f"; {worker_label(lost)}, which had it before, was lost"
+            observer.event(job, Note(text=text))
 
     def _carry_out(
         self, taken: Sequence[tuple[Job, Claim]], search: "_Search", observer: Observer
@@ -183,6 +214,16 @@ class _Search:
         holder = self._executor.claims_of(job).holder(job.dir.name)
         return holder is not None and holder.number > claim.number
 
+    def needs_no_look(self, job: Job) -> None:
+        """A run has ended here."""
+        self._executor.needs_no_look(job)
+
+    def report_taken_over(self, job: Job, claim: Claim) -> None:
+        """Say that this process goes on with a run, if the worker before was lost."""
+        if (lost := self._executor.claims_of(job).lost_before(claim.run, claim.number)) is not None:
+            text = f"{worker_label(lost)}, which had it before, was lost; {self._executor.worker} goes on with it"
+            self._observer.event(job, Note(text=text))
+
     def claim(self, most: int) -> tuple[list[StoredRun], list[tuple[Job, Claim]]]:
         """Look through the runs once: those that have ended, and up to `most` that are claimed now."""
         ended: list[StoredRun] = []
@@ -200,6 +241,7 @@ class _Search:
             self.held.pop(name, None)
             if look.ended:
                 done.append(name)
+                self._executor.report(look, job, self._observer)
                 if look.run is not None:
                     ended.append(look.run)
             elif self._executor.may_take(job):
@@ -292,6 +334,8 @@ class _ClaimedJobs(OpenJobs):
             # On a full disk a run leaves no record.
             result = publish(run.dir, job.dir) if run.dir.has_record() else StoredRun(job.dir, run.record)
             self._results.append(result)
+            if result.record.ended:
+                self._search.needs_no_look(job)
             has_failed = not result.record.ended and result.record.status != "interrupted"
             with contextlib.suppress(OSError):
                 claim.release("failed" if has_failed else "released")
@@ -322,6 +366,7 @@ class _ClaimedJobs(OpenJobs):
                 if _is_done(attempt):  # its process died between the end of the run and the rename
                     self._results.append(publish(attempt, job.dir))
                 else:
+                    self._search.report_taken_over(job, claim)
                     self._claims[attempt.name] = job, claim, stack.pop_all()
                     jobs.append(dataclasses.replace(job, dir=attempt))
         return jobs
@@ -420,8 +465,10 @@ def _attempt(job: Job, number: int) -> RunDir:
     done = next((each for each in before if _is_done(each)), None)
     if done is not None:
         attempt.path.rmdir()
-        done.path.rename(attempt.path)
-        return attempt
+        with contextlib.suppress(FileNotFoundError):  # a process that slept has moved it just now
+            done.path.rename(attempt.path)
+            return attempt
+        attempt.path.mkdir()
     # One whose process was killed while it copied states has none that training resumes from.
     source = next((each for each in before if any(map(_is_state, each.states()))), None)
     if source is not None:

@@ -19,6 +19,7 @@ from tuneoff.errors import UserError
 from tuneoff.regular_files import read_limited
 from tuneoff.results.events import Note
 from tuneoff.results.json_files import write_text_atomic
+from tuneoff.results.run_claims import Worker
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.study.executor import Job, Observer
@@ -90,6 +91,8 @@ class SlurmExecutor:
         self._workers, self._seconds = int(workers), seconds
         self._memory, self._cpus, self._partition, self._account = memory, cpus, partition, account
         self._poll, self._queue = poll_seconds, queue_seconds
+        self._watched = SharedFolderExecutor(may_take=lambda _job: False)
+        self._team: list[Worker] = []  # what `health` saw last
 
     def __enter__(self) -> Self:
         return self
@@ -100,11 +103,13 @@ class SlurmExecutor:
         pass
 
     def run(self, jobs: Sequence[Job], observer: Observer) -> Iterator[StoredRun]:
-        """See `Executor.run`. Raises `UserError` if the workers end before the runs do."""
+        """See `Executor.run`. Closing the iterator stops no worker: `scancel` does.
+
+        Raises `UserError` if the workers end before the runs do.
+        """
         if not jobs:
             return
         study = study_of(jobs[0])
-        watched = SharedFolderExecutor(may_take=lambda _job: False)
         waiting = {job.dir.name: job for job in jobs}
         number = self._number_in_queue(study) or self._submit(study, min(self._workers, len(jobs)))
         observer.event(jobs[0], Note(text=f"SLURM job {number}; `scancel {number}` stops its workers"))
@@ -114,10 +119,10 @@ class SlurmExecutor:
             look_at_server(study.path / "runs")
             for name in list(itertools.islice(waiting, _LOOKS)):
                 job = waiting.pop(name)
-                look = watched.look_at(job)
+                look = self._watched.look_at(job)
+                self._watched.report(look, job, observer)
                 if not look.ended:
                     waiting[name] = job  # after those that were not looked at yet
-                    watched.report(look, job, observer)
                 elif look.run is not None:
                     yield look.run
             if not waiting:
@@ -125,7 +130,7 @@ class SlurmExecutor:
             time.sleep(self._poll)
             if time.monotonic() - asked >= self._queue:
                 asked = time.monotonic()
-                if _is_in_queue(number) or any(watched.look_at(job).ended for job in waiting.values()):
+                if _is_in_queue(number) or any(self._watched.look_at(job).ended for job in waiting.values()):
                     gone = None
                 elif gone is None:
                     gone = asked
@@ -134,6 +139,15 @@ class SlurmExecutor:
                         f"SLURM job {number} has ended and {plural(len(waiting), 'run')} left to do; its logs are in "
                         f"{study.slurm}; the same command submits new workers"
                     )
+
+    def capacity(self) -> int:
+        """The workers that were at work when `health` looked last; before the first of them, those that are wanted."""
+        return sum(worker.state != "lost" for worker in self._team) or self._workers
+
+    def health(self) -> list[Worker]:
+        """By the claims of the workers; those that wait in the queue have none."""
+        self._team = self._watched.health()
+        return self._team
 
     def script(self, study: StudyDir, tasks: int) -> str:
         """What is given to `sbatch`. Raises `UserError` for a folder that SLURM cannot name."""

@@ -6,7 +6,7 @@ what it finds.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from tuneoff.errors import UserError
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.events import Follower
 from tuneoff.results.json_files import LaterVersion
+from tuneoff.results.run_claims import Claims, Team, Worker, WorkerState
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import StoredStudy, StudyDir
@@ -27,10 +28,12 @@ from tuneoff.study.live_run import LiveRun
 from tuneoff.text import format_duration, plural, sanitize
 from tuneoff.verdict.summarize import summarize
 
-# A verdict on hundreds of runs takes seconds. It is made again after this multiple of what the last one took.
-_REST_AFTER_VERDICT = 20.0
+# A verdict on hundreds of runs takes seconds. It is made again after this multiple of what the last one took. So it is
+# with the claims of hundreds of workers.
+_REST = 20.0
 _QUIET_SECONDS = 300.0
-_SHOWN_RUNS = 8
+_SHOWN_RUNS = 10
+_FIRST: Mapping[WorkerState, int] = {"lost": 0, "silent": 1, "working": 2}  # in which order workers are shown
 _SHOWN_ROWS = 8
 
 
@@ -42,11 +45,18 @@ class WorkingRun:
     words: str
     done: int | None
     total: int | None
+    worker: Worker | None = None
+    """Who carries it out, in a study of several workers."""
+
+    @property
+    def title(self) -> str:
+        """Its name, and who carries it out for how long."""
+        return self.name if self.worker is None else self.worker.words(self.name)
 
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A method so far: mean of the study's metric over its finished runs on all the data, with its own interval."""
+    """A method so far: mean of the study's metric over its runs that are compared, with its own interval."""
 
     title: str
     mean: float
@@ -90,16 +100,27 @@ class StudyView:
 
     def board(self) -> list[str]:
         """What works at the moment, memory, and `findings`: one line each."""
-        lines = [f"  {run.name}: {run.words}" for run in self.working[:_SHOWN_RUNS]]
-        if len(self.working) > _SHOWN_RUNS:
-            lines.append(f"  and {plural(len(self.working) - _SHOWN_RUNS, 'other run')}")
-        return [*map(sanitize, lines), *self._memory(), *self.findings()]
+        return [*self._runs(self.working), *self._memory(), *self.findings()]
+
+    def team_lines(self) -> list[str]:
+        """Who carries out which run, in a study of several workers: one line each."""
+        return self._runs([run for run in self.working if run.worker is not None])
+
+    def assignments(self) -> list[tuple[str, str, str]]:
+        """The same without what changes all the time: run, worker, and whether that shows a sign of life."""
+        return [(run.name, run.worker.label, run.worker.state) for run in self.working if run.worker is not None]
+
+    def _runs(self, runs: Sequence[WorkingRun]) -> list[str]:
+        lines = [f"  {run.title}: {run.words}" for run in runs[:_SHOWN_RUNS]]
+        if len(runs) > _SHOWN_RUNS:
+            lines.append(f"  and {plural(len(runs) - _SHOWN_RUNS, 'other run')}")
+        return [sanitize(line) for line in lines]
 
     def summary_lines(self) -> list[str]:
         """For a display that shows the only run at work by itself; none before the study has begun."""
         if not self.begun:
             return []
-        if len(self.working) > 1:
+        if len(self.working) > 1 or any(run.worker is not None for run in self.working):
             return [sanitize(self.headline()), *self.board()]
         return [sanitize(self.headline()), *self._memory(), *self.findings()]
 
@@ -122,7 +143,9 @@ class StudyView:
             "plan": self.plan,
             "done": self.done,
             "total": self.total,
-            "working": [vars(run) for run in self.working],
+            "working": [
+                {"name": run.title, "words": run.words, "done": run.done, "total": run.total} for run in self.working
+            ],
             "metric": self.metric,
             "rows": [{**vars(row), "text": self._score(row)} for row in self.rows],
             "verdict": self.verdict,
@@ -152,6 +175,9 @@ class StudyWatch:
         self._lock = threading.Lock()
         self._stored: dict[str, StoredRun] = {}
         self._followed: dict[str, _Followed] = {}
+        self._claims = Claims(folder, "", clock=clock)
+        self._claimed: tuple[Worker, ...] = ()
+        self._claims_after = 0.0
         self._summary: Summary | None = None
         self._judged = -1  # runs behind the summary
         self._judge_after = 0.0
@@ -159,22 +185,28 @@ class StudyWatch:
         self._seen: object = None
         self._last: StudyView | None = None
 
-    def look(self) -> StudyView:
-        """The study at this moment. Raises `UserError` for one that a later version of tuneoff carries out."""
+    def look(self, team: Team | None = None) -> StudyView:
+        """The study at this moment. Raises `UserError` for one that a later version of tuneoff carries out.
+
+        `team`: who works, as the executor of the study says; else the claims in the folder show it.
+        """
         with self._lock:
-            self._last = self._look()
+            self._last = self._look(team or Team())
             return self._last
 
-    def _look(self) -> StudyView:
+    def _look(self, team: Team) -> StudyView:
         name = self.dir.path.name or str(self.dir.path)
         stored = self._load()
         if stored is None or stored.spec is None:  # a file may be being written
             return self._last or StudyView(name)
         records = stored.records
-        working = self._working(stored)
+        ended = {folder for folder, run in self._stored.items() if run.record.ended}
+        workers = [worker for worker in team.workers or self._workers(ended) if worker.run not in ended]
+        working = self._working(stored, {worker.run: worker for worker in workers})
         done = [record for record in records if record.status not in ("running", "interrupted")]
         summary = self._judge(stored, len(done), ended=stored.complete)
         sample = [log.state.memory_bytes for log in self._followed.values()]
+        at_once = sum(worker.state != "lost" for worker in workers) or len(working) or team.capacity or 1
         self._notice((len(done), [(run.name, run.words) for run in working]))
         rows = _rows(summary) if summary else ()
         return StudyView(
@@ -187,7 +219,7 @@ class StudyWatch:
             metric=_title(summary.primary_metric if summary else stored.spec.metric),
             rows=rows,
             verdict=next(iter(summary.sentences), "") if summary else "",
-            seconds_left=_seconds_left(stored.spec, stored.plan.runs or (), done, len(working)),
+            seconds_left=_seconds_left(stored.spec, stored.plan.runs or (), done, at_once),
             memory_bytes=sum(filter(None, sample)) or None,
             begun=True,
             ended=stored.complete,
@@ -210,7 +242,16 @@ class StudyWatch:
         except (UserError, OSError, ValueError):
             return None
 
-    def _working(self, stored: StoredStudy) -> tuple[WorkingRun, ...]:
+    def _workers(self, ended: Container[str]) -> tuple[Worker, ...]:
+        """By the claims of a study that several processes share; `ended`: runs that need no look."""
+        began = self._clock()
+        if began >= self._claims_after:
+            self._claimed = tuple(self._claims.workers(ended))
+            self._claims_after = self._clock() + _REST * (self._clock() - began)
+        return self._claimed
+
+    def _working(self, stored: StoredStudy, workers: Mapping[str, Worker]) -> tuple[WorkingRun, ...]:
+        """The runs at work; those whose worker shows no sign of life come first."""
         logs = {} if stored.complete else self.dir.logs_in_progress()
         self._followed = {run: self._followed.get(run) or _Followed(Follower(log)) for run, log in logs.items()}
         for run, followed in self._followed.items():
@@ -220,10 +261,13 @@ class StudyWatch:
                     followed.state.take(event)
             except (OSError, UserError):
                 continue
-        return tuple(
-            WorkingRun(run.rpartition("-")[0] or run, ", ".join(state.words()), *(state.done or (None, None)))
-            for run, state in ((run, followed.state) for run, followed in self._followed.items())
-        )
+        states = {run: followed.state for run, followed in self._followed.items()}
+        # A run whose last claim has ended waits for the next worker.
+        holders = {run: self._claims.holder(run) for run in states if run not in workers}
+        at_work = {run for run in states if (holder := holders.get(run)) is None or holder.ended is None}
+        first = {run: _FIRST[worker.state] for run, worker in workers.items()}
+        names = sorted(at_work.union(workers), key=lambda run: (first.get(run, len(_FIRST)), run))
+        return tuple(_working_run(run, states.get(run, LiveRun()), workers.get(run)) for run in names)
 
     def _judge(self, stored: StoredStudy, done: int, *, ended: bool) -> Summary | None:
         """What was found so far. Made again where a run has ended, but not all the time."""
@@ -234,12 +278,17 @@ class StudyWatch:
             except (UserError, OSError, ValueError):  # no scored run yet, or a file that is being written
                 self._summary = None
             self._judged = done
-            self._judge_after = self._clock() + _REST_AFTER_VERDICT * (self._clock() - began)
+            self._judge_after = self._clock() + _REST * (self._clock() - began)
         return self._summary
 
     def _notice(self, seen: object) -> None:
         if seen != self._seen:
             self._seen, self._changed = seen, self._clock()
+
+
+def _working_run(run: str, state: LiveRun, worker: Worker | None) -> WorkingRun:
+    done, total = state.done or (None, None)
+    return WorkingRun(run.rpartition("-")[0] or run, ", ".join(state.words()), done, total, worker)
 
 
 def _title(metric: str) -> str:
@@ -256,7 +305,7 @@ def _rows(summary: Summary) -> tuple[ScoredRow, ...]:
             score.mean,
             score.low,
             score.high,
-            row.status.get("finished", 0),
+            row.compared_runs,
         )
         for row, score in found
         if score.mean is not None
@@ -273,8 +322,11 @@ def _plan_words(spec: StudySpec) -> str:
     return f"plan: {', '.join(parts)}"
 
 
-def _seconds_left(spec: StudySpec, planned: Sequence[str], done: Sequence[Record], working: int) -> float | None:
-    """Of the runs to do, at the mean time of the runs of their kind; None before the first run has ended."""
+def _seconds_left(spec: StudySpec, planned: Sequence[str], done: Sequence[Record], at_once: int) -> float | None:
+    """Of the runs to do, at the mean time of the runs of their kind; None before the first run has ended.
+
+    `at_once` of them are carried out at the same time, as long as so many are left.
+    """
     times: dict[tuple[str, str], list[float]] = {}
     for record in done:
         if record.finished_at is not None and (taken := _seconds(record)) is not None:
@@ -287,16 +339,18 @@ def _seconds_left(spec: StudySpec, planned: Sequence[str], done: Sequence[Record
     for record in done:
         kind = (record.spec.method.name, record.spec.role)
         counted[kind] = counted.get(kind, 0) + 1
-    total = 0.0
+    total, left = 0.0, 0
     for group in planner.outline(spec):
         kind = (group.method, group.role)
         number = group.number * len(spec.models)
         already = min(number, counted.get(kind, 0))
         counted[kind] = counted.get(kind, 0) - already
         total += (number - already) * mean.get(kind, every)
+        left += number - already
     timing = sum(kind[1] == "timing" for kind in counted)
-    total += max(0, len(planned) - planner.count(spec) - timing) * every
-    return total / max(1, working)
+    others = max(0, len(planned) - planner.count(spec) - timing)
+    total += others * every
+    return total / max(1, min(at_once, left + others))
 
 
 def _seconds(record: Record) -> float | None:
