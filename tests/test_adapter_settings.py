@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from torch import nn
 
 from tuneoff import adapter_settings
-from tuneoff.adapter_settings import adds_layers, check_effort, loads_more
+from tuneoff.adapter_settings import adds_layers, check_effort, check_stored, loads_more
 from tuneoff.confined import ProcessLimits
 from tuneoff.errors import UserError
 
@@ -116,3 +117,32 @@ def test_virtual_tokens_are_no_layers(kind: str | None, adds: bool) -> None:
 )
 def test_settings_that_load_something_else_are_named(key: str, value: object) -> None:
     assert loads_more(USUAL | {key: value}) == key
+
+
+@pytest.mark.parametrize(
+    ("settings", "shapes", "fits"),
+    [
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "token_dim": 8}, (4, 8), True),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4 * 10**7, "token_dim": 8}, (4, 8), False),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": "4", "token_dim": 8}, (4, 8), False),
+        ({"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4, "token_dim": 4, "num_layers": 3}, (4, 24), True),
+        ({"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4, "token_dim": 4, "num_layers": 10**9}, (4, 24), False),
+        ({"peft_type": "LORA", "r": 8}, (4, 8), False),
+        ({"peft_type": "LORA", "r": 8}, None, True),
+        ({"peft_type": "LORA", "r": 40_000_000}, None, False),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "token_dim": 8}, None, False),
+    ],
+)
+def test_settings_fit_the_weights_without_a_model(
+    settings: dict[str, Any], shapes: tuple[int, ...] | None, fits: bool
+) -> None:
+    tensors = {"a.lora_A.weight": (8, 64)} if shapes is None else {"prompt_embeddings": shapes}
+    with nullcontext() if fits else pytest.raises(UserError, match=r"adapter_config\.json: "):
+        check_stored(PATH, settings, tensors)
+
+
+@pytest.mark.parametrize(
+    ("library", "named"), [("transformers.models.llama", None), ("os", "auto_mapping"), (3, "auto_mapping")]
+)
+def test_a_library_to_import_is_that_of_the_models(library: object, named: str | None) -> None:
+    assert loads_more(USUAL | {"auto_mapping": {"base_model_class": "x", "parent_library": library}}) == named

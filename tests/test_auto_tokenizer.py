@@ -136,3 +136,17 @@ def test_no_class_of_another_package_is_loaded(folder: Path) -> None:
 
     write_answer("checks", auto_tokenizer._key(folder), {"module": "subprocess", "class": "Popen"})
     assert type(load_auto_tokenizer(folder)).__module__.startswith("transformers.")
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "..", ".x", "a\\b", "", "x" * 101])
+def test_a_template_whose_name_is_a_path_is_refused(name: str, folder: Path) -> None:
+    def set_template(other: str) -> None:
+        path = folder / "tokenizer_config.json"
+        templates = [{"name": each, "template": "x"} for each in ("default", other)]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": templates}))
+
+    set_template("tool use.2")
+    assert "tool use.2" in load_auto_tokenizer(folder).chat_template
+    set_template(name)
+    with pytest.raises(UserError, match=r"a chat template with the name .*; give the template a plain name"):
+        load_auto_tokenizer(folder)

@@ -16,6 +16,7 @@ from tuneoff.checked_export import CARD, EXPORT_FILE, export_run
 from tuneoff.errors import UserError
 from tuneoff.export.card_runner import CardFailed
 from tuneoff.export.wanted import Form, Wanted
+from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.study_dir import StudyDir
 
 
@@ -161,3 +162,42 @@ def test_llama_cpp_writes_the_texts_of_the_study(form: Form, least: int, study: 
     done = export_run(run_of(study, "lora"), Wanted(form, "f32"), tmp_path / "out")
     assert done.check is not None, done.unchecked
     assert done.check.same_texts >= least
+
+
+def test_an_export_into_the_study_goes_through_no_link_of_it(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, elsewhere = run_of(study, "lora"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("mine")
+    (study / "exports").mkdir()
+    (study / "exports" / "linked").symlink_to(elsewhere)
+    for place in (study / "exports" / "linked", study / "exports" / "linked" / "deep"):
+        with pytest.raises(UserError, match=r"exports/linked: a link in the study's folder, to .*elsewhere; name that"):
+            export_run(run, Wanted("adapter"), place, documents=0)
+    # What lies in a study may say that it is an interrupted export; it came with the study.
+    told = study / "exports" / "told"
+    told.mkdir()
+    content = {"run": run.name, "method": "lora", "form": "adapter", "numbers": "float32", "check": None}
+    (told / EXPORT_FILE).write_text(json.dumps(content | {"unchecked": "x"}))
+    with pytest.raises(UserError, match="exists already; name another folder"):
+        export_run(run, Wanted("adapter"), told, documents=0)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+
+
+def test_an_export_that_is_written_again_goes_through_no_link(study: Path, tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    export_run(run_of(study, "lora"), Wanted("adapter"), folder, documents=0)
+    before = (folder / EXPORT_FILE).read_text()
+    config = study.parent / "model" / "tokenizer_config.json"
+    templates = [{"name": name, "template": "{{ messages[0].content }}"} for name in ("default", "rag")]
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": templates}))
+    (folder / "additional_chat_templates").symlink_to(elsewhere)
+    run = run_of(study, "lora")
+    provenance = run.record.provenance.model_copy(update={"model": None})  # the model was changed
+    changed = StoredRun(run.dir, run.record.model_copy(update={"provenance": provenance}))
+    with pytest.raises(UserError, match="additional_chat_templates: a link"):
+        export_run(changed, Wanted("adapter"), folder, documents=0)
+    assert not list(elsewhere.iterdir())
+    assert (folder / EXPORT_FILE).read_text() == before

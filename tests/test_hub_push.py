@@ -1,18 +1,24 @@
 """What is sent to the Hub, and what is not: against a hub of the tests."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import constants
 from huggingface_hub.utils._validators import validate_repo_id
+from safetensors.numpy import save
 
 from support.fake_hub import TOKEN, FakeHub, hub_in_use
+from tuneoff import regular_files
 from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, StudyFacts
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.export.export_check import ExportCheck
+from tuneoff.export.wanted import Form
 from tuneoff.hub_push import EVAL_FILE, check_repository, evaluation, is_export, prepare_push, send
 
 STUDY = StudyFacts(
@@ -42,6 +48,8 @@ FILE = ExportFile(
     run="lora-s0", method="lora", form="merged", numbers="float32", check=CHECK, unchecked=None, study=STUDY
 )
 
+WEIGHTS = save({"a": np.zeros(9)})
+
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
@@ -52,7 +60,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def export_in(folder: Path, content: ExportFile = FILE) -> Path:
     folder.mkdir()
     (folder / CARD).write_text("# card\n")
-    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
     (folder / EXPORT_FILE).write_text(content.model_dump_json())
     (folder / "predictions.jsonl").write_text("a text of the study\n")
     (folder / "pickle.bin").write_bytes(b"x")
@@ -64,7 +72,7 @@ def test_files_of_the_export_and_its_evaluation_arrive(hub: FakeHub, tmp_path: P
     push = prepare_push(export_in(tmp_path / "out"), "me/model", dataset="owner/data", task="sum")
     send(push)
     assert set(hub.files) == {CARD, EXPORT_FILE, "model.safetensors", EVAL_FILE}
-    assert hub.files["model.safetensors"] == b"weights" * 100
+    assert hub.files["model.safetensors"] == WEIGHTS
     assert [(made["name"], made["organization"], made["visibility"]) for made in hub.made] == [
         ("model", "me", "private")
     ]
@@ -191,3 +199,48 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(RunFailure, match="cannot be reached"):
         send(push)
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "content", "words"),
+    [
+        ("merged", "x.gguf", b"ssh-rsa", "not a file of an export --to merged"),
+        ("merged", "adapter_model.safetensors", WEIGHTS, "not a file of an export --to merged"),
+        ("adapter", "model.safetensors", WEIGHTS, "not a file of an export --to adapter"),
+        ("gguf", "x.gguf", b"ssh-rsa", "not a GGUF file"),
+        ("adapter", "trained.safetensors", b"ssh-rsa" * 9, "not a safetensors file"),
+    ],
+)
+def test_weights_are_sent_under_their_names_if_they_are_weights(
+    form: Form, name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
+    folder = export_in(tmp_path / "out", FILE.model_copy(update={"form": form}))
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        prepare_push(folder, "me/model")
+
+
+def test_an_adapter_is_sent_if_its_settings_fit_its_weights(tmp_path: Path) -> None:
+    folder = export_in(tmp_path / "out", FILE.model_copy(update={"form": "adapter"}))
+    (folder / "model.safetensors").unlink()
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    fitting = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4, "token_dim": 8}
+    config.write_text(json.dumps(fitting))
+    with pytest.raises(UserError, match="an adapter without adapter_model"):
+        prepare_push(folder, "me/model")
+    weights.write_bytes(save({"prompt_embeddings": np.zeros((4, 8))}))
+    assert {"adapter_config.json", "adapter_model.safetensors"} < set(dict(prepare_push(folder, "me/model").paths))
+    for odd in ({"num_virtual_tokens": 40_000_000}, {"peft_type": "XLORA"}, {"auto_mapping": {"parent_library": "os"}}):
+        config.write_text(json.dumps(fitting | odd))
+        with pytest.raises(UserError, match="adapter_config"):
+            prepare_push(folder, "me/model")
+
+
+def test_a_file_that_is_a_hole_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular_files, "SMALL_BYTES", 1000)
+    folder = export_in(tmp_path / "out")
+    (folder / "vocab.txt").touch()
+    os.truncate(folder / "vocab.txt", 10**6)
+    with pytest.raises(UserError, match="ever written"):
+        prepare_push(folder, "me/model")

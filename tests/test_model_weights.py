@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tuneoff import model_weights, models
 from tuneoff.errors import UserError
-from tuneoff.model_weights import dequantize_gguf, discard_damaged_copies, read_weights
+from tuneoff.model_weights import dequantize_gguf, discard_damaged_copies, read_weights, written_by_libraries
 
 
 @pytest.fixture
@@ -189,3 +190,13 @@ def test_what_lies_beside_a_gguf_file_is_not_read(
         model_weights._convert_gguf(downloads / "model.gguf", "llama", written)
     assert seen == [["model.gguf"]] * 2
     assert not list(written.iterdir())
+
+
+def test_what_a_library_raises_while_it_writes_is_one_sentence() -> None:
+    words = r"^--to gguf: this model or its tokenizer cannot be written \(argument out of range\); give another --model"
+    with pytest.raises(UserError, match=words), written_by_libraries("--to gguf"):
+        raise struct.error("argument out of range")
+    for other in (OSError(28, "full"), MemoryError("x"), UserError("x"), RuntimeError("can't allocate memory: x")):
+        with pytest.raises(type(other)) as caught, written_by_libraries("--to gguf"):
+            raise other
+        assert caught.value is other

@@ -312,3 +312,11 @@ def test_what_a_tokenizer_lacks_is_named(
     monkeypatch.setattr(models, "_is_installed", lambda package: False)
     with pytest.raises(UserError, match=said):
         models.load_tokenizer(ModelSpec(name=str(folder)))
+
+
+def test_a_text_ends_at_tokens_that_the_model_has(folder: Path) -> None:
+    base = load(folder)
+    rows = base.model.get_input_embeddings().num_embeddings
+    assert base.model.generation_config is not None
+    base.model.generation_config.eos_token_id = [rows - 1, rows, 10**20, -1, "x", 1.5]
+    assert base.stop_ids == {0, rows - 1}

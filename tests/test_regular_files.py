@@ -8,7 +8,7 @@ import pytest
 
 from tuneoff import regular_files
 from tuneoff.errors import UserError
-from tuneoff.regular_files import check_filled, open_regular, read_limited
+from tuneoff.regular_files import check_default_place, check_filled, check_inside, open_regular, read_limited
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -46,8 +46,13 @@ def test_a_hole_is_refused_without_being_read(tmp_path: Path, monkeypatch: pytes
         if os.fstat(stream.fileno()).st_blocks * 512 < 100_000:
             pytest.skip("this file system stores zeros as a hole")
         check_filled("weights", stream.fileno())
-        os.truncate(path, 10**9)
-        check_filled("weights", stream.fileno())  # is read within a second or two
+        os.truncate(path, 16_000_000)
+        check_filled("weights", stream.fileno())  # is read within a moment
+        os.truncate(path, 16_000_001)  # a folder may hold thousands of them
+        with pytest.raises(UserError, match=r"of which only 10[\d,]+ bytes were ever written"):
+            check_filled("weights", stream.fileno())
+        with pytest.raises(UserError, match="ever written"):
+            read_limited(path, 10**9)
         os.truncate(path, 10**12)
         with pytest.raises(UserError, match=r"weights: 1,000\.0 GB of which only 10[\d,]+ bytes were ever written, so"):
             check_filled("weights", stream.fileno())
@@ -76,3 +81,30 @@ def test_a_file_system_that_counts_no_blocks_is_asked_for_data(tmp_path: Path, m
         with pytest.raises(UserError, match="only 0 bytes were ever written"):
             check_filled("hole", other.fileno())
         monkeypatch.undo()
+
+
+def test_a_link_that_leaves_its_folder_is_no_file_of_it(tmp_path: Path) -> None:
+    study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    study.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("x")
+    (study / "own").write_text("y")
+    for name, target in (("file", elsewhere / "secret"), ("folder", elsewhere), ("gone", elsewhere / "gone")):
+        (study / name).symlink_to(target)
+    (study / "inside").symlink_to("own")
+    (study / "itself").symlink_to("itself")
+    (tmp_path / "typed").symlink_to(study)  # by whoever names the study
+    for place in (study, tmp_path / "typed"):
+        for name in ("own", "inside", "none", "itself"):
+            check_inside(place, place / name)
+        for name in ("file", "folder/secret", "folder/none", "gone"):
+            with pytest.raises(UserError, match=f"{name}: a link to .*elsewhere.*, outside of .*; put a copy in its"):
+                check_inside(place, place / name)
+
+
+def test_a_default_place_is_where_its_name_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_default_place(Path("exports/one"))
+    (tmp_path / "exports").symlink_to(tmp_path.parent)
+    with pytest.raises(UserError, match=r"^exports: a link to .*; name the folder to write to with --output"):
+        check_default_place(Path("exports/one"))

@@ -1,6 +1,7 @@
 """Text for people: lists, suggestions, durations, and untrusted text for a terminal."""
 
 import contextlib
+import math
 import os
 import pty
 
@@ -75,3 +76,8 @@ def test_a_stream_drops_what_a_terminal_that_is_gone_cannot_take() -> None:
         print("lost", file=plain, flush=True)
     with contextlib.suppress(OSError):
         plain.close()
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf])
+def test_a_duration_that_is_no_number_has_words(seconds: float) -> None:
+    assert format_duration(seconds) == "an unknown time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Settings that name a module to import, or files to load. `shadow_model` is `mirror` if it names none.
-_LOADS = ("megatron_config", "prompt_tuning_init_state_dict_path", "adapters", "shadow_model")
+_LOADS = (
+    *("megatron_config", "prompt_tuning_init_state_dict_path", "tokenizer_name_or_path", "adapters", "shadow_model"),
+    "auto_mapping",
+)
 # Regular expressions: a text is matched with the name of every module; of a table, the keys are.
 _EXPRESSIONS = re.compile(r"target_modules|exclude_modules|modules_to_save|layers_pattern|\w+_pattern|\w+_bias_modules")
 _MATCHING = ProcessLimits(memory_bytes=10**9, cpu_seconds=5, wall_seconds=60, result_bytes=1000)
@@ -30,11 +34,20 @@ _ROUNDS = re.compile(
     r"\w*_?n?iter|\w*butterfly_factor|\w*_terms|nblocks|n_(skills|splits|tasks)|xlora_depth|boft_block_num"
 )
 _MOST_ROUNDS, _MOST_LAYERS = 1_000, 1_024
+VIRTUAL_TOKENS = "prompt_embeddings"  # PEFT's name of this tensor
+_VIRTUAL = ("PROMPT_TUNING", "PREFIX_TUNING")
 
 
 def loads_more(settings: Mapping[str, Any]) -> str | None:
     """The first setting that names code, a pickle or another model to load; None without."""
-    return next((key for key in _LOADS if settings.get(key) and settings[key] != "mirror"), None)
+    return next((key for key in _LOADS if settings.get(key) and not _is_harmless(key, settings[key])), None)
+
+
+def _is_harmless(key: str, value: object) -> bool:
+    if key == "auto_mapping":  # PEFT imports its `parent_library`
+        library = value.get("parent_library") if isinstance(value, dict) else value
+        return library is None or (isinstance(library, str) and library.split(".")[0] == "transformers")
+    return key == "shadow_model" and value == "mirror"
 
 
 def check_effort(where: Path | str, settings: Mapping[str, Any], stored_elements: int, model: nn.Module) -> None:
@@ -48,15 +61,50 @@ def check_effort(where: Path | str, settings: Mapping[str, Any], stored_elements
     """
     widths = [sum(each.shape) for each in model.parameters() if each.ndim > 1]
     width = max(widths, default=1) if settings.get("peft_type") in _SHARED else sum(widths)
+    _check_numbers(where, settings, stored_elements, width, len(widths))
+    _check_expressions(where, settings, [name for name, _ in model.named_modules()])
+
+
+def check_stored(where: Path | str, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `UserError` for settings whose numbers do not fit the adapter's own weights, where no model is loaded.
+
+    `shapes` are those of its tensors by name. Virtual tokens must have exactly the number and the width of theirs.
+    """
+    kind, tokens = settings.get("peft_type"), shapes.get(VIRTUAL_TOKENS)
+    if (kind in _VIRTUAL) != (tokens is not None):
+        raise UserError(f"{where}: `peft_type` is {kind}, which is not what its weights are; export the run again")
+    if tokens is not None:
+        repeated = settings.get("num_transformer_submodules") or 1
+        layers = 2 * _whole(settings.get("num_layers")) if kind == "PREFIX_TUNING" else 1
+        said = (
+            _whole(settings.get("num_virtual_tokens")) * _whole(repeated),
+            _whole(settings.get("token_dim")) * layers,
+        )
+        if said != tokens or settings.get("prefix_projection"):
+            raise UserError(
+                f"{where}: settings of virtual tokens of the shape {list(said)}, but its weights have {list(tokens)}; "
+                "export the run again"
+            )
+    widths = [sum(shape) for shape in shapes.values() if len(shape) > 1]
+    _check_numbers(where, settings, sum(map(math.prod, shapes.values())), max(widths, default=1), len(widths))
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _check_numbers(
+    where: Path | str, settings: Mapping[str, Any], stored_elements: int, width: int, matrices: int
+) -> None:
+    """`width`: rows and columns of all matrices that an adapter is put beside; `matrices`: their number."""
     most = _ALWAYS_ELEMENTS + _MOST_GROWTH * stored_elements
-    for keys, elements in ((_RANKS, width), (_FREQUENCIES, len(widths)), (_LENGTHS, _LEAST_WIDTH)):
+    for keys, elements in ((_RANKS, width), (_FREQUENCIES, matrices), (_LENGTHS, _LEAST_WIDTH)):
         for key, number in _numbers(settings, keys):
             if number * elements > most:
                 raise _beyond_reason(where, key, number)
     for key, number in (*_numbers(settings, _ROUNDS), *_rounds_in_words(settings), *_copied_layers(settings)):
         if number > (_MOST_LAYERS if key == "layer_replication" else _MOST_ROUNDS):
             raise _beyond_reason(where, key, number)
-    _check_expressions(where, settings, [name for name, _ in model.named_modules()])
 
 
 def _beyond_reason(where: Path | str, key: str, number: float) -> UserError:

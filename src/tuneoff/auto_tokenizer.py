@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ _TRIED_TEXT = (
         for letter in "\u03b1\u044f\u0561\u05d0\u0639\u0905\u0995\u0e01\u10d0\uac00\u3042\u30a2\u4e2d\u20ac\U0001f600"
     )
 )
+_TEMPLATE_NAME = re.compile(r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]{0,99}")  # each is saved as a file
 _MOST_TRIGGERS = 100_000  # characters
 _BACKEND = "_tokenizer"  # attribute that holds the object of the `tokenizers` library
 
@@ -46,8 +48,21 @@ _BACKEND = "_tokenizer"  # attribute that holds the object of the `tokenizers` l
 def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """What `AutoTokenizer.from_pretrained` returns, with its errors.
 
-    Raises `UserError` for a tokenizer that needs far more time or memory than any that people use.
+    Raises `UserError` for a tokenizer that needs far more time or memory than any that people use, and for a chat
+    template whose name is a path: it becomes the name of a file.
     """
+    tokenizer = _load(folder, trust_remote_code=trust_remote_code)
+    templates = getattr(tokenizer, "chat_template", None)
+    for name in templates if isinstance(templates, dict) else ():
+        if not _TEMPLATE_NAME.fullmatch(str(name)):
+            raise UserError(
+                f"{folder}: a chat template with the name {str(name)[:60]!r}, which is a path or a hidden file; give "
+                "the template a plain name"
+            )
+    return tokenizer
+
+
+def _load(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     key = None if trust_remote_code else _key(folder)
     if key is not None:
         _try(folder, key)

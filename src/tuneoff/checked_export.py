@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from tuneoff.regular_files import read_limited
 from tuneoff.results.json_files import json_text, parse_json, write_text_atomic
 from tuneoff.results.run_dir import StoredRun, settle_files
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.writable_folders import check_no_link_between
 from tuneoff.saved_tensors import saving
 from tuneoff.spec.run import Frozen
 from tuneoff.temporary_folder import temporary_folder
@@ -107,8 +109,10 @@ def export_run(
 
     check_usable(run, trust_remote_code=trust_remote_code)
     check_wanted(run.record, wanted)
+    _check_place(folder, run)
     asked, folder = folder, folder.resolve()  # `.` has neither a name nor a parent
-    again = _is_unchecked(folder, run, wanted)
+    # What lies in the study came with it, and may say anything.
+    again = not folder.is_relative_to(_folder_of_study(run)) and _is_unchecked(folder, run, wanted)
     if not again and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {asked}: exists already; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +125,10 @@ def export_run(
         _write_card(written, facts, _file_of(run, facts, None, "the check was interrupted"))
         settle_files(written)
         if folder.exists():  # file by file: what else lies there is not ours
-            for path in [path for path in written.rglob("*") if path.is_file()]:
-                target = folder / path.relative_to(written)
+            targets = {path: folder / path.relative_to(written) for path in written.rglob("*") if path.is_file()}
+            for target in targets.values():
+                check_no_link_between(folder, target)
+            for path, target in targets.items():
                 target.parent.mkdir(exist_ok=True)
                 path.replace(target)
         else:
@@ -131,6 +137,17 @@ def export_run(
     content = _file_of(run, facts, check, unchecked)
     _write_card(folder, facts, content)
     return content
+
+
+def _check_place(folder: Path, run: StoredRun) -> None:
+    """Raise `UserError` if a link in the study of `run` makes an export to `folder` below it one elsewhere."""
+    place, study = Path(os.path.abspath(folder)), _folder_of_study(run)  # noqa: PTH100 - keeps links
+    for path in (place, *place.parents):
+        if path.is_symlink() and path.parent.resolve().is_relative_to(study):
+            raise UserError(
+                f"{path}: a link in the study's folder, to {os.path.realpath(path)}; name that with --output if the "
+                "export is to be there"
+            )
 
 
 def _is_unchecked(folder: Path, run: StoredRun, wanted: Wanted) -> bool:
@@ -195,8 +212,14 @@ def _study_facts(run: StoredRun) -> StudyFacts | None:
     )
 
 
+def _folder_of_study(run: StoredRun) -> Path:
+    """What came with the run: the folder that `runs/` is in, or that of the run alone."""
+    path = run.dir.path.resolve()
+    return path.parent.parent if path.parent.name == "runs" else path
+
+
 def _study_of(run: StoredRun) -> StudyDir | None:
-    folder = StudyDir(run.dir.path.resolve().parent.parent)
+    folder = StudyDir(_folder_of_study(run))
     return folder if folder.is_study() else None
 
 

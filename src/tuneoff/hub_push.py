@@ -13,15 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import metrics
+from tuneoff.adapter_settings import check_stored
 from tuneoff.checked_export import CARD, EXPORT_FILE, ExportFile, read_export
 from tuneoff.errors import RunFailure, UserError
+from tuneoff.export.formats import FORMATS
+from tuneoff.export.wanted import Form
+from tuneoff.model_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    gguf_architecture,
+    read_adapter_settings,
+    read_header,
+)
+from tuneoff.regular_files import check_filled, open_regular
 
 EVAL_FILE = ".eval_results/tuneoff.yaml"
 # As `validate_repo_id` of huggingface_hub 2.4.
 _REPOSITORY = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _MOST_NAME = 96
 _TEMPLATES = "additional_chat_templates"  # transformers' folder, for a tokenizer with several of them
-_SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt"})
+_TEXTS = frozenset({".json", ".jinja", ".model", ".txt"})
+_ADAPTERS = frozenset(form.adapter_files[-1] for form in FORMATS.values() if form.adapter_files)
+_OF_WHOLE_MODEL = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,40 @@ def prepare_push(
             raise UserError(f"{path}: not a file of an export; push the folder as `tuneoff export` wrote it")
         if path.suffix == ".py":
             raise UserError(f"{path}: code of the model, which is not pushed; export a model that needs none")
-        if path.name in (CARD, "Modelfile") or path.suffix in _SUFFIXES:
-            names.append(name.as_posix())
+        if path.suffix in (".safetensors", ".gguf"):
+            _check_weights(path, content.form)
+        elif path.name not in (CARD, "Modelfile") and path.suffix not in _TEXTS:
+            continue
+        with open_regular(path) as stream:
+            check_filled(str(path), stream.fileno())
+        names.append(name.as_posix())
+    if (folder / ADAPTER_CONFIG).exists():
+        _check_adapter(folder)
     if dataset is not None:
         check_repository(dataset)
     return Push(repository, folder, tuple(names), evaluation(content, repository, dataset, task), private)
+
+
+def _check_weights(path: Path, form: Form) -> None:
+    """Raise `UserError` unless a file is one that holds the weights of such an export: of its name and its format."""
+    is_gguf = path.suffix == ".gguf"
+    is_known = is_gguf if form in ("gguf", "ollama") else path.name in _ADAPTERS
+    if not (_OF_WHOLE_MODEL.fullmatch(path.name) if form == "merged" else is_known):
+        raise UserError(f"{path}: not a file of an export --to {form}; push the folder as `tuneoff export` wrote it")
+    if is_gguf:
+        gguf_architecture(path)
+    else:
+        read_header(path)
+
+
+def _check_adapter(folder: Path) -> None:
+    """Raise `UserError` for an adapter whose settings load something else, or do not fit its weights."""
+    settings = read_adapter_settings(folder)
+    try:
+        tensors = read_header(folder / ADAPTER_WEIGHTS)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: an adapter without {ADAPTER_WEIGHTS}; export the run again") from error
+    check_stored(folder / ADAPTER_CONFIG, settings, {name: tensor.shape for name, tensor in tensors.items()})
 
 
 def evaluation(content: ExportFile, repository: str, dataset: str | None, task: str) -> str | None:

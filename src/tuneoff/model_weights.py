@@ -28,6 +28,7 @@ from tuneoff.model_folder import (
     read_adapter_settings,
     read_header,
 )
+from tuneoff.results.failures import is_out_of_memory
 from tuneoff.results.json_files import write_text_atomic
 from tuneoff.results.manifest import (
     MANIFEST,
@@ -170,6 +171,26 @@ def first_error_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
 
 
+@contextlib.contextmanager
+def written_by_libraries(what: str) -> Iterator[None]:
+    """Raise `UserError` for what libraries raise while they write a model or a tokenizer: its settings may be anything.
+
+    A full disk and a lack of memory are raised as they are. `what` begins the message.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (UserError, OSError, MemoryError, SafetensorError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{what}: this model or its tokenizer cannot be written ({first_error_line(error)}); give another --model"
+        ) from error
+
+
 def dequantize_gguf(gguf: Path) -> Path:
     """Convert a GGUF file to fp32 safetensors in the cache folder, once. Returns the folder.
 
@@ -227,8 +248,9 @@ def _convert_gguf(gguf: Path, architecture: str, folder: Path) -> None:
                     "model that it was made from, with safetensors"
                 ) from error
             raise UserError(f"{gguf}: damaged or truncated ({reason}); download it again") from error
-        _without_quantizer(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with written_by_libraries(str(gguf)):
+            _without_quantizer(model).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
 
 
 def dequantized(gguf: Path) -> Path | None:
@@ -268,7 +290,7 @@ def merge_adapter(adapter: Path, base: Path, digest: str) -> Path:
                     f"{adapter}: this PEFT adapter cannot be merged into its base ({first_error_line(error)}); give "
                     "the base as --model"
                 ) from error
-            with quiet_transformers():
+            with quiet_transformers(), written_by_libraries(str(adapter)):
                 merged.save_pretrained(folder)
                 _tokenizer_of(adapter, base).save_pretrained(folder)
 

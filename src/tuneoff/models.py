@@ -57,11 +57,16 @@ class BaseModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Token ids that end a text: EOS of the tokenizer and those of the model's generation config."""
+        """Token ids that end a text: EOS of the tokenizer and those of the model's generation config.
+
+        Those without an embedding are left out: the model never generates them.
+        """
+        rows = self.model.get_input_embeddings().weight.shape[0]
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         more = configured if isinstance(configured, list) else [configured]
         # The settings are read from a file, in which they may be of any type.
-        return frozenset(token for token in [self.tokenizer.eos_token_id, *more] if isinstance(token, int))
+        found = (token for token in [self.tokenizer.eos_token_id, *more] if isinstance(token, int))
+        return frozenset(token for token in found if 0 <= token < rows)
 
 
 def starter_file() -> Path | None:

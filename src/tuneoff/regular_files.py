@@ -1,4 +1,4 @@
-"""Opens files that somebody else may have written: regular files only, and no more of them than a limit.
+"""Opens files that somebody else may have written: regular files only, no more than a limit, and none elsewhere.
 
 A pipe without a writer blocks whoever opens it, a device such as /dev/zero never ends, and a terabyte without content
 takes no room in an archive.
@@ -19,8 +19,10 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-ALWAYS_READ_BYTES = 10**9  # of any file: a second or two
+ALWAYS_READ_BYTES = 10**9  # of any file that was written: a second or two
 _LARGEST_RATIO = 10  # of size to room on the disk, for a larger file: a file system may compress
+# The same for smaller files: a folder may have thousands of them. Whole blocks are compressed 32 to 1 at most.
+SMALL_BYTES, _LARGEST_RATIO_ANYWHERE = 16_000_000, 100
 # Without O_NONBLOCK, opening a pipe waits for its writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -49,11 +51,45 @@ def open_regular(path: Path) -> BufferedReader:
     return os.fdopen(handle, "rb")
 
 
+def link_out_of(folder: Path, path: Path) -> Path | None:
+    """Where a link on the way from `folder` to `path` below it leads, if that is outside of the folder; else None.
+
+    `folder` itself may be a link.
+    """
+    between = folder
+    for name in path.relative_to(folder).parts:
+        between /= name
+        if between.is_symlink():
+            target = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+            return None if target.is_relative_to(os.path.realpath(folder)) else target
+    return None
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """Raise `UserError` if `path` below `folder` is a file elsewhere, by a link."""
+    if (target := link_out_of(folder, path)) is not None:
+        raise UserError(
+            f"{path}: a link to {target}, outside of {folder}, and only what is inside is read; put a copy in its place"
+        )
+
+
+def check_default_place(place: Path) -> None:
+    """Raise `UserError` if a default folder, below the current one, is elsewhere by a link: nobody typed that place."""
+    for path in (place, *place.parents):
+        if path.is_symlink():
+            raise UserError(f"{path}: a link to {os.path.realpath(path)}; name the folder to write to with --output")
+
+
 def read_limited(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file. Raises `UserError` if it has more than `most_bytes`, else as `open_regular`."""
+    """The content of a regular file.
+
+    Raises `UserError` if it has more than `most_bytes` or is mostly a hole, else as `open_regular`.
+    """
     with open_regular(path) as stream:
         # A file of a terabyte without content takes no room on a disk; those of /proc say that they are empty.
         is_larger = os.fstat(stream.fileno()).st_size > most_bytes
+        if not is_larger:
+            check_filled(str(path), stream.fileno())
         content = b"" if is_larger else stream.read(most_bytes + 1)
     if is_larger or len(content) > most_bytes:
         raise UserError(f"{path}: larger than the {most_bytes / 1e6:,g} MB that such a file may have; check the file")
@@ -61,9 +97,13 @@ def read_limited(path: Path, most_bytes: int) -> bytes:
 
 
 def check_filled(name: str, handle: int, largest_ratio: int = _LARGEST_RATIO) -> None:
-    """Raise `UserError` for a large open file that is mostly a hole, which would be read for hours."""
-    size, stored = os.fstat(handle).st_size, _stored_bytes(handle)
-    if stored is not None and size > max(ALWAYS_READ_BYTES, largest_ratio * stored):
+    """Raise `UserError` for an open file that is mostly a hole, which would be read for hours. Small ones pass."""
+    size = os.fstat(handle).st_size
+    stored = _stored_bytes(handle) if size > min(SMALL_BYTES, ALWAYS_READ_BYTES) else None
+    if stored is not None and (
+        size > max(ALWAYS_READ_BYTES, largest_ratio * stored)
+        or size > max(SMALL_BYTES, max(largest_ratio, _LARGEST_RATIO_ANYWHERE) * stored)
+    ):
         raise UserError(
             f"{name}: {size / 1e9:,.1f} GB of which only {stored:,} bytes were ever written, so its content is lost or "
             "was never there; copy the file again, or remove it"

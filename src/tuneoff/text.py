@@ -57,7 +57,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`8 s`, `3 min 20 s`, `2 h 5 min`."""
+    """`8 s`, `3 min 20 s`, `2 h 5 min`; `an unknown time` for NaN and infinities."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

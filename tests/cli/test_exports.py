@@ -45,3 +45,14 @@ def test_the_command_exports_the_run_of_a_method(
     assert (Path("exports") / "study-lora-gguf" / "study-lora-gguf-f16.gguf").is_file()
     assert main(["export", "study", "--to", "gguf", "--method", "soft_prompt"]) == 2
     assert "use --to adapter" in capsys.readouterr().err
+
+
+def test_a_default_folder_that_is_a_link_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored_study(tmp_path, monkeypatch)
+    (tmp_path / "elsewhere").mkdir()
+    Path("exports").symlink_to(tmp_path / "elsewhere")
+    assert main(["export", "study", "--to", "adapter", "--method", "lora", "--no-check"]) == 2
+    assert "exports: a link to" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())

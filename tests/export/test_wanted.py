@@ -72,3 +72,14 @@ def test_a_modelfile_needs_values_for_the_fields(tiny_model: Callable[[str], Pat
         check_wanted(record, Wanted("ollama"))
     check_wanted(record, Wanted("ollama", fields={"aspect": "result"}))
     check_wanted(record, Wanted("gguf"))
+
+
+def test_only_the_files_of_a_format_are_exported() -> None:
+    record = record_of("lora", "peft")
+    own = ("README.md", "adapter_config.json", "adapter_model.safetensors")
+    for more in ("x.gguf", "adapter_model.bin", "sub/adapter_config.json", "tokenizer.json", "trained.safetensors"):
+        files = record.artefact.model_copy(update={"files": (*own, more)}) if record.artefact else None
+        with pytest.raises(UserError, match=f"--to adapter: the record lists artefact/{more}, and an artefact of the"):
+            check_wanted(record.model_copy(update={"artefact": files}), Wanted("adapter"))
+    files = record.artefact.model_copy(update={"files": own}) if record.artefact else None
+    check_wanted(record.model_copy(update={"artefact": files}), Wanted("adapter"))

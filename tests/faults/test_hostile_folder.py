@@ -63,6 +63,13 @@ def run_of(study: Path, method: str) -> Path:
     return next(path for path in sorted((study / "runs").iterdir()) if path.name.startswith(method))
 
 
+def shows_secret(page: Path) -> bool:
+    """Whether a text of elsewhere is on a page. A page that is a link or a hole is the stranger's."""
+    if page.is_symlink() or not page.is_file() or page.stat().st_size > 10**9:
+        return False
+    return "SECRET" in page.read_text()
+
+
 def cover(study: Path) -> None:
     """Write manifests as if tuneoff had written every file."""
     for folder in (*(study / "runs").iterdir(), study):
@@ -197,10 +204,40 @@ def _exchange_texts(study: Path, texts: tuple[str, ...]) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in changed))
 
 
+def _links_its_texts(study: Path, _prey: Prey) -> None:
+    """Texts of somewhere else, which a report would show, and a run that is one of another study."""
+    for path in (study / "documents.jsonl", run_of(study, "few_shot") / "predictions.jsonl"):
+        if path.is_symlink():  # another harm was first
+            continue
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        key = "document" if path.name == "documents.jsonl" else "text"
+        (study.parent / path.name).write_text("".join(json.dumps({**row, key: "SECRET"}) + "\n" for row in rows))
+        path.unlink()
+        path.symlink_to(study.parent / path.name)
+    (study / "runs" / "lora-s9-0000000000000000").symlink_to(run_of(study, "lora"))
+
+
+def _lists_other_files_as_artefact(study: Path, prey: Prey) -> None:
+    run = run_of(study, "lora")
+    names = ("x.gguf", "big", "adapter_model.bin", "ssh/precious.jsonl")
+    (run / "artefact" / "ssh").mkdir()
+    for name, target in zip(names, (prey.file, Path("/dev/zero"), prey.file, prey.file), strict=True):
+        (run / "artefact" / name).symlink_to(target)
+    change(run / "record.json", lambda record: record["artefact"]["files"].extend(names))
+    _prepares_an_export(study, prey)
+
+
+def _prepares_an_export(study: Path, prey: Prey) -> None:
+    """The folder that the export of the trial goes to."""
+    (study / "exported").unlink(missing_ok=True)
+    (study / "exported").symlink_to(prey.folder)
+
+
 HARMS = {
     "leads outside": (
-        *(_names_files_outside, _asks_to_run_code, _names_systems_outside, _lists_runs_outside),
-        *(_links_its_pages, _links_its_folders, _links_its_logs, _links_devices),
+        *(_lists_other_files_as_artefact, _prepares_an_export, _names_files_outside, _asks_to_run_code),
+        *(_names_systems_outside, _lists_runs_outside, _links_its_pages, _links_its_folders, _links_its_logs),
+        *(_links_devices, _links_its_texts),
     ),
     "exhausts": (_holds_huge_numbers, _nests_deeply, _holds_codes_and_templates, _holds_slow_texts),
 }
@@ -240,6 +277,7 @@ def test_a_folder_of_a_stranger_does_nothing(whole: WarmStudy, harms: tuple[Harm
         *(("judge", "DIR"), ("judge", "DIR", "--json"), ("report", "DIR"), ("verify", "DIR")),
         *(("diff", "DIR", str(whole.folder)), ("doctor", "DIR", "--strict")),
         *(("summarize", "DIR", str(text), "--method", name) for name in ("few_shot", "lora")),
+        ("export", "DIR", "--to", "adapter", "--method", "lora", "--no-check", "--output", "DIR/exported"),
         ("compare", *whole.flags, "--output=DIR", "--no-texts", "--quiet"),
     ]
     for words in commands:
@@ -255,4 +293,5 @@ def test_a_folder_of_a_stranger_does_nothing(whole: WarmStudy, harms: tuple[Harm
         assert not _ACTS.search(running.said), f"{words[0]}: {running.said[-2000:]!r}"
         assert outside.is_untouched(), where
         assert not list(here.iterdir()), where
+        assert not shows_secret(study / "report.html"), where
         print(words[0], code, running.said.strip().splitlines()[-1:], flush=True)

@@ -1,5 +1,7 @@
 """Numbers as text."""
 
+import math
+
 import pytest
 
 from tuneoff.report import formatting
@@ -79,3 +81,9 @@ def test_the_interval_of_a_difference_that_excludes_zero_does_not_begin_at_it() 
     assert shown(-0.04, 3.7) == "0.0 to +3.7"
     assert shown(0.08, 3.7) == "+0.1 to +3.7"
     assert shown(0.04, 3.7, signed=False) == "0.0 to 3.7"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_cost_that_is_no_number_is_a_dash(value: float) -> None:
+    for axis in COST_AXES:
+        assert formatting.format_cost(axis.name, value) == formatting.MISSING

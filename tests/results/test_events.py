@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import threading
@@ -6,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tuneoff import regular_files
+from tuneoff.errors import UserError
+from tuneoff.results import events
 from tuneoff.results.events import (
     Event,
     EventWriter,
@@ -187,3 +191,43 @@ def test_a_follower_holds_one_event_at_a_time(tmp_path: Path) -> None:
 
     peak(10)  # what is built at the first use
     assert peak(4000) < 1.5 * peak(1000)
+
+
+@pytest.mark.parametrize("number", ['"Infinity"', '"NaN"', "1e308", str(10**400), "-1e41"])
+@pytest.mark.parametrize("kind", range(len(EVERY_KIND)))
+def test_a_number_that_no_run_reports_is_left_out(kind: int, number: str, tmp_path: Path) -> None:
+    """Except for losses: those of a training that diverges are whatever they are, and no curve gets them."""
+    path, event = tmp_path / "e", EVERY_KIND[kind]
+    numbers = [name for name, value in event if isinstance(value, int | float) and not isinstance(value, bool)]
+    for name in set(numbers) - {"loss", "grad_norm"}:
+        odd = json.dumps({**json.loads(event.model_dump_json()), name: "HERE"}).replace('"HERE"', number)
+        path.write_text(f"{odd}\n{step(1).model_dump_json()}\n")
+        assert read_events(path) == [step(1)]
+    assert RunSoFar([step(1, float("-1e308")), step(2, 1.0), validated(2, 1e308, True)]).curve().steps == 2
+
+
+def test_a_log_that_is_a_hole_or_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular_files, "SMALL_BYTES", 1000)
+    (tmp_path / "e").touch()
+    os.truncate(tmp_path / "e", 10**6)
+    if (tmp_path / "e").stat().st_blocks:
+        pytest.skip("this file system stores holes")
+    with pytest.raises(UserError, match="only 0 bytes were ever written"):
+        read_events(tmp_path / "e")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events.jsonl").symlink_to(tmp_path / "e")
+    with pytest.raises(UserError, match="a link to"):
+        read_events(tmp_path / "run" / "events.jsonl")
+
+
+def test_a_long_line_is_left_out_and_never_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = step(1).model_dump_json()
+    monkeypatch.setattr(events, "MOST_LINE_BYTES", len(good) + 5)
+    path = tmp_path / "e"
+    path.write_text(good + "\n" + "0" * (len(good) + 5) * 3)
+    follower = Follower(path)
+    assert list(follower.poll()) == [step(1)]
+    with path.open("a") as stream:
+        stream.write(f"{good}\n{good}\n")  # the first is the end of the long line
+    assert list(follower.poll()) == [step(1)]
+    assert read_events(path) == [step(1), step(1)]

@@ -151,3 +151,7 @@ def test_files_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatc
     assert len(parse_jsonl(line * 2, tmp_path / "rows.jsonl", Row)) == 2
     with pytest.raises(UserError, match=r"rows\.jsonl: 3 rows, and at most 2 are read"):
         parse_jsonl(line * 3, tmp_path / "rows.jsonl", Row)
+    monkeypatch.setattr(json_files, "MOST_OBJECT_BYTES", len(line) - 1)
+    assert len(parse_jsonl(line * 2, tmp_path / "rows.jsonl", Row)) == 2
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 2: .* MB, which no line of such a file has"):
+        parse_jsonl(line + bytes(len(line)), tmp_path / "rows.jsonl", Row)

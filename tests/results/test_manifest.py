@@ -157,3 +157,23 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json: damaged"):
         folder.read("a")
+
+
+def test_what_a_link_brings_in_is_never_read(tmp_path: Path) -> None:
+    folder, secret = CoveredFolder(tmp_path / "study"), tmp_path / "secret.jsonl"
+    folder.path.mkdir()
+    secret.write_text('{"id": "a", "text": "SECRET"}\n')
+    (folder.path / "documents.jsonl").symlink_to(secret)
+    (folder.path / "outside").symlink_to(tmp_path)
+    for name in ("documents.jsonl", "outside/secret.jsonl"):
+        with pytest.raises(UserError, match=f"{name}: a link to .*secret.jsonl, outside of"):
+            folder.read(name)
+
+
+def test_a_file_of_one_object_is_small_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MOST_OBJECT_BYTES", 10)
+    for name in ("record.json", "predictions.jsonl"):
+        (tmp_path / name).write_text("x" * 11)
+    assert CoveredFolder(tmp_path).read("predictions.jsonl") == b"x" * 11
+    with pytest.raises(UserError, match=r"record\.json: larger than the"):
+        CoveredFolder(tmp_path).read("record.json")

@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from support.planned import HASHES, record_of, resources_of, study_of
+from tuneoff.results.events import Event
 from tuneoff.results.run_dir import RunDir
-from tuneoff.results.run_record import Artefact, Provenance, Reading, Record, RunDetails
+from tuneoff.results.run_record import MOST_FILES, Artefact, Prediction, Provenance, Reading, Record, RunDetails
+from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, SearchFile
+from tuneoff.spec import RunSpec, StudySpec
 from tuneoff.study import planner
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -106,3 +109,37 @@ def test_sizes_are_not_negative() -> None:
             Record.model_validate(a_record().model_dump() | change)
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Reading(value=-5.0, unit="J")
+
+
+def numbers_without_end(model: type[BaseModel]) -> set[str]:
+    """The fields with a number that may be as large as it likes."""
+    schema = model.model_json_schema()
+    parts, found = {model.__name__: schema, **schema.pop("$defs", {})}, set()
+
+    def look(part: dict[str, Any], name: str) -> None:
+        if part.get("type") in ("integer", "number") and not ("maximum" in part and "minimum" in part):
+            found.add(name)
+        for inner in (*part.get("anyOf", ()), *(part[key] for key in ("items", "additionalProperties") if key in part)):
+            if isinstance(inner, dict):
+                look(inner, name)
+
+    for kind, part in parts.items():
+        for key, field in part.get("properties", {}).items():
+            look(field, f"{kind}.{key}")
+    return found
+
+
+def test_every_number_of_a_stored_file_has_bounds() -> None:
+    of_specs = {name for model in (StudySpec, RunSpec) for name in numbers_without_end(model)}
+    values = {f"{kind}.{key}" for kind in ("TrialResult", "SecondLookResult") for key in ("value",)}
+    values |= {"SearchCell.chosen", "SearchCell.within_noise"}  # of any hyper-parameter
+    losses = {"StepDone.loss", "StepDone.grad_norm", "Validated.loss"}  # a curve does not get those beyond its bounds
+    models = (Record, Prediction, PlanFile, DataFile, BudgetFile, SearchFile, *get_args(Event))
+    assert set().union(*map(numbers_without_end, models)) - of_specs == values | losses
+
+
+def test_an_artefact_lists_no_thousands_of_files() -> None:
+    names = tuple(map(str, range(MOST_FILES)))
+    assert Artefact(format="peft", bytes=0, files=names).files == names
+    with pytest.raises(ValidationError, match="at most 2000 items"):
+        Artefact(format="peft", bytes=0, files=(*names, "more"))

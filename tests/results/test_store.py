@@ -4,13 +4,17 @@ import contextlib
 import os
 import shutil
 import stat
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.engine_results import engine_differences
+from support.s3_server import S3Server, s3_server, use_server
 from support.stepping_executor import SteppingExecutor, jobs_in
 from support.verdict_study import study_folder, write_spec
 from tuneoff.cli import main
@@ -253,55 +257,21 @@ def test_commands_take_a_url(url: str, tmp_path: Path, capsys: pytest.CaptureFix
 # ---- a server ---------------------------------------------------------------------------------------------------
 
 
-class Server:
-    """An S3 server of this process. What it holds survives that it is stopped."""
-
-    def __init__(self) -> None:
-        from moto.server import ThreadedMotoServer
-
-        self._make = lambda port: ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-        self._server: Any = None
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self._server = self._make(self.port)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
-
-    def stop(self) -> None:
-        self._server.stop()
-
-
 @pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    pytest.importorskip("moto", reason="a store to test with")
-    pytest.importorskip("s3fs", reason="the extra `store`")
-    server = Server()
-    yield server
-    server.stop()
+def running() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture
-def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    server = running
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "1",  # boto asks a server that is away several times, for seconds
-    }.items():
-        monkeypatch.setenv(name, value)
-    import s3fs
-
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    s3fs.S3FileSystem(skip_instance_cache=True).makedirs("bucket", exist_ok=True)
-    return server
+def server(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    use_server(running, monkeypatch)
+    return running
 
 
-def test_the_server_is_restarted_in_the_middle(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_restarted_in_the_middle(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"s3://bucket/{uuid.uuid4().hex}"
     said, notify = notes()
     with mirrored(url, notify, pause=0.05) as folder:
@@ -323,7 +293,7 @@ def test_the_server_is_restarted_in_the_middle(server: Server, tmp_path: Path, m
     assert contents(restored(url)) == before
 
 
-def test_a_store_that_stays_away_is_an_error_and_nothing_is_lost(server: Server) -> None:
+def test_a_store_that_stays_away_is_an_error_and_nothing_is_lost(server: S3Server) -> None:
     url = f"s3://bucket/{uuid.uuid4().hex}"
     with (
         pytest.raises(RunFailure, match="the store is away, and not everything could be copied"),
@@ -337,12 +307,12 @@ def test_a_store_that_stays_away_is_an_error_and_nothing_is_lost(server: Server)
     assert any(name.endswith("/record.json") for name in Store(url).names())
 
 
-def lose(server: Server, folder: Path) -> None:
+def lose(server: S3Server, folder: Path) -> None:
     add_runs(folder, 0, 1)
     server.stop()
 
 
-def test_a_store_that_is_away_at_the_start_is_one_sentence(server: Server) -> None:
+def test_a_store_that_is_away_at_the_start_is_one_sentence(server: S3Server) -> None:
     server.stop()
     with (
         pytest.raises(UserError, match=r"s3://bucket/away: the store cannot be read .*; check its address"),
@@ -352,9 +322,60 @@ def test_a_store_that_is_away_at_the_start_is_one_sentence(server: Server) -> No
     server.start()
 
 
-def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
-    import time
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_command_goes_on_while_the_server_is_away(
+    server: S3Server,
+    tiny_model: Callable[[str], Path],
+    tiny_data: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is stopped when it has one run, and started again when the command has carried out another one."""
+    url = f"s3://bucket/{uuid.uuid4().hex}"
+    command = [
+        *("compare", f"--model={tiny_model('llama')}"),
+        *(f"--{split}-file={path}" for split, path in tiny_data.items()),
+        *("--methods=zero_shot,lora", "--seeds=3", "--trials=0", "--max-steps=60", "--epochs=20"),
+        *("--max-length=128", "--max-new-tokens=4", "--precision=fp32", "--quiet"),
+    ]
+    local = tmp_path / "local"
+    assert main([*command, f"--output={local}"]) == 0
+    said = tmp_path / "said"
+    with said.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-m", "tuneoff", *command, f"--output={url}"], stderr=stream)
+    store, folder = Store(url), local_copy(url)
 
+    def records() -> int:
+        return len(list(folder.glob("runs/*/record.json")))
+
+    def is_away() -> bool:
+        text = said.read_text()
+        return text.count("the store is away") > text.count("the store is back")
+
+    until(lambda: any(name.endswith("/record.json") for name in store.names()), 300)
+    server.stop()
+    try:
+        until(is_away, 60)
+        before = records()
+        until(lambda: records() > before, 120)
+        assert process.poll() is None
+    finally:
+        server.start()
+    assert process.wait(300) == 0, said.read_text()
+    assert engine_differences(local, folder) == [STORE_FILE]  # which belongs to a copy
+    monkeypatch.setenv("TUNEOFF_CACHE", str(tmp_path / "another"))
+    assert contents(restored(url)) == contents(folder)
+    assert is_whole(restored(url))
+    capsys.readouterr()
+    assert main(["judge", url]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert main(["judge", str(folder)]) == 0
+    assert shown[1:] == capsys.readouterr().out.splitlines()[1:]
+
+
+def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end

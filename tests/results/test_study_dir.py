@@ -383,3 +383,26 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
     odd.mkdir()
     with pytest.raises(UserError, match="its name is not UTF-8; rename it, or remove it"):
         folder.load() if place == "runs" else folder.read_outside()
+
+
+def test_a_run_or_rating_that_is_elsewhere_by_a_link_is_not_read(tmp_path: Path) -> None:
+    other, folder = StudyDir(tmp_path / "other"), StudyDir(tmp_path / "study")
+    stored_run(other)
+    stored_run(folder)
+    (folder.path / "runs" / "linked").symlink_to("lora-s0")  # inside
+    assert [run.name for run in folder.run_dirs()] == ["linked", "lora-s0"]
+    for name, target, read in (
+        ("runs/lora-s1", other.run_dir("lora-s0").path, folder.load),
+        ("attempts/lora-s1.1", other.run_dir("lora-s0").path, folder.logs_in_progress),
+        ("ratings.json", other.run_dir("lora-s0").path / "record.json", folder.ratings),
+        ("runs/lora-s0/log.txt", other.path / "none", lambda: folder.run_dir("lora-s0").log_tail(9)),
+        ("runs/lora-s0/artefact", other.path, lambda: folder.run_dir("lora-s0").check_artefact()),
+    ):
+        link = folder.path / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(UserError, match=f"{name}: a link to .*other.*, outside of"):
+            read()
+        link.unlink()
+    (tmp_path / "typed").symlink_to(folder.path)
+    assert len(StudyDir(tmp_path / "typed").load().runs) == 2

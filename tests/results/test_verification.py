@@ -41,6 +41,15 @@ def test_the_folder_of_a_run_is_checked_alone(tmp_path: Path) -> None:
     assert states(run)["artefact/weights.bin"] == "missing"
 
 
+def test_what_a_link_brings_in_is_damaged(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study").path
+    (study / "documents.jsonl").rename(tmp_path / "elsewhere")
+    (study / "documents.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert [(file.path, file.why) for file in verify(study) if file.state == "damaged"] == [
+        ("documents.jsonl", "a link out of the folder")
+    ]
+
+
 def test_a_study_without_its_manifest(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study").path
     (study / "manifest.json").unlink()

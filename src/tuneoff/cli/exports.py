@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.cli.output import say
 from tuneoff.errors import UserError
+from tuneoff.regular_files import check_default_place
 from tuneoff.spec.row_names import file_name_of
 from tuneoff.text import format_duration, plural
 
@@ -53,6 +54,8 @@ def carry_out_export(
     """Write and check an export, with progress on stderr."""
     from tuneoff.checked_export import export_run
 
+    if output is None:
+        check_default_place(default_folder(run, wanted))
     folder = output or default_folder(run, wanted)
     last_line = 0.0
 

@@ -6,14 +6,17 @@ from typing import Literal, get_args
 
 from tuneoff import models
 from tuneoff.errors import UserError
+from tuneoff.export.formats import FORMATS
 from tuneoff.export.gguf_model import NumberType, check_architecture
 from tuneoff.methods import build
 from tuneoff.model_folder import inspect_folder
 from tuneoff.prompts import field_names
 from tuneoff.results.run_record import Record
+from tuneoff.text import join_words
 
 Form = Literal["adapter", "merged", "gguf", "ollama"]
 FORMS: tuple[Form, ...] = get_args(Form)
+_CARD_OF_RUN = "README.md"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def check_wanted(record: Record, wanted: Wanted) -> None:
                 f"--to adapter: {method.name} trains nothing, its result is the prompt; use --to merged, which writes "
                 "the base model and shows the prompt on its card"
             )
+        _check_files(record)
         return
     if method.overhead_tokens:
         raise UserError(
@@ -62,6 +66,20 @@ def check_wanted(record: Record, wanted: Wanted) -> None:
         )
     if wanted.form == "ollama":
         check_fields(spec.prompt.instruction, wanted.fields)
+
+
+def _check_files(record: Record) -> None:
+    """Raise `UserError` unless the artefact consists of the files that its format has: no other one is copied."""
+    if record.artefact is None:
+        return
+    known = FORMATS[record.artefact.format].adapter_files
+    for name in record.artefact.files:
+        if name not in (*known, _CARD_OF_RUN):
+            raise UserError(
+                f"--to adapter: the record lists artefact/{name}, and an artefact of the format "
+                f"{record.artefact.format} has {join_words(known)}; delete that file, and its name in the record, if "
+                "you know what it is"
+            )
 
 
 def check_fields(instruction: str, given: Mapping[str, str]) -> None:

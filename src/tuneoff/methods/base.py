@@ -18,6 +18,7 @@ from tuneoff.errors import UserError
 from tuneoff.export.formats import SHOTS_FILE, TENSORS_FILE, ArtefactFormat
 from tuneoff.methods.hyperparameters import check_value, types_of
 from tuneoff.model_folder import read_header
+from tuneoff.model_weights import written_by_libraries
 from tuneoff.prompts import AS_GIVEN, Prompting
 from tuneoff.spec.run import Scalar
 from tuneoff.spec.task import Task
@@ -180,8 +181,9 @@ class AdaptedModel:
         prompts begin with.
         """
         if self.tokenizer is not None:
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+            with written_by_libraries("the trained model"):
+                self.model.save_pretrained(folder)
+                self.tokenizer.save_pretrained(folder)
             return "transformers"
         if trained := self.state():
             save_tensors(trained, folder / TENSORS_FILE)

@@ -140,7 +140,7 @@ class SoftPrompt(Method):
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         prompt_VD = load_virtual_tokens(base, folder / ADAPTER_FILE)
         details = {"virtual_tokens": len(prompt_VD)}
-        return VirtualTokens(base.model, prompt_VD, details=details, prompting=self.prompting)
+        return VirtualTokens(base.model, prompt_VD, revision=base.revision, details=details, prompting=self.prompting)
 
 
 @dataclass(frozen=True)

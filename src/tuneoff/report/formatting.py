@@ -21,6 +21,8 @@ def format_setting(value: object) -> str:
 
 def format_seconds(value: float) -> str:
     """Duration: `0.4 s`, `12 s`, `4 min 05 s`, `2 h 03 min`."""
+    if not math.isfinite(value):
+        return MISSING
     if value == 0:
         return "0 s"
     if value < 0.1:
@@ -38,6 +40,8 @@ def format_seconds(value: float) -> str:
 
 def _with_prefix(value: float, units: Sequence[str]) -> str:
     """Three significant digits, with the decimal prefix that keeps the number below 1000."""
+    if not math.isfinite(value):
+        return MISSING
     if value == 0:
         return f"0 {units[0]}".rstrip()
     exponent = min(len(units) - 1, max(0, int(math.log10(abs(value)) // 3)))
@@ -65,6 +69,8 @@ def format_joules(value: float) -> str:
 
 def format_rate(value: float) -> str:
     """Tokens per second: `1,240 /s`."""
+    if not math.isfinite(value):
+        return MISSING
     return f"{value:,.0f} /s" if value >= 99.5 else f"{value:.1f} /s"
 
 

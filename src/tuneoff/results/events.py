@@ -9,7 +9,6 @@ less and less often. A reader holds one event at a time.
 """
 
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,11 +18,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from tuneoff.regular_files import open_regular
-from tuneoff.results.run_record import Curve, Phase, Status, TimelinePoint, TrainPoint, ValidationPoint
+from tuneoff.regular_files import check_filled, check_inside, open_regular
+from tuneoff.results.run_record import (
+    MOST_MEASURED,
+    Count,
+    Curve,
+    Measured,
+    Number,
+    Phase,
+    Status,
+    TimelinePoint,
+    TrainPoint,
+    ValidationPoint,
+)
 from tuneoff.results.step_thinning import ThinnedSteps
 from tuneoff.spec.run import Frozen
 
+MOST_LINE_BYTES = 1_000_000  # a longer line is none of ours, and is left out
 # JSON cannot express NaN and infinities, but a diverging loss must be reported, so they are written as strings.
 _NAN_AS_TEXT = ConfigDict(ser_json_inf_nan="strings")
 
@@ -33,7 +44,7 @@ class PhaseStarted(Frozen):
 
     kind: Literal["phase"] = "phase"
     phase: Phase
-    seconds: float
+    seconds: Number
 
 
 class StepDone(Frozen):
@@ -42,15 +53,15 @@ class StepDone(Frozen):
 
     model_config = _NAN_AS_TEXT
     kind: Literal["step"] = "step"
-    step: int
-    steps: int
-    epoch: float
+    step: Count
+    steps: Count
+    epoch: Number
     loss: float
-    learning_rate: float
+    learning_rate: Measured
     grad_norm: float
-    tokens: int
-    seconds: float
-    covers: int = 1
+    tokens: Count
+    seconds: Number
+    covers: Count = 1
     """Steps since the last report, this one included: of a long training not every step is reported."""
 
 
@@ -59,11 +70,11 @@ class Validated(Frozen):
 
     model_config = _NAN_AS_TEXT
     kind: Literal["validated"] = "validated"
-    step: int
-    epoch: float
+    step: Count
+    epoch: Number
     loss: float
     best: bool
-    seconds: float
+    seconds: Number
 
 
 class Sampled(TimelinePoint):
@@ -76,9 +87,9 @@ class Generated(Frozen):
     """`done` of `total` texts are generated, `seconds` after the start of the run."""
 
     kind: Literal["generated"] = "generated"
-    done: int
-    total: int
-    seconds: float
+    done: Count
+    total: Count
+    seconds: Number
 
 
 class Note(Frozen):
@@ -155,27 +166,40 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._in_long_line = False
 
     def follow(self, path: Path) -> None:
         """Go on where the file is now, after its folder was renamed."""
         self._path = path
 
     def poll(self) -> Iterator[Event]:
-        """Events that were completed since the last one read; starts again if the file has become shorter."""
+        """Events that were completed since the last one read; starts again if the file has become shorter.
+
+        Raises `UserError` for what is not a regular file in its folder, or is mostly a hole.
+        """
+        check_inside(self._path.parent, self._path)
         try:
             stream = open_regular(self._path)
         except FileNotFoundError:
             return
         with stream:
+            check_filled(str(self._path), stream.fileno())
             if stream.seek(0, os.SEEK_END) < self._offset:
-                self._offset = 0
+                self._offset, self._in_long_line = 0, False
             stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
+            while line := stream.readline(MOST_LINE_BYTES):
+                is_whole = line.endswith(b"\n")
+                if not is_whole and len(line) < MOST_LINE_BYTES:
                     return
                 self._offset += len(line)
-                with contextlib.suppress(ValidationError):
-                    yield EVENT.validate_json(line)
+                if is_whole and not self._in_long_line:
+                    with contextlib.suppress(ValidationError):
+                        yield EVENT.validate_json(line)
+                self._in_long_line = not is_whole
+
+
+def _is_storable(value: float) -> bool:
+    return abs(value) <= MOST_MEASURED  # False for NaN
 
 
 class RunSoFar:
@@ -193,7 +217,7 @@ class RunSoFar:
             self.take(event)
 
     def take(self, event: Event) -> None:
-        """Add an event. Losses that are not finite are left out of the curve: a record cannot hold them."""
+        """Add an event. Losses that a record cannot hold, such as NaN, are left out of the curve."""
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
         elif isinstance(event, Sampled):
@@ -202,9 +226,9 @@ class RunSoFar:
             self.notes.append(event.text)
         elif isinstance(event, StepDone):
             self.step = event
-            if math.isfinite(event.loss + event.grad_norm):
+            if _is_storable(event.loss) and _is_storable(event.grad_norm):
                 self._train.add(TrainPoint.model_validate(event.model_dump(exclude={"kind", "steps", "covers"})))
-        elif isinstance(event, Validated) and math.isfinite(event.loss):
+        elif isinstance(event, Validated) and _is_storable(event.loss):
             self._validation.append(ValidationPoint.model_validate(event.model_dump(exclude={"kind", "best"})))
             self._best = event if event.best else self._best
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import json
 import math
 import os
@@ -25,8 +24,10 @@ class LaterVersion(UserError):
 
 # Temporary files begin with it, which distinguishes what a killed process left from files of the user.
 TEMPORARY_PREFIX = ".tuneoff-"
-# What a stranger's file may take: a list of empty lists needs fifty times the memory of its text, a row a kilobyte.
-_MOST_OBJECT_BYTES, _MOST_ROWS = 16_000_000, 2_000_000
+# What a stranger's file may take: a list of empty lists needs fifty times the memory of its text, a row a kilobyte. The
+# first is that of one object: a file of one, or a line of many.
+MOST_OBJECT_BYTES = 16_000_000
+_MOST_ROWS = 2_000_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -121,7 +122,7 @@ def parse_json(data: bytes, path: Path, model: type[Model], way_out: str) -> Mod
 
     Raises `UserError`, which ends in `way_out`: a `LaterVersion` if there are keys that this version does not know.
     """
-    if len(data) > _MOST_OBJECT_BYTES:
+    if len(data) > MOST_OBJECT_BYTES:
         raise UserError(f"{path}: {len(data) / 1e6:,.0f} MB, which no such file of tuneoff has; {way_out}")
     try:
         return model.model_validate_json(data)
@@ -152,6 +153,22 @@ def _objects(path: Path, stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def _lines(data: bytes, path: Path) -> Iterator[bytes]:
+    """The lines of a file. Raises `UserError` for one that is too long to be copied, such as a hole."""
+    start = number = 0
+    while start < len(data):
+        number += 1
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        if end - start > MOST_OBJECT_BYTES:
+            raise UserError(
+                f"{path}, line {number}: {(end - start) / 1e6:,.0f} MB, which no line of such a file has; restore the "
+                "file or run again"
+            )
+        yield data[start:end]
+        start = end + 1
+
+
 def parse_jsonl(data: bytes, path: Path, model: type[Model]) -> list[Model]:
     """The lines of the JSON Lines file `path` as `model`s. Raises `UserError` for a damaged file."""
     if (count := data.count(b"\n")) > _MOST_ROWS:
@@ -160,9 +177,9 @@ def parse_jsonl(data: bytes, path: Path, model: type[Model]) -> list[Model]:
         )
     try:
         with contextlib.suppress(ValidationError):
-            return [model.model_validate_json(line) for line in io.BytesIO(data) if line.strip()]
+            return [model.model_validate_json(line) for line in _lines(data, path) if line.strip()]
         # again, slower, to say what is wrong and where
-        return [model.model_validate(row) for row in _objects(path, io.BytesIO(data))]
+        return [model.model_validate(row) for row in _objects(path, _lines(data, path))]
     except ValidationError as error:
         message = f"{path}: damaged or written by another version of tuneoff; restore it or run the study again"
         raise UserError(message) from error

@@ -18,13 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from tuneoff.cache import file_digest
 from tuneoff.errors import UserError
-from tuneoff.regular_files import read_limited
-from tuneoff.results.json_files import write_text_atomic
+from tuneoff.regular_files import check_inside, read_limited
+from tuneoff.results.json_files import MOST_OBJECT_BYTES, write_text_atomic
 from tuneoff.spec.run import Frozen
 
 MANIFEST = "manifest.json"
 RUN_AGAIN = "run the same command again, which repairs what can be computed again, or restore the file"
-MOST_BYTES = 2 * 10**9  # of one file of a study, which is in memory as a whole
+MOST_BYTES = 2 * 10**9  # of one file of a study, which is in memory as a whole; one of JSON has a single object
 # Of a manifest: 150,000 runs. An entry has a digest of 64 digits; shorter objects fill memory and describe no file.
 _MOST_MANIFEST_BYTES, _BYTES_PER_OBJECT = 250_000_000, 80
 # A process that writes in the folder may change file and manifest between two reads.
@@ -195,14 +195,20 @@ class CoveredFolder:
         return self._grouped[2]
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, which was checked; None without one. Raises `UserError` if it is damaged or gone."""
+        """The content of a file, which was checked; None without one.
+
+        Raises `UserError` if it is damaged or gone, too large, or a link that leaves the folder.
+        """
         path = self.path / name
+        check_inside(self.path, path)
+        most = MOST_OBJECT_BYTES if path.suffix == ".json" else MOST_BYTES
+        most = _MOST_MANIFEST_BYTES if path.name == MANIFEST else most
         fault = ""
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE_SECONDS)
             try:
-                data = read_limited(path, MOST_BYTES)
+                data = read_limited(path, most)
             except (FileNotFoundError, NotADirectoryError):
                 entry = self.files.get(name)
                 if entry is None or (entry.pending and entry.before is None):

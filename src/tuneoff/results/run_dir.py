@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tuneoff.errors import UserError
-from tuneoff.regular_files import open_regular
+from tuneoff.regular_files import check_inside, open_regular
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
@@ -86,11 +86,12 @@ class RunDir:
         return CoveredFolder(self.path)
 
     def log_tail(self, most_bytes: int) -> str:
-        """The end of what the run printed; empty without a log."""
+        """The end of what the run printed; empty without a log. Raises `UserError` for a link out of the folder."""
+        check_inside(self.path, self.log)
         try:
             with open_regular(self.log) as stream:
                 stream.seek(max(0, self.log.stat().st_size - most_bytes))
-                return stream.read().decode(errors="replace")
+                return stream.read(most_bytes).decode(errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -155,7 +156,11 @@ class RunDir:
         write_text_atomic(self.path / PREDICTIONS, jsonl_text(predictions))
 
     def check_artefact(self) -> None:
-        """Raise `UserError` unless every file of the artefact that is there has the bytes that the run wrote."""
+        """Raise `UserError` unless every file of the artefact that is there has the bytes that the run wrote.
+
+        Also for a folder of the artefact that is elsewhere, by a link.
+        """
+        check_inside(self.path, self.artefact)
         for name, entry in self.covered.files.items():
             if name.startswith("artefact/") and fault_of(self.path / name, entry) == "damaged":
                 raise UserError(

@@ -21,9 +21,18 @@ from tuneoff.spec.run import Frozen
 
 SCHEMA_VERSION = 1
 # Part of every run's id: raise it when a change of the engine moves any loss, weight or generated token.
-NUMERICS_VERSION = 9
+NUMERICS_VERSION = 10
 
-NotNegative = Annotated[float, Field(ge=0), AllowInfNan(False)]
+# Every number of a record has a largest value, far above what any run has: a stranger's may otherwise overflow wherever
+# something is computed from it. fp32 ends at 3.4e38.
+MOST_COUNT, MOST_MEASURED = 10**18, 1e40
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST_COUNT), AllowInfNan(False)]
+Number = Annotated[float, Field(ge=-MOST_COUNT, le=MOST_COUNT), AllowInfNan(False)]
+"""Of ordinary size: seconds, epochs, shares, cores."""
+Measured = Annotated[float, Field(ge=-MOST_MEASURED, le=MOST_MEASURED), AllowInfNan(False)]
+"""Losses, scores, norms and rates."""
+MOST_FILES = 2_000  # of an artefact: each is looked at
 Status = Literal["running", "finished", "failed", "diverged", "interrupted"]
 Phase = Literal["load", "train", "evaluate", "generate"]
 ArtefactFormat = Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
@@ -43,9 +52,9 @@ class PhaseResources(Frozen):
 
     wall_seconds: NotNegative
     cpu_seconds: NotNegative
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    tokens: Count | None = None
     """Tokens processed, without padding."""
-    peak_memory_bytes: Annotated[int, Field(ge=0)]
+    peak_memory_bytes: Count
     """Largest resident set of this process during the phase."""
     accelerator_peak_bytes: Reading
     energy: Reading
@@ -55,13 +64,13 @@ class PhaseResources(Frozen):
 class TimelinePoint(Frozen):
     """One sample of what a run uses."""
 
-    seconds: float
+    seconds: Number
     """Since the start of the run."""
     phase: str
-    memory_bytes: int
-    cpu: float
+    memory_bytes: Count
+    cpu: Number
     """Cores in use."""
-    accelerator: float | None = None
+    accelerator: Annotated[float | None, Field(ge=-MOST_COUNT, le=MOST_COUNT), AllowInfNan(False)] = None
     """Utilisation in 0..1."""
 
 
@@ -69,11 +78,11 @@ class Resources(Frozen):
     """Cost of one run."""
 
     phases: dict[str, PhaseResources]
-    peak_memory_bytes: Annotated[int, Field(ge=0)]
+    peak_memory_bytes: Count
     memory_source: str | None = None
     """Where the memory peaks come from."""
-    threads: int
-    processes: int = 1
+    threads: Count
+    processes: Count = 1
     """Concurrent runs on the machine, including this one."""
     timeline: Annotated[Sequence[TimelinePoint], Packed()] = ()
 
@@ -92,22 +101,22 @@ class Resources(Frozen):
 class TrainPoint(Frozen):
     """One optimiser step. `loss` is in nats per target token."""
 
-    step: int
-    epoch: float
-    seconds: float
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
+    step: Count
+    epoch: Number
+    seconds: Number
+    loss: Measured
+    learning_rate: Measured
+    grad_norm: Measured
+    tokens: Count
 
 
 class ValidationPoint(Frozen):
     """Validation loss in nats per target token, after `step` optimiser steps."""
 
-    step: int
-    epoch: float
-    seconds: float
-    loss: float
+    step: Count
+    epoch: Number
+    seconds: Number
+    loss: Measured
 
 
 class Curve(Frozen):
@@ -116,11 +125,11 @@ class Curve(Frozen):
     train: Annotated[Sequence[TrainPoint], Packed()] = ()
     """Of a long training every second, fourth ... step and the last one; see `step_thinning`."""
     validation: Annotated[Sequence[ValidationPoint], Packed()] = ()
-    best_step: int | None = None
-    best_epoch: float | None = None
-    best_validation_loss: float | None = None
+    best_step: Count | None = None
+    best_epoch: Number | None = None
+    best_validation_loss: Measured | None = None
     stopped_early: bool = False
-    cut_at: int | None = None
+    cut_at: Count | None = None
     """Step at which a trial was pruned because its loss exceeded the limit in the spec's `cut_above`."""
 
     @property
@@ -134,9 +143,9 @@ class Artefact(Frozen):
 
     format: ArtefactFormat
     """`tensors`: some of the base model's own parameters. `prompt`: examples for the prompt."""
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     """Size of all files on disk."""
-    files: tuple[str, ...] = ()
+    files: Annotated[tuple[str, ...], Field(max_length=MOST_FILES)] = ()
     """Paths relative to the artefact folder, and inside it."""
 
     @field_validator("files")
@@ -163,8 +172,8 @@ class Prediction(Frozen):
 
     id: str
     text: str
-    scores: dict[str, float | None] = {}
-    tokens: int | None = None
+    scores: dict[str, Measured | None] = {}
+    tokens: Count | None = None
     stopped: bool | None = None
     """Whether the model ended the text itself (EOS). None if that is unknown."""
 
@@ -201,9 +210,9 @@ class _Sparse(BaseModel):
 class EmbeddingPosition(Frozen):
     """Where virtual tokens lie relative to the model's own token embeddings."""
 
-    norm_ratio: float
+    norm_ratio: Measured
     """Mean norm of the virtual tokens divided by that of the model's embeddings."""
-    nearest_cosine: float
+    nearest_cosine: Measured
     """Mean cosine similarity to the nearest embedding of the model."""
 
 
@@ -216,38 +225,38 @@ class RunDetails(_Sparse):
     dtype: str | None = None
     """Number format of weights and products, such as `bfloat16`."""
     kernels: str | None = None
-    """`tuneoff` if the C kernels were used, `matrix units` if those for whole layers were too, `torch` otherwise."""
+    """`torch`, or `tuneoff` if the C kernels were used; if whole layers were too, what computed their products."""
     template: str | None = None
     """Prompt template in use: `chat` or `plain`."""
-    train_cut_share: float | None = None
+    train_cut_share: Number | None = None
     """Fraction of training documents that were truncated."""
-    validation_cut_share: float | None = None
-    test_cut_share: float | None = None
-    train_examples: int | None = None
+    validation_cut_share: Number | None = None
+    test_cut_share: Number | None = None
+    train_examples: Count | None = None
     """Training examples that fit into the prompt."""
-    validation_examples: int | None = None
-    test_examples: int | None = None
+    validation_examples: Count | None = None
+    test_examples: Count | None = None
     first_place: EmbeddingPosition | None = None
     """Of virtual tokens before training."""
     trained_place: EmbeddingPosition | None = None
     """Of virtual tokens after training."""
-    moved_share: float | None = None
+    moved_share: Number | None = None
     """Fraction of the trainable tensors that training changed."""
-    instruction_share: float | None = None
+    instruction_share: Measured | None = None
     """Fraction of outputs that repeat the instruction."""
-    target_modules: dict[str, int] | None = None
+    target_modules: dict[str, Count] | None = None
     """Adapted modules by name, with their number."""
     merged: bool | None = None
     """False if the adapter cannot be merged into the weights for generation."""
     shots: tuple[str, ...] | None = None
     """Ids of the examples in a few-shot prompt."""
-    initial_tokens: int | None = None
+    initial_tokens: Count | None = None
     """Tokens of the text that the virtual tokens were initialised from."""
-    virtual_tokens: int | None = None
-    blocks: int | None = None
+    virtual_tokens: Count | None = None
+    blocks: Count | None = None
     """Transformer blocks of the model."""
-    tuned_blocks: int | None = None
-    reused_seconds: float | None = None
+    tuned_blocks: Count | None = None
+    reused_seconds: NotNegative | None = None
     """Seconds that other runs took to compute the states of frozen blocks that this run read from the cache. They
     belong to the costs of its training, but its phases do not contain them."""
 
@@ -256,18 +265,18 @@ class Accelerator(Frozen):
     """One accelerator of a machine."""
 
     name: str
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
 
 
 class Machine(_Sparse):
     """The machine of a run. Contains no name of the host or of its user."""
 
     cpu: str | None = None
-    physical_cores: int | None = None
-    logical_cores: int | None = None
-    usable_cores: int | None = None
+    physical_cores: Count | None = None
+    logical_cores: Count | None = None
+    usable_cores: Count | None = None
     """Processors that the process may run on."""
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
     architecture: str | None = None
     os: str | None = None
     python: str | None = None
@@ -296,7 +305,7 @@ class Provenance(_Sparse):
     machine: Machine | None = None
     commit: str | None = None
     """Commit of the tuneoff checkout; None for an installed package."""
-    numerics_version: int | None = None
+    numerics_version: Count | None = None
     data: DataProvenance | None = None
     model: ModelProvenance | None = None
 
@@ -304,7 +313,7 @@ class Provenance(_Sparse):
 class Record(Frozen):
     """One run: spec, status, curve, scores, costs and environment."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Count = SCHEMA_VERSION
     run_id: str
     name: str
     """For people, such as `lora-s0`."""
@@ -314,13 +323,13 @@ class Record(Frozen):
     finished_at: str | None = None
     failure: Failure | None = None
     curve: Curve = Curve()
-    scores: dict[str, float | None] = {}
+    scores: dict[str, Measured | None] = {}
     """Means over the test documents; `metrics.METRICS` gives the units."""
     signature: str | None = None
     """The ROUGE variant."""
     resources: Resources | None = None
-    trainable_parameters: Annotated[int, Field(ge=0)] | None = None
-    total_parameters: Annotated[int, Field(ge=0)] | None = None
+    trainable_parameters: Count | None = None
+    total_parameters: Count | None = None
     artefact: Artefact | None = None
     notes: tuple[str, ...] = ()
     """Warnings for people, for example about truncation."""

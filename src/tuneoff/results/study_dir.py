@@ -33,6 +33,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import check_inside
 from tuneoff.results.json_files import (
     TEMPORARY_PREFIX,
     LaterVersion,
@@ -175,10 +176,10 @@ class StudyDir:
         A run that was interrupted has a record. If it goes on, its log is newer.
         """
         found: dict[str, tuple[float, Path]] = {}
-        for folder in (self.path / "runs", self.path / ATTEMPTS):
-            for name in _names_in(folder):
-                run = name if folder.name == "runs" else name.rpartition(".")[0]
-                log = RunDir(folder / name).events
+        for folder in ("runs", ATTEMPTS):
+            for name in self._names_in(folder):
+                run = name if folder == "runs" else name.rpartition(".")[0]
+                log = RunDir(self.path / folder / name).events
                 try:
                     changed, record = log.stat().st_mtime, self.run_dir(run).record_version()
                     if record is not None and changed < record[0] / 1e9 + _LAST_EVENTS_SECONDS:
@@ -210,8 +211,11 @@ class StudyDir:
         return self.path / "figures"
 
     def ratings(self) -> list[Path]:
-        """Files of ratings that people saved in the folder."""
-        return sorted(self.path.glob("ratings*.json"))
+        """Files of ratings that people saved in the folder. Raises `UserError` for a link that leaves it."""
+        found = sorted(self.path.glob("ratings*.json"))
+        for path in found:
+            check_inside(self.path, path)
+        return found
 
     def is_study(self) -> bool:
         """Whether the folder has a `study.json`."""
@@ -337,7 +341,7 @@ class StudyDir:
 
     def _keep_results_of_attempts(self) -> None:
         """A worker that is stopped between two renames leaves the result of a run there."""
-        for name in _names_in(self.path / ATTEMPTS):
+        for name in self._names_in(ATTEMPTS):
             attempt, run = RunDir(self.path / ATTEMPTS / name), self.run_dir(name.rpartition(".")[0])
             with contextlib.suppress(OSError, UserError):
                 if not run.path.exists() and attempt.has_record() and attempt.read_record().ended:
@@ -479,8 +483,25 @@ class StudyDir:
 
     def run_dirs(self) -> list[RunDir]:
         """Every run folder with a record, by name, whether the run belongs to the study or not."""
-        runs = self.path / "runs"
-        return [run for run in (RunDir(runs / name) for name in _names_in(runs)) if run.has_record()]
+        return [run for run in map(self.run_dir, self._names_in("runs")) if run.has_record()]
+
+    def _names_in(self, folder: str) -> list[str]:
+        """What is in a folder of the study, sorted; nothing without it.
+
+        Raises `UserError` for a link that leaves the study, and for a name that is not UTF-8.
+        """
+        path = self.path / folder
+        check_inside(self.path, path)
+        try:
+            with os.scandir(path) as entries:  # a study may have 10,000 runs, and every worker lists them
+                links = {entry.name: entry.is_symlink() for entry in entries}
+        except OSError:
+            return []
+        names = _checked_names(path, sorted(links))
+        for name in names:
+            if links[name]:
+                check_inside(self.path, path / name)
+        return names
 
     def read_runs(
         self,
@@ -534,15 +555,6 @@ class StudyDir:
             budget = error  # a damaged plan takes nothing away from the results
         search = self.read_search() if spec is None or spec.trials else None  # it may belong to an earlier plan
         return StoredStudy(self, spec, plan, self.read_data() or DataFile(), budget, search, tuple(own))
-
-
-def _names_in(folder: Path) -> list[str]:
-    """What is in a folder, sorted; nothing without it. Raises `UserError` for a name that is not UTF-8."""
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - a study may have 10,000 runs, and every worker lists them
-    except OSError:
-        return []
-    return _checked_names(folder, names)
 
 
 def _checked_names(folder: Path, names: list[str]) -> list[str]:

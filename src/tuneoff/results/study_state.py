@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuneoff.data import ColumnsTaken, Split
+from tuneoff.results.run_record import MOST_COUNT, Count, Measured, Number
 from tuneoff.spec import StudySpec
-from tuneoff.spec.run import Finite, Frozen, Scalar
+from tuneoff.spec.run import Frozen, Scalar
 
 Effort = Literal["examples", "time"]  # what the trained methods get an equal amount of
 
@@ -25,8 +26,8 @@ class PlanFile(_Tolerant):
 
     data: str | None = None
     models: dict[str, str] = {}
-    numerics: int | None = None
-    earlier_numerics: tuple[int, ...] | None = None
+    numerics: Count | None = None
+    earlier_numerics: tuple[Count, ...] | None = None
     """Versions of the numerics whose finished runs count; None if no earlier run counts."""
     runs: tuple[str, ...] | None = None
     """Names of run folders."""
@@ -76,14 +77,14 @@ class DataFile(_Tolerant):
 class Speed(Frozen):
     """Seconds that one method needs on one model."""
 
-    start: float
-    step: float
+    start: Number
+    step: Number
     """One optimiser step on examples of mean length."""
-    check: float
+    check: Number
     """One validation example."""
-    write: float
+    write: Number
     """One test example."""
-    warm_up: float = 0.0
+    warm_up: Number = 0.0
     """How much longer the first step of a run takes."""
 
 
@@ -106,16 +107,16 @@ class MeasuredSpeed(Speed):
 class ReducedSettings(_Tolerant):
     """The settings that a budget may change."""
 
-    max_validation_documents: int | None
-    max_test_documents: int | None
-    trials: int
-    fractions: tuple[float, ...]
-    max_steps: int | None
-    min_steps: int | None
-    step_floor: int
-    seeds: int
-    steps: dict[str, int]
-    scored_documents: tuple[int, ...] = ()
+    max_validation_documents: Count | None
+    max_test_documents: Count | None
+    trials: Count
+    fractions: tuple[Number, ...]
+    max_steps: Count | None
+    min_steps: Count | None
+    step_floor: Count
+    seeds: Count
+    steps: dict[str, Count]
+    scored_documents: tuple[Count, ...] = ()
 
     @classmethod
     def of(cls, study: StudySpec) -> "ReducedSettings":
@@ -139,17 +140,17 @@ class BudgetFile(_Tolerant):
 
     asked: str
     """Hash of the request that the plan answers."""
-    budget_seconds: Finite | None = None
+    budget_seconds: Number | None = None
     """None with `--equal time` alone, and in files of an earlier version."""
     equal: Effort = "examples"
-    seconds: Finite
+    seconds: Number
     """Planned duration of all runs."""
     fits: bool
     given_up: tuple[str, ...]
     """What was reduced, in words."""
     measured: tuple[MeasuredSpeed, ...] = ()
     settings: ReducedSettings
-    spent_seconds: Finite = 0.0
+    spent_seconds: Number = 0.0
     """Of the limit, the probe included, until the last run that ended."""
     corrections: tuple[str, ...] = ()
     """What was changed while the study ran, in words."""
@@ -158,21 +159,21 @@ class BudgetFile(_Tolerant):
 class PruningCheck(_Tolerant):
     """An early look at a trial: pruned if its validation loss is above the limit."""
 
-    step: int
-    cut_above: float | None = None
-    validation_loss: float | None = None
+    step: Count
+    cut_above: Measured | None = None
+    validation_loss: Measured | None = None
 
 
 class TrialResult(_Tolerant):
     """One trial of a search."""
 
     value: Scalar
-    validation_loss: float | None = None
+    validation_loss: Measured | None = None
     status: str = ""
-    seconds: float | None = None
-    steps: int | None = None
+    seconds: Number | None = None
+    steps: Count | None = None
     run: str = ""
-    cut_at: int | None = None
+    cut_at: Count | None = None
     """Step at which the trial was pruned."""
     rungs: tuple[PruningCheck, ...] = ()
 
@@ -185,20 +186,20 @@ class TrialResult(_Tolerant):
 class PruningSavings(_Tolerant):
     """What pruning saved, compared with trials that all run to their end."""
 
-    steps: int
-    seconds: float | None = None
+    steps: Annotated[int, Field(ge=-MOST_COUNT, le=MOST_COUNT)]
+    seconds: Number | None = None
 
 
 class SecondLookResult(_Tolerant):
     """A second training with one of the two best settings, and the texts that it wrote for validation documents."""
 
     value: Scalar
-    validation_loss: float | None = None
-    text_score: float | None = None
+    validation_loss: Measured | None = None
+    text_score: Measured | None = None
     """Mean over the validation documents, of the study's metric."""
     status: str = ""
-    seconds: float | None = None
-    steps: int | None = None
+    seconds: Number | None = None
+    steps: Count | None = None
     run: str = ""
 
 
@@ -207,8 +208,8 @@ class SearchCell(_Tolerant):
 
     model: str
     method: str
-    fraction: float = 1.0
-    fold: int | None = Field(None, exclude_if=lambda value: value is None)
+    fraction: Number = 1.0
+    fold: Count | None = Field(None, exclude_if=lambda value: value is None)
     """The part of a cross-validation that is not trained on."""
     hyperparameter: str
     trials: tuple[TrialResult, ...] = ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tuneoff.errors import UserError
+from tuneoff.regular_files import link_out_of
 from tuneoff.results.lock import LOCK_FILE
 from tuneoff.results.manifest import MANIFEST, CoveredFolder, FileEntry, fault_of
 from tuneoff.results.run_claims import CLAIMS
@@ -61,11 +62,14 @@ def verify(folder: Path) -> Iterator[CheckedFile]:
         found.setdefault(f"{prefix}{MANIFEST}", CheckedFile(f"{prefix}{MANIFEST}", "whole"))
     entries |= _outputs(folder, found)
     for name, entry in entries.items():
-        fault = fault_of(folder / name, entry)
+        elsewhere = link_out_of(folder, folder / name) is not None  # commands refuse to read it
+        fault = "damaged" if elsewhere else fault_of(folder / name, entry)
         if fault == "missing":
             found[name] = CheckedFile(name, "missing")
         elif found.get(name) is None or fault is not None:
-            found[name] = CheckedFile(name, "whole" if fault is None else "damaged")
+            found[name] = CheckedFile(
+                name, "whole" if fault is None else "damaged", "a link out of the folder" if elsewhere else None
+            )
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in found and path.is_file() and not name.startswith(f"{DAMAGED}/"):

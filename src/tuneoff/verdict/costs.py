@@ -7,7 +7,7 @@ run, alone and with all threads of the machine; time and energy of the other run
 from collections.abc import Iterable, Mapping, Sequence
 
 from tuneoff.results.cost_axes import COST_AXES, Cost
-from tuneoff.results.run_record import PhaseResources, Reading, Record
+from tuneoff.results.run_record import MOST_COUNT, PhaseResources, Reading, Record
 
 ModelMethod = tuple[str, str]
 # Costs that change when other runs share the machine.
@@ -86,13 +86,17 @@ def _scaled(phase: PhaseResources, measured: PhaseResources, *, same: bool) -> P
 
 
 def _times(phase: PhaseResources, factor: float) -> PhaseResources:
-    """The phase with `factor` times its time and energy."""
+    """The phase with `factor` times its time and energy, which stay numbers that a record can hold."""
+
+    def scaled(value: float) -> float:
+        return min(value * factor, MOST_COUNT) if value else 0.0
+
     energy = phase.energy
-    joules = None if energy.value is None else energy.value * factor
+    joules = None if energy.value is None else scaled(energy.value)
     return phase.model_copy(
         update={
-            "wall_seconds": phase.wall_seconds * factor,
-            "cpu_seconds": phase.cpu_seconds * factor,
+            "wall_seconds": scaled(phase.wall_seconds),
+            "cpu_seconds": scaled(phase.cpu_seconds),
             "energy": Reading(value=joules, unit=energy.unit, source=energy.source, reason=energy.reason),
         }
     )
@@ -185,4 +189,4 @@ def _tokens_per_second(record: Record) -> Cost:
     phase = _phases(record).get("train")
     if phase is None or not phase.tokens or phase.wall_seconds <= 0:
         return _unknown("nothing was trained")
-    return Cost(value=phase.tokens / phase.wall_seconds)
+    return Cost(value=min(phase.tokens / phase.wall_seconds, MOST_COUNT))
