@@ -1,5 +1,6 @@
 """tuneoff from Python: the snippet of the README, rows in memory, and what a notebook shows."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -73,6 +74,10 @@ def test_the_table_has_a_row_for_each_method_and_baseline(study: to.Study, monke
     rows = study.table()
     assert isinstance(rows, list)
     assert [row["name"] for row in rows] == [*frame["name"]]
+    zero_shot, lora, *others = study.summary.rows
+    fewer = (zero_shot, lora.model_copy(update={"seeds": 5, "compared_seeds": 2}), *others)
+    seen = dataclasses.replace(study, summary=study.summary.model_copy(update={"rows": fewer})).table()
+    assert [row["seeds"] for row in seen[:3]] == [1, 2, 2], "those that the scores are means over"
 
 
 def test_predictions_hold_every_text_of_the_final_runs(study: to.Study) -> None:

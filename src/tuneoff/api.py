@@ -289,12 +289,13 @@ class Study:
         """The comparison, one row for each method, baseline and outside system: a pandas DataFrame, or a list of
         dictionaries if pandas is not installed.
 
-        Scores are in the unit of their metric, costs in the unit of their axis (seconds, bytes, joules).
+        Scores are in the unit of their metric, costs in the unit of their axis (seconds, bytes, joules). `seeds` is the
+        number of seeds that scores are means over: those that all methods have.
         """
         rows = []
         for row in self.summary.rows:
             plain: dict[str, Any] = {"name": row.name, "title": row.title, "kind": row.kind, "model": row.model}
-            plain |= {"seeds": row.seeds, "gain": row.gain.mean if row.gain else None}
+            plain |= {"seeds": row.compared_seeds, "gain": row.gain.mean if row.gain else None}
             plain |= {metric: value.mean for metric, value in row.scores.items()}
             plain |= {axis: cost.value for axis, cost in row.costs.items()}
             rows.append(plain)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def test_help_of_a_program() -> None:
         "--max_length": str(study.prompt.max_length),
     }
     assert not done.stderr
+
+
+def test_help_whose_reader_has_left_ends_without_a_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, SCRIPTS / "lora.py", "--help"], stdout=nobody, stderr=subprocess.PIPE, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 1)
 
 
 @pytest.mark.parametrize(

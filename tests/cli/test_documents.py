@@ -217,6 +217,49 @@ def test_what_the_command_itself_wrote_there_is_no_document(source: str, tmp_pat
     found = read_documents([source.format(folder=folder)], spec_of(), {}, output=output)
     assert [example.document for example in found.documents] == ["A paper."]
     assert found.left_out == ()
+    assert found.cautions == (
+        f"{output}: left out of the documents, because an earlier command wrote it; the texts replace it",
+    )
+
+
+@pytest.mark.parametrize("source", ["{folder}", "{folder}/*"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "A paper."),
+        ("a.txt", "One line.\n"),
+        ("a.jsonl", '{"id": "7", "text": "A paper."}\n'),
+        ("a.jsonl", '{"id": 1, "text": "A paper."}\n'),
+        ("a.jsonl", '{"id": "{folder}/b.txt", "text": "A paper.", "year": 1999}\n'),
+        ("a.jsonl", '{"id": "{folder}/b.txt", "text": "A paper."}\n{"text": "Another."}\n'),
+        ("a.jsonl", '["A paper."]'),
+        ("a.txt", b"caf\xe9"),
+    ],
+)
+def test_a_document_is_not_replaced_by_the_texts(source: str, name: str, content: str | bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "b.txt").write_text("B paper.")
+    written = content.replace("{folder}", str(folder)).encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(written)
+    said = (
+        f"--output {folder / name}: is among the documents, and nothing shows that an earlier command wrote it; name "
+    )
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_documents([source.format(folder=folder)], spec_of(), {}, output=folder / name)
+    (folder / name).write_bytes(b"")  # holds nothing
+    found = read_documents([source.format(folder=folder)], spec_of(), {}, output=folder / name)
+    assert [example.document for example in found.documents] == ["B paper."]
+
+
+def test_a_file_beside_the_documents_needs_no_proof(tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "b.txt").write_text("B paper.")
+    (tmp_path / "all.txt").write_text("anything")
+    for output in (tmp_path / "all.txt", folder / "new.txt"):
+        found = read_documents([str(folder)], spec_of(), {}, output=output)
+        assert (len(found.documents), found.cautions) == (1, ())
 
 
 def test_several_files_and_folders(tmp_path: Path) -> None:

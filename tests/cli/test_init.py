@@ -113,6 +113,15 @@ def test_every_setting_of_the_suggestion_is_in_the_file(folder: Path, capsys: py
 
 
 @pytest.mark.usefixtures("folder")
+def test_what_is_typed_as_nothing_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """0 trials were asked for, and are no gap that a suggestion fills."""
+    assert main([*COMMAND, "--methods=zero_shot,lora", "--trials=0"]) == 0
+    found = tomllib.loads(Path("study.toml").read_text(encoding="utf-8"))
+    assert (found["trials"], found["seeds"]) == (0, 3)
+    assert "3 seeds, 0 trials" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
 def test_settings_of_one_method_are_rows() -> None:
     assert main([*COMMAND, "--methods=lora,lora@r=64"]) == 0
     assert tomllib.loads(Path("study.toml").read_text(encoding="utf-8"))["methods"] == ["lora", "lora@r=64"]
@@ -153,6 +162,7 @@ def test_a_file_that_is_there_is_kept(folder: Path, capsys: pytest.CaptureFixtur
         ("init missing.csv", "missing.csv: there is no such file"),
         ("init mine/train.jsonl --output=a.txt", "--output a.txt: the name of a study file ends in .toml"),
         ("init mine/train.jsonl --model=model --model=other", "give one --model"),
+        ("init mine/train.jsonl --num-beams=65", "--num-beams: `num_beams` should be less than or equal to 64, not 65"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.cli.documents import LeftOut, NewDocuments
+from tuneoff.cli.documents import LeftOut, NewDocuments, read_documents
 from tuneoff.cli.new_texts import check_long, check_output, report_texts
 from tuneoff.data import Example
 from tuneoff.errors import UserError
 from tuneoff.run import NewText
+from tuneoff.spec import DataSpec, MethodSpec, ModelSpec, PromptSpec, RunSpec
 
 
 def example(name: str) -> Example:
@@ -64,6 +65,31 @@ def test_a_file_is_written_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixt
         assert file.read_text() == content
         assert capsys.readouterr().out == ""
     assert sorted(path.name for path in folder.iterdir()) == ["out.jsonl", "out.txt"]
+
+
+@pytest.mark.parametrize("source", ["papers", "papers/*"])
+def test_a_command_that_is_repeated_knows_its_earlier_output(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "papers").mkdir()
+    output = Path("papers", "all.jsonl")
+    for name in ("a", "b"):
+        Path("papers", f"{name}.txt").write_text(name)
+    spec = RunSpec(
+        model=ModelSpec(), prompt=PromptSpec(), data=DataSpec(source="starter"), method=MethodSpec(name="lora")
+    )
+    for time in ("first", "second"):
+        check_output(output, [source])
+        found = read_documents([source], spec, {}, output=output)
+        assert [one.document for one in found.documents] == ["a", "b"]
+        texts = iter([NewText(one.id, f"{time}\u2028 of {one.id}", 5, 5) for one in found.documents])
+        assert report_texts(texts, found, output, as_json=False) == 0
+        assert output.read_text(encoding="utf-8").count(time) == 2
+        left_out = (
+            f"{output}: left out of the documents, because an earlier command wrote it" in capsys.readouterr().err
+        )
+        assert left_out == (time == "second")
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

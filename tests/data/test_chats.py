@@ -68,6 +68,40 @@ def test_earlier_turns_of_a_prompt_are_left_out_and_this_is_noted() -> None:
     assert columns(prompt=turns[2:], completion="d").note is None
 
 
+def turns_of(*pairs: tuple[str, str | None]) -> list[dict[str, str | None]]:
+    return [{"role": role, "content": text} for role, text in pairs]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [("assistant", None), ("tool", "found")],
+        [("assistant", "I begin")],
+        [("tool", "found")],
+    ],
+)
+def test_turns_between_the_question_and_the_answer_lose_no_row(after: list[tuple[str, str | None]]) -> None:
+    """Calls of a tool with their results, and the beginning of an answer: the question before them is the document."""
+    asked = turns_of(("user", "old"), ("assistant", "yes"), ("user", "a"), ("user", "b"), *after)
+    row = columns(prompt=asked, completion=turns_of(("assistant", "c")))
+    assert row.values == {"prompt": "a\n\nb", "completion": "c"}
+    assert row.note is not None
+    assert "other turns of the chat are left out" in row.note
+    short = columns(prompt=turns_of(("user", "a"), *after), completion="c")
+    assert (short.values["prompt"], short.note) == ("a", row.note)
+    chat = columns(messages=[*asked, *turns_of(("assistant", "c"))])
+    assert chat.values == {"messages.user": "a\n\nb", "messages.assistant": "c"}
+    assert chat.note == row.note
+    short = columns(messages=turns_of(("user", "a"), *after, ("assistant", "c")))
+    assert (short.values["messages.user"], short.note) == ("a", row.note)
+
+
+def test_a_chat_without_a_question_has_no_document() -> None:
+    for turns in (turns_of(("assistant", "c")), turns_of(("tool", "found"), ("assistant", "c"))):
+        assert columns(messages=turns).values == {"messages.user": "", "messages.assistant": "c"}
+    assert columns(prompt=turns_of(("assistant", "b")), completion="c").values["prompt"] == ""
+
+
 @pytest.mark.parametrize("value", [[], "text", [1], [{"a": "b"}], ["a", "b"], {"role": "user"}, None])
 def test_other_values_stay_as_they_are(value: object) -> None:
     row = SourceRow(1, {"messages": value})

@@ -9,7 +9,7 @@ from method_helpers import TinyModel, encoded, examples, logits, logits_of_base,
 
 from support.tiny_bases import load_tiny
 from tuneoff.errors import UserError
-from tuneoff.methods import build, method_class
+from tuneoff.methods import build
 
 
 @pytest.mark.parametrize("name", ["peft:VERA", "peft:LOHA", "peft:OFT", "peft:LORA"])
@@ -49,9 +49,26 @@ def test_settings_of_a_stranger_load_nothing_and_need_no_more_than_the_model(tin
         build("peft:lora", {"r": 10**9}).apply(base, examples(), 0)
 
 
-def test_a_type_that_needs_steps_of_its_own_is_refused() -> None:
-    with pytest.raises(UserError, match=r"peft:ADALORA: changes its layers between the steps of PEFT's own"):
-        method_class("peft:ADALORA")
+def test_a_type_that_needs_steps_of_its_own_is_not_trained(tiny_model: TinyModel) -> None:
+    with pytest.raises(UserError, match=r"peft:ADALORA: changes its layers between the steps of PEFT's own.*use lora"):
+        build("peft:ADALORA", {"total_step": 9}).adapt(load_tiny(tiny_model("llama")), examples(), 0)
+
+
+def test_a_run_of_such_a_type_by_an_earlier_version_can_be_used(tiny_model: TinyModel, tmp_path: Path) -> None:
+    method = build("peft:ADALORA", {"total_step": 9})
+    base = load_tiny(tiny_model("llama"))
+    rows = encoded(base)
+    untrained = logits_of_base(base, rows)
+    adapted = method.apply(base, examples(), 0)  # as that version did
+    train(adapted, rows)
+    expected = logits(adapted, rows)
+    assert not torch.allclose(expected, untrained)
+    adapted.save(tmp_path)
+    restored = method.restore(load_tiny(tiny_model("llama")), tmp_path)
+    restored.train_mode(False)
+    torch.testing.assert_close(logits(restored, rows), expected)
+    restored.merge()
+    torch.testing.assert_close(logits(restored, rows), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_norms_are_what_ln_tuning_trains(tiny_model: TinyModel) -> None:

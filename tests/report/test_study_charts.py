@@ -142,6 +142,33 @@ def test_the_only_finished_run_of_several_has_its_interval(fake_study: Callable[
     assert drawn_intervals(summary, study) == {"LoRA": (score.low, score.high), "Full fine-tuning": None}
 
 
+def test_the_point_of_a_run_that_scored_more_documents_is_its_mean_over_the_compared_ones(
+    fake_study: Callable[..., Path],
+) -> None:
+    """The interval is of these, and would not be around the score of all documents."""
+    study = fake_study(documents=60, methods=("lora", "full"))
+    full, lora = sorted(load(study).runs, key=lambda run: run.name)
+    full.dir.write_predictions(full.predictions[:30])
+    lora.dir.write_predictions(
+        row.model_copy(update={"scores": {**row.scores, "rouge1": 20.0 + index % 5 + 20 * (index >= 30)}})
+        for index, row in enumerate(lora.predictions)
+    )
+    lora.dir.write_record(lora.record.model_copy(update={"scores": {**lora.record.scores, "rouge1": 31.0}}))
+    summary = write_new_summary(study)
+    drawn = next(one for one in study_charts(summary, load(study)) if one.name == "quality")
+    points = [row for rows in figures.specification(drawn.chart)["datasets"].values() for row in rows if "cost" in row]
+    shown = {row[1]: row[2:4] for row in drawn.numbers.rows}
+    for row in (row for row in summary.rows if row.kind == "method"):
+        score = row.score("rouge1")
+        assert score.low is not None
+        assert score.high is not None
+        [point] = [point for point in points if point["method"] == row.title]
+        assert (point["low"], point["quality"], point["high"]) == (score.low, score.mean, score.high)
+        assert point["low"] < point["quality"] < point["high"]
+        assert shown[row.title] == (f"{score.mean:.1f}", f"{score.low:.1f} to {score.high:.1f}")
+    assert shown["LoRA"][0] == "22.0"
+
+
 def test_charts_of_costs_show_the_times_of_the_timing_run(fake_study: Callable[..., Path]) -> None:
     study = fake_study(documents=3, methods=("lora",))
     [record] = edit_records(study, with_concurrent_run)

@@ -67,7 +67,7 @@ def test_runs_that_go_on_are_not_failed() -> None:
         {"finished": 3},
     ]
     rows = [
-        row(f"m{index}", 20.0).model_copy(update={"status": status, "seeds": 3})
+        row(f"m{index}", 20.0).model_copy(update={"status": status, "seeds": 3, "compared_seeds": 3})
         for index, status in enumerate(statuses)
     ]
     (block,) = build_table(rows, {}, NO_STYLES).blocks
@@ -76,6 +76,13 @@ def test_runs_that_go_on_are_not_failed() -> None:
         ("2 of 4 failed", "1 of 4 not finished", "3 seeds"),
         ("3 seeds",),
     ]
+
+
+def test_the_badge_has_the_seeds_that_the_scores_are_means_over() -> None:
+    of_seeds = {"seeds": 5, "compared_seeds": 3}
+    rows = [row("lora", 20.0).model_copy(update=of_seeds), row("full", 20.0).model_copy(update={"compared_seeds": 0})]
+    (block,) = build_table(rows, {}, NO_STYLES).blocks
+    assert [line.badges for line in block.rows] == [("3 of 5 seeds compared",), ()]
 
 
 def test_more_is_better_for_a_speed_and_nothing_for_a_count_of_parameters() -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tuneoff.spec import DataSpec, StudySpec
-from tuneoff.spec.study import ClaimSpec
+from tuneoff.spec.study import MOST_SEEDS, ClaimSpec
 
 DATA = DataSpec(source="starter")
 
@@ -16,6 +16,7 @@ DATA = DataSpec(source="starter")
         {"methods": ("lora", "lora")},
         {"fractions": (0.5,)},
         {"seeds": 0},
+        {"seeds": 10**9},
         {"trials": 65},
         {"halving": True},
         {"until_settled": True, "seeds": 3},
@@ -31,6 +32,11 @@ DATA = DataSpec(source="starter")
 def test_what_cannot_be_a_study_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         StudySpec.model_validate({"data": DATA, **settings})
+
+
+def test_a_stored_study_may_have_more_seeds_than_one_that_is_asked_for() -> None:
+    stored = StudySpec.model_validate({"data": DATA, "seeds": 5 * MOST_SEEDS})
+    assert StudySpec.model_validate_json(stored.model_dump_json()).seeds == 5 * MOST_SEEDS
 
 
 def test_a_spec_is_the_same_after_a_round_trip() -> None:

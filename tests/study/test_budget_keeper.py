@@ -8,6 +8,7 @@ from tuneoff.results.study_state import BudgetFile, ReducedSettings, Speed
 from tuneoff.spec import StudySpec
 from tuneoff.study import budget, planner
 from tuneoff.study.budget_keeper import END_SECONDS, BudgetKeeper, time_for_runs
+from tuneoff.study.correction import scaled
 from tuneoff.study.duration import DataSizes, estimate
 from tuneoff.study.planner import PlannedRun
 
@@ -130,6 +131,24 @@ def test_what_was_reduced_of_validation_stays_in_the_file() -> None:
     assert text is not None
     assert keeper.file.given_up[0] == line
     assert "test documents 200 -> 30" not in keeper.file.given_up
+
+
+@pytest.mark.parametrize("steps", [{}, {"lora": 40, "full": 80}])
+def test_steps_of_equal_time_are_no_reduction(steps: dict[str, int]) -> None:
+    """The slow method gets fewer of them and the fast one more. What a time limit took is still named."""
+    clock, asked = Clock(), ASKED.model_copy(update={"trials": 0, "seeds": 2})
+    speeds = {("starter", name): scaled(SPEED, 2.0 if name == "lora" else 1.0) for name in METHODS}
+    equal = budget.with_equal_time(asked, SIZES, speeds)
+    assert equal.steps["lora"] < 100 < equal.steps["full"]
+    study = equal.model_copy(update={"steps": steps or equal.steps})
+    fitted = budget.FittedStudy(study, 100.0, tuple(budget.reductions(equal, study, SIZES)), True)
+    file = budget.budget_file(fitted, asked, 3600.0, "time", speeds)
+    stored = BudgetFile.model_validate_json(file.model_dump_json())
+    keeper = BudgetKeeper(stored, asked, SIZES, began=0.0, clock=clock)
+    found, text = keeper.correct(study, planner.plan(study, KNOWN, {}), {}, ())
+    assert (found, text) == (study, None)
+    assert keeper.file.given_up == fitted.reduced
+    assert bool(fitted.reduced) == bool(steps)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -11,7 +11,7 @@ from tuneoff.profiling.other_programs import OtherPrograms, OtherProgramsMeter
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import Speed
 from tuneoff.spec import DataSpec, GenerateSpec, ModelSpec, PromptSpec, StudySpec
-from tuneoff.study import checklist, resources
+from tuneoff.study import checklist, concurrency, resources
 from tuneoff.study.checklist import Item, look_at
 from tuneoff.study.compatibility import plan_file
 from tuneoff.study.inputs import load_inputs
@@ -80,6 +80,49 @@ def test_what_a_start_would_refuse_is_found(study: StudySpec, tmp_path: Path) ->
     assert not (tmp_path / "new").exists()
 
 
+def test_processes_that_a_start_would_refuse_are_found(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than there are cores, and more than fit into the memory, of which each needs its own."""
+    monkeypatch.setattr(resources, "usable_cores", lambda: 4)
+    several = study.model_copy(update={"methods": ("full",), "train": study.train.model_copy(update={"processes": 64})})
+    found = {item.name: item for item in look_at(several, tmp_path / "study")}
+    assert found["start"] == Item(
+        "start", False, "--processes 64: this machine has 4 processors for programs; give less"
+    )
+    [model] = study.models
+    one = resources.least_memory(model, resources.count_parameters(model), "full")
+    monkeypatch.setattr(resources, "machine_memory", lambda: 3 * one)
+    found = {item.name: item for item in look_at(several, tmp_path / "study")}
+    assert (found["memory"].passed, "start" in found) == (False, False)
+    assert f"needs at least {resources.gigabytes(64 * one)} of memory" in found["memory"].text
+    few = several.model_copy(update={"train": study.train.model_copy(update={"processes": 2})})
+    memory = next(item for item in look_at(few, tmp_path / "study") if item.name == "memory")
+    assert memory.passed
+    assert f"{resources.gigabytes(2 * one)} and activations for 2 processes" in memory.text
+
+
+def test_the_models_of_all_folds_take_disk(study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(resources, "check_disk", lambda _parameters, runs, *_: counted.append(runs))
+    folds = study.model_copy(
+        update={"data": DataSpec(train_file=study.data.train_file, folds=3), "methods": ("lora", "full"), "seeds": 2}
+    )
+    found = list(look_at(folds, tmp_path / "study"))
+    assert not [item.text for item in found if item.passed is False]
+    assert counted == [6, 6]  # of the list, and of the start
+
+
+def test_a_measurement_that_fails_is_an_item(study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **_more: object) -> None:
+        raise RunFailure("the measurement has failed")
+
+    monkeypatch.setattr(checklist, "prepare", fail)
+    found = list(look_at(study, tmp_path / "study"))
+    assert Item("start", False, "the measurement has failed") in found
+    assert found[-1].name == "minutes"
+
+
 def test_a_probe_gives_the_minutes_of_each_method(
     study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,3 +149,12 @@ def test_a_method_that_cannot_be_probed_fails(
     monkeypatch.setattr(checklist, "measure_speeds", refuse)
     last = list(look_at(study, tmp_path / "study", probe=True))[-1]
     assert (last.name, last.passed, last.text) == ("minutes", False, "the probe of lora-s0 ended early")
+
+
+def test_looking_at_a_study_starts_no_process_that_measures(
+    study: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "choose", lambda *_: pytest.fail("measured"))
+    several = study.model_copy(update={"methods": ("soft_prompt", "lora"), "seeds": 2})
+    found = list(look_at(several, tmp_path / "study", Limits(workers=None)))
+    assert next(item for item in found if item.name == "start").passed

@@ -140,3 +140,9 @@ def test_a_node_that_cannot_start_runs_says_why(tmp_path: Path) -> None:
 
     answer = answer_to(task_of(tmp_path).model_dump_json(), lambda _task: None, fail)
     assert "no torch" in str(RayAnswer.model_validate_json(answer).refused)
+
+
+def test_an_executor_that_stays_open_says_who_works(executors: list[dict[str, Any]]) -> None:
+    warm = ray_task._warm_executor(Layout(2, 1))
+    assert (warm.capacity(), warm.health()) == (1, [])
+    assert len(executors) == 1

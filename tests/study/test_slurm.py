@@ -1,4 +1,7 @@
-"""What SLURM is asked for, with an `sbatch` of our own on the path, which keeps the scripts and runs none."""
+"""What SLURM is asked for, with an `sbatch` of our own on the path, which keeps the scripts and runs none.
+
+One study, at the end, goes through an `sbatch` that runs them.
+"""
 
 import os
 import re
@@ -6,14 +9,22 @@ import shlex
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support.engine_results import engine_differences
+from support.fake_slurm import fake_slurm
 from support.stepping_executor import jobs_in, shared_executor
+from tuneoff.api import load_study
+from tuneoff.cli import main
+from tuneoff.cli.verification import is_whole
 from tuneoff.errors import UserError
 from tuneoff.results.run_claims import Claims
 from tuneoff.results.study_dir import StudyDir
+from tuneoff.results.verification import verify
 from tuneoff.study import slurm
 from tuneoff.study.executor import SilentObserver, open_executor
 from tuneoff.study.launcher import WHOLE_MACHINE, Layout
@@ -207,3 +218,61 @@ def test_the_array_has_no_more_tasks_than_runs(scheduler: Path, study: Path) -> 
         list(shared.run(jobs, SilentObserver()))
     list(executor(workers="50").run(jobs, SilentObserver()))
     assert "#SBATCH --array=0-1" in (scheduler / "1.script").read_text()
+
+
+# ---- scripts that run -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_through_a_scheduler_has_the_results_of_a_local_one(
+    tiny_model: Callable[[str], Path], tiny_data: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two tasks at a time. One is preempted while it trains, and goes on when it was queued again."""
+    flags = [
+        f"--model={tiny_model('llama')}",
+        *(f"--{split}-file={path}" for split, path in tiny_data.items()),
+        *("--methods=zero_shot,lora", "--seeds=2", "--trials=0", "--max-steps=40", "--epochs=20"),
+        *("--max-length=128", "--max-new-tokens=4", "--precision=fp32", "--quiet"),
+    ]
+    assert main(["compare", *flags, f"--output={tmp_path / 'local'}"]) == 0
+    folder = tmp_path / "a study"
+    with fake_slurm(tmp_path / "scheduler") as scheduler:
+        scheduler.preempt(folder, "lora")
+        assert main(["compare", *flags, "--engine=slurm:workers=2", f"--output={folder}"]) == 0
+        end = time.monotonic() + 120
+        while scheduler.has_tasks():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    preempted, *others = sorted(scheduler.ended, key=lambda ended: -ended["preempted"])
+    assert preempted["preempted"] == 1
+    assert {each["code"] for each in others} == {0}
+    assert {(each["task"], each["restarts"]) for each in others} == {
+        (preempted["task"], 1),
+        (1 - preempted["task"], 0),
+    }
+    resumed = [record.name for record in load_study(folder).runs() if "interrupted" in " ".join(record.notes)]
+    assert len(resumed) == 1
+    assert resumed[0].startswith("lora")
+    assert engine_differences(tmp_path / "local", folder) == []
+    assert is_whole(list(verify(folder)))
+
+
+def test_workers_are_known_by_their_claims_and_outlive_the_one_who_waits(scheduler: Path, study: Path) -> None:
+    """Those that wait in the queue have none. To close the iterator stops nobody."""
+    jobs = jobs_in(study, 3)
+    with shared_executor() as shared:
+        list(shared.run(jobs[:1], SilentObserver()))
+    claim = Claims(study, "node1:7").take(jobs[1].dir.name, "")
+    assert claim is not None
+    with executor(workers="2") as waiting:
+        assert (waiting.capacity(), waiting.health()) == (2, [])
+        runs = waiting.run(jobs, SilentObserver())
+        assert next(runs).record.name == "run0"
+        assert [(worker.name, worker.run) for worker in waiting.health()] == [("node1:7", jobs[1].dir.name)]
+        assert waiting.capacity() == 1
+        runs.close()  # type: ignore[attr-defined]
+        assert [worker.name for worker in waiting.health()] == ["node1:7"]
+        claim.release()
+        assert (waiting.health(), waiting.capacity()) == ([], 2)
+    assert (scheduler / "queue").read_text() == "1"

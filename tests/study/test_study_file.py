@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tuneoff.errors import UserError
-from tuneoff.spec import StudySpec
+from tuneoff.spec import GenerateSpec, StudySpec
 from tuneoff.spec.toml import Override, presets
 from tuneoff.study.study_file import check_study, parse_setting, read_study
 
@@ -44,6 +44,31 @@ def complaint(tmp_path: Path, toml: str, *overrides: Override) -> str:
 def test_set_takes_precedence_over_the_file_key_by_key(study_file: Path) -> None:
     overrides = [parse_setting("lora.r=4"), parse_setting("lora.learning_rate=1e-3")]
     assert read_study(study_file, None, overrides).hyperparameters == {"lora": {"learning_rate": 1e-3, "r": 4}}
+
+
+@pytest.mark.parametrize("times", [1, 10**6])
+@pytest.mark.parametrize(
+    ("path", "most"), [(("seeds",), 1000), (("generate", "num_beams"), 64), (("generate", "batch_size"), 4096)]
+)
+def test_more_than_a_study_may_ask_for_is_refused(
+    study_file: Path, path: tuple[str, ...], most: int, times: int
+) -> None:
+    """Whether a stored study could have so much or not."""
+    expected = f"--the-flag: `{path[-1]}` should be less than or equal to {most}, not {most * times + 1}"
+    with pytest.raises(UserError) as caught:
+        read_study(study_file, None, [Override(path, most * times + 1, "--the-flag")])
+    assert str(caught.value) == expected
+    read_study(study_file, None, [Override(path, most, "--the-flag")])
+
+
+def test_more_than_a_study_may_ask_for_is_refused_from_python_too(study_file: Path) -> None:
+    study = read_study(study_file)
+    for change, said in (
+        ({"seeds": 1001}, "study: `seeds` should be less than or equal to 1000, not 1001"),
+        ({"generate": GenerateSpec(num_beams=100)}, "study: `num_beams` should be less than or equal to 64, not 100"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_study(study.model_copy(update=change))
 
 
 def test_presets_come_with_the_package_and_are_valid() -> None:

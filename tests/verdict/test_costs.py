@@ -129,3 +129,14 @@ def test_a_cost_that_one_run_lacks_is_unknown_with_the_reason(tmp_path: Path) ->
     assert (costs["tokens_per_second"].value, costs["tokens_per_second"].reason) == (None, "nothing was trained")
     assert costs["trainable_parameters"].value == 5
     assert costs["energy_joules"].reason == "no counter"
+
+
+def test_costs_of_odd_numbers_are_numbers(tmp_path: Path) -> None:
+    odd = changed(add_run(tmp_path, "lora", 0, {}), role="final", processes=2, tokens=10**18, seconds=1, joules=1e18)
+    timed = changed(add_run(tmp_path, "lora", 1, {}), role="timing", processes=1, tokens=1, seconds=1e18, joules=1e18)
+    assert costs_of([as_alone(odd, timed)])["energy_joules"].value == 2e18  # training and generation
+    quick = add_run(tmp_path, "lora", 2, {})
+    alone = changed(quick, role="final", processes=1, tokens=10**18, seconds=5e-324, joules=0)
+    assert costs_of([alone])["tokens_per_second"].value == 1e18
+    reused = edit_record(quick, details=alone.details.model_copy(update={"reused_seconds": 1e18}))
+    assert costs_of([as_alone(reused, None)])["energy_joules"].value == 0

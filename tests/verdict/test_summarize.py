@@ -15,6 +15,7 @@ from tuneoff.results.run_record import Prediction, TrainPoint
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import BudgetFile, DataFile, PlanFile, ReducedSettings, SearchCell, SearchFile
 from tuneoff.results.summary import BudgetReport, Summary
+from tuneoff.spec import GenerateSpec
 from tuneoff.verdict.judge import judge_study
 from tuneoff.verdict.selection import find_model_to_use
 from tuneoff.verdict.summarize import summarize
@@ -69,8 +70,22 @@ def test_rows_have_the_means_of_the_verdict_where_runs_differ(tmp_path: Path, di
     methods = [row for row in summary.rows if row.kind == "method"]
     assert {row.name: row.score("rouge1").mean for row in methods} == pytest.approx(means)
     assert all(row.score("rouge1").low < means[row.name] < row.score("rouge1").high for row in methods)  # type: ignore[operator]
+    more = difference == "a seed without a result"
+    assert [(row.name, row.seeds, row.compared_seeds, row.compared_runs) for row in methods] == [
+        ("zero_shot", 1, 1, 1),
+        ("lora", 3 if more else 2, 2, 2),
+        ("full", 2, 2, 2),
+    ]
     assert summary.rows[-1].name == "LEAD-1"
     assert summary.rows[-1].score("rouge1").mean == pytest.approx(1.5)
+
+
+def test_a_study_of_more_than_may_be_asked_for_today_is_summarized(tmp_path: Path) -> None:
+    study = study_folder(tmp_path)
+    for folder in run_dirs(study):
+        edit_spec(folder, generate=GenerateSpec(num_beams=100, batch_size=5000))
+    write_spec(study, methods=METHODS, seeds=1001, generate={"num_beams": 100})
+    assert [row.name for row in summary_of(study).rows] == METHODS
 
 
 def test_a_summary_is_pure_and_comes_back_from_disk(
@@ -114,6 +129,7 @@ def test_a_method_whose_runs_failed_has_a_row_and_a_failure(tmp_path: Path) -> N
     summary = summary_of(study)
     row = next(row for row in summary.rows if row.name == "soft_prompt")
     assert (row.status, row.scores, row.costs, row.validation_loss) == ({"diverged": 1}, {}, {}, None)
+    assert (row.seeds, row.compared_seeds, row.compared_runs) == (1, 0, 0)
     assert [(failure.run, failure.message) for failure in summary.failures] == [(failed.name, "loss is not finite")]
 
 

@@ -48,12 +48,12 @@ def run_program(method: str, typed: Sequence[str] | None = None) -> int:
         keep_streams()
     arguments = [expand_home(argument) for argument in (sys.argv[1:] if typed is None else typed)]
     asks = bool({"-h", "--help"} & set(arguments))
-    if asks:
-        show(HELP.format(program=Path(sys.argv[0]).name, method=method))
-    else:
-        say(f"note: {KNOWN[method]}")
 
     def work() -> int:
+        if asks:
+            show(HELP.format(program=Path(sys.argv[0]).name, method=method))
+        else:
+            say(f"note: {KNOWN[method]}")
         own = for_method(method, with_starter(arguments))
         if method == "lora" and not asks:
             own += modules_of_architecture(own)

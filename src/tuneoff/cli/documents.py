@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tuneoff.cli.output import say
@@ -123,15 +123,16 @@ def read_documents(
     them. `spec` belongs to the run that will generate: every field in its instruction must have a value. A row that has
     the column of its training documents (`taken`, if that is known) is read from it alone, as in training. `encoding`
     is that of text files; None finds it. With `column`, rows are read from that column and no other. In folders and
-    patterns, `output` and its unfinished form are left out: an earlier command may have put them there.
+    patterns, `output` and its unfinished form are left out if an earlier command has put them there.
 
-    Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used.
+    Raises `UserError` for a source that cannot be read, and, with the line, if no document can be used. Also if
+    `output` would replace a document.
     """
-    own = set() if output is None else {_place(output), _place(output.with_name(output.name + SUFFIX))}
+    own = _OwnFiles(output)
     paths = []
     for source in sources:
         found_paths = [source] if source == STANDARD_INPUT else expanded(source)
-        paths += [path for path in found_paths if path == source or _place(local_path(path)) not in own]
+        paths += [path for path in found_paths if path == source or not own.include(local_path(path))]
     members = {path: files for path in paths if (files := _members(path, own)) is not None}
     progress = _Reading(
         spec, given, several=len(paths) > 1 or bool(members), encoding=encoding, taken=taken, column=column
@@ -150,20 +151,74 @@ def read_documents(
     if not found.documents:
         first, *others = found.left_out
         raise UserError(first.reason + (f" (and {len(others)} more)" if others else ""))
-    return found
+    if output is None or not own.output_was_met:
+        return found
+    if not _is_of_an_earlier_command(output, {*paths, *(example.id for example in found.documents)}):
+        raise UserError(
+            f"--output {output}: is among the documents, and nothing shows that an earlier command wrote it; name "
+            "another file, or move this one elsewhere"
+        )
+    said = f"{output}: left out of the documents, because an earlier command wrote it; the texts replace it"
+    return replace(found, cautions=(*found.cautions, said))
+
+
+class _OwnFiles:
+    """What an earlier command may have written: the output and its unfinished form.
+
+    `output_was_met`: whether the output was asked for among the documents.
+    """
+
+    def __init__(self, output: Path | None) -> None:
+        self._output = None if output is None else _place(output)
+        self._unfinished = None if output is None else _place(output.with_name(output.name + SUFFIX))
+        self.output_was_met = False
+
+    def include(self, path: Path) -> bool:
+        """Whether `path` is one of them."""
+        place = _place(path)
+        self.output_was_met |= place == self._output
+        return place in (self._output, self._unfinished)
 
 
 def _place(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _members(path: str, but: Collection[Path]) -> Sequence[Path] | Sequence[ByteSource] | None:
+def text_line(identity: str, text: str) -> str:
+    """One text with the id of its document, as a line of JSON Lines."""
+    return json.dumps({"id": identity, "text": text}, ensure_ascii=False)
+
+
+def _is_of_an_earlier_command(output: Path, known: Collection[str]) -> bool:
+    """Whether a file holds texts with ids, exactly as they are written here, and one of these ids at least.
+
+    Texts without ids look as any text does. An empty file holds nothing that could be lost.
+    """
+    found = set()
+    try:
+        with output.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                row = json.loads(line)
+                identity, text = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None, None)
+                if (
+                    not isinstance(identity, str)
+                    or not isinstance(text, str)
+                    or line != f"{text_line(identity, text)}\n"
+                ):
+                    return False
+                found.add(identity)
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
+        return False
+    return not found or not found.isdisjoint(known)
+
+
+def _members(path: str, own: _OwnFiles) -> Sequence[Path] | Sequence[ByteSource] | None:
     """The files of a folder or a zip archive; None for a file alone. Raises `UserError` if there is none."""
     if path == STANDARD_INPUT:
         return None
     file = local_path(path)
     if file.is_dir():
-        return _files_in(file, but)
+        return _files_in(file, own)
     if not file.exists() and has_data_suffix(path):
         raise no_such_file(file)
     if file.exists() and not file.is_file():
@@ -200,13 +255,13 @@ def _in_memory(name: str, content: bytes) -> ByteSource:
     return ByteSource(name, Path(name), lambda: io.BytesIO(content))
 
 
-def _files_in(folder: Path, but: Collection[Path]) -> list[Path]:
-    """The files of a folder and of the folders in it, in alphabetical order, without hidden ones and those in `but`."""
+def _files_in(folder: Path, own: _OwnFiles) -> list[Path]:
+    """The files of a folder and of the folders in it, in alphabetical order, without hidden ones and our own."""
     files = []
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found = [Path(path, name) for name in sorted(names) if not name.startswith(".")]
-        files += [file for file in found if _place(file) not in but]
+        files += [file for file in found if not own.include(file)]
     if not files:
         raise UserError(f"{folder}: a folder without files; name a text or a data file")
     return files

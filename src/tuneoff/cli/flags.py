@@ -182,13 +182,18 @@ def normalized(token: str) -> str:
     return ALIASES.get(hyphenated, hyphenated)
 
 
+def was_typed(value: object) -> bool:
+    """Whether this is the value of a flag that was typed: also 0 and, of `--no-...`, False."""
+    return value is not None and value != []
+
+
 def overrides_of(values: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any, str]]:
     """(path, value, flag) of every flag that was typed."""
     given: list[tuple[tuple[str, ...], Any, str]] = []
     values = _with_stored_input(values)
     for flag in STUDY_FLAGS:
-        value = values.get(flag.parameter)
-        if value is None or value == []:
+        value: Any = values.get(flag.parameter)
+        if not was_typed(value):
             continue
         if flag.path == ("models",):
             given.append((flag.path, [{"name": name} for name in value], flag.name))

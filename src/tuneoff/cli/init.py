@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff import data, models
-from tuneoff.cli.flags import overrides_of
+from tuneoff.cli.flags import overrides_of, was_typed
 from tuneoff.cli.lists import split_named
 from tuneoff.cli.output import say
 from tuneoff.data.likely_columns import likely_columns
@@ -31,7 +31,7 @@ from tuneoff.study.progress import Progress
 from tuneoff.study.row_settings import with_rows
 from tuneoff.study.speed_probe import SHARE_OF_BUDGET, kept_or_measured
 from tuneoff.study.study_draft import draft
-from tuneoff.study.study_file import check_study
+from tuneoff.study.study_file import check_largest, check_study
 from tuneoff.study.suggestion import Suggestion, suggest
 from tuneoff.text import format_duration, plural
 
@@ -81,10 +81,12 @@ def write_first_study(
     overrides = [Override(*entry) for entry in overrides_of(typed)]
     if methods:
         overrides.append(Override(("methods",), methods, "--methods"))
-    asked = with_rows(read_toml(overrides=overrides))
+    sourced = read_toml(overrides=overrides)
+    check_largest(sourced)
+    asked = with_rows(sourced)
     if len(asked.models) > 1:
         raise UserError("tuneoff init: looks at the data with one model; give one --model, and add others to the file")
-    set_by_user = {name for name, value in typed.items() if value not in (None, False, [])}
+    set_by_user = {name for name, value in typed.items() if was_typed(value)}
     if methods:
         set_by_user.add("methods")
     asked, guessed = _with_likely_columns(asked)

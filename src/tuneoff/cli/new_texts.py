@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneoff.cli import DONE, SOME_FAILED
-from tuneoff.cli.documents import LeftOut, NewDocuments
+from tuneoff.cli.documents import LeftOut, NewDocuments, text_line
 from tuneoff.cli.output import say, show, show_json
 from tuneoff.errors import UserError
 from tuneoff.options import STANDARD_INPUT
@@ -77,7 +76,7 @@ def report_texts(texts: Iterator[NewText], found: NewDocuments, output: Path | N
                 continue
             line = ""
         else:
-            line = json.dumps({"id": new.id, "text": new.text}, ensure_ascii=False) if as_json else _in_a_line(new.text)
+            line = text_line(new.id, new.text) if as_json else _in_a_line(new.text)
         if output is None:
             (show_json if as_json else show)(line)
         lines.append(line)

@@ -49,27 +49,30 @@ def _columns_of(name: str, turns: Sequence[_Turn]) -> tuple[dict[str, object], b
     """The columns of a chat, and whether it has turns that are in none of them."""
     others = [turn for turn in turns if turn.role != "system"]
     last = max((at for at, turn in enumerate(others) if turn.role == "assistant"), default=len(others))
-    first = last
-    while first > 0 and others[first - 1].role == "user":
-        first -= 1
-    columns: dict[str, object] = {f"{name}.user": _joined(others[first:last])}
-    if last < len(others):
-        columns[f"{name}.assistant"] = others[last].text
+    question, answer = _last_question(others[:last]), others[last : last + 1]
+    columns: dict[str, object] = {f"{name}.user": _joined(question)}
+    if answer:
+        columns[f"{name}.assistant"] = answer[0].text
     if system := _joined([turn for turn in turns if turn.role == "system"]):
         columns[f"{name}.system"] = system
-    return columns, first > 0 or last + 1 < len(others)
+    return columns, len(question) + len(answer) < len(others)
+
+
+def _last_question(turns: Sequence[_Turn]) -> Sequence[_Turn]:
+    """The last turns of the user that follow each other. Calls of tools, or the beginning of an answer, may follow."""
+    end = len(turns)
+    while end > 0 and turns[end - 1].role != "user":
+        end -= 1
+    first = end
+    while first > 0 and turns[first - 1].role == "user":
+        first -= 1
+    return turns[first:end]
 
 
 def _columns_of_part(name: str, turns: Sequence[_Turn]) -> tuple[dict[str, object], bool]:
     """The same of a prompt, of which the last question counts, or of a completion."""
     others = [turn for turn in turns if turn.role != "system"]
-    if name == "prompt":
-        first = len(others)
-        while first > 0 and others[first - 1].role == "user":
-            first -= 1
-        used = others[first:]
-    else:
-        used = [turn for turn in others if turn.role == "assistant"]
+    used = _last_question(others) if name == "prompt" else [turn for turn in others if turn.role == "assistant"]
     columns: dict[str, object] = {name: _joined(used)}
     if system := _joined([turn for turn in turns if turn.role == "system"]):
         columns[f"{name}.system"] = system

@@ -20,6 +20,8 @@ from tuneoff.methods.lora import ALL_LINEAR
 from tuneoff.methods.peft_layers import PeftLayers, add_peft_layers, load_peft_layers
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from tuneoff.data import Example
     from tuneoff.models import BaseModel
 
@@ -67,6 +69,16 @@ class PeftAdapter(Method):
         return load_peft_layers(base, folder)
 
 
+class _NeedsStepsOfItsOwn(PeftAdapter):
+    """A type that is trained no more. Runs of earlier versions are judged, used and exported as they are."""
+
+    def check(self, model: PreTrainedModel) -> str | None:
+        raise UserError(
+            f"{self.name}: changes its layers between the steps of PEFT's own training loop, which this one does not "
+            "have; use lora"
+        )
+
+
 @functools.cache
 def _configurations() -> dict[str, Any]:
     """Configuration classes of the types that live in the layers of a model, by name."""
@@ -102,11 +114,6 @@ def adapter_class(name: str) -> type[Method]:
             f"unknown method {name!r}: the installed PEFT has no such type among {', '.join(sorted(known))}; "
             "soft prompts are the method soft_prompt"
         )
-    if _needs_steps_of_its_own(peft_type):
-        raise UserError(
-            f"{name}: changes its layers between the steps of PEFT's own training loop, which this one does not have; "
-            "use lora"
-        )
     fields = []
     for field in dataclasses.fields(known[peft_type]):
         if field.name in _NOT_SETTINGS or field.name in ("learning_rate", "weight_decay"):
@@ -117,7 +124,7 @@ def adapter_class(name: str) -> type[Method]:
     return dataclasses.make_dataclass(
         f"Peft{peft_type}",
         fields,
-        bases=(PeftAdapter,),
+        bases=(_NeedsStepsOfItsOwn if _needs_steps_of_its_own(peft_type) else PeftAdapter,),
         namespace={"name": name, "title": f"PEFT {peft_type}", "peft_type": peft_type},
         frozen=True,
     )

@@ -105,24 +105,23 @@ class PrefixTuning(Method):
         return PrefixTunedModel(base.model, states_VLHW, base.revision, details=details)
 
     def check(self, model: PreTrainedModel) -> str | None:
-        from tuneoff.engine.prefill import has_plain_kv_cache
+        from tuneoff.engine.prefill import why_no_plain_kv_cache
 
-        if not has_plain_kv_cache(model):
-            raise UserError(
-                f"prefix_tuning: {type(model).__name__} does not keep all keys and values of every layer "
-                "(sliding windows, say); use soft_prompt"
-            )
+        if (reason := why_no_plain_kv_cache(model)) is not None:
+            raise UserError(f"prefix_tuning: {type(model).__name__} {reason}; use soft_prompt")
         return None
 
     def restore(self, base: BaseModel, folder: Path) -> AdaptedModel:
         import torch
 
+        self.check(base.model)  # an earlier version may have trained what cannot be used
         # The shape is that of the model, whatever PEFT's file beside the tensor says.
         layers = _states_of(base, [0])
         _, heads, width = layers[0].shape
         flat = load_virtual_tokens(base, folder / ADAPTER_FILE, len(layers) * heads * width).detach()
         states_VLHW = flat.reshape(len(flat), len(layers), heads, width)
-        return PrefixTunedModel(base.model, torch.nn.Parameter(states_VLHW), details={"virtual_tokens": len(flat)})
+        details = {"virtual_tokens": len(flat)}
+        return PrefixTunedModel(base.model, torch.nn.Parameter(states_VLHW), details=details, revision=base.revision)
 
 
 def _states_of(base: BaseModel, ids: Sequence[int]) -> list[Tensor]:

@@ -44,35 +44,34 @@ def quality_table(
     styles: MethodStyles,
     metric: str,
     *,
-    intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    means: Mapping[tuple[str, str], Interval] | None = None,
     baselines: Mapping[str, float] | None = None,
 ) -> ChartTable:
     """Score with its interval, time, memory and size of each run, and the scores of baselines, as the charts show them.
 
-    `intervals` and `baselines` are those of `quality_against`.
+    `means` and `baselines` are those of `quality_against`.
     """
 
-    def interval(record: Record) -> str:
+    def score(record: Record) -> Interval:
         style = styles.of(record)
-        ends = (intervals or {}).get((style.model, style.method))
-        if ends is None or record.scores.get(metric) is None:
-            return MISSING
-        return formatting.format_interval(metric, Interval(low=ends[0], high=ends[1]))
+        return (means or {}).get((style.model, style.method), Interval(mean=record.scores.get(metric)))
 
+    finished = _finished(records)
+    has_intervals = any(score(record).low is not None for record in finished)
     title = formatting.metric_title(metric)
     runs = _table(
-        ["Run", "Method", title, *(["95 % interval"] if intervals else []), *_COSTS],
+        ["Run", "Method", title, *(["95 % interval"] if has_intervals else []), *_COSTS],
         (
             [
                 record.name,
                 styles.of(record).label,
-                formatting.format_score(metric, record.scores.get(metric)),
-                *([interval(record)] if intervals else []),
+                formatting.format_score(metric, score(record).mean),
+                *([formatting.format_interval(metric, score(record)) or MISSING] if has_intervals else []),
                 MISSING if record.resources is None else formatting.format_seconds(record.resources.total_seconds),
                 MISSING if record.resources is None else formatting.format_bytes(record.resources.limiting_peak_bytes),
                 MISSING if record.artefact is None else formatting.format_bytes(record.artefact.bytes),
             ]
-            for record in _finished(records)
+            for record in finished
         ),
     )
     nothing = (MISSING,) * (len(runs.headings) - 3)

@@ -18,6 +18,7 @@ from tuneoff.report.theme import BAND, INK, MUTED, PAPER, MethodStyles
 from tuneoff.results.cost_axes import COST_AXES
 from tuneoff.results.run_dir import StoredRun
 from tuneoff.results.run_record import Record
+from tuneoff.results.summary import Interval
 from tuneoff.verdict.costs import costs_of
 
 Against = Literal["time", "memory", "size"]
@@ -176,7 +177,7 @@ def quality_against(
     styles: MethodStyles | None = None,
     *,
     metric: str = "rouge1",
-    intervals: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    means: Mapping[tuple[str, str], Interval] | None = None,
     baselines: Mapping[str, float] | None = None,
     note: str | None = None,
 ) -> Any | None:
@@ -187,7 +188,8 @@ def quality_against(
         cost: the horizontal axis.
         styles: how methods are drawn.
         metric: the vertical axis.
-        intervals: (low, high) of `metric` by (model, method), drawn as vertical lines.
+        means: `metric` by (model, method), of methods with one run: over the documents that are compared, of which the
+            run may have scored more. Drawn instead of the run's own score, with the interval as a vertical line.
         baselines: scores without a cost, drawn as dashed lines.
         note: where times come from.
     """
@@ -195,19 +197,19 @@ def quality_against(
     title, read, unit = _AXES[cost]
     rows: list[dict[str, Any]] = []
     for record in records:
-        value, quality = read(record), record.scores.get(metric)
+        style = styles.of(record)
+        mean = (means or {}).get((style.model, style.method), Interval(mean=record.scores.get(metric)))
+        value, quality = read(record), mean.mean
         if record.status != "finished" or value is None or quality is None:
             continue
-        style = styles.of(record)
-        low, high = (intervals or {}).get((style.model, style.method), (quality, quality))
         rows.append(
             {
                 "method": style.label,
                 "run": record.name,
                 "cost": value / unit,
                 "quality": quality,
-                "low": low,
-                "high": high,
+                "low": quality if mean.low is None else mean.low,
+                "high": quality if mean.high is None else mean.high,
                 "shown": _FORMATS[cost](value),
             }
         )
@@ -241,7 +243,7 @@ def quality_against(
         levels = [{"name": name, "quality": value} for name, value in baselines.items()]
         rule = alt.Chart(inline_data(levels)).encode(y=y, tooltip=[alt.Tooltip("name:N", title="baseline")])
         layers.append(rule.mark_rule(strokeDash=[3, 4], color=MUTED[0]))
-    if intervals:
+    if any(row["low"] < row["high"] for row in rows):
         layers.append(base.mark_rule(strokeWidth=1.6, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"))
     if baselines:
         position = {"align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11, "limit": 150}

@@ -48,10 +48,10 @@ def headline(summary: Summary, table: ResultsTable, styles: MethodStyles) -> tup
         answer += f", against {formatting.format_score(metric, anchor[1])} for {anchor[0].title}"
     tests = summary.data.counts.get("test")
     compared = "pairs of method and model" if len(table.blocks) > 1 else "methods"
+    seeds = plural(max(row.compared_seeds for row, _ in scored), "seed")
     return f"{answer}.", [
         f"{len(scored)} of {len(rows)} {compared} were scored on the same {f'{tests:,} ' if tests else ''}test texts, "
-        f"with {plural(max(row.seeds for row, _ in scored), 'seed')} each. This is a measurement, not a verdict: the "
-        "differences were not tested."
+        f"with {seeds} each. This is a measurement, not a verdict: the differences were not tested."
     ]
 
 

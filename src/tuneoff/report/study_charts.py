@@ -104,21 +104,21 @@ def _quality_charts(
     others = [row for row in summary.rows if row.kind != "method"]
     baselines = {row.title: mean for row in others if (mean := row.score(metric).mean) is not None}
     by_run = {run.name: run.record for run in study.runs}
-    intervals = {}
+    means = {}
     for row in summary.rows:
         style, score = style_of(row, by_run, styles), row.score(metric)
         # The interval around the mean of several runs, of seeds or of folds, belongs to none of their points.
         finished = sum(by_run[name].status == "finished" for name in row.runs if name in by_run)
-        if style and finished == 1 and score.low is not None and score.high is not None:
-            intervals[style.model, style.method] = (score.low, score.high)
+        if style and finished == 1 and score.mean is not None:
+            means[style.model, style.method] = score
     for against, name in zip(figures.AGAINST, ("quality", "quality_memory", "quality_size"), strict=True):
         said = note if against == "time" else None
         drawn = figures.quality_against(
-            records, against, styles, metric=metric, intervals=intervals, baselines=baselines, note=said
+            records, against, styles, metric=metric, means=means, baselines=baselines, note=said
         )
         if drawn is not None:
             title = f"{formatting.metric_title(metric)} against {against}"
-            numbers = chart_tables.quality_table(records, styles, metric, intervals=intervals, baselines=baselines)
+            numbers = chart_tables.quality_table(records, styles, metric, means=means, baselines=baselines)
             yield StudyChart(name, CHARTS[name], title, _with(_QUALITY[against], said), False, drawn, numbers)
 
 

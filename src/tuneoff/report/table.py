@@ -186,8 +186,9 @@ def _table_row(
     badges = [
         f"{count} of {runs} {words}" for count, words in ((lost, "failed"), (unfinished, "not finished")) if count
     ]
-    if row.seeds > 1:
-        badges.append(f"{row.seeds} seeds")
+    if row.seeds > 1:  # the scores are means over those that all methods have
+        every = row.compared_seeds == row.seeds
+        badges.append(f"{row.seeds} seeds" if every else f"{row.compared_seeds} of {row.seeds} seeds compared")
     gain = row.gain or Interval()
     return TableRow(
         title=row.title,

@@ -41,7 +41,7 @@ def as_csv(summary: Summary) -> str:
         about = [_harmless(text) for text in (row.name, row.title, row.kind, row.model or "")]
         numbers = [value for name in metrics for value in _ends(row.score(name))]
         numbers += [*_ends(row.gain or Interval()), row.validation_loss, *(row.cost(axis.name) for axis in COST_AXES)]
-        writer.writerow([*about, row.seeds, *("" if value is None else value for value in numbers)])
+        writer.writerow([*about, row.compared_seeds, *("" if value is None else value for value in numbers)])
     return out.getvalue()
 
 

@@ -6,7 +6,7 @@ Scores are in points of their metric. `summary.json` holds the same model; each 
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from tuneoff.results.cost_axes import Cost
 from tuneoff.results.run_record import Machine
@@ -367,6 +367,11 @@ class ComparisonRow(Frozen):
     kind: RowKind
     model: str | None = None
     seeds: int = 1
+    """Those of all its runs."""
+    compared_seeds: int = Field(default_factory=lambda row: row["seeds"])
+    """Those that `scores` are means of: the seeds that all compared methods have."""
+    compared_runs: int = 0
+    """The finished runs of these seeds; 0 for a row without runs."""
     status: dict[str, int] = {}
     """Number of runs by status."""
     runs: tuple[str, ...] = ()

@@ -5,7 +5,8 @@ import json
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
 
 Finite = Annotated[float, AllowInfNan(False)]
 Positive = Annotated[float, Field(gt=0), AllowInfNan(False)]
@@ -18,6 +19,24 @@ Scalar = bool | int | float | str | tuple[str, ...] | None
 RougeWords = Literal["english", "unicode", "characters"]  # the units that ROUGE counts
 # (optimiser step, highest validation loss at which the trial continues; None: evaluate only).
 CutAbove = tuple[tuple[Annotated[int, Field(ge=1)], Finite | None], ...]
+
+
+def at_most(asked: int, stored: int) -> AfterValidator:
+    """The largest number of a field. `asked` is what a study may ask for (`study.study_file` refuses more).
+
+    A stored number may be as large as `stored`: earlier versions knew no bound, and their results stay readable. The
+    folder of a stranger must exhaust neither time nor memory all the same.
+    """
+
+    def check(value: int) -> int:
+        if value > stored:
+            raise PydanticCustomError("less_than_equal", f"Input should be less than or equal to {asked}")
+        return value
+
+    return AfterValidator(check)
+
+
+MOST_BEAMS, MOST_TEXTS_AT_ONCE = 64, 4096
 
 
 def is_path(source: str) -> bool:
@@ -168,8 +187,8 @@ class GenerateSpec(Frozen):
     """How texts are generated."""
 
     max_new_tokens: int = Field(64, ge=1)
-    num_beams: int = Field(1, ge=1, le=64)
-    batch_size: int = Field(32, ge=1, le=4096)
+    num_beams: Annotated[int, Field(ge=1), at_most(MOST_BEAMS, 256)] = 1
+    batch_size: Annotated[int, Field(ge=1), at_most(MOST_TEXTS_AT_ONCE, 65_536)] = 32
 
 
 class ScoreSpec(Frozen):

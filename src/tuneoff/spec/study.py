@@ -16,11 +16,13 @@ from tuneoff.spec.run import (
     Scalar,
     ScoreSpec,
     TrainSpec,
+    at_most,
 )
 from tuneoff.spec.task import Task
 
 MARGIN = 0.5  # points; a smaller difference does not matter in practice
 METRIC = "rouge1"
+MOST_SEEDS = 1000
 _SEEDS_UNTIL_SETTLED = 6
 
 
@@ -63,10 +65,9 @@ class StudySpec(Frozen):
         exclude_if=lambda value: not value,  # study.json of such studies stays as it was
         description="judge the study at looks that are fixed beforehand, and train no further seeds of what is settled",
     )
-    seeds: int = Field(
+    seeds: Annotated[int, at_most(MOST_SEEDS, 10_000)] = Field(
         1,
         ge=1,
-        le=1000,
         description="number of seeds; every method is trained with seeds 0 .. N-1. With `until_settled` the largest "
         f"number, {_SEEDS_UNTIL_SETTLED} by default",
     )

@@ -186,11 +186,19 @@ def with_settings_of(begun: StudySpec, study: StudySpec) -> StudySpec:
 
 
 def plan_of(
-    planned: StudySpec, study: StudySpec, sizes: DataSizes, speeds: Speeds, seconds: float | None, processes: int = 1
+    planned: StudySpec,
+    study: StudySpec,
+    sizes: DataSizes,
+    speeds: Speeds,
+    seconds: float | None,
+    *,
+    equal: Effort,
+    processes: int = 1,
 ) -> FittedStudy:
     """The plan that `planned` is for `study`, with an estimate."""
+    asked = with_equal_time(study, sizes, speeds) if equal == "time" else study
     needed = estimate(planned, sizes, speeds, processes)
-    return FittedStudy(planned, needed, tuple(reductions(study, planned, sizes)), seconds is None or needed <= seconds)
+    return FittedStudy(planned, needed, tuple(reductions(asked, planned, sizes)), seconds is None or needed <= seconds)
 
 
 def _with_settings(study: StudySpec, settings: ReducedSettings) -> StudySpec:

@@ -6,7 +6,7 @@ from tuneoff.methods import method_class
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_state import BudgetFile, ReducedSettings
 from tuneoff.spec import StudySpec
-from tuneoff.study.budget import VALIDATION, reductions
+from tuneoff.study.budget import VALIDATION, reductions, with_equal_time
 from tuneoff.study.correction import SecondsLeft, corrected, done_runs, speeds_so_far, with_headroom
 from tuneoff.study.duration import DataSizes, estimate
 from tuneoff.study.planner import Completed, PlannedRun, StudyPlan, is_done
@@ -43,6 +43,8 @@ class BudgetKeeper:
         self._asked, self._sizes, self._processes = asked, sizes, processes
         self._earlier, self._began, self._clock = file.spent_seconds, began, clock
         self._speeds = {(speed.model, speed.method): speed.speed() for speed in file.measured}
+        if file.equal == "time":  # its steps follow from the speeds of the plan, and reduce nothing
+            self._asked = with_equal_time(asked, sizes, self._speeds)
 
     def next_batch(self, missing: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
         """What is carried out before the plan is corrected again: one run, or those of one seed that run concurrently.

@@ -60,7 +60,9 @@ def look_at(
     failed = False
 
     def start() -> None:
-        prepare(study, folder, limits, keep_earlier=keep_earlier, notify=lambda _said: None, measures=False)
+        prepared = prepare(study, folder, limits, keep_earlier=keep_earlier, notify=lambda _said: None, measures=False)
+        if prepared.missing:  # as a start does
+            resources.check_resources(prepared.spec, prepared.missing, folder)
 
     for item in _conditions(study, folder, start):
         failed = failed or item.passed is False
@@ -139,16 +141,18 @@ def _of_model(study: StudySpec, spec: ModelSpec, dataset: Dataset | None, folder
             yield _item("tokens", check, f"{spec.name} has an embedding for each token of a prompt")
         for name, method in planner.build_methods(study).items():
             yield _item(name, partial(model.check, method), f"can adapt {spec.name}")
-    there = resources.machine_memory()
+    there, processes = resources.machine_memory(), study.train.processes
     for name in study.methods:
-        need = resources.gigabytes(resources.least_memory(spec, parameters, name))
-        text = f"{name}: at least {need} and activations (estimate)"
+        need = resources.gigabytes(resources.least_memory(spec, parameters, name) * processes)
+        together = f" for {processes} processes" if processes > 1 else ""
+        text = f"{name}: at least {need} and activations{together} (estimate)"
         if there is None:
             yield Item("memory", None, f"{text}, on the accelerator")
         else:
-            check = partial(resources.check_memory, spec, parameters, name, there)
+            check = partial(resources.check_memory, spec, parameters, name, there, processes)
             yield _item("memory", check, f"{text}, of {resources.gigabytes(there)}")
-    runs = study.seeds * len(study.fractions) * sum(map(resources.trains_whole_model, study.methods))
+    each = study.seeds * len(study.fractions) * (study.data.folds or 1)
+    runs = each * sum(map(resources.trains_whole_model, study.methods))
     need = resources.gigabytes(resources.least_disk(parameters, runs))
     free = resources.gigabytes(resources.free_disk(folder))
     check = partial(resources.check_disk, parameters, runs, folder, spec.name)
@@ -167,6 +171,6 @@ def _item(name: str, check: Callable[[], str | None], text: str) -> Item:
     """An item that has passed unless `check` raises. What `check` returns is added to `text`."""
     try:
         more = check()
-    except UserError as error:
+    except (UserError, RunFailure) as error:
         return Item(name, False, str(error))
     return Item(name, True, f"{text}; {more}" if more else text)

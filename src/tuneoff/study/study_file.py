@@ -11,6 +11,8 @@ from tuneoff.metrics.registry import deciding_metric
 from tuneoff.results.baselines import EXTRACTIVE_ROWS
 from tuneoff.spec import DataSpec, StudySpec
 from tuneoff.spec.row_names import MARK, method_of
+from tuneoff.spec.run import MOST_BEAMS, MOST_TEXTS_AT_ONCE
+from tuneoff.spec.study import MOST_SEEDS
 from tuneoff.spec.toml import Override, SourcedSpec, read_toml
 from tuneoff.study.row_settings import check_distinct, prefixed, with_rows
 from tuneoff.study.task_words import follow_task
@@ -38,6 +40,18 @@ def check_study(study: StudySpec) -> StudySpec:
     return _checked(SourcedSpec(study, None, ()))
 
 
+def check_largest(sourced: SourcedSpec) -> None:
+    """Raise `UserError` for a number beyond what a study may ask for. What is stored may be larger."""
+    study = sourced.spec
+    for path, value, most in (
+        (("seeds",), study.seeds, MOST_SEEDS),
+        (("generate", "num_beams"), study.generate.num_beams, MOST_BEAMS),
+        (("generate", "batch_size"), study.generate.batch_size, MOST_TEXTS_AT_ONCE),
+    ):
+        if value > most:
+            raise UserError(f"{sourced.place(path)}: `{path[-1]}` should be less than or equal to {most}, not {value}")
+
+
 def parse_setting(text: str, method: str | None = None) -> Override:
     """`lora.learning_rate=1e-3` as an override. `method` replaces a missing prefix (`tuneoff train`).
 
@@ -60,6 +74,7 @@ def parse_setting(text: str, method: str | None = None) -> Override:
 
 def _checked(sourced: SourcedSpec) -> StudySpec:
     """Check names and values against the registry; keep the hyper-parameters of the methods that will run."""
+    check_largest(sourced)
     study = with_rows(sourced)
     for name in study.predictions:
         if not ROW_NAME.fullmatch(name) or name in EXTRACTIVE_ROWS or name in methods.METHODS:

@@ -95,6 +95,7 @@ def _method_rows(
         for method in sorted(by_method, key=in_order):
             own = by_method[method]
             finished = [run for run in own if run.record.status == "finished"]
+            counted = finished if what is None else what.runs_of(method, finished)
             known = known_method(method)
             notes = [note for run in own for note in run.record.notes]
             yield ComparisonRow(
@@ -102,12 +103,13 @@ def _method_rows(
                 title=row_title(method),
                 kind="method",
                 model=model,
-                seeds=len({run.record.spec.seed for run in own}),
+                seeds=_count_seeds(own),
+                compared_seeds=_count_seeds(counted),
+                compared_runs=len(counted),
                 status=dict(Counter(run.record.status for run in own)),
                 runs=tuple(run.name for run in own),
                 scores=_intervals(
-                    [run.outputs for run in finished] if what is None else what.outputs_of(method, finished),
-                    study.groups,
+                    [run.outputs if what is None else what.outputs_of(run) for run in counted], study.groups
                 ),
                 gain=_gain_over_zero_shot(method, one),
                 costs=dict(one.scores.costs.get(method, {})),
@@ -138,12 +140,19 @@ class _Compared:
         varying = {name for name, varies in zip(table.methods, table.varies, strict=True) if varies}
         return cls(frozenset(table.methods), frozenset(table.seeds), varying, frozenset(table.documents))
 
-    def outputs_of(self, method: str, runs: Sequence[StoredRun]) -> list[RunOutputs]:
-        """What counts of the finished runs of a method."""
-        if method not in self.methods:
-            return [run.outputs for run in runs]
-        chosen = [run for run in runs if method not in self.varying or run.record.spec.seed in self.seeds]
-        return [run.outputs.of_documents(self.documents) for run in chosen]
+    def runs_of(self, method: str, finished: Sequence[StoredRun]) -> list[StoredRun]:
+        """The finished runs of a method that count."""
+        every = method not in self.methods or method not in self.varying
+        return [run for run in finished if every or run.record.spec.seed in self.seeds]
+
+    def outputs_of(self, run: StoredRun) -> RunOutputs:
+        """What counts of a run."""
+        compared = run.record.spec.method.name in self.methods
+        return run.outputs.of_documents(self.documents) if compared else run.outputs
+
+
+def _count_seeds(runs: Iterable[StoredRun]) -> int:
+    return len({run.record.spec.seed for run in runs})
 
 
 def _concurrency_note(runs: Sequence[StoredRun], timing: Mapping[ModelMethod, Record]) -> Iterator[str]:
