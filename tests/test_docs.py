@@ -1,6 +1,7 @@
 """The docs keep pace with the code: methods and their ranges, commands and flags, modules, layers, version."""
 
 import contextlib
+import doctest
 import io
 import json
 import re
@@ -16,7 +17,10 @@ import pytest
 import typer
 
 import tuneoff
+from support.docs_commands import PAGES as COMMAND_PAGES
+from support.docs_commands import blocks
 from test_layers import LAYERS
+from tiny import example_row
 from tuneoff.cli import main
 from tuneoff.cli.app import UsageError, app
 from tuneoff.cli.command_line import settle
@@ -68,7 +72,9 @@ def lines_in_docs() -> list[tuple[Path, str, str]]:
     """Page, command and the rest of the line, from all code blocks. A line that ends in a backslash continues."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for block in re.findall(
+            r"^ *```[^\n]*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
             found += [(page, *line) for line in COMMAND.findall(block.replace("\\\n", " "))]
     return found
 
@@ -206,6 +212,39 @@ def test_the_example_of_another_task_prints_what_the_page_shows(
     assert [line for line in shown if line not in printed] == []
 
 
+def test_the_plan_of_forty_emails_has_the_figures_of_the_docs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_model: Callable[[str], Path],
+) -> None:
+    """They depend on numbers of documents, seeds and methods only, so any emails and any model have them."""
+    page = " ".join((DOCS / "data.md").read_text(encoding="utf-8").split())
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(json.dumps(example_row(index)) + "\n" for index in range(40))
+    Path("emails.jsonl").write_text(rows, encoding="utf-8")
+    command = ["compare", "emails.jsonl", f"--model={tiny_model('llama')}", "--dry-run"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    found = re.search(
+        r"40 emails therefore become (\d+) training, (\d+) validation and (\d+) test documents, and one epoch "
+        r"in batches of 8 is (\d+) optimiser steps",
+        page,
+    )
+    assert found is not None
+    train, validation, test, steps = found.groups()
+    for words in (f"train {train} pairs", f"validation {validation} pairs", f"test {test} pairs", f"do, {steps} steps"):
+        assert words in printed
+    assert f"only {test} test documents: with fewer than 10 no difference between methods is reported" in printed
+    stated = re.search(r"`(--test-share \S+)` \((\d+) test documents\), 1 seed .*?, about ([\d.]+) points", page)
+    assert stated is not None
+    assert main([*command, *stated[1].split()]) == 0
+    detected = re.search(r"with 1 seed and (\d+) test documents, .* about ([\d.]+) points", capsys.readouterr().out)
+    assert detected is not None
+    assert stated.groups()[1:] == detected.groups()
+    assert f"with {stated[2]} of them and 1 seed only a difference of about {stated[3]} points" in " ".join(FAQ.split())
+
+
 def test_the_example_of_scores_prints_what_the_page_shows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +258,125 @@ def test_the_example_of_scores_prints_what_the_page_shows(
     rows = re.search(r"^```text\n(question,.*?)^```", page, re.M | re.S)
     assert rows is not None
     assert (DOCS / "answers.csv").read_text(encoding="utf-8").startswith(rows[1])
+
+
+def test_the_example_of_a_score_has_the_values_of_the_page() -> None:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    [source] = [block.content for block in blocks(page) if block.info == "python" and "score(" in block.content]
+    *program, call, stated = source.splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(program), names)
+    assert call.startswith("score(")
+    got = f"{eval(call, names)}\n"
+    assert doctest.OutputChecker().check_output(stated.removeprefix("# ") + "\n", got, doctest.ELLIPSIS), got
+
+
+def printed_by(*typed: str) -> str:
+    """What a command prints that writes nothing into the folder of its study."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert main([*typed]) == 0
+    return shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def reported() -> list[str]:
+    """What `tuneoff report` prints about that study in Markdown."""
+    return printed_by("report", str(STUDY), "--format", "markdown").splitlines()
+
+
+def test_the_report_in_the_docs_is_what_is_printed(reported: list[str]) -> None:
+    page = (DOCS / "report.md").read_text(encoding="utf-8")
+    [shown] = [block.content for block in blocks(page) if block.content.startswith("$ tuneoff report")]
+    command, *lines = shown.splitlines()
+    assert command == "$ tuneoff report results/scitldr_a --format markdown"
+    assert len(lines) > 2
+    assert [line for line in lines if line != "..." and line not in reported] == []
+
+
+def test_the_table_of_the_study_in_the_readme_is_that_of_the_records(judged: str, reported: list[str]) -> None:
+    """Means and gains as the verdict has them, costs as the report."""
+    [verdict] = json.loads(printed_by("judge", str(STUDY), "--json"))
+    means = {
+        curve["title"]: [f"{point['mean']:.1f}" for point in curve["points"]]
+        for curve in verdict["data_sizes"]["curves"]
+    }
+    gains = {
+        title: f"{gain} [{low.removeprefix('+')}, {high}]"
+        for title, gain, low, high in re.findall(
+            r"^  (\S.*?) (?:is better than|and) Zero-shot\b.*\((\+\S+) points, (\S+) to \+(\S+?)\)",
+            judged,
+            re.MULTILINE,
+        )
+    }
+    costs = {}
+    for line in reported:
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if len(cells) == 8:
+            minutes, seconds = re.fullmatch(r"(?:(\d+) min )?(\d+) s|.*", cells[5]).groups()  # type: ignore[union-attr]
+            costs[cells[0]] = ["" if seconds in (None, "0") else f"{minutes}:{seconds:>02}", *cells[6:]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z].*?) \| (.*) \|$", readme[readme.index("| 99 | 199 |") :], re.MULTILINE)
+    assert {title for title, _ in rows} == set(means)
+    for title, row in rows:
+        cells = [cell.strip() for cell in row.split("|")]
+        untrained = title == "Zero-shot"  # the same at every amount of data
+        assert cells[:4] == (["", "", "", means[title][3]] if untrained else means[title]), title
+        assert cells[4] == gains.get(title, ""), title
+        assert [cells[5], cells[6], cells[7].replace("3.5 kB", "3.50 kB")] == costs[title], title
+
+
+def test_claims_in_the_docs_are_those_of_the_verdict() -> None:
+    """The page about the coursework has three differences and the times of both studies, beside each other."""
+    page = (DOCS / "coursework.md").read_text(encoding="utf-8").replace("−", "-")
+    stated = re.findall(r"(undecided|supported|contradicted) \((\S+), (\S+) to (\S+)\) \|", page)
+    times = re.findall(r"one timing each \((\S+), (\S+), (\S+) s\)", page)
+    assert (len(stated), len(times)) == (6, 2)
+    own = re.compile(r"Claim, (\w+): .* \(difference (\S+) points \((\S+) to (\S+)\);")
+    for column, name in enumerate(("coursework", "scitldr_a")):
+        printed = printed_by("judge", str(ROOT / "results" / name))
+        for (result, *figures), (found, *more) in zip(stated[column::2], own.findall(printed), strict=False):
+            assert result == found
+            # The verdict has two digits more of the mean than the page, and rounds them too.
+            assert [float(figure) for figure in figures] == pytest.approx(list(map(float, more)), abs=0.0551)
+        [timed] = re.findall(r"of unknown error: full (\S+), lora (\S+), soft_prompt (\S+)\)", printed)
+        half = 0.051 if "." in times[column][0] else 0.51
+        assert list(map(float, times[column])) == pytest.approx(list(map(float, timed)), abs=half)
+
+
+# The first line of each output that the docs show -> what compares it with what is printed, or the page's words that
+# say where it is from.
+SHOWN = {
+    ("commands.md", "$ tuneoff judge results/scitldr_a"): "test_output_of_judge_in_the_docs_is_what_is_printed",
+    ("fairness.md", "$ tuneoff judge results/scitldr_a"): "test_output_of_judge_in_the_docs_is_what_is_printed",
+    ("commands.md", "$ tuneoff check --preset starter"): "test_the_list_of_a_check_in_the_docs_is_what_is_printed",
+    ("commands.md", "data    emails.csv: "): "test_the_example_of_another_task_prints_what_the_page_shows",
+    ("judging.md", "docs/answers.csv: score"): "test_the_example_of_scores_prints_what_the_page_shows",
+    ("judging.md", "question,passage,"): "test_the_example_of_scores_prints_what_the_page_shows",
+    ("report.md", "$ tuneoff report results/scitldr_a"): "test_the_report_in_the_docs_is_what_is_printed",
+    ("fairness.md", "$ tuneoff compare --preset starter"): "A small study on the starter data (on 2026-11-28, ",
+    ("data.md", "emails/train.jsonl"): "A folder or an archive of splits",  # the names of files
+}
+
+
+def test_every_output_in_the_docs_is_compared_or_says_where_it_is_from() -> None:
+    tests = "".join(
+        (ROOT / "tests" / name).read_text(encoding="utf-8") for name in ("test_docs.py", "test_docs_run.py")
+    )
+    met = set()
+    for page in COMMAND_PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in blocks(text):
+            lines = block.content.splitlines()
+            is_output = any(line.startswith("$ ") for line in lines) and len(lines) > 1
+            if block.info not in ("", "text") and not is_output:
+                continue
+            known = [each for each in SHOWN if each[0] == page.name and lines[0].startswith(each[1])]
+            assert len(known) == 1, (page.name, lines[0])
+            where = SHOWN[known[0]]
+            assert f"def {where}(" in tests or where in text, known
+            met.add(known[0])
+    assert met == set(SHOWN)
 
 
 def test_files_named_in_the_docs_exist() -> None:

@@ -54,6 +54,7 @@ MIRROR_NOTHING = {
     "report/test_browser.py",
     "study/test_budgeted_study.py",
     "study/test_pruned_study.py",
+    "test_cluster_docs.py",
     "test_docs.py",
     "test_docs_run.py",
     "test_english.py",

@@ -27,8 +27,10 @@ WORKER = """
 import socket, sys
 from pathlib import Path
 sys.path[:] = {path!r}
+from support.shifted_clock import shift_clock
 from support.stepping_executor import jobs_in, shared_executor
 from tuneoff.study.executor import SilentObserver
+shift_clock({clock})
 socket.sethostname({host!r})
 with shared_executor(seconds=0.05) as shared:
     list(shared.run(jobs_in(Path({study!r}), {runs}), SilentObserver()))
@@ -42,17 +44,20 @@ def _has_namespaces() -> bool:
     return shutil.which("unshare") is not None and subprocess.run([*MACHINE, "true"], check=False).returncode == 0
 
 
-def _machine(study: Path, host: str) -> "subprocess.Popen[bytes]":
-    code = WORKER.format(path=sys.path, host=host, study=str(study), runs=RUNS)
+def _machine(study: Path, host: str, clock: int) -> "subprocess.Popen[bytes]":
+    """A worker on a machine whose clock is `clock` seconds wrong."""
+    code = WORKER.format(path=sys.path, host=host, clock=clock, study=str(study), runs=RUNS)
     return subprocess.Popen([*MACHINE, sys.executable, "-c", code], stderr=subprocess.PIPE)
 
 
 needs_namespaces = pytest.mark.skipif(not _has_namespaces(), reason="namespaces of one's own are not allowed here")
 
 
-def _check_trial(studies: Sequence[Path], hosts: Sequence[str], chance: random.Random) -> None:
+def _check_trial(
+    studies: Sequence[Path], hosts: Sequence[str], chance: random.Random, clocks: Sequence[int] = (0, 0)
+) -> None:
     """Two machines, one of which is lost. `studies`: the study folder as each machine sees it."""
-    machines = [_machine(study, host) for study, host in zip(studies, hosts, strict=True)]
+    machines = [_machine(*machine) for machine in zip(studies, hosts, clocks, strict=True)]
     while not any(studies[0].glob("attempts/*/*")):
         assert all(machine.poll() is None for machine in machines)
         time.sleep(0.01)
@@ -60,7 +65,7 @@ def _check_trial(studies: Sequence[Path], hosts: Sequence[str], chance: random.R
     lost = chance.choice(machines)
     lost.kill()  # the machine is gone; its claims stay
     _, _ = lost.communicate()
-    for machine in (*(one for one in machines if one is not lost), _machine(studies[1], hosts[1])):
+    for machine in (*(one for one in machines if one is not lost), _machine(studies[1], hosts[1], clocks[1])):
         _, err = machine.communicate(timeout=60 + 10 * LEASE)
         assert machine.returncode == 0, err
     for job in jobs_in(studies[0], RUNS):
@@ -75,10 +80,19 @@ def _check_trial(studies: Sequence[Path], hosts: Sequence[str], chance: random.R
 
 
 @needs_namespaces
-@pytest.mark.parametrize("hosts", [("same", "same"), pytest.param(("one", "other"), marks=pytest.mark.slow)])
-def test_two_machines_leave_one_result_a_run(hosts: tuple[str, str], full: bool, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "clocks"),
+    [
+        (("same", "same"), (0, 0)),
+        pytest.param(("one", "other"), (0, 0), marks=pytest.mark.slow),
+        pytest.param(("one", "other"), (300, -300), marks=pytest.mark.slow),
+    ],
+)
+def test_two_machines_leave_one_result_a_run(
+    hosts: tuple[str, str], clocks: tuple[int, int], full: bool, seed: int, tmp_path: Path
+) -> None:
     for trial in range(10 if full else 1):
-        _check_trial([tmp_path / str(trial)] * 2, hosts, random.Random(trial + seed))
+        _check_trial([tmp_path / str(trial)] * 2, hosts, random.Random(trial + seed), clocks)
 
 
 @needs_namespaces

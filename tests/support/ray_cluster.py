@@ -34,6 +34,10 @@ class RayCluster:
         """As if its machine had lost its power."""
         self._do("remove", name)
 
+    def main_process(self, name: str) -> int:
+        """The process of a node that all its workers are children of."""
+        return int(self._do("main process", name))
+
     def _do(self, *command: object) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -86,9 +90,15 @@ def _serve() -> None:
     """Carry out commands from stdin until it is closed."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what Ray prints is no answer
+    from ray._private.ray_constants import PROCESS_TYPE_RAYLET
     from ray.cluster_utils import Cluster
 
-    common = {"object_store_memory": STORE_BYTES, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    common = {
+        "object_store_memory": STORE_BYTES,
+        "memory": 10**9,
+        "node_ip_address": "127.0.0.1",
+        "include_dashboard": False,
+    }
     cluster = _tried_again(lambda: Cluster(initialize_head=True, head_node_args={**common, **_ports(), "num_cpus": 0}))
     nodes: dict[str, Any] = {}
     try:
@@ -99,6 +109,9 @@ def _serve() -> None:
                     node = _tried_again(functools.partial(_added, cluster, cpus, common))
                     nodes[node.unique_id] = node
                     print(json.dumps(node.unique_id), file=answers)
+                case "main process", name:
+                    [main] = nodes[name].all_processes[PROCESS_TYPE_RAYLET]
+                    print(json.dumps(main.process.pid), file=answers)
                 case "remove", name:
                     cluster.remove_node(nodes.pop(name), allow_graceful=False)
                     print(json.dumps(name), file=answers)
@@ -115,7 +128,7 @@ def _tried_again(start: Callable[[], Any]) -> Any:
 
 
 def _added(cluster: Any, cpus: int, settings: dict[str, Any]) -> Any:
-    return cluster.add_node(num_cpus=cpus, num_gpus=0, memory=10**9, **settings, **_ports())
+    return cluster.add_node(num_cpus=cpus, num_gpus=0, **settings, **_ports())
 
 
 def _ports() -> dict[str, int]:
