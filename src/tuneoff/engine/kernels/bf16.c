@@ -30,15 +30,15 @@ long kernels_interface(void) { return INTERFACE; }
 #include <sys/syscall.h>
 #include <unistd.h>
 
+typedef uint16_t bfloat16, number;
+
 #include "shared.h"
 
 #define UNITS                                                                                        \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16,fma,f16c"), \
                    optimize("no-tree-loop-distribute-patterns")))
 
-typedef uint16_t bfloat16;
-
-enum { BLOCK = 32, PACKED_BLOCK = 1024 };
+enum { BLOCK = 32, PACKED_BLOCK = 1024, STEP = BLOCK };
 /* Bytes of the left factor that should stay in the second-level cache while the right factor passes. */
 enum { LEFT_BYTES = 384 * 1024 };
 
@@ -584,12 +584,6 @@ UNITS static void gate_part(const bfloat16 *gate, const bfloat16 *up, bfloat16 *
     }
 }
 
-/* y = silu(gate) * up, for a multiple of 32 numbers. */
-long gate_product(const bfloat16 *gate, const bfloat16 *up, bfloat16 *y, long count, long threads) {
-    FOR_EACH_THREAD(count / BLOCK, threads, gate_part(gate, up, y, from, to));
-    return finish();
-}
-
 UNITS static void gate_back_part(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up,
                                  bfloat16 *grad_gate, bfloat16 *grad_up, long from, long to) {
     __m512 one = _mm512_set1_ps(1.0f);
@@ -604,13 +598,6 @@ UNITS static void gate_back_part(const bfloat16 *gradient, const bfloat16 *gate,
         _mm512_storeu_si512(grad_gate + i, rounded(first[0], first[1]));
         _mm512_storeu_si512(grad_up + i, rounded(second[0], second[1]));
     }
-}
-
-/* Gradients of gate and up. */
-long gate_product_back(const bfloat16 *gradient, const bfloat16 *gate, const bfloat16 *up, bfloat16 *grad_gate,
-                       bfloat16 *grad_up, long count, long threads) {
-    FOR_EACH_THREAD(count / BLOCK, threads, gate_back_part(gradient, gate, up, grad_gate, grad_up, from, to));
-    return finish();
 }
 
 /* ---- RMSNorm ---- */
@@ -638,13 +625,6 @@ UNITS static void norm_part(const bfloat16 *x, const bfloat16 *weight, bfloat16 
     }
 }
 
-/* y = weight * x * scale, scale = 1 / sqrt(mean(x^2) + epsilon) of a row; rounded at the same steps as in fused.c. */
-long norm(const bfloat16 *x, const bfloat16 *weight, bfloat16 *y, float *scales, float epsilon, long rows, long width,
-          long threads) {
-    FOR_EACH_THREAD(rows, smaller(threads, rows), norm_part(x, weight, y, scales, width, epsilon, from, to));
-    return finish();
-}
-
 UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight,
                                  const float *scales, const bfloat16 *residual, bfloat16 *grad_x, long width, long from,
                                  long to) {
@@ -668,32 +648,7 @@ UNITS static void norm_back_part(const bfloat16 *gradient, const bfloat16 *x, co
     }
 }
 
-/* grad_x = residual, which may be grad_x itself, plus the gradient of x. */
-long norm_back(const bfloat16 *gradient, const bfloat16 *x, const bfloat16 *weight, const float *scales,
-               const bfloat16 *residual, bfloat16 *grad_x, long rows, long width, long threads) {
-    FOR_EACH_THREAD(rows, smaller(threads, rows),
-                    norm_back_part(gradient, x, weight, scales, residual, grad_x, width, from, to));
-    return finish();
-}
-
 /* ---- attention ---- */
-
-/* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads
- * and positions: of q, k, v, then y (and of their gradients alike). */
-typedef struct {
-    const bfloat16 *q, *k, *v, *y, *g;
-    bfloat16 *out, *grad_q, *grad_k, *grad_v;
-    float *logs; /* log of the sum of powers of each query, (batch, heads, length) */
-    const long *strides;
-    float scale;
-    long batch, heads, shared, length, keys, width;
-} Attention;
-
-enum { Q = 0, K = 3, V = 6, Y = 9, GRAD_Q = 12, GRAD_K = 15, GRAD_V = 18, G = 21 };
-
-static inline long place(const Attention *a, int which, long row, long head, long position) {
-    return row * a->strides[which] + head * a->strides[which + 1] + position * a->strides[which + 2];
-}
 
 /* 32 rows of `width` numbers side by side; those that do not exist are zeros. */
 UNITS static void gather_rows(const bfloat16 *x, long stride, long rows, long width, bfloat16 *out) {
@@ -886,24 +841,6 @@ UNITS static void attention_groups(const Attention *a, int back, long from, long
     release();
 }
 
-/* y = softmax(scale * q k' + causal mask) v. */
-long attention(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, float *logs, const long *strides,
-               float scale, long batch, long heads, long shared, long length, long keys, long width, long threads) {
-    Attention a = {.q = q, .k = k, .v = v, .out = y, .logs = logs, .strides = strides, .scale = scale, .batch = batch,
-                   .heads = heads, .shared = shared, .length = length, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 0, from, to));
-    return finish();
-}
-
-/* One new query a row, which sees the positions from `starts` of its row on: rows are padded on the left. */
-typedef struct {
-    const bfloat16 *q, *k, *v; /* q (batch, heads, width) */
-    bfloat16 *y;               /* as q */
-    const long *strides, *starts;
-    float scale;
-    long heads, shared, keys, width;
-} NewQueries;
-
 enum { HEADS = 16, MOST_HEADS = 4 }; /* columns of a tile; heads whose sums fit in registers */
 
 /* scores (16, 16) of 16 keys, which lie `stride` numbers apart, and packed queries. */
@@ -1005,27 +942,7 @@ UNITS static void attend_new(const NewQueries *a, long from, long to) {
     release();
 }
 
-/* y (batch, heads, width) of one new query a row. `shared` heads of keys and values, for at most 16 queries each. */
-long attention_of_new(const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, bfloat16 *y, const long *strides,
-                      const long *starts, float scale, long batch, long heads, long shared, long keys, long width,
-                      long threads) {
-    NewQueries a = {.q = q, .k = k, .v = v, .y = y, .strides = strides, .starts = starts, .scale = scale,
-                    .heads = heads, .shared = shared, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attend_new(&a, from, to));
-    return finish();
-}
-
-/* Gradients of q, k and v from the gradient g of y. */
-long attention_back(const bfloat16 *g, const bfloat16 *q, const bfloat16 *k, const bfloat16 *v, const bfloat16 *y,
-                    float *logs, const long *strides, float scale, bfloat16 *grad_q, bfloat16 *grad_k,
-                    bfloat16 *grad_v, long batch, long heads, long shared, long length, long keys, long width,
-                    long threads) {
-    Attention a = {.q = q, .k = k, .v = v, .y = y, .g = g, .grad_q = grad_q, .grad_k = grad_k, .grad_v = grad_v,
-                   .logs = logs, .strides = strides, .scale = scale, .batch = batch, .heads = heads, .shared = shared,
-                   .length = length, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 1, from, to));
-    return finish();
-}
+#include "exports.h"
 
 #else
 

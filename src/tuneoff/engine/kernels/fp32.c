@@ -22,11 +22,13 @@ long kernels_interface(void) { return INTERFACE; }
 
 #include <immintrin.h>
 
+typedef float number;
+
 #include "shared.h"
 
 #define VECTORS __attribute__((target("avx2,fma"), optimize("no-tree-loop-distribute-patterns")))
 
-enum { LANES = 8, PANEL = 16, ROWS = 6 };
+enum { LANES = 8, PANEL = 16, ROWS = 6, STEP = LANES };
 /* Queries whose products with all keys are held, and tokens that add to a thin gradient at a time. */
 enum { QUERIES = 24, CHUNK = 64 };
 /* Bytes of the left factor that should stay in the second-level cache while the right factor passes. */
@@ -405,12 +407,6 @@ VECTORS static void gate_part(const float *gate, const float *up, float *y, long
     }
 }
 
-/* y = silu(gate) * up, for a multiple of 32 numbers. */
-long gate_product(const float *gate, const float *up, float *y, long count, long threads) {
-    FOR_EACH_THREAD(count / LANES, threads, gate_part(gate, up, y, from, to));
-    return finish();
-}
-
 VECTORS static void gate_back_part(const float *gradient, const float *gate, const float *up, float *grad_gate,
                                    float *grad_up, long from, long to) {
     __m256 one = _mm256_set1_ps(1.0f);
@@ -420,13 +416,6 @@ VECTORS static void gate_back_part(const float *gradient, const float *gate, con
         _mm256_storeu_ps(grad_gate + i, _mm256_mul_ps(_mm256_mul_ps(d, _mm256_loadu_ps(up + i)), slope));
         _mm256_storeu_ps(grad_up + i, _mm256_mul_ps(_mm256_mul_ps(d, g), s));
     }
-}
-
-/* Gradients of gate and up. */
-long gate_product_back(const float *gradient, const float *gate, const float *up, float *grad_gate, float *grad_up,
-                       long count, long threads) {
-    FOR_EACH_THREAD(count / LANES, threads, gate_back_part(gradient, gate, up, grad_gate, grad_up, from, to));
-    return finish();
 }
 
 /* ---- RMSNorm ---- */
@@ -448,13 +437,6 @@ VECTORS static void norm_part(const float *x, const float *weight, float *y, flo
     }
 }
 
-/* y = weight * x * scale, scale = 1 / sqrt(mean(x^2) + epsilon) of a row. */
-long norm(const float *x, const float *weight, float *y, float *scales, float epsilon, long rows, long width,
-          long threads) {
-    FOR_EACH_THREAD(rows, smaller(threads, rows), norm_part(x, weight, y, scales, width, epsilon, from, to));
-    return finish();
-}
-
 VECTORS static void norm_back_part(const float *gradient, const float *x, const float *weight, const float *scales,
                                    const float *residual, float *grad_x, long width, long from, long to) {
     for (long row = from; row < to; row++) {
@@ -473,31 +455,7 @@ VECTORS static void norm_back_part(const float *gradient, const float *x, const 
     }
 }
 
-/* grad_x = residual, which may be grad_x itself, plus the gradient of x. */
-long norm_back(const float *gradient, const float *x, const float *weight, const float *scales, const float *residual,
-               float *grad_x, long rows, long width, long threads) {
-    FOR_EACH_THREAD(rows, smaller(threads, rows),
-                    norm_back_part(gradient, x, weight, scales, residual, grad_x, width, from, to));
-    return finish();
-}
-
 /* ---- attention ---- */
-
-/* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads
- * and positions: of q, k, v, then y, their gradients and that of y. */
-typedef struct {
-    const float *q, *k, *v, *y, *g;
-    float *out, *grad_q, *grad_k, *grad_v;
-    const long *strides;
-    float scale;
-    long batch, heads, shared, length, keys, width;
-} Attention;
-
-enum { Q = 0, K = 3, V = 6, Y = 9, GRAD_Q = 12, GRAD_K = 15, GRAD_V = 18, G = 21 };
-
-static inline long place(const Attention *a, int which, long row, long head, long position) {
-    return row * a->strides[which] + head * a->strides[which + 1] + position * a->strides[which + 2];
-}
 
 /* Products (rows, span) of rows of `left` and the first `count` of the packed positions. */
 VECTORS static void product_with_positions(Left left, const float *packed, long width, long count, long span, long rows,
@@ -620,37 +578,6 @@ static void attention_groups(const Attention *a, int back, long from, long to) {
         (back ? attend_back_part : attend_part)(a, memory, item / a->shared, item % a->shared);
 }
 
-/* y = softmax(scale * q k' + causal mask) v. `logs` is for bf16.c, which saves a pass by it. */
-long attention(const float *q, const float *k, const float *v, float *y, float *logs, const long *strides, float scale,
-               long batch, long heads, long shared, long length, long keys, long width, long threads) {
-    (void)logs;
-    Attention a = {.q = q, .k = k, .v = v, .out = y, .strides = strides, .scale = scale, .batch = batch,
-                   .heads = heads, .shared = shared, .length = length, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 0, from, to));
-    return finish();
-}
-
-/* Gradients of q, k and v from the gradient g of y. */
-long attention_back(const float *g, const float *q, const float *k, const float *v, const float *y, float *logs,
-                    const long *strides, float scale, float *grad_q, float *grad_k, float *grad_v, long batch,
-                    long heads, long shared, long length, long keys, long width, long threads) {
-    (void)logs;
-    Attention a = {.q = q, .k = k, .v = v, .y = y, .g = g, .grad_q = grad_q, .grad_k = grad_k, .grad_v = grad_v,
-                   .strides = strides, .scale = scale, .batch = batch, .heads = heads, .shared = shared,
-                   .length = length, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attention_groups(&a, 1, from, to));
-    return finish();
-}
-
-/* One new query a row, which sees the positions from `starts` of its row on: rows are padded on the left. */
-typedef struct {
-    const float *q, *k, *v; /* q (batch, heads, width) */
-    float *y;               /* as q */
-    const long *strides, *starts;
-    float scale;
-    long heads, shared, keys, width;
-} NewQueries;
-
 enum { MOST_HEADS = 4 }; /* whose sums fit in registers */
 
 /* Powers (heads, keys) of the heads that share these keys; returns the inverse of their sums in `inverse`. */
@@ -703,14 +630,7 @@ VECTORS static void attend_new(const NewQueries *a, long from, long to) {
     }
 }
 
-/* y (batch, heads, width) of one new query a row. `shared` heads of keys and values. */
-long attention_of_new(const float *q, const float *k, const float *v, float *y, const long *strides, const long *starts,
-                      float scale, long batch, long heads, long shared, long keys, long width, long threads) {
-    NewQueries a = {.q = q, .k = k, .v = v, .y = y, .strides = strides, .starts = starts, .scale = scale,
-                    .heads = heads, .shared = shared, .keys = keys, .width = width};
-    FOR_EACH_THREAD(batch * shared, smaller(threads, batch * shared), attend_new(&a, from, to));
-    return finish();
-}
+#include "exports.h"
 
 #else
 

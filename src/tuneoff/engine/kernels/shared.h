@@ -1,4 +1,5 @@
-/* What the libraries of kernels share: threads, and the memory that they keep. */
+/* What the libraries of kernels share: threads, the memory that they keep, and what attention is asked for. `number` is
+ * the type of their tensors. */
 #ifndef TUNEOFF_SHARED_H
 #define TUNEOFF_SHARED_H
 
@@ -60,5 +61,31 @@ static void *scratch(int slot, size_t bytes) {
 
 /* What every function returns: 1 if memory ran out and its results must not be used, otherwise 0. */
 static long finish(void) { return __atomic_exchange_n(&memory_ran_out, 0, __ATOMIC_RELAXED); }
+
+/* Queries (batch, heads, length, width) are the last `length` of `keys` positions. Strides, in numbers, of rows, heads
+ * and positions: of q, k, v, then y, their gradients and that of y. */
+typedef struct {
+    const number *q, *k, *v, *y, *g;
+    number *out, *grad_q, *grad_k, *grad_v;
+    float *logs; /* log of the sum of powers of each query, (batch, heads, length); bf16.c saves a pass by it */
+    const long *strides;
+    float scale;
+    long batch, heads, shared, length, keys, width;
+} Attention;
+
+enum { Q = 0, K = 3, V = 6, Y = 9, GRAD_Q = 12, GRAD_K = 15, GRAD_V = 18, G = 21 };
+
+static inline long place(const Attention *a, int which, long row, long head, long position) {
+    return row * a->strides[which] + head * a->strides[which + 1] + position * a->strides[which + 2];
+}
+
+/* One new query a row, which sees the positions from `starts` of its row on: rows are padded on the left. */
+typedef struct {
+    const number *q, *k, *v; /* q (batch, heads, width) */
+    number *y;               /* as q */
+    const long *strides, *starts;
+    float scale;
+    long heads, shared, keys, width;
+} NewQueries;
 
 #endif
