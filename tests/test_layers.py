@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "adapter_settings": 2,
     "auto_tokenizer": 2,
+    "beside": 0,
     "cache": 0,
     "commit": 0,
     "confined": 0,

@@ -38,7 +38,7 @@ def test_it_holds_every_file_of_the_package(wheel: Path) -> None:
     committed = {Path(name).relative_to("src").as_posix() for name in git("ls-files", "src/tuneoff").split()}
     assert {name for name in committed - inside if not name.endswith(".c")} == set()
     extra = {name for name in inside - committed if not name.startswith("tuneoff-0.1.0.dist-info/")}
-    assert {Path(name).stem for name in extra} == {"commit", "_fused", "_bf16"}
+    assert {Path(name).stem for name in extra} == {"commit", "_fused", "_bf16", "_fp32"}
 
 
 def test_it_runs_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:

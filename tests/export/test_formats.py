@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from tuneoff.export.formats import EMBEDDINGS_FILE, FORMATS, TENSORS_FILE, VIRTUAL_TOKENS, ArtefactFormat
+from tuneoff.adapter_settings import VIRTUAL_TOKENS
+from tuneoff.export.formats import EMBEDDINGS_FILE, FORMATS, TENSORS_FILE, ArtefactFormat
 from tuneoff.results.run_record import Artefact
 
 WITH_WEIGHTS = [name for name, kind in FORMATS.items() if kind.loading is not None]

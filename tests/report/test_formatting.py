@@ -72,14 +72,14 @@ def test_settings_have_no_syntax_of_a_language() -> None:
     assert list(map(formatting.format_setting, settings)) == ["true", "none", "none", "0.5"]
 
 
-def test_the_interval_of_a_difference_that_excludes_zero_does_not_begin_at_it() -> None:
+def test_the_interval_of_a_difference_is_rounded_outwards_and_keeps_its_side_of_zero() -> None:
     def shown(low: float, high: float, *, signed: bool = True) -> str:
         return formatting.format_interval("rouge1", Interval(mean=1.0, low=low, high=high), signed=signed)
 
     assert shown(0.04, 3.7) == "+0.04 to +3.70"
     assert shown(-3.7, -0.004) == "−3.700 to −0.004"
-    assert shown(-0.04, 3.7) == "0.0 to +3.7"
-    assert shown(0.08, 3.7) == "+0.1 to +3.7"
+    assert shown(-0.04, 3.7) == "−0.1 to +3.7"
+    assert shown(0.08, 3.7) == "+0.08 to +3.70"
     assert shown(0.04, 3.7, signed=False) == "0.0 to 3.7"
 
 

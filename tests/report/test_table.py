@@ -130,6 +130,6 @@ def test_the_first_column_is_rouge_1_if_there_is_one() -> None:
 def test_gains_and_intervals_are_written_with_their_ends() -> None:
     made = row("lora", 33.0).model_copy(update={"gain": Interval(mean=-0.62, low=-2.0, high=0.81)})
     (line,) = build_table([made], {}, NO_STYLES).blocks[0].rows
-    assert (line.gain.text, line.gain.detail) == ("−0.6", "−2.0 to +0.8")
+    assert (line.gain.text, line.gain.detail) == ("−0.6", "−2.0 to +0.9")
     assert line.strip is not None
     assert (line.strip.low, line.strip.high) == (None, None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.engine_results import quality_of
 from support.fake_executor import FakeExecutor
 from support.ray_cluster import ray_cluster, variables
 from support.ray_stepping import ERRORS, FakeRay
@@ -21,7 +22,6 @@ from tuneoff.errors import UserError
 from tuneoff.results.events import Event, Note
 from tuneoff.results.run_claims import Claim, Claims
 from tuneoff.results.run_dir import StoredRun
-from tuneoff.results.summary import Summary
 from tuneoff.results.verification import verify
 from tuneoff.study.executor import Job, SilentObserver, closed_at_the_end, open_executor
 from tuneoff.study.jobs import OpenJobs
@@ -289,19 +289,6 @@ def test_without_ray_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- a real cluster ---------------------------------------------------------------------------------------------
 
 
-ROW = ("name", "kind", "model", "seeds", "status", "runs", "gain", "scores", "best_epoch", "validation_loss")
-VERDICT = ("pairs", "best", "best_set", "smallest_detectable", "smallest_margin", "seeds", "documents", "identical")
-
-
-def compared(summary: Summary) -> dict[str, Any]:
-    """What a summary says of quality, without times and resources, and what is recommended because of them."""
-    plain = summary.model_dump(mode="json")
-    return {
-        "rows": [{key: row[key] for key in ROW} for row in plain["rows"]],
-        "verdicts": [{key: verdict[key] for key in VERDICT} for verdict in plain["verdicts"]],
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray`")
@@ -326,6 +313,6 @@ def test_a_study_has_the_summary_of_a_local_one(
     studies = {name: load_study(tmp_path / name) for name in engines}
     ours, theirs = (sorted(record.run_id for record in studies[name].runs()) for name in engines)
     assert ours == theirs
-    assert compared(studies["ray"].summary) == compared(studies["local"].summary)
+    assert quality_of(studies["ray"].summary) == quality_of(studies["local"].summary)
     assert is_whole(list(verify(tmp_path / "ray")))
     assert not (tmp_path / "ray" / "claims").exists()

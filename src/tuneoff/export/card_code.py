@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import models, starter_packages
-from tuneoff.export.formats import EMBEDDINGS_FILE, TENSORS_FILE, VIRTUAL_TOKENS, ArtefactFormat
+from tuneoff.adapter_settings import VIRTUAL_TOKENS
+from tuneoff.export.formats import EMBEDDINGS_FILE, TENSORS_FILE, ArtefactFormat
 from tuneoff.prompts import Field, PromptTexts
 from tuneoff.spec import ModelSpec
 

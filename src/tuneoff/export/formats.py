@@ -6,7 +6,7 @@ In the loading code, BASE is replaced by the call that loads the base model. FOL
 from dataclasses import dataclass
 from typing import Literal
 
-from tuneoff.adapter_settings import VIRTUAL_TOKENS as VIRTUAL_TOKENS
+from tuneoff.adapter_settings import VIRTUAL_TOKENS
 
 ArtefactFormat = Literal["peft", "transformers", "tensors", "embeddings", "prompt", "none"]
 

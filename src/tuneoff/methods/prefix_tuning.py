@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneoff.adapter_settings import VIRTUAL_TOKENS
 from tuneoff.errors import UserError
-from tuneoff.export.formats import VIRTUAL_TOKENS, ArtefactFormat
+from tuneoff.export.formats import ArtefactFormat
 from tuneoff.methods.base import AdaptedModel, Method, save_tensors
 from tuneoff.methods.hyperparameters import bounded
 from tuneoff.methods.soft_prompt import ADAPTER_FILE, MOST_VIRTUAL_TOKENS, load_virtual_tokens, repeat_text

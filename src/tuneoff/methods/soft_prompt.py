@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneoff.adapter_settings import VIRTUAL_TOKENS
 from tuneoff.errors import UserError
-from tuneoff.export.formats import EMBEDDINGS_FILE, VIRTUAL_TOKENS, ArtefactFormat
+from tuneoff.export.formats import EMBEDDINGS_FILE, ArtefactFormat
 from tuneoff.methods.base import AdaptedModel, Method, save_tensors
 from tuneoff.methods.hyperparameters import bounded
 from tuneoff.model_folder import read_header

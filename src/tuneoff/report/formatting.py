@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from tuneoff.metrics.registry import METRICS
 from tuneoff.results.summary import Interval
+from tuneoff.verdict.rounding import interval_decimals, round_outwards
 
 MISSING = "–"
-_MOST_DIGITS = 6
 
 
 def format_setting(value: object) -> str:
@@ -103,16 +103,16 @@ def metric_title(metric: str) -> str:
 def format_interval(metric: str, value: Interval, *, signed: bool = False) -> str:
     """`40.9 to 43.3`; empty without an interval.
 
-    One of a difference (`signed`) that excludes zero has as many digits as it takes to show that.
+    One of a difference (`signed`) is rounded outwards, as in the verdict. If it excludes zero, it has as many digits as
+    it takes to show that.
     """
     if value.low is None or value.high is None:
         return ""
-    digits = _digits(metric)
-    nearest = value.low if value.low > 0 else value.high if value.high < 0 else 0.0
-    while signed and nearest and digits < _MOST_DIGITS and round(nearest, digits) == 0:
-        digits += 1
-    low, high = (format_score(metric, bound, signed=signed, digits=digits) for bound in (value.low, value.high))
-    return f"{low} to {high}"
+    digits, low, high = _digits(metric), value.low, value.high
+    if signed:
+        digits = interval_decimals(low, high, 0.0, digits)
+        low, high = (round_outwards(bound, up=up, decimals=digits) for bound, up in ((low, False), (high, True)))
+    return " to ".join(format_score(metric, bound, signed=signed, digits=digits) for bound in (low, high))
 
 
 def _digits(metric: str) -> int:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from tuneoff.beside import beside
 from tuneoff.cache import cache_folder
 from tuneoff.errors import RunFailure, UserError
 from tuneoff.results.json_files import TEMPORARY_PREFIX, write_text_atomic
@@ -413,21 +414,15 @@ def mirrored(
     store, folder = Store(url), StudyDir(local_copy(url))
     folder.path.mkdir(parents=True, exist_ok=True)
     mirror = Mirror(folder, store, _patient_restore(store, folder, patience))
-    ended = threading.Event()
-    thread = threading.Thread(target=_copy_until, args=(ended, mirror, store, folder, notify, pause), daemon=True)
-    thread.start()
     try:
-        yield folder.path
+        with beside(lambda ended: _copy_until(ended, mirror, store, folder, notify, pause)):
+            yield folder.path
     except BaseException:
-        ended.set()
-        thread.join()
         with contextlib.suppress(StoreIsAway):
             mirror.push()
         if mirror.is_behind():
             notify(f"{store.url}: not everything could be copied there; the next start of the command copies the rest")
         raise
-    ended.set()
-    thread.join()
     with contextlib.suppress(StoreIsAway):
         _patiently(mirror.push, patience)
     if mirror.is_behind():

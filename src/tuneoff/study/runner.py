@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneoff import models
+from tuneoff.beside import beside
 from tuneoff.engine.precision import NumberFormat
 from tuneoff.errors import UserError
 from tuneoff.memory_limits import available_memory
@@ -609,16 +610,16 @@ class _Runner:
         return {name: [row.without_text() for row in predictions] for name, predictions in rows.items()}
 
 
-@contextlib.contextmanager
-def _team_watched(executor: Executor, observer: Serialized, jobs: Mapping[str, Job], *, shared: bool) -> Iterator[None]:
-    """Look at who works every few seconds, in a thread, because `Executor.run` may wait for hours.
+def _team_watched(
+    executor: Executor, observer: Serialized, jobs: Mapping[str, Job], *, shared: bool
+) -> contextlib.AbstractContextManager[None]:
+    """Inside, look at who works every few seconds, in a thread, because `Executor.run` may wait for hours.
 
     The observer is informed, and whoever shows no sign of life is reported. One worker of this machine alone is not
     looked at. `jobs`: those that have not ended.
     """
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         try:
             said: set[tuple[str, str, str]] = set()
             team, pause = team_of(executor), _TEAM_SECONDS
@@ -637,13 +638,7 @@ def _team_watched(executor: Executor, observer: Serialized, jobs: Mapping[str, J
             for job in list(_by_folder(jobs).values())[:1]:
                 observer.event(job, Note(text=f"who works cannot be shown: {type(error).__name__}: {error}"))
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return beside(watch)
 
 
 def _by_folder(jobs: Mapping[str, Job]) -> dict[str, Job]:

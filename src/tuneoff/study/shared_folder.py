@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tuneoff.beside import beside
 from tuneoff.errors import UserError
 from tuneoff.regular_files import check_filled, open_regular
 from tuneoff.results.events import Event, Note
@@ -372,12 +373,10 @@ class _ClaimedJobs(OpenJobs):
         return jobs
 
 
-@contextlib.contextmanager
-def _beating(claim: Claim, seconds: float) -> Iterator[None]:
-    """Show in the claim that this process lives, every `seconds` seconds, from a thread."""
-    ended = threading.Event()
+def _beating(claim: Claim, seconds: float) -> contextlib.AbstractContextManager[None]:
+    """Inside, the claim shows every `seconds` seconds that this process lives."""
 
-    def beat() -> None:
+    def beat(ended: threading.Event) -> None:
         count = 1
         while True:
             with contextlib.suppress(OSError):  # a full disk, for example: others may take over
@@ -386,13 +385,7 @@ def _beating(claim: Claim, seconds: float) -> Iterator[None]:
             if ended.wait(seconds):
                 return
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return beside(beat)
 
 
 def look_at_server(folder: Path) -> None:

@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +30,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tuneoff import stopping
+from tuneoff.beside import beside
 from tuneoff.spec import RunSpec
 
 POLL_SECONDS = 0.05
@@ -96,12 +97,10 @@ def single() -> None:
     _work_and_exit(line)
 
 
-@contextlib.contextmanager
-def _ending_with_the_parent() -> Iterator[None]:
+def _ending_with_the_parent() -> contextlib.AbstractContextManager[None]:
     """Inside, this process ends when its parent does, whatever it does meanwhile. No thread is left for a fork."""
-    done = threading.Event()
 
-    def watch() -> None:
+    def watch(done: threading.Event) -> None:
         _hold_signals()  # for the main thread: another thread that took one would not wake it from a wait
         poller = select.poll()
         poller.register(STDIN, 0)  # a hang-up is always reported
@@ -109,13 +108,7 @@ def _ending_with_the_parent() -> Iterator[None]:
             if poller.poll(POLL_SECONDS * 1000):
                 os._exit(1)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return beside(watch)
 
 
 def _take_signals(server: int | None) -> None:

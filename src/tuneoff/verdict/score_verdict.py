@@ -194,15 +194,19 @@ def score_rows(scores: Scores) -> Iterator[ComparisonRow]:
     """Mean and interval of each system over the items that are compared."""
     table = tabulate(scores)
     for system in scores.methods:
-        score = Interval()
+        score, seeds = Interval(), sum(name == system for name, _ in scores.scores)
+        compared = seeds
         if system in table.methods and len(table.documents):
-            by_item = table.values[table.methods.index(system)].mean(axis=0)
+            index = table.methods.index(system)
+            compared = len(table.seeds) if table.varies[index] else seeds
+            by_item = table.values[index].mean(axis=0)
             low, high = mean_interval(by_item, table.group_of) or (None, None)
             score = Interval(mean=float(by_item.mean()), low=low, high=high)
         yield ComparisonRow(
             name=system,
             title=scores.title(system),
             kind="method",
-            seeds=sum(name == system for name, _ in scores.scores),
+            seeds=seeds,
+            compared_seeds=compared,
             scores={scores.metric: score},
         )
