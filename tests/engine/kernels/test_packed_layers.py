@@ -31,6 +31,11 @@ def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
     torch.testing.assert_close(found.double(), exact, rtol=error, atol=float(exact.abs().max()) * error)
 
 
+def format_name() -> str:
+    """For a program that a test runs."""
+    return str(Format.dtype).removeprefix("torch.")
+
+
 def known(layer: nn.Linear) -> nn.Linear:
     """A layer that the kernels may compute."""
     packed_layers.use_packed_weights(layer, CPU)
@@ -225,10 +230,11 @@ def test_memory_of_attention_is_bounded_in_each_thread() -> None:
 def test_memory_of_threads_that_have_ended_is_freed() -> None:
     """Each request for a text on a local page has a thread of its own."""
     program = """
-import resource, threading, torch
+import resource, sys, threading, torch
+dtype_here = getattr(torch, sys.argv[1])
 from tuneoff.engine.kernels import packed_layers
-q = torch.zeros(1, 8, 1024, 64, dtype=torch.bfloat16).requires_grad_()
-k, v = (torch.zeros(1, 2, 1024, 64, dtype=torch.bfloat16) for _ in range(2))
+q = torch.zeros(1, 8, 1024, 64, dtype=dtype_here).requires_grad_()
+k, v = (torch.zeros(1, 2, 1024, 64, dtype=dtype_here) for _ in range(2))
 def work():
     packed_layers.attention(q, k, v, 0.1).float().sum().backward()
 def peak():
@@ -240,7 +246,9 @@ def peak():
 first = peak()
 print((peak() - first) // 1024)
 """
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", program, format_name()], capture_output=True, text=True, check=True
+    ).stdout
     assert int(printed) < 100, "MB; 17 MB a thread would be 340"
 
 
@@ -329,19 +337,20 @@ def test_weights_are_packed_where_there_is_memory_for_it() -> None:
 @needs_units
 def test_memory_that_runs_out_is_an_error() -> None:
     """The buffers of a kernel do not fit into the address space that is left; afterwards smaller work goes on."""
-    done = subprocess.run([sys.executable, "-c", TOO_LARGE], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", TOO_LARGE, format_name()], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["weight_gradient", "64"]), done.stderr[-2000:]
 
 
 TOO_LARGE = """
-import resource
+import resource, sys
 import torch
+dtype_here = getattr(torch, sys.argv[1])
 from tuneoff.engine.kernels import packed_layers as units
 
-layer = torch.nn.Linear(576, 1536, bias=False, dtype=torch.bfloat16)
+layer = torch.nn.Linear(576, 1536, bias=False, dtype=dtype_here)
 units.use_packed_weights(layer, torch.device("cpu"))
 projection = units.Projection(layer)
-x, gradient = torch.zeros(60000, 576, dtype=torch.bfloat16), torch.zeros(60000, 1536, dtype=torch.bfloat16)
+x, gradient = torch.zeros(60000, 576, dtype=dtype_here), torch.zeros(60000, 1536, dtype=dtype_here)
 projection.forward(x[:64])
 projection.backward(gradient[:64], x[:64], (None, None), None)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -385,13 +394,16 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 @needs_units
 def test_no_byte_behind_a_tensor_is_touched() -> None:
     """Behind the last number of each tensor is a page that nobody may touch: a kernel would end the process."""
-    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END, format_name()], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "all"), done.stderr[-2000:]
 
 
 AT_THE_END = """
-import ctypes, mmap, random
+import ctypes, mmap, random, sys
 import torch
+dtype_here = getattr(torch, sys.argv[1])
 from torch import nn
 from tuneoff.engine.kernels import packed_layers as units
 
@@ -402,7 +414,7 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 kept = []
 
-def made(*shape, dtype=torch.bfloat16):
+def made(*shape, dtype=dtype_here):
     count = torch.Size(shape).numel()
     size = count * dtype.itemsize
     room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -411,7 +423,7 @@ def made(*shape, dtype=torch.bfloat16):
     memory = (ctypes.c_char * size).from_address(start + room - size)
     kept.append((memory, start, room + mmap.PAGESIZE))
     tensor = torch.frombuffer(memory, dtype=dtype, count=count).view(*shape)
-    return tensor.copy_(torch.randn(shape)) if dtype == torch.bfloat16 else tensor.fill_(85)
+    return tensor.copy_(torch.randn(shape)) if dtype == dtype_here else tensor.fill_(85)
 
 torch.empty_like = lambda one, **_given: made(*one.shape, dtype=one.dtype)
 torch.Tensor.new_empty = lambda one, shape: made(*shape, dtype=one.dtype)
@@ -419,7 +431,7 @@ rng = random.Random(0)
 for _ in range(60):
     tokens, features, outputs = rng.randint(1, 70), 32 * rng.randint(1, 4), 32 * rng.randint(1, 4)
     rank, drops = rng.choice([0, 1, 16, 31, 33]), rng.random() < 0.5
-    layer = nn.Linear(features, outputs, bias=rng.random() < 0.5, dtype=torch.bfloat16)
+    layer = nn.Linear(features, outputs, bias=rng.random() < 0.5, dtype=dtype_here)
     layer.weight = nn.Parameter(made(outputs, features), requires_grad=not rank and rng.random() < 0.5)
     if layer.bias is not None:
         layer.bias = nn.Parameter(made(outputs), requires_grad=False)
