@@ -238,12 +238,34 @@ UNITS static inline void take_sums(float *sums) {
     if (with_tiles) move_sums(sums, sums, BLOCK);
 }
 
-UNITS static inline void add_by_tiles(const bfloat16 *left, long stride, const bfloat16 *panel, long width, long rows) {
+/* What a product asks of memory while tiles are multiplied: part of the panel that comes next, and the lines of its own
+ * results (and of what is added to them), which are far apart, so that the processor does not foresee them. */
+typedef struct {
+    const char *panel;
+    long lines; /* of the panel, in each of the product's steps */
+    const bfloat16 *y, *residual; /* the next row; residual may be NULL */
+    long columns, rows; /* of both */
+} Ahead;
+
+UNITS static inline void ask_ahead(Ahead *ahead) {
+    for (long line = 0; line < ahead->lines; line++, ahead->panel += 64) __builtin_prefetch(ahead->panel, 0, 2);
+    for (long row = 0; row < 2 && ahead->rows > 0; row++, ahead->rows--) {
+        __builtin_prefetch(ahead->y, 1);
+        ahead->y += ahead->columns;
+        if (!ahead->residual) continue;
+        __builtin_prefetch(ahead->residual);
+        ahead->residual += ahead->columns;
+    }
+}
+
+UNITS static inline void add_by_tiles(const bfloat16 *left, long stride, const bfloat16 *panel, long width, long rows,
+                                      Ahead *ahead) {
     const bfloat16 *below = left + 16 * stride;
     for (long k = 0; k < width; k += BLOCK, panel += PACKED_BLOCK) {
         LOAD_TILE(4, left + k, stride * 2);
         LOAD_TILE(6, panel, 64);
         _tile_dpbf16ps(0, 4, 6);
+        if (ahead) ask_ahead(ahead);
         LOAD_TILE(7, panel + 512, 64);
         _tile_dpbf16ps(1, 4, 7);
         if (rows <= 16) continue;
@@ -277,11 +299,12 @@ UNITS static inline void add_by_vectors(float *sums, const bfloat16 *left, long 
         _mm512_store_ps(sums + row * 32, low[row]), _mm512_store_ps(sums + row * 32 + 16, high[row]);
 }
 
-/* sums += the left factor times one packed panel. Of 32 rows in memory, at least the first `rows` are computed. */
+/* sums += the left factor times one packed panel. Of 32 rows in memory, at least the first `rows` are computed. `ahead`
+ * may be NULL; without tiles it is not used. */
 UNITS static inline void add_product(float *sums, const bfloat16 *left, long stride, const bfloat16 *panel, long width,
-                                     long rows) {
+                                     long rows, Ahead *ahead) {
     if (with_tiles)
-        add_by_tiles(left, stride, panel, width, rows);
+        add_by_tiles(left, stride, panel, width, rows, ahead);
     else
         for (long row = 0; row < smaller(BLOCK, rows); row += VECTOR_ROWS)
             add_by_vectors(sums + row * 32, left + row * stride, stride, panel, width);
@@ -348,7 +371,7 @@ UNITS static inline void store_block(const Product *p, long token, long column, 
 /* Token blocks `from` to `to`, panels of columns `start` to `stop`. */
 UNITS static void multiply_part(const Product *p, long from, long to, long start, long stop) {
     ALIGNED float sums[1024], added[1024];
-    long group = LEFT_BYTES / (p->rows * 2 * BLOCK);
+    long steps = blocks_of(p->rows), group = LEFT_BYTES / (p->rows * 2 * BLOCK);
     group = group < 1 ? 1 : group;
     bfloat16 *copy = scratch(COPY, (size_t)(p->rows + p->rank) * BLOCK * sizeof *copy);
     if (!copy) return;
@@ -356,21 +379,27 @@ UNITS static void multiply_part(const Product *p, long from, long to, long start
     for (long first = from; first < to; first += group) {
         long end = smaller(first + group, to);
         for (long column = start * BLOCK; column < stop * BLOCK; column += BLOCK) {
-            const bfloat16 *panel = p->weights + column * blocks_of(p->rows) * BLOCK;
+            const bfloat16 *panel = p->weights + column * steps * BLOCK;
             const bfloat16 *narrow_panel = p->narrow ? p->narrow_weights + column * p->rank : NULL;
+            const char *next_panel = (const char *)(panel + steps * PACKED_BLOCK);
+            long lines = column + BLOCK < stop * BLOCK ? (32 + end - first - 1) / (end - first) : 0;
             for (long block = first; block < end; block++) {
                 long token = block * BLOCK, rows = p->tokens - token;
                 const bfloat16 *left = left_rows(p->x + token * p->rows, p->rows, rows, NULL, copy);
                 int apart = narrow_panel && p->kept;
+                Ahead ahead = {.panel = next_panel + (block - first) * steps * lines * 64, .lines = lines,
+                               .y = p->y + token * p->columns + column, .columns = p->columns,
+                               .residual = p->residual ? p->residual + token * p->columns + column : NULL,
+                               .rows = smaller(BLOCK, rows)};
                 clear_sums(sums);
-                add_product(sums, left, p->rows, panel, p->rows, rows);
+                add_product(sums, left, p->rows, panel, p->rows, rows, &ahead);
                 if (apart) {
                     take_sums(sums);
                     clear_sums(added);
                 }
                 if (narrow_panel) {
                     left = left_rows(p->narrow + token * p->rank, p->rank, rows, NULL, copy + p->rows * BLOCK);
-                    add_product(apart ? added : sums, left, p->rank, narrow_panel, p->rank, rows);
+                    add_product(apart ? added : sums, left, p->rank, narrow_panel, p->rank, rows, NULL);
                 }
                 take_sums(apart ? added : sums);
                 store_block(p, token, column, sums, apart ? added : NULL);
@@ -394,7 +423,7 @@ UNITS static void narrow_part(const bfloat16 *x, const uint8_t *kept, const bflo
         const bfloat16 *left = left_rows(x + token * rows, rows, tokens - token, bits, copy);
         for (long column = 0; column < rank; column += BLOCK) {
             clear_sums(sums);
-            add_product(sums, left, rows, weights + column * rows, rows, count);
+            add_product(sums, left, rows, weights + column * rows, rows, count, NULL);
             take_sums(sums);
             for (long row = 0; row < count; row++) {
                 __m512 low = _mm512_mul_ps(_mm512_load_ps(sums + row * 32), factor);
@@ -425,7 +454,7 @@ UNITS static void narrow_gradient_part(const bfloat16 *transposed, const bfloat1
                 bfloat16 *here = packed + (block & 1) * PACKED_BLOCK;
                 pack_rows(x + token * columns + column, columns, tokens - token, bits, columns / 8, here);
                 const bfloat16 *left = transposed + (block * rank + first) * BLOCK;
-                add_product(sums, left, BLOCK, here, BLOCK, real_rank - first);
+                add_product(sums, left, BLOCK, here, BLOCK, real_rank - first, NULL);
             }
             take_sums(sums);
             __m512 factor = _mm512_set1_ps(scale);
@@ -680,7 +709,7 @@ UNITS static void product_with_positions(const bfloat16 *left, long width, const
     ALIGNED float sums[1024];
     for (long block = 0; block < blocks; block++) {
         clear_sums(sums);
-        add_product(sums, left, width, right + block * width * BLOCK, width, rows);
+        add_product(sums, left, width, right + block * width * BLOCK, width, rows, NULL);
         move_sums(sums, out + block * BLOCK, blocks * BLOCK);
     }
 }
@@ -740,7 +769,7 @@ UNITS static void attend_part(const Attention *a, bfloat16 *memory, float *score
             }
             for (long d = 0; d < width; d += BLOCK) {
                 clear_sums(sums);
-                add_product(sums, weights, span, values + d * blocks * BLOCK, span, rows);
+                add_product(sums, weights, span, values + d * blocks * BLOCK, span, rows, NULL);
                 store_sums(sums, a->out + place(a, Y, row, head, first) + d, a->strides[Y + 2], rows, 1.0f);
             }
         }
@@ -751,7 +780,7 @@ UNITS static inline void add_transposed(float *sums, const bfloat16 *x, long str
     ALIGNED bfloat16 packed[PACKED_BLOCK], tiles[PACKED_BLOCK];
     pack_rows(x, stride, BLOCK, NULL, 0, packed);
     transpose_packed(packed, tiles);
-    add_product(sums, tiles, BLOCK, panel, BLOCK, BLOCK);
+    add_product(sums, tiles, BLOCK, panel, BLOCK, BLOCK, NULL);
 }
 
 /* The sums over the heads of a group and all queries stay in one place, so weights and their gradients of a group are kept. */
@@ -807,7 +836,7 @@ UNITS static void attend_back_part(const Attention *a, bfloat16 *memory, float *
             }
             for (long e = 0; e < width; e += BLOCK) {
                 clear_sums(sums);
-                add_product(sums, d, span, key_states + e * span, here * BLOCK, rows);
+                add_product(sums, d, span, key_states + e * span, here * BLOCK, rows, NULL);
                 store_sums(sums, a->grad_q + place(a, GRAD_Q, row, head, first) + e, a->strides[GRAD_Q + 2], rows, 1.0f);
             }
         }
