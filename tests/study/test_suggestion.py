@@ -10,7 +10,9 @@ from tuneoff.data import load_dataset
 from tuneoff.models import load_tokenizer
 from tuneoff.spec import DataSpec, ModelSpec, StudySpec
 from tuneoff.study import resources
+from tuneoff.study.data_facts import look_at_texts
 from tuneoff.study.suggestion import Suggestion, suggest
+from tuneoff.study.task_words import follow_task
 
 ONE_SENTENCE = "Summarize the following text in one sentence."
 GERMAN = "Der Bericht ist für das Haus und die Leute, die es nicht mit sich auf den Weg nehmen. "
@@ -160,7 +162,7 @@ def test_few_examples_give_more_epochs(suggestion) -> None:
     made = suggestion(rows("document", "summary", summaries(120, words=5)))
     assert made.study.train.epochs == 5.0
     assert made.why["epochs"] == "one epoch has fewer than 50 steps"
-    assert suggestion(rows("document", "summary", summaries(500, words=5))).study.train.epochs == 1.0
+    assert suggestion(rows("document", "summary", summaries(700, words=5))).study.train.epochs == 1.0
     assert suggestion(rows("document", "summary", summaries(40)), given=("epochs",)).study.train.epochs == 1.0
 
 
@@ -170,3 +172,13 @@ def test_rouge_counts_the_words_of_the_language(suggestion) -> None:
     chinese = "本文的方法是一种用少量例子训练模型的新方法"
     made = suggestion(rows("text", "summary", [(chinese * 9 + str(at), chinese + str(at)) for at in range(40)]))
     assert made.study.score.words == "characters"
+
+
+def test_facts_are_of_the_data_as_the_study_divides_it(suggestion) -> None:
+    """The same that a dry run of the suggestion says, also where more test documents are suggested."""
+    found = suggestion(rows("document", "summary", [(sentence(at, 5 + at), sentence(at, 6)) for at in range(60)]))
+    study = found.study
+    assert study.data.test_share == 0.3
+    divided = load_dataset(study.data)
+    assert found.facts == look_at_texts(follow_task(study), divided, load_tokenizer(study.models[0]))
+    assert study.train.epochs == min(5, -(-50 * study.train.batch_size // len(divided.train)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,6 +121,25 @@ def test_half_written_files_are_read_at_the_next_look(name: str, folder: Path) -
     after = watched.look()
     assert (after.done, after.rows) == (before.done, before.rows)
     assert [(run.done, run.total) for run in after.working] == [(3, 9)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_stays_unreadable_is_said(begun: bool, folder: Path) -> None:
+    moment = [0.0]
+    watched = StudyWatch(folder, clock=lambda: moment[0])
+    if begun:
+        watched.look()
+    bad = folder / "runs" / os.fsdecode(b"lora-\xff")
+    bad.mkdir()
+    assert not watched.look().fault, "a file that is being written is whole at the next look"
+    moment[0] += 20.0
+    view = watched.look()
+    assert view.begun is begun
+    assert "is not UTF-8" in view.headline()
+    assert "\udcff" not in view.headline()
+    bad.rmdir()
+    assert not watched.look().fault
 
 
 def test_a_study_of_a_later_version_is_refused(folder: Path) -> None:

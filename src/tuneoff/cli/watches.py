@@ -47,7 +47,7 @@ def watch(
         lines = [view.headline(), *view.findings()]
         news = lines, view.assignments()
         ended = until(view)  # it remembers the look before
-        if view.begun and news != shown and (waited >= _PLAIN_SECONDS or ended):
+        if (view.begun or view.fault) and news != shown and (waited >= _PLAIN_SECONDS or ended):
             show("\n".join([view.headline(), *view.team_lines(), *view.findings()]))
             shown, waited = news, 0.0
         if ended:

@@ -53,7 +53,7 @@ function show(view) {
   if (at("headline").textContent !== headline) at("headline").textContent = headline;
   [at("bar").max, at("bar").value] = [Math.max(1, view.total), view.done];
   at("plan").textContent = escapeControls(view.plan);
-  at("verdict").textContent = view.verdict ? `Verdict so far: ${escapeControls(view.verdict)}` : "No run has a score yet.";
+  at("verdict").textContent = view.verdict ? `${view.ended ? "Verdict" : "Verdict so far"}: ${escapeControls(view.verdict)}` : "No run has a score yet.";
   at("scores-title").textContent = escapeControls(view.metric ? `${view.metric} so far` : "Scores so far");
   const ends = view.rows.flatMap((row) => [row.mean, row.low ?? row.mean, row.high ?? row.mean]);
   const rows = view.rows.map((row) => line(row, Math.min(...ends), Math.max(...ends)));
@@ -61,6 +61,7 @@ function show(view) {
   at("scores").tBodies[0].replaceChildren(...rows);
   at("memory").textContent = view.memory ? `Memory in use: ${escapeControls(view.memory)}` : "";
   at("working").replaceChildren(...view.working.map(working));
+  at("at-work").hidden = view.working.length === 0;
   at("away").textContent = "";
 }
 

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.data import ColumnsTaken, Dataset, Example, Split, cleaning_report, count_documents
+from tuneoff.data import ColumnsTaken, Dataset, Example, Split, cleaning_report, count_documents, load_dataset
 from tuneoff.data.languages import WITHOUT_SPACES
 from tuneoff.data.likely_columns import WANTED_NAMES, wanted_name
 from tuneoff.errors import UserError
 from tuneoff.methods import build, method_class
+from tuneoff.prompts import field_names
 from tuneoff.spec import StudySpec
 from tuneoff.stats.power import FEWEST_GROUPS
 from tuneoff.study import planner, resources
@@ -65,8 +66,12 @@ def suggest(
     The words that follow from the instruction are not set, because they follow when the file is read. Raises
     `UserError` for a model that cannot be used.
     """
-    facts = look_at_texts(study, dataset, tokenizer)
     why: dict[str, str] = {}
+    if (share := _test_share(study, dataset)) is not None and "test_share" not in given:
+        study = study.model_copy(update={"data": study.data.model_copy(update={"test_share": share})})
+        dataset = load_dataset(study.data, field_names(study.prompt.instruction))  # it is small
+        why["test_share"] = "more test documents show smaller differences"
+    facts = look_at_texts(study, dataset, tokenizer)
     change: dict[str, Any] = {}
     if "instruction" not in given:
         instruction, why["instruction"] = _instruction(facts, dataset)
@@ -80,9 +85,6 @@ def suggest(
             facts, study.prompt.max_length if "max_length" in given else None, model
         )
         change["generate"] = study.generate.model_copy(update={"max_new_tokens": tokens})
-    if (share := _test_share(study, dataset)) is not None and "test_share" not in given:
-        change["data"] = study.data.model_copy(update={"test_share": share})
-        why["test_share"] = "more test documents show smaller differences"
     if not {"epochs", "max_steps", "min_steps"} & set(given):
         epochs = _epochs(study, dataset)
         if epochs > 1:

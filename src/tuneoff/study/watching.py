@@ -7,7 +7,7 @@ what it finds.
 import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,7 @@ from tuneoff.verdict.summarize import summarize
 # with the claims of hundreds of workers.
 _REST = 20.0
 _QUIET_SECONDS = 300.0
+_FAULT_SECONDS = 10.0  # a file that is being written is whole again sooner
 _SHOWN_RUNS = 10
 _FIRST: Mapping[WorkerState, int] = {"lost": 0, "silent": 1, "working": 2}  # in which order workers are shown
 _SHOWN_ROWS = 8
@@ -84,9 +85,13 @@ class StudyView:
     ended: bool = False
     quiet_seconds: float = 0.0
     """For how long nothing has changed, by the clock of this process."""
+    fault: str = ""
+    """Why the folder has not been readable for a while. All else is from the last look that could read it."""
 
     def headline(self) -> str:
         """Runs done and to do, and the time left."""
+        if self.fault:
+            return f"{self.name}: cannot be read: {self.fault}"
         if not self.begun:
             return f"{self.name}: no study there yet"
         parts = [f"{self.done} of {plural(self.total, 'run')} done"]
@@ -182,6 +187,8 @@ class StudyWatch:
         self._judged = -1  # runs behind the summary
         self._judge_after = 0.0
         self._changed = clock()
+        self._fault_since: float | None = None
+        self._fault = ""
         self._seen: object = None
         self._last: StudyView | None = None
 
@@ -198,7 +205,7 @@ class StudyWatch:
         name = self.dir.path.name or str(self.dir.path)
         stored = self._load()
         if stored is None or stored.spec is None:  # a file may be being written
-            return self._last or StudyView(name)
+            return replace(self._last or StudyView(name), fault=self._lasting_fault())
         records = stored.records
         ended = {folder for folder, run in self._stored.items() if run.record.ended}
         workers = [worker for worker in team.workers or self._workers(ended) if worker.run not in ended]
@@ -233,14 +240,23 @@ class StudyWatch:
         """
         try:
             if not self.dir.is_begun():
+                self._fault_since = None
                 return None
             runs = self.dir.read_runs(skip_damaged=True, known=self._stored.values())
             self._stored = {run.name: run for run in runs}
-            return self.dir.load(runs)
+            found = self.dir.load(runs)
         except LaterVersion:
             raise
-        except (UserError, OSError, ValueError):
+        except (UserError, OSError, ValueError) as error:
+            self._fault = sanitize(str(error))
+            self._fault_since = self._clock() if self._fault_since is None else self._fault_since
             return None
+        self._fault_since = None
+        return found
+
+    def _lasting_fault(self) -> str:
+        since = self._fault_since
+        return self._fault if since is not None and self._clock() - since >= _FAULT_SECONDS else ""
 
     def _workers(self, ended: Container[str]) -> tuple[Worker, ...]:
         """By the claims of a study that several processes share; `ended`: runs that need no look."""
