@@ -12,7 +12,7 @@ from tuneoff.cli import main
 def test_a_folder_is_checked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     study = write_study(tmp_path / "study").path
     assert main(["verify", str(study)]) == 0
-    assert f"{study}: 20 files: 19 whole, 0 damaged, 0 missing, 0 unknown, 1 left out" in capfd.readouterr().out
+    assert f"{study}: 22 files: 19 whole, 0 damaged, 0 missing, 0 unknown, 3 left out" in capfd.readouterr().out
     (study / "notes.txt").write_text("mine")
     assert main(["verify", str(study)]) == 0
     assert capfd.readouterr().out.startswith("unknown  notes.txt  (no manifest lists it)\n")

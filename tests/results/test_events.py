@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.planned import HASHES, record_of, study_of
 from tuneoff import regular_files
 from tuneoff.errors import UserError
 from tuneoff.results import events
@@ -22,9 +23,12 @@ from tuneoff.results.events import (
     Sampled,
     StepDone,
     Validated,
+    events_of,
     read_events,
 )
+from tuneoff.results.run_record import Curve, TrainPoint, ValidationPoint
 from tuneoff.results.step_thinning import MOST_POINTS
+from tuneoff.study import planner
 
 
 def step(number: int, loss: float = 2.0) -> StepDone:
@@ -231,3 +235,26 @@ def test_a_long_line_is_left_out_and_never_in_memory(tmp_path: Path, monkeypatch
         stream.write(f"{good}\n{good}\n")  # the first is the end of the long line
     assert list(follower.poll()) == [step(1)]
     assert read_events(path) == [step(1), step(1)]
+
+
+def test_a_log_that_is_made_again_says_what_the_record_says() -> None:
+    points = [
+        TrainPoint(
+            step=step, epoch=step / 4, seconds=2.0 * step, loss=3 / step, learning_rate=1e-3, grad_norm=1, tokens=9
+        )
+        for step in (2, 4, 5)  # of a long training, not every step
+    ]
+    validation = [ValidationPoint(step=step, epoch=step / 4, seconds=2.0 * step + 1, loss=1 / step) for step in (2, 5)]
+    curve = Curve(
+        train=tuple(points), validation=tuple(validation), best_step=5, best_epoch=1.25, best_validation_loss=0.2
+    )
+    [run] = planner.plan(study_of(methods=("lora",)), HASHES, {}).runs[:1]
+    record = record_of(run).model_copy(update={"curve": curve, "notes": ("a note",)})
+    made = events_of(record)
+    so_far = RunSoFar(made)
+    assert so_far.curve() == curve
+    assert so_far.notes == ["a note"]
+    assert [event.covers for event in made if isinstance(event, StepDone)] == [2, 2, 1]
+    assert made[-1] == Finished(status="finished")
+    seconds = [event.seconds for event in made if not isinstance(event, Note | Finished)]
+    assert seconds == sorted(seconds)

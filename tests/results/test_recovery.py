@@ -10,6 +10,7 @@ import pytest
 from support.damage import DAMAGES, content, write_study
 from tuneoff.errors import UserError
 from tuneoff.results import manifest
+from tuneoff.results.events import read_events
 from tuneoff.results.json_files import LaterVersion
 from tuneoff.results.manifest import MANIFEST, Manifest, entry_of, manifest_text
 from tuneoff.results.recovery import recover
@@ -33,8 +34,9 @@ def folder(whole: StudyDir, tmp_path: Path) -> StudyDir:
 
 
 def files_of(folder: StudyDir) -> list[str]:
+    """Those with a digest."""
     names = (path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file())
-    return sorted(name for name in names if name != ".lock")
+    return sorted(name for name in names if name != ".lock" and not name.endswith("/events.jsonl"))
 
 
 def start(folder: StudyDir) -> list[str]:
@@ -203,6 +205,20 @@ def test_a_manifest_of_a_stranger_moves_nothing_behind_a_link(folder: StudyDir, 
     with pytest.raises(UserError, match=r"linked: a link, and tuneoff writes only inside"):
         start(folder)
     assert (outside / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("copied_without", [1, 2])
+def test_event_logs_that_are_gone_are_made_again(folder: StudyDir, whole: StudyDir, copied_without: int) -> None:
+    logs = [folder.run_dir(path.name).events for path in sorted((folder.path / "runs").iterdir())]
+    for log in logs[:copied_without]:
+        log.unlink()
+    [said] = start(folder)
+    assert said.startswith("missing, and made again from the record: runs/")
+    for log in logs:
+        original = whole.path / log.relative_to(folder.path)
+        assert read_events(log) == read_events(original) != []
+        assert (log.parent.name in said) is (log in logs[:copied_without])
+    assert start(folder) == []
 
 
 def test_leftovers_of_killed_processes_are_removed(folder: StudyDir) -> None:

@@ -17,7 +17,7 @@ def states(folder: Path) -> dict[str, str]:
 def test_what_is_whole_damaged_missing_and_unknown(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study").path
     (study / "notes.txt").write_text("of the user")
-    assert Counter(states(study).values()) == {"whole": 19, "unknown": 1, "left out": 1}  # the notes, the lock
+    assert Counter(states(study).values()) == {"whole": 19, "unknown": 1, "left out": 3}  # notes, lock and logs
     one, other = sorted((study / "runs").iterdir())
     (one / "artefact" / "weights.bin").write_bytes(bytes(200))
     (one / "predictions.jsonl").unlink()
@@ -36,7 +36,7 @@ def test_what_is_whole_damaged_missing_and_unknown(tmp_path: Path) -> None:
 
 def test_the_folder_of_a_run_is_checked_alone(tmp_path: Path) -> None:
     run = sorted((write_study(tmp_path / "study").path / "runs").iterdir())[0].rename(tmp_path / "run")
-    assert set(states(run).values()) == {"whole"}
+    assert set(states(run).values()) == {"whole", "left out"}
     (run / "artefact" / "weights.bin").unlink()
     assert states(run)["artefact/weights.bin"] == "missing"
 

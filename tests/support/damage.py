@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support.planned import HASHES, record_of, study_of
+from tuneoff.results.events import EventWriter, events_of
 from tuneoff.results.run_record import Artefact, Document, Prediction
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile, SearchFile
@@ -31,7 +32,11 @@ def write_study(path: Path) -> StudyDir:
             (own.artefact / "weights.bin").write_bytes(bytes(range(200)) * (number + 1))
             own.write_predictions([Prediction(id="a", text=f"text {number}", scores={"rouge1": 30.0 + number})])
             artefact = Artefact(format="peft", bytes=200, files=("weights.bin",))
-            own.write_record(record_of(run).model_copy(update={"artefact": artefact}))
+            record = record_of(run).model_copy(update={"artefact": artefact})
+            with EventWriter(own.events) as writer:
+                for event in events_of(record):
+                    writer.append(event)
+            own.write_record(record)
             folder.cover_runs([run.folder])
         folder.write_summary(Summary(name="mine", created_at="", tuneoff_version="", primary_metric="rouge1"))
         folder.write_page(folder.report, "<html>")

@@ -26,6 +26,7 @@ from tuneoff.results.run_record import (
     Measured,
     Number,
     Phase,
+    Record,
     Status,
     TimelinePoint,
     TrainPoint,
@@ -109,6 +110,21 @@ class Finished(Frozen):
 Event = PhaseStarted | StepDone | Validated | Sampled | Generated | Note | Finished
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 """Reads and writes an event of any kind."""
+
+
+def events_of(record: Record) -> list[Event]:
+    """What a run that has ended must have reported, as far as its record says: the log can be made again from it."""
+    curve = record.curve
+    found: list[StepDone | Validated | Sampled] = []
+    reported = 0
+    for step in curve.train:
+        found.append(StepDone(steps=curve.steps, covers=step.step - reported, **step.model_dump()))
+        reported = step.step
+    found += [Validated(best=point.step == curve.best_step, **point.model_dump()) for point in curve.validation]
+    if record.resources is not None:
+        found += [Sampled(**point.model_dump()) for point in record.resources.timeline]
+    found.sort(key=lambda event: event.seconds)
+    return [*found, *(Note(text=note) for note in record.notes), Finished(status=record.status)]
 
 
 class EventWriter:

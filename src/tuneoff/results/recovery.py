@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tuneoff.errors import UserError
+from tuneoff.results.events import EventWriter, events_of
 from tuneoff.results.json_files import LaterVersion
 from tuneoff.results.manifest import MANIFEST, FileEntry, entry_of_file, fault_of
 from tuneoff.results.run_dir import PREDICTIONS, RECORD, RunDir
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import DAMAGED, OUTPUTS, StudyDir
 from tuneoff.results.writable_folders import check_no_link_between
+from tuneoff.text import join_words, plural
 
 _AGAIN = "and is made again"
+_MOST_NAMED = 3
 
 
 def recover(folder: StudyDir) -> Iterator[str]:
@@ -36,6 +39,7 @@ def recover(folder: StudyDir) -> Iterator[str]:
     missing = [name for name in _names_of_runs(folder) if not folder.run_files(name)]
     folder.cover_runs(missing)
     _adopt(folder, missing)
+    yield from _recover_logs(folder)
 
 
 def set_aside(folder: StudyDir, path: Path) -> Path:
@@ -125,6 +129,22 @@ def _recover_run(folder: StudyDir, name: str) -> Iterator[str]:
         yield f"runs/{name}: {fault}; the run is now {target.relative_to(folder.path)} and is done again"
     else:
         yield f"runs/{name}: {fault}; it is done again"
+
+
+def _recover_logs(folder: StudyDir) -> Iterator[str]:
+    """Event logs have no digest, because they grow; one that is gone is made again from the record."""
+    made = []
+    for run in map(folder.run_dir, _names_of_runs(folder)):
+        manifest = run.covered.manifest
+        gone = manifest is not None and run.events.name in manifest.left_out and not run.events.exists()
+        if gone and (record := run.read_record()).ended:
+            with EventWriter(run.events) as writer:
+                for event in events_of(record):
+                    writer.append(event)
+            made.append(f"runs/{run.name}/{run.events.name}")
+    if made:
+        others = f" and of {plural(len(made) - _MOST_NAMED, 'other run')}" if len(made) > _MOST_NAMED else ""
+        yield f"missing, and made again from the record: {join_words(made[:_MOST_NAMED])}{others}"
 
 
 def _own_manifest(run: RunDir) -> dict[str, FileEntry] | None:

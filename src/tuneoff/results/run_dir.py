@@ -140,9 +140,8 @@ class RunDir:
 
     def write_manifest(self, files: dict[str, FileEntry]) -> None:
         """Write `manifest.json` with these entries."""
-        manifest = Manifest(
-            files=dict(sorted(files.items())), left_out={self.events.name: _GROWING, self.log.name: _GROWING}
-        )
+        logs = {path.name: _GROWING for path in (self.events, self.log) if path.exists()}
+        manifest = Manifest(files=dict(sorted(files.items())), left_out=logs)
         write_text_atomic(self.path / MANIFEST, manifest_text(manifest))
 
     def read_predictions(self) -> list[Prediction]:
