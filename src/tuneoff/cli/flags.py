@@ -149,7 +149,7 @@ STUDY_FLAGS = (
          "What ROUGE counts: English words (a-z, 0-9, stemmed), words of any script, or characters (as for Chinese).",
          metavar="english|unicode|characters", default="english"),
     Flag("--generate-batch-size", int, GENERATION, "Texts generated at once.",
-         ("--per-device-eval-batch-size",), "N", default="64"),
+         ("--per-device-eval-batch-size",), "N", default="32"),
 )  # fmt: skip
 
 ALIASES = {other.removeprefix("--"): flag.name.removeprefix("--") for flag in STUDY_FLAGS for other in flag.also}

@@ -188,7 +188,7 @@ class GenerateSpec(Frozen):
 
     max_new_tokens: int = Field(64, ge=1)
     num_beams: Annotated[int, Field(ge=1), at_most(MOST_BEAMS, 256)] = 1
-    batch_size: Annotated[int, Field(ge=1), at_most(MOST_TEXTS_AT_ONCE, 65_536)] = 64
+    batch_size: Annotated[int, Field(ge=1), at_most(MOST_TEXTS_AT_ONCE, 65_536)] = 32
 
 
 class ScoreSpec(Frozen):
