@@ -116,7 +116,7 @@ def test_any_value_in_a_study(studies: list[Path], tmp_path: Path, data: st.Data
         refusals(lambda: list(recover(StudyDir(study))), study)
 
 
-DIGESTS = st.text(st.characters(codec="utf-8"), max_size=6)  # others cannot be written
+DIGESTS = st.text(st.characters(codec="utf-8"), max_size=6)  # a lone surrogate cannot be written
 ENTRIES = st.builds(
     FileEntry,
     sha256=DIGESTS,

@@ -34,7 +34,7 @@ def folder(whole: StudyDir, tmp_path: Path) -> StudyDir:
 
 
 def files_of(folder: StudyDir) -> list[str]:
-    """Those with a digest."""
+    """The files that have a digest."""
     names = (path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file())
     return sorted(name for name in names if name != ".lock" and not name.endswith("/events.jsonl"))
 
@@ -207,17 +207,26 @@ def test_a_manifest_of_a_stranger_moves_nothing_behind_a_link(folder: StudyDir, 
     assert (outside / "precious").read_text() == "mine"
 
 
-@pytest.mark.parametrize("copied_without", [1, 2])
-def test_event_logs_that_are_gone_are_made_again(folder: StudyDir, whole: StudyDir, copied_without: int) -> None:
-    logs = [folder.run_dir(path.name).events for path in sorted((folder.path / "runs").iterdir())]
-    for log in logs[:copied_without]:
-        log.unlink()
-    [said] = start(folder)
-    assert said.startswith("missing, and made again from the record: runs/")
-    for log in logs:
-        original = whole.path / log.relative_to(folder.path)
-        assert read_events(log) == read_events(original) != []
-        assert (log.parent.name in said) is (log in logs[:copied_without])
+@pytest.mark.parametrize("gone", [1, 2])
+def test_event_logs_that_are_gone_are_made_again(folder: StudyDir, whole: StudyDir, gone: int) -> None:
+    runs = [folder.run_dir(path.name) for path in sorted((folder.path / "runs").iterdir())]
+    for run in runs[:gone]:
+        run.events.unlink()
+    assert start(folder) == [
+        f"runs/{run.name}/events.jsonl was missing; it is made again from the record" for run in runs[:gone]
+    ]
+    for run in runs:
+        assert read_events(run.events) == read_events(whole.run_dir(run.name).events) != []
+    assert start(folder) == []
+
+
+def test_a_run_without_log_and_record_is_no_damage(folder: StudyDir) -> None:
+    """It was killed between its manifest and its record."""
+    run = RunDir(sorted((folder.path / "runs").iterdir())[0])
+    folder.forget_runs([run.name])
+    (run.path / "record.json").unlink()
+    run.write_manifest({})
+    run.events.unlink()
     assert start(folder) == []
 
 

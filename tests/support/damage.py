@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support.planned import HASHES, record_of, study_of
-from tuneoff.results.events import EventWriter, events_of
+from tuneoff.results.events import events_of
+from tuneoff.results.json_files import jsonl_text, write_text_atomic
 from tuneoff.results.run_record import Artefact, Document, Prediction
 from tuneoff.results.study_dir import StudyDir
 from tuneoff.results.study_state import DataFile, PlanFile, SearchFile
@@ -33,9 +34,7 @@ def write_study(path: Path) -> StudyDir:
             own.write_predictions([Prediction(id="a", text=f"text {number}", scores={"rouge1": 30.0 + number})])
             artefact = Artefact(format="peft", bytes=200, files=("weights.bin",))
             record = record_of(run).model_copy(update={"artefact": artefact})
-            with EventWriter(own.events) as writer:
-                for event in events_of(record):
-                    writer.append(event)
+            write_text_atomic(own.events, jsonl_text(events_of(record)))
             own.write_record(record)
             folder.cover_runs([run.folder])
         folder.write_summary(Summary(name="mine", created_at="", tuneoff_version="", primary_metric="rouge1"))

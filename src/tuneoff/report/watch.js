@@ -53,8 +53,9 @@ function show(view) {
   if (at("headline").textContent !== headline) at("headline").textContent = headline;
   [at("bar").max, at("bar").value] = [Math.max(1, view.total), view.done];
   at("plan").textContent = escapeControls(view.plan);
-  at("verdict").textContent = view.verdict ? `${view.ended ? "Verdict" : "Verdict so far"}: ${escapeControls(view.verdict)}` : "No run has a score yet.";
-  at("scores-title").textContent = escapeControls(view.metric ? `${view.metric} so far` : "Scores so far");
+  const soFar = view.ended ? "" : " so far";
+  at("verdict").textContent = view.verdict ? `Verdict${soFar}: ${escapeControls(view.verdict)}` : "No run has a score yet.";
+  at("scores-title").textContent = escapeControls(`${view.metric || "Scores"}${soFar}`);
   const ends = view.rows.flatMap((row) => [row.mean, row.low ?? row.mean, row.high ?? row.mean]);
   const rows = view.rows.map((row) => line(row, Math.min(...ends), Math.max(...ends)));
   at("scores").hidden = rows.length === 0;

@@ -113,7 +113,7 @@ EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="ki
 
 
 def events_of(record: Record) -> list[Event]:
-    """What a run that has ended must have reported, as far as its record says: the log can be made again from it."""
+    """The events of a run that has ended, as far as its record tells them."""
     curve = record.curve
     found: list[StepDone | Validated | Sampled] = []
     reported = 0

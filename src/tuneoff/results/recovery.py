@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tuneoff.errors import UserError
-from tuneoff.results.events import EventWriter, events_of
-from tuneoff.results.json_files import LaterVersion
+from tuneoff.results.events import events_of
+from tuneoff.results.json_files import LaterVersion, jsonl_text, write_text_atomic
 from tuneoff.results.manifest import MANIFEST, FileEntry, entry_of_file, fault_of
 from tuneoff.results.run_dir import PREDICTIONS, RECORD, RunDir
 from tuneoff.results.run_record import Record
 from tuneoff.results.study_dir import DAMAGED, OUTPUTS, StudyDir
 from tuneoff.results.writable_folders import check_no_link_between
-from tuneoff.text import join_words, plural
 
 _AGAIN = "and is made again"
-_MOST_NAMED = 3
 
 
 def recover(folder: StudyDir) -> Iterator[str]:
@@ -36,10 +34,10 @@ def recover(folder: StudyDir) -> Iterator[str]:
         run = folder.run_dir(name)
         if run.path.is_dir():
             run.remove_leftovers()
+            yield from _recover_log(run)
     missing = [name for name in _names_of_runs(folder) if not folder.run_files(name)]
     folder.cover_runs(missing)
     _adopt(folder, missing)
-    yield from _recover_logs(folder)
 
 
 def set_aside(folder: StudyDir, path: Path) -> Path:
@@ -131,20 +129,15 @@ def _recover_run(folder: StudyDir, name: str) -> Iterator[str]:
         yield f"runs/{name}: {fault}; it is done again"
 
 
-def _recover_logs(folder: StudyDir) -> Iterator[str]:
-    """Event logs have no digest, because they grow; one that is gone is made again from the record."""
-    made = []
-    for run in map(folder.run_dir, _names_of_runs(folder)):
-        manifest = run.covered.manifest
-        gone = manifest is not None and run.events.name in manifest.left_out and not run.events.exists()
-        if gone and (record := run.read_record()).ended:
-            with EventWriter(run.events) as writer:
-                for event in events_of(record):
-                    writer.append(event)
-            made.append(f"runs/{run.name}/{run.events.name}")
-    if made:
-        others = f" and of {plural(len(made) - _MOST_NAMED, 'other run')}" if len(made) > _MOST_NAMED else ""
-        yield f"missing, and made again from the record: {join_words(made[:_MOST_NAMED])}{others}"
+def _recover_log(run: RunDir) -> Iterator[str]:
+    """Event logs have no digest, because they grow. One that is gone is made again from the record."""
+    if run.events.exists() or not run.has_record():
+        return
+    manifest = run.covered.manifest
+    if manifest is None or run.events.name not in manifest.left_out or not (record := run.read_record()).ended:
+        return
+    write_text_atomic(run.events, jsonl_text(events_of(record)))
+    yield f"runs/{run.name}/{run.events.name} was missing; it is made again from the record"
 
 
 def _own_manifest(run: RunDir) -> dict[str, FileEntry] | None:

@@ -69,7 +69,7 @@ def suggest(
     why: dict[str, str] = {}
     if (share := _test_share(study, dataset)) is not None and "test_share" not in given:
         study = study.model_copy(update={"data": study.data.model_copy(update={"test_share": share})})
-        dataset = load_dataset(study.data, field_names(study.prompt.instruction))  # it is small
+        dataset = load_dataset(study.data, field_names(study.prompt.instruction))  # quick: so few documents
         why["test_share"] = "more test documents show smaller differences"
     facts = look_at_texts(study, dataset, tokenizer)
     change: dict[str, Any] = {}

@@ -187,8 +187,7 @@ class StudyWatch:
         self._judged = -1  # runs behind the summary
         self._judge_after = 0.0
         self._changed = clock()
-        self._fault_since: float | None = None
-        self._fault = ""
+        self._fault: tuple[float, str] | None = None  # since when the folder is unreadable, and why
         self._seen: object = None
         self._last: StudyView | None = None
 
@@ -238,25 +237,26 @@ class StudyWatch:
 
         Raises `LaterVersion` for a file that no later look could read.
         """
+        found = None
         try:
-            if not self.dir.is_begun():
-                self._fault_since = None
-                return None
-            runs = self.dir.read_runs(skip_damaged=True, known=self._stored.values())
-            self._stored = {run.name: run for run in runs}
-            found = self.dir.load(runs)
+            if self.dir.is_begun():
+                runs = self.dir.read_runs(skip_damaged=True, known=self._stored.values())
+                self._stored = {run.name: run for run in runs}
+                found = self.dir.load(runs)
         except LaterVersion:
             raise
         except (UserError, OSError, ValueError) as error:
-            self._fault = sanitize(str(error))
-            self._fault_since = self._clock() if self._fault_since is None else self._fault_since
+            since = self._clock() if self._fault is None else self._fault[0]
+            self._fault = since, sanitize(str(error))
             return None
-        self._fault_since = None
+        self._fault = None
         return found
 
     def _lasting_fault(self) -> str:
-        since = self._fault_since
-        return self._fault if since is not None and self._clock() - since >= _FAULT_SECONDS else ""
+        if self._fault is None:
+            return ""
+        since, why = self._fault
+        return why if self._clock() - since >= _FAULT_SECONDS else ""
 
     def _workers(self, ended: Container[str]) -> tuple[Worker, ...]:
         """By the claims of a study that several processes share; `ended`: runs that need no look."""

@@ -238,17 +238,19 @@ UNITS static inline void take_sums(float *sums) {
     if (with_tiles) move_sums(sums, sums, BLOCK);
 }
 
-/* What a product asks of memory while tiles are multiplied: part of the panel that comes next, and the lines of its own
- * results (and of what is added to them), which are far apart, so that the processor does not foresee them. */
+/* What is prefetched while tiles are multiplied: a part of the next panel, and the lines of the results and of what is
+ * added to them, which lie so far apart that the processor does not prefetch them itself. */
 typedef struct {
     const char *panel;
-    long lines; /* of the panel, in each of the product's steps */
+    long lines; /* of the panel, in each step of BLOCK rows */
     const bfloat16 *y, *residual; /* the next row; residual may be NULL */
-    long columns, rows; /* of both */
-} Ahead;
+    long columns, rows; /* of y and residual; rows: those left */
+} Prefetch;
 
-UNITS static inline void ask_ahead(Ahead *ahead) {
-    for (long line = 0; line < ahead->lines; line++, ahead->panel += 64) __builtin_prefetch(ahead->panel, 0, 2);
+enum { LINE = 64 }; /* bytes */
+
+UNITS static inline void prefetch(Prefetch *ahead) {
+    for (long line = 0; line < ahead->lines; line++, ahead->panel += LINE) __builtin_prefetch(ahead->panel, 0, 2);
     for (long row = 0; row < 2 && ahead->rows > 0; row++, ahead->rows--) {
         __builtin_prefetch(ahead->y, 1);
         ahead->y += ahead->columns;
@@ -259,13 +261,13 @@ UNITS static inline void ask_ahead(Ahead *ahead) {
 }
 
 UNITS static inline void add_by_tiles(const bfloat16 *left, long stride, const bfloat16 *panel, long width, long rows,
-                                      Ahead *ahead) {
+                                      Prefetch *ahead) {
     const bfloat16 *below = left + 16 * stride;
     for (long k = 0; k < width; k += BLOCK, panel += PACKED_BLOCK) {
         LOAD_TILE(4, left + k, stride * 2);
         LOAD_TILE(6, panel, 64);
         _tile_dpbf16ps(0, 4, 6);
-        if (ahead) ask_ahead(ahead);
+        if (ahead) prefetch(ahead);
         LOAD_TILE(7, panel + 512, 64);
         _tile_dpbf16ps(1, 4, 7);
         if (rows <= 16) continue;
@@ -302,7 +304,7 @@ UNITS static inline void add_by_vectors(float *sums, const bfloat16 *left, long 
 /* sums += the left factor times one packed panel. Of 32 rows in memory, at least the first `rows` are computed. `ahead`
  * may be NULL; without tiles it is not used. */
 UNITS static inline void add_product(float *sums, const bfloat16 *left, long stride, const bfloat16 *panel, long width,
-                                     long rows, Ahead *ahead) {
+                                     long rows, Prefetch *ahead) {
     if (with_tiles)
         add_by_tiles(left, stride, panel, width, rows, ahead);
     else
@@ -382,12 +384,14 @@ UNITS static void multiply_part(const Product *p, long from, long to, long start
             const bfloat16 *panel = p->weights + column * steps * BLOCK;
             const bfloat16 *narrow_panel = p->narrow ? p->narrow_weights + column * p->rank : NULL;
             const char *next_panel = (const char *)(panel + steps * PACKED_BLOCK);
-            long lines = column + BLOCK < stop * BLOCK ? (32 + end - first - 1) / (end - first) : 0;
+            /* Each block fetches an equal part of the next panel. */
+            long of_step = PACKED_BLOCK * sizeof *panel / LINE, blocks = end - first;
+            long lines = column + BLOCK < stop * BLOCK ? (of_step + blocks - 1) / blocks : 0;
             for (long block = first; block < end; block++) {
                 long token = block * BLOCK, rows = p->tokens - token;
                 const bfloat16 *left = left_rows(p->x + token * p->rows, p->rows, rows, NULL, copy);
                 int apart = narrow_panel && p->kept;
-                Ahead ahead = {.panel = next_panel + (block - first) * steps * lines * 64, .lines = lines,
+                Prefetch ahead = {.panel = next_panel + (block - first) * steps * lines * LINE, .lines = lines,
                                .y = p->y + token * p->columns + column, .columns = p->columns,
                                .residual = p->residual ? p->residual + token * p->columns + column : NULL,
                                .rows = smaller(BLOCK, rows)};
