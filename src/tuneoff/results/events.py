@@ -113,7 +113,7 @@ EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="ki
 
 
 def events_of(record: Record) -> list[Event]:
-    """The events of a run that has ended, as far as its record tells them."""
+    """The events of a run that has ended, as far as its record has them."""
     curve = record.curve
     found: list[StepDone | Validated | Sampled] = []
     reported = 0
